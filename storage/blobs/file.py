@@ -1,0 +1,110 @@
+"""Blobs as files of one folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from storage.blobs.base import CHUNK, BlobInfo, Stored, checked_key, hash_file, verified
+from storage.errors import BlobExists, BlobNotFound, StorageUnavailable
+
+
+class FileBlobs:
+    """A blob is written aside, flushed to disk and renamed: readers see all of it or nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # A name that checked_key refuses, so that it can never meet a blob's.
+        self._aside = root / ".aside"
+        self._aside.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def connect(cls, url: str) -> FileBlobs:
+        return cls(Path(unquote(urlsplit(url).path)))
+
+    def put_file(self, key: str, path: Path) -> Stored:
+        target = self._path(key)
+        with _translated(), self._written_aside() as part:
+            shutil.copyfile(path, part)
+            stored = hash_file(part)
+            _flush(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
+        return stored
+
+    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
+        target = self._path(key)
+        with _translated(), self._written_aside() as part:
+            part.write_bytes(data)
+            stored = hash_file(part)
+            _flush(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if exclusive:
+                _link(part, target, stored)
+            else:
+                part.replace(target)
+        return stored
+
+    def stream(self, key: str, sha256: str) -> Iterator[bytes]:
+        return verified(key, sha256, _chunks(self._path(key), key))
+
+    def delete(self, key: str) -> None:
+        with _translated():
+            self._path(key).unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[BlobInfo]:
+        folder = self._path(prefix.rstrip("/"))
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                stat = path.stat()
+                yield BlobInfo(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime)
+
+    def presign(self, key: str, filename: str, seconds: int) -> str | None:
+        return None
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+    @contextmanager
+    def _written_aside(self) -> Iterator[Path]:
+        part = self._aside / secrets.token_hex(16)
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _link(part: Path, target: Path, stored: Stored) -> None:
+    # link() refuses an existing name where rename() would overwrite it.
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        if hash_file(target) != stored:
+            raise BlobExists(f"{target.name} is already there with other bytes") from None
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _chunks(path: Path, key: str) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    except FileNotFoundError:
+        raise BlobNotFound(f"no blob {key}") from None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(f"the blob folder does not take or give bytes: {error.strerror}") from error

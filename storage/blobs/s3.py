@@ -1,0 +1,124 @@
+"""Blobs as objects of an S3-compatible bucket."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from storage.blobs.base import CHUNK, BlobInfo, Stored, checked_key, hash_file, verified
+from storage.errors import BlobExists, BlobNotFound, StorageUnavailable
+
+_TRANSFER = TransferConfig(multipart_threshold=16 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
+
+_CLIENT = Config(
+    retries={"mode": "standard", "max_attempts": 5},
+    connect_timeout=5,
+    read_timeout=60,
+    # Not every S3-compatible store knows the newer checksum headers; the sha256 kept in the database is the check.
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+
+
+class S3Blobs:
+    """Large files go up in parts, which boto3 aborts when one fails; an object shows only when it is complete."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix
+
+    @classmethod
+    def connect(cls, url: str) -> S3Blobs:
+        """``s3://bucket/prefix?endpoint_url=http://…&region=…``; credentials are boto3's own affair."""
+        parsed = urlsplit(url)
+        query = {name: values[0] for name, values in parse_qs(parsed.query).items()}
+        client = boto3.client(
+            "s3",
+            endpoint_url=query.get("endpoint_url"),
+            region_name=query.get("region", "us-east-1"),
+            config=_CLIENT,
+        )
+        prefix = parsed.path.strip("/")
+        return cls(client, parsed.netloc, f"{prefix}/" if prefix else "")
+
+    def put_file(self, key: str, path: Path) -> Stored:
+        name, stored = self._name(key), hash_file(path)
+        with _translated(key):
+            self._client.upload_file(str(path), self._bucket, name, Config=_TRANSFER)
+        return stored
+
+    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
+        name, digest = self._name(key), hashlib.sha256(data)
+        condition = {"IfNoneMatch": "*"} if exclusive else {}
+        md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        try:
+            with _translated(key):
+                self._client.put_object(Bucket=self._bucket, Key=name, Body=data, ContentMD5=md5, **condition)
+        except BlobExists:
+            # A retry of our own request that had arrived after all finds its own bytes.
+            if b"".join(self._body(key)) != data:
+                raise
+        return Stored(digest.hexdigest(), len(data))
+
+    def stream(self, key: str, sha256: str) -> Iterator[bytes]:
+        return verified(key, sha256, self._body(key))
+
+    def delete(self, key: str) -> None:
+        with _translated(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
+    def list(self, prefix: str) -> Iterator[BlobInfo]:
+        name = self._prefix + checked_key(prefix.rstrip("/")) + "/"
+        with _translated(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=name):
+                for item in page.get("Contents", []):
+                    key = item["Key"].removeprefix(self._prefix)
+                    yield BlobInfo(key, item["Size"], item["LastModified"].timestamp())
+
+    def presign(self, key: str, filename: str, seconds: int) -> str | None:
+        params = {
+            "Bucket": self._bucket,
+            "Key": self._name(key),
+            "ResponseContentDisposition": f'attachment; filename="{filename}"',
+        }
+        url: str = self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
+        return url
+
+    def _name(self, key: str) -> str:
+        return self._prefix + checked_key(key)
+
+    def _body(self, key: str) -> Iterator[bytes]:
+        with _translated(key):
+            body = self._client.get_object(Bucket=self._bucket, Key=self._name(key))["Body"]
+            with body:
+                yield from body.iter_chunks(CHUNK)
+
+
+_BY_CODE: dict[str, type[Exception]] = {
+    "NoSuchKey": BlobNotFound,
+    "404": BlobNotFound,
+    "PreconditionFailed": BlobExists,
+}
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        raise _BY_CODE.get(code, StorageUnavailable)(f"{key}: the bucket answered {code}") from error
+    except (BotoCoreError, S3UploadFailedError) as error:
+        raise StorageUnavailable(f"{key}: the bucket does not answer ({type(error).__name__})") from error

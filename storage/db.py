@@ -1,0 +1,107 @@
+"""The database: one code path for SQLite and Postgres, opened by :func:`connect` and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from storage.errors import StorageUnavailable, UnknownUrl
+
+_WRITE = "luthier_write"
+
+# A stuck holder of locks or of an open transaction must not stop everybody else (milliseconds).
+_POSTGRES = {
+    "server_settings": {
+        "lock_timeout": "5000",
+        "statement_timeout": "30000",
+        "idle_in_transaction_session_timeout": "15000",
+    },
+    "timeout": 5,
+}
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "sqlite": {"connect_args": {"timeout": 10}, "pool_size": 8, "max_overflow": 8},
+    "postgresql": {"connect_args": _POSTGRES, "pool_size": 8, "max_overflow": 8, "pool_pre_ping": True},
+}
+
+
+class Database:
+    """Sessions for reading and for writing.
+
+    Nothing but statements belongs inside a session: no file, bucket, queue or HTTP, since a writer holds up others.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._reader = async_sessionmaker(engine, expire_on_commit=False)
+        self._writer = async_sessionmaker(engine.execution_options(**{_WRITE: True}), expire_on_commit=False)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session whose changes are never kept."""
+        with _translated():
+            async with self._reader() as session:
+                yield session
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """One transaction: kept on leaving, undone when an exception leaves. Raises ``StorageUnavailable``."""
+        with _translated():
+            async with self._writer() as session, session.begin():
+                yield session
+
+    async def ping(self) -> None:
+        async with self.read() as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Lost connections and lock waits become ``StorageUnavailable``; mistakes of ours stay what they are."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+        raise StorageUnavailable(f"the database does not answer ({type(error).__name__}); try again") from error
+
+
+def connect(url: str) -> Database:
+    """Open ``sqlite+aiosqlite:///path`` or ``postgresql+asyncpg://…``. Raises ``UnknownUrl`` for others."""
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend not in _OPTIONS:
+        raise UnknownUrl(
+            f"LUTHIER_DATABASE_URL begins with {backend!r}; use sqlite+aiosqlite:// or postgresql+asyncpg://"
+        )
+    if backend == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url, **_OPTIONS[backend])
+    if backend == "sqlite":
+        event.listen(engine.sync_engine, "connect", _sqlite_connect)
+        event.listen(engine.sync_engine, "begin", _sqlite_begin)
+    return Database(engine)
+
+
+def _sqlite_connect(connection: Any, record: Any) -> None:
+    # The driver would open deferred transactions by itself; SQLAlchemy's "begin" event opens ours instead.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # A deferred transaction that starts reading and then writes fails at once when another one committed between;
+    # IMMEDIATE takes the write lock first and waits for it.
+    writes = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,79 @@
+"""Fetching a base model from its hub once, and checking ever after that it is still the same.
+
+The entry's repository is resolved to a commit; commit and sha256 of every file go into the model's lock file. Only
+safetensors, JSON and text are taken: no pickle, no Python.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+
+from storage.blobs import Stored, hash_file
+from storage.errors import StorageError
+from storage.registry import LOCK, BaseModelEntry
+
+ALLOWED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "README.md"]
+_SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ""}
+
+
+class UnsafeModel(StorageError, ValueError):
+    """The directory holds what must never be loaded; the message names the file."""
+
+
+class ChangedModel(StorageError):
+    """A file is not the one that the lock vouches for; pull the model again."""
+
+
+def pull(entry: BaseModelEntry, models_dir: Path, revision: str = "main") -> Path:
+    """Download, scan and lock. Raises ``UnsafeModel`` and what ``huggingface_hub`` raises without a network."""
+    assert entry.hub is not None
+    commit = HfApi().model_info(entry.hub, revision=revision).sha
+    part, final = models_dir / f"{entry.id}.part", models_dir / entry.id
+    snapshot_download(entry.hub, revision=commit, local_dir=part, allow_patterns=ALLOWED)
+    shutil.rmtree(part / ".cache", ignore_errors=True)
+    scan(part)
+    lock(part, entry.hub, commit)
+    shutil.rmtree(final, ignore_errors=True)
+    return part.replace(final)
+
+
+def lock(directory: Path, repository: str, commit: str | None) -> None:
+    """Write down what lies in the directory."""
+    files = {name: {"sha256": stored.sha256, "size": stored.size} for name, stored in _hashes(directory).items()}
+    content = {"format": 1, "repository": repository, "commit": commit, "files": files}
+    (directory / LOCK).write_text(json.dumps(content, indent=1, sort_keys=True))
+
+
+def check(directory: Path) -> int:
+    """Scan the directory and, where it has a lock, compare every hash. The number of files. Raises both errors above."""
+    scan(directory)
+    found = _hashes(directory)
+    if (directory / LOCK).exists():
+        locked = json.loads((directory / LOCK).read_text())["files"]
+        for name in sorted(locked.keys() | found.keys()):
+            if name not in found or name not in locked or found[name].sha256 != locked[name]["sha256"]:
+                raise ChangedModel(f"{name} is not the file that was pulled; pull the model again")
+    return len(found)
+
+
+def scan(directory: Path) -> None:
+    """Refuse Python, pickles, links out of the directory and ``auto_map``, by which a config asks for code to run."""
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if "__pycache__" in path.parts or path.is_dir():
+            continue
+        if not path.resolve().is_relative_to(directory.resolve()):
+            raise UnsafeModel(f"{name} is a link out of the model's directory")
+        if path.suffix not in _SUFFIXES:
+            raise UnsafeModel(f"{name}: only safetensors, JSON and text files may be in a model's directory")
+        if path.suffix == ".json" and '"auto_map"' in path.read_text(encoding="utf-8", errors="replace"):
+            raise UnsafeModel(f"{name} has an auto_map, which asks for code of the model's own; Luthier runs none")
+
+
+def _hashes(directory: Path) -> dict[str, Stored]:
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != LOCK]
+    return {path.relative_to(directory).as_posix(): hash_file(path) for path in paths}

@@ -1,0 +1,104 @@
+"""The operator's base models: what ``models.toml`` lists and what of it lies on this machine.
+
+Clients name a model by its id or an alias, never by a path. An entry says where its files come from: ``path`` (a
+directory, relative to the TOML file), ``package`` + ``directory`` (inside an installed Python package) or ``hub`` (a
+repository that ``luthierd models pull`` fetches into the models folder and locks).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from storage.errors import ModelNotPulled
+
+LOCK = "luthier.lock.json"
+
+ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+
+
+class BaseModelEntry(BaseModel):
+    """One table of ``models.toml``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: ModelId
+    tasks: list[str] = Field(min_length=1)
+    """What can be trained on it; the first is the default."""
+    parameters: int = Field(gt=0)
+    context: int = Field(gt=0)
+    """Longest sequence, tokens."""
+    license: str
+    description: str = ""
+    aliases: list[str] = []
+    """Other services' names for which this model answers, so that old client code runs unchanged."""
+    path: Path | None = None
+    package: str | None = None
+    directory: str | None = None
+    hub: str | None = None
+    location: Path | None = None
+    """Where its files are on this machine; None: not there yet."""
+
+    def require(self) -> Path:
+        """The directory. Raises ``ModelNotPulled``, whose message names the command to run."""
+        if self.location is None:
+            raise ModelNotPulled(
+                f"The base model '{self.id}' is listed but not on this machine; the operator can fetch it with "
+                f"'luthierd models pull {self.id}'."
+            )
+        return self.location
+
+
+Entries = list[BaseModelEntry]
+
+
+class Registry:
+    """Reads the TOML files anew when one of them changes, so that an added model needs no restart."""
+
+    def __init__(self, files: list[Path], models_dir: Path) -> None:
+        self._files = files
+        self._models_dir = models_dir
+        self._stamp: tuple[tuple[Path, int, int], ...] = ()
+        self._entries: dict[str, BaseModelEntry] = {}
+
+    def list(self) -> Entries:
+        return [*self._current().values()]
+
+    def get(self, name: str) -> BaseModelEntry | None:
+        """By id or alias; None where nothing has this name."""
+        entries = self._current()
+        return entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
+
+    def _current(self) -> dict[str, BaseModelEntry]:
+        present = [file for file in self._files if file.exists()]
+        stats = [(file, file.stat()) for file in present]
+        stamp = tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
+        if stamp != self._stamp:
+            self._entries = {entry.id: entry for file in present for entry in self._read(file)}
+            self._stamp = stamp
+        return {name: self._located(entry) for name, entry in self._entries.items()}
+
+    def _read(self, file: Path) -> Entries:
+        tables = tomllib.loads(file.read_text())
+        entries = [BaseModelEntry(id=name, **table) for name, table in tables.items()]
+        return [
+            entry.model_copy(update={"path": (file.parent / entry.path).resolve()} if entry.path else {})
+            for entry in entries
+        ]
+
+    def _located(self, entry: BaseModelEntry) -> BaseModelEntry:
+        return entry.model_copy(update={"location": self._location(entry)})
+
+    def _location(self, entry: BaseModelEntry) -> Path | None:
+        if entry.path:
+            return entry.path if entry.path.is_dir() else None
+        if entry.package:
+            spec = importlib.util.find_spec(entry.package)
+            roots = [*(spec.submodule_search_locations or [])] if spec else []
+            return Path(roots[0]) / (entry.directory or "") if roots else None
+        pulled = self._models_dir / entry.id
+        return pulled if (pulled / LOCK).exists() else None

@@ -1,0 +1,130 @@
+"""Every setting, and the only reader of the environment.
+
+A setting ``x`` is the variable ``LUTHIER_X``. Embedded and production differ in four of them, the URLs; the defaults
+are the embedded ones and lie under ``home``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.registry import Registry
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Read once at the start of a process and handed down; nothing else looks at the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="LUTHIER_", extra="ignore")
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".luthier")
+    """Where the embedded stack keeps everything, and where every stack keeps base models and scratch space."""
+    database_url: str = ""
+    """``sqlite+aiosqlite:///…`` or ``postgresql+asyncpg://…``; empty: a file under ``home``."""
+    blob_url: str = ""
+    """``file:///…`` or ``s3://bucket/prefix?endpoint_url=…&region=…``; empty: a folder under ``home``."""
+    redis_url: str = ""
+    """``redis://…`` or ``unix://…``; empty: the socket of the Redis that the launcher starts."""
+    inference_url: str = ""
+    """``http://host:port`` or ``unix://…``; empty: the socket of the engine that the launcher starts."""
+    inference_token: SecretStr = SecretStr("")
+    """Shared by API, workers and engine where the engine listens on a network; empty: no check."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Where the API listens; 0 takes a free port."""
+    inference_bind: str = ""
+    """Where the engine listens (``unix://…`` or ``http://host:port``); empty: at ``inference_url``."""
+    api_processes: int = Field(default=1, ge=1, le=64)
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
+    """One file, as OpenAI's limit."""
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    """One JSON body."""
+
+    models_file: Path = REPOSITORY / "models.toml"
+    """The operator's list of base models; ``home/models.toml`` adds to it."""
+
+    worker_slots: int = Field(default=1, ge=1, le=64)
+    """Jobs that one worker trains at a time."""
+    lease_seconds: float = Field(default=15.0, gt=0)
+    """A worker silent for so long has lost its job; it beats three times as often."""
+    poll_seconds: float = Field(default=2.0, gt=0)
+    """How long a job waits at most when its ring was lost."""
+    reap_seconds: float = Field(default=5.0, gt=0)
+    cancel_grace_seconds: float = Field(default=5.0, ge=0)
+    """Between asking a child to stop and killing it."""
+    stall_seconds: float = Field(default=600.0, gt=0)
+    """A child that says nothing for so long is killed: run code ``stalled``."""
+    max_failures: int = Field(default=3, ge=1)
+    """Abnormal ends without a new checkpoint between them before a job fails: run code ``crash_loop``."""
+    save_seconds: float = Field(default=30.0, gt=0)
+    """Work that a crash may cost."""
+    train_threads: int | None = None
+    """CPU threads of a training child; empty: what torch chooses."""
+    validate_memory_bytes: int = Field(default=8 * 2**30, ge=2**28)
+    """Address space of the child that reads a client's file."""
+
+    engine_models: int = Field(default=16, ge=1)
+    """Models and adapters the engine keeps loaded; the least recently used goes."""
+    engine_batch: int = Field(default=16, ge=1, le=256)
+    """Sequences the engine decodes together."""
+    engine_threads: int | None = None
+
+    @model_validator(mode="after")
+    def _urls(self) -> Self:
+        self.home = self.home.expanduser().resolve()
+        self.database_url = self.database_url or f"sqlite+aiosqlite:///{self.home}/luthier.db"
+        self.blob_url = self.blob_url or f"file://{self.home}/blobs"
+        self.redis_url = self.redis_url or f"unix://{self.home}/run/redis.sock"
+        self.inference_url = self.inference_url or f"unix://{self.home}/run/engine.sock"
+        self.inference_bind = self.inference_bind or self.inference_url
+        return self
+
+    @property
+    def models_dir(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def work_dir(self) -> Path:
+        """Scratch space of workers."""
+        return self.home / "work"
+
+    @property
+    def cache_dir(self) -> Path:
+        """What the engine has fetched and verified."""
+        return self.home / "cache"
+
+    def registry(self) -> Registry:
+        return Registry([self.models_file, self.home / "models.toml"], self.models_dir)
+
+    @property
+    def credentials_file(self) -> Path:
+        return self.home / "credentials"
+
+
+def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """The environment of a process of ours: this one's, every setting spelled out, no reaching for a model hub."""
+    secrets = {"inference_token": settings.inference_token.get_secret_value()}
+    values: dict[str, Any] = {**settings.model_dump(), **secrets}
+    ours = {f"LUTHIER_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    return {**os.environ, **ours, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **extra}
+
+
+def training_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that reads clients' data: no URL, no secret, no credential."""
+    allowed = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
+    kept = {name: os.environ[name] for name in allowed if name in os.environ}
+    return {
+        **kept,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,93 @@
+"""Real servers for tests: Postgres, Redis and an S3 endpoint, each a process or thread of its own on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import boto3
+from moto.server import ThreadedMotoServer
+
+from deploy import redis_server
+
+with warnings.catch_warnings():
+    # pgserver asks platformdirs for a directory that does not exist on every machine.
+    warnings.simplefilter("ignore")
+    import pgserver
+
+
+@dataclass
+class Postgres:
+    """One server; :meth:`database` makes an empty database in it."""
+
+    folder: str
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def database(self) -> str:
+        name = f"test_{next(self._numbers)}"
+
+        async def create() -> None:
+            connection = await asyncpg.connect(user="postgres", database="postgres", host=self.folder)
+            await connection.execute(f"CREATE DATABASE {name}")
+            await connection.close()
+
+        asyncio.run(create())
+        return f"postgresql+asyncpg://postgres:@/{name}?host={self.folder}"
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield Postgres(str(Path(folder) / "data"))
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def redis(folder: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Its URL and its process, so that a test can kill it."""
+    with tempfile.TemporaryDirectory(prefix="rd") as made:
+        home = folder or Path(made)
+        socket_path = home / "redis.sock"
+        process = subprocess.Popen(redis_server.command(socket_path, home), stdout=subprocess.DEVNULL)
+        wait_for(socket_path.exists)
+        try:
+            yield f"unix://{socket_path}", process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def s3() -> Iterator[str]:
+    """A blob URL over real HTTP. Credentials are whatever boto3 finds; moto takes any."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="luthier")
+    try:
+        yield f"s3://luthier/here?endpoint_url={endpoint}"
+    finally:
+        server.stop()
+
+
+def wait_for(condition, seconds: float = 10.0, pause: float = 0.02) -> None:  # type: ignore[no-untyped-def]
+    """Raises ``TimeoutError``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{condition} did not become true in {seconds} s")
+        time.sleep(pause)

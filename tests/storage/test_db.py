@@ -1,0 +1,117 @@
+"""The database: one behaviour on SQLite and Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, select, text
+from sqlmodel import col
+
+from storage import keys, migrate
+from storage.clock import db_now
+from storage.db import connect
+from storage.errors import StorageUnavailable, UnknownUrl
+from storage.tables import METADATA, ApiKey, Project
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_migrations_make_exactly_the_tables_of_the_code(database_url: str) -> None:
+    await migrate.upgrade(database_url)
+    db = connect(database_url)
+
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), METADATA))
+
+    async with db.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await db.close()
+
+
+async def test_a_write_is_kept_whole_or_not_at_all(database_url: str) -> None:
+    db = connect(database_url)
+    async with db.write() as session:
+        await keys.create_project(session, "kept")
+    with pytest.raises(RuntimeError, match="midway"):
+        async with db.write() as session:
+            await keys.create_project(session, "lost")
+            raise RuntimeError("midway")
+    async with db.read() as session:
+        assert (await session.execute(select(col(Project.name)))).scalars().all() == ["kept"]
+    await db.close()
+
+
+async def test_the_clock_is_the_databases_and_counts_seconds(database_url: str) -> None:
+    db = connect(database_url)
+    async with db.read() as session:
+        first = (await session.execute(select(db_now()))).scalar_one()
+    await asyncio.sleep(0.05)
+    async with db.read() as session:
+        second = (await session.execute(select(db_now()))).scalar_one()
+    assert abs(first - time.time()) < 5
+    assert 0.04 < second - first < 5
+    await db.close()
+
+
+async def test_writers_that_read_first_wait_for_each_other(database_url: str) -> None:
+    """A deferred SQLite transaction that turns into a write after another's commit fails at once; these do not."""
+    db = connect(database_url)
+
+    async def add(number: int) -> None:
+        async with db.write() as session:
+            await session.execute(select(col(Project.id)))
+            await asyncio.sleep(0.001)
+            await keys.create_project(session, str(number))
+
+    await asyncio.gather(*(add(number) for number in range(60)))
+    async with db.read() as session:
+        assert len((await session.execute(select(col(Project.id)))).all()) == 60
+    await db.close()
+
+
+async def test_sqlite_keeps_a_write_ahead_log_and_checks_references(tmp_path: Path) -> None:
+    db = connect(f"sqlite+aiosqlite:///{tmp_path}/x.db")
+    async with db.read() as session:
+        assert (await session.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
+        assert (await session.execute(text("PRAGMA foreign_keys"))).scalar_one() == 1
+        assert (await session.execute(text("PRAGMA synchronous"))).scalar_one() == 2
+    await db.close()
+
+
+async def test_a_database_that_is_away_is_unavailable() -> None:
+    db = connect("postgresql+asyncpg://postgres@127.0.0.1:9/none")
+    with pytest.raises(StorageUnavailable):
+        await db.ping()
+    await db.close()
+
+
+def test_other_databases_are_refused() -> None:
+    with pytest.raises(UnknownUrl, match="sqlite"):
+        connect("mysql://host/x")
+
+
+async def test_keys_are_found_by_hash_and_gone_when_revoked(database_url: str) -> None:
+    db = connect(database_url)
+    async with db.write() as session:
+        project = await keys.create_project(session, "p")
+        key, row = await keys.create_key(session, project.id, "k")
+    async with db.read() as session:
+        principal = await keys.authenticate(session, key)
+        assert principal is not None
+        assert principal.project_id == project.id
+        assert await keys.authenticate(session, key + "x") is None
+        assert await keys.authenticate(session, "") is None
+        stored = (await session.execute(select(ApiKey))).scalar_one()
+        assert key not in stored.model_dump_json()
+        assert stored.prefix == key[: len(stored.prefix)] and len(stored.prefix) < len(key) / 2
+    async with db.write() as session:
+        assert await keys.revoke_key(session, row.id)
+        assert not await keys.revoke_key(session, row.id)
+    async with db.read() as session:
+        assert await keys.authenticate(session, key) is None
+    await db.close()
