@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """Read once at the start of a process and handed down; nothing else looks at the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="LUTHIER_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LUTHIER_", extra="ignore", use_attribute_docstrings=True)
 
     home: Path = Field(default_factory=lambda: Path.home() / ".luthier")
     """Where the embedded stack keeps everything, and where every stack keeps base models and scratch space."""
@@ -37,11 +37,13 @@ class Settings(BaseSettings):
     """Shared by API, workers and engine where the engine listens on a network; empty: no check."""
 
     host: str = "127.0.0.1"
+    """Address the API listens on."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """Where the API listens; 0 takes a free port."""
+    """Port the API listens on; ``luthierd up --port 0`` takes a free one."""
     inference_bind: str = ""
     """Where the engine listens (``unix://…`` or ``http://host:port``); empty: at ``inference_url``."""
     api_processes: int = Field(default=1, ge=1, le=64)
+    """Processes that share the API's port."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
     """One file, as OpenAI's limit."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
@@ -57,6 +59,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(default=2.0, gt=0)
     """How long a job waits at most when its ring was lost."""
     reap_seconds: float = Field(default=5.0, gt=0)
+    """Between two looks for expired leases."""
     cancel_grace_seconds: float = Field(default=5.0, ge=0)
     """Between asking a child to stop and killing it."""
     stall_seconds: float = Field(default=600.0, gt=0)
@@ -75,6 +78,7 @@ class Settings(BaseSettings):
     engine_batch: int = Field(default=16, ge=1, le=256)
     """Sequences the engine decodes together."""
     engine_threads: int | None = None
+    """CPU threads of the engine; empty: what torch chooses."""
 
     @model_validator(mode="after")
     def _urls(self) -> Self:

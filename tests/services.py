@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import subprocess
 import tempfile
 import time
@@ -91,3 +92,20 @@ def wait_for(condition, seconds: float = 10.0, pause: float = 0.02) -> None:  # 
         if time.monotonic() > deadline:
             raise TimeoutError(f"{condition} did not become true in {seconds} s")
         time.sleep(pause)
+
+
+@contextmanager
+def redis_on_a_port() -> Iterator[str]:
+    """As in production: TCP, on loopback."""
+    with tempfile.TemporaryDirectory(prefix="rd") as folder, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        unix = redis_server.command(Path(folder) / "redis.sock", Path(folder))
+        process = subprocess.Popen([*unix, "--port", str(port), "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL)
+        wait_for((Path(folder) / "redis.sock").exists)
+        try:
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()

@@ -172,7 +172,7 @@ def test_other_schemes_are_refused() -> None:
         stores.connect("ftp://host/x")
 
 
-def _Answer(url: str, status: int) -> Any:  # noqa: N802
+def _Answer(url: str, status: int) -> Any:
     from botocore.awsrequest import AWSResponse
 
     class Raw:

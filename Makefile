@@ -1,0 +1,63 @@
+# Everything a person or CI does here. `make` alone prints this list.
+
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# On an ordinary Linux machine the index's own torch brings several GB of CUDA libraries; CPU=1 takes PyTorch's CPU build.
+ifeq ($(CPU),1)
+TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
+endif
+
+.PHONY: help quickstart up test lint format e2e-production bench-service bench-kills bench-banking77 starter docs clean
+
+help: ## print this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -c constraints.txt "torch"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -c constraints.txt -e ".[dev]"
+	@touch $(STAMP)
+
+quickstart: $(STAMP) ## install, run two jobs through the whole stack, show what they learnt, stop
+	@$(BIN)/python -m examples.quickstart
+
+up: $(STAMP) ## start Luthier on this machine and stay
+	@$(BIN)/luthierd up
+
+test: $(STAMP) ## lint, types, imports and all tests that fit in 15 minutes
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+lint: $(STAMP) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+e2e-production: $(STAMP) ## Postgres, redis-server, S3 over HTTP, two APIs, two workers, a kill
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/production
+
+bench-service: $(STAMP) ## seconds from POST to the first step, and of a whole job
+	$(BIN)/python -m benchmarks.service
+
+bench-kills: $(STAMP) ## 50 random kill -9: jobs lost, duplicated, different
+	$(BIN)/python -m benchmarks.kills
+
+bench-banking77: $(STAMP) ## 77 intents on minilm-l6 through the API, full update and LoRA (about 30 minutes)
+	$(BIN)/python -m examples.banking77
+
+starter: $(STAMP) ## train the starter model anew (about 15 minutes)
+	$(BIN)/python -m examples.train_starter
+
+docs: $(STAMP) ## write the tables in docs/ anew from the code
+	$(BIN)/python -m deploy.tables
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .quickstart .pytest_cache .mypy_cache .ruff_cache

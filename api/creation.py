@@ -1,0 +1,157 @@
+"""From the body of a new job to its row: every check that needs no look into the files."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+from training.auto import default_update
+
+from api import naming
+from api.errors import InvalidRequest
+from api.rooms import Rooms
+from api.wire.jobs import JobIn
+from storage.ids import new_id
+from storage.registry import BaseModelEntry
+from storage.tables import File, Job
+from training.spec import Hyperparameters
+from training.tasks import TASKS
+
+METHODS = frozenset({"supervised"})
+"""What ``method.type`` can be today."""
+
+_HYPERPARAMETERS = "method.supervised.hyperparameters"
+
+
+async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
+    """The row to be; its files are checked by :func:`check_files`. Raises ``InvalidRequest``, ``ModelNotPulled``."""
+    _check_offered(body)
+    base = await _base(rooms, project_id, body.model)
+    task = _task(body, base)
+    _check_columns(body, task)
+    update = body.update or default_update(task, base.parameters)
+    return Job(
+        id=new_id("job"),
+        project_id=project_id,
+        created_at=time.time(),
+        base_model=base.id,
+        task=task,
+        update=update.model_dump(),
+        method={"type": "supervised"},
+        hyperparameters=_hyperparameters(body, base).model_dump(),
+        columns=body.columns or {},
+        training_file=body.training_file,
+        validation_file=body.validation_file,
+        seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
+        suffix=re.sub(r"[^A-Za-z0-9._-]+", "-", body.suffix) if body.suffix else None,
+        meta=body.metadata or None,
+    )
+
+
+async def check_files(session: AsyncSession, job: Job) -> None:
+    """In the transaction that inserts the job, and with the rows locked, so that no file is deleted meanwhile."""
+    for param in ("training_file", "validation_file"):
+        file_id = getattr(job, param)
+        if file_id is None:
+            continue
+        mine = [col(File.id) == file_id, col(File.project_id) == job.project_id]
+        file = (await session.execute(select(File).where(*mine).with_for_update())).scalar_one_or_none()
+        if file is None:
+            raise InvalidRequest(
+                "There is no such file for this key; upload it with POST /v1/files and send the id that it answers.",
+                param=param,
+                code="file_not_found",
+            )
+        if file.purpose != "fine-tune":
+            raise InvalidRequest(
+                f"The file's purpose is '{file.purpose}'; upload it with the purpose 'fine-tune'.",
+                param=param,
+                code="invalid_purpose",
+            )
+
+
+def _check_offered(body: JobIn) -> None:
+    if body.integrations:
+        raise _unsupported("integrations", "Integrations are not offered yet; send none.")
+    if body.method and body.method.type not in METHODS:
+        offered = ", ".join(sorted(METHODS))
+        raise _unsupported("method.type", f"This method is not offered yet; it can be: {offered}.")
+
+
+def _unsupported(param: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, param=param, code="unsupported_parameter")
+
+
+async def _base(rooms: Rooms, project_id: str, name: str) -> BaseModelEntry:
+    found = await naming.find(rooms, project_id, name)
+    if found is None:
+        raise InvalidRequest(naming.NO_SUCH_MODEL, param="model", code="model_not_found")
+    if not isinstance(found, BaseModelEntry):
+        raise InvalidRequest(
+            "This is a fine-tuned model; training goes on from base models only.",
+            param="model",
+            code="unsuitable_model",
+        )
+    found.require()
+    return found
+
+
+def _task(body: JobIn, base: BaseModelEntry) -> str:
+    task = body.task or base.tasks[0]
+    if task not in TASKS or task not in base.tasks:
+        offered = ", ".join(f"'{name}'" for name in base.tasks if name in TASKS)
+        raise InvalidRequest(
+            f"The base model '{base.id}' cannot be trained for this task; it can be for {offered}.",
+            param="task",
+            code="unsuitable_task",
+        )
+    return task
+
+
+def _check_columns(body: JobIn, task: str) -> None:
+    fields = TASKS[task].row.model_fields
+    for name in body.columns or {}:
+        if name not in fields:
+            raise InvalidRequest(
+                f"'columns' maps fields of a {task} row to the file's columns; the fields are: {', '.join(fields)}.",
+                param=f"columns.{name}"[:256],
+                code="invalid_value",
+            )
+
+
+def _hyperparameters(body: JobIn, base: BaseModelEntry) -> Hyperparameters:
+    """Those of ``method``, and those in the older place, which may repeat but not contradict them."""
+    newer = body.method.supervised.hyperparameters if body.method and body.method.supervised else None
+    values = _sent(newer)
+    for name, value in _sent(body.hyperparameters).items():
+        if values.setdefault(name, value) != value:
+            raise InvalidRequest(
+                f"'hyperparameters.{name}' and '{_HYPERPARAMETERS}.{name}' differ; send the second only.",
+                param=f"hyperparameters.{name}",
+                code="invalid_value",
+            )
+    try:
+        found = Hyperparameters.model_validate(values)
+    except ValidationError as error:
+        # Each place was valid; together they are not.
+        raise InvalidRequest(
+            error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ") + ".", param=_HYPERPARAMETERS
+        ) from None
+    if found.max_length != "auto" and found.max_length > base.context:
+        place = _HYPERPARAMETERS if "max_length" in _sent(newer) else "hyperparameters"
+        raise InvalidRequest(
+            f"The base model '{base.id}' reads at most {base.context} tokens.",
+            param=f"{place}.max_length",
+            code="invalid_value",
+        )
+    return found
+
+
+def _sent(hyperparameters: Hyperparameters | None) -> dict[str, Any]:
+    return hyperparameters.model_dump(exclude_unset=True) if hyperparameters else {}

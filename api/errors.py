@@ -1,0 +1,237 @@
+"""What a client is told when a request cannot be answered, in OpenAI's shape.
+
+ApiError
+├── InvalidRequest      400  the request is wrong; ``param`` names the field and the message says what to change
+├── Unauthorized        401  no key, or none that is in force
+├── Forbidden           403  the key is good, the thing is not the client's to change
+├── NotFound            404  no such thing, or another project's: nobody can tell which
+├── WrongMethod         405  the path exists, the method does not
+├── TooLarge            413  the body is larger than this server takes
+├── InternalError       500  a fault of ours; details are in the log under the request id
+└── Unavailable         503  a part of the service does not answer; ``Retry-After`` says when to try again
+
+Every error that leaves the API passes :func:`answer`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+
+from api.validation import Fault, fault_of
+from inference.errors import EngineError, EngineUnavailable
+from jobs.lifecycle import IllegalTransition
+from storage.errors import ModelNotPulled, StorageUnavailable
+
+log = logging.getLogger("luthier.api")
+
+RETRY_AFTER_SECONDS = 2
+
+ErrorType = Literal["invalid_request_error", "permission_error", "server_error"]
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: ErrorType
+    param: str | None
+    code: str | None
+
+
+class ErrorOut(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorBody
+
+
+class ApiError(HTTPException):
+    """Root of the family. An ``HTTPException``: FastAPI replaces others that are raised while it reads a body."""
+
+    status: ClassVar[int]
+    type: ClassVar[ErrorType] = "invalid_request_error"
+    default_code: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(self.status, message, dict(headers or {}))
+        self.param = param
+        self.code = code or self.default_code
+
+    def response(self) -> JSONResponse:
+        error = ErrorBody(message=self.detail, type=self.type, param=self.param, code=self.code)
+        return JSONResponse(ErrorOut(error=error).model_dump(), self.status_code, self.headers)
+
+
+class InvalidRequest(ApiError):
+    """The request is wrong."""
+
+    status = 400
+    default_code = "invalid_value"
+
+
+class Unauthorized(ApiError):
+    """No key, or none that is in force."""
+
+    status = 401
+    default_code = "invalid_api_key"
+
+    def __init__(self) -> None:
+        # One answer for a missing, an unknown and a revoked key.
+        super().__init__(
+            "A key of this Luthier is needed: send it as 'Authorization: Bearer sk-luthier-…'.",
+            headers={"www-authenticate": "Bearer"},
+        )
+
+
+class Forbidden(ApiError):
+    """The thing is not the client's to change."""
+
+    status = 403
+    type = "permission_error"
+
+
+class NotFound(ApiError):
+    """No such thing in this project."""
+
+    status = 404
+
+
+class WrongMethod(ApiError):
+    """The path exists, the method does not."""
+
+    status = 405
+    default_code = "method_not_allowed"
+
+
+class TooLarge(ApiError):
+    """The body is larger than this server takes."""
+
+    status = 413
+    default_code = "request_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request is larger than the {limit:,} bytes that this server takes.")
+
+
+class InternalError(ApiError):
+    """A fault of ours."""
+
+    status = 500
+    type = "server_error"
+    default_code = "internal_error"
+
+    def __init__(self) -> None:
+        super().__init__("The server failed on this request; its log has the cause under the x-request-id.")
+
+
+class Unavailable(ApiError):
+    """A part of the service does not answer."""
+
+    status = 503
+    type = "server_error"
+    default_code = "unavailable"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(message, code=code, headers={"retry-after": str(retry_after)})
+
+
+FAMILY: tuple[type[ApiError], ...] = (
+    InvalidRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    WrongMethod,
+    TooLarge,
+    InternalError,
+    Unavailable,
+)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error part of a route's ``responses`` in the OpenAPI document; without statuses, those of any route."""
+    shown = {400, 401, 500, 503, *statuses}
+    texts = {error.status: error.__doc__ for error in FAMILY}
+    by_status: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorOut, "description": texts[status]} for status in sorted(shown)
+    }
+    return by_status | {"default": {"model": ErrorOut, "description": "Any other error."}}
+
+
+def invalid(fault: Fault) -> InvalidRequest:
+    return InvalidRequest(fault.message, param=fault.param, code=fault.code)
+
+
+def _of_engine(error: EngineError) -> Response:
+    if isinstance(error, EngineUnavailable):
+        return Unavailable(error.message, code=error.code, retry_after=error.retry_after).response()
+    if error.code == "unauthorized":
+        # The engine refused our token, not the client's key.
+        return _unexpected(error)
+    return JSONResponse(error.body(), error.status)
+
+
+def _of_http(error: HTTPException) -> Response:
+    """What Starlette and FastAPI raise themselves: no route, wrong method, an unreadable body."""
+    if error.status_code == 404:
+        return NotFound("There is no such URL; look for a typing error in it.", code="unknown_url").response()
+    if error.status_code == 405:
+        return WrongMethod("This URL does not take this method.", headers=error.headers).response()
+    if error.status_code == 400:
+        return InvalidRequest("The body could not be read; send what the content-type says.").response()
+    return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return InternalError().response()
+
+
+_ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
+    ApiError: lambda error: error.response(),
+    HTTPException: _of_http,
+    RequestValidationError: lambda error: invalid(fault_of(error.errors(), error.body)).response(),
+    EngineError: _of_engine,
+    StorageUnavailable: lambda _: Unavailable("The storage does not answer; try again shortly.").response(),
+    ModelNotPulled: lambda error: InvalidRequest(str(error), param="model", code="base_model_unavailable").response(),
+    IllegalTransition: lambda error: InvalidRequest(
+        str(error), code="invalid_state", headers={"x-should-retry": "false"}
+    ).response(),
+}
+
+
+def answer(error: Exception) -> Response:
+    """The response for an exception, by the nearest of its classes that the table has; 500 without details else."""
+    for kind in type(error).__mro__:
+        if kind in _ANSWERS:
+            return _ANSWERS[kind](error)
+    return _unexpected(error)
+
+
+async def handle(request: Request, error: Exception) -> Response:
+    """:func:`answer` in the form that FastAPI registers."""
+    response = answer(error)
+    if response.status_code == WrongMethod.status:
+        response.headers["allow"] = ", ".join(_methods_of(request))
+    return response
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Starlette's own ``Allow`` names the methods of the first route of a path only."""
+    scopes = {method: {**request.scope, "method": method} for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
+    routes = request.app.routes
+    return [name for name, scope in scopes.items() if any(r.matches(scope)[0] is Match.FULL for r in routes)]

@@ -1,0 +1,125 @@
+"""What surrounds every route, as plain ASGI; from the outside in ``Answering``, ``Keyed``, ``Limited``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import InvalidRequest, TooLarge, Unauthorized, answer
+from storage.ids import new_id
+from storage.keys import Principal
+
+log = logging.getLogger("luthier.api")
+
+OPENAI_VERSION = "2020-10-01"
+
+
+class Answering:
+    """Gives every answer its headers, and every exception an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id, began, started = new_id("request"), time.perf_counter(), False
+
+        async def headed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["openai-processing-ms"] = str(round((time.perf_counter() - began) * 1000))
+                headers["openai-version"] = OPENAI_VERSION
+            await send(message)
+
+        try:
+            await self.app(scope, receive, headed)
+        except ClientDisconnect:
+            log.info("%s: the client left before its request was whole", request_id)
+        # The edge of the process: what no room translated becomes a 500 in OpenAI's shape.
+        except Exception as error:
+            if started:
+                log.warning("%s: broken off after the answer had begun", request_id)
+                raise
+            response = answer(error)
+            log.info("%s: %s %s answered %d", request_id, scope["method"], scope["path"], response.status_code)
+            await response(scope, receive, headed)
+
+
+class Authenticator(Protocol):
+    async def __call__(self, scope: Scope, key: str) -> Principal | None: ...
+
+
+class Keyed:
+    """Fails closed: all but the named public paths need a key, routes or not; ``scope["state"]`` keeps whose it is."""
+
+    def __init__(self, app: ASGIApp, public: frozenset[str], authenticate: Authenticator) -> None:
+        self.app = app
+        self.public = public
+        self.authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self.public:
+            key = presented_key(Headers(scope=scope))
+            principal = await self.authenticate(scope, key) if key else None
+            if principal is None:
+                raise Unauthorized
+            scope.setdefault("state", {})["principal"] = principal
+        await self.app(scope, receive, send)
+
+
+def presented_key(headers: Headers) -> str | None:
+    """From ``Authorization: Bearer`` or ``x-api-key``; None where there is none, or two that differ."""
+    keys = set(headers.getlist("x-api-key"))
+    for value in headers.getlist("authorization"):
+        scheme, _, key = value.partition(" ")
+        keys.add(key.strip() if scheme.lower() == "bearer" else "")
+    return keys.pop() if len(keys) == 1 else None
+
+
+class Limited:
+    """Counts the body while it arrives, before anything parses it, and refuses what no handler should see."""
+
+    def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int]) -> None:
+        self.app = app
+        self.default = default
+        self.by_path = by_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.by_path.get(scope["path"], self.default)
+        _refuse_oddities(scope, limit)
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise TooLarge(limit)
+            return message
+
+        await self.app(scope, counted, send)
+
+
+def _refuse_oddities(scope: Scope, limit: int) -> None:
+    headers = Headers(scope=scope)
+    if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+        raise InvalidRequest("The URL has a NUL character.")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise InvalidRequest("Send the body uncompressed, without a content-encoding.")
+    length = headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+        raise TooLarge(limit)

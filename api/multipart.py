@@ -1,0 +1,169 @@
+"""``multipart/form-data`` straight to disk: one file and a few short fields, however large the file."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from api.errors import InvalidRequest, TooLarge
+
+OVERHEAD = 1 << 20
+"""Bytes of a multipart body that are not the file's."""
+_MAX_PARTS = 16
+_MAX_FIELD = 4096
+_MAX_FILENAME = 255
+_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that lies at ``path`` until the ``async with`` is left."""
+
+    path: Path
+    filename: str
+    size: int
+    fields: dict[str, str]
+
+
+@dataclass
+class _Part:
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    name: str = ""
+    filename: str | None = None
+    data: bytearray = field(default_factory=bytearray)
+
+
+@asynccontextmanager
+async def received(request: Request, folder: Path, file_field: str, limit: int) -> AsyncIterator[Upload]:
+    """The request's one file, of at most ``limit`` bytes, and its fields. Raises ``InvalidRequest``, ``TooLarge``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder) as out:
+        form = _Form(_boundary(request), file_field)
+        size = 0
+        async for chunk in request.stream():
+            form.write(chunk)
+            if len(form.file.data) >= _BUFFER:
+                size += await _drain(form.file, out)
+                if size > limit:
+                    raise TooLarge(limit)
+        size += await _drain(form.file, out)
+        if size > limit:
+            raise TooLarge(limit)
+        form.finish()
+        await asyncio.to_thread(out.flush)
+        yield Upload(Path(out.name), form.file.filename or "", size, form.fields)
+
+
+async def _drain(part: _Part, out: IO[bytes]) -> int:
+    data, part.data = part.data, bytearray()
+    return await asyncio.to_thread(out.write, data)
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise InvalidRequest("Send the file as multipart/form-data, with a boundary.")
+    return options[b"boundary"]
+
+
+class _Form:
+    """Parts as the parser meets them. The file's bytes wait in ``file.data`` until somebody takes them."""
+
+    def __init__(self, boundary: bytes, file_field: str) -> None:
+        self.file = _Part()
+        self.fields: dict[str, str] = {}
+        self._file_field = file_field
+        self._part = _Part()
+        self._parts = 0
+        self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self._ended = False
+        callbacks: dict[str, Callable[..., None]] = {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._finished,
+        }
+        try:
+            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        except FormParserError as error:
+            raise InvalidRequest(f"The multipart body cannot be read: {error}.") from None
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise InvalidRequest(f"The multipart body cannot be read: {error}.") from None
+
+    def finish(self) -> None:
+        if not self._ended:
+            raise InvalidRequest("The multipart body ends before its closing boundary.")
+        if self.file.filename is None:
+            raise InvalidRequest(
+                f"Missing required parameter: '{self._file_field}', a file with a file name.",
+                param=self._file_field,
+                code="missing_required_parameter",
+            )
+
+    def _begin(self) -> None:
+        self._part = _Part()
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise InvalidRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
+
+    def _header_end(self) -> None:
+        name, value = self._header
+        self._part.headers[bytes(name).lower()] = bytes(value)
+        self._header = (bytearray(), bytearray())
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._part.headers.get(b"content-disposition"))
+        self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
+        if b"filename" in options:
+            self._part.filename = _checked_filename(options[b"filename"], self._part.name)
+        if self._part.name != self._file_field or self._part.filename is None:
+            return
+        if self.file.filename is not None:
+            raise InvalidRequest(f"Send one '{self._file_field}' a request.", param=self._file_field)
+        self.file = self._part
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._part.data.extend(memoryview(data)[start:end])
+        if self._part is not self.file and len(self._part.data) > _MAX_FIELD:
+            raise InvalidRequest(f"The field is longer than {_MAX_FIELD} bytes.", param=self._part.name[:256] or None)
+
+    def _end(self) -> None:
+        part = self._part
+        if part is self.file:
+            return
+        if part.name == self._file_field or part.filename is not None:
+            raise InvalidRequest(
+                f"The one file goes into the field '{self._file_field}', with a file name.", param=self._file_field
+            )
+        if part.name in self.fields:
+            raise InvalidRequest("The field is there twice.", param=part.name[:256])
+        self.fields[part.name] = part.data.decode("utf-8", "replace")
+
+    def _finished(self) -> None:
+        self._ended = True
+
+
+def _checked_filename(raw: bytes, param: str) -> str:
+    name = raw.decode("utf-8", "replace")
+    if not 1 <= len(name) <= _MAX_FILENAME or not name.isprintable():
+        raise InvalidRequest(
+            f"A file name has 1 to {_MAX_FILENAME} characters and no control characters.", param=param[:256] or None
+        )
+    return name

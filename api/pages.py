@@ -1,0 +1,93 @@
+"""Lists in pages. A cursor names the last row seen; the order is total, so equal timestamps lose or repeat nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, BeforeValidator
+from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped
+from sqlmodel import SQLModel, col
+
+from api.errors import InvalidRequest
+from storage.tables import Checkpoint, Event, File, Job
+
+Row = TypeVar("Row", bound=SQLModel)
+Item = TypeVar("Item", bound=BaseModel)
+Direction = Literal["asc", "desc"]
+
+
+def _digits(value: Any) -> Any:
+    # int() would also take "1_0", " 1" and digits of other scripts.
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise ValueError("it must be a whole number, 0 or more")
+    return value
+
+
+Digits = BeforeValidator(_digits)
+After = Annotated[str | None, Query(max_length=256, description="Id of the last object of the page before.")]
+Limit = Annotated[int, Digits, Query(ge=0, le=1000, description="Objects on one page.")]
+
+
+class ListOut(BaseModel, Generic[Item]):
+    """One page. Ask for the next with ``after`` = ``last_id`` while ``has_more``."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    rows: list[Row]
+    has_more: bool
+
+
+@dataclass(frozen=True)
+class Cursor:
+    after: str | None
+    limit: int
+    direction: Direction = "desc"
+
+
+@dataclass(frozen=True)
+class Listing(Generic[Row]):
+    """How the rows of a table are ordered. ``keys`` together are unique among the rows that one client can list."""
+
+    table: type[Row]
+    id: Mapped[str]
+    keys: tuple[Mapped[Any], ...]
+
+    async def page(self, session: AsyncSession, conditions: Sequence[ColumnElement[bool]], cursor: Cursor) -> Page[Row]:
+        """``conditions`` scope the rows and the cursor alike. Raises ``InvalidRequest`` for a cursor not among them."""
+        keys = tuple_(*self.keys)
+        descending = cursor.direction == "desc"
+        query = select(self.table).where(*conditions).limit(cursor.limit + 1)
+        query = query.order_by(*(key.desc() if descending else key.asc() for key in self.keys))
+        if cursor.after is not None:
+            seen = (await session.execute(select(*self.keys).where(*conditions, self.id == cursor.after))).first()
+            if seen is None:
+                raise InvalidRequest("'after' is not the id of an object in this list.", param="after")
+            query = query.where(keys < tuple(seen) if descending else keys > tuple(seen))
+        rows = list((await session.execute(query)).scalars())
+        return Page(rows[: cursor.limit], len(rows) > cursor.limit)
+
+
+FILES = Listing(File, col(File.id), (col(File.created_at), col(File.id)))
+JOBS = Listing(Job, col(Job.id), (col(Job.created_at), col(Job.id)))
+EVENTS = Listing(Event, col(Event.id), (col(Event.seq),))
+CHECKPOINTS = Listing(Checkpoint, col(Checkpoint.id), (col(Checkpoint.step),))
+
+
+def listed(items: Sequence[Item], has_more: bool) -> ListOut[Item]:
+    """``items`` have an ``id``."""
+    ids: list[str] = [getattr(item, "id") for item in items]  # noqa: B009
+    return ListOut[Any](
+        data=list(items), first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more
+    )

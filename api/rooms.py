@@ -1,0 +1,47 @@
+"""What the API needs of the other rooms, opened once in each process and handed down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from inference import client as engine_client
+from inference.client import EngineClient
+from jobs import queue
+from jobs.queue import Bell
+from storage import blobs as blob_stores
+from storage import db as databases
+from storage.blobs import Blobs
+from storage.db import Database
+from storage.registry import Registry
+from storage.settings import Settings
+
+
+@dataclass(frozen=True)
+class Rooms:
+    settings: Settings
+    db: Database
+    blobs: Blobs
+    bell: Bell
+    engine: EngineClient
+    registry: Registry
+
+
+@asynccontextmanager
+async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
+    """Open the four URLs. None of them needs to answer yet."""
+    rooms = Rooms(
+        settings=settings,
+        db=databases.connect(settings.database_url),
+        blobs=blob_stores.connect(settings.blob_url),
+        bell=queue.connect(settings.redis_url),
+        engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
+        registry=settings.registry(),
+    )
+    try:
+        yield rooms
+    finally:
+        await rooms.engine.close()
+        await rooms.bell.close()
+        await rooms.db.close()

@@ -1,0 +1,131 @@
+"""Models: the operator's bases and the project's own, and the way out for their weights.
+
+Ids may hold slashes and colons, which clients percent-encode and servers decode before routing: hence ``:path``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from api import naming
+from api.deps import PrincipalDep, RoomsDep
+from api.errors import Forbidden, documented
+from api.rooms import Rooms
+from api.streaming import verified, while_connected
+from api.strict_json import StrictRoute
+from api.wire.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
+from inference.refs import ModelRef, Variant
+from storage.folders import delete_folder
+from storage.registry import BaseModelEntry
+from storage.tables import Export, Model
+
+router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute, responses=documented(403, 404))
+
+PRESIGNED_SECONDS = 300
+
+DownloadVariant = Annotated[
+    Variant, Query(description="The trained weights alone, or the base model with the weights merged into it.")
+]
+
+
+@router.get("")
+async def list_models(rooms: RoomsDep, principal: PrincipalDep) -> ModelsOut:
+    """Base models, then the project's own, the oldest first."""
+    mine = [col(Model.project_id) == principal.project_id, col(Model.deleted_at).is_(None)]
+    query = select(Model).where(*mine).order_by(col(Model.created_at), col(Model.id))
+    async with rooms.db.read() as session:
+        models = (await session.execute(query)).scalars().all()
+    return ModelsOut(data=[*map(base_out, rooms.registry.list()), *map(tuned_out, models)])
+
+
+# Before the path routes below, which would take the word for a part of the id.
+@router.get(
+    "/{model:path}/download",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/zip": {}}, "description": "A zip, its sha256 in x-content-sha256."},
+        302: {"description": "Where the bucket has the zip, for a few minutes."},
+    },
+)
+async def download_model(
+    model: str, request: Request, rooms: RoomsDep, principal: PrincipalDep, variant: DownloadVariant = "adapter"
+) -> Response:
+    """The weights, as a zip of safetensors, configuration and tokenizer."""
+    ref = await naming.tuned_ref(rooms, principal.project_id, model)
+    export = await _kept(rooms, ref, variant)
+    if export is None:
+        export = await while_connected(request, _made(rooms, ref, variant))
+    filename = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{ref.id}-{variant}.zip")
+    headers = {"x-content-sha256": export.sha256}
+    url = await asyncio.to_thread(rooms.blobs.presign, export.blob_key, filename, PRESIGNED_SECONDS)
+    if url is not None:
+        return RedirectResponse(url, 302, headers)
+    chunks = await verified(lambda: rooms.blobs.stream(export.blob_key, export.sha256))
+    headers |= {
+        "content-length": str(export.bytes),
+        "content-disposition": f'attachment; filename="{filename}"',
+    }
+    return StreamingResponse(chunks, media_type="application/zip", headers=headers)
+
+
+@router.get("/{model:path}")
+async def retrieve_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> ModelOut:
+    """One model, by id or alias."""
+    found = await naming.find(rooms, principal.project_id, model)
+    if found is None:
+        raise naming.no_such_model()
+    if isinstance(found, BaseModelEntry):
+        return base_out(found)
+    return tuned_out(found) if isinstance(found, Model) else checkpoint_model_out(found, principal.project_id)
+
+
+@router.delete("/{model:path}")
+async def delete_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> ModelDeleted:
+    """Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their job."""
+    found = await naming.find(rooms, principal.project_id, model)
+    if found is None:
+        raise naming.no_such_model()
+    if not isinstance(found, Model):
+        raise Forbidden("Only a finished model can be deleted, not a base model or a checkpoint.", param="model")
+    async with rooms.db.write() as session:
+        alive = [col(Model.id) == found.id, col(Model.deleted_at).is_(None)]
+        await session.execute(update(Model).where(*alive).values(deleted_at=time.time()))
+        gone = delete(Export).where(col(Export.model_id) == found.id).returning(col(Export.blob_key))
+        keys = list((await session.execute(gone)).scalars())
+    await asyncio.to_thread(delete_folder, rooms.blobs, found.prefix)
+    for key in keys:
+        await asyncio.to_thread(rooms.blobs.delete, key)
+    return ModelDeleted(id=found.id)
+
+
+async def _kept(rooms: Rooms, ref: ModelRef, variant: Variant) -> Export | None:
+    async with rooms.db.read() as session:
+        return await session.get(Export, (ref.id, variant))
+
+
+async def _made(rooms: Rooms, ref: ModelRef, variant: Variant) -> Export:
+    """Have the engine make the zip, and remember it: the same weights give the same zip, whoever asks first."""
+    answer = await rooms.engine.export(ref, variant)
+    made = Export(
+        model_id=ref.id,
+        variant=variant,
+        created_at=time.time(),
+        blob_key=answer["blob_key"],
+        sha256=answer["sha256"],
+        bytes=answer["bytes"],
+    )
+    with suppress(IntegrityError):
+        async with rooms.db.write() as session:
+            session.add(made)
+    return made

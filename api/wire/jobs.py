@@ -1,0 +1,184 @@
+"""Fine-tuning jobs on the wire: OpenAI's bodies and objects with Luthier's fields beside theirs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from training.spec import ColumnName, Hyperparameters
+from training.updates import Update
+
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+MethodType = Literal["supervised", "dpo", "reinforcement"]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SupervisedIn(_In):
+    hyperparameters: Hyperparameters | None = None
+
+
+class MethodIn(_In):
+    """How to train. Blocks of the types that ``type`` does not choose are not looked at."""
+
+    type: MethodType
+    supervised: SupervisedIn | None = None
+    dpo: dict[str, Any] | None = None
+    reinforcement: dict[str, Any] | None = None
+
+
+class JobIn(_In):
+    """The body of ``POST /v1/fine_tuning/jobs``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "minilm-l6",
+                    "training_file": "file-abc",
+                    "task": "text-classification",
+                    "update": {"type": "full"},
+                    "columns": {"label": "category"},
+                    "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3}}},
+                }
+            ]
+        }
+    )
+
+    model: Reference
+    """A base model's id or alias."""
+    training_file: Reference
+    """A file with purpose ``fine-tune``."""
+    validation_file: Reference | None = None
+    hyperparameters: Hyperparameters | None = None
+    """OpenAI's older place for ``method.supervised.hyperparameters``; still read."""
+    method: MethodIn | None = None
+    suffix: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    """Becomes part of the model's name; characters other than letters, digits, '.', '_' and '-' become '-'."""
+    integrations: Annotated[list[dict[str, Any]], Field(max_length=5)] | None = None
+    """None is offered yet."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """The same seed, data and machine give the same model; chosen at random and told where absent."""
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+    task: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    """What is learned; the base model's first task where absent."""
+    update: Update | None = None
+    """Which parameters change; chosen by task and size of the base model where absent."""
+    columns: Annotated[dict[ColumnName, ColumnName], Field(max_length=64)] | None = None
+    """Field of the task's rows -> column or key of the file."""
+
+
+class JobErrorOut(BaseModel):
+    """Why the job failed. ``code`` is one of a closed list."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class HyperparametersOut(BaseModel):
+    """OpenAI's three: as asked, and the numbers used once the files are validated."""
+
+    n_epochs: int | Literal["auto"] | None
+    batch_size: int | Literal["auto"] | None
+    learning_rate_multiplier: float | Literal["auto"] | None
+
+
+class SupervisedOut(BaseModel):
+    hyperparameters: dict[str, Any]
+    """Every hyperparameter: as asked, and the number used in place of every ``auto`` once the files are validated."""
+
+
+class MethodOut(BaseModel):
+    type: MethodType
+    supervised: SupervisedOut | None
+
+
+class ProgressOut(BaseModel):
+    """How far the training is. ``eta`` is in seconds."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    tokens_per_second: float | None
+    eta: float | None
+
+
+class JobOut(BaseModel):
+    """A fine-tuning job."""
+
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str
+    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+    error: JobErrorOut | None
+    hyperparameters: HyperparametersOut
+    method: MethodOut
+    training_file: str
+    validation_file: str | None
+    result_files: list[str]
+    trained_tokens: int | None
+    seed: int
+    metadata: dict[str, str] | None
+    integrations: list[Any] | None = None
+    user_provided_suffix: str | None
+
+    state: str
+    """``status`` in full: also ``cancelling``."""
+    task: str
+    update: dict[str, Any]
+    columns: dict[str, str]
+    progress: ProgressOut | None
+    attempt: int
+    """How often a worker took the job; more than 1 after a worker was lost."""
+    trainable_parameters: int | None
+    final_metrics: dict[str, float | None] | None
+    resume_proof: dict[str, Any] | None
+    """Hashes of parameters, random state and last batch at the end: equal for a resumed and an unbroken run."""
+    servable_by: list[str]
+    """Engines that can serve the result."""
+
+
+class EventOut(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any] | None
+
+
+class CheckpointMetricsOut(BaseModel):
+    """What was measured at the checkpoint's step; the task's own figures too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: float
+    train_loss: float | None = None
+    train_mean_token_accuracy: float | None = None
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+
+
+class CheckpointOut(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    """A model of its own: name it where a model is asked for."""
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: CheckpointMetricsOut

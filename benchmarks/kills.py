@@ -1,0 +1,107 @@
+"""``make bench-kills``: random ``kill -9`` of workers and their children, then the oracle.
+
+A stack of its own runs a stream of equal jobs while something dies every few seconds. Afterwards every job must have
+succeeded, once, with the bytes of an unbroken run, and its events must be numbered without gaps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from openai import OpenAI
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.result import write
+from tests import services
+from tests.stack import Stack, chat_rows, settings, wait_job
+
+HYPERPARAMETERS = {"n_epochs": 20, "batch_size": 4, "learning_rate": 0.003, "save_every": 20}
+WAITING = 3
+"""Jobs kept in the queue, so that something always runs."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="lk") as folder:
+        config = settings(Path(folder))
+        with services.redis(config.home / "run"), Stack(config) as stack:
+            stack.prepare()
+            stack.start("inference", "worker", "worker2", "api")
+            figures = run(stack, asked.kills, random.Random(asked.seed), console)
+    write("kills", f"make bench-kills  # --kills {asked.kills} --seed {asked.seed}", figures)
+
+
+def run(stack: Stack, kills: int, rng: random.Random, console: Console) -> dict[str, Any]:
+    client = stack.ready(seconds=120)
+    file_id = client.files.create(file=("rows.jsonl", chat_rows(32)), purpose="fine-tune").id
+    reference = wait_job(client, post(client, file_id))
+    unbroken = stack.result_hashes(reference.fine_tuned_model)
+
+    began, jobs, killed = time.monotonic(), [], {"worker": 0, "child": 0}
+    for _ in track(range(kills), description="killing", console=console):
+        while len(unfinished(client, jobs)) < WAITING:
+            jobs.append(post(client, file_id))
+        time.sleep(rng.uniform(0.5, 4.0))
+        killed[kill_one(stack, rng)] += 1
+    ends = [wait_job(client, job_id, 300) for job_id in track(jobs, description="waiting", console=console)]
+
+    succeeded = [job for job in ends if job.status == "succeeded"]
+    different = sum(stack.result_hashes(job.fine_tuned_model) != unbroken for job in succeeded)
+    rows = [stack.job(job.id) for job in ends]
+    gaps = sum(len(list(client.fine_tuning.jobs.list_events(row.id, limit=100))) != row.last_seq for row in rows)
+    return {
+        "kills": kills,
+        "killed_workers": killed["worker"],
+        "killed_children": killed["child"],
+        "jobs": len(jobs),
+        "lost": len(jobs) - len(succeeded),
+        "duplicated": len(succeeded) - len({job.fine_tuned_model for job in succeeded}),
+        "different": different,
+        "event_gaps": gaps,
+        "attempts": sum(row.attempt for row in rows),
+        "most_attempts": max(row.attempt for row in rows),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def post(client: OpenAI, file_id: str) -> str:
+    method: Any = {"type": "supervised", "supervised": {"hyperparameters": HYPERPARAMETERS}}
+    update = {"type": "lora", "rank": 4, "alpha": 8, "dropout": 0.1}
+    return client.fine_tuning.jobs.create(
+        model="starter", training_file=file_id, seed=3, method=method, extra_body={"update": update}
+    ).id
+
+
+def unfinished(client: OpenAI, jobs: list[str]) -> list[str]:
+    ended = {"succeeded", "failed", "cancelled"}
+    return [job_id for job_id in jobs if client.fine_tuning.jobs.retrieve(job_id).status not in ended]
+
+
+def kill_one(stack: Stack, rng: random.Random) -> str:
+    """A worker, or a child where one runs."""
+    name = rng.choice(["worker", "worker2"])
+    children = stack.children(name)
+    if children and rng.random() < 0.5:
+        try:
+            rng.choice(children).kill()
+        except psutil.NoSuchProcess:
+            return kill_one(stack, rng)
+        return "child"
+    stack.kill(name)
+    stack.start(name)
+    return "worker"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""``luthierd doctor``: what a stack needs, looked at one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from inference import client as engines
+from inference.errors import EngineError
+from jobs import queue
+from storage import blobs as blob_stores
+from storage import db as databases
+from storage.errors import StorageError
+from storage.settings import Settings
+
+
+async def examine(settings: Settings, console: Console) -> int:
+    """Print a line for each part. 0 where all is well."""
+    console.print(f"python {platform.python_version()}, torch {version('torch')}, {os.cpu_count()} CPUs")
+    console.print(f"device: {await _device()}; free disk: {shutil.disk_usage(_existing(settings)).free / 2**30:.0f} GiB")
+    probes: dict[str, tuple[str, Callable[[Settings], Awaitable[str]]]] = {
+        "database": (settings.database_url, _database),
+        "blobs": (settings.blob_url, _blobs),
+        "redis": (settings.redis_url, _redis),
+        "engine": (settings.inference_url, _engine),
+        "base models": (str(settings.models_file), _models),
+    }
+    bad = 0
+    for name, (where, probe) in probes.items():
+        try:
+            console.print(f"[green]✓[/] {name}: {await probe(settings)}")
+        except (StorageError, EngineError, RedisError, OSError, TimeoutError) as error:
+            bad += 1
+            console.print(f"[red]✗[/] {name} at {_without_password(where)}: {error}")
+    return 1 if bad else 0
+
+
+async def _device() -> str:
+    """What training would run on, asked of a process of its own: torch takes seconds to import."""
+    probe = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from training.device import choose; print(choose().device)", stdout=asyncio.subprocess.PIPE
+    )
+    return (await probe.communicate())[0].decode().strip()
+
+
+def _existing(settings: Settings) -> str:
+    return str(settings.home if settings.home.exists() else settings.home.parent)
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"{head.partition('://')[0]}://…@{tail}" if at else tail
+
+
+async def _database(settings: Settings) -> str:
+    db = databases.connect(settings.database_url)
+    try:
+        await db.ping()
+    finally:
+        await db.close()
+    return "answers"
+
+
+async def _blobs(settings: Settings) -> str:
+    def round_trip() -> None:
+        store = blob_stores.connect(settings.blob_url)
+        stored = store.put_bytes("doctor/probe", b"luthier")
+        blob_stores.read(store, "doctor/probe", stored.sha256)
+        store.delete("doctor/probe")
+
+    await asyncio.to_thread(round_trip)
+    return "takes and gives bytes"
+
+
+async def _redis(settings: Settings) -> str:
+    bell = queue.connect(settings.redis_url)
+    try:
+        await bell.ping()
+    finally:
+        await bell.close()
+    return "answers"
+
+
+async def _engine(settings: Settings) -> str:
+    engine = engines.connect(settings.inference_url, settings.inference_token.get_secret_value())
+    try:
+        await engine.ping()
+    finally:
+        await engine.close()
+    return "answers"
+
+
+async def _models(settings: Settings) -> str:
+    entries = settings.registry().list()
+    return f"{sum(1 for entry in entries if entry.location)} of {len(entries)} are here"

@@ -1,0 +1,157 @@
+"""``luthierd up``: the whole stack on one machine, from nothing to a line that says it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from rich.console import Console
+from rich.status import Status
+
+from deploy import redis_server
+from deploy.supervisor import Service, supervise
+from storage import db as databases
+from storage import keys, migrate
+from storage.settings import Settings, child_environment
+
+PARTS = {"inference": "inference.server", "worker": "jobs.worker", "api": "api.main"}
+"""Part of Luthier -> the module that is its process."""
+
+SOCKET_PATH_LIMIT = 100
+READY_SECONDS = 180.0
+
+
+class LaunchError(RuntimeError):
+    """The stack cannot start; the message says what to change."""
+
+
+async def up(settings: Settings, console: Console) -> None:
+    """Start everything, say so, keep it running until SIGINT or SIGTERM."""
+    settings = settings.model_copy(update={"port": settings.port or _free_port(settings.host)})
+    _check(settings)
+    for folder in (settings.home, settings.home / "run", settings.home / "logs"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    until = asyncio.Event()
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sig, until.set)
+    began = time.monotonic()
+    with _alone(settings.home), console.status("starting Luthier …") as status:
+        await migrate.upgrade(settings.database_url)
+        new_key = await credentials(settings)
+
+        async def announce() -> None:
+            await _wait_ready(settings, status)
+            status.stop()
+            _say_ready(settings, console, new_key, time.monotonic() - began)
+
+        await supervise(services(settings), until, announce)
+    console.print("✓ Luthier has stopped")
+
+
+def services(settings: Settings) -> list[Service]:
+    """The processes of the embedded stack, in the order in which they start."""
+    environment = child_environment(settings)
+    parts = {name: [sys.executable, "-m", module] for name, module in PARTS.items()}
+    redis = urlsplit(settings.redis_url)
+    if redis.scheme == "unix":
+        parts = {"redis": redis_server.command(Path(redis.path), settings.home / "run"), **parts}
+    return [Service(name, words, environment, settings.home / "logs" / f"{name}.log") for name, words in parts.items()]
+
+
+async def credentials(settings: Settings) -> str | None:
+    """See that the credentials file holds a key in force and this stack's address. A key just made, or None."""
+    file, db = settings.credentials_file, databases.connect(settings.database_url)
+    try:
+        held = json.loads(file.read_text()).get("api_key", "") if file.exists() else ""
+        async with db.write() as session:
+            made = None
+            if await keys.authenticate(session, held) is None:
+                project = await keys.create_project(session, "default")
+                made, _ = await keys.create_key(session, project.id, "made at first start")
+        content = {"base_url": base_url(settings), "api_key": made or held}
+        _write_private(file, json.dumps(content, indent=2) + "\n")
+    finally:
+        await db.close()
+    return made
+
+
+def base_url(settings: Settings) -> str:
+    return f"http://{settings.host}:{settings.port}/v1"
+
+
+def _write_private(file: Path, text: str) -> None:
+    part = file.with_name(file.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(text)
+    part.replace(file)
+
+
+def _check(settings: Settings) -> None:
+    for url in (settings.redis_url, settings.inference_url):
+        parsed = urlsplit(url)
+        if parsed.scheme == "unix" and len(parsed.path) > SOCKET_PATH_LIMIT:
+            raise LaunchError(f"LUTHIER_HOME is too long for a unix socket ({parsed.path}); choose a shorter one.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            message = f"Port {settings.port} on {settings.host} is taken ({error.strerror}); choose one with --port."
+            raise LaunchError(message) from error
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Two stacks in one home would take each other's sockets."""
+    with (home / "run" / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LaunchError(f"A stack is running in {home} already; stop it, or use another --home.") from None
+        yield
+
+
+async def _wait_ready(settings: Settings, status: Status) -> None:
+    url = f"http://{settings.host}:{settings.port}/readyz"
+    deadline = time.monotonic() + READY_SECONDS
+    async with httpx.AsyncClient(timeout=5) as client:
+        while time.monotonic() < deadline:
+            try:
+                answer = await client.get(url)
+            except httpx.TransportError:
+                missing = "api"
+            else:
+                if answer.status_code == 200:
+                    return
+                missing = ", ".join(name for name, state in answer.json().items() if state != "ok")
+            status.update(f"starting Luthier … waiting for: {missing}")
+            await asyncio.sleep(0.2)
+    raise LaunchError(f"Not ready after {READY_SECONDS:.0f} s; see the logs in {settings.home / 'logs'}.")
+
+
+def _say_ready(settings: Settings, console: Console, new_key: str | None, seconds: float) -> None:
+    url, file = base_url(settings), settings.credentials_file
+    console.print(f"[green]✓[/] Luthier is ready at [bold]{url}[/] after {seconds:.1f} s; the key is in {file}")
+    if new_key:
+        console.print(f"  your key, shown this once: [bold]{new_key}[/]", soft_wrap=True)
+    key = f"""$(sed -n 's/.*"api_key": "\\(.*\\)".*/\\1/p' {file})"""
+    console.print(f"""  try: curl -s {url}/models -H "Authorization: Bearer {key}\"""", soft_wrap=True, markup=False)

@@ -1,0 +1,81 @@
+"""``luthierd models``: what base models there are, fetching them, checking them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from storage import hub
+from storage.registry import BaseModelEntry
+from storage.settings import Settings
+
+app = typer.Typer(help="List, fetch and check base models.", no_args_is_help=True)
+Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everything.")]
+
+
+def _settings(home: Path | None) -> Settings:
+    return Settings(home=home) if home else Settings()
+
+
+def _entry(settings: Settings, name: str) -> BaseModelEntry:
+    entry = settings.registry().get(name)
+    if entry is None:
+        raise typer.BadParameter(f"'{name}' is in no models.toml; see 'luthierd models list'")
+    return entry
+
+
+@app.command("list")
+def list_(home: Home = None) -> None:
+    """Every base model of the registry, with its tasks, aliases and whether it is here."""
+    table = Table("id", "parameters", "tasks", "context", "here", "aliases", "licence")
+    for entry in _settings(home).registry().list():
+        here = "yes" if entry.location else f"luthierd models pull {entry.id}"
+        aliases = "\n".join(entry.aliases)
+        row = (f"{entry.parameters / 1e6:,.1f} M", "\n".join(entry.tasks), f"{entry.context:,}", here, aliases)
+        table.add_row(entry.id, *row, entry.license)
+    Console().print(table)
+
+
+@app.command()
+def pull(
+    model: str,
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of the repository.")] = "main",
+    home: Home = None,
+) -> None:
+    """Fetch a model from its hub, scan it, and lock its commit and the hash of every file."""
+    settings, console = _settings(home), Console()
+    entry = _entry(settings, model)
+    if entry.hub is None:
+        console.print(f"'{entry.id}' comes with this installation; there is nothing to pull")
+        return
+    settings.models_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        directory = hub.pull(entry, settings.models_dir, revision)
+    except (OSError, hub.UnsafeModel) as error:
+        console.print(f"[red]✗[/] {entry.hub} was not pulled: {error}")
+        raise typer.Exit(1) from error
+    console.print(f"[green]✓[/] {entry.id} is at {directory}")
+
+
+@app.command()
+def check(
+    model: Annotated[str | None, typer.Argument(help="One model; all that are here by default.")] = None,
+    home: Home = None,
+) -> None:
+    """See that models hold nothing that could run, and are the files that were pulled."""
+    settings, console, bad = _settings(home), Console(), 0
+    entries = [_entry(settings, model)] if model else settings.registry().list()
+    for entry in entries:
+        if entry.location is None:
+            console.print(f"· {entry.id}: not here")
+            continue
+        try:
+            console.print(f"[green]✓[/] {entry.id}: {hub.check(entry.location)} files")
+        except (hub.UnsafeModel, hub.ChangedModel) as error:
+            bad += 1
+            console.print(f"[red]✗[/] {entry.id}: {error}")
+    raise typer.Exit(1 if bad else 0)

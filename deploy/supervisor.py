@@ -1,0 +1,106 @@
+"""Keeps a set of processes running: starts them, restarts what dies, stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.process import die_with_parent
+
+log = logging.getLogger("luthier.launcher")
+
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+STEADY_SECONDS = 30.0
+"""A process that ran so long before it died is restarted without a pause."""
+
+LOG_LIMIT = 16 << 20
+
+
+@dataclass
+class Service:
+    """A process to keep running."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log_file: Path
+    grace: float = 40.0
+    """Seconds between SIGTERM and SIGKILL; a worker's children save first."""
+    process: asyncio.subprocess.Process | None = None
+    restarts: int = 0
+    _quick_deaths: int = field(default=0, repr=False)
+
+    async def start(self) -> None:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        if self.log_file.exists() and self.log_file.stat().st_size > LOG_LIMIT:
+            self.log_file.replace(self.log_file.with_suffix(".old.log"))
+        parent = os.getpid()
+        with self.log_file.open("ab") as out:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command,
+                env=self.environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                # Ctrl-C in the terminal reaches the launcher only; it stops the others in order.
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
+            )
+
+    async def keep(self) -> None:
+        """Restart it for ever."""
+        while True:
+            assert self.process is not None
+            began = time.monotonic()
+            code = await self.process.wait()
+            lasted = time.monotonic() - began
+            self._quick_deaths = 0 if lasted > STEADY_SECONDS else self._quick_deaths + 1
+            pause = BACKOFF_SECONDS[min(self._quick_deaths, len(BACKOFF_SECONDS)) - 1] if self._quick_deaths else 0.0
+            log.warning("↻ %s ended with %d after %.0f s; again in %.1f s", self.name, code, lasted, pause)
+            await asyncio.sleep(pause)
+            self.restarts += 1
+            await self.start()
+
+    async def stop(self) -> None:
+        if self.process is None or self.process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), self.grace)
+        except TimeoutError:
+            log.warning("! %s did not leave in %.0f s; killed", self.name, self.grace)
+            self.process.kill()
+            await self.process.wait()
+
+
+async def supervise(services: list[Service], until: asyncio.Event, on_ready: Callable[[], Awaitable[None]]) -> None:
+    """Run services until the event; start in order, stop in reverse."""
+    keepers: list[asyncio.Task[None]] = []
+    ready: asyncio.Task[None] | None = None
+    try:
+        for service in services:
+            await service.start()
+            keepers.append(asyncio.create_task(service.keep()))
+        ready = asyncio.create_task(_awaited(on_ready))
+        stop = asyncio.create_task(until.wait())
+        done, _ = await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if ready in done:
+            ready.result()
+        await stop
+    finally:
+        for task in [*keepers, *([ready] if ready else [])]:
+            task.cancel()
+        for service in reversed(services):
+            await service.stop()
+
+
+async def _awaited(call: Callable[[], Awaitable[None]]) -> None:
+    await call()

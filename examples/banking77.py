@@ -1,0 +1,89 @@
+"""``make bench-banking77``: 77 intents of bank customers, through the API, with no hyperparameter sent.
+
+Data: the published train and test split in ``../shared/data/banking77`` (PolyAI, CC BY 4.0), CSV as it is. Published
+figures: Casanueva et al. 2020, "Efficient Intent Detection with Dual Sentence Encoders", table 3, full data.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from openai import OpenAI
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.result import write
+from examples.stack import running_stack
+from examples.watch import sparkline, upload, watch
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "banking77"
+PUBLISHED = {"BERT-base, tuned whole (Casanueva et al. 2020)": 93.66, "USE + ConveRT (Casanueva et al. 2020)": 93.36}
+UPDATES: dict[str, Any] = {"full": {"type": "full"}, "lora": {"type": "lora", "rank": 16, "alpha": 32}}
+ASKED_AT_ONCE = 256
+
+
+def main() -> None:
+    console = Console()
+    if not DATA.exists():
+        raise SystemExit(f"the data set is not at {DATA}")
+    with tempfile.TemporaryDirectory(prefix="lb") as home, running_stack(Path(home), console) as client:
+        file_id = upload(client, DATA / "train.csv")
+        runs = {name: train(client, file_id, update, console) for name, update in UPDATES.items()}
+    test = _rows("test.csv")
+    majority = 100 * Counter(label for _, label in test).most_common(1)[0][1] / len(test)
+
+    table = Table("model", "parameters trained", "test accuracy", "minutes")
+    for name, run in runs.items():
+        trained = f"{run['trainable_parameters']:,}"
+        table.add_row(f"minilm-l6, {name}", trained, f"{run['accuracy']:.2f} %", f"{run['job_s'] / 60:.1f}")
+    for name, accuracy in PUBLISHED.items():
+        table.add_row(name, "110 M" if "BERT" in name else "", f"{accuracy:.2f} %", "")
+    table.add_row("always the commonest intent", "0", f"{majority:.2f} %", "")
+    console.print(table)
+    write("banking77", "make bench-banking77", {**runs, "majority": round(majority, 2), "published": PUBLISHED})
+
+
+def train(client: OpenAI, file_id: str, update: dict[str, Any], console: Console) -> dict[str, Any]:
+    console.rule(f"minilm-l6, {update['type']}")
+    posted = time.monotonic()
+    extra = {"update": update, "columns": {"label": "category"}}
+    job = client.fine_tuning.jobs.create(model="minilm-l6", training_file=file_id, seed=1, extra_body=extra)
+    run = watch(client, job.id, console, posted)
+    console.print(f"loss {sparkline(run.losses)}  {run.losses[0]:.2f} → {run.losses[-1]:.3f}")
+    ended = client.fine_tuning.jobs.retrieve(job.id)
+    assert ended.method is not None
+    assert ended.method.supervised is not None
+    return {
+        "accuracy": round(100 * accuracy(client, run.model), 2),
+        "trainable_parameters": (ended.model_extra or {})["trainable_parameters"],
+        "job_s": round(run.seconds, 1),
+        "first_step_s": round(run.first_step_seconds, 2),
+        "last_loss": run.losses[-1],
+        "hyperparameters": ended.method.supervised.to_dict()["hyperparameters"],
+    }
+
+
+def accuracy(client: OpenAI, model: str) -> float:
+    """Share of the test rows that the served model labels right."""
+    rows = _rows("test.csv")
+    right = 0
+    for start in range(0, len(rows), ASKED_AT_ONCE):
+        part = rows[start : start + ASKED_AT_ONCE]
+        body = {"model": model, "inputs": [text for text, _ in part], "top_k": 1}
+        data: Any = client.post("/predictions", body=body, cast_to=object)
+        right += sum(item["label"] == label for item, (_, label) in zip(data["data"], part, strict=True))
+    return right / len(rows)
+
+
+def _rows(name: str) -> list[tuple[str, str]]:
+    with (DATA / name).open(newline="", encoding="utf-8") as file:
+        return [(row["text"], row["category"]) for row in csv.DictReader(file)]
+
+
+if __name__ == "__main__":
+    main()

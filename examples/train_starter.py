@@ -1,0 +1,226 @@
+"""Train ``starter``, the chat model of under a million parameters that this repository ships with.
+
+From the repository's root, with the TinyStories sample at hand:
+
+    python -m examples.train_starter --stories ../shared/data/tinystories/tinystories_sample.txt
+
+It derives chat rows from the stories, trains a byte-level tokenizer on them, draws random weights, and hands both to
+``training.run`` as the base of a full update of the task ``chat``. The same file, seed and threads give the same model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from examples import starter_card, starter_data
+from training import report, run
+from training.spec import Hyperparameters, TrainSpec
+from training.updates import FullUpdate
+
+ROOT = Path(__file__).resolve().parent.parent
+TALK = ROOT / "examples" / "data" / "starter_talk.jsonl"
+OUTPUT = ROOT / "models" / "starter"
+SHIPPED = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+
+PAD, END, ROLES = "<|pad|>", "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>")
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message['role'] not in ('system', 'user', 'assistant') -%}
+{{ raise_exception('The roles are system, user and assistant.') }}
+{%- endif -%}
+<|{{ message['role'] }}|>{{ message['content'] }}<|end|>
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
+"""
+VOCABULARY = 2048
+CONTEXT = 512
+
+HYPERPARAMETERS = Hyperparameters(
+    n_epochs=6,
+    batch_size=4,
+    learning_rate=6e-3,
+    lr_scheduler="cosine",
+    warmup_ratio=0.05,
+    weight_decay=0.1,
+    max_grad_norm=1.0,
+    max_length=CONTEXT,
+)
+"""Small batches: with so few rows the number of updates is what counts, and a CPU loses little by them."""
+
+
+def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: any UTF-8 text goes in and comes back unchanged."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, END, *ROLES],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        extra_special_tokens=list(ROLES),
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def random_base(tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) -> None:
+    """Write a Llama with random weights: 4 layers of width 128, embeddings tied; fp32 it stays below 4 MB."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+@dataclass
+class Watcher:
+    """Shows the lines of a run as a bar, a falling loss and one line an evaluation; keeps what the card needs."""
+
+    progress: Progress
+    validated: report.Validated | None = None
+    started: report.Started | None = None
+    result: report.Result | None = None
+    task: Any = None
+    recent: float | None = None
+    """Training loss, averaged over some fifty steps."""
+
+    def __call__(self, line: report.Line) -> None:
+        if isinstance(line, report.Validated):
+            self.validated = line
+        elif isinstance(line, report.Started):
+            self.started = line
+            self.progress.console.print(
+                f"{line.total_parameters:,} parameters on {line.device}, {line.threads} threads"
+            )
+            self.task = self.progress.add_task("training", total=line.total_steps, completed=line.step, loss="")
+        elif isinstance(line, report.Metrics):
+            self._measured(line)
+        elif isinstance(line, report.Result):
+            self.result = line
+        elif isinstance(line, report.Failure):
+            self.progress.console.print(line)
+
+    def _measured(self, line: report.Metrics) -> None:
+        self.recent = line.train_loss if self.recent is None else 0.98 * self.recent + 0.02 * line.train_loss
+        self.progress.update(self.task, completed=line.step, loss=f"loss {self.recent:.3f}")
+        if line.valid_loss is not None:
+            self.progress.console.print(
+                f"epoch {line.epoch:g}: training loss {self.recent:.3f}, held-out stories {line.valid_loss:.3f}"
+            )
+
+    def measured(self, minutes: float) -> starter_card.Measured:
+        """For the card, when all is done."""
+        assert self.validated and self.started and self.result and self.recent
+        return starter_card.Measured(self.validated, self.started, self.result, self.recent, minutes)
+
+
+def train(folder: Path, console: Console) -> Watcher:
+    """Validate and train what lies in ``folder``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[loss]}"), console=console) as progress:
+        watcher = Watcher(progress)
+        run.validate(folder, watcher)
+        run.train(folder, watcher)
+    return watcher
+
+
+def ask(directory: Path, questions: list[str], temperature: float) -> list[str]:
+    """The model's answers; temperature 0 takes the likeliest token every time."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
+    torch.manual_seed(0)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    answers = []
+    for question in questions:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        ids = model.generate(**prompt, max_new_tokens=120, **sampling)[0, prompt["input_ids"].shape[1] :]
+        answers.append(tokenizer.decode(ids, skip_special_tokens=True))
+    return answers
+
+
+def prepare(folder: Path, base: Path, stories: Path, seed: int, threads: int | None) -> None:
+    """Write the data, the random base and the spec."""
+    rows, held_out = starter_data.build(stories, TALK, seed)
+    starter_data.write_rows(folder / "train.jsonl", rows)
+    starter_data.write_rows(folder / "validation.jsonl", held_out)
+    random_base(train_tokenizer(starter_data.texts(rows)), seed, base)
+    TrainSpec(
+        task="chat",
+        update=FullUpdate(),
+        hyperparameters=HYPERPARAMETERS,
+        seed=seed,
+        base=base,
+        base_id="random",
+        training_file="train.jsonl",
+        validation_file="validation.jsonl",
+        threads=threads,
+    ).write(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stories", type=Path, required=True, help="TinyStories text, <|endoftext|> between stories")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads; torch chooses by default")
+    arguments = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory() as place:
+        base, folder = Path(place) / "base", Path(place) / "run"
+        folder.mkdir()
+        prepare(folder, base, arguments.stories, arguments.seed, arguments.threads)
+        started = time.monotonic()
+        watcher = train(folder, console)
+        minutes = (time.monotonic() - started) / 60
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        for name in SHIPPED:
+            shutil.copy(folder / "result" / name, arguments.output / name)
+    answers = {t: ask(arguments.output, list(starter_card.QUESTIONS), t) for t in (0.0, 0.7)}
+    card = starter_card.write(watcher.measured(minutes), answers)
+    (arguments.output / "README.md").write_text(card, encoding="utf-8")
+    console.print(card)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Following a job through the API: uploads, a progress bar, the loss as a line of blocks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished job showed on its way."""
+
+    job_id: str
+    model: str
+    losses: list[float]
+    first_step_seconds: float
+    """From ``POST`` to the first measured step, as a poller saw it."""
+    seconds: float
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "job": self.job_id,
+            "model": self.model,
+            "first_loss": self.losses[0],
+            "last_loss": self.losses[-1],
+            "first_step_s": round(self.first_step_seconds, 2),
+            "job_s": round(self.seconds, 2),
+        }
+
+
+def upload(client: OpenAI, path: Path) -> str:
+    with path.open("rb") as file:
+        return client.files.create(file=file, purpose="fine-tune").id
+
+
+def watch(client: OpenAI, job_id: str, console: Console, posted: float) -> Run:
+    """Show the job until it ends. Raises ``SystemExit`` with its error where it fails."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps  {task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
+    first_step = 0.0
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("validating_files", total=None, note="")
+        while True:
+            job = client.fine_tuning.jobs.retrieve(job_id)
+            progress: dict[str, Any] = (job.model_extra or {}).get("progress") or {}
+            if progress.get("step") and not first_step:
+                first_step = time.monotonic() - posted
+            bar.update(
+                task,
+                description=job.status,
+                total=progress.get("total_steps"),
+                completed=progress.get("step") or 0,
+                note=_note(client, job) if job.status == "running" else "",
+            )
+            if job.finished_at or job.status in {"succeeded", "failed", "cancelled"}:
+                break
+            time.sleep(POLL_SECONDS)
+    if job.status != "succeeded" or job.fine_tuned_model is None:
+        raise SystemExit(f"{job.id} {job.status}: {job.error.message if job.error else 'no reason given'}")
+    return Run(job.id, job.fine_tuned_model, losses(client, job.id), first_step, time.monotonic() - posted)
+
+
+def _note(client: OpenAI, job: FineTuningJob) -> str:
+    events = client.fine_tuning.jobs.list_events(job.id, limit=1).data
+    data: Any = events[0].data if events else None
+    return f"loss {data['train_loss']:.3f}" if data and "train_loss" in data else ""
+
+
+def losses(client: OpenAI, job_id: str) -> list[float]:
+    """Training loss of every measured step, oldest first."""
+    events = list(client.fine_tuning.jobs.list_events(job_id, limit=100))
+    return [event.data["train_loss"] for event in reversed(events) if event.type == "metrics" and event.data]  # type: ignore[index]
+
+
+def sparkline(values: list[float], width: int = 48) -> str:
+    """The values as one line of blocks, each the mean of its share."""
+    size = max(1, len(values) // width)
+    means = [sum(part) / len(part) for part in (values[i : i + size] for i in range(0, len(values), size))]
+    low, high = min(means), max(means)
+    return "".join(BLOCKS[int((mean - low) / ((high - low) or 1.0) * (len(BLOCKS) - 1))] for mean in means)

@@ -1,0 +1,95 @@
+"""The tensors of a running batch: prompts join it, every step adds one token to every row, finished rows leave.
+
+Shapes: B rows, T positions of the batch (its longest row), H heads, D width of a head, V vocabulary. Rows are padded
+on the left, so that the last position is every row's newest token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+
+class Forward(Protocol):
+    """A causal model: logits of the last position (B, V); the keys and values of the others go into ``cache``."""
+
+    def __call__(
+        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: DynamicCache, adapters: Sequence[str]
+    ) -> Tensor: ...
+
+
+class Decoder:
+    """A batch whose rows come and go. A row's logits are those it would have alone."""
+
+    def __init__(self, forward: Forward, device: torch.device) -> None:
+        self._forward = forward
+        self._device = device
+        self._adapters: list[str] = []
+        self._cache = DynamicCache()
+        self._mask_BT = self._tensor([])
+
+    def __len__(self) -> int:
+        return len(self._adapters)
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[Sequence[int]], adapters: Sequence[str]) -> Tensor:
+        """Run the prompts through the model as one padded batch and append them: their next logits (B, V)."""
+        longest = max(map(len, prompts))
+        ids_BT = self._tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        mask_BT = self._tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+        cache = DynamicCache()
+        logits_BV = self._forward(ids_BT, mask_BT, positions_BT, cache, adapters)
+        if self._adapters:
+            mask_BT = _append(self._cache, self._mask_BT, cache, mask_BT)
+        else:
+            self._cache = cache
+        self._mask_BT = mask_BT
+        self._adapters += adapters
+        return logits_BV
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Append one token to every row: the next logits (B, V)."""
+        positions_B1 = self._mask_BT.sum(-1, keepdim=True)
+        self._mask_BT = pad(self._mask_BT, (0, 1), value=1)
+        ids_B1 = self._tensor([[token] for token in tokens])
+        return self._forward(ids_B1, self._mask_BT, positions_B1, self._cache, self._adapters)
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop every other row, and the padding that no row is left to need."""
+        self._adapters = [self._adapters[row] for row in rows]
+        if not rows:
+            self._cache, self._mask_BT = DynamicCache(), self._tensor([])
+            return
+        index_B = self._tensor(rows)
+        mask_BT = self._mask_BT[index_B]
+        # Of a left-padded mask the sum is the row's length.
+        spare = mask_BT.shape[1] - int(mask_BT.sum(-1).max())
+        self._mask_BT = mask_BT[:, spare:]
+        for layer in self._cache.layers:
+            layer.keys = layer.keys[index_B, :, spare:]
+            layer.values = layer.values[index_B, :, spare:]
+
+    def _tensor(self, values: Sequence[object]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self._device)
+
+
+def _append(cache: DynamicCache, mask_BT: Tensor, other: DynamicCache, other_mask_BT: Tensor) -> Tensor:
+    """Append the other batch's rows to ``cache``, the shorter of the two padded on the left; the joint mask."""
+    longest = max(mask_BT.shape[1], other_mask_BT.shape[1])
+    for layer, newer in zip(cache.layers, other.layers, strict=True):
+        layer.keys = torch.cat([_widen(layer.keys, longest), _widen(newer.keys, longest)])
+        layer.values = torch.cat([_widen(layer.values, longest), _widen(newer.values, longest)])
+    masks = [pad(mask, (longest - mask.shape[1], 0)) for mask in (mask_BT, other_mask_BT)]
+    return torch.cat(masks)
+
+
+def _widen(states_BHTD: Tensor, length: int) -> Tensor:
+    return pad(states_BHTD, (0, 0, length - states_BHTD.shape[2], 0))

@@ -1,0 +1,104 @@
+"""What the engine does with a request, once HTTP is taken off it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from inference import chat
+from inference.errors import EngineError
+from inference.export import write_zip
+from inference.fetch import FolderCache
+from inference.models import Models
+from inference.protocol import ChatRequest, PredictionRequest
+from inference.refs import ModelRef, Variant
+from storage import blobs
+from storage.registry import Registry
+from storage.settings import Settings
+from training import serving
+from training.tasks import TASKS
+
+_CHAT_PROBE = ChatRequest.model_validate(
+    {"model": "probe", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
+)
+_INPUT_PROBE = PredictionRequest(model="probe", inputs=["Hello"], top_k=1)
+
+_EXPORTS: Mapping[tuple[str, Variant], bool] = {
+    ("lora", "adapter"): False,
+    ("lora", "merged"): True,
+    ("full", "merged"): False,
+}
+"""(update, variant) that there is -> whether the base must be merged in; otherwise it is the result as it lies."""
+
+
+class Engine:
+    """Answers for every model of one installation. Raises ``EngineError`` for what it cannot answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        files = [settings.models_file, settings.home / "models.toml"]
+        self._blobs = blobs.connect(settings.blob_url)
+        self._cache = FolderCache(self._blobs, settings.cache_dir)
+        self._models = Models(Registry(files, settings.models_dir), self._cache, settings)
+
+    async def chat(self, ref: ModelRef, request: ChatRequest) -> dict[str, Any]:
+        """A ``chat.completion``."""
+        async with self._models.chat(ref) as model:
+            return await chat.complete(model, ref.id, request)
+
+    async def chat_stream(self, ref: ModelRef, request: ChatRequest) -> AsyncIterator[dict[str, Any]]:
+        """Its chunks."""
+        async with self._models.chat(ref) as model, aclosing(chat.stream(model, ref.id, request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def predict(self, ref: ModelRef, request: PredictionRequest) -> dict[str, Any]:
+        """One answer for each input, in their order."""
+        async with self._models.classifier(ref) as model:
+            answers = await model.answer(request.rows(), request.top_k)
+        data = [{"index": index, **answer.fields} for index, answer in enumerate(answers)]
+        tokens = sum(answer.tokens for answer in answers)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "model": ref.id, "data": data, "usage": usage}
+
+    async def load(self, ref: ModelRef) -> dict[str, Any]:
+        """Load the model and have it answer a probe."""
+        started = time.monotonic()
+        generative = ref.task in TASKS and TASKS[ref.task].generative
+        answer = await (self.chat(ref, _CHAT_PROBE) if generative else self.predict(ref, _INPUT_PROBE))
+        return {"model": ref.id, "seconds": time.monotonic() - started, "answer": answer}
+
+    async def export(self, ref: ModelRef, variant: Variant) -> dict[str, Any]:
+        """Put the weights as a zip into the blob store."""
+        if ref.prefix is None:
+            raise EngineError("unsuitable_model", f"'{ref.id}' is a base model: there are no tuned weights to take.")
+        if (ref.update, variant) not in _EXPORTS:
+            raise EngineError(
+                "invalid_request",
+                f"'{ref.id}' was made by a '{ref.update}' update and has no {variant}; take variant=merged.",
+                "variant",
+            )
+        _, base = self._models.base(ref)
+        return await asyncio.to_thread(self._export, ref, variant, base)
+
+    def _export(self, ref: ModelRef, variant: Variant, base: Path) -> dict[str, Any]:
+        key = f"exports/{ref.manifest_sha256}/{'checkpoint' if ref.part else 'result'}-{variant}.zip"
+        with self._cache.folder(ref) as result, tempfile.TemporaryDirectory(prefix="export-") as scratch:
+            folder, archive = result, Path(scratch, "weights.zip")
+            if _EXPORTS[ref.update, variant]:
+                folder = Path(scratch, "merged")
+                serving.merge(base, result, folder)
+            write_zip(folder, archive)
+            stored = self._blobs.put_file(key, archive)
+        return {"blob_key": key, "sha256": stored.sha256, "bytes": stored.size}
+
+    def stats(self) -> dict[str, Any]:
+        """What it holds and does, without a name."""
+        return {"status": "ok", **self._models.stats()}
+
+    async def close(self) -> None:
+        await self._models.close()

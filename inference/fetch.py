@@ -1,0 +1,108 @@
+"""Folders of the blob store on this machine: fetched once, verified before every use, the oldest dropped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from inference.errors import EngineError, EngineUnavailable
+from inference.refs import ModelRef
+from storage.blobs import Blobs, hash_file
+from storage.errors import BlobCorrupt, BlobNotFound, StorageUnavailable
+from storage.folders import Manifest, get_folder, get_manifest
+
+CACHE_BYTES = 50 * 2**30
+"""What the cache holds at most, besides folders in use."""
+
+_ASIDE = ".aside-"
+
+
+class FolderCache:
+    """Calls block; run them in a thread. Any number of threads may call."""
+
+    def __init__(self, blobs: Blobs, root: Path, limit: int = CACHE_BYTES) -> None:
+        self._blobs = blobs
+        self._root = root
+        self._limit = limit
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._users: Counter[str] = Counter()
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in root.glob(f"{_ASIDE}*"):
+            shutil.rmtree(left)
+
+    @contextmanager
+    def folder(self, ref: ModelRef) -> Iterator[Path]:
+        """The verified folder of a result, there for as long as the context lasts.
+
+        Raises ``EngineError`` with ``storage_corrupt`` or ``model_not_found``, ``EngineUnavailable`` with
+        ``storage_unavailable``.
+        """
+        assert ref.prefix is not None
+        assert ref.manifest_sha256 is not None
+        name = ref.manifest_sha256 + ref.part.replace("/", "")
+        with self._guard:
+            lock = self._locks.setdefault(name, threading.Lock())
+            self._users[name] += 1
+        try:
+            with lock, _translated(ref):
+                path = self._fetched(name, ref.prefix, ref.manifest_sha256, ref.part)
+            yield path
+        finally:
+            with self._guard:
+                self._users[name] -= 1
+                self._evict()
+
+    def _fetched(self, name: str, prefix: str, sha256: str, part: str) -> Path:
+        path, manifest = self._root / name, get_manifest(self._blobs, prefix, sha256)
+        if not _matches(path, manifest, part):
+            aside = self._root / f"{_ASIDE}{secrets.token_hex(8)}"
+            try:
+                get_folder(self._blobs, prefix, sha256, aside, part)
+                shutil.rmtree(path, ignore_errors=True)
+                aside.rename(path)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        os.utime(path)
+        return path
+
+    def _evict(self) -> None:
+        idle = [
+            path for path in self._root.iterdir() if not path.name.startswith(_ASIDE) and not self._users[path.name]
+        ]
+        sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in idle}
+        total = sum(sizes.values())
+        for path in sorted(idle, key=lambda path: path.stat().st_mtime):
+            if total <= self._limit:
+                return
+            shutil.rmtree(path)
+            total -= sizes[path]
+
+
+def _matches(path: Path, manifest: Manifest, part: str) -> bool:
+    """Whether a fetched folder is there and still has the bytes that the manifest vouches for."""
+    wanted = {name.removeprefix(part): stored for name, stored in manifest.files.items() if name.startswith(part)}
+    present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    return (
+        bool(wanted)
+        and wanted.keys() == present.keys()
+        and all(hash_file(file) == wanted[name] for name, file in present.items())
+    )
+
+
+@contextmanager
+def _translated(ref: ModelRef) -> Iterator[None]:
+    try:
+        yield
+    except BlobCorrupt as error:
+        raise EngineError("storage_corrupt", f"The stored weights of '{ref.id}' are damaged: {error}.") from error
+    except BlobNotFound as error:
+        raise EngineError("model_not_found", f"The weights of '{ref.id}' are no longer stored.") from error
+    except StorageUnavailable as error:
+        raise EngineUnavailable(f"The blob store does not answer: {error}.", "storage_unavailable") from error

@@ -1,0 +1,168 @@
+"""From a reference to a loaded model: the base, an adapter beside others on it, or weights of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from inference.classify import Classifier
+from inference.errors import EngineError, EngineUnavailable
+from inference.fetch import FolderCache
+from inference.lane import ChatModel, Lane
+from inference.pool import Pool
+from inference.refs import ModelRef
+from storage.errors import ModelNotPulled
+from storage.registry import BaseModelEntry, Registry
+from storage.settings import Settings
+from training import device, serving
+from training.errors import TrainingError
+from training.result import Card
+from training.tasks import TASKS
+from training.updates.lora import LoraUpdate
+
+log = logging.getLogger(__name__)
+
+_ROUTES = {True: "/v1/chat/completions", False: "/v1/predictions"}
+"""Whether a task writes text -> where its models answer."""
+
+
+class Models:
+    """The models in memory. ``EngineError`` says why one cannot be had; its neighbours are not disturbed."""
+
+    def __init__(self, registry: Registry, cache: FolderCache, settings: Settings) -> None:
+        self._registry = registry
+        self._cache = cache
+        self._slots = settings.engine_batch
+        # An adapter needs a place beside its base's.
+        self._pool = Pool[ChatModel | Classifier](max(2, settings.engine_models))
+        place = device.choose()
+        self._device = str(place.device)
+        # On a CPU a row's bits then do not depend on the batch around it as much as in bf16.
+        self._dtype = place.dtype if place.device.type == "cuda" else torch.float32
+
+    @asynccontextmanager
+    async def chat(self, ref: ModelRef) -> AsyncIterator[ChatModel]:
+        """A chat model, loaded for as long as the context lasts."""
+        self._check(ref, generative=True)
+        async with self._pool.lease(_key(ref), partial(self._load_chat, ref)) as model:
+            assert isinstance(model, ChatModel)
+            yield model
+
+    @asynccontextmanager
+    async def classifier(self, ref: ModelRef) -> AsyncIterator[Classifier]:
+        """A model for predictions, loaded for as long as the context lasts."""
+        self._check(ref, generative=False)
+        async with self._pool.lease(_key(ref), partial(self._load_classifier, ref)) as model:
+            assert isinstance(model, Classifier)
+            yield model
+
+    def base(self, ref: ModelRef) -> tuple[BaseModelEntry, Path]:
+        """The registry's entry of the base model and its directory on this machine."""
+        entry = self._registry.get(ref.base)
+        if entry is None:
+            raise EngineError("model_not_found", f"There is no base model '{ref.base}'.", "model")
+        try:
+            return entry, entry.require()
+        except ModelNotPulled as error:
+            raise EngineError("base_model_unavailable", str(error), "model") from error
+
+    def stats(self) -> dict[str, int]:
+        """Models loaded, rows being answered and rows waiting."""
+        loaded = self._pool.values()
+        loads = {model.lane: model.lane.scheduler.load for model in loaded if isinstance(model, ChatModel)}.values()
+        return {
+            "loaded": len(loaded),
+            "running": sum(running for running, _ in loads),
+            "waiting": sum(waiting for _, waiting in loads),
+        }
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    def _check(self, ref: ModelRef, generative: bool) -> None:
+        if ref.task not in TASKS:
+            raise EngineError("unsuitable_model", f"'{ref.id}' has a task that is not served: {ref.task}.", "model")
+        if TASKS[ref.task].generative != generative:
+            route = _ROUTES[not generative]
+            raise EngineError("unsuitable_model", f"'{ref.id}' is a {ref.task} model; ask it at {route}.", "model")
+        entry, _ = self.base(ref)
+        if ref.prefix is None and ref.task not in entry.tasks:
+            tasks = ", ".join(entry.tasks)
+            raise EngineError("unsuitable_model", f"'{ref.id}' is no {ref.task} model; it is for {tasks}.", "model")
+
+    async def _load_chat(self, ref: ModelRef) -> ChatModel:
+        if ref.prefix is None:
+            return await asyncio.to_thread(self._alone, ref, None)
+        async with self._folder(ref) as result:
+            if not await asyncio.to_thread(_joins_a_batch, ref, result):
+                return await asyncio.to_thread(self._alone, ref, result)
+            async with AsyncExitStack() as held:
+                base = await held.enter_async_context(self.chat(ModelRef.of_base(ref.base, ref.task)))
+                adapter = await asyncio.to_thread(_add, ref, base.lane, result)
+                return ChatModel(base.lane, adapter, held.pop_all())
+
+    async def _load_classifier(self, ref: ModelRef) -> Classifier:
+        entry, _ = self.base(ref)
+        if ref.prefix is None:
+            loaded = await asyncio.to_thread(self._loaded, ref, None)
+        else:
+            async with self._folder(ref) as result:
+                loaded = await asyncio.to_thread(self._loaded, ref, result)
+        return Classifier(loaded, entry.context)
+
+    def _alone(self, ref: ModelRef, result: Path | None) -> ChatModel:
+        entry, _ = self.base(ref)
+        return ChatModel(Lane(self._loaded(ref, result), entry.context, self._slots, ref.id))
+
+    def _loaded(self, ref: ModelRef, result: Path | None) -> serving.Loaded:
+        _, directory = self.base(ref)
+        with _translated(ref):
+            return serving.load(directory, result, ref.task, self._dtype, self._device)
+
+    @asynccontextmanager
+    async def _folder(self, ref: ModelRef) -> AsyncIterator[Path]:
+        context = self._cache.folder(ref)
+        path = await asyncio.to_thread(context.__enter__)
+        try:
+            yield path
+        finally:
+            await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+def _key(ref: ModelRef) -> Hashable:
+    """Two names of the same bytes share what is loaded."""
+    return ref.base, ref.task, ref.manifest_sha256, ref.part
+
+
+def _joins_a_batch(ref: ModelRef, result: Path) -> bool:
+    """Whether its rows can be decoded beside others of the same base: PEFT mixes plain LoRA, not DoRA."""
+    with _translated(ref):
+        update = Card.read(result).update
+        return isinstance(update, LoraUpdate) and not update.dora
+
+
+def _add(ref: ModelRef, lane: Lane, result: Path) -> str:
+    with _translated(ref):
+        return lane.add(result)
+
+
+@contextmanager
+def _translated(ref: ModelRef) -> Iterator[None]:
+    """What loading raises for files that are missing, cut short or of another shape, in the engine's words."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise EngineUnavailable(f"There is no memory left to load '{ref.id}'.", "engine_overloaded") from error
+    except TrainingError as error:
+        code = error.code if error.code == "base_model_unavailable" else "model_unusable"
+        raise EngineError(code, error.message, "model") from error
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        log.warning("cannot load %s", ref.id, exc_info=True)
+        raise EngineError("model_unusable", f"The weights of '{ref.id}' cannot be loaded.", "model") from error

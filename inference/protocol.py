@@ -1,0 +1,236 @@
+"""What clients may ask of a model: OpenAI's chat body and Luthier's predictions body. Every field is bounded.
+
+A field that neither documents is refused by name. A field that OpenAI documents and that has no effect here is
+accepted; one whose effect would be missed is refused with the code ``unsupported_parameter`` (``_HARMLESS``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+Text = Annotated[str, StringConstraints(max_length=1_000_000)]
+Label = Annotated[str, StringConstraints(max_length=512)]
+StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")]
+FieldName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+_TAGS: Mapping[type, str] = {list: "~list", dict: "~object"}
+
+
+def _shape(value: Any) -> str:
+    return _TAGS.get(type(value), "~text")
+
+
+SHAPE = Discriminator(_shape)
+"""Chooses a union's branch by JSON type, so that a fault is that branch's; the tags' ``~`` keeps them out of paths."""
+
+MAX_CHOICES = 16
+MAX_INPUTS = 1024
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value == [] or value == {}
+
+
+def _is(*harmless: Any) -> Callable[[Any], bool]:
+    return lambda value: value is None or value in harmless
+
+
+_HARMLESS: Mapping[str, Callable[[Any], bool]] = {
+    "audio": _absent,
+    "function_call": _is("none", "auto"),
+    "functions": _absent,
+    "modalities": _is(["text"]),
+    "moderation": _absent,
+    "prediction": _absent,
+    "response_format": _is({"type": "text"}),
+    "store": _is(False),
+    "tool_choice": _is("none", "auto"),
+    "tools": _absent,
+    "tool_calls": _absent,
+    "web_search_options": lambda value: value is None,
+}
+"""Field whose effect would be missed -> the values of it that ask for nothing."""
+
+
+def _refuse(value: Any, info: ValidationInfo) -> Any:
+    if not _HARMLESS[info.field_name or ""](value):
+        raise PydanticCustomError(
+            "unsupported_parameter", "'{field}' is not supported here; remove it.", {"field": info.field_name}
+        )
+    return value
+
+
+class TextPart(_Body):
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(_Body):
+    """One turn. What an answer's message holds besides role and content may be sent back as it came."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        Annotated[Text, Tag("~text")] | Annotated[list[TextPart], Field(min_length=1, max_length=256), Tag("~list")],
+        SHAPE,
+    ]
+    name: Label | None = None
+    refusal: Text | None = None
+    annotations: Annotated[list[Any], Field(max_length=256)] | None = None
+    audio: Any = None
+    function_call: Any = None
+    tool_calls: Any = None
+
+    _unsupported = field_validator("audio", "function_call", "tool_calls")(_refuse)
+
+    @property
+    def text(self) -> str:
+        """The content, text parts joined."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class StreamOptions(_Body):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+    """Accepted, no effect: chunks carry no padding."""
+
+
+class ChatRequest(_Body):
+    """The body of ``POST /v1/chat/completions``."""
+
+    model: str = Field(min_length=1, max_length=256)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Tokens of one answer at most; None: until the model ends it or its context is full."""
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """The older name of ``max_completion_tokens``."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """0 takes the likeliest token; None is 1."""
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    """Sample among the likeliest tokens that together have this probability."""
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    """Answers to give."""
+    stop: (
+        Annotated[
+            Annotated[StopString, Tag("~text")] | Annotated[list[StopString], Field(max_length=4), Tag("~list")], SHAPE
+        ]
+        | None
+    ) = None
+    """An answer ends before the first of these strings."""
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    """The same seed and request give the same answer on the same machine."""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    """Taken from a token's logit for each time it stands in the answer so far."""
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    """Taken from a token's logit once it stands in the answer so far."""
+    logit_bias: Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=1024)] = None
+    """Token id -> what is added to its logit."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    metadata: Annotated[dict[FieldName, Label] | None, Field(max_length=16)] = None
+    parallel_tool_calls: bool | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_options: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
+    prompt_cache_retention: Label | None = None
+    reasoning_effort: Label | None = None
+    safety_identifier: Label | None = None
+    service_tier: Label | None = None
+    user: Label | None = None
+    verbosity: Label | None = None
+
+    audio: Any = None
+    function_call: Any = None
+    functions: Any = None
+    modalities: Any = None
+    moderation: Any = None
+    prediction: Any = None
+    response_format: Any = None
+    store: Any = None
+    tool_choice: Any = None
+    tools: Any = None
+    web_search_options: Any = None
+
+    _unsupported = field_validator(*sorted(_HARMLESS.keys() - {"tool_calls"}))(_refuse)
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _needs_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("logprobs"):
+            raise ValueError("it needs 'logprobs': true")
+        return value
+
+    @field_validator("stream_options")
+    @classmethod
+    def _needs_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if value is not None and not info.data.get("stream"):
+            raise ValueError("it needs 'stream': true")
+        return value
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """The limit under either of its names."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def stop_strings(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    def conversation(self) -> list[dict[str, str]]:
+        """``[{role, content}]`` with plain text contents; ``developer`` is today's name of ``system``."""
+        roles = {"developer": "system"}
+        return [{"role": roles.get(turn.role, turn.role), "content": turn.text} for turn in self.messages]
+
+
+InputValue = Annotated[
+    Annotated[Text, Tag("~text")] | Annotated[list[Label], Field(max_length=8192), Tag("~list")], SHAPE
+]
+InputRow = Annotated[dict[FieldName, InputValue], Field(min_length=1, max_length=16)]
+Input = Annotated[Annotated[Text, Tag("~text")] | Annotated[InputRow, Tag("~object")], SHAPE]
+
+
+class PredictionRequest(_Body):
+    """The body of ``POST /v1/predictions``."""
+
+    model: str = Field(min_length=1, max_length=256)
+    inputs: list[Input] = Field(min_length=1, max_length=MAX_INPUTS)
+    """A text, or a row's fields without its label: ``{"text": …, "text_pair": …}``."""
+    top_k: int | None = Field(default=None, ge=1, le=1000)
+    """Scores of only the likeliest labels; None: of all."""
+
+    @field_validator("inputs")
+    @classmethod
+    def _bounded(cls, value: list[Any]) -> list[Any]:
+        if sum(map(_size, value)) > 16_000_000:
+            raise ValueError("the inputs hold more than 16,000,000 characters; send them in several requests")
+        return value
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The inputs as rows; a bare text is ``{"text": …}``."""
+        return [{"text": value} if isinstance(value, str) else dict(value) for value in self.inputs]
+
+
+def _size(value: str | dict[str, Any]) -> int:
+    if isinstance(value, str):
+        return len(value)
+    return sum(len(part) if isinstance(part, str) else sum(map(len, part)) for part in value.values())

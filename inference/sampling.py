@@ -1,0 +1,129 @@
+"""Choosing each row's next token, each by its own rules and its own random numbers.
+
+Shapes: B rows, V vocabulary. A row's token depends on its own logits alone, never on its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+GREEDY = 1e-5
+"""Temperatures below this take the likeliest token: dividing by them would overflow."""
+
+_NUCLEUS = 1024
+"""Tokens among which a nucleus is sought before the whole vocabulary is sorted."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one answer's tokens are chosen; the fields of the chat body, with their defaults."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    bias: Mapping[int, float] = field(default_factory=dict)
+    """Token id -> added to its logit."""
+    logprobs: int | None = None
+    """Alternatives to report beside each chosen token; None: report nothing."""
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A token and its log-probability (nats) before temperature, penalties and bias."""
+
+    token: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The next token of a row."""
+
+    token: int
+    finite: bool
+    """False: the model gave NaN or no finite logit at all, and the token means nothing."""
+    scored: Scored | None = None
+    alternatives: tuple[Scored, ...] = ()
+
+
+class Sampler:
+    """One answer's rules and what they remember of it."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.counts: Counter[int] = Counter()
+        self._random = random.Random(sampling.seed)
+
+    def uniform(self) -> float:
+        return self._random.random()
+
+    @property
+    def shifts(self) -> bool:
+        rules = self.sampling
+        return bool(rules.bias or (self.counts and (rules.frequency_penalty or rules.presence_penalty)))
+
+
+def choose(logits_BV: Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
+    """The next token of every row; each sampler remembers its own."""
+    raw_BV = logits_BV.float()
+    shifted_BV = raw_BV.clone() if any(sampler.shifts for sampler in samplers) else raw_BV
+    for row_V, sampler in zip(shifted_BV, samplers, strict=True):
+        if sampler.shifts:
+            _shift(row_V, sampler)
+    best_B, token_B = shifted_BV.max(dim=-1)
+    bests, tokens = best_B.tolist(), token_B.tolist()
+    choices = []
+    for index, sampler in enumerate(samplers):
+        rules, finite = sampler.sampling, abs(bests[index]) < float("inf")
+        token = tokens[index]
+        if finite and rules.temperature >= GREEDY:
+            token = draw(shifted_BV[index], rules.temperature, rules.top_p, sampler.uniform())
+        sampler.counts[token] += 1
+        choices.append(_scored(raw_BV[index], token, rules.logprobs) if finite else Choice(token, False))
+    return choices
+
+
+def draw(logits_V: Tensor, temperature: float, top_p: float, uniform: float) -> int:
+    """The token at ``uniform`` (in [0, 1)) of the cumulated distribution, cut to its nucleus."""
+    probs_V = torch.softmax(logits_V.double() / temperature, dim=-1)
+    if top_p >= 1:
+        return _at(probs_V.cumsum(0), uniform)
+    probs_K, ids_K = probs_V.topk(min(_NUCLEUS, len(probs_V)))
+    if probs_K.sum() < top_p:
+        probs_K, ids_K = probs_V.sort(descending=True)
+    cumulated_K = probs_K.cumsum(0)
+    kept = min(int((cumulated_K < top_p).sum()) + 1, len(cumulated_K))
+    return int(ids_K[_at(cumulated_K[:kept], uniform)])
+
+
+def _at(cumulated_K: Tensor, uniform: float) -> int:
+    index = int(torch.searchsorted(cumulated_K, uniform * cumulated_K[-1:], right=True))
+    return min(index, len(cumulated_K) - 1)
+
+
+def _shift(logits_V: Tensor, sampler: Sampler) -> None:
+    rules = sampler.sampling
+    shifts = {
+        token: -rules.frequency_penalty * count - rules.presence_penalty for token, count in sampler.counts.items()
+    }
+    for token, bias in rules.bias.items():
+        shifts[token] = shifts.get(token, 0.0) + bias
+    ids = torch.tensor(list(shifts), device=logits_V.device)
+    logits_V[ids] += torch.tensor(list(shifts.values()), device=logits_V.device, dtype=logits_V.dtype)
+
+
+def _scored(logits_V: Tensor, token: int, alternatives: int | None) -> Choice:
+    if alternatives is None:
+        return Choice(token, True)
+    logprobs_V = torch.log_softmax(logits_V, dim=-1)
+    top = logprobs_V.topk(alternatives)
+    listed = tuple(map(Scored, top.indices.tolist(), top.values.tolist()))
+    return Choice(token, True, Scored(token, float(logprobs_V[token])), listed)

@@ -1,0 +1,119 @@
+"""From the tokens of an answer to its text, as they come."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+UNFINISHED = "\ufffd"
+"""What a tokenizer gives for bytes that are not yet a whole character."""
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@dataclass
+class Piece:
+    """Text that is certain, and what was recorded of the tokens that begin in it."""
+
+    text: str = ""
+    records: list[Any] = field(default_factory=list)
+
+
+class TextStream:
+    """The text of one answer. No character is given out before it is whole, nor any part of a stop string.
+
+    All pieces joined are the decoding of all tokens, up to the first stop string. (Not so for a run of byte tokens
+    that is no valid UTF-8, where tokenizers with byte fallback take back even the characters that were whole.)
+    """
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._stop = stop
+        self._ids: list[int] = []
+        # ids[context:done] are decoded again with each new token, as a decoder may look at its left neighbours.
+        self._context = self._done = 0
+        self._text = ""
+        self._sent = 0
+        self._records: list[tuple[int, Any]] = []
+        self.stopped = False
+        """A stop string was met; what follows it is dropped."""
+
+    def feed(self, token: int, record: Any = None) -> Piece:
+        """Add a token. ``record`` is given back with the text that the token begins, if that is ever given out."""
+        if record is not None:
+            self._records.append((len(self._text), record))
+        self._ids.append(token)
+        fresh = self._fresh()
+        if fresh and not fresh.endswith(UNFINISHED):
+            self._accept(fresh)
+        return self._certain(len(self._text) if self.stopped else len(self._text) - self._held())
+
+    def finish(self) -> Piece:
+        """What was held back, now that no token follows."""
+        if not self.stopped:
+            self._accept(self._fresh())
+        piece = self._certain(len(self._text))
+        if not self.stopped:
+            piece.records += [record for _, record in self._records]
+            self._records = []
+        return piece
+
+    def _fresh(self) -> str:
+        known = self._decode(self._ids[self._context : self._done])
+        return self._decode(self._ids[self._context :])[len(known) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _accept(self, fresh: str) -> None:
+        searched = max(0, len(self._text) - max(map(len, self._stop), default=0) + 1)
+        self._text += fresh
+        self._context, self._done = self._done, len(self._ids)
+        found = [at for stop in self._stop if (at := self._text.find(stop, searched)) >= 0]
+        if found:
+            self._text, self.stopped = self._text[: min(found)], True
+
+    def _held(self) -> int:
+        """Length of the longest end of the text with which a stop string begins."""
+        longest = max(map(len, self._stop), default=0) - 1
+        ends = (self._text[-length:] for length in range(min(longest, len(self._text)), 0, -1))
+        return next((len(end) for end in ends if any(stop.startswith(end) for stop in self._stop)), 0)
+
+    def _certain(self, until: int) -> Piece:
+        records = [record for start, record in self._records if start < until]
+        self._records = [(start, record) for start, record in self._records if start >= until]
+        piece = Piece(self._text[self._sent : until], records)
+        self._sent = max(self._sent, until)
+        return piece
+
+
+class TokenNames:
+    """A token's own text and bytes, also where it is only part of a character."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        decoder = json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
+        self._byte_of = _byte_alphabet() if '"ByteLevel"' in decoder else {}
+
+    def text(self, token: int) -> str:
+        text: str = self._tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        return text
+
+    def bytes(self, token: int) -> list[int]:
+        raw: str = self._tokenizer.convert_ids_to_tokens(token)
+        if match := _BYTE_TOKEN.fullmatch(raw):
+            return [int(match[1], 16)]
+        if self._byte_of and all(char in self._byte_of for char in raw):
+            return [self._byte_of[char] for char in raw]
+        return list(self.text(token).encode())
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable stand-ins of byte-level tokenizers (GPT-2): bytes without a glyph are moved up from 256."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    moved = [byte for byte in range(256) if byte not in plain]
+    return {**{chr(byte): byte for byte in plain}, **{chr(256 + at): byte for at, byte in enumerate(moved)}}

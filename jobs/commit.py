@@ -1,0 +1,185 @@
+"""Making a child's work durable: bytes first, then one short transaction that names them.
+
+A crash between the two leaves bytes that no row names; :mod:`jobs.tidy` removes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlmodel import col
+
+from inference.refs import ModelRef
+from jobs import lifecycle, tidy
+from jobs.lifecycle import Claim, Note
+from jobs.rooms import Rooms
+from jobs.staging import attempt_prefix, result_csv
+from jobs.states import QUEUED, SUCCEEDED, checkpoint_name, model_name
+from storage.folders import put_folder
+from storage.ids import new_id
+from storage.tables import Checkpoint, File, Job, Metric, Model
+from training import report
+
+Told = report.Message | report.Started | report.Metrics
+"""The lines that a batch of is one transaction."""
+
+
+async def validated(rooms: Rooms, claim: Claim, line: report.Validated) -> None:
+    note = Note(
+        f"Files validated: {line.rows} rows, {line.tokens} tokens an epoch, {line.total_steps} steps. Job queued.",
+        data={"rows": line.rows, "validation_rows": line.validation_rows, "tokens": line.tokens},
+    )
+    progress = {"step": 0, "total_steps": line.total_steps, "epoch": 0.0, "tokens_per_second": None, "eta": None}
+    async with rooms.db.write() as session:
+        await lifecycle.move(
+            session, claim, QUEUED, [note], hyperparameters=line.hyperparameters, progress=progress, failures=0
+        )
+
+
+async def told(rooms: Rooms, claim: Claim, lines: Sequence[Told]) -> None:
+    """Events, metrics and progress of a batch of lines. Steps that an earlier attempt measured are not told twice."""
+    async with rooms.db.write() as session:
+        steps = [line.step for line in lines if isinstance(line, report.Metrics)]
+        query = select(col(Metric.step)).where(col(Metric.job_id) == claim.job_id, col(Metric.step).in_(steps))
+        known = set((await session.execute(query)).scalars())
+        notes: list[Note] = []
+        values: dict[str, Any] = {}
+        for line in lines:
+            if isinstance(line, report.Message):
+                notes.append(Note(line.message, level=line.level, data=line.data))
+            elif isinstance(line, report.Started):
+                notes.append(_started(line))
+                values["trainable_parameters"] = line.trainable_parameters
+            else:
+                values["progress"] = _progress(line)
+                if line.step not in known:
+                    notes.append(_measured(line))
+                    session.add(
+                        Metric(job_id=claim.job_id, step=line.step, attempt=claim.attempt, data=line.model_dump())
+                    )
+        await lifecycle.record(session, claim, notes, **values)
+
+
+def _started(line: report.Started) -> Note:
+    how = "Fine-tuning job started" if line.step == 0 else f"Fine-tuning job resumed at step {line.step}"
+    share = f"{line.trainable_parameters:,} of {line.total_parameters:,} parameters"
+    return Note(f"{how}: {share} on {line.device} in {line.dtype}", data=line.model_dump(exclude={"type"}))
+
+
+def _progress(line: report.Metrics) -> dict[str, Any]:
+    kept = {name: getattr(line, name) for name in ("step", "total_steps", "epoch", "tokens_per_second")}
+    return {**kept, "eta": line.eta_seconds}
+
+
+def _measured(line: report.Metrics) -> Note:
+    text = f"Step {line.step}/{line.total_steps}: training loss={line.train_loss:.4f}"
+    if line.valid_loss is not None:
+        text += f", validation loss={line.valid_loss:.4f}"
+    return Note(text, type="metrics", data=wire_metrics(line.model_dump()))
+
+
+def wire_metrics(data: dict[str, Any]) -> dict[str, Any]:
+    """A metrics line with OpenAI's names beside ours."""
+    rest = {name: value for name, value in data.items() if name != "type" and value is not None}
+    named = {
+        "train_mean_token_accuracy": data["train_accuracy"],
+        "valid_mean_token_accuracy": data["valid_accuracy"],
+        "full_valid_loss": data["valid_loss"],
+        "full_valid_mean_token_accuracy": data["valid_accuracy"],
+    }
+    return rest | {name: value for name, value in named.items() if value is not None}
+
+
+async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: report.Checkpoint) -> None:
+    """Upload a checkpoint, then name it. Older ones that were only there to resume from go."""
+    prefix = f"{attempt_prefix(job, claim.attempt)}/step-{line.step}"
+    manifest = await asyncio.to_thread(put_folder, rooms.blobs, prefix, folder / line.path)
+    row = Checkpoint(
+        id=new_id("checkpoint"),
+        job_id=job.id,
+        project_id=job.project_id,
+        step=line.step,
+        attempt=claim.attempt,
+        created_at=time.time(),
+        prefix=prefix,
+        manifest_sha256=manifest.sha256,
+        keep=line.keep,
+        metrics=wire_metrics(line.metrics.model_dump()) if line.metrics else None,
+    )
+    notes = [Note(f"Checkpoint created at step {line.step}: {checkpoint_name(job, line.step)}")] if line.keep else []
+    async with rooms.db.write() as session:
+        await lifecycle.record(session, claim, notes, failures=0)
+        # A damaged checkpoint of this step, which this attempt did not resume from, makes way for the new one.
+        await session.execute(
+            delete(Checkpoint).where(col(Checkpoint.job_id) == job.id, col(Checkpoint.step) == line.step)
+        )
+        session.add(row)
+    await tidy.superseded(rooms, job, line.step)
+
+
+async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: report.Result) -> None:
+    """Upload the result, have the engine load it and answer, then end the job and name the model, all or nothing."""
+    prefix = f"{attempt_prefix(job, claim.attempt)}/result"
+    manifest = await asyncio.to_thread(put_folder, rooms.blobs, prefix, folder / line.path)
+    model = Model(
+        id=model_name(job),
+        project_id=job.project_id,
+        job_id=job.id,
+        created_at=time.time(),
+        base_model=job.base_model,
+        task=job.task,
+        update=job.update["type"],
+        prefix=prefix,
+        manifest_sha256=manifest.sha256,
+    )
+    await rooms.engine.load(model_ref(model))
+    file = await _result_file(rooms, claim, job)
+    notes = [
+        Note(f"New fine-tuned model created: {model.id}", data={"metrics": line.metrics}),
+        Note("The job has successfully completed"),
+    ]
+    async with rooms.db.write() as session:
+        session.add_all([model, file])
+        await lifecycle.move(
+            session,
+            claim,
+            SUCCEEDED,
+            notes,
+            fine_tuned_model=model.id,
+            result_files=[file.id],
+            trained_tokens=line.trained_tokens,
+            final_metrics=line.metrics,
+            resume_proof=line.resume_proof,
+        )
+
+
+def model_ref(model: Model) -> ModelRef:
+    return ModelRef(
+        id=model.id,
+        base=model.base_model,
+        task=model.task,
+        update=model.update,
+        prefix=model.prefix,
+        manifest_sha256=model.manifest_sha256,
+    )
+
+
+async def _result_file(rooms: Rooms, claim: Claim, job: Job) -> File:
+    data = await result_csv(rooms, job)
+    key = f"{attempt_prefix(job, claim.attempt)}/step_metrics.csv"
+    stored = await asyncio.to_thread(rooms.blobs.put_bytes, key, data)
+    return File(
+        id=new_id("file"),
+        project_id=job.project_id,
+        created_at=time.time(),
+        filename="step_metrics.csv",
+        purpose="fine-tune-results",
+        bytes=stored.size,
+        sha256=stored.sha256,
+        blob_key=key,
+    )

@@ -1,0 +1,90 @@
+"""Following a child: its lines in batches, and a guard that stops it when it must."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from jobs.children import Child
+from jobs.lease import Lease
+from training.report import Line, parse
+
+log = logging.getLogger("luthier.follow")
+
+# Longer than a step and its checkpoint take; after it the lease of a stopping worker would run out anyway.
+STOP_GRACE_SECONDS = 30.0
+
+
+class Followed:
+    """A child being followed. ``stalled`` tells why the guard killed it."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.stalled = False
+        self._heard = asyncio.Event()
+        self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
+
+    async def batches(self) -> AsyncIterator[list[Line]]:
+        """Lines as they come, those that piled up meanwhile together, so that a slow reader writes fewer rows."""
+        while True:
+            batch = [await self._lines.get()]
+            while not self._lines.empty():
+                batch.append(self._lines.get_nowait())
+            if lines := [line for line in batch if line is not None]:
+                yield lines
+            if batch[-1] is None:
+                return
+
+    async def _read(self) -> None:
+        async for raw in self.child.lines():
+            self._heard.set()
+            self._lines.put_nowait(parse(raw))
+        self._lines.put_nowait(None)
+
+    async def _watch(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            while True:
+                self._heard.clear()
+                await asyncio.wait_for(self._heard.wait(), seconds)
+        self.stalled = True
+        log.warning("! child %d said nothing for %.0f s; killed", self.child.pid, seconds)
+        self.child.kill()
+
+
+@asynccontextmanager
+async def followed(
+    child: Child, lease: Lease, stopping: asyncio.Event, stall_seconds: float, cancel_grace: float
+) -> AsyncIterator[Followed]:
+    """Follow a child while the body runs; it is gone when the body is left."""
+    run = Followed(child)
+    tasks = [
+        asyncio.create_task(run._read()),
+        asyncio.create_task(run._watch(stall_seconds)),
+        asyncio.create_task(_obey_lease(child, lease, cancel_grace)),
+        asyncio.create_task(_obey_stop(child, stopping)),
+    ]
+    try:
+        yield run
+    finally:
+        child.kill()
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _obey_lease(child: Child, lease: Lease, grace: float) -> None:
+    await lease.changed.wait()
+    if not lease.lost:
+        child.ask_to_stop()
+        await asyncio.sleep(grace)
+    child.kill()
+
+
+async def _obey_stop(child: Child, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    child.ask_to_stop()
+    await asyncio.sleep(STOP_GRACE_SECONDS)
+    child.kill()

@@ -1,0 +1,111 @@
+"""The doorbell: tells an idle worker that a job waits, so that it need not poll often.
+
+A ring carries ``(job_id, attempt)`` and nothing depends on its arrival: workers poll the database as well. arq is used
+for this and no more (no retries, no results, no aborts, JSON instead of pickle), here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from arq import create_pool, func
+from arq.connections import ArqRedis, RedisSettings
+from arq.worker import Worker
+from redis.exceptions import RedisError
+
+log = logging.getLogger("luthier.queue")
+
+QUEUE = "luthier:bell"
+_SILENT = (RedisError, OSError, TimeoutError)
+
+
+def _dumps(value: dict[str, Any]) -> bytes:
+    # arq puts its own exceptions into a job's result; their text is enough for a log.
+    return json.dumps(value, default=str).encode()
+
+
+class Bell:
+    """Two verbs, ``ring`` and ``listen``; neither raises because Redis is away."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._pool: ArqRedis | None = None
+        self._opening = asyncio.Lock()
+
+    async def ring(self, job_id: str, attempt: int) -> bool:
+        """False where the ring was lost."""
+        try:
+            pool = await self._connected()
+            await pool.enqueue_job("poke", job_id, attempt, _job_id=f"{job_id}:{attempt}", _expires=60)
+        except _SILENT as error:
+            log.warning("bell lost for %s: %s", job_id, type(error).__name__)
+            return False
+        return True
+
+    async def listen(self, on_ring: Callable[[], None]) -> None:
+        """Call ``on_ring`` for every ring, for ever. A Redis that dies is waited for."""
+
+        async def poke(ctx: dict[str, Any], job_id: str, attempt: int) -> None:
+            on_ring()
+
+        while True:
+            # arq's worker returns or raises when Redis goes away; a new one finds the new Redis.
+            worker = Worker(
+                functions=[func(poke, name="poke", keep_result=0, max_tries=1)],
+                redis_settings=self._settings,
+                queue_name=QUEUE,
+                job_serializer=_dumps,
+                job_deserializer=json.loads,
+                handle_signals=False,
+                retry_jobs=False,
+                max_tries=1,
+                keep_result=0,
+                job_timeout=5,
+                poll_delay=0.05,
+                health_check_interval=3600,
+            )
+            try:
+                await worker.async_run()
+            except _SILENT as error:
+                log.warning("redis is away (%s); polling goes on", type(error).__name__)
+            finally:
+                await _closed(worker)
+            await asyncio.sleep(1.0)
+
+    async def ping(self) -> None:
+        """Raises ``RedisError``, ``OSError`` or ``TimeoutError`` where Redis is away."""
+        await (await self._connected()).ping()
+
+    async def close(self) -> None:
+        if self._pool:
+            await self._pool.aclose()
+
+    async def _connected(self) -> ArqRedis:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await create_pool(
+                    self._settings,
+                    job_serializer=_dumps,
+                    job_deserializer=json.loads,
+                    default_queue_name=QUEUE,
+                )
+            return self._pool
+
+
+async def _closed(worker: Worker) -> None:
+    try:
+        await worker.close()
+    except _SILENT:
+        log.debug("the arq worker's connection was gone already")
+
+
+def connect(url: str) -> Bell:
+    """``redis://…``, ``rediss://…`` or ``unix:///path``. Connects on first use."""
+    settings = RedisSettings.from_dsn(url)
+    settings.conn_timeout = 1
+    settings.conn_retries = 0
+    return Bell(settings)

@@ -1,0 +1,34 @@
+"""The reconciler: makes the rows true again after someone died. Every worker and API process runs one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from jobs import lifecycle
+from jobs.queue import Bell
+from storage.db import Database
+from storage.errors import StorageUnavailable
+
+log = logging.getLogger("luthier.reaper")
+
+
+async def reap_once(db: Database, bell: Bell) -> int:
+    """Take back expired leases and ring for what waits. The number of jobs taken back."""
+    async with db.write() as session:
+        reaped = await lifecycle.reap(session)
+        waiting = await lifecycle.waiting(session)
+    for job in reaped:
+        log.warning("↻ %s attempt %d lost its worker; now %s", job.id, job.attempt, job.state)
+    for job_id, attempt in waiting:
+        await bell.ring(job_id, attempt)
+    return len(reaped)
+
+
+async def reap_for_ever(db: Database, bell: Bell, seconds: float) -> None:
+    while True:
+        try:
+            await reap_once(db, bell)
+        except StorageUnavailable as error:
+            log.warning("the reaper waits: %s", error)
+        await asyncio.sleep(seconds)

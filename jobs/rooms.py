@@ -1,0 +1,50 @@
+"""What a worker needs of the other rooms, opened once and handed down."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from inference import client as engine_client
+from inference.client import EngineClient
+from jobs import queue
+from jobs.children import Children
+from jobs.queue import Bell
+from storage import blobs as blob_stores
+from storage import db as databases
+from storage.blobs import Blobs
+from storage.db import Database
+from storage.registry import Registry
+from storage.settings import Settings
+
+
+@dataclass(frozen=True)
+class Rooms:
+    settings: Settings
+    db: Database
+    blobs: Blobs
+    bell: Bell
+    engine: EngineClient
+    registry: Registry
+    children: Children
+
+
+@asynccontextmanager
+async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
+    rooms = Rooms(
+        settings=settings,
+        db=databases.connect(settings.database_url),
+        blobs=blob_stores.connect(settings.blob_url),
+        bell=queue.connect(settings.redis_url),
+        engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
+        registry=settings.registry(),
+        children=Children(settings),
+    )
+    try:
+        yield rooms
+    finally:
+        await rooms.children.close()
+        await rooms.engine.close()
+        await rooms.bell.close()
+        await rooms.db.close()

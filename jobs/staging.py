@@ -1,0 +1,118 @@
+"""What an attempt needs on local disk before its child starts, and what it brings back.
+
+Keys are immutable and carry the attempt: two workers that both believe to hold a job never write the same key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from jobs.rooms import Rooms
+from storage.blobs import get_file
+from storage.errors import BlobCorrupt, BlobNotFound
+from storage.folders import get_folder
+from storage.tables import Checkpoint, File, Job, Metric
+from training.spec import TrainSpec
+
+log = logging.getLogger("luthier.staging")
+
+TRAINING_FILE, VALIDATION_FILE = "training.data", "validation.data"
+RESUME = "resume"
+
+
+def job_prefix(job: Job) -> str:
+    return f"projects/{job.project_id}/jobs/{job.id}"
+
+
+def attempt_prefix(job: Job, attempt: int) -> str:
+    return f"{job_prefix(job)}/a{attempt}"
+
+
+async def stage_in(rooms: Rooms, job: Job, folder: Path) -> None:
+    """Spec, data and base model for either phase. Raises ``StorageError``, among it ``ModelNotPulled``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    entry = rooms.registry.get(job.base_model)
+    assert entry is not None, f"{job.base_model} left the registry under a job"
+    async with rooms.db.read() as session:
+        files = {
+            name: await session.get_one(File, file_id)
+            for name, file_id in ((TRAINING_FILE, job.training_file), (VALIDATION_FILE, job.validation_file))
+            if file_id
+        }
+    for name, file in files.items():
+        await asyncio.to_thread(get_file, rooms.blobs, file.blob_key, file.sha256, folder / name)
+    spec = TrainSpec.model_validate(
+        {
+            "task": job.task,
+            "update": job.update,
+            "hyperparameters": _asked(job),
+            "columns": job.columns,
+            "seed": job.seed,
+            "base": entry.require(),
+            "base_id": entry.id,
+            "training_file": TRAINING_FILE,
+            "validation_file": VALIDATION_FILE if job.validation_file else None,
+            "threads": rooms.settings.train_threads,
+            "save_seconds": rooms.settings.save_seconds,
+        }
+    )
+    spec.write(folder)
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """Once resolved, the rate says all that its multiplier said, and a spec takes one of the two."""
+    resolved = job.hyperparameters.get("learning_rate", "auto") != "auto"
+    return {**job.hyperparameters, "learning_rate_multiplier": "auto"} if resolved else job.hyperparameters
+
+
+async def stage_checkpoint(rooms: Rooms, job: Job, folder: Path) -> int:
+    """The newest checkpoint that is whole, at ``folder/resume``. Its step; 0 where there is none."""
+    async with rooms.db.read() as session:
+        query = select(Checkpoint).where(col(Checkpoint.job_id) == job.id).order_by(col(Checkpoint.step).desc())
+        checkpoints = (await session.execute(query)).scalars().all()
+    for checkpoint in checkpoints:
+        try:
+            await asyncio.to_thread(
+                get_folder, rooms.blobs, checkpoint.prefix, checkpoint.manifest_sha256, folder / RESUME
+            )
+        except (BlobCorrupt, BlobNotFound) as error:
+            log.warning("! %s: checkpoint %d is damaged (%s); trying an older one", job.id, checkpoint.step, error)
+            shutil.rmtree(folder / RESUME, ignore_errors=True)
+        else:
+            return checkpoint.step
+    return 0
+
+
+COLUMNS = {
+    "step": "step",
+    "train_loss": "train_loss",
+    "train_accuracy": "train_accuracy",
+    "train_mean_token_accuracy": "train_accuracy",
+    "valid_loss": "valid_loss",
+    "valid_mean_token_accuracy": "valid_accuracy",
+    "full_valid_loss": "valid_loss",
+    "full_valid_mean_token_accuracy": "valid_accuracy",
+}
+"""Column of the result file -> field of a metrics line: OpenAI's columns and Azure's."""
+
+
+async def result_csv(rooms: Rooms, job: Job) -> bytes:
+    """The ``fine-tune-results`` file: one line a measured step."""
+    async with rooms.db.read() as session:
+        query = select(col(Metric.data)).where(col(Metric.job_id) == job.id).order_by(col(Metric.step))
+        steps: list[dict[str, Any]] = list((await session.execute(query)).scalars())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([step.get(field) for field in COLUMNS.values()] for step in steps)
+    return text.getvalue().encode()

@@ -1,0 +1,121 @@
+"""The warm parent: imports torch, transformers and peft once and forks a child for each run.
+
+Importing them takes seconds, a fork milliseconds. It runs no tensor operation and never touches a GPU, so a child
+inherits no thread pool and no CUDA context. It talks to its worker over a socket: a request is one JSON line with two
+file descriptors (the child's stdout and stderr), an answer one JSON line. It dies with its worker,
+its children with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import peft  # noqa: F401
+import torch  # noqa: F401
+
+from jobs.process import die_with_parent
+from training import run
+
+WARM = (
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.qwen3.modeling_qwen3",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert",
+    "peft.tuners.lora",
+)
+"""transformers imports a model's module on first use; these are the ones a child should find imported."""
+
+PHASES = {"validate": run.validate, "train": run.train}
+
+
+def main(channel: socket.socket, parent: int) -> None:
+    """Serve until the worker closes its end."""
+    die_with_parent(parent)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A stop is the worker's affair: it asks each child to save, then closes the socket.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    selector = selectors.DefaultSelector()
+    selector.register(channel, selectors.EVENT_READ)
+    selector.register(wake_read, selectors.EVENT_READ)
+    _say(channel, {"ready": os.getpid()})
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is channel:
+                line, fds, _, _ = socket.recv_fds(channel, 65536, 2)
+                if not line:
+                    return
+                _say(channel, {"started": _fork(json.loads(line), fds, channel)})
+            else:
+                os.read(wake_read, 4096)
+                _reap(channel)
+
+
+def _fork(request: dict[str, Any], fds: list[int], channel: socket.socket) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        channel.close()
+        _child(request, fds, parent)
+    for fd in fds:
+        os.close(fd)
+    return pid
+
+
+def _child(request: dict[str, Any], fds: list[int], parent: int) -> None:
+    """Become the run. Never returns."""
+    code = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, signal.SIG_DFL)
+        die_with_parent(parent)
+        os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if request["memory"]:
+            resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
+        for source, target in zip(fds, (1, 2), strict=True):
+            os.dup2(source, target)
+            os.close(source)
+        os.chdir(request["folder"])
+        code = run.main(Path(request["folder"]), PHASES[request["phase"]])
+    finally:
+        # A forked process must not run the exit handlers of the one it was copied from.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _reap(channel: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _say(channel, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _say(channel: socket.socket, message: dict[str, Any]) -> None:
+    channel.sendall(json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    for name in WARM:
+        importlib.import_module(name)
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

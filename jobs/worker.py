@@ -1,0 +1,119 @@
+"""The worker: claims jobs, one attempt at a time for each slot, until it is asked to leave.
+
+A ring or a poll wakes it; the database decides. SIGTERM lets children save and gives their jobs back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+from contextlib import suppress
+
+from jobs import lifecycle, tidy
+from jobs.attempt import Attempt
+from jobs.lifecycle import Phase
+from jobs.reaper import reap_for_ever
+from jobs.rooms import Rooms, open_rooms
+from storage.errors import StorageUnavailable
+from storage.settings import Settings
+
+log = logging.getLogger("luthier.worker")
+
+
+class Worker:
+    def __init__(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        # Reading a file must not wait for a GPU, so validation has a place of its own.
+        self._free: dict[Phase, int] = {"validate": 1, "train": rooms.settings.worker_slots}
+        self._attempts: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Work until :meth:`stop`, then give back what is held."""
+        settings = self.rooms.settings
+        await self.rooms.children.warm()
+        beside = [
+            asyncio.create_task(self.rooms.bell.listen(self._wake.set)),
+            asyncio.create_task(reap_for_ever(self.rooms.db, self.rooms.bell, settings.reap_seconds)),
+            asyncio.create_task(self._tidy_for_ever()),
+        ]
+        log.info("✓ worker %s is ready: %d slot(s)", self.name, settings.worker_slots)
+        while not self.stopping.is_set():
+            if not await self._claim_any():
+                await self._pause()
+        if self._attempts:
+            await asyncio.wait(self._attempts)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+    def stop(self) -> None:
+        log.info("· worker %s leaves", self.name)
+        self.stopping.set()
+        self._wake.set()
+
+    async def _claim_any(self) -> bool:
+        """Start what can be started now. False where there was nothing."""
+        found = False
+        for phase, free in self._free.items():
+            if free and not self.stopping.is_set():
+                found = await self._claim(phase) or found
+        return found
+
+    async def _claim(self, phase: Phase) -> bool:
+        try:
+            async with self.rooms.db.write() as session:
+                claimed = await lifecycle.claim(session, phase, self.name, self.rooms.settings.lease_seconds)
+        except StorageUnavailable as error:
+            log.warning("no claim: %s", error)
+            return False
+        if claimed is None:
+            return False
+        claim, job = claimed
+        self._free[phase] -= 1
+        task = asyncio.create_task(Attempt(self.rooms, claim, job, phase, self.stopping).work())
+        self._attempts.add(task)
+        task.add_done_callback(lambda done: self._ended(done, phase))
+        return True
+
+    def _ended(self, task: asyncio.Task[None], phase: Phase) -> None:
+        self._attempts.discard(task)
+        self._free[phase] += 1
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()):
+            # The lease runs out and the job is taken up again; the reason must not get lost.
+            log.error("! an attempt broke", exc_info=error)
+
+    async def _pause(self) -> None:
+        seconds = self.rooms.settings.poll_seconds * random.uniform(0.75, 1.25)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        self._wake.clear()
+
+    async def _tidy_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(60)
+            with suppress(StorageUnavailable):
+                for job_id in await tidy.untidy(self.rooms):
+                    await tidy.ended(self.rooms, job_id)
+
+
+async def serve(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    async with open_rooms(settings) as rooms:
+        worker = Worker(rooms)
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, worker.stop)
+        await worker.run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    asyncio.run(serve(Settings()))

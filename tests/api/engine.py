@@ -1,0 +1,130 @@
+"""A tiny engine on a unix socket: it speaks the real engine's protocol and misbehaves when a message tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from inference.errors import EngineError, EngineUnavailable
+from storage.blobs import Blobs
+
+ERRORS = {
+    "too long": EngineError("context_length_exceeded", "The prompt is too long.", "messages"),
+    "busy": EngineUnavailable("The engine is full.", "engine_overloaded"),
+    "stranger": EngineError("unauthorized", "The token is wrong."),
+    "broken": EngineError("internal_error", "The engine failed."),
+}
+"""Last message -> what the engine answers instead."""
+
+
+class TinyEngine:
+    """``asked`` keeps what arrived; ``cancelled`` counts requests whose client left."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self.blobs = blobs
+        self.asked: list[dict[str, Any]] = []
+        self.exports = 0
+        self.cancelled = 0
+        self.pause = 0.02
+        self.app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/predictions", self.predict, methods=["POST"]),
+                Route("/internal/export", self.export, methods=["POST"]),
+                Route("/healthz", self.health),
+            ]
+        )
+
+    async def chat(self, request: Request) -> Response:
+        asked = await request.json()
+        self.asked.append(asked)
+        model, words = asked["ref"]["id"], asked["body"]["messages"][-1]["content"]
+        if words in ERRORS:
+            return JSONResponse(ERRORS[words].body(), ERRORS[words].status)
+        if asked["body"]["stream"]:
+            return StreamingResponse(self._stream(model, words), media_type="text/event-stream")
+        if words == "hang":
+            await self._until_gone(request)
+        message = {"role": "assistant", "content": f"You said {words}.", "refusal": None}
+        return JSONResponse(
+            {
+                "id": "chatcmpl-1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": model,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+                "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+            }
+        )
+
+    async def _stream(self, model: str, words: str) -> AsyncIterator[str]:
+        try:
+            if words == "slow start":
+                await asyncio.sleep(0.4)
+            yield _chunk(model, {"role": "assistant", "content": ""}, None)
+            for word in ["You ", "said ", words]:
+                await asyncio.sleep(self.pause)
+                yield _chunk(model, {"content": word}, None)
+                if words == "fail":
+                    yield f"data: {json.dumps(EngineError('internal_error', 'The engine failed.').body())}\n\n"
+                    return
+                if words == "vanish":
+                    return
+            while words == "endless":
+                await asyncio.sleep(self.pause)
+                yield _chunk(model, {"content": "."}, None)
+            yield _chunk(model, {}, "stop")
+            yield "data: [DONE]\n\n"
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+    async def _until_gone(self, request: Request) -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self.cancelled += 1
+
+    async def predict(self, request: Request) -> Response:
+        asked = await request.json()
+        self.asked.append(asked)
+        rows = asked["body"]["inputs"]
+        data = [{"index": index, "label": "card", "scores": {"card": 1.0}} for index in range(len(rows))]
+        usage = {"prompt_tokens": len(rows), "total_tokens": len(rows)}
+        return JSONResponse({"object": "list", "model": asked["ref"]["id"], "data": data, "usage": usage})
+
+    async def export(self, request: Request) -> Response:
+        asked = await request.json()
+        self.asked.append(asked)
+        self.exports += 1
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("adapter_config.json", json.dumps({"variant": asked["variant"]}))
+            archive.writestr("adapter_model.safetensors", b"\0" * 3_000_000)
+        key = f"exports/{hashlib.sha256(asked['ref']['id'].encode()).hexdigest()}-{asked['variant']}.zip"
+        stored = await asyncio.to_thread(self.blobs.put_bytes, key, buffer.getvalue())
+        return JSONResponse({"blob_key": key, "sha256": stored.sha256, "bytes": stored.size})
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "loaded": [], "running": 0, "waiting": 0})
+
+
+def _chunk(model: str, delta: dict[str, Any], finish: str | None) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+    chunk = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": model,
+        "choices": [choice],
+    }
+    return f"data: {json.dumps(chunk)}\n\n"

@@ -1,0 +1,276 @@
+"""A real API on a real port over SQLite and file blobs, with two projects, and rows put in from the side."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+from openai import OpenAI
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import SQLModel
+
+from api.app import create_app
+from storage import blobs as blob_stores
+from storage import db as databases
+from storage.blobs import Blobs
+from storage.ids import new_id
+from storage.keys import create_key, create_project
+from storage.settings import Settings
+from storage.tables import METADATA, Checkpoint, Event, File, Job, Model
+from tests.api.engine import TinyEngine
+
+T = TypeVar("T")
+
+MODELS = """
+[starter]
+path = "base"
+tasks = ["chat"]
+parameters = 1000000
+context = 512
+license = "Apache-2.0"
+aliases = ["gpt-4o-mini-2024-07-18"]
+
+[encoder]
+path = "base"
+tasks = ["text-classification"]
+parameters = 22000000
+context = 512
+license = "Apache-2.0"
+
+["big-encoder"]
+path = "base"
+tasks = ["text-classification", "chat"]
+parameters = 900000000
+context = 512
+license = "Apache-2.0"
+
+[absent]
+hub = "org/absent"
+tasks = ["chat"]
+parameters = 1000000
+context = 512
+license = "Apache-2.0"
+"""
+
+SHA = "0" * 64
+_SSL = ssl.create_default_context()
+
+
+@dataclass(frozen=True)
+class Tenant:
+    project_id: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    settings: Settings
+    url: str
+    engine: TinyEngine
+    blobs: Blobs
+    ours: Tenant
+    theirs: Tenant
+    clients: dict[tuple[str, int], OpenAI] = field(default_factory=dict)
+
+    def as_theirs(self) -> Stack:
+        return replace(self, ours=self.theirs, theirs=self.ours)
+
+    def client(self, max_retries: int = 0) -> OpenAI:
+        """The official client, refusing answers that do not have OpenAI's shapes. Closed with the stack."""
+        known = (self.ours.key, max_retries)
+        if known not in self.clients:
+            self.clients[known] = OpenAI(
+                base_url=f"{self.url}/v1",
+                api_key=self.ours.key,
+                max_retries=max_retries,
+                _strict_response_validation=True,
+            )
+        return self.clients[known]
+
+    def http(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {self.ours.key}"},
+            timeout=20,
+            # Making one takes longer than a request.
+            verify=_SSL,
+        )
+
+    def session(self, use: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        """One transaction on the same database, from outside."""
+
+        async def run() -> T:
+            db = databases.connect(self.settings.database_url)
+            try:
+                async with db.write() as session:
+                    return await use(session)
+            finally:
+                await db.close()
+
+        return asyncio.run(run())
+
+    def insert(self, *rows: SQLModel) -> None:
+        async def add(session: AsyncSession) -> None:
+            for row in rows:
+                session.add(row)
+                await session.flush()
+
+        self.session(add)
+
+    def file(self, purpose: str = "fine-tune", **values: Any) -> File:
+        """A file's row without bytes."""
+        key = f"projects/{self.ours.project_id}/files/nothing"
+        row = File(
+            id=new_id("file"),
+            project_id=self.ours.project_id,
+            created_at=time.time(),
+            filename="rows.jsonl",
+            purpose=purpose,
+            bytes=2,
+            sha256=SHA,
+            blob_key=key,
+            **values,
+        )
+        self.insert(row)
+        return row
+
+    def job(self, **values: Any) -> Job:
+        """A job's row, queued on the starter; give it other values to have it elsewhere."""
+        row = new_job(self.ours.project_id, **values)
+        self.insert(row)
+        return row
+
+    def model(self, **values: Any) -> Model:
+        """A finished job and its model."""
+        job = new_job(self.ours.project_id, state="succeeded", **values)
+        name = f"ft:{job.base_model}:luthier:{job.suffix or ''}:{job.id[-8:]}"
+        job.fine_tuned_model, job.finished_at = name, time.time()
+        model = Model(
+            id=name,
+            project_id=job.project_id,
+            job_id=job.id,
+            created_at=time.time(),
+            base_model=job.base_model,
+            task=job.task,
+            update="lora",
+            prefix=f"projects/{job.project_id}/jobs/{job.id}/a1/result",
+            manifest_sha256=SHA,
+        )
+        self.insert(job, model)
+        return model
+
+    def checkpoint(self, job: Job, step: int, keep: bool = True) -> Checkpoint:
+        row = Checkpoint(
+            id=new_id("checkpoint"),
+            job_id=job.id,
+            project_id=job.project_id,
+            step=step,
+            attempt=1,
+            created_at=time.time(),
+            prefix=f"projects/{job.project_id}/jobs/{job.id}/a1/step-{step}",
+            manifest_sha256=SHA,
+            keep=keep,
+            metrics={"step": step, "train_loss": 1.5, "train_mean_token_accuracy": 0.5, "grad_norm": 2.0},
+        )
+        self.insert(row)
+        return row
+
+    def event(self, job: Job, seq: int, **values: Any) -> Event:
+        row = Event(
+            id=new_id("event"),
+            job_id=job.id,
+            seq=seq,
+            attempt=1,
+            created_at=1_700_000_000.5,
+            level="info",
+            message=f"event {seq}",
+            **values,
+        )
+        self.insert(row)
+        return row
+
+
+def new_job(project_id: str, **values: Any) -> Job:
+    defaults: dict[str, Any] = {
+        "id": new_id("job"),
+        "project_id": project_id,
+        "created_at": time.time(),
+        "base_model": "starter",
+        "task": "chat",
+        "update": {"type": "lora", "rank": 16},
+        "method": {"type": "supervised"},
+        "hyperparameters": {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0, "learning_rate": 2e-4},
+        "columns": {},
+        "training_file": "file-gone",
+        "seed": 1,
+        "state": "queued",
+    }
+    return Job(**{**defaults, **values})
+
+
+@contextmanager
+def serving(app: Any, **options: Any) -> Iterator[uvicorn.Server]:
+    """A real server in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, **options))
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def port_of(server: uvicorn.Server) -> int:
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port
+
+
+def new_settings(home: Path, **values: Any) -> Settings:
+    """A home with its own list of base models."""
+    (home / "base").mkdir(parents=True, exist_ok=True)
+    (home / "models.toml").write_text(MODELS)
+    given = {"redis_url": f"unix://{home}/no-redis.sock", "inference_url": f"unix://{home}/engine.sock"}
+    return Settings(home=home, models_file=home / "none.toml", **{**given, **values})
+
+
+async def prepare(settings: Settings) -> list[Tenant]:
+    db = databases.connect(settings.database_url)
+    async with db.engine.begin() as connection:
+        await connection.run_sync(METADATA.create_all)
+    tenants = []
+    for name in ("ours", "theirs"):
+        async with db.write() as session:
+            project = await create_project(session, name)
+            key, _ = await create_key(session, project.id, name)
+        tenants.append(Tenant(project.id, key))
+    await db.close()
+    return tenants
+
+
+@contextmanager
+def running_stack(home: Path, **values: Any) -> Iterator[Stack]:
+    settings = new_settings(home, **values)
+    ours, theirs = asyncio.run(prepare(settings))
+    blobs = blob_stores.connect(settings.blob_url)
+    engine = TinyEngine(blobs)
+    with (
+        serving(engine.app, uds=settings.inference_url.removeprefix("unix://"), lifespan="off"),
+        serving(create_app(settings), host="127.0.0.1", port=0) as server,
+    ):
+        stack = Stack(settings, f"http://127.0.0.1:{port_of(server)}", engine, blobs, ours, theirs)
+        yield stack
+        for client in stack.clients.values():
+            client.close()

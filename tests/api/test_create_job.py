@@ -1,0 +1,279 @@
+"""Making a job: every body that OpenAI's clients send, and every mistake that is told before anything is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from storage.tables import Event, Job
+from tests.api.stack import Stack
+from tests.api.test_errors import error_of
+
+JOBS = "/v1/fine_tuning/jobs"
+HYPER = "method.supervised.hyperparameters"
+
+
+@pytest.fixture(scope="module")
+def file_id(stack: Stack) -> str:
+    return stack.client().files.create(file=b'{"messages": []}', purpose="fine-tune").id
+
+
+def _count(stack: Stack) -> tuple[int, int]:
+    async def count(session: Any) -> tuple[int, int]:
+        jobs = (await session.execute(select(func.count()).select_from(Job))).scalar_one()
+        events = (await session.execute(select(func.count()).select_from(Event))).scalar_one()
+        return jobs, events
+
+    return stack.session(count)
+
+
+def _row(stack: Stack, job_id: str) -> Job:
+    async def get(session: Any) -> Job:
+        job: Job = await session.get_one(Job, job_id)
+        return job
+
+    return stack.session(get)
+
+
+def test_the_least_body(stack: Stack, file_id: str) -> None:
+    client = stack.client()
+    job = client.fine_tuning.jobs.create(model="starter", training_file=file_id)
+    assert (job.status, job.error, job.result_files, job.fine_tuned_model) == ("validating_files", None, [], None)
+    assert (job.model, job.training_file, job.validation_file) == ("starter", file_id, None)
+    assert job.organization_id == stack.ours.project_id
+    assert 0 <= job.seed < 2**31
+    assert job.hyperparameters.n_epochs == job.hyperparameters.batch_size == "auto"
+    assert job.method is not None
+    assert job.method.type == "supervised"
+    extra = job.model_extra
+    assert extra is not None
+    assert (extra["task"], extra["update"]["type"], extra["state"], extra["attempt"]) == ("chat", "lora", job.status, 0)
+    assert extra["progress"] is extra["trainable_parameters"] is extra["resume_proof"] is None
+    assert extra["servable_by"] == ["luthier"]
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+    [event] = client.fine_tuning.jobs.list_events(job.id)
+    assert (event.level, event.type) == ("info", "message")
+    assert job.id in event.message
+
+
+def test_two_jobs_have_two_seeds(stack: Stack, file_id: str) -> None:
+    create = stack.client().fine_tuning.jobs.create
+    assert len({create(model="starter", training_file=file_id).seed for _ in range(3)}) == 3
+
+
+def test_every_field(stack: Stack, file_id: str) -> None:
+    job = stack.client().fine_tuning.jobs.create(
+        model="big-encoder",
+        training_file=file_id,
+        validation_file=file_id,
+        seed=7,
+        suffix="my intents: v1/ü",
+        metadata={"team": "search", "empty": ""},
+        integrations=[],
+        method={
+            "type": "supervised",
+            "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 256, "learning_rate_multiplier": 0.5}},
+            "dpo": {"hyperparameters": {"beta": "auto"}},
+            "reinforcement": {"grader": {"type": "string_check"}},
+        },
+        extra_body={
+            "task": "text-classification",
+            "update": {"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear", "dora": False},
+            "columns": {"label": "category"},
+        },
+    )
+    assert (job.seed, job.metadata, job.validation_file) == (7, {"team": "search", "empty": ""}, file_id)
+    assert job.hyperparameters.n_epochs == 3
+    assert job.hyperparameters.learning_rate_multiplier == 0.5
+    row = _row(stack, job.id)
+    assert (row.task, row.columns, row.suffix) == ("text-classification", {"label": "category"}, "my-intents-v1-")
+    assert (row.update["rank"], row.update["alpha"]) == (4, 8)
+    assert (row.hyperparameters["batch_size"], row.hyperparameters["max_length"]) == (256, "auto")
+    assert row.project_id == stack.ours.project_id
+
+
+def test_explicit_nulls(stack: Stack, file_id: str) -> None:
+    names = ("validation_file", "suffix", "seed", "metadata", "method", "hyperparameters", "integrations")
+    own = ("task", "update", "columns")
+    with stack.http() as http:
+        body = {"model": "starter", "training_file": file_id, **dict.fromkeys(names + own)}
+        assert http.post(JOBS, json=body).status_code == 200
+        body["method"] = {"type": "supervised", "supervised": None, "dpo": None, "reinforcement": None}
+        assert http.post(JOBS, json=body).status_code == 200
+        body["method"] = {"type": "supervised", "supervised": {"hyperparameters": None}}
+        assert http.post(JOBS, json=body).status_code == 200
+
+
+def test_hyperparameters_in_openais_older_place(stack: Stack, file_id: str) -> None:
+    job = stack.client().fine_tuning.jobs.create(
+        model="starter", training_file=file_id, hyperparameters={"n_epochs": 2, "batch_size": "auto"}
+    )
+    assert job.hyperparameters.n_epochs == 2
+    assert _row(stack, job.id).hyperparameters["n_epochs"] == 2
+
+
+def test_both_places_may_agree(stack: Stack, file_id: str) -> None:
+    job = stack.client().fine_tuning.jobs.create(
+        model="starter",
+        training_file=file_id,
+        hyperparameters={"n_epochs": 2},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}},
+    )
+    assert (job.hyperparameters.n_epochs, job.hyperparameters.batch_size) == (2, 4)
+
+
+def test_an_alias_becomes_the_base_models_id(stack: Stack, file_id: str) -> None:
+    job = stack.client().fine_tuning.jobs.create(model="gpt-4o-mini-2024-07-18", training_file=file_id)
+    assert job.model == "starter"
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "update"),
+    [
+        ("starter", "chat", "lora"),
+        ("encoder", "text-classification", "full"),
+        ("big-encoder", "text-classification", "lora"),
+    ],
+)
+def test_default_task_and_update(stack: Stack, file_id: str, model: str, task: str, update: str) -> None:
+    job = stack.client().fine_tuning.jobs.create(model=model, training_file=file_id)
+    row = _row(stack, job.id)
+    assert (row.task, row.update["type"]) == (task, update)
+
+
+def _supervised(**hyperparameters: Any) -> dict[str, Any]:
+    return {"method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}}
+
+
+LORA = {"type": "lora"}
+
+BAD: list[tuple[dict[str, Any], str, str | None, str]] = [
+    # change to a good body; param; code; word of the message
+    ({"model": "gpt-17"}, "model", "model_not_found", "GET /v1/models"),
+    ({"model": "../../etc/passwd"}, "model", "model_not_found", "GET /v1/models"),
+    ({"model": "https://hub/org/name"}, "model", "model_not_found", "GET /v1/models"),
+    ({"model": "ft:starter:luthier::abcdefgh"}, "model", "model_not_found", "GET /v1/models"),
+    ({"model": "absent"}, "model", "base_model_unavailable", "luthierd models pull absent"),
+    ({"model": ""}, "model", "invalid_value", "at least 1"),
+    ({"model": "x" * 257}, "model", "invalid_value", "256"),
+    ({"model": None}, "model", "invalid_value", "string"),
+    ({"model": ...}, "model", "missing_required_parameter", "model"),
+    ({"training_file": ...}, "training_file", "missing_required_parameter", "training_file"),
+    ({"training_file": "file-none"}, "training_file", "file_not_found", "POST /v1/files"),
+    ({"training_file": 3}, "training_file", "invalid_value", "string"),
+    ({"validation_file": "file-none"}, "validation_file", "file_not_found", "POST /v1/files"),
+    ({"task": "text-classification"}, "task", "unsuitable_task", "'chat'"),
+    ({"task": "juggling"}, "task", "unsuitable_task", "'chat'"),
+    ({"update": {"type": "magic"}}, "update", "invalid_value", "'lora'"),
+    ({"update": {}}, "update", "invalid_value", "type"),
+    ({"update": {**LORA, "rank": 0}}, "update.rank", "invalid_value", "1"),
+    ({"update": {**LORA, "rank": 10**6}}, "update.rank", "invalid_value", "512"),
+    ({"update": {**LORA, "ranck": 3}}, "update.ranck", "unknown_parameter", "ranck"),
+    ({"update": {**LORA, "target_modules": ["(a+)+$"]}}, "update.target_modules.0", "invalid_value", "pattern"),
+    ({"update": {"type": "full", "rank": 8}}, "update.rank", "unknown_parameter", "rank"),
+    ({"columns": {"colour": "c"}}, "columns.colour", "invalid_value", "messages"),
+    ({"columns": {"messages": ""}}, "columns.messages", "invalid_value", "at least 1"),
+    ({"columns": {str(i): "x" for i in range(65)}}, "columns", "invalid_value", "64"),
+    ({"learning_rte": 1}, "learning_rte", "unknown_parameter", "learning_rte"),
+    ({"project_id": "proj_other"}, "project_id", "unknown_parameter", "project_id"),
+    ({"state": "succeeded"}, "state", "unknown_parameter", "state"),
+    ({"suffix": ""}, "suffix", "invalid_value", "at least 1"),
+    ({"suffix": "x" * 65}, "suffix", "invalid_value", "64"),
+    ({"seed": -1}, "seed", "invalid_value", "0"),
+    ({"seed": 2**31}, "seed", "invalid_value", "2147483647"),
+    ({"seed": 1.5}, "seed", "invalid_value", "integer"),
+    ({"seed": True}, "seed", "invalid_value", "integer"),
+    ({"metadata": {"k": 1}}, "metadata.k", "invalid_value", "string"),
+    ({"metadata": {"k" * 65: "v"}}, None, "invalid_value", "64"),
+    ({"metadata": {"k": "v" * 513}}, "metadata.k", "invalid_value", "512"),
+    ({"metadata": {str(i): "v" for i in range(17)}}, "metadata", "invalid_value", "16"),
+    ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "unsupported_parameter", "none"),
+    ({"method": {"type": "dpo"}}, "method.type", "unsupported_parameter", "supervised"),
+    ({"method": {"type": "reinforcement"}}, "method.type", "unsupported_parameter", "supervised"),
+    ({"method": {"type": "wishful"}}, "method.type", "invalid_value", "supervised"),
+    ({"method": {}}, "method.type", "missing_required_parameter", "method.type"),
+    ({"method": {"type": "supervised", "color": 1}}, "method.color", "unknown_parameter", "color"),
+    (_supervised(n_epochs=0), f"{HYPER}.n_epochs", "invalid_value", "1"),
+    (_supervised(n_epochs=51), f"{HYPER}.n_epochs", "invalid_value", "50"),
+    (_supervised(n_epochs="3"), f"{HYPER}.n_epochs", "invalid_value", "'auto'"),
+    (_supervised(n_epochs=True), f"{HYPER}.n_epochs", "invalid_value", "integer"),
+    (_supervised(batch_size=257), f"{HYPER}.batch_size", "invalid_value", "256"),
+    (_supervised(learning_rate_multiplier=0), f"{HYPER}.learning_rate_multiplier", "invalid_value", "0"),
+    (_supervised(epochs=3), f"{HYPER}.epochs", "unknown_parameter", "epochs"),
+    (_supervised(learning_rate=1e-4, learning_rate_multiplier=2), HYPER, "invalid_value", "exclude each other"),
+    (_supervised(max_length=513), f"{HYPER}.max_length", "invalid_value", "512"),
+    ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs", "invalid_value", "50"),
+    ({"hyperparameters": {"max_length": 513}}, "hyperparameters.max_length", "invalid_value", "512"),
+    (
+        {"hyperparameters": {"n_epochs": 2}, **_supervised(n_epochs=3)},
+        "hyperparameters.n_epochs",
+        "invalid_value",
+        "differ",
+    ),
+    (
+        {"hyperparameters": {"learning_rate": 1e-4}, **_supervised(learning_rate_multiplier=3)},
+        HYPER,
+        "invalid_value",
+        "exclude each other",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "param", "code", "word"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_jobs(stack: Stack, file_id: str, change: dict[str, Any], param: str | None, code: str, word: str) -> None:
+    before = _count(stack)
+    merged = {"model": "starter", "training_file": file_id, **change}
+    body = {name: value for name, value in merged.items() if value is not ...}
+    with stack.http() as http:
+        error = error_of(http.post(JOBS, json=body), 400)
+    assert (error["code"], error["type"]) == (code, "invalid_request_error")
+    if param:
+        assert error["param"] == param
+    assert word in error["message"]
+    assert _count(stack) == before, "something stayed half-created"
+
+
+@pytest.mark.parametrize("purpose", ["vision", "user_data", "fine-tune-results"])
+@pytest.mark.parametrize("field", ["training_file", "validation_file"])
+def test_a_file_of_the_wrong_purpose(stack: Stack, file_id: str, field: str, purpose: str) -> None:
+    body = {"model": "starter", "training_file": file_id, field: stack.file(purpose).id}
+    with stack.http() as http:
+        error = error_of(http.post(JOBS, json=body), 400)
+    assert (error["param"], error["code"]) == (field, "invalid_purpose")
+    assert "'fine-tune'" in error["message"]
+
+
+def test_a_tuned_model_is_no_base(stack: Stack, file_id: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        stack.client().fine_tuning.jobs.create(model=stack.model().id, training_file=file_id)
+    assert caught.value.code == "unsuitable_model"
+
+
+def test_a_lost_ring_costs_the_client_nothing(stack: Stack, file_id: str) -> None:
+    # No Redis answers in this stack, and the job is there all the same.
+    job = stack.client().fine_tuning.jobs.create(model="starter", training_file=file_id)
+    assert _row(stack, job.id).state == "validating_files"
+
+
+def test_created_at_and_ids_have_openais_spelling(stack: Stack, file_id: str) -> None:
+    with stack.http() as http:
+        job = http.post(JOBS, json={"model": "starter", "training_file": file_id}).json()
+    assert job["id"].startswith("ftjob-")
+    assert isinstance(job["created_at"], int)
+    assert job["error"] is None
+    assert isinstance(job["hyperparameters"], dict)
+
+
+def test_columns_are_checked_against_the_tasks_row(stack: Stack, file_id: str) -> None:
+    body = {"model": "encoder", "training_file": file_id, "columns": {"text": "question", "label": "intent"}}
+    with stack.http() as http:
+        assert http.post(JOBS, json=body).json()["columns"] == body["columns"]
+
+    async def columns(session: Any) -> list[Any]:
+        return list((await session.execute(select(col(Job.columns)))).scalars())
+
+    assert body["columns"] in stack.session(columns)

@@ -1,0 +1,217 @@
+"""Reading and cancelling jobs: OpenAI's shapes in every state, and pages that lose and repeat nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import openai
+import pytest
+
+from tests.api.stack import Stack, new_job
+from tests.api.test_errors import error_of
+
+JOBS = "/v1/fine_tuning/jobs"
+STATES = ["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+PROGRESS = {"step": 3, "total_steps": 10, "epoch": 0.3, "tokens_per_second": 900.0, "eta": 42.0}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_has_openais_shape(stack: Stack, state: str) -> None:
+    job = stack.job(state=state)
+    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+    assert got.status == state
+    assert (got.error, got.result_files) == (None, [])
+
+
+def test_a_failed_job_tells_why(stack: Stack) -> None:
+    error = {"code": "invalid_dataset", "message": "Line 3: …", "param": "training_file"}
+    job = stack.job(state="failed", error=error, finished_at=time.time())
+    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+    assert got.error is not None
+    assert got.error.model_dump() == error
+    assert isinstance(got.finished_at, int)
+
+
+def test_a_running_job_tells_how_far_it_is(stack: Stack) -> None:
+    job = stack.job(state="running", progress=PROGRESS, attempt=2, trainable_parameters=1234)
+    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+    assert got.estimated_finish is not None
+    assert 40 <= got.estimated_finish - time.time() <= 43
+    assert got.model_extra is not None
+    assert got.model_extra["progress"] == PROGRESS
+    assert (got.model_extra["attempt"], got.model_extra["trainable_parameters"]) == (2, 1234)
+
+
+def test_a_succeeded_job_names_its_model_and_numbers(stack: Stack) -> None:
+    proof = {"step": 10, "params_sha256": "a"}
+    job = stack.job(
+        state="succeeded",
+        progress={**PROGRESS, "eta": 0.0},
+        fine_tuned_model="ft:starter:luthier::x",
+        result_files=["file-1"],
+        trained_tokens=99,
+        resume_proof=proof,
+        final_metrics={"train_loss": 0.5, "valid_loss": None},
+        finished_at=time.time(),
+    )
+    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+    assert (got.fine_tuned_model, got.result_files, got.trained_tokens) == ("ft:starter:luthier::x", ["file-1"], 99)
+    assert got.estimated_finish is None
+    assert got.hyperparameters.n_epochs == 3
+    assert got.method is not None
+    assert got.method.supervised is not None
+    hyperparameters = got.method.supervised.hyperparameters
+    assert hyperparameters is not None
+    assert hyperparameters.model_extra == {"learning_rate": 2e-4}
+    assert got.model_extra is not None
+    assert got.model_extra["resume_proof"] == proof
+
+
+def test_walking_jobs_with_equal_timestamps(stack: Stack) -> None:
+    with stack.http() as http:
+        newest = http.get(JOBS, params={"limit": 1}).json()["data"]
+        rows = [new_job(stack.ours.project_id, created_at=1_800_000_000.25) for _ in range(57)]
+        stack.insert(*rows)
+        expected = sorted((row.id for row in rows), reverse=True)
+        seen: list[str] = []
+        after = None
+        while len(seen) < len(rows):
+            page = http.get(JOBS, params={"limit": 10, **({"after": after} if after else {})}).json()
+            seen += [job["id"] for job in page["data"]]
+            after = page["last_id"]
+            assert page["first_id"] == page["data"][0]["id"]
+    assert seen[:57] == expected
+    assert newest == [] or newest[0]["id"] not in expected
+
+
+def test_the_official_client_walks_to_the_end(stack: Stack) -> None:
+    theirs = stack.as_theirs()
+    rows = [new_job(theirs.ours.project_id, created_at=5.0) for _ in range(45)]
+    theirs.insert(*rows)
+    seen = [job.id for job in theirs.client().fine_tuning.jobs.list(limit=7)]
+    assert len(seen) == len(set(seen))
+    assert {row.id for row in rows} <= set(seen)
+
+
+def test_the_default_page_has_20(stack: Stack) -> None:
+    stack.insert(*(new_job(stack.ours.project_id) for _ in range(21)))
+    page = stack.client().fine_tuning.jobs.list()
+    assert (len(page.data), page.has_more) == (20, True)
+    assert stack.client().fine_tuning.jobs.list(limit=0).data == []
+
+
+def test_metadata_filter(stack: Stack) -> None:
+    stack.job(meta={"a b": "c&d", "n": "1"})
+    both = stack.job(meta={"a b": "c&d", "n": "2", "x.[0]": "y"})
+    none = stack.job()
+    client = stack.client()
+    assert len(list(client.fine_tuning.jobs.list(metadata={"a b": "c&d"}))) == 2
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"a b": "c&d", "n": "2"})] == [both.id]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"x.[0]": "y"})] == [both.id]
+    assert list(client.fine_tuning.jobs.list(metadata={"a b": "other"})) == []
+    without = client.fine_tuning.jobs.list(extra_query={"metadata": "null"}).data
+    assert none.id in [job.id for job in without]
+    assert both.id not in [job.id for job in without]
+
+
+BAD_FILTERS = ["=x", "[]=x", '[a"b]=x', "[a\\]=x", "[%C3%BC]=x", "[%0a]=x", "s[a]=1"]
+
+
+@pytest.mark.parametrize("query", BAD_FILTERS)
+def test_bad_metadata_filters(stack: Stack, query: str) -> None:
+    with stack.http() as http:
+        assert error_of(http.get(f"{JOBS}?metadata{query}"), 400)["param"] == "metadata"
+
+
+@pytest.mark.parametrize("path", [JOBS, JOBS + "/{job}/events", JOBS + "/{job}/checkpoints"])
+def test_unknown_cursors(stack: Stack, path: str) -> None:
+    theirs = stack.as_theirs()
+    foreign = theirs.job()
+    foreign_ids = [foreign.id, theirs.event(foreign, 2).id, theirs.checkpoint(foreign, 2).id]
+    url = path.format(job=stack.job().id)
+    with stack.http() as http:
+        answers = [http.get(url, params={"after": after}) for after in ["nothing", *foreign_ids]]
+    assert error_of(answers[0], 400)["param"] == "after"
+    assert {answer.content for answer in answers} == {answers[0].content}
+
+
+def test_events_newest_first(stack: Stack) -> None:
+    job = stack.job()
+    stack.event(job, 1)
+    stack.event(job, 2, type="metrics", data={"step": 1, "train_loss": 2.0})
+    stack.event(job, 3)
+    events = stack.client().fine_tuning.jobs.list_events(job.id, limit=2)
+    assert [event.message for event in events.data] == ["event 3", "event 2"]
+    assert events.data[1].data == {"step": 1, "train_loss": 2.0}
+    assert [event.message for event in events] == ["event 3", "event 2", "event 1"]
+    assert events.data[0].created_at == 1_700_000_000
+
+
+def test_checkpoints_are_the_kept_ones(stack: Stack) -> None:
+    job = stack.job(state="running", suffix="s")
+    for step in (5, 10, 15):
+        stack.checkpoint(job, step, keep=step != 10)
+    checkpoints = stack.client().fine_tuning.jobs.checkpoints.list(job.id).data
+    assert [checkpoint.step_number for checkpoint in checkpoints] == [15, 5]
+    first = checkpoints[0]
+    assert first.fine_tuned_model_checkpoint == f"ft:starter:luthier:s:{job.id[-8:]}:ckpt-step-15"
+    assert (first.metrics.step, first.metrics.train_loss, first.fine_tuning_job_id) == (15, 1.5, job.id)
+    assert first.metrics.model_extra is not None
+    assert first.metrics.model_extra["grad_norm"] == 2.0
+
+
+def test_checkpoints_page(stack: Stack) -> None:
+    job = stack.job(state="running")
+    for step in range(12):
+        stack.checkpoint(job, step)
+    page = stack.client().fine_tuning.jobs.checkpoints.list(job.id)
+    assert (len(page.data), page.has_more) == (10, True)
+    assert [checkpoint.step_number for checkpoint in page] == list(range(11, -1, -1))
+
+
+@pytest.mark.parametrize(("state", "after"), [("validating_files", "cancelled"), ("queued", "cancelled")])
+def test_cancelling_a_waiting_job(stack: Stack, state: str, after: str) -> None:
+    client = stack.client()
+    job = client.fine_tuning.jobs.cancel(stack.job(state=state).id)
+    assert job.status == after
+    assert job.finished_at is not None
+    assert "cancelled" in client.fine_tuning.jobs.list_events(job.id).data[0].message
+
+
+def test_cancelling_a_running_job_asks_its_worker(stack: Stack) -> None:
+    job = stack.client().fine_tuning.jobs.cancel(stack.job(state="running", owner="w", lease_until=1.0).id)
+    assert job.status == "running"
+    assert job.model_extra is not None
+    assert job.model_extra["state"] == "cancelling"
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
+def test_cancelling_an_ended_job_is_not_retried(stack: Stack, state: str) -> None:
+    client = stack.client(max_retries=2)
+    with pytest.raises(openai.BadRequestError, match=state) as caught:
+        client.fine_tuning.jobs.cancel(stack.job(state=state).id)
+    assert caught.value.response.headers["x-should-retry"] == "false"
+
+
+def test_cancel_takes_an_empty_body_of_any_type(stack: Stack) -> None:
+    with stack.http() as http:
+        for headers in ({"content-type": "application/json"}, {}):
+            job = stack.job()
+            assert http.post(f"{JOBS}/{job.id}/cancel", headers=headers).json()["status"] == "cancelled"
+
+
+def _canary(stack: Stack) -> Any:
+    return stack.job(suffix="canary-of-theirs", meta={"canary": "canary-of-theirs"})
+
+
+def test_lists_tell_nothing_of_another_project(stack: Stack) -> None:
+    theirs = stack.as_theirs()
+    _canary(theirs)
+    theirs.model(suffix="canary-of-theirs")
+    theirs.file()
+    with stack.http() as http:
+        for path in (JOBS, "/v1/files", "/v1/models", f"{JOBS}?metadata[canary]=canary-of-theirs"):
+            text = http.get(path, params={} if "?" in path or "models" in path else {"limit": 1000}).text
+            assert "canary" not in text
+            assert theirs.ours.project_id not in text

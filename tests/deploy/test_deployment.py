@@ -1,0 +1,95 @@
+"""No Docker engine runs these files here, so every word in them that names something of ours is held to the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from api.app import create_app
+from deploy.luthierd import app
+from storage.settings import REPOSITORY, Settings
+
+COMPOSE = REPOSITORY / "deploy" / "compose.yml"
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+SETTINGS = {f"LUTHIER_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+    return loaded["services"]
+
+
+def ours(services: dict[str, Any]) -> dict[str, Any]:
+    return {name: service for name, service in services.items() if service["image"] == "luthier"}
+
+
+def test_the_stack_is_whole(services: dict[str, Any]) -> None:
+    assert set(services) == {"postgres", "redis", "migrate", "api", "inference", "worker"}
+    assert services["worker"]["deploy"]["replicas"] == 2
+    assert services["api"]["environment"]["LUTHIER_API_PROCESSES"] == "2"
+
+
+def test_every_command_is_one_of_luthierd(services: dict[str, Any]) -> None:
+    for name, service in ours(services).items():
+        assert service["command"][0] in COMMANDS, name
+    assert 'ENTRYPOINT ["luthierd"]' in DOCKERFILE
+    assert re.search(r'CMD \["(\w+)"\]', DOCKERFILE).group(1) in COMMANDS  # type: ignore[union-attr]
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"luthierd": "deploy.luthierd:app"}
+
+
+def test_every_setting_is_one_of_ours(services: dict[str, Any]) -> None:
+    named = {name for service in ours(services).values() for name in service["environment"]}
+    named |= set(re.findall(r"LUTHIER_\w+", DOCKERFILE))
+    assert {name for name in named if name.startswith("LUTHIER_")} <= SETTINGS
+    four = {"LUTHIER_DATABASE_URL", "LUTHIER_BLOB_URL", "LUTHIER_REDIS_URL", "LUTHIER_INFERENCE_URL"}
+    assert all(four <= set(service["environment"]) for service in ours(services).values())
+
+
+def test_ports_and_hosts_agree(services: dict[str, Any]) -> None:
+    port = str(Settings.model_fields["port"].default)
+    assert f"EXPOSE {port}" in DOCKERFILE
+    assert f"LUTHIER_PORT={port}" in DOCKERFILE
+    assert services["api"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    engine = services["inference"]["environment"]
+    assert engine["LUTHIER_INFERENCE_BIND"].rpartition(":")[2] == engine["LUTHIER_INFERENCE_URL"].rpartition(":")[2]
+    for url in (engine["LUTHIER_DATABASE_URL"], engine["LUTHIER_REDIS_URL"], engine["LUTHIER_INFERENCE_URL"]):
+        host = re.search(r"(?:@|//)(\w+)[:/]", url.replace("${POSTGRES_PASSWORD}", "x").partition("@")[2] or url)
+        name = host.group(1) if host else re.split(r"[:/]", url.rpartition("@")[2])[0]
+        assert name in services, url
+
+
+def test_health_paths_are_routes(services: dict[str, Any], tmp_path: Path) -> None:
+    paths = {getattr(route, "path", "") for route in create_app(Settings(home=tmp_path)).routes}
+    for name in ("api", "inference"):
+        test = " ".join(services[name]["healthcheck"]["test"])
+        found = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", test)
+        assert found is not None
+        assert found.group(2) in paths
+        port = {"api": "8000", "inference": "8100"}[name]
+        assert found.group(1) == port
+
+
+def test_the_image_holds_every_room_and_file_that_runs() -> None:
+    copied = set(re.findall(r"^COPY (\w+) \w+$", DOCKERFILE, re.M))
+    rooms = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"][
+        "include"
+    ]
+    assert {room.rstrip("*") for room in rooms} | {"models"} == copied
+    for name in copied | {"constraints.txt", "models.toml", "README.md"}:
+        assert (REPOSITORY / name).exists(), name
+
+
+def test_what_must_be_given_is_listed_at_the_top() -> None:
+    text = COMPOSE.read_text()
+    needed = set(re.findall(r"\$\{(\w+)\}", text))
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    assert all(name in head for name in needed), needed

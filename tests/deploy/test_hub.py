@@ -1,0 +1,98 @@
+"""Base models on disk: locked, checked, and never anything that runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from storage import hub
+from storage.errors import ModelNotPulled
+from storage.registry import LOCK, Registry
+from storage.settings import REPOSITORY
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "models" / "m"
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text('{"model_type": "llama"}')
+    (directory / "model.safetensors").write_bytes(b"weights")
+    return directory
+
+
+def test_a_locked_model_is_checked_file_by_file(model: Path) -> None:
+    hub.lock(model, "org/name", "a" * 40)
+    assert hub.check(model) == 2
+    (model / "model.safetensors").write_bytes(b"Weights")
+    with pytest.raises(hub.ChangedModel, match=r"model\.safetensors"):
+        hub.check(model)
+
+
+@pytest.mark.parametrize("change", ["added", "removed"])
+def test_a_file_more_or_less_is_a_change(model: Path, change: str) -> None:
+    hub.lock(model, "org/name", "a" * 40)
+    if change == "added":
+        (model / "extra.json").write_text("{}")
+    else:
+        (model / "config.json").unlink()
+    with pytest.raises(hub.ChangedModel):
+        hub.check(model)
+
+
+@pytest.mark.parametrize("name", ["modeling_x.py", "pytorch_model.bin", "weights.pth", "state.pkl", "lib.so"])
+def test_what_could_run_is_refused(model: Path, name: str) -> None:
+    (model / name).write_bytes(b"x")
+    with pytest.raises(hub.UnsafeModel, match=name):
+        hub.check(model)
+
+
+def test_an_auto_map_is_refused(model: Path) -> None:
+    (model / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "x.Y"}}))
+    with pytest.raises(hub.UnsafeModel, match="auto_map"):
+        hub.scan(model)
+
+
+def test_a_link_out_of_the_directory_is_refused(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    (model / "link.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(hub.UnsafeModel, match="link"):
+        hub.scan(model)
+
+
+def test_a_hub_model_is_here_once_it_is_locked(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "models.toml").write_text(
+        '[m]\nhub = "org/name"\ntasks = ["chat"]\nparameters = 1\ncontext = 8\nlicense = "x"\naliases = ["gpt-x"]\n'
+    )
+    registry = Registry([tmp_path / "models.toml"], tmp_path / "models")
+    entry = registry.get("gpt-x")
+    assert entry is not None
+    with pytest.raises(ModelNotPulled, match="luthierd models pull m"):
+        entry.require()
+    hub.lock(model, "org/name", "a" * 40)
+    found = registry.get("m")
+    assert found is not None
+    assert found.require() == model
+    assert (model / LOCK).exists()
+
+
+def test_an_added_entry_is_seen_without_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    table = '[{0}]\npath = "."\ntasks = ["chat"]\nparameters = 1\ncontext = 8\nlicense = "x"\n'
+    file.write_text(table.format("one"))
+    registry = Registry([file, tmp_path / "none.toml"], tmp_path)
+    assert [entry.id for entry in registry.list()] == ["one"]
+    file.write_text(table.format("one") + table.format("two"))
+    assert [entry.id for entry in registry.list()] == ["one", "two"]
+
+
+def test_the_shipped_registry_is_sound() -> None:
+    registry = Registry([REPOSITORY / "models.toml"], Path("/nowhere"))
+    entries = {entry.id: entry for entry in registry.list()}
+    assert {"starter", "minilm-l6", "qwen3-0.6b", "smollm2-135m", "llama-3.2-1b"} <= set(entries)
+    for name in ("starter", "minilm-l6"):
+        hub.scan(entries[name].require())
+    aliases = [alias for entry in entries.values() for alias in entry.aliases]
+    assert len(aliases) == len(set(aliases))
+    assert not set(aliases) & set(entries)

@@ -1,0 +1,96 @@
+"""The running batch: rows that come and go have the logits they would have alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from inference.decode import Decoder
+
+VOCABULARY = 64
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def decoder_of(model: LlamaForCausalLM) -> Decoder:
+    def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, adapters: Sequence[str]) -> Tensor:
+        assert len(adapters) == len(ids)
+        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+    return Decoder(forward, torch.device("cpu"))
+
+
+@torch.inference_mode()
+def alone(model: LlamaForCausalLM, tokens: list[int]) -> Tensor:
+    """The next logits of one sequence: no batch, no padding, no cache."""
+    logits: Tensor = model(input_ids=torch.tensor([tokens])).logits[0, -1]
+    return logits
+
+
+def check(logits: Tensor, model: LlamaForCausalLM, texts: Sequence[list[int]]) -> None:
+    for row, text in zip(logits, texts, strict=True):
+        torch.testing.assert_close(row, alone(model, text), atol=1e-5, rtol=1e-5)
+
+
+def test_prompts_of_different_lengths_prefill_as_one_batch(model: LlamaForCausalLM) -> None:
+    prompts = [[5], [7, 8, 9, 10, 11, 12, 13], [1, 2, 3]]
+    check(decoder_of(model).join(prompts, [""] * 3), model, prompts)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_rows_come_and_go_without_a_trace(model: LlamaForCausalLM, seed: int) -> None:
+    """Any order of joining, stepping and leaving: every logit equals that of the row alone."""
+    rng, decoder, texts = random.Random(seed), decoder_of(model), list[list[int]]()
+    for _ in range(8):
+        action = rng.choice(["join", "step", "leave", "step"])
+        if action == "join" or not texts:
+            fresh = [[rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 9))] for _ in range(rng.randint(1, 3))]
+            check(decoder.join(fresh, [""] * len(fresh)), model, fresh)
+            texts += fresh
+        elif action == "step":
+            tokens = [rng.randrange(VOCABULARY) for _ in texts]
+            texts = [[*text, token] for text, token in zip(texts, tokens, strict=True)]
+            check(decoder.step(tokens), model, texts)
+        else:
+            kept = sorted(rng.sample(range(len(texts)), rng.randint(0, len(texts) - 1)))
+            decoder.keep(kept)
+            texts = [texts[index] for index in kept]
+        assert len(decoder) == len(texts)
+
+
+def test_leaving_rows_take_their_padding_with_them(model: LlamaForCausalLM) -> None:
+    widths: list[int] = []
+
+    def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, adapters: Sequence[str]) -> Tensor:
+        widths.append(mask.shape[1])
+        model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
+        return torch.zeros(len(ids), VOCABULARY)
+
+    decoder = Decoder(forward, torch.device("cpu"))
+    decoder.join([[1] * 40, [2] * 3], ["", ""])
+    decoder.keep([1])
+    decoder.step([4])
+    assert widths == [40, 4]

@@ -1,0 +1,149 @@
+"""Folders of the blob store on this machine: whole, verified at every use, bounded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inference.errors import EngineError
+from inference.fetch import FolderCache
+from inference.refs import ModelRef
+from storage.blobs import Blobs, connect
+from storage.folders import put_folder
+
+
+class Counted:
+    """A real store that counts what is read from it."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self.reads: list[str] = []
+
+    def stream(self, key: str, sha256: str) -> Iterator[bytes]:
+        self.reads.append(key)
+        return self._blobs.stream(key, sha256)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._blobs, name)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Counted:
+    return Counted(connect(f"file://{tmp_path}/blobs"))
+
+
+@pytest.fixture
+def cache(blobs: Counted, tmp_path: Path) -> FolderCache:
+    return FolderCache(blobs, tmp_path / "cache")  # type: ignore[arg-type]
+
+
+def stored(blobs: Counted, tmp_path: Path, name: str, size: int = 10) -> ModelRef:
+    folder = tmp_path / "made" / name
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "weights.safetensors").write_bytes(name.encode() * size)
+    (folder / "state.json").write_text(name)
+    manifest = put_folder(blobs, f"results/{name}", folder)  # type: ignore[arg-type]
+    return ModelRef(
+        id=name, base="b", task="chat", update="lora", prefix=f"results/{name}", manifest_sha256=manifest.sha256
+    )
+
+
+def files(path: Path) -> set[str]:
+    return {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_folder_is_fetched_once(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
+    ref = stored(blobs, tmp_path, "a")
+    for _ in range(2):
+        with cache.folder(ref) as path:
+            assert files(path) == {"model/weights.safetensors", "state.json"}
+    assert sorted(blobs.reads) == [
+        "results/a/manifest.json",
+        "results/a/manifest.json",
+        "results/a/manifest.json",
+        "results/a/model/weights.safetensors",
+        "results/a/state.json",
+    ]
+
+
+def test_only_the_part_that_is_the_model_is_fetched(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
+    ref = stored(blobs, tmp_path, "a").model_copy(update={"part": "model/"})
+    with cache.folder(ref) as path:
+        assert files(path) == {"weights.safetensors"}
+    assert "results/a/state.json" not in blobs.reads
+
+
+def test_who_asks_at_once_waits_for_one_fetch(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
+    ref, seen = stored(blobs, tmp_path, "a", 10**6), list[set[str]]()
+
+    def use() -> None:
+        with cache.folder(ref) as path:
+            seen.append(files(path))
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [{"model/weights.safetensors", "state.json"}] * 8
+    assert blobs.reads.count("results/a/state.json") == 1
+
+
+def test_damage_in_the_store_is_found_and_leaves_nothing(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
+    ref = stored(blobs, tmp_path, "a")
+    (tmp_path / "blobs/results/a/model/weights.safetensors").write_bytes(b"other")
+    with pytest.raises(EngineError) as caught, cache.folder(ref):
+        pass
+    assert (caught.value.code, caught.value.status) == ("storage_corrupt", 502)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_another_models_bytes_under_the_key_are_found(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
+    first, second = stored(blobs, tmp_path, "a"), stored(blobs, tmp_path, "b")
+    with pytest.raises(EngineError) as caught, cache.folder(first.model_copy(update={"prefix": second.prefix})):
+        pass
+    assert caught.value.code == "storage_corrupt"
+
+
+def test_damage_in_the_cache_is_mended(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
+    ref = stored(blobs, tmp_path, "a")
+    with cache.folder(ref) as path:
+        sound = (path / "state.json").read_bytes()
+    for damage in (lambda: (path / "state.json").write_text("?"), lambda: (path / "extra.py").write_text("1")):
+        damage()
+        with cache.folder(ref) as mended:
+            assert (mended / "state.json").read_bytes() == sound
+            assert not (mended / "extra.py").exists()
+
+
+def test_a_deleted_result_is_not_found(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
+    ref = stored(blobs, tmp_path, "a")
+    with cache.folder(ref):
+        pass
+    blobs.delete("results/a/manifest.json")  # type: ignore[operator]
+    with pytest.raises(EngineError) as caught, cache.folder(ref):
+        pass
+    assert caught.value.status == 404
+
+
+def test_the_oldest_goes_when_the_cache_is_full_but_never_one_in_use(blobs: Counted, tmp_path: Path) -> None:
+    cache = FolderCache(blobs, tmp_path / "cache", limit=2500)  # type: ignore[arg-type]
+    refs = [stored(blobs, tmp_path, name, 1000) for name in "abcd"]
+    with cache.folder(refs[0]) as held:
+        for ref in refs[1:]:
+            with cache.folder(ref):
+                pass
+        assert files(held) == {"model/weights.safetensors", "state.json"}
+    left = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert left == {refs[2].manifest_sha256, refs[3].manifest_sha256}
+
+
+def test_what_a_killed_engine_left_half_fetched_is_cleared(blobs: Counted, tmp_path: Path) -> None:
+    half = tmp_path / "cache" / ".aside-0123"
+    half.mkdir(parents=True)
+    (half / "weights").write_text("half")
+    FolderCache(blobs, tmp_path / "cache")  # type: ignore[arg-type]
+    assert not half.exists()

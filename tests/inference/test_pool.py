@@ -1,0 +1,132 @@
+"""What is loaded: shared, counted, and dropped only when nobody uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from inference.errors import EngineError, EngineUnavailable
+from inference.pool import Pool
+
+pytestmark = pytest.mark.anyio
+
+
+class Value:
+    """A thing that takes a moment to load and knows whether it was closed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.closed = False
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self.closed = True
+
+
+class Loader:
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.alive: set[Value] = set()
+        self.most = 0
+
+    async def __call__(self, name: str) -> Value:
+        self.loaded.append(name)
+        await asyncio.sleep(0.002)
+        if name.startswith("bad"):
+            raise EngineError("model_unusable", name)
+        value = Value(name)
+        self.alive = {other for other in self.alive if not other.closed} | {value}
+        self.most = max(self.most, len(self.alive))
+        return value
+
+
+async def use(pool: Pool[Value], loader: Loader, name: str, seconds: float = 0.0) -> str:
+    async with pool.lease(name, lambda: loader(name)) as value:
+        await asyncio.sleep(seconds)
+        assert not value.closed, "dropped while in use"
+        return value.name
+
+
+async def test_many_who_ask_at_once_share_one_load() -> None:
+    pool, loader = Pool[Value](2), Loader()
+    assert await asyncio.gather(*(use(pool, loader, "a", 0.01) for _ in range(20))) == ["a"] * 20
+    assert loader.loaded == ["a"]
+
+
+async def test_the_least_recently_used_goes_first() -> None:
+    pool, loader = Pool[Value](2), Loader()
+    for name in ("a", "b", "a", "c"):
+        await use(pool, loader, name)
+    assert sorted(value.name for value in pool.values()) == ["a", "c"]
+    assert sorted(value.name for value in loader.alive) == ["a", "c"], "the other was closed before the load"
+
+
+async def test_nothing_in_use_is_dropped_and_the_wait_has_an_end() -> None:
+    pool, loader = Pool[Value](1, wait_seconds=0.05), Loader()
+    async with pool.lease("a", lambda: loader("a")) as value:
+        with pytest.raises(EngineUnavailable) as caught:
+            await use(pool, loader, "b")
+        assert caught.value.code == "engine_overloaded"
+        assert not value.closed
+    assert await use(pool, loader, "b") == "b"
+    assert value.closed
+
+
+async def test_who_waits_gets_the_place_as_soon_as_it_is_free() -> None:
+    pool, loader = Pool[Value](1, wait_seconds=5), Loader()
+    names = await asyncio.gather(*(use(pool, loader, name, 0.02) for name in "abcd"))
+    assert names == list("abcd")
+
+
+async def test_a_failed_load_raises_for_all_and_leaves_nothing() -> None:
+    pool, loader = Pool[Value](2), Loader()
+    results = await asyncio.gather(*(use(pool, loader, "bad") for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [EngineError] * 3
+    assert loader.loaded == ["bad"]
+    assert len(pool) == 0
+    with pytest.raises(EngineError):
+        await use(pool, loader, "bad")
+    assert loader.loaded == ["bad", "bad"], "the next who asks tries again"
+
+
+async def test_a_load_outlives_the_one_who_asked() -> None:
+    pool, loader = Pool[Value](2), Loader()
+    asking = asyncio.create_task(use(pool, loader, "a"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await use(pool, loader, "a")
+    assert loader.loaded == ["a"]
+
+
+async def test_a_failed_load_that_nobody_awaits_is_quiet() -> None:
+    pool, loader = Pool[Value](2), Loader()
+    asking = asyncio.create_task(use(pool, loader, "bad"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.sleep(0.02)
+    assert len(pool) == 0
+
+
+async def test_a_storm_of_names_over_few_places_answers_every_one_right() -> None:
+    """100 names, 4 places, 1,000 mixed requests, some bad and some abandoned: never the wrong value."""
+    rng, pool, loader = random.Random(0), Pool[Value](4, wait_seconds=30), Loader()
+    names = [f"{'bad' if rng.random() < 0.1 else 'm'}{rng.randrange(100)}" for _ in range(1000)]
+
+    async def ask(name: str) -> str:
+        await asyncio.sleep(rng.random())
+        return await use(pool, loader, name, rng.random() * 0.002)
+
+    tasks = [asyncio.create_task(ask(name)) for name in names]
+    for task in rng.sample(tasks, 50):
+        asyncio.get_running_loop().call_later(rng.random(), task.cancel)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for name, result in zip(names, results, strict=True):
+        expected = isinstance(result, EngineError) if name.startswith("bad") else result == name
+        assert expected or isinstance(result, asyncio.CancelledError)
+    assert loader.most <= 4
+    await pool.close()
+    assert all(value.closed for value in loader.alive)

@@ -1,0 +1,152 @@
+"""From tokens to text: whole characters only, nothing of a stop string, and nothing lost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from inference.text import UNFINISHED, TextStream, TokenNames
+
+CORPUS = ["the quick brown fox jumps over the lazy dog", "Grüße aus Köln 你好 🎻 naïve café", "a b c\n\n  d"] * 3
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """GPT-2's kind: every byte is a token, characters may be split over several."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<end>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
+
+
+def byte_fallback() -> PreTrainedTokenizerFast:
+    """Llama's first kind: words begin with ``▁``, unknown characters are spelled in byte tokens."""
+    vocabulary = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}}
+    for piece in ["▁", *"abcdefghijklmnopqrstuvwxyz", "▁th", "▁the", "th", "he", "▁t"]:
+        vocabulary[piece] = len(vocabulary)
+    merges = [("t", "h"), ("h", "e"), ("▁", "t"), ("▁t", "h"), ("▁th", "e")]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+TOKENIZERS = {"byte-level": byte_level(), "byte-fallback": byte_fallback()}
+
+
+@pytest.fixture(params=sorted(TOKENIZERS), scope="module")
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    return TOKENIZERS[request.param]
+
+
+def pieces(tokenizer: PreTrainedTokenizerFast, ids: list[int], stop: list[str]) -> tuple[list[str], bool]:
+    stream, texts = TextStream(tokenizer, stop), list[str]()
+    for token in ids:
+        texts.append(stream.feed(token).text)
+        if stream.stopped:
+            break
+    texts.append(stream.finish().text)
+    return texts, stream.stopped
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(TOKENIZERS)), text=st.text(max_size=40))
+def test_pieces_of_any_text_join_to_its_decoding(name: str, text: str) -> None:
+    tokenizer = TOKENIZERS[name]
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    texts, _ = pieces(tokenizer, ids, [])
+    assert "".join(texts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    if UNFINISHED not in text:
+        assert not any(UNFINISHED in piece for piece in texts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ids=st.lists(st.integers(1, 280), max_size=20))
+def test_pieces_of_any_tokens_join_to_their_decoding(ids: list[int]) -> None:
+    """A model may end in the middle of a character, or make no characters at all."""
+    tokenizer = TOKENIZERS["byte-level"]
+    texts, _ = pieces(tokenizer, ids, [])
+    assert "".join(texts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text("ab ", max_size=30), stop=st.lists(st.text("ab ", min_size=1, max_size=4), max_size=3))
+def test_the_text_ends_before_the_first_stop_string(text: str, stop: list[str]) -> None:
+    tokenizer = TOKENIZERS["byte-level"]
+    texts, stopped = pieces(tokenizer, tokenizer.encode(text), stop)
+    found = [at for string in stop if (at := text.find(string)) >= 0]
+    joined = "".join(texts)
+    assert stopped == bool(found)
+    assert text.startswith(joined)
+    assert not any(string in joined for string in stop)
+    if found:
+        assert any(text[len(joined) :].startswith(string) for string in stop)
+    else:
+        assert joined == text
+
+
+def test_part_of_a_stop_string_is_held_back_and_released(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = tokenizer.encode("the x the y", add_special_tokens=False)
+    texts, stopped = pieces(tokenizer, ids, ["the z"])
+    assert not stopped
+    assert "".join(texts) == "the x the y"
+    for done in range(len(texts)):
+        assert not "".join(texts[:done]).endswith("the ")
+
+
+def test_a_character_of_four_tokens_comes_whole(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = tokenizer.encode("a🎺b", add_special_tokens=False)
+    texts, _ = pieces(tokenizer, ids, [])
+    assert "🎺" in "".join(texts)
+    assert [text for text in texts if "🎺" in text]
+
+
+def test_a_stop_string_may_be_split_over_tokens_and_characters() -> None:
+    tokenizer = TOKENIZERS["byte-level"]
+    texts, stopped = pieces(tokenizer, tokenizer.encode("play 🎺🎻 now"), ["🎺🎻"])
+    assert stopped
+    assert "".join(texts) == "play "
+
+
+def test_records_come_with_the_text_that_their_token_begins() -> None:
+    tokenizer = TOKENIZERS["byte-level"]
+    ids = tokenizer.encode("x🎺y")
+    last = len(ids) - 1
+    assert last > 2, "the character takes several tokens"
+    stream, seen = TextStream(tokenizer, []), list[tuple[str, list[int]]]()
+    for at, token in enumerate(ids):
+        piece = stream.feed(token, at)
+        seen.append((piece.text, piece.records))
+    assert [entry for entry in seen if entry[0]] == [("x", [0]), ("🎺", list(range(1, last))), ("y", [last])]
+    assert stream.finish().records == []
+
+
+def test_records_of_a_stop_string_are_dropped_and_of_held_text_released() -> None:
+    tokenizer = TOKENIZERS["byte-level"]
+    for stop, kept in (("zz!", "ab"), ("zz?", "abzz!")):
+        stream, records = TextStream(tokenizer, [stop]), list[str]()
+        for char in "abzz!":
+            [token] = tokenizer.encode(char)
+            records += stream.feed(token, char).records
+        records += stream.finish().records
+        assert "".join(records) == kept
+
+
+def test_special_tokens_give_no_text() -> None:
+    tokenizer = TOKENIZERS["byte-level"]
+    texts, _ = pieces(tokenizer, [*tokenizer.encode("ab"), tokenizer.eos_token_id], [])
+    assert "".join(texts) == "ab"
+
+
+@pytest.mark.parametrize("text", ["the", " the", "é", "🎺", "\n", "你"])
+def test_bytes_of_tokens_join_to_the_texts(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    names, ids = TokenNames(tokenizer), tokenizer.encode(text, add_special_tokens=False)
+    data = bytes(byte for token in ids for byte in names.bytes(token))
+    assert data.decode().strip() == text.strip()

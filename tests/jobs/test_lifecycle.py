@@ -1,0 +1,299 @@
+"""The state machine, on both databases: who may do what, and who wins."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from jobs import lifecycle
+from jobs.lifecycle import Claim, IllegalTransition, LeaseLost, Note, Phase
+from jobs.states import CANCELLED, FAILED, NEXT, QUEUED, RUNNING, STATUS, SUCCEEDED, TERMINAL, VALIDATING, full_state
+from storage import keys
+from storage.db import Database
+from storage.tables import Event, Job
+from tests.jobs.conftest import MakeJob
+
+pytestmark = pytest.mark.anyio
+LEASE = 30.0
+
+
+async def claim(
+    db: Database, phase: Phase = "train", lease: float = LEASE, worker: str = "w"
+) -> tuple[Claim, Job] | None:
+    async with db.write() as session:
+        return await lifecycle.claim(session, phase, worker, lease)
+
+
+async def claimed(db: Database, phase: Phase = "train", lease: float = LEASE) -> Claim:
+    found = await claim(db, phase, lease)
+    assert found is not None
+    return found[0]
+
+
+async def get(db: Database, job_id: str) -> Job:
+    async with db.read() as session:
+        return await session.get_one(Job, job_id)
+
+
+async def events(db: Database, job_id: str) -> list[Event]:
+    async with db.read() as session:
+        query = select(Event).where(col(Event.job_id) == job_id).order_by(col(Event.seq))
+        return list((await session.execute(query)).scalars())
+
+
+async def queue(db: Database) -> None:
+    held = await claimed(db, "validate")
+    async with db.write() as session:
+        await lifecycle.move(session, held, QUEUED, [Note("validated")])
+
+
+async def test_a_job_goes_from_upload_to_success(db: Database, make_job: MakeJob) -> None:
+    job = await make_job()
+    assert (job.state, job.attempt) == (VALIDATING, 0)
+    await queue(db)
+    held = await claimed(db)
+    assert (held.job_id, held.attempt) == (job.id, 1)
+    async with db.write() as session:
+        await lifecycle.record(session, held, [Note("a"), Note("b")], progress={"step": 1})
+        await lifecycle.move(session, held, SUCCEEDED, [Note("done")], fine_tuned_model="ft:x")
+    done = await get(db, job.id)
+    assert (done.state, done.owner, done.fine_tuned_model, done.progress) == (SUCCEEDED, None, "ft:x", {"step": 1})
+    assert done.finished_at is not None
+    told = await events(db, job.id)
+    assert [event.seq for event in told] == [1, 2, 3, 4, 5]
+    assert [event.message for event in told][1:] == ["validated", "a", "b", "done"]
+
+
+async def test_a_job_is_claimed_once(db: Database, make_job: MakeJob) -> None:
+    ids = {(await make_job()).id for _ in range(10)}
+    found = await asyncio.gather(*(claim(db, "validate", worker=str(number)) for number in range(25)))
+    taken = [item[0].job_id for item in found if item]
+    assert sorted(taken) == sorted(ids)
+
+
+async def test_the_project_with_less_running_comes_first(db: Database, make_job: MakeJob) -> None:
+    async with db.write() as session:
+        other = (await keys.create_project(session, "other")).id
+    for number in range(3):
+        await make_job(id=f"greedy{number}")
+    await make_job(id="modest", project_id=other)
+    for _ in range(4):
+        await queue(db)
+    order = [(await claimed(db)).job_id for _ in range(4)]
+    assert order == ["greedy0", "modest", "greedy1", "greedy2"]
+
+
+async def test_a_claim_without_heartbeat_is_lost_to_the_reaper(db: Database, make_job: MakeJob) -> None:
+    job = await make_job()
+    await queue(db)
+    late = await claimed(db, lease=0.05)
+    await asyncio.sleep(0.1)
+    async with db.write() as session:
+        assert [reaped.id for reaped in await lifecycle.reap(session)] == [job.id]
+    async with db.write() as session:
+        assert await lifecycle.reap(session) == []
+    assert (await get(db, job.id)).state == QUEUED
+    new = await claimed(db)
+    assert new.attempt == 2
+
+    for write in (
+        lambda s: lifecycle.heartbeat(s, late, LEASE),
+        lambda s: lifecycle.record(s, late, [Note("ghost")]),
+        lambda s: lifecycle.move(s, late, SUCCEEDED, []),
+        lambda s: lifecycle.fail(s, late, {"code": "x", "message": "y", "param": None}),
+        lambda s: lifecycle.crash(s, late, {"code": "x", "message": "y", "param": None}, 3),
+    ):
+        with pytest.raises(LeaseLost):
+            async with db.write() as session:
+                await write(session)
+    assert "ghost" not in [event.message for event in await events(db, job.id)]
+    assert (await get(db, job.id)).failures == 0
+
+
+async def test_a_heartbeat_keeps_the_claim(db: Database, make_job: MakeJob) -> None:
+    await make_job()
+    await queue(db)
+    held = await claimed(db, lease=0.2)
+    for _ in range(4):
+        await asyncio.sleep(0.08)
+        async with db.write() as session:
+            assert not (await lifecycle.heartbeat(session, held, 0.2)).cancel
+            assert await lifecycle.reap(session) == []
+
+
+async def test_the_same_attempt_of_another_owner_is_a_stranger(db: Database, make_job: MakeJob) -> None:
+    """Validation does not count attempts, so the owner alone tells two claims apart."""
+    job = await make_job()
+    late = await claimed(db, "validate", lease=0.05)
+    await asyncio.sleep(0.1)
+    new = await claimed(db, "validate")
+    assert (late.attempt, new.attempt, job.id) == (0, 0, new.job_id)
+    with pytest.raises(LeaseLost):
+        async with db.write() as session:
+            await lifecycle.move(session, late, QUEUED, [])
+
+
+@pytest.mark.parametrize("phase", ["validate", "train"])
+async def test_crashes_are_retried_with_a_pause_and_end_at_the_limit(
+    db: Database, make_job: MakeJob, phase: Phase
+) -> None:
+    job = await make_job()
+    if phase == "train":
+        await queue(db)
+    error = {"code": "crash_loop", "message": "It died.", "param": None}
+    for _ in range(2):
+        held = await claimed(db, phase)
+        async with db.write() as session:
+            await lifecycle.crash(session, held, error, limit=3)
+        assert await claim(db, phase) is None, "not before its pause is over"
+        async with db.write() as session:
+            await session.execute(update(Job).values(run_after=0.0))
+    held = await claimed(db, phase)
+    async with db.write() as session:
+        await lifecycle.crash(session, held, error, limit=3)
+    failed = await get(db, job.id)
+    assert failed.state == FAILED
+    assert failed.error is not None
+    assert failed.error["code"] == "crash_loop"
+    assert "3 times" in failed.error["message"]
+
+
+async def test_a_waiting_job_is_cancelled_at_once_and_never_claimed(
+    db: Database, make_job: MakeJob, project_id: str
+) -> None:
+    for prepare in (False, True):
+        job = await make_job()
+        if prepare:
+            await queue(db)
+        async with db.write() as session:
+            cancelled = await lifecycle.cancel(session, project_id, job.id)
+        assert cancelled is not None
+        assert cancelled.state == CANCELLED
+        assert await claim(db, "validate") is None
+        assert await claim(db, "train") is None
+
+
+async def test_a_job_is_cancelled_while_its_file_is_read(db: Database, make_job: MakeJob, project_id: str) -> None:
+    job = await make_job()
+    held = await claimed(db, "validate")
+    async with db.write() as session:
+        await lifecycle.cancel(session, project_id, job.id)
+    with pytest.raises(LeaseLost):
+        async with db.write() as session:
+            await lifecycle.move(session, held, QUEUED, [])
+    assert (await get(db, job.id)).state == CANCELLED
+
+
+async def test_a_running_job_hears_of_its_cancel_and_cannot_succeed(
+    db: Database, make_job: MakeJob, project_id: str
+) -> None:
+    job = await make_job()
+    await queue(db)
+    held = await claimed(db)
+    async with db.write() as session:
+        asked = await lifecycle.cancel(session, project_id, job.id)
+    assert asked is not None
+    assert (asked.state, full_state(asked)) == (RUNNING, "cancelling")
+    async with db.write() as session:
+        assert (await lifecycle.heartbeat(session, held, LEASE)).cancel
+    with pytest.raises(LeaseLost):
+        async with db.write() as session:
+            await lifecycle.move(session, held, SUCCEEDED, [], fine_tuned_model="ft:x")
+    async with db.write() as session:
+        await lifecycle.move(session, held, CANCELLED, [Note("cancelled")])
+    ended = await get(db, job.id)
+    assert (ended.state, ended.fine_tuned_model) == (CANCELLED, None)
+
+
+async def test_a_cancel_of_a_dead_workers_job_is_finished_by_the_reaper(
+    db: Database, make_job: MakeJob, project_id: str
+) -> None:
+    job = await make_job()
+    await queue(db)
+    await claimed(db, lease=0.05)
+    async with db.write() as session:
+        await lifecycle.cancel(session, project_id, job.id)
+    await asyncio.sleep(0.1)
+    async with db.write() as session:
+        await lifecycle.reap(session)
+    assert (await get(db, job.id)).state == CANCELLED
+
+
+async def test_cancel_knows_its_project_and_its_states(db: Database, make_job: MakeJob, project_id: str) -> None:
+    job = await make_job()
+    async with db.write() as session:
+        assert await lifecycle.cancel(session, "proj_other", job.id) is None
+        assert await lifecycle.cancel(session, project_id, "ftjob-none") is None
+        await lifecycle.cancel(session, project_id, job.id)
+    with pytest.raises(IllegalTransition, match="cancelled"):
+        async with db.write() as session:
+            await lifecycle.cancel(session, project_id, job.id)
+
+
+async def test_cancel_against_finish_has_one_winner(db: Database, make_job: MakeJob, project_id: str) -> None:
+    """Many races; each job ends in exactly one way and its events say the same."""
+    rng = random.Random(7)
+
+    async def finish(held: Claim) -> str:
+        await asyncio.sleep(rng.random() * 0.004)
+        try:
+            async with db.write() as session:
+                await lifecycle.move(session, held, SUCCEEDED, [Note("succeeded")])
+        except LeaseLost:
+            async with db.write() as session:
+                await lifecycle.move(session, held, CANCELLED, [Note("cancelled")])
+            return CANCELLED
+        return SUCCEEDED
+
+    async def stop(job_id: str) -> bool:
+        await asyncio.sleep(rng.random() * 0.004)
+        try:
+            async with db.write() as session:
+                return await lifecycle.cancel(session, project_id, job_id) is not None
+        except IllegalTransition:
+            return False
+
+    wins: dict[str, int] = {SUCCEEDED: 0, CANCELLED: 0}
+    for _ in range(40):
+        job = await make_job()
+        await queue(db)
+        held = await claimed(db)
+        end, asked = await asyncio.gather(finish(held), stop(job.id))
+        assert asked == (end == CANCELLED)
+        assert (await get(db, job.id)).state == end
+        assert (await events(db, job.id))[-1].message == end
+        wins[end] += 1
+    assert min(wins.values()) > 0, wins
+
+
+async def test_only_waiting_jobs_are_rung_for(db: Database, make_job: MakeJob) -> None:
+    first, second = await make_job(), await make_job()
+    held = await claimed(db, "validate")
+    assert held.job_id == first.id
+    async with db.read() as session:
+        assert await lifecycle.waiting(session) == [(second.id, 0)]
+
+
+async def test_every_event_is_numbered_once_under_load(db: Database, make_job: MakeJob) -> None:
+    job = await make_job()
+    await queue(db)
+    held = await claimed(db)
+
+    async def tell(number: int) -> None:
+        async with db.write() as session:
+            await lifecycle.record(session, held, [Note(str(number)), Note("again")])
+
+    await asyncio.gather(*(tell(number) for number in range(20)))
+    assert [event.seq for event in await events(db, job.id)] == list(range(1, 43))
+
+
+def test_the_graph_is_closed_and_speaks_openais_words() -> None:
+    assert {SUCCEEDED, FAILED, CANCELLED} == TERMINAL
+    assert all(after in NEXT for states in NEXT.values() for after in states)
+    openai = {"validating_files", "queued", "running", "succeeded", "failed", "cancelled"}
+    assert set(STATUS.values()) <= openai
+    assert set(STATUS) == set(NEXT)

@@ -1,0 +1,96 @@
+"""The doorbell on a real Redis, also on one that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from jobs import queue
+from jobs.queue import Bell
+from tests import services
+
+pytestmark = [
+    pytest.mark.anyio,
+    # arq's own clean-up calls a method that redis-py has renamed.
+    pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning"),
+]
+
+
+@asynccontextmanager
+async def listening(bell: Bell, counted: list[float]) -> AsyncIterator[None]:
+    task = asyncio.create_task(bell.listen(lambda: counted.append(time.monotonic())))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: object, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_a_ring_is_heard_at_once(redis_url: str) -> None:
+    bell, heard = queue.connect(redis_url), list[float]()
+    async with listening(bell, heard):
+        await bell.ring("ftjob-first", 0)
+        await until(lambda: heard)
+        for number in range(5):
+            rung = time.monotonic()
+            assert await bell.ring("ftjob-a", number)
+            await until(lambda number=number: len(heard) == number + 2)
+            assert heard[-1] - rung < 1.0
+    await bell.close()
+
+
+async def test_the_same_job_can_be_rung_for_again(redis_url: str) -> None:
+    bell, heard = queue.connect(redis_url), list[float]()
+    async with listening(bell, heard):
+        await bell.ring("ftjob-b", 0)
+        await until(lambda: len(heard) == 1)
+        await asyncio.sleep(0.2)
+        await bell.ring("ftjob-b", 0)
+        await until(lambda: len(heard) == 2)
+    await bell.close()
+
+
+async def test_without_redis_a_ring_is_lost_quickly_and_quietly(tmp_path: Path) -> None:
+    bell = queue.connect(f"unix://{tmp_path}/none.sock")
+    began = time.monotonic()
+    assert await bell.ring("ftjob-c", 0) is False
+    assert time.monotonic() - began < 3
+    with pytest.raises((OSError, queue.RedisError)):
+        await bell.ping()
+
+
+async def test_listening_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
+    heard = list[float]()
+    with services.redis(tmp_path) as (url, process):
+        bell = queue.connect(url)
+        async with listening(bell, heard):
+            await bell.ring("ftjob-d", 0)
+            await until(lambda: heard)
+            process.kill()
+            process.wait()
+            assert await bell.ring("ftjob-e", 0) is False
+            (tmp_path / "redis.sock").unlink(missing_ok=True)
+            with services.redis(tmp_path):
+                await until_rung(bell)
+                await until(lambda: len(heard) >= 2)
+        await bell.close()
+
+
+async def until_rung(bell: Bell) -> None:
+    deadline = time.monotonic() + 10
+    while not await bell.ring("ftjob-f", 0):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)

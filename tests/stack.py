@@ -1,0 +1,199 @@
+"""A whole stack of real processes for a test: any mix of the four URLs, every process killable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import psutil
+from openai import OpenAI
+
+from storage import blobs as blob_stores
+from storage import db as databases
+from storage import keys, migrate
+from storage.folders import get_manifest
+from storage.settings import Settings, child_environment
+from storage.tables import Job, Model
+from tests.services import wait_for
+
+ENDED = {"succeeded", "failed", "cancelled"}
+
+
+@dataclass
+class Stack:
+    """Start parts by name: ``api``, ``worker``, ``inference``; a second one as ``worker2`` and so on."""
+
+    settings: Settings
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    key: str = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def prepare(self) -> None:
+        """Tables and a key."""
+        asyncio.run(migrate.upgrade(self.settings.database_url))
+        self.key = asyncio.run(self.make_key("default"))
+
+    async def make_key(self, name: str) -> str:
+        db = databases.connect(self.settings.database_url)
+        async with db.write() as session:
+            project = await keys.create_project(session, name)
+            key, _ = await keys.create_key(session, project.id, "test")
+        await db.close()
+        return key
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            part = name.rstrip("0123456789")
+            extra = {}
+            if part == "api":
+                self.ports[name] = free_port()
+                extra = {"LUTHIER_PORT": str(self.ports[name])}
+            logs = self.settings.home / "logs"
+            logs.mkdir(parents=True, exist_ok=True)
+            with (logs / f"{name}.log").open("ab") as log:
+                self.processes[name] = subprocess.Popen(
+                    [sys.executable, "-W", "ignore", "-m", "deploy.luthierd", part],
+                    env=child_environment(self.settings, **extra),
+                    stdout=log,
+                    stderr=log,
+                )
+
+    def ready(self, api: str = "api", seconds: float = 60.0) -> OpenAI:
+        """Wait until this API and what it needs answers; a client for it."""
+        root = f"http://127.0.0.1:{self.ports[api]}"
+
+        def answers() -> bool:
+            self.check_alive()
+            try:
+                return httpx.get(f"{root}/readyz", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for(answers, seconds, 0.1)
+        return OpenAI(base_url=f"{root}/v1", api_key=self.key, max_retries=5)
+
+    def check_alive(self) -> None:
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode}:\n{self.log(name)}")
+
+    def log(self, name: str) -> str:
+        file = self.settings.home / "logs" / f"{name}.log"
+        return file.read_text()[-5000:] if file.exists() else ""
+
+    def kill(self, name: str, sig: signal.Signals = signal.SIGKILL) -> None:
+        process = self.processes.pop(name)
+        process.send_signal(sig)
+        process.wait(60)
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """The training children of a worker."""
+        try:
+            parents = psutil.Process(self.processes[name].pid).children()
+            return [child for parent in parents for child in parent.children()]
+        except psutil.NoSuchProcess:
+            return []
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+
+    def job(self, job_id: str) -> Job:
+        async def read() -> Job:
+            db = databases.connect(self.settings.database_url)
+            async with db.read() as session:
+                row = await session.get_one(Job, job_id)
+            await db.close()
+            return row
+
+        return asyncio.run(read())
+
+    def result_hashes(self, model_id: str) -> dict[str, str]:
+        """sha256 of every file of a finished model."""
+
+        async def read() -> Model:
+            db = databases.connect(self.settings.database_url)
+            async with db.read() as session:
+                row = await session.get_one(Model, model_id)
+            await db.close()
+            return row
+
+        model = asyncio.run(read())
+        blobs = blob_stores.connect(self.settings.blob_url)
+        manifest = get_manifest(blobs, model.prefix, model.manifest_sha256)
+        return {name: stored.sha256 for name, stored in manifest.files.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def settings(home: Path, **values: Any) -> Settings:
+    """Quick to notice and to retry; everything else as shipped."""
+    (home / "run").mkdir(parents=True, exist_ok=True)
+    quick = {"lease_seconds": 2.0, "reap_seconds": 0.5, "poll_seconds": 0.5, "save_seconds": 0.3, "train_threads": 1}
+    return Settings(home=home, **{**quick, "engine_threads": 1, **values})
+
+
+def wait_job(client: OpenAI, job_id: str, seconds: float = 120.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while True:
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        if job.status in ENDED:
+            return job
+        if time.monotonic() > deadline:
+            events = [event.message for event in client.fine_tuning.jobs.list_events(job_id, limit=20)]
+            raise TimeoutError(f"{job_id} is still {job.status} after {seconds} s: {events}")
+        time.sleep(0.05)
+
+
+def wait_step(client: OpenAI, job_id: str, step: int, seconds: float = 60.0) -> None:
+    """Until the job has done so many steps (or ended)."""
+
+    def reached() -> bool:
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        progress: dict[str, Any] = (job.model_extra or {}).get("progress") or {}
+        return (progress.get("step") or 0) >= step or job.status in ENDED
+
+    wait_for(reached, seconds)
+
+
+def chat_rows(count: int, start: int = 0) -> bytes:
+    rows = [
+        {"messages": [{"role": "user", "content": f"say {n % 7}"}, {"role": "assistant", "content": f"it is {n % 7}"}]}
+        for n in range(start, start + count)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -1,0 +1,85 @@
+"""What can be known of a base model without loading its weights."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from training.errors import TrainingError
+
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+UNBOUNDED = 1 << 20
+"""A tokenizer that knows no longest text says 10^30."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A directory and what it holds."""
+
+    id: str
+    """The registry's name."""
+    directory: Path
+    tokenizer: Any
+    parameters: int
+    width: int
+    """Of the hidden state."""
+    context: int
+    """Longest sequence, tokens."""
+    dtype: str
+    """Of the weights on disk, by torch's name."""
+
+    @property
+    def pad(self) -> int:
+        """Token to pad with; masked or behind every target, so any will do where a tokenizer has none."""
+        token = self.tokenizer.pad_token_id
+        return 0 if token is None else int(token)
+
+    def save_beside(self, model: Any, directory: Path) -> None:
+        """Write another model of this kind, with this tokenizer and in this dtype."""
+        import torch
+
+        dtype = getattr(torch, self.dtype)
+        model.config.dtype = dtype
+        model.save_pretrained(directory, state_dict={name: it.to(dtype) for name, it in model.state_dict().items()})
+        self.tokenizer.save_pretrained(directory)
+
+
+def describe(directory: Path, name: str, generative: bool) -> BaseModel:
+    """Raises ``TrainingError`` (base_model_unavailable)."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    weights = sorted(directory.glob("*.safetensors"))
+    if not (directory / "config.json").is_file() or not weights:
+        raise _unavailable(f"The base model '{name}' is not complete on this worker.")
+    config = AutoConfig.from_pretrained(directory, local_files_only=True).get_text_config()
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    if generative and not tokenizer.chat_template:
+        raise _unavailable(f"The base model '{name}' has no chat template (chat_template.jinja).")
+    longest = getattr(config, "max_position_embeddings", None) or UNBOUNDED
+    tensors = [tensor for path in weights for tensor in _tensors(path)]
+    return BaseModel(
+        id=name,
+        directory=directory,
+        tokenizer=tokenizer,
+        parameters=sum(prod(tensor["shape"]) for tensor in tensors),
+        width=config.hidden_size,
+        context=min(longest, tokenizer.model_max_length, UNBOUNDED),
+        dtype=_DTYPES[max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]],
+    )
+
+
+def _unavailable(message: str) -> TrainingError:
+    return TrainingError("base_model_unavailable", message, "model")
+
+
+def _tensors(path: Path) -> list[dict[str, Any]]:
+    """From the file's header: 8 bytes of its length, then JSON of every tensor's shape and dtype."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return [tensor for name, tensor in header.items() if name != "__metadata__"]

@@ -1,0 +1,49 @@
+"""Optimizers over a model's trainable weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+FUSED = {"cpu", "cuda", "mps"}
+"""Device types that have a one-kernel AdamW."""
+
+
+def _adamw(groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=device.type in FUSED)
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], torch.device], torch.optim.Optimizer]] = {"adamw": _adamw}
+
+
+def build(name: str, weights: Iterable[Parameter], weight_decay: float, device: torch.device) -> torch.optim.Optimizer:
+    """Weight decay pulls matrices only: a bias or a norm's gain near 0 is no simpler a model."""
+    trained = list(weights)
+    matrices = {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay}
+    vectors = {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0}
+    return OPTIMIZERS[name]([group for group in (matrices, vectors) if group["params"]], device)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter]) -> dict[str, Tensor]:
+    """``weight name/what`` -> tensor: everything the optimizer remembers."""
+    return {
+        f"{name}/{what}": tensor
+        for name, weight in weights.items()
+        for what, tensor in optimizer.state.get(weight, {}).items()
+    }
+
+
+def load_state(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter], tensors: dict[str, Tensor]) -> None:
+    for key, tensor in tensors.items():
+        name, _, what = key.rpartition("/")
+        # A copy: what safetensors gives is a view of the file's bytes, aligned as it happens to be.
+        optimizer.state[weights[name]][what] = tensor.to(weights[name].device, copy=True)

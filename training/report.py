@@ -1,0 +1,155 @@
+"""The JSON lines a training child prints: one object a line, told apart by ``type``.
+
+The worker reads them with :func:`parse`; the child writes them with :func:`dump`. Numbers are finite or ``null``:
+a line is always valid JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Level = Literal["info", "warn", "error"]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+
+class Message(_Line):
+    """Something a person following the job wants to read; becomes an event."""
+
+    type: Literal["message"] = "message"
+    level: Level = "info"
+    message: str
+    data: dict[str, Any] | None = None
+
+
+class Validated(_Line):
+    """Every row is good; every ``auto`` is a number now."""
+
+    type: Literal["validated"] = "validated"
+    rows: int
+    validation_rows: int
+    tokens: int
+    """Tokens in one epoch of the training file, after truncation."""
+    total_steps: int
+    hyperparameters: dict[str, Any]
+    """Resolved: no ``auto`` left in it. Sent back unchanged in the spec of the training phase."""
+
+
+class Started(_Line):
+    """The model is loaded; the first forward pass comes next."""
+
+    type: Literal["started"] = "started"
+    at: float = Field(default_factory=time.time)
+    """Seconds since 1970."""
+    step: int
+    """0, or the step the run resumes from."""
+    total_steps: int
+    trainable_parameters: int
+    total_parameters: int
+    device: str
+    dtype: str
+    threads: int
+
+
+class Metrics(_Line):
+    """What one optimizer step measured. ``valid_*`` are there on steps that evaluated."""
+
+    type: Literal["metrics"] = "metrics"
+    step: int
+    total_steps: int
+    epoch: float
+    """Epochs done, 0 to n_epochs."""
+    learning_rate: float
+    train_loss: float
+    """Mean over the targets of the step's whole batch, nats."""
+    train_accuracy: float | None = None
+    """Share of targets predicted right: tokens for generative tasks, rows for classifiers."""
+    grad_norm: float | None = None
+    """Global norm before clipping."""
+    valid_loss: float | None = None
+    valid_accuracy: float | None = None
+    tokens: int
+    """Input tokens trained on so far, padding not counted."""
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+class Checkpoint(_Line):
+    """A checkpoint directory is complete on disk (written aside, then renamed)."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    """Relative to the run's folder."""
+    keep: bool
+    """True: asked for (``save_every`` or an epoch's end), a model of its own. False: only there to resume from."""
+    metrics: Metrics | None = None
+
+
+class Result(_Line):
+    """Training is over and ``result/`` is complete."""
+
+    type: Literal["result"] = "result"
+    path: str
+    step: int
+    trained_tokens: int
+    metrics: dict[str, float | None]
+    """The final figures: train_loss and train_accuracy, and valid_* where there is a validation file."""
+    resume_proof: dict[str, Any]
+    """``{step, params_sha256, rng_sha256, batch_sha256}`` of the last step."""
+
+
+class Stopped(_Line):
+    """SIGTERM was heeded: saved at a step's end and left. Not a failure."""
+
+    type: Literal["stopped"] = "stopped"
+    step: int
+
+
+class Fault(BaseModel):
+    """One thing wrong with one row."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str
+    line: int | None
+    """Physical line in the file, from 1; where a record spans lines, its first."""
+    field: str | None
+    """Path in the row, such as ``messages[2].content``."""
+    message: str
+    """What is wrong and what to change."""
+    file: Literal["training_file", "validation_file"] = "training_file"
+
+
+class Failure(_Line):
+    """The run ends ``failed`` with this run code."""
+
+    type: Literal["failure"] = "failure"
+    code: str
+    message: str
+    param: str | None = None
+    faults: list[Fault] = []
+    """The first 100 faults of a bad file."""
+    fault_count: int = 0
+
+
+Line = Annotated[
+    Message | Validated | Started | Metrics | Checkpoint | Result | Stopped | Failure, Field(discriminator="type")
+]
+
+_ADAPTER: TypeAdapter[Line] = TypeAdapter(Line)
+
+
+def parse(line: str | bytes) -> Line:
+    """Read one line. Raises ``pydantic.ValidationError`` where it is not one of ours."""
+    return _ADAPTER.validate_json(line)
+
+
+def dump(line: Line) -> str:
+    """One line of JSON without its newline."""
+    return line.model_dump_json(exclude_none=False)

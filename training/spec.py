@@ -1,0 +1,96 @@
+"""What a run is told: the spec that the API validates, the job row keeps and the child reads from ``spec.json``.
+
+Every hyperparameter is ``"auto"`` or a value. ``auto`` is resolved once, in the validating phase, by the rule in
+``training/auto.py``; the training phase is given numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from training.updates import Update
+
+Auto = Literal["auto"]
+Scheduler = Literal["constant", "linear", "cosine"]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class Hyperparameters(BaseModel):
+    """OpenAI's three and Luthier's own, in one object."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
+    """Passes over the training file."""
+    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
+    """Rows in one optimizer step, gradient accumulation included."""
+    learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
+    """Scales the rate that the rule would choose."""
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
+    """Peak rate, absolute; refuses a multiplier beside it."""
+    lr_scheduler: Auto | Scheduler = "auto"
+    warmup_ratio: Auto | Annotated[float, Field(ge=0, lt=1)] = "auto"
+    """Share of all steps over which the rate rises from 0 to its peak."""
+    weight_decay: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
+    """Decoupled; not applied to biases and norms."""
+    max_grad_norm: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
+    """Gradients are scaled down to this global norm."""
+    label_smoothing: Auto | Annotated[float, Field(ge=0, lt=1)] = "auto"
+    gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
+    """Parts into which a batch is split for memory; the update equals the whole batch's."""
+    max_length: Auto | Annotated[int, Field(ge=8, le=1_000_000)] = "auto"
+    """Tokens of a row; a longer row is cut."""
+    max_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
+    """Stop after so many optimizer steps; ``auto`` is what the epochs come to."""
+    eval_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
+    """Steps between two evaluations on the validation file; ``auto`` is the end of each epoch."""
+    save_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
+    """Steps between two kept checkpoints; ``auto`` is the end of each epoch."""
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Hyperparameters:
+        # Resolved ones, with no "auto" left, have both: the rate, and how it relates to the rule's.
+        asked = "auto" in self.__dict__.values()
+        if asked and self.learning_rate != "auto" and self.learning_rate_multiplier != "auto":
+            raise ValueError("learning_rate and learning_rate_multiplier exclude each other; send one of them")
+        return self
+
+
+class TrainSpec(BaseModel):
+    """One run, whole. Paths are the worker's, never a client's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    """A key of ``training.tasks.TASKS``."""
+    update: Update
+    hyperparameters: Hyperparameters = Hyperparameters()
+    columns: dict[ColumnName, ColumnName] = {}
+    """Row field -> column or key of the file."""
+    seed: int = Field(ge=0, le=2**31 - 1)
+    base: Path
+    """Directory of the base model: safetensors, tokenizer, config."""
+    base_id: str
+    """The registry's name of it, kept in the result."""
+    training_file: str
+    """File name inside the run's folder."""
+    validation_file: str | None = None
+    threads: int | None = None
+    """CPU threads; the same number gives the same bits. None: what torch chooses."""
+    save_seconds: float = 30.0
+    """At most so much work is lost by a crash: a checkpoint to resume from is written this often."""
+
+    def write(self, folder: Path) -> None:
+        (folder / "spec.json").write_text(self.model_dump_json(indent=2))
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainSpec:
+        return cls.model_validate_json((folder / "spec.json").read_text())
+
+
+def hyperparameters_from(values: dict[str, Any]) -> Hyperparameters:
+    """Raises ``pydantic.ValidationError`` whose ``loc`` names the field."""
+    return Hyperparameters.model_validate(values)

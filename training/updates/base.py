@@ -1,0 +1,28 @@
+"""What every way of updating is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.base_model import BaseModel
+    from training.tasks.base import AnyTask, State
+
+
+class UpdateMode(Protocol):
+    """How a base becomes a trainable model, and how the outcome is written and read."""
+
+    def weights_dtype(self, compute: torch.dtype) -> torch.dtype:
+        """In which dtype the base's weights are held while training computes in ``compute``."""
+
+    def apply(self, model: Any, task: AnyTask) -> Any:
+        """The model whose parameters with ``requires_grad`` are the ones to train."""
+
+    def save(self, model: Any, base: BaseModel, directory: Path) -> None:
+        """Write the trained model's files into ``directory``."""
+
+    def load(self, base: Path, directory: Path, task: AnyTask, state: State, dtype: torch.dtype) -> Any:
+        """The model as ``save`` wrote it, in eval mode."""

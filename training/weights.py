@@ -1,0 +1,39 @@
+"""The weights a run trains."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+
+def trainable(model: Any) -> dict[str, Parameter]:
+    """By name; a weight that two layers share stands once."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def widen(weights: Mapping[str, Parameter]) -> None:
+    """Masters in fp32: a narrower weight has too few bits to take a small update."""
+    for weight in weights.values():
+        weight.data = weight.data.float()
+
+
+@torch.no_grad()
+def fill(weights: Mapping[str, Parameter], tensors: Mapping[str, Tensor]) -> None:
+    """Copy into the weights; both have the same names."""
+    assert weights.keys() == tensors.keys(), sorted(weights.keys() ^ tensors.keys())
+    for name, weight in weights.items():
+        weight.copy_(tensors[name])
+
+
+def sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
