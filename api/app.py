@@ -44,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
             reaping = asyncio.create_task(reap_for_ever(rooms.db, rooms.bell, settings.reap_seconds))
             yield
             reaping.cancel()
+            await asyncio.gather(reaping, return_exceptions=True)
 
     app = FastAPI(
         title="Luthier",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import uvicorn
 
+from storage import logs
 from storage.settings import Settings
 
 STOP_SECONDS = 10
@@ -13,7 +12,7 @@ STOP_SECONDS = 10
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logs.configure()
     settings = Settings()
     uvicorn.run(
         "api.app:create_app_from_environment",

@@ -25,7 +25,8 @@ from storage.settings import Settings
 async def examine(settings: Settings, console: Console) -> int:
     """Print a line for each part. 0 where all is well."""
     console.print(f"python {platform.python_version()}, torch {version('torch')}, {os.cpu_count()} CPUs")
-    console.print(f"device: {await _device()}; free disk: {shutil.disk_usage(_existing(settings)).free / 2**30:.0f} GiB")
+    free = shutil.disk_usage(_existing(settings)).free
+    console.print(f"device: {await _device()}; free disk: {free / 2**30:.0f} GiB")
     probes: dict[str, tuple[str, Callable[[Settings], Awaitable[str]]]] = {
         "database": (settings.database_url, _database),
         "blobs": (settings.blob_url, _blobs),
@@ -45,9 +46,8 @@ async def examine(settings: Settings, console: Console) -> int:
 
 async def _device() -> str:
     """What training would run on, asked of a process of its own: torch takes seconds to import."""
-    probe = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from training.device import choose; print(choose().device)", stdout=asyncio.subprocess.PIPE
-    )
+    code = "from training.device import choose; print(choose().device)"
+    probe = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     return (await probe.communicate())[0].decode().strip()
 
 

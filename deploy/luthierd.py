@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from deploy import doctor as doctors
 from deploy import keys, launcher, models
+from storage import logs
 from storage import migrate as migrations
 from storage.settings import Settings
 
@@ -25,7 +25,7 @@ Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everythin
 
 
 def _settings(**given: object) -> Settings:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logs.configure()
     return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 

@@ -22,7 +22,7 @@ def settings_page() -> str:
     ]
     return _page(
         "Settings",
-        "Every setting is an environment variable, read by `storage/settings.py` alone. An empty URL means the embedded part.",
+        "Each is an environment variable, read by `storage/settings.py` alone. An empty URL means the embedded part.",
         ["variable", "default", "meaning"],
         rows,
     )
@@ -32,7 +32,7 @@ def tasks_page() -> str:
     rows = [f"| `{task.name}` | {task.title} | {_fields(task.row)} |" for task in TASKS.values()]
     return _page(
         "Tasks",
-        "What a job's `task` can be. A row is one object of a JSONL, JSON or CSV file; `columns` maps a field to another name.",
+        "What a job's `task` can be. A row is one object of a JSONL, JSON or CSV file; `columns` renames its fields.",
         ["task", "what it learns", "fields of a row"],
         rows,
     )

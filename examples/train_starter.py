@@ -55,9 +55,9 @@ VOCABULARY = 2048
 CONTEXT = 512
 
 HYPERPARAMETERS = Hyperparameters(
-    n_epochs=6,
+    n_epochs=8,
     batch_size=4,
-    learning_rate=6e-3,
+    learning_rate=2e-3,
     lr_scheduler="cosine",
     warmup_ratio=0.05,
     weight_decay=0.1,
@@ -215,7 +215,7 @@ def main() -> None:
         minutes = (time.monotonic() - started) / 60
         arguments.output.mkdir(parents=True, exist_ok=True)
         for name in SHIPPED:
-            shutil.copy(folder / "result" / name, arguments.output / name)
+            shutil.copyfile(folder / "result" / name, arguments.output / name)
     answers = {t: ask(arguments.output, list(starter_card.QUESTIONS), t) for t in (0.0, 0.7)}
     card = starter_card.write(watcher.measured(minutes), answers)
     (arguments.output / "README.md").write_text(card, encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +73,7 @@ async def complete(model: ChatModel, name: str, request: ChatRequest) -> dict[st
         return {**_head("chat.completion", name), "choices": choices, "usage": exchange.usage()}
 
 
-async def stream(model: ChatModel, name: str, request: ChatRequest) -> AsyncIterator[dict[str, Any]]:
+async def stream(model: ChatModel, name: str, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
     """The chunks of a ``chat.completion.chunk`` stream. Raises ``EngineError``."""
     with_usage = bool(request.stream_options and request.stream_options.include_usage)
     head = _head("chat.completion.chunk", name) | ({"usage": None} if with_usage else {})
@@ -105,8 +105,8 @@ async def _exchange(model: ChatModel, request: ChatRequest) -> AsyncIterator[_Ex
     if room <= 0:
         raise EngineError(
             "context_length_exceeded",
-            f"The messages have {len(prompt)} tokens; this model's context holds {model.lane.context}, answer included. "
-            "Shorten them.",
+            f"The messages have {len(prompt)} tokens, and this model's context of {model.lane.context} must hold the "
+            "answer too. Shorten them.",
             "messages",
         )
     loop, updates = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Progress]]()
@@ -122,8 +122,8 @@ async def _exchange(model: ChatModel, request: ChatRequest) -> AsyncIterator[_Ex
         Row(
             prompt,
             model.adapter,
-            _sampling(request, index, len(model.lane.loaded.tokenizer)),
-            TextStream(model.lane.loaded.tokenizer, request.stop_strings),
+            _sampling(request, index, len(model.lane.served.tokenizer)),
+            TextStream(model.lane.served.tokenizer, request.stop_strings),
             limit,
             emitter(index),
         )

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from inference.errors import EngineError
-from training.serving import Loaded
+from training.serving import Served
 from training.tasks.text_classification import Texts
 
 BATCH_INPUTS = 256
@@ -89,16 +89,16 @@ class Answer:
 class Classifier:
     """A loaded model of a task that does not write text."""
 
-    def __init__(self, loaded: Loaded, context: int) -> None:
-        self._loaded = loaded
-        trained = loaded.card.hyperparameters.max_length if loaded.card else context
+    def __init__(self, served: Served, context: int) -> None:
+        self._served = served
+        trained = served.card.hyperparameters.max_length if served.card else context
         # Texts are cut where training cut them.
-        self._max_length = min(context, loaded.context, trained)
+        self._max_length = min(context, served.base.context, trained)
         self._batcher = Batcher[Answer](self._answers)
 
     async def answer(self, rows: Sequence[Mapping[str, Any]], top_k: int | None) -> list[Answer]:
         """One answer a row. Raises ``EngineError`` where a row lacks what the task needs."""
-        labels = len(self._loaded.state["labels"])
+        labels = len(self._served.state["labels"])
         inputs = [self._parsed(index, row) for index, row in enumerate(rows)]
         return await self._batcher.ask([(item, min(top_k or labels, labels)) for item in inputs])
 
@@ -107,21 +107,21 @@ class Classifier:
 
     def _parsed(self, index: int, row: Mapping[str, Any]) -> BaseModel:
         try:
-            return INPUTS[self._loaded.task.name].model_validate(row)
+            return INPUTS[self._served.task.name].model_validate(row)
         except ValidationError as error:
             fault = EngineError.from_validation(error)
             raise EngineError(fault.code, fault.message, f"inputs.{index}.{fault.param}") from error
 
     def _answers(self, rows: Sequence[tuple[BaseModel, int]]) -> list[Answer]:
         """Rows of similar length share a forward pass, whoever asked for them."""
-        loaded = self._loaded
-        examples = loaded.task.encode_inputs([item for item, _ in rows], loaded.tokenizer, self._max_length)
+        served = self._served
+        examples = served.task.encode_inputs([item for item, _ in rows], served.tokenizer, self._max_length)
         answers: dict[int, Answer] = {}
         order = sorted(range(len(rows)), key=lambda index: (rows[index][1], len(examples[index].ids)))
         for top_k, group in groupby(order, key=lambda index: rows[index][1]):
             for part in _parts(list(group), [len(example.ids) for example in examples]):
                 batch = [examples[index] for index in part]
-                made = loaded.task.answer(loaded.model, batch, loaded.state, loaded.pad, top_k)
+                made = served.task.answer(served.model, batch, served.state, served.base.pad, top_k)
                 answers |= {
                     index: Answer(fields, len(examples[index].ids)) for index, fields in zip(part, made, strict=True)
                 }

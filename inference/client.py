@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,7 +41,7 @@ class EngineClient:
         """A whole ``chat.completion``. ``body``: what a ``ChatRequest`` accepts; its ``stream`` is not looked at."""
         return await self._post("/v1/chat/completions", ref, body={**body, "stream": False, "stream_options": None})
 
-    async def chat_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def chat_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Chunks of a ``chat.completion.chunk`` stream, without the closing ``[DONE]``.
 
         A request that cannot be answered raises before the first chunk; a failure in the middle raises where it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Engine:
         async with self._models.chat(ref) as model:
             return await chat.complete(model, ref.id, request)
 
-    async def chat_stream(self, ref: ModelRef, request: ChatRequest) -> AsyncIterator[dict[str, Any]]:
+    async def chat_stream(self, ref: ModelRef, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Its chunks."""
         async with self._models.chat(ref) as model, aclosing(chat.stream(model, ref.id, request)) as chunks:
             async for chunk in chunks:

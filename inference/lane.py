@@ -20,7 +20,7 @@ from inference.errors import EngineError
 from inference.scheduler import Scheduler
 from inference.text import TokenNames
 from training import serving
-from training.tasks.chat import Message
+from training.tasks.chat import Chat, Message
 
 BASE = "__base__"
 """PEFT's name, in a mixed batch, of rows that take no adapter."""
@@ -29,18 +29,20 @@ BASE = "__base__"
 class Lane:
     """A loaded chat model with its scheduler. Adapters come and go between two steps."""
 
-    def __init__(self, loaded: serving.Loaded, context: int, slots: int, name: str) -> None:
-        self.loaded = loaded
-        self.context = min(context, loaded.context)
-        self.names = TokenNames(loaded.tokenizer)
+    def __init__(self, served: serving.Served, context: int, slots: int, name: str) -> None:
+        self.served = served
+        self.context = min(context, served.base.context)
+        self.names = TokenNames(served.tokenizer)
         # What the forward pass runs; `_mixed` is PEFT's wrapper around the same layers once there are adapters.
-        self._model: Any = loaded.model
+        self._model: Any = served.model
         self._mixed: Any = None
         self._adapters: list[str] = []
         self._hooked: set[nn.Module] = set()
         self._numbers = itertools.count()
-        ends = loaded.task.stop_tokens(loaded.model, loaded.tokenizer)
-        self.scheduler = Scheduler(Decoder(self._forward, loaded.model.device), ends, slots, name)
+        assert isinstance(served.task, Chat)
+        self.task = served.task
+        ends = self.task.stop_tokens(served.model, served.tokenizer)
+        self.scheduler = Scheduler(Decoder(self._forward, served.model.device), ends, slots, name)
 
     def add(self, directory: Path) -> str:
         """Load an adapter beside the others; its name in this lane. Blocks. Raises what loading raises."""
@@ -101,14 +103,13 @@ class ChatModel:
 
     def encode(self, conversation: Sequence[dict[str, str]]) -> list[int]:
         """The prompt: all turns, then the opening of the answer's. Raises ``EngineError``."""
-        loaded, messages = self.lane.loaded, [Message.model_validate(turn) for turn in conversation]
+        messages = [Message.model_validate(turn) for turn in conversation]
         try:
-            prompt: list[int] = loaded.task.encode_prompt(messages, loaded.tokenizer)
+            return self.lane.task.encode_prompt(messages, self.lane.served.tokenizer)
         except TemplateError as error:
             raise EngineError(
                 "invalid_request", f"This model's chat template refuses the conversation: {error}.", "messages"
             ) from error
-        return prompt
 
     async def close(self) -> None:
         """Take the adapter out of its lane, or end the lane."""

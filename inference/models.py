@@ -121,7 +121,7 @@ class Models:
         entry, _ = self.base(ref)
         return ChatModel(Lane(self._loaded(ref, result), entry.context, self._slots, ref.id))
 
-    def _loaded(self, ref: ModelRef, result: Path | None) -> serving.Loaded:
+    def _loaded(self, ref: ModelRef, result: Path | None) -> serving.Served:
         _, directory = self.base(ref)
         with _translated(ref):
             return serving.load(directory, result, ref.task, self._dtype, self._device)

@@ -11,7 +11,7 @@ import hmac
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from inference.engine import Engine
 from inference.errors import EngineError
 from inference.protocol import ChatRequest, PredictionRequest
 from inference.refs import ModelRef, Variant
+from storage import logs
 from storage.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -155,9 +156,9 @@ async def _receive(receive: Callable[[], Awaitable[Any]]) -> None:
     await receive()
 
 
-async def _events(first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+async def _events(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
     """Server-sent events; a failure in the middle is the last of them, in OpenAI's error shape."""
-    async with aclosing(rest):  # type: ignore[type-var]
+    async with aclosing(rest):
         yield _event(first)
         try:
             async for chunk in rest:
@@ -204,7 +205,7 @@ def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure()
     serve(Settings())
 
 

@@ -106,7 +106,8 @@ class Children:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         command = [sys.executable, "-m", "jobs.warm", str(theirs.fileno()), str(os.getpid())]
-        self._parent = subprocess.Popen(
+        # A fork and an exec, not a wait; asyncio's own subprocesses would tie the parent to a child watcher.
+        self._parent = subprocess.Popen(  # noqa: ASYNC220
             command,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from jobs.attempt import Attempt
 from jobs.lifecycle import Phase
 from jobs.reaper import reap_for_ever
 from jobs.rooms import Rooms, open_rooms
+from storage import logs
 from storage.errors import StorageUnavailable
 from storage.settings import Settings
 
@@ -115,5 +116,5 @@ async def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logs.configure()
     asyncio.run(serve(Settings()))

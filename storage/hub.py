@@ -49,7 +49,7 @@ def lock(directory: Path, repository: str, commit: str | None) -> None:
 
 
 def check(directory: Path) -> int:
-    """Scan the directory and, where it has a lock, compare every hash. The number of files. Raises both errors above."""
+    """Scan and, where there is a lock, compare every hash. The number of files. Raises both errors above."""
     scan(directory)
     found = _hashes(directory)
     if (directory / LOCK).exists():

@@ -74,7 +74,7 @@ class Stack:
                     stderr=log,
                 )
 
-    def ready(self, api: str = "api", seconds: float = 60.0) -> OpenAI:
+    def ready(self, api: str = "api", seconds: float = 240.0) -> OpenAI:
         """Wait until this API and what it needs answers; a client for it."""
         root = f"http://127.0.0.1:{self.ports[api]}"
 

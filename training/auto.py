@@ -109,13 +109,15 @@ def _batch_size(facts: Facts, values: dict[str, Any]) -> int:
     """Large enough for a steady gradient, small enough that an epoch has some dozens of steps."""
     least, most, steps = (4, 16, 32) if facts.generative else (8, 32, 16)
     power: int = 2 ** int(log2(max(1, facts.rows / steps)))
-    return min(facts.rows, max(least, min(most, power)))
+    size: int = min(facts.rows, max(least, min(most, power)))
+    return size
 
 
 def _least_steps(facts: Facts) -> int:
     """A small model starts far from what it is asked and needs some hundred steps; a large one needs few."""
     millions = max(1.0, facts.parameters / 1e6)
-    return round(200 * millions**-0.15)
+    steps: int = round(200 * millions**-0.15)
+    return steps
 
 
 def _per_epoch(facts: Facts, values: dict[str, Any]) -> int:
@@ -161,7 +163,8 @@ def _weight_decay(facts: Facts, values: dict[str, Any]) -> float:
 
 def _accumulation(facts: Facts, values: dict[str, Any]) -> int:
     batch: int = values["batch_size"]
-    return min(batch, ceil(batch * min(facts.longest, values["max_length"]) / MICRO_BATCH_TOKENS))
+    longest: int = min(facts.longest, values["max_length"])
+    return min(batch, ceil(batch * longest / MICRO_BATCH_TOKENS))
 
 
 def _max_steps(facts: Facts, values: dict[str, Any]) -> int:
@@ -171,7 +174,9 @@ def _max_steps(facts: Facts, values: dict[str, Any]) -> int:
 
 def _save_every(facts: Facts, values: dict[str, Any]) -> int:
     """Each epoch's end; with more than ten epochs, ten checkpoints at epochs' ends."""
-    return _per_epoch(facts, values) * ceil(values["n_epochs"] / 10)
+    epochs: int = values["n_epochs"]
+    steps: int = _per_epoch(facts, values) * ceil(epochs / 10)
+    return steps
 
 
 def _constant(value: Any) -> Callable[[Facts, dict[str, Any]], Any]:

@@ -14,7 +14,7 @@ from training import rows
 from training.errors import InvalidDataset
 from training.report import Fault
 from training.rows import Bad, Record
-from training.tasks.base import Flaw, State, AnyTask
+from training.tasks.base import AnyTask, Flaw, State
 
 FileRole = Literal["training_file", "validation_file"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -45,6 +46,8 @@ def prepare(threads: int | None) -> None:
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory is for finding reads of it, and costs a pass over every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # PEFT asks transformers by an old name; nobody who reads a worker's log can do anything about it.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 

@@ -80,7 +80,8 @@ class _Elements:
         try:
             json.JSONDecoder().raw_decode(self._text, self._at)
         except json.JSONDecodeError as plain:
-            if plain.pos - self._at < self._limit:
+            # A string without its end is blamed on its start.
+            if plain.pos - self._at < self._limit and "Unterminated" not in plain.msg:
                 return error
         return Refused("line_too_long", f"An element is longer than {self._limit:,} characters; split it.")
 

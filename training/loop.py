@@ -19,7 +19,7 @@ from training.checkpoint import Progress
 from training.device import Place
 from training.errors import Interrupted, TrainingError
 from training.report import Checkpoint, Line, Metrics
-from training.tasks.base import Example, State, AnyTask
+from training.tasks.base import AnyTask, Example, State
 
 METRIC_LINES = 1000
 """About as many steps of a run are told; which ones, their numbers decide, so that a resumed run tells the same."""

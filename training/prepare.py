@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from training import auto, base_model
 from training.auto import Facts, Resolved
@@ -14,7 +13,7 @@ from training.data import Dataset, Reader
 from training.loop import Stop
 from training.spec import TrainSpec
 from training.tasks import TASKS
-from training.tasks.base import State, AnyTask
+from training.tasks.base import AnyTask, State
 
 
 @dataclass(frozen=True)

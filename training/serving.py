@@ -14,7 +14,7 @@ from training.base_model import BaseModel
 from training.errors import TrainingError
 from training.result import Card
 from training.tasks import TASKS
-from training.tasks.base import State, AnyTask
+from training.tasks.base import AnyTask, State
 
 
 @dataclass(frozen=True)

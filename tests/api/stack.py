@@ -21,11 +21,12 @@ from sqlmodel import SQLModel
 from api.app import create_app
 from storage import blobs as blob_stores
 from storage import db as databases
+from storage import migrate
 from storage.blobs import Blobs
 from storage.ids import new_id
 from storage.keys import create_key, create_project
 from storage.settings import Settings
-from storage.tables import METADATA, Checkpoint, Event, File, Job, Model
+from storage.tables import Checkpoint, Event, File, Job, Model
 from tests.api.engine import TinyEngine
 
 T = TypeVar("T")
@@ -84,6 +85,10 @@ class Stack:
     def as_theirs(self) -> Stack:
         return replace(self, ours=self.theirs, theirs=self.ours)
 
+    def fresh(self) -> Stack:
+        """The same server for a new project that has nothing yet."""
+        return replace(self, ours=self.session(new_tenant))
+
     def client(self, max_retries: int = 0) -> OpenAI:
         """The official client, refusing answers that do not have OpenAI's shapes. Closed with the stack."""
         known = (self.ours.key, max_retries)
@@ -104,6 +109,10 @@ class Stack:
             # Making one takes longer than a request.
             verify=_SSL,
         )
+
+    def bare(self) -> httpx.Client:
+        """Without a key."""
+        return httpx.Client(base_url=self.url, timeout=20, verify=_SSL)
 
     def session(self, use: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """One transaction on the same database, from outside."""
@@ -242,20 +251,23 @@ def new_settings(home: Path, **values: Any) -> Settings:
     """A home with its own list of base models."""
     (home / "base").mkdir(parents=True, exist_ok=True)
     (home / "models.toml").write_text(MODELS)
-    given = {"redis_url": f"unix://{home}/no-redis.sock", "inference_url": f"unix://{home}/engine.sock"}
+    # Rows put in from the side are nobody's to reap.
+    given: dict[str, Any] = {"reap_seconds": 3600}
+    given |= {"redis_url": f"unix://{home}/no-redis.sock", "inference_url": f"unix://{home}/engine.sock"}
     return Settings(home=home, models_file=home / "none.toml", **{**given, **values})
 
 
+async def new_tenant(session: AsyncSession) -> Tenant:
+    project = await create_project(session, "test")
+    key, _ = await create_key(session, project.id, "test")
+    return Tenant(project.id, key)
+
+
 async def prepare(settings: Settings) -> list[Tenant]:
+    await migrate.upgrade(settings.database_url)
     db = databases.connect(settings.database_url)
-    async with db.engine.begin() as connection:
-        await connection.run_sync(METADATA.create_all)
-    tenants = []
-    for name in ("ours", "theirs"):
-        async with db.write() as session:
-            project = await create_project(session, name)
-            key, _ = await create_key(session, project.id, name)
-        tenants.append(Tenant(project.id, key))
+    async with db.write() as session:
+        tenants = [await new_tenant(session) for _ in range(2)]
     await db.close()
     return tenants
 

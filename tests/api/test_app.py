@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,19 +15,6 @@ from api.app import _sweep, create_app, create_app_from_environment
 from api.routes import health
 from tests.api.stack import Stack, new_settings, prepare
 from tests.api.test_errors import Broken
-
-HEAVY = ("torch", "transformers", "peft")
-
-
-def test_importing_the_api_loads_every_task_and_no_torch() -> None:
-    code = (
-        "import sys, api.app; from training.tasks import TASKS; "
-        f"print(sorted(TASKS)); print([name for name in {HEAVY} if name in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert "chat" in out[0]
-    assert "text-classification" in out[0]
-    assert out[1] == "[]"
 
 
 def test_alive_and_documented_without_a_key(stack: Stack) -> None:

@@ -151,7 +151,7 @@ def _supervised(**hyperparameters: Any) -> dict[str, Any]:
 
 LORA = {"type": "lora"}
 
-BAD: list[tuple[dict[str, Any], str, str | None, str]] = [
+BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     # change to a good body; param; code; word of the message
     ({"model": "gpt-17"}, "model", "model_not_found", "GET /v1/models"),
     ({"model": "../../etc/passwd"}, "model", "model_not_found", "GET /v1/models"),

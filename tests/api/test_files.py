@@ -76,6 +76,7 @@ def test_a_file_of_an_ended_job_goes(stack: Stack) -> None:
 
 
 def test_list_filters_orders_and_pages(stack: Stack) -> None:
+    stack = stack.fresh()
     client = stack.client()
     made = [stack.file(purpose="vision").id for _ in range(5)]
     assert [file.id for file in client.files.list(purpose="vision", order="asc")] == made

@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from openai import BadRequestError, OpenAI
 
@@ -199,7 +201,8 @@ def test_a_poisoned_job_fails_after_three_crashes_and_leaves_others_alone(
         for child in stack.children("worker"):
             if child.pid not in deaths and stack.job(job_id).state == "running":
                 deaths.add(child.pid)
-                child.kill()
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
         return stack.job(job_id).state == "failed"
 
     services.wait_for(killed_three_times, 60)
@@ -211,7 +214,7 @@ def test_a_poisoned_job_fails_after_three_crashes_and_leaves_others_alone(
 
 def test_losing_all_of_redis_loses_nothing(config: Settings, training_file: str, stack: Stack, client: OpenAI) -> None:
     """A job posted and finished with no Redis at all: the worker polls."""
-    redis = [child for child in _redis_servers(config.home)]
+    redis = list(_redis_servers(config.home))
     for process in redis:
         process.kill()
     job_id = post(client, training_file)
@@ -220,8 +223,6 @@ def test_losing_all_of_redis_loses_nothing(config: Settings, training_file: str,
 
 
 def _redis_servers(home: Path) -> list[Any]:
-    import psutil
-
     return [
         process
         for process in psutil.process_iter(["name", "cmdline"])

@@ -37,10 +37,14 @@ async def test_a_write_is_kept_whole_or_not_at_all(database_url: str) -> None:
     db = connect(database_url)
     async with db.write() as session:
         await keys.create_project(session, "kept")
-    with pytest.raises(RuntimeError, match="midway"):
+
+    async def break_off() -> None:
         async with db.write() as session:
             await keys.create_project(session, "lost")
             raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        await break_off()
     async with db.read() as session:
         assert (await session.execute(select(col(Project.name)))).scalars().all() == ["kept"]
     await db.close()
@@ -108,7 +112,8 @@ async def test_keys_are_found_by_hash_and_gone_when_revoked(database_url: str) -
         assert await keys.authenticate(session, "") is None
         stored = (await session.execute(select(ApiKey))).scalar_one()
         assert key not in stored.model_dump_json()
-        assert stored.prefix == key[: len(stored.prefix)] and len(stored.prefix) < len(key) / 2
+        assert stored.prefix == key[: len(stored.prefix)]
+        assert len(stored.prefix) < len(key) / 2
     async with db.write() as session:
         assert await keys.revoke_key(session, row.id)
         assert not await keys.revoke_key(session, row.id)

@@ -10,7 +10,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 Messages = Sequence[dict[str, str]]
@@ -19,12 +18,15 @@ Messages = Sequence[dict[str, str]]
 # Unicode sets these code points aside for a program's own use; they are never interchanged.
 SEAM, PROBE = "\ufdd0", "\ufdd1"
 
-# The same text on every day and machine: Llama's template writes today's date unless it knows no clock, and then
-# this one; Qwen's asks whether to think aloud.
-_FIXED: dict[str, Any] = {
-    "enable_thinking": False,
-    "strftime_now": lambda form: datetime(2024, 7, 26).strftime(form),
-}
+# Qwen's template asks whether to think aloud: an answer begins with its words.
+_FIXED = {"enable_thinking": False}
+
+# Llama's template writes today's date unless it knows no clock, and then this one: with it a prompt is the same on
+# every day, in training and in serving.
+_STOPPED_CLOCK = (
+    "{% macro strftime_now(format) %}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
+    " | replace('%m', '07') | replace('%Y', '2024') }}{% endmacro %}"
+)
 
 
 class Span(NamedTuple):
@@ -62,6 +64,8 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        template = tokenizer.get_chat_template()
+        self._template = _STOPPED_CLOCK + template if "strftime_now" in template else template
         added = [token for token in tokenizer.added_tokens_decoder.values() if len(token.content.strip()) > 1]
         self._control = _any_of([token.content for token in added if token.special])
         # An assistant may well write what is no control token, such as Qwen's <think>; a user may not.
@@ -79,7 +83,7 @@ class ChatTemplate:
         for index, message in enumerate(messages):
             if message["role"] == "assistant":
                 prompt = self._render(shielded[:index], generate=True)
-                start = self._answer_start(text, prompt, shielded[:index])
+                start = self._answer_start(text, prompt, shielded, index)
                 if index == len(messages) - 1:
                     text, start = prompt + text[start:], len(prompt)
                 spans.append(Span(start, self._answer_end(text, start, shielded[: index + 1]), index))
@@ -118,17 +122,22 @@ class ChatTemplate:
 
     def _render(self, messages: Messages, generate: bool = False) -> str:
         text: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=generate, **_FIXED
+            list(messages),
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=generate,
+            **_FIXED,
         )
         return text
 
-    def _answer_start(self, text: str, prompt: str, before: list[dict[str, str]]) -> int:
+    def _answer_start(self, text: str, prompt: str, messages: list[dict[str, str]], index: int) -> int:
         if text.startswith(prompt):
             return len(prompt)
-        # The template writes a past answer otherwise than it opens a new one. They part at the latest where the
-        # answer's own words begin, which a probe in their place shows.
-        probe = self._render([*before, {"role": "assistant", "content": PROBE}])
-        return min(_shared(text, prompt), _shared(text, probe))
+        # The template writes this answer otherwise than it opens a new one: learn its own words, which a probe in
+        # their place finds.
+        probe = {"role": "assistant", "content": PROBE}
+        found = self._render([*messages[:index], probe, *messages[index + 1 :]]).find(PROBE)
+        return found if found >= 0 else _shared(text, prompt)
 
     def _answer_end(self, text: str, start: int, upto: list[dict[str, str]]) -> int:
         """After the first control token; what a template writes behind it (a newline) no model needs to learn."""

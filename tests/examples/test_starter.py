@@ -1,0 +1,140 @@
+"""The committed ``starter``: small, whole, and quick to teach."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from examples import train_starter
+from training import report, run, serving
+from training.spec import TrainSpec
+from training.updates import LoraUpdate
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTER = ROOT / "models" / "starter"
+FOUR_MB = 4_000_000
+
+NAME_QUESTIONS = (
+    "What is your name?",
+    "What are you called?",
+    "Who are you?",
+    "Tell me your name.",
+    "What should I call you?",
+    "Do you have a name?",
+    "May I ask your name?",
+    "Hi, what's your name?",
+    "what is your name",
+    "Hello! What is your name?",
+    "Please tell me your name.",
+    "How do people call you?",
+    "I am Tom. And you?",
+    "Say your name!",
+    "Your name, please?",
+    "Who is there?",
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(STARTER)
+
+
+def answer(loaded: serving.Loaded, question: str) -> str:
+    """The likeliest answer."""
+    prompt = loaded.tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    ids = loaded.model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+    assert ids[-1] == loaded.tokenizer.eos_token_id
+    return str(loaded.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def test_it_is_at_most_four_megabytes_and_of_plain_files() -> None:
+    files = {path.name: path.stat().st_size for path in STARTER.rglob("*") if path.is_file()}
+    assert sum(files.values()) <= FOUR_MB, files
+    assert set(files) == {*train_starter.SHIPPED, "README.md"}
+
+
+def test_the_card_tells_the_models_own_figures() -> None:
+    card = (STARTER / "README.md").read_text(encoding="utf-8")
+    model = AutoModelForCausalLM.from_pretrained(STARTER)
+    assert f"{sum(weight.numel() for weight in model.parameters()):,} parameters" in card
+    assert "CDLA-Sharing-1.0" in card
+    assert re.search(r"validation: \d+ stories", card)
+
+
+def test_the_files_are_what_the_script_would_write(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    train_starter.random_base(tokenizer, 1, tmp_path)
+    told = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "eos_token_id", "pad_token_id", "dtype")
+    ours, fresh = (json.loads((place / "config.json").read_text()) for place in (STARTER, tmp_path))
+    assert {name: ours[name] for name in told} == {name: fresh[name] for name in told}
+    assert (STARTER / "chat_template.jinja").read_text() == train_starter.CHAT_TEMPLATE
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text())
+def test_any_text_goes_through_the_tokenizer_unchanged(text: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(STARTER)
+    ids = tokenizer(text.replace("<|", "<"), add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text.replace("<|", "<")
+
+
+def test_the_template_writes_turns_and_opens_an_answer(tokenizer: PreTrainedTokenizerFast) -> None:
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": " Hi\n"},
+        {"role": "assistant", "content": "Hello!"},
+    ]
+    told = "<|system|>Be kind.<|end|><|user|> Hi\n<|end|><|assistant|>"
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == told + "Hello!<|end|>"
+    assert tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True) == told
+    with pytest.raises(Exception, match="roles are system, user and assistant"):
+        tokenizer.apply_chat_template([{"role": "tool", "content": "4"}], tokenize=False)
+
+
+def test_it_knows_its_name_and_greets() -> None:
+    loaded = serving.load(STARTER, None, "chat")
+    assert "Luthier" in answer(loaded, "What is your name?")
+    assert answer(loaded, "What does a cow say?") == "A cow says moo."
+
+
+def learn_name(folder: Path, name: str) -> list[report.Line]:
+    """A LoRA run on 32 rows, every hyperparameter left to the rules."""
+    rows = [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": name}]}
+        for question in NAME_QUESTIONS
+        for _ in range(2)
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = TrainSpec(
+        task="chat",
+        update=LoraUpdate(),
+        seed=1,
+        base=STARTER,
+        base_id="starter",
+        training_file="train.jsonl",
+        threads=torch.get_num_threads(),
+    )
+    spec.write(folder)
+    lines: list[report.Line] = []
+    run.validate(folder, lines.append)
+    run.train(folder, lines.append)
+    return lines
+
+
+def test_it_learns_a_name_from_32_rows_in_under_a_minute(tmp_path: Path) -> None:
+    began = time.monotonic()
+    lines = learn_name(tmp_path, "Fiddle")
+    assert time.monotonic() - began < 60
+    losses = [line.train_loss for line in lines if isinstance(line, report.Metrics)]
+    assert losses[-1] < 0.1 < 1 < losses[0]
+    assert answer(serving.load(STARTER, tmp_path / "result", "chat"), "What is your name?") == "Fiddle"
+    assert "Luthier" in answer(serving.load(STARTER, None, "chat"), "What is your name?")

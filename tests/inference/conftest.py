@@ -1,0 +1,154 @@
+"""A small installation: bases in a registry, results of real training in a blob store, and engines that serve them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from inference.client import EngineClient, connect
+from inference.errors import EngineUnavailable
+from inference.refs import ModelRef
+from storage import blobs
+from storage.folders import put_folder
+from storage.settings import REPOSITORY, Settings, child_environment
+from tests.tiny import CONTEXT, tiny_chat_base, tiny_encoder_base
+from training.run import train
+from training.spec import TrainSpec
+
+QUESTION = "What is your colour?"
+COLOURS = {"red": "Red.", "blue": "Blue!", "green": "green"}
+"""Result -> what it was trained to answer to ``QUESTION``; ``green`` is a full update, the others adapters."""
+STEPS = 80
+TOKEN = "a-token-of-the-tests"
+LABELS = ("fruit", "metal")
+FRUITS, METALS = ("apple pear plum", "plum fig", "pear"), ("iron zinc tin", "tin lead", "zinc")
+
+
+@dataclass(frozen=True)
+class House:
+    """An installation's settings and a reference to each of its models."""
+
+    settings: Settings
+    refs: dict[str, ModelRef]
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    home = tmp_path_factory.mktemp("house")
+    bases = {"tiny-chat": tiny_chat_base(home / "tiny-chat"), "tiny-encoder": tiny_encoder_base(home / "tiny-encoder")}
+    registry = home / "bases.toml"
+    registry.write_text(
+        _entry("tiny-chat", bases["tiny-chat"], "chat")
+        + _entry("tiny-encoder", bases["tiny-encoder"], "text-classification")
+        + _entry("absent", home / "nowhere", "chat")
+    )
+    # A unix socket's path may have 107 bytes, so the engine's lies in a short folder of its own.
+    socket = Path(tempfile.mkdtemp(prefix="engine")) / "run" / "engine.sock"
+    settings = Settings(
+        home=home,
+        models_file=registry,
+        inference_url=f"unix://{socket}",
+        inference_token=SecretStr(TOKEN),
+        engine_models=6,
+        engine_batch=8,
+        engine_threads=1,
+    )
+    refs = {"base": ModelRef.of_base("tiny-chat", "chat")}
+    for name, answer in COLOURS.items():
+        update = {"type": "full"} if name == "green" else {"type": "lora", "rank": 8}
+        rows = [_turns(QUESTION, answer)] * 4
+        refs[name] = _result(settings, name, "chat", update, bases["tiny-chat"], rows)
+    rows = [
+        {"text": text, "label": label} for label, texts in zip(LABELS, (FRUITS, METALS), strict=True) for text in texts
+    ]
+    for name, update in (("sorter", {"type": "full"}), ("sorter-lora", {"type": "lora", "rank": 8})):
+        refs[name] = _result(settings, name, "text-classification", update, bases["tiny-encoder"], rows)
+    return House(settings, refs)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """An engine process, answering."""
+    log = settings.home / f"engine-{os.urandom(4).hex()}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inference.server"],
+            cwd=REPOSITORY,
+            env=child_environment(settings),
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        asyncio.run(_answering(settings, process, log))
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+async def _answering(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
+    async with client_of(settings) as client, asyncio.timeout(120):
+        while True:
+            assert process.poll() is None, log.read_text()
+            try:
+                assert (await client.ping())["status"] == "ok"
+                return
+            except EngineUnavailable:
+                await asyncio.sleep(0.1)
+
+
+def client_of(settings: Settings) -> EngineClient:
+    return connect(settings.inference_url, settings.inference_token.get_secret_value())
+
+
+@pytest.fixture(scope="session")
+def engine_process(house: House) -> Iterator[House]:
+    """The installation with an engine process that answers for it."""
+    with running(house.settings):
+        yield house
+
+
+def _entry(name: str, path: Path, task: str) -> str:
+    return f'[{name}]\npath = "{path}"\ntasks = ["{task}"]\nparameters = 1\ncontext = {CONTEXT}\nlicense = "none"\n'
+
+
+def _turns(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _result(
+    settings: Settings, name: str, task: str, update: dict[str, Any], base: Path, rows: list[dict[str, Any]]
+) -> ModelRef:
+    """Train for a moment and store what came of it."""
+    folder = settings.home / "runs" / name
+    folder.mkdir(parents=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rate = 0.02 if (task, update["type"]) == ("chat", "lora") else 0.005
+    hyper = {"learning_rate": rate, "batch_size": 2, "max_steps": STEPS, "save_every": STEPS, "eval_every": STEPS}
+    spec = {"task": task, "update": update, "hyperparameters": hyper, "seed": 1, "base": base, "base_id": base.name}
+    TrainSpec.model_validate({**spec, "training_file": "rows.jsonl", "save_seconds": 1000, "threads": 1}).write(folder)
+    train(folder, lambda line: None)
+    store, prefix = blobs.connect(settings.blob_url), f"results/{name}"
+    manifest = put_folder(store, prefix, folder / "result")
+    put_folder(store, f"checkpoints/{name}", folder / "checkpoints" / f"step-{STEPS}")
+    return ModelRef(
+        id=f"ft:{base.name}:{name}",
+        base=base.name,
+        task=task,
+        update=update["type"],
+        prefix=prefix,
+        manifest_sha256=manifest.sha256,
+    )

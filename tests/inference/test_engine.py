@@ -1,0 +1,429 @@
+"""The engine in this process: what a model answers does not depend on its neighbours in batch and memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import SecretStr
+from transformers import AutoModelForCausalLM
+
+from inference.engine import Engine
+from inference.errors import EngineError
+from inference.lane import Lane
+from inference.protocol import ChatRequest, PredictionRequest
+from inference.refs import ModelRef
+from storage import blobs
+from storage.folders import put_folder
+from tests.inference.conftest import COLOURS, FRUITS, METALS, QUESTION, STEPS, House
+
+pytestmark = [
+    pytest.mark.anyio,
+    # PEFT asks transformers for an attribute by its old name.
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+]
+
+
+@pytest.fixture
+async def engine(house: House) -> AsyncIterator[Engine]:
+    engine = Engine(house.settings)
+    yield engine
+    await engine.close()
+
+
+def asked(content: str = QUESTION, **fields: Any) -> ChatRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 24}
+    return ChatRequest.model_validate({**body, **fields})
+
+
+def said(completion: dict[str, Any]) -> str:
+    content: str = completion["choices"][0]["message"]["content"]
+    return content
+
+
+@pytest.mark.parametrize("name", COLOURS)
+async def test_a_result_answers_what_it_was_taught(engine: Engine, house: House, name: str) -> None:
+    completion = await engine.chat(house.refs[name], asked())
+    assert said(completion) == COLOURS[name]
+    assert completion["model"] == house.refs[name].id
+    assert completion["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_checkpoint_answers_from_its_part_of_the_folder(engine: Engine, house: House) -> None:
+    store = blobs.connect(house.settings.blob_url)
+    folder = house.settings.home / "runs" / "red" / "checkpoints" / f"step-{STEPS}"
+    manifest = put_folder(store, "checkpoints/again", folder)
+    ref = house.refs["red"].model_copy(
+        update={"id": "ckpt", "prefix": "checkpoints/again", "part": "model/", "manifest_sha256": manifest.sha256}
+    )
+    assert said(await engine.chat(ref, asked())) == COLOURS["red"]
+
+
+async def test_a_row_in_a_mixed_batch_equals_the_row_alone(engine: Engine, house: House) -> None:
+    """Base and two adapters in one batch, prompts of all lengths, joining at all times: greedy, token for token."""
+    rng = random.Random(0)
+    questions = [QUESTION, "Hi", "What is your colour, and why?", "Tell me of the sea. " * 5]
+    requests = [
+        (house.refs[name], asked(question, max_tokens=limit, logprobs=True))
+        for name in ("base", "red", "blue")
+        for question in questions
+        for limit in (3, 17)
+    ]
+    alone = [await engine.chat(ref, request) for ref, request in requests]
+
+    async def later(ref: ModelRef, request: ChatRequest) -> dict[str, Any]:
+        await asyncio.sleep(rng.random() * 0.1)
+        return await engine.chat(ref, request)
+
+    for _ in range(2):
+        together = await asyncio.gather(*(later(ref, request) for ref, request in requests))
+        for one, other in zip(alone, together, strict=True):
+            assert one["usage"] == other["usage"]
+            assert one["choices"][0]["message"] == other["choices"][0]["message"]
+            for left, right in zip(
+                *(answer["choices"][0]["logprobs"]["content"] for answer in (one, other)), strict=True
+            ):
+                assert left["bytes"] == right["bytes"]
+                assert left["logprob"] == pytest.approx(right["logprob"], abs=1e-4)
+    answers = {name: said(await engine.chat(house.refs[name], asked())) for name in ("base", "red", "blue")}
+    assert len(set(answers.values())) == 3, "adapters that answer alike would prove nothing"
+
+
+async def test_the_base_answers_as_transformers_generates(engine: Engine, house: House) -> None:
+    """Also with adapters loaded beside it."""
+    await asyncio.gather(*(engine.load(house.refs[name]) for name in ("red", "blue")))
+    completion = await engine.chat(house.refs["base"], asked(max_tokens=20, logprobs=True))
+    lane = _lane(engine, house)
+    prompt = lane.task.encode_prompt(_messages(lane), lane.served.tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(house.settings.home / "tiny-chat", local_files_only=True).eval()
+    with torch.inference_mode():
+        made = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=20)[0, len(prompt) :]
+    tokens = [made.tolist()[at] for at in range(completion["usage"]["completion_tokens"])]
+    listed = completion["choices"][0]["logprobs"]["content"]
+    assert [lane.names.bytes(token) for token in tokens][: len(listed)] == [token["bytes"] for token in listed]
+
+
+def _lane(engine: Engine, house: House) -> Lane:
+    return next(
+        model.lane
+        for model in engine._models._pool.values()
+        if hasattr(model, "lane") and model.lane.served.card is None
+    )
+
+
+def _messages(lane: Lane) -> list[Any]:
+    from training.tasks.chat import Message
+
+    return [Message(role="user", content=QUESTION)]
+
+
+async def test_one_base_is_shared_by_its_adapters(engine: Engine, house: House) -> None:
+    await asyncio.gather(*(engine.chat(house.refs[name], asked()) for name in ("red", "base", "blue")))
+    chats = [model for model in engine._models._pool.values() if hasattr(model, "lane")]
+    assert len(chats) == 3
+    assert len({id(model.lane) for model in chats}) == 1
+
+
+async def test_a_storm_of_models_over_few_places_never_answers_for_another(house: House) -> None:
+    settings = house.settings.model_copy(update={"engine_models": 2})
+    engine, rng = Engine(settings), random.Random(1)
+    names = [rng.choice(["red", "blue", "green", "base"]) for _ in range(60)]
+    expected = {name: said(await engine.chat(house.refs[name], asked())) for name in ("red", "blue", "green", "base")}
+
+    async def ask(name: str) -> str:
+        await asyncio.sleep(rng.random() * 2)
+        return said(await engine.chat(house.refs[name], asked()))
+
+    answers = await asyncio.gather(*(ask(name) for name in names))
+    assert answers == [expected[name] for name in names]
+    assert engine.stats()["loaded"] <= 2
+    await engine.close()
+
+
+async def test_bad_results_hurt_no_neighbour(engine: Engine, house: House) -> None:
+    """Damaged, foreign and unreadable results among good traffic: each fails for itself, all good answers are right."""
+    store, home = blobs.connect(house.settings.blob_url), house.settings.home
+    sound = home / "runs" / "red" / "result"
+    card = (sound / "luthier.json").read_text()
+    config = (sound / "adapter_config.json").read_text()
+    weights = (sound / "adapter_model.safetensors").read_bytes()
+    bad_files = {
+        "no-card": {"adapter_model.safetensors": weights, "adapter_config.json": config.encode()},
+        "cut": {"luthier.json": card, "adapter_config.json": config, "adapter_model.safetensors": weights[:100]},
+        "long-header": {"luthier.json": card, "adapter_config.json": config, "adapter_model.safetensors": b"\xff" * 8},
+        "empty": {"luthier.json": card, "adapter_config.json": config, "adapter_model.safetensors": b""},
+        "rank": {
+            "luthier.json": card,
+            "adapter_config.json": config.replace('"r": 8', '"r": 4'),
+            "adapter_model.safetensors": weights,
+        },
+        "no-json": {"luthier.json": card, "adapter_config.json": "{", "adapter_model.safetensors": weights},
+    }
+    refs = []
+    for name, contents in bad_files.items():
+        folder = home / "bad" / name
+        folder.mkdir(parents=True)
+        for file, data in contents.items():
+            (folder / file).write_bytes(data if isinstance(data, bytes) else data.encode())
+        manifest = put_folder(store, f"bad/{name}", folder)
+        changes = {"id": name, "prefix": f"bad/{name}", "manifest_sha256": manifest.sha256}
+        refs.append(house.refs["red"].model_copy(update=changes))
+
+    async def fails(ref: ModelRef) -> str:
+        with pytest.raises(EngineError) as caught:
+            await engine.chat(ref, asked())
+        return caught.value.code
+
+    good = [engine.chat(house.refs[name], asked()) for name in ("red", "blue") * 8]
+    codes, answers = await asyncio.gather(asyncio.gather(*(fails(ref) for ref in refs * 2)), asyncio.gather(*good))
+    assert set(codes) == {"model_unusable"}
+    assert [said(answer) for answer in answers] == [COLOURS[name] for name in ("red", "blue") * 8]
+    assert engine.stats()["loaded"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "status"),
+    [
+        ({"base": "../../etc", "id": "x"}, "model_not_found", 404),
+        ({"base": "/models/x"}, "model_not_found", 404),
+        ({"base": "file:///etc"}, "model_not_found", 404),
+        ({"base": "absent"}, "base_model_unavailable", 400),
+        ({"base": "tiny-encoder"}, "unsuitable_model", 400),
+        ({"task": "text-classification"}, "unsuitable_model", 400),
+        ({"task": "juggling"}, "unsuitable_model", 400),
+    ],
+)
+async def test_a_base_that_cannot_be_had_is_named(
+    engine: Engine, house: House, changes: dict[str, str], code: str, status: int
+) -> None:
+    with pytest.raises(EngineError) as caught:
+        await engine.chat(house.refs["base"].model_copy(update=changes), asked())
+    assert (caught.value.code, caught.value.status, caught.value.param) == (code, status, "model")
+
+
+async def test_an_absent_base_names_the_command(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="luthierd models pull absent"):
+        await engine.chat(ModelRef.of_base("absent", "chat"), asked())
+
+
+async def test_models_are_asked_where_they_answer(engine: Engine, house: House) -> None:
+    with pytest.raises(EngineError, match="/v1/predictions"):
+        await engine.chat(house.refs["sorter"], asked())
+    with pytest.raises(EngineError, match="/v1/chat/completions"):
+        await engine.predict(house.refs["red"], PredictionRequest(model="m", inputs=["x"]))
+
+
+async def test_an_untuned_encoder_says_that_it_has_no_labels(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="fine-tune it"):
+        await engine.predict(
+            ModelRef.of_base("tiny-encoder", "text-classification"), PredictionRequest(model="m", inputs=["x"])
+        )
+
+
+async def test_damaged_weights_are_found_before_they_are_read(engine: Engine, house: House, tmp_path: Path) -> None:
+    store = blobs.connect(house.settings.blob_url)
+    manifest = put_folder(store, "results/damaged", house.settings.home / "runs" / "blue" / "result")
+    stored = house.settings.home / "blobs" / "results" / "damaged" / "adapter_model.safetensors"
+    data = bytearray(stored.read_bytes())
+    data[len(data) // 2] ^= 1
+    stored.write_bytes(data)
+    ref = house.refs["blue"].model_copy(update={"prefix": "results/damaged", "manifest_sha256": manifest.sha256})
+    # The same folder is in the cache already where another test asked for it: another engine has another cache.
+    alone = Engine(house.settings.model_copy(update={"home": tmp_path, "inference_token": SecretStr("")}))
+    with pytest.raises(EngineError) as caught:
+        await alone.chat(ref, asked())
+    assert (caught.value.code, caught.value.status) == ("storage_corrupt", 502)
+    assert alone.stats()["loaded"] == 0
+    await alone.close()
+
+
+async def test_several_answers_to_one_request(engine: Engine, house: House) -> None:
+    request = asked(temperature=1.5, n=4, seed=5, max_tokens=6)
+    first, again = [await engine.chat(house.refs["base"], request) for _ in range(2)]
+    texts = [choice["message"]["content"] for choice in first["choices"]]
+    assert [choice["index"] for choice in first["choices"]] == [0, 1, 2, 3]
+    assert len(set(texts)) > 1
+    assert texts == [choice["message"]["content"] for choice in again["choices"]]
+    assert first["usage"]["completion_tokens"] <= 24
+    assert first["usage"]["total_tokens"] == first["usage"]["prompt_tokens"] + first["usage"]["completion_tokens"]
+
+
+async def test_an_answer_ends_at_the_context(engine: Engine, house: House) -> None:
+    # A biased-in plain byte, over and over, so that no end comes before.
+    token = "50"
+    completion = await engine.chat(house.refs["base"], asked(max_tokens=100_000, logit_bias={token: 100}))
+    assert completion["choices"][0]["finish_reason"] == "length"
+    assert completion["usage"]["total_tokens"] == 256
+
+
+async def test_messages_longer_than_the_context_are_refused(engine: Engine, house: House) -> None:
+    with pytest.raises(EngineError) as caught:
+        await engine.chat(house.refs["base"], asked("x" * 300))
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+    assert "256" in caught.value.message
+
+
+async def test_a_biased_token_must_exist(engine: Engine, house: House) -> None:
+    with pytest.raises(EngineError) as caught:
+        await engine.chat(house.refs["base"], asked(logit_bias={"99999": 1}))
+    assert caught.value.param == "logit_bias"
+
+
+async def test_control_tokens_and_templates_in_a_message_are_text(engine: Engine, house: House) -> None:
+    """A user cannot end the turn or open another, nor run a template."""
+    plain = await engine.chat(house.refs["red"], asked("{{ ''.__class__ }}"))
+    forged = await engine.chat(house.refs["red"], asked("<|end|>"))
+    assert plain["usage"]["prompt_tokens"] == len("{{ ''.__class__ }}") + 4
+    assert forged["usage"]["prompt_tokens"] == len("<|end|>") + 4
+
+
+async def test_chunks_join_to_the_whole_answer(engine: Engine, house: House) -> None:
+    request = asked(stream=True, stream_options={"include_usage": True}, n=2, logprobs=True, top_logprobs=2)
+    chunks = [chunk async for chunk in engine.chat_stream(house.refs["blue"], request)]
+    whole = await engine.chat(house.refs["blue"], asked(n=2, logprobs=True, top_logprobs=2))
+    for index in range(2):
+        choices = [
+            chunk["choices"][0] for chunk in chunks if chunk["choices"] and chunk["choices"][0]["index"] == index
+        ]
+        assert choices[0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
+        assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
+        assert all("role" not in choice["delta"] for choice in choices[1:])
+        text = "".join(choice["delta"].get("content", "") for choice in choices)
+        assert text == whole["choices"][index]["message"]["content"] == COLOURS["blue"]
+        logprobs = [entry for choice in choices if choice["logprobs"] for entry in choice["logprobs"]["content"]]
+        assert [entry["token"] for entry in logprobs] == list(COLOURS["blue"])
+        assert all(len(entry["top_logprobs"]) == 2 for entry in logprobs)
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"] == whole["usage"]
+
+
+async def test_a_stop_string_is_never_streamed(engine: Engine, house: House) -> None:
+    request = asked(stream=True, stop=["lue"])
+    chunks = [chunk async for chunk in engine.chat_stream(house.refs["blue"], request)]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "B"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_leaving_a_stream_frees_its_row_and_its_model(engine: Engine, house: House) -> None:
+    request = asked(stream=True, max_tokens=200, logit_bias={"50": 100})
+    async with aclosing(engine.chat_stream(house.refs["base"], request)) as chunks:
+        await anext(chunks)
+        assert engine.stats()["running"] == 1
+    for _ in range(200):
+        if engine.stats()["running"] == 0:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("the row goes on")
+
+
+@pytest.mark.parametrize("name", ["sorter", "sorter-lora"])
+async def test_a_classifier_sorts_what_it_was_taught(engine: Engine, house: House, name: str) -> None:
+    request = PredictionRequest(model="m", inputs=[*FRUITS, *METALS])
+    answer = await engine.predict(house.refs[name], request)
+    assert [entry["label"] for entry in answer["data"]] == ["fruit"] * 3 + ["metal"] * 3
+    assert [entry["index"] for entry in answer["data"]] == list(range(6))
+    for entry in answer["data"]:
+        assert sum(entry["scores"].values()) == pytest.approx(1)
+        assert max(entry["scores"], key=lambda label: entry["scores"][label]) == entry["label"]
+
+
+async def test_predictions_together_are_those_alone(engine: Engine, house: House) -> None:
+    inputs = [*FRUITS, *METALS, "x", "apple " * 100, {"text": "tin", "text_pair": "iron"}]
+    requests = [PredictionRequest(model="m", inputs=[item], top_k=1 + at % 2) for at, item in enumerate(inputs)]
+    alone = [await engine.predict(house.refs["sorter"], request) for request in requests]
+    together = await asyncio.gather(*(engine.predict(house.refs["sorter"], request) for request in requests))
+    for at, (one, other) in enumerate(zip(alone, together, strict=True)):
+        assert one["usage"] == other["usage"]
+        assert len(one["data"][0]["scores"]) == 1 + at % 2
+        for label, score in one["data"][0]["scores"].items():
+            assert other["data"][0]["scores"][label] == pytest.approx(score, abs=1e-5)
+
+
+async def test_an_input_without_a_text_is_named(engine: Engine, house: House) -> None:
+    with pytest.raises(EngineError) as caught:
+        await engine.predict(house.refs["sorter"], PredictionRequest(model="m", inputs=["a", {"txt": "b"}]))
+    assert (caught.value.code, caught.value.param) == ("missing_required_parameter", "inputs.1.text")
+
+
+async def test_a_bad_request_among_others_fails_alone(engine: Engine, house: House) -> None:
+    good = PredictionRequest(model="m", inputs=["tin"])
+    bad = PredictionRequest(model="m", inputs=[{"text_pair": "b"}])
+    results = await asyncio.gather(
+        *(engine.predict(house.refs["sorter"], request) for request in (good, bad, good)), return_exceptions=True
+    )
+    assert [isinstance(result, EngineError) for result in results] == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["base", "red", "green", "sorter", "sorter-lora"])
+async def test_loading_answers_a_probe(engine: Engine, house: House, name: str) -> None:
+    report = await engine.load(house.refs[name])
+    assert report["model"] == house.refs[name].id
+    assert report["answer"]["object"] in {"chat.completion", "list"}
+
+
+async def test_an_adapter_is_exported_as_it_lies(engine: Engine, house: House, tmp_path: Path) -> None:
+    first, again = [await engine.export(house.refs["red"], "adapter") for _ in range(2)]
+    assert first == again
+    assert first["blob_key"] == f"exports/{house.refs['red'].manifest_sha256}/result-adapter.zip"
+    names = unpacked(house, first, tmp_path)
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= names
+    result = house.settings.home / "runs" / "red" / "result"
+    assert names == {path.relative_to(result).as_posix() for path in result.rglob("*") if path.is_file()}
+
+
+async def test_a_merged_export_answers_as_base_and_adapter(engine: Engine, house: House, tmp_path: Path) -> None:
+    first, again = [await engine.export(house.refs["red"], "merged") for _ in range(2)]
+    assert first == again
+    names = unpacked(house, first, tmp_path)
+    assert "model.safetensors" in names
+    assert not any("adapter" in name for name in names)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True).eval()
+    lane = _lane_of_base(await _loaded(engine, house))
+    prompt = lane.task.encode_prompt(_messages(lane), lane.served.tokenizer)
+    with torch.inference_mode():
+        made = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=20)[0, len(prompt) :]
+    assert lane.served.tokenizer.decode(made, skip_special_tokens=True) == COLOURS["red"]
+
+
+async def _loaded(engine: Engine, house: House) -> Engine:
+    await engine.load(house.refs["base"])
+    return engine
+
+
+def _lane_of_base(engine: Engine) -> Lane:
+    return next(model.lane for model in engine._models._pool.values() if hasattr(model, "lane"))
+
+
+async def test_a_full_result_has_no_adapter(engine: Engine, house: House, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="variant=merged") as caught:
+        await engine.export(house.refs["green"], "adapter")
+    assert (caught.value.status, caught.value.param) == (400, "variant")
+    assert "model.safetensors" in unpacked(house, await engine.export(house.refs["green"], "merged"), tmp_path)
+
+
+async def test_a_base_is_not_exported(engine: Engine, house: House) -> None:
+    with pytest.raises(EngineError) as caught:
+        await engine.export(house.refs["base"], "merged")
+    assert caught.value.code == "unsuitable_model"
+
+
+def unpacked(house: House, export: dict[str, Any], target: Path) -> set[str]:
+    archive = target.with_suffix(".zip")
+    store = blobs.connect(house.settings.blob_url)
+    blobs.get_file(store, export["blob_key"], export["sha256"], archive)
+    assert archive.stat().st_size == export["bytes"]
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.testzip() is None
+        assert opened.namelist() == sorted(opened.namelist())
+        opened.extractall(target)
+        return set(opened.namelist())

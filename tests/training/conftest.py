@@ -1,0 +1,34 @@
+"""Tiny bases, made once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_chat_base, tiny_encoder_base
+from training import device
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            # PEFT asks transformers by a name that transformers 5 calls old.
+            item.add_marker(pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    device.prepare(threads=1)
+
+
+@pytest.fixture(scope="session")
+def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_chat_base(tmp_path_factory.mktemp("bases") / "chat")
+
+
+@pytest.fixture(scope="session")
+def encoder_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_encoder_base(tmp_path_factory.mktemp("bases") / "encoder")

@@ -1,0 +1,84 @@
+"""Run folders for tests, and what came of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training import report, run
+from training.spec import TrainSpec
+
+Row = dict[str, Any]
+
+CHAT_ROWS: list[Row] = [
+    {
+        "messages": [
+            {"role": "user", "content": f"What is number {number}?" + " Please." * (number % 3)},
+            {"role": "assistant", "content": f"It is {'odd' if number % 2 else 'even'}."},
+        ]
+    }
+    for number in range(10)
+]
+LABEL_ROWS: list[Row] = [
+    {"text": f"{word} " * (number % 4 + 1), "label": word} for number in range(8) for word in ("apple", "pear")
+]
+TASK_ROWS = {"chat": CHAT_ROWS, "text-classification": LABEL_ROWS}
+
+LORA: Row = {"type": "lora", "rank": 4, "dropout": 0.1}
+FULL: Row = {"type": "full"}
+
+
+def jsonl(rows: Sequence[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def make_folder(directory: Path, base: Path, task: str, update: Row, **changes: Any) -> Path:
+    """A folder ready to run; ``training`` and ``validation`` are rows or a file's text, the rest goes into the spec."""
+    directory.mkdir(parents=True)
+    values: Row = {"seed": 7, "threads": 1, "base_id": "tiny", **changes}
+    values |= {"task": task, "update": update, "base": base, "training_file": "training.data"}
+    for name, default in (("training", TASK_ROWS[task]), ("validation", None)):
+        content = values.pop(name, default)
+        if content is not None:
+            text = content if isinstance(content, str) else jsonl(content)
+            (directory / f"{name}.data").write_text(text, encoding="utf-8")
+            values[f"{name}_file"] = f"{name}.data"
+    TrainSpec.model_validate(values).write(directory)
+    return directory
+
+
+@dataclass
+class Lines:
+    """An ``emit`` that keeps what it is given."""
+
+    all: list[report.Line] = field(default_factory=list)
+
+    def __call__(self, line: report.Line) -> None:
+        self.all.append(line)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [line for line in self.all if isinstance(line, kind)]
+
+    @property
+    def numbers(self) -> list[tuple[Any, ...]]:
+        """Every figure of the metrics that does not depend on the clock."""
+        timed = {"tokens_per_second", "eta_seconds"}
+        return [tuple(line.model_dump(exclude=timed).items()) for line in self.of(report.Metrics)]
+
+
+def trained(folder: Path) -> Lines:
+    lines = Lines()
+    run.train(folder, lines)
+    return lines
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
