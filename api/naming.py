@@ -14,7 +14,6 @@ from sqlmodel import col
 from api.errors import InvalidRequest, NotFound
 from api.rooms import Rooms
 from inference.refs import ModelRef
-from jobs.commit import model_ref
 from jobs.states import checkpoint_name
 from storage.registry import BaseModelEntry
 from storage.tables import Checkpoint, Job, Model
@@ -109,7 +108,7 @@ async def answering_ref(rooms: Rooms, project_id: str, name: str, tasks: Collect
 def _ref(found: Model | ModelRef | None) -> ModelRef:
     if found is None:
         raise no_such_model()
-    return model_ref(found) if isinstance(found, Model) else found
+    return ModelRef.of_result(found) if isinstance(found, Model) else found
 
 
 def _unsuitable(name: str, tasks: list[str], elsewhere: str) -> InvalidRequest:

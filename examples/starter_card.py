@@ -44,7 +44,7 @@ a peak rate of {rate:g}, {threads} CPU thread(s), {minutes:.0f} minutes on a mac
 
 | | loss a token (nats) | perplexity |
 |---|---|---|
-| training, mean of about the last 50 steps | {train_loss:.3f} | {train_perplexity:.1f} |
+| training, running mean at the end | {train_loss:.3f} | {train_perplexity:.1f} |
 | validation: {validation_rows} stories that training never saw | {valid_loss:.3f} | {valid_perplexity:.1f} |
 
 Only the assistant's words count in these figures.
@@ -90,7 +90,7 @@ class Measured:
     started: Started
     result: Result
     train_loss: float
-    """Mean of about the last 50 steps."""
+    """Running mean at the end."""
     minutes: float
 
 

@@ -12,6 +12,7 @@ import json
 import random
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 Turn = tuple[str, str]
@@ -160,7 +161,7 @@ def exchanges(story: str) -> list[Turn]:
     Nothing but space between two quotations, or a new sentence that leads to the second, means another speaker.
     """
     quotes = list(_QUOTE.finditer(story))
-    pairs = ((asked, said, story[asked.end() : said.start()]) for asked, said in zip(quotes, quotes[1:], strict=False))
+    pairs = ((asked, said, story[asked.end() : said.start()]) for asked, said in pairwise(quotes))
     return [
         (asked[1], re.sub(",$", ".", said[1]))
         for asked, said, between in pairs

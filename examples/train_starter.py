@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from examples import starter_card, starter_data
 from training import report, run
 from training.spec import Hyperparameters, TrainSpec
-from training.updates import FullUpdate
+from training.updates.full import FullUpdate
 
 ROOT = Path(__file__).resolve().parent.parent
 TALK = ROOT / "examples" / "data" / "starter_talk.jsonl"
@@ -122,7 +122,7 @@ class Watcher:
     result: report.Result | None = None
     task: Any = None
     recent: float | None = None
-    """Training loss, averaged over some fifty steps."""
+    """Running mean of the training loss over some fifty lines of the run."""
 
     def __call__(self, line: report.Line) -> None:
         if isinstance(line, report.Validated):
@@ -150,7 +150,10 @@ class Watcher:
 
     def measured(self, minutes: float) -> starter_card.Measured:
         """For the card, when all is done."""
-        assert self.validated and self.started and self.result and self.recent
+        assert self.validated
+        assert self.started
+        assert self.result
+        assert self.recent is not None
         return starter_card.Measured(self.validated, self.started, self.result, self.recent, minutes)
 
 

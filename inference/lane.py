@@ -62,8 +62,17 @@ class Lane:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
-        if self._mixed is not None and name in self._mixed.peft_config:
+        if self._mixed is None:
+            self._unwrap()
+        elif name in self._mixed.peft_config:
             self._mixed.delete_adapter(name)
+
+    def _unwrap(self) -> None:
+        """Take out the layers that PEFT put in before the first adapter failed: it leaves no handle to do so itself."""
+        layers = [(name, layer) for name, layer in self._model.named_modules() if isinstance(layer, LoraLayer)]
+        for name, layer in layers:
+            self._model.set_submodule(name, layer.base_layer)
+        vars(self._model).pop("peft_config", None)
 
     def _hook(self) -> None:
         """Tell every adapted layer which adapter each row takes. Set once; PEFT's own way sets hooks at every call."""

@@ -51,7 +51,11 @@ class Models:
     async def chat(self, ref: ModelRef) -> AsyncIterator[ChatModel]:
         """A chat model, loaded for as long as the context lasts."""
         self._check(ref, generative=True)
-        async with self._pool.lease(_key(ref), partial(self._load_chat, ref)) as model:
+        async with AsyncExitStack() as held:
+            if ref.update == LoraUpdate().type:
+                # The base takes its place first: adapters that hold every place would wait for it for ever.
+                await held.enter_async_context(self.chat(ModelRef.of_base(ref.base, ref.task)))
+            model = await held.enter_async_context(self._pool.lease(_key(ref), partial(self._load_chat, ref)))
             assert isinstance(model, ChatModel)
             yield model
 

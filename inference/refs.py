@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from storage.tables import Model
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 BlobPrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,899}$")]
 Variant = Literal["adapter", "merged"]
@@ -41,3 +43,15 @@ class ModelRef(BaseModel):
     def of_base(cls, base: str, task: str) -> ModelRef:
         """The base model itself, untuned."""
         return cls(id=base, base=base, task=task, update="none")
+
+    @classmethod
+    def of_result(cls, model: Model) -> ModelRef:
+        """What a job made."""
+        return cls(
+            id=model.id,
+            base=model.base_model,
+            task=model.task,
+            update=model.update,
+            prefix=model.prefix,
+            manifest_sha256=model.manifest_sha256,
+        )

@@ -11,6 +11,7 @@ import hmac
 import json
 import logging
 import socket
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import torch
+import transformers
 import uvicorn
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.applications import Starlette
@@ -196,6 +198,10 @@ def serve(settings: Settings) -> None:
     """Serve at ``settings.inference_bind`` until told to stop."""
     if settings.engine_threads:
         torch.set_num_threads(settings.engine_threads)
+    # What the libraries say of their own doings helps nobody who reads the engine's log.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*(is_gradient_checkpointing|was active which is now deleted)")
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=STOP_SECONDS, access_log=False
     )

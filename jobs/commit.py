@@ -137,7 +137,7 @@ async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: repor
         prefix=prefix,
         manifest_sha256=manifest.sha256,
     )
-    await rooms.engine.load(model_ref(model))
+    await rooms.engine.load(ModelRef.of_result(model))
     file = await _result_file(rooms, claim, job)
     notes = [
         Note(f"New fine-tuned model created: {model.id}", data={"metrics": line.metrics}),
@@ -156,17 +156,6 @@ async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: repor
             final_metrics=line.metrics,
             resume_proof=line.resume_proof,
         )
-
-
-def model_ref(model: Model) -> ModelRef:
-    return ModelRef(
-        id=model.id,
-        base=model.base_model,
-        task=model.task,
-        update=model.update,
-        prefix=model.prefix,
-        manifest_sha256=model.manifest_sha256,
-    )
 
 
 async def _result_file(rooms: Rooms, claim: Claim, job: Job) -> File:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "sqlite": {"connect_args": {"timeout": 10}, "pool_size": 8, "max_overflow": 8},
     "postgresql": {"connect_args": _POSTGRES, "pool_size": 8, "max_overflow": 8, "pool_pre_ping": True},
 }
+
+
+# As it is, not escaped: SQLite compares the keys of stored JSON as text.
+_JSON = partial(json.dumps, ensure_ascii=False)
 
 
 class Database:
@@ -84,7 +90,7 @@ def connect(url: str) -> Database:
         )
     if backend == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, **_OPTIONS[backend])
+    engine = create_async_engine(url, json_serializer=_JSON, **_OPTIONS[backend])
     if backend == "sqlite":
         event.listen(engine.sync_engine, "connect", _sqlite_connect)
         event.listen(engine.sync_engine, "begin", _sqlite_begin)

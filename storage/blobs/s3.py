@@ -23,6 +23,7 @@ _TRANSFER = TransferConfig(multipart_threshold=16 * 2**20, multipart_chunksize=1
 
 _CLIENT = Config(
     retries={"mode": "standard", "max_attempts": 5},
+    signature_version="s3v4",
     connect_timeout=5,
     read_timeout=60,
     # Not every S3-compatible store knows the newer checksum headers; the sha256 kept in the database is the check.

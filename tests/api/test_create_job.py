@@ -66,6 +66,12 @@ def test_two_jobs_have_two_seeds(stack: Stack, file_id: str) -> None:
 
 
 def test_every_field(stack: Stack, file_id: str) -> None:
+    method: Any = {
+        "type": "supervised",
+        "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 256, "learning_rate_multiplier": 0.5}},
+        "dpo": {"hyperparameters": {"beta": "auto"}},
+        "reinforcement": {"grader": {"type": "string_check"}},
+    }
     job = stack.client().fine_tuning.jobs.create(
         model="big-encoder",
         training_file=file_id,
@@ -74,12 +80,7 @@ def test_every_field(stack: Stack, file_id: str) -> None:
         suffix="my intents: v1/ü",
         metadata={"team": "search", "empty": ""},
         integrations=[],
-        method={
-            "type": "supervised",
-            "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 256, "learning_rate_multiplier": 0.5}},
-            "dpo": {"hyperparameters": {"beta": "auto"}},
-            "reinforcement": {"grader": {"type": "string_check"}},
-        },
+        method=method,
         extra_body={
             "task": "text-classification",
             "update": {"type": "lora", "rank": 4, "alpha": 8, "target_modules": "all-linear", "dora": False},

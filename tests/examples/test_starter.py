@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from examples import train_starter
 from training import report, run, serving
 from training.spec import TrainSpec
-from training.updates import LoraUpdate
+from training.updates.lora import LoraUpdate
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "models" / "starter"
@@ -47,7 +47,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(STARTER)
 
 
-def answer(loaded: serving.Loaded, question: str) -> str:
+def answer(loaded: serving.Served, question: str) -> str:
     """The likeliest answer."""
     prompt = loaded.tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -73,7 +73,15 @@ def test_the_card_tells_the_models_own_figures() -> None:
 
 def test_the_files_are_what_the_script_would_write(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     train_starter.random_base(tokenizer, 1, tmp_path)
-    told = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "eos_token_id", "pad_token_id", "dtype")
+    told = (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "intermediate_size",
+        "eos_token_id",
+        "pad_token_id",
+        "dtype",
+    )
     ours, fresh = (json.loads((place / "config.json").read_text()) for place in (STARTER, tmp_path))
     assert {name: ours[name] for name in told} == {name: fresh[name] for name in told}
     assert (STARTER / "chat_template.jinja").read_text() == train_starter.CHAT_TEMPLATE

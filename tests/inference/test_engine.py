@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -26,8 +27,9 @@ from tests.inference.conftest import COLOURS, FRUITS, METALS, QUESTION, STEPS, H
 
 pytestmark = [
     pytest.mark.anyio,
-    # PEFT asks transformers for an attribute by its old name.
-    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    # PEFT asks transformers for an attribute by its old name, and tells of every adapter that goes.
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Adapter .* was active which is now deleted:UserWarning"),
 ]
 
 
@@ -188,6 +190,22 @@ async def test_bad_results_hurt_no_neighbour(engine: Engine, house: House) -> No
     assert engine.stats()["loaded"] == 3
 
 
+async def test_a_first_adapter_that_fails_leaves_the_base_as_it_was(engine: Engine, house: House) -> None:
+    before = await engine.chat(house.refs["base"], asked(logprobs=True))
+    lane = _lane(engine, house)
+    layers = [type(layer) for layer in lane.served.model.modules()]
+    folder = house.settings.home / "bad-first"
+    shutil.copytree(house.settings.home / "runs" / "red" / "result", folder)
+    config = folder / "adapter_config.json"
+    config.write_text(config.read_text().replace('"r": 8', '"r": 4'))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        lane.add(folder)
+    assert [type(layer) for layer in lane.served.model.modules()] == layers
+    after = await engine.chat(house.refs["base"], asked(logprobs=True))
+    assert after["choices"] == before["choices"]
+    assert said(await engine.chat(house.refs["red"], asked())) == COLOURS["red"]
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "status"),
     [
@@ -240,7 +258,7 @@ async def test_damaged_weights_are_found_before_they_are_read(engine: Engine, ho
     with pytest.raises(EngineError) as caught:
         await alone.chat(ref, asked())
     assert (caught.value.code, caught.value.status) == ("storage_corrupt", 502)
-    assert alone.stats()["loaded"] == 0
+    assert alone.stats()["loaded"] == 1, "the base"
     await alone.close()
 
 

@@ -141,8 +141,8 @@ class ChatTemplate:
 
     def _answer_end(self, text: str, start: int, upto: list[dict[str, str]]) -> int:
         """After the first control token; what a template writes behind it (a newline) no model needs to learn."""
-        turn = _shared(text, self._render(upto))
-        end = turn if turn > start else len(text)
+        turn = self._render(upto)
+        end = len(turn) if text.startswith(turn) else len(text)
         control = self._control.search(text, start, end)
         return control.end() if control else end
 
@@ -173,8 +173,6 @@ def _any_of(names: list[str]) -> re.Pattern[str]:
 
 def _shared(left: str, right: str) -> int:
     """Length of the common beginning."""
-    if left.startswith(right):
-        return len(right)
     shortest = min(len(left), len(right))
     return next((at for at in range(shortest) if left[at] != right[at]), shortest)
 
