@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from rich.console import Console
 def running_stack(home: Path, console: Console) -> Iterator[OpenAI]:
     """``luthierd up`` in ``home`` on a free port; stopped when the block is left."""
     began = time.monotonic()
+    # A `kill` of this script must stop the stack too; without a handler Python would skip the `finally` below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     (home / "logs").mkdir(parents=True, exist_ok=True)
     credentials = home / "credentials"
     command = [sys.executable, "-m", "deploy.luthierd", "up", "--home", str(home), "--port", "0"]

@@ -175,7 +175,7 @@ def _event(chunk: dict[str, Any]) -> str:
     return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def _listen(url: str) -> socket.socket:
+def listen(url: str) -> socket.socket:
     """A listening socket at ``unix:///path`` (for this user alone) or ``http://host:port``."""
     path = url.removeprefix("unix://")
     if path == url:
@@ -205,7 +205,7 @@ def serve(settings: Settings) -> None:
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=STOP_SECONDS, access_log=False
     )
-    with closing(_listen(settings.inference_bind)) as listener:
+    with closing(listen(settings.inference_bind)) as listener:
         log.info("engine listens at %s", settings.inference_bind)
         uvicorn.Server(config).run(sockets=[listener])
 

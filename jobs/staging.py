@@ -55,7 +55,7 @@ async def stage_in(rooms: Rooms, job: Job, folder: Path) -> None:
         {
             "task": job.task,
             "update": job.update,
-            "hyperparameters": _asked(job),
+            "hyperparameters": job.hyperparameters,
             "columns": job.columns,
             "seed": job.seed,
             "base": entry.require(),
@@ -67,12 +67,6 @@ async def stage_in(rooms: Rooms, job: Job, folder: Path) -> None:
         }
     )
     spec.write(folder)
-
-
-def _asked(job: Job) -> dict[str, Any]:
-    """Once resolved, the rate says all that its multiplier said, and a spec takes one of the two."""
-    resolved = job.hyperparameters.get("learning_rate", "auto") != "auto"
-    return {**job.hyperparameters, "learning_rate_multiplier": "auto"} if resolved else job.hyperparameters
 
 
 async def stage_checkpoint(rooms: Rooms, job: Job, folder: Path) -> int:

@@ -75,7 +75,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     tmp_path: Path, encoder_base: Path, threads: int
 ) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        folder = make_folder(tmp_path / name, encoder_base, "text-classification", LORA, seed=seed, threads=threads)
+        folder = make_folder(
+            tmp_path / name,
+            encoder_base,
+            "text-classification",
+            LORA,
+            seed=seed,
+            threads=threads,
+            hyperparameters={"n_epochs": 1},
+        )
         trained(folder)
     assert hashes(tmp_path / "a/result") == hashes(tmp_path / "b/result")
     weights = "adapter_model.safetensors"
@@ -131,7 +139,7 @@ def test_a_real_process_killed_and_resumed(
 ) -> None:
     def folder(name: str) -> Path:
         directory = request.getfixturevalue(base)
-        hyper = {"n_epochs": 30, "batch_size": 4}
+        hyper = {"n_epochs": 12, "batch_size": 4}
         return make_folder(tmp_path / name, directory, task, update, hyperparameters=hyper, save_seconds=0)
 
     whole = trained(folder("whole"))
@@ -140,7 +148,7 @@ def test_a_real_process_killed_and_resumed(
         for line in lines_of(process):
             if isinstance(line, Checkpoint):
                 written.append(line)
-            if len(written) == 3 and process.returncode is None:
+            if len(written) == 2:
                 process.send_signal(sig)
                 break
         rest = list(lines_of(process))
@@ -152,13 +160,8 @@ def test_a_real_process_killed_and_resumed(
         assert written[-1].step == rest[-1].step  # type: ignore[union-attr]
     second = folder("second")
     shutil.copytree(tmp_path / "first" / written[-1].path, second / "resume")
-    with spawn(second) as process:
-        lines = list(lines_of(process))
-        assert process.wait() == 0
-        assert process.stderr
-        assert process.stderr.read() == ""
-    assert isinstance(lines[-1], Result)
-    assert lines[-1].resume_proof == whole.of(Result)[0].resume_proof
+    [result] = trained(second).of(Result)
+    assert result.resume_proof == whole.of(Result)[0].resume_proof
     assert hashes(second / "result") == hashes(tmp_path / "whole/result")
 
 

@@ -145,12 +145,12 @@ def test_csv_with_columns_equals_jsonl(tmp_path: Path, encoder_base: Path) -> No
 
 def test_few_and_long_rows_are_trained_with_a_warning(tmp_path: Path, chat_base: Path) -> None:
     folder = make_folder(
-        tmp_path / "a", chat_base, "chat", LORA, training=CHAT_ROWS[:3], hyperparameters={"max_length": 24}
+        tmp_path / "a", chat_base, "chat", LORA, training=CHAT_ROWS[:3], hyperparameters={"max_length": 40}
     )
     notes = [line.message for line in validated(folder).of(Message)]
     assert len(notes) == 2
     assert "3 rows" in notes[0]
-    assert "cut to 24 tokens" in notes[1]
+    assert "cut to 40 tokens" in notes[1]
 
 
 def test_bases_that_cannot_be_used(tmp_path: Path, encoder_base: Path) -> None:

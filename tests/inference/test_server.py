@@ -1,0 +1,248 @@
+"""The engine as a process of its own, spoken to as the API and the workers do."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from inference.client import EngineClient, connect
+from inference.errors import EngineError, EngineUnavailable
+from inference.server import listen
+from storage.settings import Settings
+from tests.inference.conftest import COLOURS, QUESTION, House, client_of, running
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+]
+
+BODY: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": QUESTION}],
+    "temperature": 0,
+    "max_tokens": 24,
+}
+ENDLESS: dict[str, Any] = {**BODY, "max_tokens": 200, "logit_bias": {"50": 100}}
+"""One byte over and over, to the end of the context."""
+
+
+@pytest.fixture
+async def client(engine_process: House) -> AsyncIterator[EngineClient]:
+    async with client_of(engine_process.settings) as client:
+        yield client
+
+
+async def idle(client: EngineClient) -> None:
+    for _ in range(200):
+        if (await client.ping())["running"] == 0:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(await client.ping())
+
+
+async def test_an_answer_has_openais_shape(client: EngineClient, engine_process: House) -> None:
+    answer = await client.chat(engine_process.refs["red"], {**BODY, "logprobs": True, "top_logprobs": 3})
+    completion = ChatCompletion.model_validate(answer, strict=True)
+    assert completion.id.startswith("chatcmpl-")
+    assert completion.model == engine_process.refs["red"].id
+    assert completion.choices[0].message.content == COLOURS["red"]
+    assert {"logprobs", "message", "finish_reason", "index"} == set(answer["choices"][0])
+    assert answer["choices"][0]["message"]["refusal"] is None
+    assert completion.usage
+    assert completion.usage.completion_tokens == len(COLOURS["red"]) + 1
+    plain = await client.chat(engine_process.refs["red"], BODY)
+    assert plain["choices"][0]["logprobs"] is None
+
+
+async def test_a_stream_has_openais_shape(client: EngineClient, engine_process: House) -> None:
+    body = {**BODY, "stream_options": {"include_usage": True}}
+    chunks = [
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+        async for chunk in client.chat_stream(engine_process.refs["blue"], body)
+    ]
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == COLOURS["blue"]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[-1].usage
+
+
+async def test_tokens_are_streamed_as_they_come(client: EngineClient, engine_process: House) -> None:
+    async with aclosing(client.chat_stream(engine_process.refs["base"], ENDLESS)) as chunks:
+        await anext(chunks)
+        assert (await client.ping())["running"] == 1, "the first chunk came before the answer was complete"
+    await idle(client)
+
+
+async def test_requests_together_are_answered_together(client: EngineClient, engine_process: House) -> None:
+    names = ["base", "red", "blue", "green"] * 6
+    alone = {name: await client.chat(engine_process.refs[name], BODY) for name in set(names)}
+    together = await asyncio.gather(*(client.chat(engine_process.refs[name], BODY) for name in names))
+    for name, answer in zip(names, together, strict=True):
+        assert answer["choices"] == alone[name]["choices"]
+
+
+async def test_fifty_clients_that_leave_free_their_rows(client: EngineClient, engine_process: House) -> None:
+    async def leave(at: int) -> None:
+        chunks = client.chat_stream(engine_process.refs["base"], ENDLESS)
+        async with aclosing(chunks):
+            if at % 2:
+                await anext(chunks)
+
+    async def abandon() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.chat(engine_process.refs["base"], ENDLESS)
+
+    await client.load(engine_process.refs["base"])
+    await asyncio.gather(*(leave(at) for at in range(25)), *(abandon() for _ in range(25)))
+    await asyncio.wait_for(idle(client), 1)
+    assert (await client.ping())["waiting"] == 0
+
+
+async def test_predictions(client: EngineClient, engine_process: House) -> None:
+    body = {"model": "m", "inputs": ["apple pear plum", {"text": "tin lead"}], "top_k": 1}
+    answer = await client.predict(engine_process.refs["sorter"], body)
+    assert answer["object"] == "list"
+    assert answer["model"] == engine_process.refs["sorter"].id
+    assert [list(entry) for entry in answer["data"]] == [["index", "label", "scores"]] * 2
+    assert [entry["label"] for entry in answer["data"]] == ["fruit", "metal"]
+    assert [len(entry["scores"]) for entry in answer["data"]] == [1, 1]
+    assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 0
+
+
+async def test_load_and_export(client: EngineClient, engine_process: House) -> None:
+    report = await client.load(engine_process.refs["sorter-lora"])
+    assert set(report) == {"model", "seconds", "answer"}
+    export = await client.export(engine_process.refs["sorter-lora"], "merged")
+    assert set(export) == {"blob_key", "sha256", "bytes"}
+    with pytest.raises(EngineError) as caught:
+        await client.export(engine_process.refs["sorter"], "adapter")
+    assert (caught.value.status, caught.value.param) == (400, "variant")
+
+
+@pytest.mark.parametrize(
+    ("patch", "param", "code"),
+    [
+        ({"temperature": 9}, "temperature", "invalid_request"),
+        ({"tools": [{}]}, "tools", "unsupported_parameter"),
+        ({"mood": 1}, "mood", "unknown_parameter"),
+        ({"messages": [{"role": "user", "content": "x" * 300}]}, "messages", "context_length_exceeded"),
+    ],
+)
+async def test_a_bad_body_is_refused_alike_whole_and_streamed(
+    client: EngineClient, engine_process: House, patch: dict[str, Any], param: str, code: str
+) -> None:
+    ref = engine_process.refs["base"]
+    with pytest.raises(EngineError) as whole:
+        await client.chat(ref, BODY | patch)
+    with pytest.raises(EngineError) as streamed:
+        await anext(client.chat_stream(ref, BODY | patch))
+    for error in (whole.value, streamed.value):
+        assert (error.status, error.code, error.param) == (400, code, param)
+
+
+async def test_an_unknown_base_is_not_found(client: EngineClient, engine_process: House) -> None:
+    ref = engine_process.refs["base"].model_copy(update={"base": "nobody"})
+    with pytest.raises(EngineError) as caught:
+        await client.load(ref)
+    assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "a-token-of-the-tests-and-more"])
+async def test_without_the_token_nothing_is_answered(engine_process: House, token: str) -> None:
+    async with connect(engine_process.settings.inference_url, token) as client:
+        assert (await client.ping())["status"] == "ok"
+        with pytest.raises(EngineError) as caught:
+            await client.chat(engine_process.refs["base"], BODY)
+    assert caught.value.status == 401
+
+
+async def test_a_body_that_is_no_call_is_refused(engine_process: House) -> None:
+    path = engine_process.settings.inference_url.removeprefix("unix://")
+    headers = {"authorization": f"Bearer {engine_process.settings.inference_token.get_secret_value()}"}
+    transport = httpx.AsyncHTTPTransport(uds=path)
+    async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as http:
+        for content in (b"", b"{", b"[]", b'{"ref": {"id": "x", "path": "/etc"}}'):
+            for route in ("/v1/chat/completions", "/v1/predictions", "/internal/load", "/internal/export"):
+                response = await http.post(route, content=content)
+                assert response.status_code == 400
+                assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_the_socket_is_for_this_user_alone(engine_process: House) -> None:
+    path = Path(engine_process.settings.inference_url.removeprefix("unix://"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_a_second_engine_leaves_the_first_its_socket(client: EngineClient, engine_process: House) -> None:
+    with pytest.raises(SystemExit, match="already listens"):
+        listen(engine_process.settings.inference_bind)
+    assert (await client.ping())["status"] == "ok"
+
+
+def test_the_socket_of_a_dead_engine_is_taken_over(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/engine.sock"
+    listen(url).close()
+    assert (tmp_path / "engine.sock").exists()
+    listen(url).close()
+
+
+@pytest.mark.parametrize("url", ["unix:///nowhere/engine.sock", "http://127.0.0.1:9"])
+async def test_no_engine_is_unavailable(house: House, url: str) -> None:
+    async with connect(url) as client:
+        for call in (
+            client.ping(),
+            client.chat(house.refs["base"], BODY),
+            anext(client.chat_stream(house.refs["base"], BODY)),
+        ):
+            with pytest.raises(EngineUnavailable) as caught:
+                await call
+            assert (caught.value.status, caught.value.code) == (503, "engine_unavailable")
+            assert caught.value.retry_after > 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_over_tcp_killed_started_again_and_stopped(house: House) -> None:
+    """An engine that dies in the middle of a stream says so to its clients; the next one answers."""
+    url = f"http://127.0.0.1:{free_port()}"
+    settings: Settings = house.settings.model_copy(update={"inference_url": url, "inference_bind": url})
+    async with client_of(settings) as client:
+        first = running(settings)
+        process = await asyncio.to_thread(first.__enter__)
+        chunks = client.chat_stream(house.refs["base"], ENDLESS)
+        await anext(chunks)
+        process.kill()
+        with pytest.raises(EngineUnavailable):
+            _ = [chunk async for chunk in chunks]
+        with pytest.raises(EngineUnavailable):
+            await client.chat(house.refs["base"], BODY)
+        await asyncio.to_thread(first.__exit__, None, None, None)
+
+        second = running(settings)
+        process = await asyncio.to_thread(second.__enter__)
+        answer = await client.chat(house.refs["red"], BODY)
+        assert answer["choices"][0]["message"]["content"] == COLOURS["red"]
+        answering = asyncio.create_task(client.chat(house.refs["base"], BODY))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(second.__exit__, None, None, None)
+        # uvicorn ends in order and then lets the signal have its way.
+        assert process.returncode == -signal.SIGTERM
+        [result] = await asyncio.wait_for(asyncio.gather(answering, return_exceptions=True), 10)
+        assert isinstance(result, dict | EngineUnavailable), "it was answered or told, and does not hang"

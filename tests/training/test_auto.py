@@ -1,0 +1,142 @@
+"""The rules behind every ``auto``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from training import auto
+from training.auto import Facts, resolve
+from training.batch import MEGA_BATCH, Batches, split
+from training.schedule import SCHEDULES, rate
+from training.spec import Hyperparameters, hyperparameters_from
+
+STORY = Facts(True, "lora", 260_000, 64, 512, rows=32, longest=40)
+QWEN = Facts(True, "lora", 596_000_000, 1024, 32768, rows=1000, longest=800)
+LLAMA = Facts(True, "lora", 8_000_000_000, 4096, 131072, rows=10_000, longest=2000)
+MINILM = Facts(False, "full", 22_700_000, 384, 512, rows=10_000, longest=98)
+BERT = Facts(False, "full", 110_000_000, 768, 512, rows=10_000, longest=98)
+
+DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
+
+
+@pytest.mark.parametrize(
+    ("facts", "rates", "epochs", "batches"),
+    [
+        (STORY, (2e-3, 1e-2), (20, 50), (4, 4)),
+        (replace(STORY, rows=200), (2e-3, 1e-2), (3, 8), (4, 8)),
+        (QWEN, (1e-4, 3.2e-4), (3, 3), (16, 16)),
+        (LLAMA, (5e-5, 3e-4), (3, 3), (16, 16)),
+        (replace(QWEN, update="full"), (1e-5, 2e-5), (3, 3), (16, 16)),
+        (replace(LLAMA, update="full"), (1e-5, 2e-5), (3, 3), (16, 16)),
+        (MINILM, (2e-4, 3e-4), (6, 8), (32, 32)),
+        (BERT, (3e-5, 8e-5), (6, 8), (32, 32)),
+        (replace(MINILM, rows=300), (2e-4, 3e-4), (6, 8), (16, 16)),
+        (replace(MINILM, rows=3), (2e-4, 3e-4), (50, 50), (3, 3)),
+        (replace(MINILM, update="lora"), (5e-4, 3e-3), (8, 12), (32, 32)),
+    ],
+)
+def test_rules_are_where_the_field_is(facts: Facts, rates: Any, epochs: Any, batches: Any) -> None:
+    chosen = resolve(Hyperparameters(), facts)
+    assert rates[0] <= chosen.learning_rate <= rates[1]
+    assert epochs[0] <= chosen.n_epochs <= epochs[1]
+    assert batches[0] <= chosen.batch_size <= batches[1]
+    assert chosen.max_steps == chosen.n_epochs * chosen.steps_per_epoch(facts.rows)
+    assert chosen.eval_every == chosen.steps_per_epoch(facts.rows)
+    assert chosen.max_steps // chosen.save_every <= 10
+
+
+def test_small_sets_get_enough_steps() -> None:
+    for rows in (10, 32, 100, 200):
+        assert resolve(Hyperparameters(), replace(STORY, rows=rows)).max_steps >= 100
+
+
+def test_a_resolved_object_resolves_to_itself() -> None:
+    for facts in (STORY, QWEN, MINILM):
+        chosen = resolve(Hyperparameters(), facts)
+        again = Hyperparameters.model_validate(chosen.model_dump())
+        assert resolve(again, facts) == chosen
+
+
+def test_what_is_asked_stays() -> None:
+    asked = Hyperparameters(n_epochs=2, batch_size=5, warmup_ratio=0.5, lr_scheduler="cosine", label_smoothing=0.3)
+    chosen = resolve(asked, MINILM)
+    for name in asked.model_fields_set:
+        assert getattr(chosen, name) == getattr(asked, name)
+
+
+def test_rate_and_multiplier() -> None:
+    rule = resolve(Hyperparameters(), MINILM).learning_rate
+    assert resolve(Hyperparameters(learning_rate_multiplier=2.0), MINILM).learning_rate == 2 * rule
+    chosen = resolve(Hyperparameters(learning_rate=3 * rule), MINILM)
+    assert chosen.learning_rate_multiplier == pytest.approx(3)
+    with pytest.raises(ValidationError, match="exclude each other"):
+        hyperparameters_from({"learning_rate": 0.1, "learning_rate_multiplier": 2.0})
+
+
+def test_max_steps_and_epochs() -> None:
+    facts = replace(MINILM, rows=320)
+    assert resolve(Hyperparameters(batch_size=32, max_steps=25), facts).n_epochs == 3
+    assert resolve(Hyperparameters(batch_size=32, max_steps=25, n_epochs=2), facts).max_steps == 20
+    assert resolve(Hyperparameters(batch_size=32, max_steps=10**6), facts).max_steps == 500
+
+
+def test_long_batches_are_split() -> None:
+    assert resolve(Hyperparameters(), MINILM).gradient_accumulation_steps == 1
+    long = resolve(Hyperparameters(), replace(QWEN, longest=8192))
+    assert long.gradient_accumulation_steps == 8
+    assert resolve(Hyperparameters(max_length=1024), replace(QWEN, longest=8192)).gradient_accumulation_steps == 1
+
+
+def test_default_updates() -> None:
+    assert auto.default_update("chat", 260_000).type == "lora"
+    assert auto.default_update("text-classification", 22_000_000).type == "full"
+    assert auto.default_update("text-classification", 600_000_000).type == "lora"
+
+
+def test_few_rows_are_told() -> None:
+    assert auto.trust(10) is None
+    assert "9 rows" in (auto.trust(9) or "")
+
+
+def test_every_hyperparameter_has_a_rule_and_a_line_in_the_docs() -> None:
+    assert set(auto.RULES) == set(Hyperparameters.model_fields) == set(auto.Resolved.model_fields)
+    told = set(re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE))
+    assert set(Hyperparameters.model_fields) <= told
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_warm_up_and_never_rest(name: str) -> None:
+    rates = [rate(step, 100, 2.0, name, 0.1) for step in range(1, 101)]
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert rates[10] == max(rates) == 2.0
+    assert all(0 < one <= 2.0 for one in rates)
+    assert rates[-1] == (2.0 if name == "constant" else pytest.approx(min(rates)))
+    assert rate(1, 1, 2.0, name, 0.0) == 2.0
+
+
+def test_batches_cover_each_epoch_once_and_group_by_length() -> None:
+    lengths = [(row * 37) % 101 + 1 for row in range(1000)]
+    batches = Batches(lengths, 8, seed=1)
+    seen = []
+    for epoch in range(2):
+        rows = [batches.rows(epoch * batches.per_epoch + step) for step in range(1, batches.per_epoch + 1)]
+        assert sorted(row for batch in rows for row in batch) == list(range(1000))
+        padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in rows)
+        assert padded < 1.1 * sum(lengths)
+        seen.append(rows)
+    assert seen[0] != seen[1]
+    assert Batches(lengths, 8, seed=2).rows(1) != seen[0][0]
+    # In any order of asking: nothing is replayed.
+    assert [Batches(lengths, 8, seed=1).rows(step) for step in (200, 3)] == [seen[1][74], seen[0][2]]
+    assert MEGA_BATCH > 1
+
+
+@pytest.mark.parametrize(("rows", "parts", "sizes"), [(7, 3, [3, 3, 1]), (4, 8, [1, 1, 1, 1]), (6, 2, [3, 3])])
+def test_split(rows: int, parts: int, sizes: list[int]) -> None:
+    assert [len(part) for part in split(range(rows), parts)] == sizes

@@ -1,0 +1,146 @@
+"""A result gives the trainer's numbers wherever it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.training.workshop import FULL, LABEL_ROWS, LORA, make_folder, trained
+from training import serving
+from training.errors import TrainingError
+from training.report import Result
+from training.result import Card
+from training.tasks.chat import Chat, Message
+from training.tasks.text_classification import Texts
+
+INPUTS = [Texts(text="apple apple"), Texts(text="pear"), Texts(text="apple", text_pair="pear")]
+UPDATES = {"lora": LORA, "full": FULL, "dora": {**LORA, "dora": True}, "rslora": {**LORA, "rslora": True}}
+
+
+@pytest.fixture(scope="module")
+def results(
+    tmp_path_factory: pytest.TempPathFactory, chat_base: Path, encoder_base: Path
+) -> dict[tuple[str, str], Any]:
+    made = {}
+    for task, base in (("chat", chat_base), ("text-classification", encoder_base)):
+        for name, update in UPDATES.items():
+            folder = tmp_path_factory.mktemp("runs") / name
+            rows = {"validation": LABEL_ROWS} if task == "text-classification" else {}
+            hyper = {"n_epochs": 3, "learning_rate": 0.01}
+            make_folder(folder, base, task, update, hyperparameters=hyper, **rows)
+            made[task, name] = (base, folder, trained(folder).of(Result)[0])
+    return made
+
+
+def chat_logits(model: Any, tokenizer: Any) -> torch.Tensor:
+    ids = Chat().encode_prompt([Message(role="user", content="What is number 3?")], tokenizer)
+    with torch.inference_mode():
+        logits: torch.Tensor = model(torch.tensor([ids])).logits[:, -1]
+    return logits
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_a_classifier_has_the_validation_accuracy_of_its_training(results: Any, name: str) -> None:
+    base, folder, result = results["text-classification", name]
+    served = serving.load(base, folder / "result", "text-classification")
+    answers = serving.predict(served, [Texts(text=row["text"]) for row in LABEL_ROWS], 5)
+    right = sum(answer["label"] == row["label"] for answer, row in zip(answers, LABEL_ROWS, strict=True))
+    assert right / len(LABEL_ROWS) == result.metrics["valid_accuracy"]
+    for answer in answers:
+        assert sum(answer["scores"].values()) == pytest.approx(1)
+        assert answer["scores"][answer["label"]] == max(answer["scores"].values())
+
+
+def test_answers_alone_and_together_and_cut_to_the_best(results: Any) -> None:
+    base, folder, _ = results["text-classification", "full"]
+    served = serving.load(base, folder / "result", "text-classification")
+    together = serving.predict(served, INPUTS, 1)
+    for one, answer in zip(INPUTS, together, strict=True):
+        [alone] = serving.predict(served, [one], 1)
+        assert len(alone["scores"]) == 1
+        assert alone["label"] == answer["label"]
+        assert alone["scores"][alone["label"]] == pytest.approx(answer["scores"][answer["label"]], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "rslora"])
+@pytest.mark.parametrize("task", ["chat", "text-classification"])
+def test_stock_peft_loads_an_adapter(results: Any, task: str, name: str) -> None:
+    base, folder, _ = results[task, name]
+    served = serving.load(base, folder / "result", task)
+    if task == "chat":
+        stock = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder / "result").eval()
+        assert torch.equal(chat_logits(stock, served.tokenizer), chat_logits(served.model, served.tokenizer))
+        untuned = serving.load(base, None, task)
+        assert not torch.allclose(chat_logits(untuned.model, served.tokenizer), chat_logits(stock, served.tokenizer))
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+        stock = PeftModel.from_pretrained(model, folder / "result").eval()
+        batch = served.tokenizer(["apple apple"], return_tensors="pt")
+        with torch.inference_mode():
+            assert torch.equal(stock(**batch).logits, served.model(**batch).logits)
+
+
+def test_stock_transformers_loads_a_full_result_with_its_tokenizer(results: Any) -> None:
+    base, folder, _ = results["text-classification", "full"]
+    served = serving.load(base, folder / "result", "text-classification")
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "result").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "result")
+    batch = tokenizer(["pear"], return_tensors="pt")
+    with torch.inference_mode():
+        assert torch.equal(model(**batch).logits, served.model(**batch).logits)
+    assert model.config.id2label == {0: "apple", 1: "pear"}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("task", ["chat", "text-classification"])
+def test_merged_answers_as_unmerged(results: Any, task: str, name: str, tmp_path: Path) -> None:
+    base, folder, _ = results[task, name]
+    serving.merge(base, folder / "result", tmp_path / "merged")
+    served = serving.load(base, folder / "result", task)
+    if task == "chat":
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+        left, right = chat_logits(model, tokenizer), chat_logits(served.model, served.tokenizer)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+        batch = AutoTokenizer.from_pretrained(tmp_path / "merged")(["apple"], return_tensors="pt")
+        with torch.inference_mode():
+            left, right = model(**batch).logits, served.model(**batch).logits
+    torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4)
+
+
+def test_adapters_of_one_base_side_by_side(results: Any) -> None:
+    base, first, _ = results["chat", "lora"]
+    _, second, _ = results["chat", "rslora"]
+    alone = []
+    for folder in (first, second):
+        served = serving.load(base, folder / "result", "chat")
+        alone.append(chat_logits(served.model, served.tokenizer))
+    shared = serving.load(base, None, "chat")
+    model = serving.load_adapter(shared.model, first / "result", "one")
+    model = serving.load_adapter(model, second / "result", "two")
+    assert not any(weight.requires_grad for weight in model.parameters())
+    for name, expected in zip(("one", "two", "one"), (*alone, alone[0]), strict=True):
+        model.set_adapter(name)
+        assert torch.equal(chat_logits(model, shared.tokenizer), expected)
+
+
+def test_the_card_says_what_a_result_is_and_names_no_path(results: Any) -> None:
+    for (task, name), (base, folder, _) in results.items():
+        card = Card.read(folder / "result")
+        assert (card.task, card.update.type, card.base) == (task, "full" if name == "full" else "lora", "tiny")
+        for path in (folder / "result").glob("*.json"):
+            assert str(base.parent) not in path.read_text()
+
+
+def test_what_cannot_answer_untuned_says_so(results: Any, encoder_base: Path) -> None:
+    with pytest.raises(TrainingError, match="no labels"):
+        serving.load(encoder_base, None, "text-classification")
+    base, folder, _ = results["chat", "lora"]
+    with pytest.raises(TrainingError, match="not 'text-classification'"):
+        serving.load(base, folder / "result", "text-classification")
