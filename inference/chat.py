@@ -109,11 +109,11 @@ async def _exchange(model: ChatModel, request: ChatRequest) -> AsyncIterator[_Ex
             "answer too. Shorten them.",
             "messages",
         )
-    loop, updates = asyncio.get_running_loop(), asyncio.Queue[tuple[int, Progress]]()
+    updates = asyncio.Queue[tuple[int, Progress]]()
 
     def emitter(index: int) -> Callable[[Progress], None]:
         def emit(update: Progress) -> None:
-            loop.call_soon_threadsafe(updates.put_nowait, (index, update))
+            updates.put_nowait((index, update))
 
         return emit
 

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from inference.decode import Decoder
 from inference.errors import EngineError
-from inference.scheduler import Scheduler
+from inference.scheduler import Deliver, Scheduler
 from inference.text import TokenNames
 from training import serving
 from training.tasks.chat import Chat, Message
@@ -29,7 +29,7 @@ BASE = "__base__"
 class Lane:
     """A loaded chat model with its scheduler. Adapters come and go between two steps."""
 
-    def __init__(self, served: serving.Served, context: int, slots: int, name: str) -> None:
+    def __init__(self, served: serving.Served, context: int, slots: int, name: str, deliver: Deliver) -> None:
         self.served = served
         self.context = min(context, served.base.context)
         self.names = TokenNames(served.tokenizer)
@@ -42,7 +42,7 @@ class Lane:
         assert isinstance(served.task, Chat)
         self.task = served.task
         ends = self.task.stop_tokens(served.model, served.tokenizer)
-        self.scheduler = Scheduler(Decoder(self._forward, served.model.device), ends, slots, name)
+        self.scheduler = Scheduler(Decoder(self._forward, served.model.device), ends, slots, name, deliver)
 
     def add(self, directory: Path) -> str:
         """Load an adapter beside the others; its name in this lane. Blocks. Raises what loading raises."""

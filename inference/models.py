@@ -18,6 +18,7 @@ from inference.fetch import FolderCache
 from inference.lane import ChatModel, Lane
 from inference.pool import Pool
 from inference.refs import ModelRef
+from inference.scheduler import Deliver, Updates, emit_all
 from storage.errors import ModelNotPulled
 from storage.registry import BaseModelEntry, Registry
 from storage.settings import Settings
@@ -102,11 +103,16 @@ class Models:
             raise EngineError("unsuitable_model", f"'{ref.id}' is no {ref.task} model; it is for {tasks}.", "model")
 
     async def _load_chat(self, ref: ModelRef) -> ChatModel:
+        loop = asyncio.get_running_loop()
+
+        def deliver(updates: Updates) -> None:
+            loop.call_soon_threadsafe(emit_all, updates)
+
         if ref.prefix is None:
-            return await asyncio.to_thread(self._alone, ref, None)
+            return await asyncio.to_thread(self._alone, ref, None, deliver)
         async with self._folder(ref) as result:
             if not await asyncio.to_thread(_joins_a_batch, ref, result):
-                return await asyncio.to_thread(self._alone, ref, result)
+                return await asyncio.to_thread(self._alone, ref, result, deliver)
             async with AsyncExitStack() as held:
                 base = await held.enter_async_context(self.chat(ModelRef.of_base(ref.base, ref.task)))
                 adapter = await asyncio.to_thread(_add, ref, base.lane, result)
@@ -121,9 +127,9 @@ class Models:
                 loaded = await asyncio.to_thread(self._loaded, ref, result)
         return Classifier(loaded, entry.context)
 
-    def _alone(self, ref: ModelRef, result: Path | None) -> ChatModel:
+    def _alone(self, ref: ModelRef, result: Path | None, deliver: Deliver) -> ChatModel:
         entry, _ = self.base(ref)
-        return ChatModel(Lane(self._loaded(ref, result), entry.context, self._slots, ref.id))
+        return ChatModel(Lane(self._loaded(ref, result), entry.context, self._slots, ref.id, deliver))
 
     def _loaded(self, ref: ModelRef, result: Path | None) -> serving.Served:
         _, directory = self.base(ref)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -65,19 +65,19 @@ class Sampler:
     def uniform(self) -> float:
         return self._random.random()
 
-    @property
-    def shifts(self) -> bool:
+    def shifts(self) -> Iterator[tuple[int, float]]:
+        """Token id, and what its logit gains; a token may come twice."""
         rules = self.sampling
-        return bool(rules.bias or (self.counts and (rules.frequency_penalty or rules.presence_penalty)))
+        yield from rules.bias.items()
+        if rules.frequency_penalty or rules.presence_penalty:
+            for token, count in self.counts.items():
+                yield token, -rules.frequency_penalty * count - rules.presence_penalty
 
 
 def choose(logits_BV: Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
     """The next token of every row; each sampler remembers its own."""
     raw_BV = logits_BV.float()
-    shifted_BV = raw_BV.clone() if any(sampler.shifts for sampler in samplers) else raw_BV
-    for row_V, sampler in zip(shifted_BV, samplers, strict=True):
-        if sampler.shifts:
-            _shift(row_V, sampler)
+    shifted_BV = _shifted(raw_BV, samplers)
     best_B, token_B = shifted_BV.max(dim=-1)
     bests, tokens = best_B.tolist(), token_B.tolist()
     choices = []
@@ -109,15 +109,12 @@ def _at(cumulated_K: Tensor, uniform: float) -> int:
     return min(index, len(cumulated_K) - 1)
 
 
-def _shift(logits_V: Tensor, sampler: Sampler) -> None:
-    rules = sampler.sampling
-    shifts = {
-        token: -rules.frequency_penalty * count - rules.presence_penalty for token, count in sampler.counts.items()
-    }
-    for token, bias in rules.bias.items():
-        shifts[token] = shifts.get(token, 0.0) + bias
-    ids = torch.tensor(list(shifts), device=logits_V.device)
-    logits_V[ids] += torch.tensor(list(shifts.values()), device=logits_V.device, dtype=logits_V.dtype)
+def _shifted(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
+    entries = [(row, *shift) for row, sampler in enumerate(samplers) for shift in sampler.shifts()]
+    if not entries:
+        return logits_BV
+    rows, tokens, gains = (torch.tensor(column, device=logits_BV.device) for column in zip(*entries, strict=True))
+    return logits_BV.index_put((rows, tokens), gains.to(logits_BV.dtype), accumulate=True)
 
 
 def _scored(logits_V: Tensor, token: int, alternatives: int | None) -> Choice:

@@ -34,10 +34,19 @@ class Progress:
     tokens: int = 0
     error: EngineError | None = None
 
+    @property
+    def ends(self) -> bool:
+        """Nothing more comes."""
+        return self.finish is not None or self.error is not None
+
+    @property
+    def tells(self) -> bool:
+        return self.ends or bool(self.piece.text or self.piece.records)
+
 
 @dataclass(eq=False)
 class Row:
-    """One answer in the making. ``emit`` is called from the decoding thread."""
+    """One answer in the making; ``emit`` is told of its progress."""
 
     prompt: list[int]
     adapter: str
@@ -54,10 +63,10 @@ class Row:
     def __post_init__(self) -> None:
         self.sampler = Sampler(self.sampling)
 
-    def take(self, choice: Choice, ends: Collection[int]) -> bool:
-        """Add a token and emit what it settles; True when the answer is complete."""
+    def take(self, choice: Choice, ends: Collection[int]) -> Progress:
+        """Add a token: what it settles."""
         if not choice.finite:
-            return self.fail(EngineError("model_unusable", "The model gives no numbers (NaN); train it again."))
+            return self.failed(EngineError("model_unusable", "The model gives no numbers (NaN); train it again."))
         self.tokens.append(choice.token)
         ended = choice.token in ends
         piece = Piece() if ended else self.stream.feed(choice.token, choice if choice.scored else None)
@@ -67,22 +76,35 @@ class Row:
             piece = Piece(piece.text + rest.text, piece.records + rest.records)
             # What was held back to the last token may complete a stop string.
             finish = "stop" if self.stream.stopped else finish
-        if finish or piece.text or piece.records:
-            self.emit(Progress(piece, finish, len(self.tokens)))
-        return finish is not None
+        return Progress(piece, finish, len(self.tokens))
 
-    def fail(self, error: EngineError) -> bool:
-        self.emit(Progress(Piece(), tokens=len(self.tokens), error=error))
-        return True
+    def failed(self, error: EngineError) -> Progress:
+        return Progress(Piece(), tokens=len(self.tokens), error=error)
+
+
+Updates = list[tuple[Row, Progress]]
+Deliver = Callable[[Updates], None]
+
+
+def emit_all(updates: Updates) -> None:
+    """Tell every row of its progress."""
+    for row, update in updates:
+        row.emit(update)
 
 
 class Scheduler:
-    """Owns a decoder and its thread. Everything public may be called from any thread."""
+    """Owns a decoder and its thread. Everything public may be called from any thread.
 
-    def __init__(self, decoder: Decoder, ends: Collection[int], slots: int, name: str) -> None:
+    ``deliver`` is called from the decoding thread once a step, so that another thread is woken once a step.
+    """
+
+    def __init__(
+        self, decoder: Decoder, ends: Collection[int], slots: int, name: str, deliver: Deliver = emit_all
+    ) -> None:
         self._decoder = decoder
         self._ends = frozenset(ends)
         self._slots = slots
+        self._deliver = deliver
         self._running: list[Row] = []
         self._waiting: deque[Row] = deque()
         self._guests = 0
@@ -155,8 +177,10 @@ class Scheduler:
         else:
             return
         choices = choose(logits_BV, [row.sampler for row in newcomers])
-        done = {row for row, choice in zip(newcomers, choices, strict=True) if row.take(choice, self._ends)}
+        updates = [(row, row.take(choice, self._ends)) for row, choice in zip(newcomers, choices, strict=True)]
+        done = {row for row, update in updates if update.ends}
         self._retain([row for row in self._running if row not in done])
+        self._deliver([(row, update) for row, update in updates if update.tells])
 
     def _admit(self) -> list[Row]:
         admitted: list[Row] = []
@@ -181,8 +205,7 @@ class Scheduler:
             rows, self._running = [*self._running, *self._waiting], []
             self._waiting.clear()
         self._decoder.keep([])
-        for row in rows:
-            row.fail(error)
+        self._deliver([(row, row.failed(error)) for row in rows])
 
 
 def _failure(error: Exception) -> EngineError:

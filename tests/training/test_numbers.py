@@ -142,7 +142,7 @@ def test_label_smoothing_is_torchs(make_run: Any, task: str, base: str) -> None:
     else:
         targets = batch.pop("targets_B")
         expected = cross_entropy(run.model(**batch).logits, targets, label_smoothing=0.2)
-    close(_gradients(run, examples)[0], float(expected))
+    close(_gradients(run, examples)[0], expected.item())
 
 
 def test_clipping_bounds_the_norm_that_is_told(make_run: Any) -> None:
