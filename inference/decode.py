@@ -7,20 +7,51 @@ on the left, so that the last position is every row's newest token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
+
+ROOM = 128
+"""Positions of a cache that are made at once: all that is in it is copied once in so many steps, not in each."""
 
 
 class Forward(Protocol):
     """A causal model: logits of the last position (B, V); the keys and values of the others go into ``cache``."""
 
     def __call__(
-        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: DynamicCache, adapters: Sequence[str]
+        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache, adapters: Sequence[str]
     ) -> Tensor: ...
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer (B, H, T, D): the used part of tensors with room for steps to come."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append positions; everything so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.replace(key_states[:, :, :0], value_states[:, :, :0])
+        start = self.keys.shape[2]
+        end = start + key_states.shape[2]
+        if end > self._all_keys.shape[2]:
+            self._all_keys = pad(self.keys, (0, 0, 0, end - start + ROOM))
+            self._all_values = pad(self.values, (0, 0, 0, end - start + ROOM))
+        self._all_keys[:, :, start:end] = key_states
+        self._all_values[:, :, start:end] = value_states
+        self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
+        return self.keys, self.values
+
+    def replace(self, keys: Tensor, values: Tensor) -> None:
+        """Hold these instead; they are not written to."""
+        self.keys, self.values = self._all_keys, self._all_values = keys, values
+
+
+def new_cache() -> Cache:
+    """Empty, for any number of layers."""
+    return Cache(layer_class_to_replicate=RoomyLayer)
 
 
 class Decoder:
@@ -30,7 +61,7 @@ class Decoder:
         self._forward = forward
         self._device = device
         self._adapters: list[str] = []
-        self._cache = DynamicCache()
+        self._cache = new_cache()
         self._mask_BT = self._tensor([])
 
     def __len__(self) -> int:
@@ -43,7 +74,7 @@ class Decoder:
         ids_BT = self._tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
         mask_BT = self._tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache()
+        cache = new_cache()
         logits_BV = self._forward(ids_BT, mask_BT, positions_BT, cache, adapters)
         if self._adapters:
             mask_BT = _append(self._cache, self._mask_BT, cache, mask_BT)
@@ -66,7 +97,7 @@ class Decoder:
         """Drop every other row, and the padding that no row is left to need."""
         self._adapters = [self._adapters[row] for row in rows]
         if not rows:
-            self._cache, self._mask_BT = DynamicCache(), self._tensor([])
+            self._cache, self._mask_BT = new_cache(), self._tensor([])
             return
         index_B = self._tensor(rows)
         mask_BT = self._mask_BT[index_B]
@@ -74,19 +105,20 @@ class Decoder:
         spare = mask_BT.shape[1] - int(mask_BT.sum(-1).max())
         self._mask_BT = mask_BT[:, spare:]
         for layer in self._cache.layers:
-            layer.keys = layer.keys[index_B, :, spare:]
-            layer.values = layer.values[index_B, :, spare:]
+            layer.replace(layer.keys[index_B, :, spare:], layer.values[index_B, :, spare:])
 
     def _tensor(self, values: Sequence[object]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
 
 
-def _append(cache: DynamicCache, mask_BT: Tensor, other: DynamicCache, other_mask_BT: Tensor) -> Tensor:
+def _append(cache: Cache, mask_BT: Tensor, other: Cache, other_mask_BT: Tensor) -> Tensor:
     """Append the other batch's rows to ``cache``, the shorter of the two padded on the left; the joint mask."""
     longest = max(mask_BT.shape[1], other_mask_BT.shape[1])
     for layer, newer in zip(cache.layers, other.layers, strict=True):
-        layer.keys = torch.cat([_widen(layer.keys, longest), _widen(newer.keys, longest)])
-        layer.values = torch.cat([_widen(layer.values, longest), _widen(newer.values, longest)])
+        layer.replace(
+            torch.cat([_widen(layer.keys, longest), _widen(newer.keys, longest)]),
+            torch.cat([_widen(layer.values, longest), _widen(newer.values, longest)]),
+        )
     masks = [pad(mask, (longest - mask.shape[1], 0)) for mask in (mask_BT, other_mask_BT)]
     return torch.cat(masks)
 

@@ -13,7 +13,7 @@ import torch
 from jinja2 import TemplateError
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
 from inference.decode import Decoder
 from inference.errors import EngineError
@@ -86,7 +86,7 @@ class Lane:
 
     @torch.inference_mode()
     def _forward(
-        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: DynamicCache, adapters: Sequence[str]
+        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache, adapters: Sequence[str]
     ) -> Tensor:
         self._adapters = list(adapters)
         out = self._model(

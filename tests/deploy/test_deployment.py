@@ -13,6 +13,7 @@ import yaml
 
 from api.app import create_app
 from deploy.luthierd import app
+from inference.server import create_app as create_engine
 from storage.settings import REPOSITORY, Settings
 
 COMPOSE = REPOSITORY / "deploy" / "compose.yml"
@@ -68,8 +69,9 @@ def test_ports_and_hosts_agree(services: dict[str, Any]) -> None:
 
 
 def test_health_paths_are_routes(services: dict[str, Any], tmp_path: Path) -> None:
-    paths = {getattr(route, "path", "") for route in create_app(Settings(home=tmp_path)).routes}
-    for name in ("api", "inference"):
+    config = Settings(home=tmp_path)
+    engine = {getattr(route, "path", "") for route in create_engine(config).routes}
+    for name, paths in {"api": set(create_app(config).openapi()["paths"]), "inference": engine}.items():
         test = " ".join(services[name]["healthcheck"]["test"])
         found = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", test)
         assert found is not None

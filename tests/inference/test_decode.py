@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import Cache
 
 from inference.decode import Decoder
 
@@ -33,7 +34,7 @@ def model() -> LlamaForCausalLM:
 
 
 def decoder_of(model: LlamaForCausalLM) -> Decoder:
-    def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, adapters: Sequence[str]) -> Tensor:
+    def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
         assert len(adapters) == len(ids)
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
         logits: Tensor = out.logits[:, -1]
@@ -84,7 +85,7 @@ def test_rows_come_and_go_without_a_trace(model: LlamaForCausalLM, seed: int) ->
 def test_leaving_rows_take_their_padding_with_them(model: LlamaForCausalLM) -> None:
     widths: list[int] = []
 
-    def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, adapters: Sequence[str]) -> Tensor:
+    def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
         widths.append(mask.shape[1])
         model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
         return torch.zeros(len(ids), VOCABULARY)

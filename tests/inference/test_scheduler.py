@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import Cache
 
 from inference.decode import Decoder
 from inference.errors import EngineError, EngineUnavailable
@@ -45,7 +46,7 @@ class Model:
         self.broken_adapter = ""
 
     def __call__(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, adapters: Sequence[str]
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]
     ) -> Tensor:
         self.go.wait()
         self.batches.append(len(ids))
