@@ -19,9 +19,9 @@ from api.deps import authenticated
 from api.errors import handle
 from api.middleware import Answering, Keyed, Limited
 from api.multipart import OVERHEAD
-from api.rooms import open_rooms
 from api.routes import files, health, inference, jobs, models
 from jobs.reaper import reap_for_ever
+from jobs.rooms import open_rooms
 from storage.settings import Settings
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})

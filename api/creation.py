@@ -11,15 +11,15 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
-from training.auto import default_update
 
 from api import naming
 from api.errors import InvalidRequest
-from api.rooms import Rooms
 from api.wire.jobs import JobIn
+from jobs.rooms import Rooms
 from storage.ids import new_id
 from storage.registry import BaseModelEntry
 from storage.tables import File, Job
+from training.auto import default_update
 from training.spec import Hyperparameters
 from training.tasks import TASKS
 

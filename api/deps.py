@@ -8,7 +8,7 @@ from fastapi import Depends
 from starlette.requests import Request
 from starlette.types import Scope
 
-from api.rooms import Rooms
+from jobs.rooms import Rooms
 from storage.keys import Principal, authenticate
 
 

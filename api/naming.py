@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.errors import InvalidRequest, NotFound
-from api.rooms import Rooms
 from inference.refs import ModelRef
+from jobs.rooms import Rooms
 from jobs.states import checkpoint_name
 from storage.registry import BaseModelEntry
 from storage.tables import Checkpoint, Job, Model

@@ -29,6 +29,11 @@ class Forward(Protocol):
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer (B, H, T, D): the used part of tensors with room for steps to come."""
 
+    keys: Tensor
+    values: Tensor
+    _all_keys: Tensor
+    _all_values: Tensor
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append positions; everything so far."""
         if not self.is_initialized:

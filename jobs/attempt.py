@@ -15,6 +15,7 @@ from typing import Any
 
 from inference.errors import EngineError, EngineUnavailable
 from jobs import commit, lifecycle, tidy
+from jobs.children import Children
 from jobs.follow import Followed, followed
 from jobs.lease import Lease, held
 from jobs.lifecycle import Claim, LeaseLost, Note, Phase
@@ -50,6 +51,7 @@ class Failed(Exception):
 @dataclass(frozen=True)
 class Attempt:
     rooms: Rooms
+    children: Children
     claim: Claim
     job: Job
     phase: Phase
@@ -107,7 +109,7 @@ class Attempt:
         if self.phase == "train":
             await stage_checkpoint(rooms, self.job, self._folder)
         memory = settings.validate_memory_bytes if self.phase == "validate" else None
-        child = await rooms.children.start(self._folder, self.phase, memory)
+        child = await self.children.start(self._folder, self.phase, memory)
         watch = followed(child, lease, self.stopping, settings.stall_seconds, settings.cancel_grace_seconds)
         async with watch as run:
             last = await self._follow(run)

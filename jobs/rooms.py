@@ -1,4 +1,4 @@
-"""What a worker needs of the other rooms, opened once and handed down."""
+"""What the API and the workers need of the other rooms, opened once in each process and handed down."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from inference import client as engine_client
 from inference.client import EngineClient
 from jobs import queue
-from jobs.children import Children
 from jobs.queue import Bell
 from storage import blobs as blob_stores
 from storage import db as databases
@@ -27,11 +26,11 @@ class Rooms:
     bell: Bell
     engine: EngineClient
     registry: Registry
-    children: Children
 
 
 @asynccontextmanager
 async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
+    """Open the four URLs. None of them needs to answer yet."""
     rooms = Rooms(
         settings=settings,
         db=databases.connect(settings.database_url),
@@ -39,12 +38,10 @@ async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
         bell=queue.connect(settings.redis_url),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
         registry=settings.registry(),
-        children=Children(settings),
     )
     try:
         yield rooms
     finally:
-        await rooms.children.close()
         await rooms.engine.close()
         await rooms.bell.close()
         await rooms.db.close()

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from jobs import lifecycle, tidy
 from jobs.attempt import Attempt
+from jobs.children import Children
 from jobs.lifecycle import Phase
 from jobs.reaper import reap_for_ever
 from jobs.rooms import Rooms, open_rooms
@@ -26,8 +27,9 @@ log = logging.getLogger("luthier.worker")
 
 
 class Worker:
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, children: Children) -> None:
         self.rooms = rooms
+        self.children = children
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.stopping = asyncio.Event()
         self._wake = asyncio.Event()
@@ -38,7 +40,7 @@ class Worker:
     async def run(self) -> None:
         """Work until :meth:`stop`, then give back what is held."""
         settings = self.rooms.settings
-        await self.rooms.children.warm()
+        await self.children.warm()
         beside = [
             asyncio.create_task(self.rooms.bell.listen(self._wake.set)),
             asyncio.create_task(reap_for_ever(self.rooms.db, self.rooms.bell, settings.reap_seconds)),
@@ -78,7 +80,7 @@ class Worker:
             return False
         claim, job = claimed
         self._free[phase] -= 1
-        task = asyncio.create_task(Attempt(self.rooms, claim, job, phase, self.stopping).work())
+        task = asyncio.create_task(Attempt(self.rooms, self.children, claim, job, phase, self.stopping).work())
         self._attempts.add(task)
         task.add_done_callback(lambda done: self._ended(done, phase))
         return True
@@ -108,11 +110,15 @@ class Worker:
 async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     async with open_rooms(settings) as rooms:
-        worker = Worker(rooms)
+        children = Children(settings)
+        worker = Worker(rooms, children)
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, worker.stop)
-        await worker.run()
+        try:
+            await worker.run()
+        finally:
+            await children.close()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from typing import Literal
 from fastapi import APIRouter, Response
 
 from api.deps import RoomsDep
-from api.rooms import Rooms
 from api.wire.health import Alive, Ready
+from jobs.rooms import Rooms
 from storage.blobs import Blobs, read
 from storage.errors import BlobNotFound
 

@@ -21,11 +21,11 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from api import naming
 from api.deps import PrincipalDep, RoomsDep
 from api.errors import Forbidden, documented
-from api.rooms import Rooms
 from api.streaming import verified, while_connected
 from api.strict_json import StrictRoute
 from api.wire.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
 from inference.refs import ModelRef, Variant
+from jobs.rooms import Rooms
 from storage.folders import delete_folder
 from storage.registry import BaseModelEntry
 from storage.tables import Export, Model

@@ -82,6 +82,15 @@ def test_rows_come_and_go_without_a_trace(model: LlamaForCausalLM, seed: int) ->
         assert len(decoder) == len(texts)
 
 
+def test_steps_beyond_the_room_made_at_once(model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.decode.ROOM", 3)
+    decoder, texts = decoder_of(model), [[1, 2, 3], [4]]
+    check(decoder.join(texts, ["", ""]), model, texts)
+    for token in range(10):
+        texts = [[*text, token] for text in texts]
+        check(decoder.step([token, token]), model, texts)
+
+
 def test_leaving_rows_take_their_padding_with_them(model: LlamaForCausalLM) -> None:
     widths: list[int] = []
 

@@ -45,9 +45,7 @@ class Model:
         self.error: Exception | None = None
         self.broken_adapter = ""
 
-    def __call__(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]
-    ) -> Tensor:
+    def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
         self.go.wait()
         self.batches.append(len(ids))
         if self.error:
