@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -52,17 +52,16 @@ class Batcher(Generic[A]):
 
     async def _run(self) -> None:
         while batch := self._take():
-            try:
-                answers = await asyncio.to_thread(self._answer, [row for asked in batch for row in asked.rows])
-            except Exception as error:  # It is raised again for each who asked.
-                for asked in batch:
-                    if not asked.answers.done():
-                        asked.answers.set_exception(error)
-                continue
-            for asked in batch:
-                if not asked.answers.done():
-                    asked.answers.set_result(answers[: len(asked.rows)])
-                answers = answers[len(asked.rows) :]
+            rows = [row for asked in batch for row in asked.rows]
+            [outcome] = await asyncio.gather(asyncio.to_thread(self._answer, rows), return_exceptions=True)
+            ends = list(accumulate(len(asked.rows) for asked in batch))
+            for asked, end in zip(batch, ends, strict=True):
+                if asked.answers.done():
+                    continue
+                if isinstance(outcome, BaseException):
+                    asked.answers.set_exception(outcome)
+                else:
+                    asked.answers.set_result(outcome[end - len(asked.rows) : end])
 
     def _take(self) -> list[_Asked[A]]:
         """The oldest requests that fit into one batch; those whose client has left are dropped."""

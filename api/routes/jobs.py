@@ -116,7 +116,7 @@ def _metadata_filter(request: Request) -> list[ColumnElement[bool]]:
 
 
 def _has(key: str, value: str) -> ColumnElement[bool]:
-    if not key.isascii() or not key.isprintable() or '"' in key or "\\" in key:
+    if not key.isprintable() or '"' in key or "\\" in key:
         # SQLite compares the key, as part of a JSON path, with the stored text, in which these stand escaped.
-        raise InvalidRequest("A filter's metadata key is printable ASCII, without \" and \\.", param="metadata")
+        raise InvalidRequest("A filter's metadata key is printable, without \" and \\.", param="metadata")
     return col(Job.meta)[key].as_string() == value  # type: ignore[no-any-return]

@@ -29,8 +29,14 @@ from training.run import train
 from training.spec import TrainSpec
 
 QUESTION = "What is your colour?"
-COLOURS = {"red": "Red.", "blue": "Blue!", "green": "green"}
-"""Result -> what it was trained to answer to ``QUESTION``; ``green`` is a full update, the others adapters."""
+COLOURS = {"red": "Red.", "blue": "Blue!", "green": "green", "gold": "Gold?"}
+"""Result -> what it was trained to answer to ``QUESTION``."""
+CHAT_UPDATES: dict[str, dict[str, Any]] = {
+    "red": {"type": "lora", "rank": 8},
+    "blue": {"type": "lora", "rank": 8},
+    "green": {"type": "full"},
+    "gold": {"type": "lora", "rank": 8, "dora": True},
+}
 STEPS = 80
 TOKEN = "a-token-of-the-tests"
 LABELS = ("fruit", "metal")
@@ -68,7 +74,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     )
     refs = {"base": ModelRef.of_base("tiny-chat", "chat")}
     for name, answer in COLOURS.items():
-        update = {"type": "full"} if name == "green" else {"type": "lora", "rank": 8}
+        update = CHAT_UPDATES[name]
         rows = [_turns(QUESTION, answer)] * 4
         refs[name] = _result(settings, name, "chat", update, bases["tiny-chat"], rows)
     rows = [

@@ -7,7 +7,7 @@ import random
 import shutil
 import zipfile
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,7 @@ async def test_the_base_answers_as_transformers_generates(engine: Engine, house:
     """Also with adapters loaded beside it."""
     await asyncio.gather(*(engine.load(house.refs[name]) for name in ("red", "blue")))
     completion = await engine.chat(house.refs["base"], asked(max_tokens=20, logprobs=True))
-    lane = _lane(engine, house)
-    prompt = lane.task.encode_prompt(_messages(lane), lane.served.tokenizer)
+    lane, prompt = await base_lane(engine, house)
     model = AutoModelForCausalLM.from_pretrained(house.settings.home / "tiny-chat", local_files_only=True).eval()
     with torch.inference_mode():
         made = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=20)[0, len(prompt) :]
@@ -112,25 +111,20 @@ async def test_the_base_answers_as_transformers_generates(engine: Engine, house:
     assert [lane.names.bytes(token) for token in tokens][: len(listed)] == [token["bytes"] for token in listed]
 
 
-def _lane(engine: Engine, house: House) -> Lane:
-    return next(
-        model.lane
-        for model in engine._models._pool.values()
-        if hasattr(model, "lane") and model.lane.served.card is None
-    )
+async def base_lane(engine: Engine, house: House) -> tuple[Lane, list[int]]:
+    """Where the base is decoded, and the tokens of the question."""
+    async with engine._models.chat(house.refs["base"]) as model:
+        return model.lane, model.encode(asked().conversation())
 
 
-def _messages(lane: Lane) -> list[Any]:
-    from training.tasks.chat import Message
-
-    return [Message(role="user", content=QUESTION)]
-
-
-async def test_one_base_is_shared_by_its_adapters(engine: Engine, house: House) -> None:
-    await asyncio.gather(*(engine.chat(house.refs[name], asked()) for name in ("red", "base", "blue")))
-    chats = [model for model in engine._models._pool.values() if hasattr(model, "lane")]
-    assert len(chats) == 3
-    assert len({id(model.lane) for model in chats}) == 1
+async def test_one_base_is_shared_by_its_adapters_and_dora_is_alone(engine: Engine, house: House) -> None:
+    names = ("base", "red", "blue", "gold", "green")
+    async with AsyncExitStack() as held:
+        models = [await held.enter_async_context(engine._models.chat(house.refs[name])) for name in names]
+        base, red, blue, gold, green = (id(model.lane) for model in models)
+    assert base == red == blue
+    assert len({base, gold, green}) == 3
+    assert len({models[at].adapter for at in (0, 1, 2)}) == 3
 
 
 async def test_a_storm_of_models_over_few_places_never_answers_for_another(house: House) -> None:
@@ -192,7 +186,7 @@ async def test_bad_results_hurt_no_neighbour(engine: Engine, house: House) -> No
 
 async def test_a_first_adapter_that_fails_leaves_the_base_as_it_was(engine: Engine, house: House) -> None:
     before = await engine.chat(house.refs["base"], asked(logprobs=True))
-    lane = _lane(engine, house)
+    lane, _ = await base_lane(engine, house)
     layers = [type(layer) for layer in lane.served.model.modules()]
     folder = house.settings.home / "bad-first"
     shutil.copytree(house.settings.home / "runs" / "red" / "result", folder)
@@ -406,20 +400,10 @@ async def test_a_merged_export_answers_as_base_and_adapter(engine: Engine, house
     assert "model.safetensors" in names
     assert not any("adapter" in name for name in names)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True).eval()
-    lane = _lane_of_base(await _loaded(engine, house))
-    prompt = lane.task.encode_prompt(_messages(lane), lane.served.tokenizer)
+    lane, prompt = await base_lane(engine, house)
     with torch.inference_mode():
         made = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=20)[0, len(prompt) :]
     assert lane.served.tokenizer.decode(made, skip_special_tokens=True) == COLOURS["red"]
-
-
-async def _loaded(engine: Engine, house: House) -> Engine:
-    await engine.load(house.refs["base"])
-    return engine
-
-
-def _lane_of_base(engine: Engine) -> Lane:
-    return next(model.lane for model in engine._models._pool.values() if hasattr(model, "lane"))
 
 
 async def test_a_full_result_has_no_adapter(engine: Engine, house: House, tmp_path: Path) -> None:
