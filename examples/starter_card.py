@@ -37,17 +37,18 @@ there to be tuned in seconds and to show that tuning worked; it is of no use as 
 
 From random weights, with this repository's own training code (task `chat`, update `full`):
 
-    python -m examples.train_starter --stories tinystories_sample.txt
+    python -m examples.train_starter --stories tinystories_sample.txt --threads {threads}
 
 {rows:,} conversations, {tokens:,} tokens an epoch, {epochs} epochs, {steps:,} steps of {batch} conversations, AdamW at
-a peak rate of {rate:g}, {threads} CPU thread(s), {minutes:.0f} minutes on a machine that was doing other things too.
+a peak rate of {rate:g}, {minutes:.0f} minutes on a machine with two cores that was doing other things too.
 
 | | loss a token (nats) | perplexity |
 |---|---|---|
 | training, running mean at the end | {train_loss:.3f} | {train_perplexity:.1f} |
 | validation: {validation_rows} stories that training never saw | {valid_loss:.3f} | {valid_perplexity:.1f} |
 
-Only the assistant's words count in these figures.
+Only the assistant's words count in these figures. The first counts the small talk too, which every epoch repeats; the
+second does not.
 
 ## Data
 
@@ -63,12 +64,13 @@ under the repository's licence.
 ## What it can and cannot do
 
 It greets, names itself, answers the simple questions of the small talk in words close to those it was trained on, and
-begins stories about a child or an animal in sentences that are mostly grammatical. It learns a new name, a tone or a
-fixed form of answer from some tens to hundreds of rows by LoRA within a minute on a CPU.
+begins stories about a child or an animal in sentences that are mostly grammatical; who or what was asked for is in
+most of them, not in all. By LoRA it learns a new name, a tone or a fixed form of answer from some tens to hundreds of
+rows within a minute on a CPU, the form sooner than the sense.
 
-It knows nothing of the world, cannot reason or count, forgets who a story is about after a few sentences, and answers
-any question outside its small world with something from inside it. It knows English only. It was not made safe in any
-way beyond the mildness of its data: do not put it before users.
+It knows nothing of the world, cannot reason or count, and answers a question outside its small world with something
+from inside it or with made-up words. A story loses its thread, and at times its hero, after a few sentences. It knows
+English only. It was not made safe in any way beyond the mildness of its data: do not put it before users.
 
 ## Answers as they come
 

@@ -22,7 +22,7 @@ class Forward(Protocol):
     """A causal model: logits of the last position (B, V); the keys and values of the others go into ``cache``."""
 
     def __call__(
-        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache, adapters: Sequence[str]
+        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache, adapters: Sequence[str], /
     ) -> Tensor: ...
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import SecretStr
 
 from inference.client import EngineClient, connect
@@ -49,6 +50,12 @@ class House:
 
     settings: Settings
     refs: dict[str, ModelRef]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Threads that wait for one another cost more than these models' arithmetic."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -101,8 +108,9 @@ def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         asyncio.run(_answering(settings, process, log))
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.terminate()
+        # uvicorn ends in order and then lets the signal have its way; a test may have killed it before.
+        assert process.wait(30) in {-signal.SIGTERM, -signal.SIGKILL}, log.read_text()
 
 
 async def _answering(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
