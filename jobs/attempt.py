@@ -52,6 +52,7 @@ class Failed(Exception):
 class Attempt:
     rooms: Rooms
     children: Children
+    scratch: Path
     claim: Claim
     job: Job
     phase: Phase
@@ -59,7 +60,7 @@ class Attempt:
     """Set when the worker was asked to leave."""
 
     async def work(self) -> None:
-        """Never raises: what goes wrong ends in the job's row."""
+        """What goes wrong ends in the job's row. Raises ``StorageUnavailable`` where even that cannot be written."""
         started = time.monotonic()
         log.info("→ %s %s attempt %d", self.phase, self.job.id, self.claim.attempt)
         async with held(self.rooms.db, self.claim, self.rooms.settings.lease_seconds) as lease:
@@ -74,7 +75,7 @@ class Attempt:
 
     @property
     def _folder(self) -> Path:
-        return self.rooms.settings.work_dir / self.job.id / f"{self.phase}-{self.claim.owner.rpartition(':')[2]}"
+        return self.scratch / f"{self.phase}-{self.claim.owner.rpartition(':')[2]}"
 
     async def _ended(self, lease: Lease) -> str:
         db, claim = self.rooms.db, self.claim

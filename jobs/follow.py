@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from pydantic import ValidationError
+
 from jobs.children import Child
 from jobs.lease import Lease
 from training.report import Line, parse
@@ -38,10 +40,19 @@ class Followed:
                 return
 
     async def _read(self) -> None:
-        async for raw in self.child.lines():
-            self._heard.set()
+        try:
+            async for raw in self.child.lines():
+                self._heard.set()
+                self._take(raw)
+        finally:
+            self._lines.put_nowait(None)
+
+    def _take(self, raw: bytes) -> None:
+        try:
             self._lines.put_nowait(parse(raw))
-        self._lines.put_nowait(None)
+        except ValidationError:
+            # A library that prints must not end a run; what is missing then shows as a run without its last line.
+            log.warning("! child %d said what is no report: %r", self.child.pid, raw[:200])
 
     async def _watch(self, seconds: float) -> None:
         with suppress(TimeoutError):

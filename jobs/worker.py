@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 from jobs import lifecycle, tidy
 from jobs.attempt import Attempt
@@ -19,6 +20,7 @@ from jobs.children import Children
 from jobs.lifecycle import Phase
 from jobs.reaper import reap_for_ever
 from jobs.rooms import Rooms, open_rooms
+from jobs.scratch import scratch
 from storage import logs
 from storage.errors import StorageUnavailable
 from storage.settings import Settings
@@ -27,9 +29,10 @@ log = logging.getLogger("luthier.worker")
 
 
 class Worker:
-    def __init__(self, rooms: Rooms, children: Children) -> None:
+    def __init__(self, rooms: Rooms, children: Children, scratch: Path) -> None:
         self.rooms = rooms
         self.children = children
+        self.scratch = scratch
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.stopping = asyncio.Event()
         self._wake = asyncio.Event()
@@ -80,7 +83,8 @@ class Worker:
             return False
         claim, job = claimed
         self._free[phase] -= 1
-        task = asyncio.create_task(Attempt(self.rooms, self.children, claim, job, phase, self.stopping).work())
+        attempt = Attempt(self.rooms, self.children, self.scratch, claim, job, phase, self.stopping)
+        task = asyncio.create_task(attempt.work())
         self._attempts.add(task)
         task.add_done_callback(lambda done: self._ended(done, phase))
         return True
@@ -109,16 +113,17 @@ class Worker:
 
 async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT."""
-    async with open_rooms(settings) as rooms:
-        children = Children(settings)
-        worker = Worker(rooms, children)
-        loop = asyncio.get_running_loop()
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sig, worker.stop)
-        try:
-            await worker.run()
-        finally:
-            await children.close()
+    with scratch(settings.work_dir) as folder:
+        async with open_rooms(settings) as rooms:
+            children = Children(settings)
+            worker = Worker(rooms, children, folder)
+            loop = asyncio.get_running_loop()
+            for sig in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(sig, worker.stop)
+            try:
+                await worker.run()
+            finally:
+                await children.close()
 
 
 if __name__ == "__main__":

@@ -112,12 +112,19 @@ class Settings(BaseSettings):
         return self.home / "credentials"
 
 
+# OpenMP's threads wait for each other by spinning; where another process wants a core too, a step then takes ten times
+# as long. Sleeping costs a few percent on an idle machine.
+_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The environment of a process of ours: this one's, every setting spelled out, no reaching for a model hub."""
     secrets = {"inference_token": settings.inference_token.get_secret_value()}
     values: dict[str, Any] = {**settings.model_dump(), **secrets}
     ours = {f"LUTHIER_{name.upper()}": str(value) for name, value in values.items() if value is not None}
-    return {**os.environ, **ours, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", **extra}
+    return {**os.environ, **ours, **_OFFLINE, **_THREADS, **extra}
 
 
 def training_environment(settings: Settings) -> dict[str, str]:
@@ -126,8 +133,10 @@ def training_environment(settings: Settings) -> dict[str, str]:
     kept = {name: os.environ[name] for name in allowed if name in os.environ}
     return {
         **kept,
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
+        **_OFFLINE,
+        **_THREADS,
+        # The warm parent forks, so it may have no threads of its own.
+        "OPENBLAS_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "PYTHONUNBUFFERED": "1",

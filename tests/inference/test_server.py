@@ -245,7 +245,9 @@ async def test_closing_the_engine_leaves_nobody_hanging(house: House) -> None:
     engine = Engine(house.settings)
     request = ChatRequest.model_validate(ENDLESS)
     answers = [asyncio.create_task(engine.chat(house.refs["base"], request)) for _ in range(20)]
-    while not engine.stats()["running"]:
+    for _ in range(2000):
+        if engine.stats()["running"]:
+            break
         await asyncio.sleep(0.005)
     await engine.close()
     results = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 10)
