@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     validate_memory_bytes: int = Field(default=8 * 2**30, ge=2**28)
     """Address space of the child that reads a client's file."""
 
-    engine_models: int = Field(default=16, ge=1)
+    engine_models: int = Field(default=16, ge=2)
     """Models and adapters the engine keeps loaded; the least recently used goes."""
     engine_batch: int = Field(default=16, ge=1, le=256)
     """Sequences the engine decodes together."""
