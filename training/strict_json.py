@@ -1,4 +1,7 @@
-"""JSON as the standard has it: what Python's reader lets pass (NaN, a key twice, half a character) is refused."""
+"""JSON as the standard has it: what Python's reader lets pass (NaN, a key twice, half a character) is refused.
+
+Rows of data files and bodies of requests are read by this one reader.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import math
 from typing import Any
 
 DEPTH = 32
-"""Of a row; real rows have four levels."""
+"""Real rows and bodies have about six levels."""
+INTEGER_BITS = 64
+"""What databases and tensors hold."""
 
 
 class Refused(ValueError):
@@ -41,8 +46,9 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
-    if len(text) > 300:
-        raise Refused("number", f"The number {_short(text)} is too large.")
+    # The length first: converting thousands of digits is itself the attack.
+    if len(text) > 20 or not -(2 ** (INTEGER_BITS - 1)) <= int(text) < 2 ** (INTEGER_BITS - 1):
+        raise Refused("number", f"The number {_short(text)} is too large: it has more than {INTEGER_BITS} bits.")
     return int(text)
 
 
@@ -53,7 +59,7 @@ def decode(text: str) -> Any:
     """One JSON value and nothing behind it but blanks. Raises ``Refused``."""
     value, end = decode_at(text, len(text) - len(text.lstrip(" \t\r\n")))
     if text[end:].strip(" \t\r\n"):
-        raise Refused("json", f"Column {end + 1}: something follows the row's object; write one object a line.")
+        raise Refused("json", f"Column {end + 1}: something follows the value; write one value, and one object a line.")
     return value
 
 
@@ -75,7 +81,7 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
 
 
 def _too_deep() -> Refused:
-    return Refused("depth", f"Objects and lists lie more than {DEPTH} deep in one another; make the row flatter.")
+    return Refused("depth", f"Objects and lists are nested deeper than {DEPTH} levels; make it flatter.")
 
 
 def _measure(value: Any, left: int) -> None:

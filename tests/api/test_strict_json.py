@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.errors import InvalidRequest
-from api.strict_json import MAX_DEPTH, loads
+from api.strict_json import loads
+from training.strict_json import DEPTH as MAX_DEPTH
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 VALUES = st.recursive(
