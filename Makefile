@@ -29,7 +29,7 @@ up: $(STAMP) ## start Luthier on this machine and stay
 
 test: $(STAMP) ## lint, types, imports and all tests that fit in 15 minutes
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu"
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -42,7 +42,7 @@ format: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 e2e-production: $(STAMP) ## Postgres, redis-server, S3 over HTTP, two APIs, two workers, a kill
-	$(BIN)/python -m pytest -q -m "slow or not slow" tests/production
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "slow or not slow" tests/production
 
 bench-service: $(STAMP) ## seconds from POST to the first step, and of a whole job
 	$(BIN)/python -m benchmarks.service

@@ -48,7 +48,8 @@ def run(stack: Stack, kills: int, rng: random.Random, console: Console) -> dict[
     reference = wait_job(client, post(client, file_id))
     unbroken = stack.result_hashes(reference.fine_tuned_model)
 
-    began, jobs, killed = time.monotonic(), [], {"worker": 0, "child": 0}
+    began, killed = time.monotonic(), {"worker": 0, "child": 0}
+    jobs: list[str] = []
     for _ in track(range(kills), description="killing", console=console):
         while len(unfinished(client, jobs)) < WAITING:
             jobs.append(post(client, file_id))

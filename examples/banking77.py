@@ -50,7 +50,7 @@ def main() -> None:
 
 def train(client: OpenAI, file_id: str, update: dict[str, Any], console: Console) -> dict[str, Any]:
     console.rule(f"minilm-l6, {update['type']}")
-    posted = time.monotonic()
+    posted = time.time()
     extra = {"update": update, "columns": {"label": "category"}}
     job = client.fine_tuning.jobs.create(model="minilm-l6", training_file=file_id, seed=1, extra_body=extra)
     run = watch(client, job.id, console, posted)

@@ -37,7 +37,7 @@ def main() -> None:
 def chat(client: OpenAI, console: Console) -> dict[str, Any]:
     """A LoRA adapter that answers in the voice of ``chat_train.jsonl``."""
     console.rule("[bold]1. A chat model that speaks like a sailor")
-    posted = time.monotonic()
+    posted = time.time()
     job = client.fine_tuning.jobs.create(
         model="starter",
         training_file=upload(client, DATA / "chat_train.jsonl"),
@@ -73,7 +73,7 @@ def _ask(client: OpenAI, model: str, question: str) -> str:
 def classify(client: OpenAI, console: Console) -> dict[str, Any]:
     """A classifier of support messages, scored on rows that it has not seen."""
     console.rule("[bold]2. A classifier of support messages")
-    posted = time.monotonic()
+    posted = time.time()
     job = client.fine_tuning.jobs.create(
         model="minilm-l6",
         training_file=upload(client, DATA / "support_train.jsonl"),

@@ -79,7 +79,7 @@ def instruction_rows() -> list[dict[str, Any]]:
 
 
 def tune(client: OpenAI, home: Path, held_out: dict[str, Any], console: Console) -> dict[str, Any]:
-    posted = time.monotonic()
+    posted = time.time()
     job = client.fine_tuning.jobs.create(
         model="stories260k",
         training_file=upload(client, home / "train.jsonl"),

@@ -24,7 +24,7 @@ class Run:
     model: str
     losses: list[float]
     first_step_seconds: float
-    """From ``POST`` to the first measured step, as a poller saw it."""
+    """From ``POST`` to the start of the first forward pass."""
     seconds: float
 
     def figures(self) -> dict[str, Any]:
@@ -44,7 +44,10 @@ def upload(client: OpenAI, path: Path) -> str:
 
 
 def watch(client: OpenAI, job_id: str, console: Console, posted: float) -> Run:
-    """Show the job until it ends. Raises ``SystemExit`` with its error where it fails."""
+    """Show the job until it ends. ``posted``: ``time.time()`` before the ``POST``.
+
+    Raises ``SystemExit`` with the job's error where it fails.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -52,14 +55,11 @@ def watch(client: OpenAI, job_id: str, console: Console, posted: float) -> Run:
         TextColumn("{task.completed}/{task.total} steps  {task.fields[note]}"),
         TimeElapsedColumn(),
     )
-    first_step = 0.0
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("validating_files", total=None, note="")
         while True:
             job = client.fine_tuning.jobs.retrieve(job_id)
             progress: dict[str, Any] = (job.model_extra or {}).get("progress") or {}
-            if progress.get("step") and not first_step:
-                first_step = time.monotonic() - posted
             bar.update(
                 task,
                 description=job.status,
@@ -72,19 +72,18 @@ def watch(client: OpenAI, job_id: str, console: Console, posted: float) -> Run:
             time.sleep(POLL_SECONDS)
     if job.status != "succeeded" or job.fine_tuned_model is None:
         raise SystemExit(f"{job.id} {job.status}: {job.error.message if job.error else 'no reason given'}")
-    return Run(job.id, job.fine_tuned_model, losses(client, job.id), first_step, time.monotonic() - posted)
+    seconds = time.time() - posted
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
+    told: list[Any] = [event.data for event in reversed(events)]
+    losses = [data["train_loss"] for data in told if data and "train_loss" in data]
+    started = next(data["at"] for data in told if data and "at" in data)
+    return Run(job.id, job.fine_tuned_model, losses, started - posted, seconds)
 
 
 def _note(client: OpenAI, job: FineTuningJob) -> str:
     events = client.fine_tuning.jobs.list_events(job.id, limit=1).data
     data: Any = events[0].data if events else None
     return f"loss {data['train_loss']:.3f}" if data and "train_loss" in data else ""
-
-
-def losses(client: OpenAI, job_id: str) -> list[float]:
-    """Training loss of every measured step, oldest first."""
-    events = list(client.fine_tuning.jobs.list_events(job_id, limit=100))
-    return [event.data["train_loss"] for event in reversed(events) if event.type == "metrics" and event.data]  # type: ignore[index]
 
 
 def sparkline(values: list[float], width: int = 48) -> str:

@@ -196,4 +196,4 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
