@@ -25,9 +25,10 @@ from examples.watch import sparkline, upload, watch
 SHARED = Path(__file__).parent.parent.parent / "shared"
 STORIES = SHARED / "data" / "tinystories" / "tinystories_sample.txt"
 MODEL = SHARED / "models" / "stories260k"
+# The model was trained with <s> between stories and never saw </s>, so <s> is what can end a turn.
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{{ 'Q: ' + message['content'] + '\\n' }}"
-    "{% elif message['role'] == 'assistant' %}{{ 'A: ' + message['content'] + eos_token }}{% else %}"
+    "{% elif message['role'] == 'assistant' %}{{ 'A: ' + message['content'] + bos_token }}{% else %}"
     "{{ message['content'] + '\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'A: ' }}{% endif %}"
 )
 THINGS = ("dog", "cat", "bird", "ball", "tree", "car", "fish", "bear", "flower", "cake", "boat", "frog", "bunny", "toy")
