@@ -31,13 +31,15 @@ def _entry(settings: Settings, name: str) -> BaseModelEntry:
 @app.command("list")
 def list_(home: Home = None) -> None:
     """Every base model of the registry, with its tasks, aliases and whether it is here."""
-    table = Table("id", "parameters", "tasks", "context", "here", "aliases", "licence")
+    table = Table("id", "parameters", "context", "tasks", "here", "aliases")
+    for column in table.columns:
+        column.no_wrap = True
     for entry in _settings(home).registry().list():
-        here = "yes" if entry.location else f"luthierd models pull {entry.id}"
-        aliases = "\n".join(entry.aliases)
-        row = (f"{entry.parameters / 1e6:,.1f} M", "\n".join(entry.tasks), f"{entry.context:,}", here, aliases)
-        table.add_row(entry.id, *row, entry.license)
-    Console().print(table)
+        size, here = f"{entry.parameters / 1e6:,.1f} M", "yes" if entry.location else "no"
+        table.add_row(entry.id, size, f"{entry.context:,}", "\n".join(entry.tasks), here, "\n".join(entry.aliases))
+    console = Console()
+    console.print(table)
+    console.print("Fetch one that is not here with: luthierd models pull ID")
 
 
 @app.command()
@@ -55,7 +57,7 @@ def pull(
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     try:
         directory = hub.pull(entry, settings.models_dir, revision)
-    except (OSError, hub.UnsafeModel) as error:
+    except (hub.HubUnavailable, hub.UnsafeModel) as error:
         console.print(f"[red]✗[/] {entry.hub} was not pulled: {error}")
         raise typer.Exit(1) from error
     console.print(f"[green]✓[/] {entry.id} is at {directory}")

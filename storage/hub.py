@@ -10,7 +10,9 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx2
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from storage.blobs import Stored, hash_file
 from storage.errors import StorageError
@@ -24,16 +26,23 @@ class UnsafeModel(StorageError, ValueError):
     """The directory holds what must never be loaded; the message names the file."""
 
 
+class HubUnavailable(StorageError):
+    """The hub does not answer, knows no such repository or revision, or wants an account; the message says which."""
+
+
 class ChangedModel(StorageError):
     """A file is not the one that the lock vouches for; pull the model again."""
 
 
 def pull(entry: BaseModelEntry, models_dir: Path, revision: str = "main") -> Path:
-    """Download, scan and lock. Raises ``UnsafeModel`` and what ``huggingface_hub`` raises without a network."""
+    """Download, scan and lock. Raises ``UnsafeModel``, ``HubUnavailable``."""
     assert entry.hub is not None
-    commit = HfApi().model_info(entry.hub, revision=revision).sha
     part, final = models_dir / f"{entry.id}.part", models_dir / entry.id
-    snapshot_download(entry.hub, revision=commit, local_dir=part, allow_patterns=ALLOWED)
+    try:
+        commit = HfApi().model_info(entry.hub, revision=revision).sha
+        snapshot_download(entry.hub, revision=commit, local_dir=part, allow_patterns=ALLOWED)
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        raise HubUnavailable(f"the hub gave no {entry.hub}: {error}") from error
     shutil.rmtree(part / ".cache", ignore_errors=True)
     scan(part)
     lock(part, entry.hub, commit)

@@ -48,7 +48,7 @@ class Hyperparameters(BaseModel):
     eval_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Steps between two evaluations on the validation file; ``auto`` is the end of each epoch."""
     save_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
-    """Steps between two kept checkpoints; ``auto`` is the end of each epoch."""
+    """Steps between two kept checkpoints; ``auto`` is the end of each epoch, or of every few of more than ten."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Hyperparameters:
