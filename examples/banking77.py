@@ -31,13 +31,16 @@ ASKED_AT_ONCE = 256
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--update", nargs="+", choices=list(UPDATES), default=list(UPDATES))
-    asked = parser.parse_args().update
+    parser.add_argument("--epochs", type=int, help="instead of what the rule chooses")
+    arguments = parser.parse_args()
+    asked = arguments.update
+    hyperparameters = {"n_epochs": arguments.epochs} if arguments.epochs else {}
     console = Console()
     if not DATA.exists():
         raise SystemExit(f"the data set is not at {DATA}")
     with tempfile.TemporaryDirectory(prefix="lb") as home, running_stack(Path(home), console) as client:
         file_id = upload(client, DATA / "train.csv")
-        runs = {name: train(client, file_id, UPDATES[name], console) for name in asked}
+        runs = {name: train(client, file_id, UPDATES[name], hyperparameters, console) for name in asked}
     test = _rows("test.csv")
     majority = 100 * Counter(label for _, label in test).most_common(1)[0][1] / len(test)
 
@@ -51,14 +54,21 @@ def main() -> None:
     console.print(table)
     fixed = {"majority": round(majority, 2), "published": PUBLISHED}
     for name, run in runs.items():
-        write(f"banking77-{name}", f"python -m examples.banking77 --update {name}", {**run, **fixed})
+        command = f"python -m examples.banking77 --update {name}"
+        command += f" --epochs {arguments.epochs}" if arguments.epochs else ""
+        write(f"banking77-{name}", command, {**run, **fixed})
 
 
-def train(client: OpenAI, file_id: str, update: dict[str, Any], console: Console) -> dict[str, Any]:
+def train(
+    client: OpenAI, file_id: str, update: dict[str, Any], hyperparameters: dict[str, Any], console: Console
+) -> dict[str, Any]:
     console.rule(f"minilm-l6, {update['type']}")
     posted = time.time()
     extra = {"update": update, "columns": {"label": "category"}}
-    job = client.fine_tuning.jobs.create(model="minilm-l6", training_file=file_id, seed=1, extra_body=extra)
+    method: Any = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+    job = client.fine_tuning.jobs.create(
+        model="minilm-l6", training_file=file_id, seed=1, method=method, extra_body=extra
+    )
     run = watch(client, job.id, console, posted)
     console.print(f"loss {sparkline(run.losses)}  {run.losses[0]:.2f} → {run.losses[-1]:.3f}")
     ended = client.fine_tuning.jobs.retrieve(job.id)
