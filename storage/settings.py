@@ -112,8 +112,8 @@ class Settings(BaseSettings):
         return self.home / "credentials"
 
 
-# OpenMP's threads wait for each other by spinning; where another process wants a core too, a step then takes ten times
-# as long. Sleeping costs a few percent on an idle machine.
+# OpenMP's threads wait for each other by spinning, which starves whoever else wants the core, the other thread of the
+# same step among them. What sleeping costs on an idle machine has not been measured.
 _THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
