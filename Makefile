@@ -9,7 +9,7 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test lint format e2e-production bench-service bench-kills bench-banking77 starter docs clean
+.PHONY: help quickstart up test test-long bench-training bench-gpu bench-tasks lint format e2e-production bench-service bench-kills bench-banking77 starter docs clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -26,6 +26,9 @@ quickstart: $(STAMP) ## install, run two jobs through the whole stack, show what
 
 up: $(STAMP) ## start Luthier on this machine and stay
 	@$(BIN)/luthierd up
+
+test-long: $(STAMP) ## the equalities at full length: stopped at every step, killed at random, beside TRL and HF (about 20 minutes)
+	$(BIN)/python -m benchmarks.equalities
 
 test: $(STAMP) ## lint, types, imports and all tests that fit in 15 minutes
 	@$(MAKE) --no-print-directory lint

@@ -12,42 +12,49 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api import naming
+from api.continuing import Beginning, beginning
 from api.errors import InvalidRequest
+from api.options import check_options, check_update, learner
 from api.wire.jobs import JobIn
 from jobs.rooms import Rooms
 from storage.ids import new_id
 from storage.registry import BaseModelEntry
 from storage.tables import File, Job
 from training.auto import default_update
-from training.spec import Hyperparameters
-from training.tasks import TASKS
+from training.spec import DpoHyperparameters, Hyperparameters, Method
+from training.tasks import METHODS, TASKS
+from training.tasks.base import AnyTask
+from training.updates import UPDATES, AnyUpdate
 
-METHODS = frozenset({"supervised"})
-"""What ``method.type`` can be today."""
-
-_HYPERPARAMETERS = "method.supervised.hyperparameters"
+_PLACE = "method.{}.hyperparameters"
 
 
 async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
     """The row to be; its files are checked by :func:`check_files`. Raises ``InvalidRequest``, ``ModelNotPulled``."""
-    _check_offered(body)
-    base = await _base(rooms, project_id, body.model)
-    task = _task(body, base)
-    _check_columns(body, task)
-    update = body.update or default_update(task, base.parameters)
+    method = _method(body)
+    begun = await beginning(rooms, project_id, body.model)
+    task = _task(body, begun)
+    able = learner(method, task)
+    _check_columns(body, able)
+    update = body.update or _usual_update(begun, task)
+    check_update(update.type, able)
+    begun.check(task, update)
+    hyperparameters = _hyperparameters(body, method, begun.base)
+    check_options(hyperparameters, body, able, _PLACE.format(method))
     return Job(
         id=new_id("job"),
         project_id=project_id,
         created_at=time.time(),
-        base_model=base.id,
+        base_model=begun.base.id,
+        start=begun.row,
         task=task,
         update=update.model_dump(),
-        method={"type": "supervised"},
-        hyperparameters=_hyperparameters(body, base).model_dump(),
+        method={"type": method},
+        hyperparameters=hyperparameters.model_dump(),
         columns=body.columns or {},
         training_file=body.training_file,
         validation_file=body.validation_file,
+        general_file=body.general_file,
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=re.sub(r"[^A-Za-z0-9._-]+", "-", body.suffix) if body.suffix else None,
         meta=body.metadata or None,
@@ -56,7 +63,7 @@ async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
 
 async def check_files(session: AsyncSession, job: Job) -> None:
     """In the transaction that inserts the job, and with the rows locked, so that no file is deleted meanwhile."""
-    for param in ("training_file", "validation_file"):
+    for param in ("training_file", "validation_file", "general_file"):
         file_id = getattr(job, param)
         if file_id is None:
             continue
@@ -76,34 +83,30 @@ async def check_files(session: AsyncSession, job: Job) -> None:
             )
 
 
-def _check_offered(body: JobIn) -> None:
+def _method(body: JobIn) -> Method:
     if body.integrations:
         raise _unsupported("integrations", "Integrations are not offered yet; send none.")
-    if body.method and body.method.type not in METHODS:
-        offered = ", ".join(sorted(METHODS))
-        raise _unsupported("method.type", f"This method is not offered yet; it can be: {offered}.")
+    if body.method is None or body.method.type == "supervised":
+        return "supervised"
+    if body.method.type == "dpo":
+        return "dpo"
+    offered = ", ".join(sorted(METHODS))
+    raise _unsupported("method.type", f"This method is not offered yet; it can be: {offered}.")
 
 
 def _unsupported(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="unsupported_parameter")
 
 
-async def _base(rooms: Rooms, project_id: str, name: str) -> BaseModelEntry:
-    found = await naming.find(rooms, project_id, name)
-    if found is None:
-        raise InvalidRequest(naming.NO_SUCH_MODEL, param="model", code="model_not_found")
-    if not isinstance(found, BaseModelEntry):
-        raise InvalidRequest(
-            "This is a fine-tuned model; training goes on from base models only.",
-            param="model",
-            code="unsuitable_model",
-        )
-    found.require()
-    return found
+def _usual_update(begun: Beginning, task: str) -> AnyUpdate:
+    if begun.update is not None:
+        return UPDATES[begun.update["type"]].model_validate(begun.update)
+    return default_update(task, begun.base.parameters)
 
 
-def _task(body: JobIn, base: BaseModelEntry) -> str:
-    task = body.task or base.tasks[0]
+def _task(body: JobIn, begun: Beginning) -> str:
+    base = begun.base
+    task = body.task or (begun.start.task if begun.start else base.tasks[0])
     if task not in TASKS or task not in base.tasks:
         offered = ", ".join(f"'{name}'" for name in base.tasks if name in TASKS)
         raise InvalidRequest(
@@ -114,40 +117,42 @@ def _task(body: JobIn, base: BaseModelEntry) -> str:
     return task
 
 
-def _check_columns(body: JobIn, task: str) -> None:
-    fields = TASKS[task].row.model_fields
+def _check_columns(body: JobIn, task: AnyTask) -> None:
+    fields = task.row.model_fields
     for name in body.columns or {}:
         if name not in fields:
             raise InvalidRequest(
-                f"'columns' maps fields of a {task} row to the file's columns; the fields are: {', '.join(fields)}.",
+                f"'columns' maps fields of a {task.name} row to the file's columns; the fields are: "
+                f"{', '.join(fields)}.",
                 param=f"columns.{name}"[:256],
                 code="invalid_value",
             )
 
 
-def _hyperparameters(body: JobIn, base: BaseModelEntry) -> Hyperparameters:
+def _hyperparameters(body: JobIn, method: Method, base: BaseModelEntry) -> DpoHyperparameters:
     """Those of ``method``, and those in the older place, which may repeat but not contradict them."""
-    newer = body.method.supervised.hyperparameters if body.method and body.method.supervised else None
+    block = getattr(body.method, method) if body.method else None
+    newer, place = block.hyperparameters if block else None, _PLACE.format(method)
     values = _sent(newer)
     for name, value in _sent(body.hyperparameters).items():
         if values.setdefault(name, value) != value:
             raise InvalidRequest(
-                f"'hyperparameters.{name}' and '{_HYPERPARAMETERS}.{name}' differ; send the second only.",
+                f"'hyperparameters.{name}' and '{place}.{name}' differ; send the second only.",
                 param=f"hyperparameters.{name}",
                 code="invalid_value",
             )
     try:
-        found = Hyperparameters.model_validate(values)
+        found = DpoHyperparameters.model_validate(values)
     except ValidationError as error:
         # Each place was valid; together they are not.
         raise InvalidRequest(
-            error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ") + ".", param=_HYPERPARAMETERS
+            error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ") + ".", param=place
         ) from None
     if found.max_length != "auto" and found.max_length > base.context:
-        place = _HYPERPARAMETERS if "max_length" in _sent(newer) else "hyperparameters"
+        where = place if "max_length" in _sent(newer) else "hyperparameters"
         raise InvalidRequest(
             f"The base model '{base.id}' reads at most {base.context} tokens.",
-            param=f"{place}.max_length",
+            param=f"{where}.max_length",
             code="invalid_value",
         )
     return found

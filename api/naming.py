@@ -5,18 +5,18 @@ Everything but the bases is looked up within one project, so another project's m
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.errors import InvalidRequest, NotFound
 from inference.refs import ModelRef
+from inference.routes import answering, elsewhere
 from jobs.rooms import Rooms
 from jobs.states import checkpoint_name
 from storage.registry import BaseModelEntry
 from storage.tables import Checkpoint, Job, Model
+from training.tasks.base import Route
 
 NO_SUCH_MODEL = "There is no such model for this key; GET /v1/models lists those that there are."
 _STEP = ":ckpt-step-"
@@ -87,21 +87,21 @@ async def tuned_ref(rooms: Rooms, project_id: str, name: str) -> ModelRef:
     return _ref(found)
 
 
-async def answering_ref(rooms: Rooms, project_id: str, name: str, tasks: Collection[str], elsewhere: str) -> ModelRef:
-    """A model that answers one of ``tasks``. Raises ``NotFound``, ``InvalidRequest`` and ``ModelNotPulled``.
+async def answering_ref(rooms: Rooms, project_id: str, name: str, route: Route) -> ModelRef:
+    """A model that answers at ``POST /v1/{route}``. Raises ``NotFound``, ``InvalidRequest`` and ``ModelNotPulled``.
 
-    ``elsewhere`` tells the owner of a model for another task where to send the request instead.
+    A base that answers for several tasks there does so for the first of them.
     """
     found = await find(rooms, project_id, name)
     if isinstance(found, BaseModelEntry):
-        suitable = [task for task in found.tasks if task in tasks]
+        suitable = answering(found.tasks, route)
         if not suitable:
-            raise _unsuitable(found.id, found.tasks, elsewhere)
+            raise _unsuitable(found.id, found.tasks)
         found.require()
         return ModelRef.of_base(found.id, suitable[0])
     ref = _ref(found)
-    if ref.task not in tasks:
-        raise _unsuitable(ref.id, [ref.task], elsewhere)
+    if not answering([ref.task], route):
+        raise _unsuitable(ref.id, [ref.task])
     return ref
 
 
@@ -111,7 +111,5 @@ def _ref(found: Model | ModelRef | None) -> ModelRef:
     return ModelRef.of_result(found) if isinstance(found, Model) else found
 
 
-def _unsuitable(name: str, tasks: list[str], elsewhere: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"'{name}' is a model for {' and '.join(tasks)}; {elsewhere}", param="model", code="unsuitable_model"
-    )
+def _unsuitable(name: str, tasks: list[str]) -> InvalidRequest:
+    return InvalidRequest(elsewhere(name, tasks), param="model", code="unsuitable_model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -10,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from storage.settings import REPOSITORY, Settings
 from training.errors import RUN_CODES
-from training.tasks import TASKS
+from training.tasks import METHODS
 
 DOCS = REPOSITORY / "docs"
 
@@ -29,13 +30,33 @@ def settings_page() -> str:
 
 
 def tasks_page() -> str:
-    rows = [f"| `{task.name}` | {task.title} | {_fields(task.row)} |" for task in TASKS.values()]
+    rows = [
+        f"| `{task.name}`{_suffix(method)} | {task.title} | {_fields(task.row)} | `/v1/{task.route}` | "
+        f"{_listed(task.updates)} | {_listed(task.options)} | {_measures(task.measures)} |"
+        for method, tasks in METHODS.items()
+        for task in tasks.values()
+    ]
     return _page(
         "Tasks",
-        "What a job's `task` can be. A row is one object of a JSONL, JSON or CSV file; `columns` renames its fields.",
-        ["task", "what it learns", "fields of a row"],
+        "What a job's `task` can be. A row is one object of a JSONL, JSON or CSV file; `columns` renames its fields. Every "
+        "task tells its loss, and those that can be right or wrong an accuracy; the figures named here come with the "
+        "validation rows, as `valid_…`. How rows are read and losses made up stands at the top of each file in "
+        "`training/tasks/`.",
+        ["task", "what it learns", "fields of a row", "answers at", "updates", "its own hyperparameters", "figures"],
         rows,
     )
+
+
+def _suffix(method: str) -> str:
+    return "" if method == "supervised" else f", method `{method}`"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+def _measures(measures: Mapping[str, str]) -> str:
+    return "; ".join(f"`{name}`: {meaning}" for name, meaning in measures.items())
 
 
 def codes_page() -> str:

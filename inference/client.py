@@ -11,6 +11,7 @@ import httpx
 
 from inference.errors import EngineError, EngineUnavailable
 from inference.refs import ModelRef, Variant
+from training.tasks.base import Route
 
 DONE = "[DONE]"
 
@@ -39,29 +40,27 @@ class EngineClient:
 
     async def chat(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
         """A whole ``chat.completion``. ``body``: what a ``ChatRequest`` accepts; its ``stream`` is not looked at."""
-        return await self._post("/v1/chat/completions", ref, body={**body, "stream": False, "stream_options": None})
+        return await self._whole("chat/completions", ref, body)
 
-    async def chat_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    def chat_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Chunks of a ``chat.completion.chunk`` stream, without the closing ``[DONE]``.
 
         A request that cannot be answered raises before the first chunk; a failure in the middle raises where it
         happens. Close the iterator (``aclosing``) when leaving early.
         """
-        content = {"ref": ref.model_dump(), "body": {**body, "stream": True}}
-        try:
-            async with self._http.stream("POST", "/v1/chat/completions", json=content) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    raise _error_of(response)
-                async for line in response.aiter_lines():
-                    data = line.removeprefix("data: ")
-                    if data == DONE:
-                        return
-                    if data:
-                        yield _chunk(data)
-        except httpx.TransportError as error:
-            raise _unavailable(error) from error
-        raise EngineUnavailable("The inference engine broke off in the middle of the answer; try again.")
+        return self._stream("chat/completions", ref, body)
+
+    async def complete(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole ``text_completion``. ``body``: what a ``CompletionRequest`` accepts, but for its ``stream``."""
+        return await self._whole("completions", ref, body)
+
+    def complete_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Its chunks, as those of :meth:`chat_stream`."""
+        return self._stream("completions", ref, body)
+
+    async def embed(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer of ``/v1/embeddings``. ``body``: what an ``EmbeddingRequest`` accepts."""
+        return await self._post("/v1/embeddings", ref, body=body)
 
     async def predict(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of ``/v1/predictions``. ``body``: what a ``PredictionRequest`` accepts."""
@@ -89,6 +88,28 @@ class EngineClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _whole(self, route: Route, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._post(f"/v1/{route}", ref, body={**body, "stream": False, "stream_options": None})
+
+    async def _stream(
+        self, route: Route, ref: ModelRef, body: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        content = {"ref": ref.model_dump(), "body": {**body, "stream": True}}
+        try:
+            async with self._http.stream("POST", f"/v1/{route}", json=content) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise _error_of(response)
+                async for line in response.aiter_lines():
+                    data = line.removeprefix("data: ")
+                    if data == DONE:
+                        return
+                    if data:
+                        yield _chunk(data)
+        except httpx.TransportError as error:
+            raise _unavailable(error) from error
+        raise EngineUnavailable("The inference engine broke off in the middle of the answer; try again.")
 
     async def _post(self, path: str, ref: ModelRef, **rest: Any) -> dict[str, Any]:
         return await self._answer(lambda: self._http.post(path, json={"ref": ref.model_dump(), **rest}))

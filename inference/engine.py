@@ -5,33 +5,37 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from inference import chat
+from inference import chat, completions, embeddings, predictions
 from inference.errors import EngineError
 from inference.export import write_zip
 from inference.fetch import FolderCache
+from inference.inputs import EmbeddingRequest, PredictionRequest
 from inference.models import Models
-from inference.protocol import ChatRequest, PredictionRequest
+from inference.protocol import ChatRequest, CompletionRequest
 from inference.refs import ModelRef, Variant
 from storage import blobs
 from storage.registry import Registry
 from storage.settings import Settings
 from training import serving
-from training.tasks import TASKS
+from training.tasks.base import Route
 
 _CHAT_PROBE = ChatRequest.model_validate(
     {"model": "probe", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
 )
-_INPUT_PROBE = PredictionRequest(model="probe", inputs=["Hello"], top_k=1)
+_COMPLETION_PROBE = CompletionRequest(model="probe", prompt="Hello", max_tokens=4, temperature=0)
+_EMBEDDING_PROBE = EmbeddingRequest(model="probe", input="Hello")
 
 _EXPORTS: Mapping[tuple[str, Variant], bool] = {
     ("lora", "adapter"): False,
     ("lora", "merged"): True,
     ("full", "merged"): False,
+    ("head", "merged"): False,
+    ("layers", "merged"): False,
 }
 """(update, variant) that there is -> whether the base must be merged in; otherwise it is the result as it lies."""
 
@@ -47,29 +51,46 @@ class Engine:
 
     async def chat(self, ref: ModelRef, request: ChatRequest) -> dict[str, Any]:
         """A ``chat.completion``."""
-        async with self._models.chat(ref) as model:
+        async with self._models.writer(ref, "chat/completions") as model:
             return await chat.complete(model, ref.id, request)
 
     async def chat_stream(self, ref: ModelRef, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Its chunks."""
-        async with self._models.chat(ref) as model, aclosing(chat.stream(model, ref.id, request)) as chunks:
+        async with (
+            self._models.writer(ref, "chat/completions") as model,
+            aclosing(chat.stream(model, ref.id, request)) as chunks,
+        ):
             async for chunk in chunks:
                 yield chunk
 
+    async def complete(self, ref: ModelRef, request: CompletionRequest) -> dict[str, Any]:
+        """A ``text_completion``."""
+        async with self._models.writer(ref, "completions") as model:
+            return await completions.complete(model, ref.id, request)
+
+    async def complete_stream(self, ref: ModelRef, request: CompletionRequest) -> AsyncGenerator[dict[str, Any], None]:
+        """Its chunks."""
+        async with (
+            self._models.writer(ref, "completions") as model,
+            aclosing(completions.stream(model, ref.id, request)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
+
+    async def embed(self, ref: ModelRef, request: EmbeddingRequest) -> dict[str, Any]:
+        """One vector for each input, in their order."""
+        async with self._models.predictor(ref, "embeddings") as model:
+            return await embeddings.embed(model, ref.id, request)
+
     async def predict(self, ref: ModelRef, request: PredictionRequest) -> dict[str, Any]:
         """One answer for each input, in their order."""
-        async with self._models.classifier(ref) as model:
-            answers = await model.answer(request.rows(), request.top_k)
-        data = [{"index": index, **answer.fields} for index, answer in enumerate(answers)]
-        tokens = sum(answer.tokens for answer in answers)
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return {"object": "list", "model": ref.id, "data": data, "usage": usage}
+        async with self._models.predictor(ref, "predictions") as model:
+            return await predictions.predict(model, ref.id, request)
 
     async def load(self, ref: ModelRef) -> dict[str, Any]:
         """Load the model and have it answer a probe."""
         started = time.monotonic()
-        generative = ref.task in TASKS and TASKS[ref.task].generative
-        answer = await (self.chat(ref, _CHAT_PROBE) if generative else self.predict(ref, _INPUT_PROBE))
+        answer = await _PROBES[self._models.task(ref).route](self, ref)
         return {"model": ref.id, "seconds": time.monotonic() - started, "answer": answer}
 
     async def export(self, ref: ModelRef, variant: Variant) -> dict[str, Any]:
@@ -102,3 +123,15 @@ class Engine:
 
     async def close(self) -> None:
         await self._models.close()
+
+    async def _predict_probe(self, ref: ModelRef) -> dict[str, Any]:
+        return await self.predict(ref, predictions.probe(self._models.task(ref)))
+
+
+_PROBES: Mapping[Route, Callable[[Engine, ModelRef], Awaitable[dict[str, Any]]]] = {
+    "chat/completions": lambda engine, ref: engine.chat(ref, _CHAT_PROBE),
+    "completions": lambda engine, ref: engine.complete(ref, _COMPLETION_PROBE),
+    "embeddings": lambda engine, ref: engine.embed(ref, _EMBEDDING_PROBE),
+    "predictions": Engine._predict_probe,
+}
+"""Route -> how to ask a model there whether it answers at all."""

@@ -1,4 +1,4 @@
-"""One set of chat weights, the adapters that share it, and the thread that decodes for all of them."""
+"""One set of weights that writes, the adapters that share it, and the thread that decodes for all of them."""
 
 from __future__ import annotations
 
@@ -7,41 +7,54 @@ import itertools
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jinja2 import TemplateError
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from inference.decode import Decoder
-from inference.errors import EngineError
+from inference.decode import Decoder, new_cache
+from inference.sampling import Choice, scored
 from inference.scheduler import Deliver, Scheduler
 from inference.text import TokenNames
 from training import serving
-from training.tasks.chat import Chat, Message
 
 BASE = "__base__"
 """PEFT's name, in a mixed batch, of rows that take no adapter."""
 
+PIECE = 256
+"""Prompt tokens that are scored at once: each takes as many numbers as the vocabulary has tokens."""
+
+
+@runtime_checkable
+class Writing(Protocol):
+    """What a task has whose models write token by token."""
+
+    def encode_prompt(self, prompt: Any, tokenizer: Any, /) -> list[int]:
+        """What the model continues."""
+
+    def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
+        """Any of these ends an answer."""
+
 
 class Lane:
-    """A loaded chat model with its scheduler. Adapters come and go between two steps."""
+    """A loaded model of one task with its scheduler. Adapters come and go between two steps."""
 
     def __init__(self, served: serving.Served, context: int, slots: int, name: str, deliver: Deliver) -> None:
         self.served = served
         self.context = min(context, served.base.context)
-        self.names = TokenNames(served.tokenizer)
+        self.tokenizer = served.kit.processor
+        self.names = TokenNames(self.tokenizer)
         # What the forward pass runs; `_mixed` is PEFT's wrapper around the same layers once there are adapters.
         self._model: Any = served.model
         self._mixed: Any = None
         self._adapters: list[str] = []
         self._hooked: set[nn.Module] = set()
         self._numbers = itertools.count()
-        assert isinstance(served.task, Chat)
-        self.task = served.task
-        ends = self.task.stop_tokens(served.model, served.tokenizer)
+        assert isinstance(served.task, Writing)
+        self.task: Writing = served.task
+        ends = self.task.stop_tokens(served.model, self.tokenizer)
         self.scheduler = Scheduler(Decoder(self._forward, served.model.device), ends, slots, name, deliver)
 
     def add(self, directory: Path) -> str:
@@ -84,41 +97,58 @@ class Lane:
     def _name_rows(self, layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, {**kwargs, "adapter_names": self._adapters}
 
+    def score(self, prompt: Sequence[int], adapter: str, alternatives: int) -> list[Choice]:
+        """The prompt's tokens but the first, each as if chosen after those before it. Blocks."""
+        cache, choices = new_cache(), list[Choice]()
+        for start in range(0, len(prompt) - 1, PIECE):
+            piece = prompt[start : start + PIECE]
+            with self.scheduler.paused():
+                logits_TV = self._read(piece, start, adapter, cache)
+            following = zip(logits_TV, prompt[start + 1 : start + PIECE + 1], strict=False)
+            choices += [scored(row_V.float(), token, alternatives) for row_V, token in following]
+        return choices
+
+    @torch.inference_mode()
+    def _read(self, piece: Sequence[int], start: int, adapter: str, cache: Cache) -> Tensor:
+        """Logits (T, V) after each token of ``piece``, which stands at ``start``, behind what ``cache`` holds."""
+        device = self.served.model.device
+        ids_1T, positions_1T = (
+            torch.tensor([list(row)], device=device) for row in (piece, range(start, start + len(piece)))
+        )
+        mask_1T = torch.ones(1, start + len(piece), dtype=torch.long, device=device)
+        logits_1TV = self._logits(ids_1T, mask_1T, positions_1T, cache, [adapter], len(piece))
+        return logits_1TV[0]
+
     @torch.inference_mode()
     def _forward(
         self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache, adapters: Sequence[str]
     ) -> Tensor:
+        return self._logits(ids_BT, mask_BT, positions_BT, cache, adapters, 1)[:, -1]
+
+    def _logits(
+        self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache, adapters: Sequence[str], last: int
+    ) -> Tensor:
+        """Of the ``last`` positions."""
         self._adapters = list(adapters)
-        out = self._model(
+        logits_BTV: Tensor = self._model(
             input_ids=ids_BT,
             attention_mask=mask_BT,
             position_ids=positions_BT,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
-        )
-        logits_BV: Tensor = out.logits[:, -1]
-        return logits_BV
+            logits_to_keep=last,
+        ).logits
+        return logits_BTV
 
 
-class ChatModel:
-    """A chat model that clients can name: a lane's own weights, or one of its adapters."""
+class Writer:
+    """A model that writes and that clients can name: a lane's own weights, or one of its adapters."""
 
     def __init__(self, lane: Lane, adapter: str = BASE, held: AsyncExitStack | None = None) -> None:
         self.lane = lane
         self.adapter = adapter
         # What an adapter needs for as long as it lives: its base's place in the pool.
         self._held = held
-
-    def encode(self, conversation: Sequence[dict[str, str]]) -> list[int]:
-        """The prompt: all turns, then the opening of the answer's. Raises ``EngineError``."""
-        messages = [Message.model_validate(turn) for turn in conversation]
-        try:
-            return self.lane.task.encode_prompt(messages, self.lane.served.tokenizer)
-        except TemplateError as error:
-            raise EngineError(
-                "invalid_request", f"This model's chat template refuses the conversation: {error}.", "messages"
-            ) from error
 
     async def close(self) -> None:
         """Take the adapter out of its lane, or end the lane."""

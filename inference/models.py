@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from inference.classify import Classifier
 from inference.errors import EngineError, EngineUnavailable
 from inference.fetch import FolderCache
-from inference.lane import ChatModel, Lane
+from inference.lane import Lane, Writer
 from inference.pool import Pool
+from inference.predictor import Predictor
 from inference.refs import ModelRef
+from inference.routes import elsewhere
 from inference.scheduler import Deliver, Updates, emit_all
 from storage.errors import ModelNotPulled
 from storage.registry import BaseModelEntry, Registry
@@ -26,12 +27,10 @@ from training import device, serving
 from training.errors import TrainingError
 from training.result import Card
 from training.tasks import TASKS
+from training.tasks.base import AnyTask, Route
 from training.updates.lora import LoraUpdate
 
 log = logging.getLogger(__name__)
-
-_ROUTES = {True: "/v1/chat/completions", False: "/v1/predictions"}
-"""Whether a task writes text -> where its models answer."""
 
 
 class Models:
@@ -42,31 +41,36 @@ class Models:
         self._cache = cache
         self._slots = settings.engine_batch
         # An adapter needs a place beside its base's.
-        self._pool = Pool[ChatModel | Classifier](max(2, settings.engine_models))
+        self._pool = Pool[Writer | Predictor](max(2, settings.engine_models))
         place = device.choose()
         self._device = str(place.device)
         # On a CPU a row's bits then do not depend on the batch around it as much as in bf16.
         self._dtype = place.dtype if place.device.type == "cuda" else torch.float32
 
     @asynccontextmanager
-    async def chat(self, ref: ModelRef) -> AsyncIterator[ChatModel]:
-        """A chat model, loaded for as long as the context lasts."""
-        self._check(ref, generative=True)
+    async def writer(self, ref: ModelRef, route: Route) -> AsyncIterator[Writer]:
+        """A model that writes, loaded for as long as the context lasts. ``route``: where it was asked."""
+        self._check(ref, route)
         async with AsyncExitStack() as held:
             if ref.update == LoraUpdate().type:
                 # The base takes its place first: adapters that hold every place would wait for it for ever.
-                await held.enter_async_context(self.chat(ModelRef.of_base(ref.base, ref.task)))
-            model = await held.enter_async_context(self._pool.lease(_key(ref), partial(self._load_chat, ref)))
-            assert isinstance(model, ChatModel)
+                await held.enter_async_context(self.writer(ModelRef.of_base(ref.base, ref.task), route))
+            model = await held.enter_async_context(self._pool.lease(_key(ref), partial(self._load_writer, ref, route)))
+            assert isinstance(model, Writer)
             yield model
 
     @asynccontextmanager
-    async def classifier(self, ref: ModelRef) -> AsyncIterator[Classifier]:
-        """A model for predictions, loaded for as long as the context lasts."""
-        self._check(ref, generative=False)
-        async with self._pool.lease(_key(ref), partial(self._load_classifier, ref)) as model:
-            assert isinstance(model, Classifier)
+    async def predictor(self, ref: ModelRef, route: Route) -> AsyncIterator[Predictor]:
+        """A model that does not, loaded for as long as the context lasts."""
+        self._check(ref, route)
+        async with self._pool.lease(_key(ref), partial(self._load_predictor, ref)) as model:
+            assert isinstance(model, Predictor)
             yield model
+
+    def task(self, ref: ModelRef) -> AnyTask:
+        if ref.task not in TASKS:
+            raise EngineError("unsuitable_model", f"'{ref.id}' has a task that is not served: {ref.task}.", "model")
+        return TASKS[ref.task]
 
     def base(self, ref: ModelRef) -> tuple[BaseModelEntry, Path]:
         """The registry's entry of the base model and its directory on this machine."""
@@ -81,7 +85,7 @@ class Models:
     def stats(self) -> dict[str, int]:
         """Models loaded, rows being answered and rows waiting."""
         loaded = self._pool.values()
-        loads = {model.lane: model.lane.scheduler.load for model in loaded if isinstance(model, ChatModel)}.values()
+        loads = {model.lane: model.lane.scheduler.load for model in loaded if isinstance(model, Writer)}.values()
         return {
             "loaded": len(loaded),
             "running": sum(running for running, _ in loads),
@@ -91,18 +95,15 @@ class Models:
     async def close(self) -> None:
         await self._pool.close()
 
-    def _check(self, ref: ModelRef, generative: bool) -> None:
-        if ref.task not in TASKS:
-            raise EngineError("unsuitable_model", f"'{ref.id}' has a task that is not served: {ref.task}.", "model")
-        if TASKS[ref.task].generative != generative:
-            route = _ROUTES[not generative]
-            raise EngineError("unsuitable_model", f"'{ref.id}' is a {ref.task} model; ask it at {route}.", "model")
+    def _check(self, ref: ModelRef, route: Route) -> None:
+        if self.task(ref).route != route:
+            raise EngineError("unsuitable_model", elsewhere(ref.id, [ref.task]), "model")
         entry, _ = self.base(ref)
         if ref.prefix is None and ref.task not in entry.tasks:
             tasks = ", ".join(entry.tasks)
             raise EngineError("unsuitable_model", f"'{ref.id}' is no {ref.task} model; it is for {tasks}.", "model")
 
-    async def _load_chat(self, ref: ModelRef) -> ChatModel:
+    async def _load_writer(self, ref: ModelRef, route: Route) -> Writer:
         loop = asyncio.get_running_loop()
 
         def deliver(updates: Updates) -> None:
@@ -114,22 +115,22 @@ class Models:
             if not await asyncio.to_thread(_joins_a_batch, ref, result):
                 return await asyncio.to_thread(self._alone, ref, result, deliver)
             async with AsyncExitStack() as held:
-                base = await held.enter_async_context(self.chat(ModelRef.of_base(ref.base, ref.task)))
+                base = await held.enter_async_context(self.writer(ModelRef.of_base(ref.base, ref.task), route))
                 adapter = await asyncio.to_thread(_add, ref, base.lane, result)
-                return ChatModel(base.lane, adapter, held.pop_all())
+                return Writer(base.lane, adapter, held.pop_all())
 
-    async def _load_classifier(self, ref: ModelRef) -> Classifier:
+    async def _load_predictor(self, ref: ModelRef) -> Predictor:
         entry, _ = self.base(ref)
         if ref.prefix is None:
             loaded = await asyncio.to_thread(self._loaded, ref, None)
         else:
             async with self._folder(ref) as result:
                 loaded = await asyncio.to_thread(self._loaded, ref, result)
-        return Classifier(loaded, entry.context)
+        return Predictor(loaded, entry.context)
 
-    def _alone(self, ref: ModelRef, result: Path | None, deliver: Deliver) -> ChatModel:
+    def _alone(self, ref: ModelRef, result: Path | None, deliver: Deliver) -> Writer:
         entry, _ = self.base(ref)
-        return ChatModel(Lane(self._loaded(ref, result), entry.context, self._slots, ref.id, deliver))
+        return Writer(Lane(self._loaded(ref, result), entry.context, self._slots, ref.id, deliver))
 
     def _loaded(self, ref: ModelRef, result: Path | None) -> serving.Served:
         _, directory = self.base(ref)

@@ -1,4 +1,4 @@
-"""What clients may ask of a model: OpenAI's chat body and Luthier's predictions body. Every field is bounded.
+"""What clients may ask of a model that writes: OpenAI's chat and completions bodies. Every field is bounded.
 
 A field that neither documents is refused by name. A field that OpenAI documents and that has no effect here is
 accepted; one whose effect would be missed is refused with the code ``unsupported_parameter`` (``_HARMLESS``).
@@ -6,7 +6,7 @@ accepted; one whose effect would be missed is refused with the code ``unsupporte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -38,11 +38,27 @@ def _shape(value: Any) -> str:
 SHAPE = Discriminator(_shape)
 """Chooses a union's branch by JSON type, so that a fault is that branch's; the tags' ``~`` keeps them out of paths."""
 
+_LISTS: Mapping[type, str] = {int: "~tokens", list: "~lists"}
+
+
+def _texts_or_tokens(value: Any) -> str:
+    if not isinstance(value, list):
+        return "~text"
+    return _LISTS.get(type(value[0]), "~texts") if value else "~texts"
+
+
+TEXTS_OR_TOKENS = Discriminator(_texts_or_tokens)
+"""Likewise between a text, texts, a text's token ids and several texts' (tags ``~text ~texts ~tokens ~lists``)."""
+
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min_length=1, max_length=1_000_000)]
+
 MAX_CHOICES = 16
-MAX_INPUTS = 1024
+MAX_PROMPTS = 256
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A request's. Nothing unknown, no number in a string, no infinity."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -63,6 +79,7 @@ _HARMLESS: Mapping[str, Callable[[Any], bool]] = {
     "prediction": _absent,
     "response_format": _is({"type": "text"}),
     "store": _is(False),
+    "suffix": _is(""),
     "tool_choice": _is("none", "auto"),
     "tools": _absent,
     "tool_calls": _absent,
@@ -79,12 +96,12 @@ def _refuse(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-class TextPart(_Body):
+class TextPart(Body):
     type: Literal["text"]
     text: Text
 
 
-class ChatMessage(_Body):
+class ChatMessage(Body):
     """One turn. What an answer's message holds besides role and content may be sent back as it came."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -107,21 +124,16 @@ class ChatMessage(_Body):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
-class StreamOptions(_Body):
+class StreamOptions(Body):
     include_usage: bool = False
     include_obfuscation: bool = False
     """Accepted, no effect: chunks carry no padding."""
 
 
-class ChatRequest(_Body):
-    """The body of ``POST /v1/chat/completions``."""
+class Generation(Body):
+    """What the bodies of chat and completions share."""
 
     model: str = Field(min_length=1, max_length=256)
-    messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Tokens of one answer at most; None: until the model ends it or its context is full."""
-    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
-    """The older name of ``max_completion_tokens``."""
     temperature: float | None = Field(default=None, ge=0, le=2)
     """0 takes the likeliest token; None is 1."""
     top_p: float | None = Field(default=None, ge=0, le=1)
@@ -145,6 +157,38 @@ class ChatRequest(_Body):
     """Taken from a token's logit once it stands in the answer so far."""
     logit_bias: Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=1024)] = None
     """Token id -> what is added to its logit."""
+    user: Label | None = None
+
+    @field_validator("stream_options")
+    @classmethod
+    def _needs_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if value is not None and not info.data.get("stream"):
+            raise ValueError("it needs 'stream': true")
+        return value
+
+    @property
+    def choices(self) -> int:
+        """Answers to give to each prompt."""
+        return self.n or 1
+
+    @property
+    def stop_strings(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether a stream ends in a chunk of its own for the usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class ChatRequest(Generation):
+    """The body of ``POST /v1/chat/completions``."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Tokens of one answer at most; None: until the model ends it or its context is full."""
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """The older name of ``max_completion_tokens``."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -156,7 +200,6 @@ class ChatRequest(_Body):
     reasoning_effort: Label | None = None
     safety_identifier: Label | None = None
     service_tier: Label | None = None
-    user: Label | None = None
     verbosity: Label | None = None
 
     audio: Any = None
@@ -171,7 +214,7 @@ class ChatRequest(_Body):
     tools: Any = None
     web_search_options: Any = None
 
-    _unsupported = field_validator(*sorted(_HARMLESS.keys() - {"tool_calls"}))(_refuse)
+    _unsupported = field_validator(*sorted(_HARMLESS.keys() - {"tool_calls", "suffix"}))(_refuse)
 
     @field_validator("top_logprobs")
     @classmethod
@@ -180,21 +223,10 @@ class ChatRequest(_Body):
             raise ValueError("it needs 'logprobs': true")
         return value
 
-    @field_validator("stream_options")
-    @classmethod
-    def _needs_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
-        if value is not None and not info.data.get("stream"):
-            raise ValueError("it needs 'stream': true")
-        return value
-
     @property
     def answer_tokens(self) -> int | None:
         """The limit under either of its names."""
         return self.max_completion_tokens or self.max_tokens
-
-    @property
-    def stop_strings(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
     def conversation(self) -> list[dict[str, str]]:
         """``[{role, content}]`` with plain text contents; ``developer`` is today's name of ``system``."""
@@ -202,35 +234,55 @@ class ChatRequest(_Body):
         return [{"role": roles.get(turn.role, turn.role), "content": turn.text} for turn in self.messages]
 
 
-InputValue = Annotated[
-    Annotated[Text, Tag("~text")] | Annotated[list[Label], Field(max_length=8192), Tag("~list")], SHAPE
-]
-InputRow = Annotated[dict[FieldName, InputValue], Field(min_length=1, max_length=16)]
-Input = Annotated[Annotated[Text, Tag("~text")] | Annotated[InputRow, Tag("~object")], SHAPE]
+class CompletionRequest(Generation):
+    """The body of ``POST /v1/completions``."""
 
+    prompt: Annotated[
+        Annotated[Text, Tag("~text")]
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS), Tag("~texts")]
+        | Annotated[TokenIds, Tag("~tokens")]
+        | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS), Tag("~lists")],
+        TEXTS_OR_TOKENS,
+    ]
+    """What the model continues: a text, its token ids, or several of either."""
+    max_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Tokens of one answer at most; None is 16, and 0 with ``echo`` only scores the prompt."""
+    logprobs: int | None = Field(default=None, ge=0, le=5)
+    """Alternatives to tell beside each token and its log-probability."""
+    echo: bool | None = None
+    """Give the prompt back before the answer, with ``logprobs`` its tokens' too."""
+    best_of: int | None = Field(default=None, ge=1, le=20)
+    """Only as many as ``n``: no more are made than are given."""
+    suffix: Any = None
 
-class PredictionRequest(_Body):
-    """The body of ``POST /v1/predictions``."""
+    _unsupported = field_validator("suffix")(_refuse)
 
-    model: str = Field(min_length=1, max_length=256)
-    inputs: list[Input] = Field(min_length=1, max_length=MAX_INPUTS)
-    """A text, or a row's fields without its label: ``{"text": …, "text_pair": …}``."""
-    top_k: int | None = Field(default=None, ge=1, le=1000)
-    """Scores of only the likeliest labels; None: of all."""
-
-    @field_validator("inputs")
+    @field_validator("prompt")
     @classmethod
-    def _bounded(cls, value: list[Any]) -> list[Any]:
-        if sum(map(_size, value)) > 16_000_000:
-            raise ValueError("the inputs hold more than 16,000,000 characters; send them in several requests")
+    def _few_enough(cls, value: Any, info: ValidationInfo) -> Any:
+        if (
+            isinstance(value, list)
+            and type(value[0]) is not int
+            and len(value) * (info.data.get("n") or 1) > MAX_PROMPTS
+        ):
+            raise ValueError(f"prompts times 'n' may be {MAX_PROMPTS} at most; send them in several requests")
         return value
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The inputs as rows; a bare text is ``{"text": …}``."""
-        return [{"text": value} if isinstance(value, str) else dict(value) for value in self.inputs]
+    @field_validator("best_of")
+    @classmethod
+    def _as_many_as_given(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value != (info.data.get("n") or 1):
+            raise PydanticCustomError(
+                "unsupported_parameter", "'best_of' is supported only where it equals 'n'; remove it."
+            )
+        return value
+
+    @property
+    def prompts(self) -> Sequence[str | list[int]]:
+        """As a list."""
+        return listed(self.prompt)
 
 
-def _size(value: str | dict[str, Any]) -> int:
-    if isinstance(value, str):
-        return len(value)
-    return sum(len(part) if isinstance(part, str) else sum(map(len, part)) for part in value.values())
+def listed(value: str | list[Any]) -> list[Any]:
+    """Texts, or lists of token ids, of a field that may hold one of them."""
+    return [value] if isinstance(value, str) or type(value[0]) is int else value

@@ -87,7 +87,7 @@ def choose(logits_BV: Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
         if finite and rules.temperature >= GREEDY:
             token = draw(shifted_BV[index], rules.temperature, rules.top_p, sampler.uniform())
         sampler.counts[token] += 1
-        choices.append(_scored(raw_BV[index], token, rules.logprobs) if finite else Choice(token, False))
+        choices.append(scored(raw_BV[index], token, rules.logprobs) if finite else Choice(token, False))
     return choices
 
 
@@ -117,7 +117,8 @@ def _shifted(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     return logits_BV.index_put((rows, tokens), gains.to(logits_BV.dtype), accumulate=True)
 
 
-def _scored(logits_V: Tensor, token: int, alternatives: int | None) -> Choice:
+def scored(logits_V: Tensor, token: int, alternatives: int | None) -> Choice:
+    """The token as chosen from these logits; ``alternatives``: how many others to tell, None for no scores at all."""
     if alternatives is None:
         return Choice(token, True)
     logprobs_V = torch.log_softmax(logits_V, dim=-1)

@@ -72,8 +72,7 @@ class Row:
         piece = Piece() if ended else self.stream.feed(choice.token, choice if choice.scored else None)
         finish = "stop" if ended or self.stream.stopped else "length" if len(self.tokens) >= self.limit else None
         if finish:
-            rest = self.stream.finish()
-            piece = Piece(piece.text + rest.text, piece.records + rest.records)
+            piece += self.stream.finish()
             # What was held back to the last token may complete a stop string.
             finish = "stop" if self.stream.stopped else finish
         return Progress(piece, finish, len(self.tokens))

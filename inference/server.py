@@ -30,7 +30,8 @@ from starlette.routing import Route
 from inference.client import DONE
 from inference.engine import Engine
 from inference.errors import EngineError
-from inference.protocol import ChatRequest, PredictionRequest
+from inference.inputs import EmbeddingRequest, PredictionRequest
+from inference.protocol import ChatRequest, CompletionRequest
 from inference.refs import ModelRef, Variant
 from storage import logs
 from storage.settings import Settings
@@ -57,12 +58,28 @@ class _Call(BaseModel):
 async def _chat(engine: Engine, request: Request) -> Response:
     call = _parsed(_Call, await request.body())
     body = _parsed(ChatRequest, call.body)
-    if not body.stream:
-        return JSONResponse(await engine.chat(call.ref, body))
-    chunks = engine.chat_stream(call.ref, body)
+    if body.stream:
+        return await _streamed(engine.chat_stream(call.ref, body))
+    return JSONResponse(await engine.chat(call.ref, body))
+
+
+async def _completions(engine: Engine, request: Request) -> Response:
+    call = _parsed(_Call, await request.body())
+    body = _parsed(CompletionRequest, call.body)
+    if body.stream:
+        return await _streamed(engine.complete_stream(call.ref, body))
+    return JSONResponse(await engine.complete(call.ref, body))
+
+
+async def _streamed(chunks: AsyncGenerator[dict[str, Any], None]) -> Response:
     # A request that cannot be answered fails here, while the status can still say so.
     first = await anext(chunks)
     return StreamingResponse(_events(first, chunks), media_type="text/event-stream")
+
+
+async def _embeddings(engine: Engine, request: Request) -> Response:
+    call = _parsed(_Call, await request.body())
+    return JSONResponse(await engine.embed(call.ref, _parsed(EmbeddingRequest, call.body)))
 
 
 async def _predictions(engine: Engine, request: Request) -> Response:
@@ -81,6 +98,8 @@ async def _export(engine: Engine, request: Request) -> Response:
 
 _POSTS: dict[str, Handler] = {
     "/v1/chat/completions": _chat,
+    "/v1/completions": _completions,
+    "/v1/embeddings": _embeddings,
     "/v1/predictions": _predictions,
     "/internal/load": _load,
     "/internal/export": _export,

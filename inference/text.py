@@ -20,6 +20,11 @@ class Piece:
 
     text: str = ""
     records: list[Any] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    """Where in the whole text each of these tokens begins, in characters."""
+
+    def __add__(self, later: Piece) -> Piece:
+        return Piece(self.text + later.text, self.records + later.records, self.starts + later.starts)
 
 
 class TextStream:
@@ -29,12 +34,13 @@ class TextStream:
     that is no valid UTF-8, where tokenizers with byte fallback take back even the characters that were whole.)
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str], before: Sequence[int] = ()) -> None:
+        """``before``: tokens that the text continues, so that a space between the two is not lost."""
         self._tokenizer = tokenizer
         self._stop = stop
-        self._ids: list[int] = []
+        self._ids = list(before)
         # ids[context:done] are decoded again with each new token, as a decoder may look at its left neighbours.
-        self._context = self._done = 0
+        self._context, self._done = 0, len(self._ids)
         self._text = ""
         self._sent = 0
         self._records: list[tuple[int, Any]] = []
@@ -57,7 +63,7 @@ class TextStream:
             self._accept(self._fresh())
         piece = self._certain(len(self._text))
         if not self.stopped:
-            piece.records += [record for _, record in self._records]
+            piece += _of_tokens(self._records)
             self._records = []
         return piece
 
@@ -84,11 +90,16 @@ class TextStream:
         return next((len(end) for end in ends if any(stop.startswith(end) for stop in self._stop)), 0)
 
     def _certain(self, until: int) -> Piece:
-        records = [record for start, record in self._records if start < until]
+        piece = Piece(self._text[self._sent : until]) + _of_tokens(
+            [(start, record) for start, record in self._records if start < until]
+        )
         self._records = [(start, record) for start, record in self._records if start >= until]
-        piece = Piece(self._text[self._sent : until], records)
         self._sent = max(self._sent, until)
         return piece
+
+
+def _of_tokens(records: Sequence[tuple[int, Any]]) -> Piece:
+    return Piece("", [record for _, record in records], [start for start, _ in records])
 
 
 class TokenNames:

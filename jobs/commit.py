@@ -85,7 +85,8 @@ def _measured(line: report.Metrics) -> Note:
 
 def wire_metrics(data: dict[str, Any]) -> dict[str, Any]:
     """A metrics line with OpenAI's names beside ours."""
-    rest = {name: value for name, value in data.items() if name != "type" and value is not None}
+    rest = {name: value for name, value in data.items() if name not in ("type", "measures") and value is not None}
+    rest |= {f"valid_{name}": value for name, value in data["measures"].items()}
     named = {
         "train_mean_token_accuracy": data["train_accuracy"],
         "valid_mean_token_accuracy": data["valid_accuracy"],

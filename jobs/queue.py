@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from arq import create_pool, func
@@ -97,10 +98,14 @@ class Bell:
 
 
 async def _closed(worker: Worker) -> None:
+    # A ring that was being answered when Redis died has failed by itself; nobody waits for what it says.
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
     try:
         await worker.close()
     except _SILENT:
-        log.debug("the arq worker's connection was gone already")
+        # Its last word to a Redis that is gone failed, and it has not let go of its connections.
+        with suppress(*_SILENT):
+            await worker.pool.aclose(close_connection_pool=True)
 
 
 def connect(url: str) -> Bell:

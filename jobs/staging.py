@@ -18,15 +18,17 @@ from sqlmodel import col
 
 from jobs.rooms import Rooms
 from storage.blobs import get_file
-from storage.errors import BlobCorrupt, BlobNotFound
+from storage.errors import BlobCorrupt, BlobNotFound, ModelNotPulled
 from storage.folders import get_folder
 from storage.tables import Checkpoint, File, Job, Metric
 from training.spec import TrainSpec
 
 log = logging.getLogger("luthier.staging")
 
-TRAINING_FILE, VALIDATION_FILE = "training.data", "validation.data"
-RESUME = "resume"
+TRAINING_FILE, VALIDATION_FILE, GENERAL_FILE = "training.data", "validation.data", "general.data"
+FILES = {TRAINING_FILE: "training_file", VALIDATION_FILE: "validation_file", GENERAL_FILE: "general_file"}
+"""Name in the run's folder -> column of the job."""
+RESUME, START = "resume", "start"
 
 
 def job_prefix(job: Job) -> str:
@@ -46,27 +48,40 @@ async def stage_in(rooms: Rooms, job: Job, folder: Path) -> None:
     async with rooms.db.read() as session:
         files = {
             name: await session.get_one(File, file_id)
-            for name, file_id in ((TRAINING_FILE, job.training_file), (VALIDATION_FILE, job.validation_file))
-            if file_id
+            for name, column in FILES.items()
+            if (file_id := getattr(job, column))
         }
     for name, file in files.items():
         await asyncio.to_thread(get_file, rooms.blobs, file.blob_key, file.sha256, folder / name)
+    if job.start:
+        await _stage_start(rooms, job.start, folder / START)
     spec = TrainSpec.model_validate(
         {
             "task": job.task,
+            "method": job.method["type"],
             "update": job.update,
             "hyperparameters": job.hyperparameters,
             "columns": job.columns,
             "seed": job.seed,
             "base": entry.require(),
             "base_id": entry.id,
-            "training_file": TRAINING_FILE,
-            "validation_file": VALIDATION_FILE if job.validation_file else None,
+            **{column: name for name, column in FILES.items() if name in files},
+            "start": START if job.start else None,
             "threads": rooms.settings.train_threads,
             "save_seconds": rooms.settings.save_seconds,
         }
     )
     spec.write(folder)
+
+
+async def _stage_start(rooms: Rooms, start: dict[str, str], destination: Path) -> None:
+    prefix, sha256, part = (start[name] for name in ("prefix", "manifest_sha256", "part"))
+    try:
+        await asyncio.to_thread(get_folder, rooms.blobs, prefix, sha256, destination, part)
+    except BlobNotFound as error:
+        raise ModelNotPulled(
+            f"The model '{start['model']}', which this job goes on from, was deleted; start from another."
+        ) from error
 
 
 async def stage_checkpoint(rooms: Rooms, job: Job, folder: Path) -> int:

@@ -15,6 +15,7 @@ PREFIXES = {
     "project": "proj_",
     "key": "key_",
     "chat": "chatcmpl-",
+    "completion": "cmpl-",
     "request": "req_",
 }
 

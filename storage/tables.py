@@ -85,6 +85,9 @@ class Job(SQLModel, table=True):
     columns: dict[str, Any] = Field(sa_column=_json())
     training_file: str
     validation_file: str | None = None
+    general_file: str | None = None
+    start: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    """The earlier result that training goes on from: ``{model, prefix, manifest_sha256, part}``."""
     seed: int
     suffix: str | None = None
     meta: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))

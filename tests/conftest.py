@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,13 @@ import pytest
 
 from storage import migrate
 from tests import services
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_is_left_open_fails_its_own_module() -> Iterator[None]:
+    """An unclosed socket is noticed when it is collected: here, not in whatever test runs later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -2,62 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training import checkpoint, device, weights
+import torch
+from torch.nn import Module
+
+from training import checkpoint, device, fast, neftune, weights
+from training.anatomy import anatomy
 from training.device import Place
 from training.errors import TrainingError
-from training.loop import Run, Stop
 from training.prepare import Prepared
-from training.report import Line, Started
+from training.report import Line, Message, Started
 from training.result import Card
+from training.run_state import Rows, Run, Stop
+from training.scores import target_scores
 from training.spec import TrainSpec
+from training.tasks.base import Kit, Objective
+from training.trunk import Trunk
 
 
 def assemble(folder: Path, spec: TrainSpec, prepared: Prepared, emit: Callable[[Line], None], stop: Stop) -> Run:
     """Raises ``TrainingError`` where the update does not fit the base."""
-    place = device.choose()
+    hyper = prepared.hyper
+    place = device.choose(hyper.dtype)
     checkpoint.seed_step(spec.seed, 0)
     model = _updatable(spec, prepared, place)
-    weights.widen(weights.trainable(model))
+    trained = weights.trainable(model)
+    weights.widen(trained)
     model.to(place.device)
+    kit = _kit(prepared, model)
+    if hyper.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if hyper.neftune_alpha:
+        neftune.add(model, hyper.neftune_alpha)
+    fast.prepare(model, kit.packed)
     card = Card(
         task=spec.task,
+        method=spec.method,
         update=spec.update,
         base=spec.base_id,
         state=prepared.state,
-        hyperparameters=prepared.hyper,
+        hyperparameters=hyper,
         seed=spec.seed,
     )
     return Run(
         folder=folder,
         task=prepared.task,
-        state=prepared.state,
-        hyper=prepared.hyper,
+        kit=kit,
+        hyper=hyper,
         seed=spec.seed,
         save_seconds=spec.save_seconds,
         model=model,
-        pad=prepared.base.pad,
         place=place,
-        training=prepared.training.examples,
-        validation=prepared.validation.examples,
-        write_model=lambda directory: card.write(directory, model, prepared.base),
+        rows=_rows(prepared),
+        trained=trained,
+        running=weights.running(model),
+        frozen=list(_frozen(spec, model)),
+        origin={name: weight.detach().clone() for name, weight in trained.items()} if hyper.l2_to_base else {},
+        card=card,
+        base=prepared.base,
         emit=emit,
         stop=stop,
     )
 
 
+def _rows(prepared: Prepared) -> Rows:
+    return Rows(
+        training=prepared.training.examples,
+        validation=prepared.validation.examples,
+        general=prepared.general.examples,
+        held_out=prepared.held_out.examples,
+        mixed=prepared.mixed,
+    )
+
+
 def _updatable(spec: TrainSpec, prepared: Prepared, place: Place) -> Any:
-    model = prepared.task.load_model(spec.base, prepared.state, spec.update.weights_dtype(place.dtype))
+    """The model with its weights to train, those of an earlier result in it where the run goes on from one."""
+    dtype = spec.update.weights_dtype(place.dtype, getattr(torch, prepared.base.dtype))
+    begun = prepared.start if prepared.start and spec.update.type != "lora" else spec.base
+    model = prepared.task.load_model(begun, prepared.state, dtype)
     try:
-        return spec.update.apply(model, prepared.task)
+        model = spec.update.apply(model, prepared.task)
     except ValueError as error:
-        # PEFT's, which names the modules of `target_modules` that the base does not have.
+        # PEFT's, which names the modules of `target_modules` that the base does not have, or an update's own.
         raise TrainingError(
-            "base_model_unavailable", f"The update does not fit this base: {error}", "update"
+            "base_model_unavailable", f"The update does not fit this base: {error}.", "update"
         ) from error
+    if prepared.start:
+        spec.update.resume(model, prepared.start)
+    return model
+
+
+def _kit(prepared: Prepared, model: Any) -> Kit:
+    hyper = prepared.hyper
+    objective = Objective(
+        label_smoothing=hyper.label_smoothing,
+        class_weights=hyper.class_weights,
+        beta=hyper.beta or Objective.beta,
+        loss=hyper.loss or Objective.loss,
+    )
+    # NEFTune's noise is told by the length of a row.
+    packed = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and fast.can_pack(model.config)
+    return Kit(prepared.base.processor, prepared.state, objective, packed, target_scores)
+
+
+def _frozen(spec: TrainSpec, model: Any) -> Iterator[Module]:
+    """Modules that do not train though the model does: what stands before the first block that moves."""
+    if not spec.update.frozen_blocks(model):
+        return
+    for module in model.modules():
+        inside = list(module.parameters())
+        if inside and not any(parameter.requires_grad for parameter in inside):
+            yield module
+
+
+def anchor(run: Run) -> None:
+    """Give the rows what the loss needs to know of the untrained model."""
+    run.model.eval()
+    with run.place.autocast():
+        anchored = {
+            name: run.task.anchored(getattr(run.rows, name), run.model, run.kit)
+            for name in ("training", "validation", "general", "held_out")
+        }
+    run.rows = replace(run.rows, **anchored)
+    run.learn()
+
+
+def keep_features(run: Run, spec: TrainSpec) -> None:
+    """What frozen blocks give of every row, computed once. Changes no number but by rounding."""
+    frozen = spec.update.frozen_blocks(run.model)
+    if not frozen or not run.task.cacheable or run.model.config.is_encoder_decoder:
+        return
+    trunk = Trunk(anatomy(run.model), frozen, run.kit)
+    run.model.eval()
+    with torch.no_grad():
+        rows = [*run.rows.trained, *run.rows.validation, *run.rows.held_out]
+        kept = trunk.keep(rows, lambda part: run.loss(part, run.plain))
+    run.learn()
+    run.trunk = trunk if kept else None
+    told = "are computed once and kept" if kept else "take too much memory to be kept; they are computed for each batch"
+    run.emit(Message(message=f"The features of {frozen} frozen blocks {told}."))
 
 
 def started(run: Run, step: int) -> Started:

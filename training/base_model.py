@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
+from training.tasks.base import AnyTask
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -24,7 +25,8 @@ class BaseModel:
     id: str
     """The registry's name."""
     directory: Path
-    tokenizer: Any
+    processor: Any
+    """Tokenizer or image processor."""
     parameters: int
     width: int
     """Of the hidden state."""
@@ -33,12 +35,6 @@ class BaseModel:
     dtype: str
     """Of the weights on disk, by torch's name."""
 
-    @property
-    def pad(self) -> int:
-        """Token to pad with; masked or behind every target, so any will do where a tokenizer has none."""
-        token = self.tokenizer.pad_token_id
-        return 0 if token is None else int(token)
-
     def save_beside(self, model: Any, directory: Path) -> None:
         """Write another model of this kind, with this tokenizer and in this dtype."""
         import torch
@@ -46,31 +42,37 @@ class BaseModel:
         dtype = getattr(torch, self.dtype)
         model.config.dtype = dtype
         model.save_pretrained(directory, state_dict={name: it.to(dtype) for name, it in model.state_dict().items()})
-        self.tokenizer.save_pretrained(directory)
+        self.processor.save_pretrained(directory)
 
 
-def describe(directory: Path, name: str, generative: bool) -> BaseModel:
+def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
     """Raises ``TrainingError`` (base_model_unavailable)."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     weights = sorted(directory.glob("*.safetensors"))
     if not (directory / "config.json").is_file() or not weights:
         raise _unavailable(f"The base model '{name}' is not complete on this worker.")
     config = AutoConfig.from_pretrained(directory, local_files_only=True).get_text_config()
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    if generative and not tokenizer.chat_template:
+    processor = task.load_processor(directory)
+    if task.chat_template and not processor.chat_template:
         raise _unavailable(f"The base model '{name}' has no chat template (chat_template.jinja).")
     longest = getattr(config, "max_position_embeddings", None) or UNBOUNDED
     tensors = [tensor for path in weights for tensor in _tensors(path)]
     return BaseModel(
         id=name,
         directory=directory,
-        tokenizer=tokenizer,
+        processor=processor,
         parameters=sum(prod(tensor["shape"]) for tensor in tensors),
-        width=config.hidden_size,
-        context=min(longest, tokenizer.model_max_length, UNBOUNDED),
+        width=_width(config),
+        context=min(longest, getattr(processor, "model_max_length", UNBOUNDED), UNBOUNDED),
         dtype=_DTYPES[max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]],
     )
+
+
+def _width(config: Any) -> int:
+    """Of a convolutional model: that of its last stage."""
+    width = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
+    return int(width)
 
 
 def _unavailable(message: str) -> TrainingError:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
 from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MEGA_BATCH = 50
 """Batches shuffled rows are drawn from and sorted by length within: long enough to save most padding, short enough that
@@ -17,11 +20,14 @@ a batch's rows are still chosen by chance."""
 class Batches:
     """The batches of a run. Steps count from 1."""
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, general: int = 0, mixed: int = 0) -> None:
+        """``lengths`` of all rows; the last ``general`` of them are general ones, of which an epoch draws ``mixed``."""
         self._lengths = lengths
         self._batch_size = batch_size
         self._seed = seed
-        self.per_epoch = ceil(len(lengths) / batch_size)
+        self._own = len(lengths) - general
+        self._mixed = mixed
+        self.per_epoch = ceil((self._own + mixed) / batch_size)
         self._epoch = lru_cache(maxsize=1)(self._order)
 
     def rows(self, step: int) -> list[int]:
@@ -36,7 +42,7 @@ class Batches:
     def _order(self, epoch: int) -> list[list[int]]:
         # A string seeds through SHA-512, the same on every machine and version.
         chance = Random(f"{self._seed}/{epoch}")
-        order = list(range(len(self._lengths)))
+        order = [*range(self._own), *chance.sample(range(self._own, len(self._lengths)), self._mixed)]
         chance.shuffle(order)
         mega = MEGA_BATCH * self._batch_size
         batches = []
@@ -47,7 +53,7 @@ class Batches:
         return batches
 
 
-def split(rows: Sequence[int], parts: int) -> list[Sequence[int]]:
+def split(rows: Sequence[T], parts: int) -> list[Sequence[T]]:
     """At most ``parts`` runs of neighbours of (nearly) equal size."""
     size = ceil(len(rows) / parts)
     return [rows[start : start + size] for start in range(0, len(rows), size)]

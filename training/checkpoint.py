@@ -11,10 +11,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.nn import Parameter
 
 from training import optim, weights
@@ -22,6 +24,18 @@ from training.report import Metrics
 
 STATE, MODEL = "state", "model"
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
+BEST = "best.safetensors"
+"""In the run's folder and in ``state``: the weights of the best evaluation so far, where the run looks for them."""
+
+
+class Best(BaseModel):
+    """The evaluation with the lowest loss so far."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metrics: Metrics
+    stale: int = 0
+    """Evaluations since."""
 
 
 class Progress(BaseModel):
@@ -37,29 +51,49 @@ class Progress(BaseModel):
     """Of the last step that was told."""
     rng_sha256: str = ""
     """Of the generators' state after the last step."""
+    seconds: float = 0.0
+    """Of training."""
+    parts: int | None = None
+    """Into how many a batch is split since memory ran out; None: as the hyperparameters say."""
+    best: Best | None = None
+    before: dict[str, float] = {}
+    """What was measured before the first step."""
+    ended: bool = False
+    """Whether the run ended before its last step: its time was up, or it no longer learnt."""
 
 
-def write(
-    folder: Path,
-    progress: Progress,
-    trained: dict[str, Parameter],
-    optimizer: torch.optim.Optimizer,
-    write_model: Callable[[Path], None] | None,
-) -> Path:
+class State(NamedTuple):
+    """What a run resumes from, beside its progress."""
+
+    folder: Path
+    """The run's."""
+    tensors: dict[str, Tensor]
+    """Everything of the model that training moves."""
+    trained: dict[str, Parameter]
+    optimizer: torch.optim.Optimizer
+
+
+def write(state: State, progress: Progress, write_model: Callable[[Path], None] | None) -> Path:
     """The checkpoint's directory. ``write_model`` None: only to resume from."""
-    final = folder / "checkpoints" / f"step-{progress.step}"
+    final = state.folder / "checkpoints" / f"step-{progress.step}"
     aside = final.with_name(f".{final.name}")
     for stale in (aside, final):
         shutil.rmtree(stale, ignore_errors=True)
     (aside / STATE).mkdir(parents=True)
-    save_file({name: weight.detach().contiguous() for name, weight in trained.items()}, aside / STATE / _WEIGHTS)
-    save_file(optim.state_tensors(optimizer, trained), aside / STATE / _OPTIMIZER)
+    save_weights(state.tensors, aside / STATE / _WEIGHTS)
+    save_file(optim.state_tensors(state.optimizer, state.trained), aside / STATE / _OPTIMIZER)
+    if (state.folder / BEST).exists():
+        shutil.copyfile(state.folder / BEST, aside / STATE / BEST)
     (aside / STATE / _PROGRESS).write_text(progress.model_dump_json(indent=2))
     if write_model:
         (aside / MODEL).mkdir()
         write_model(aside / MODEL)
     publish(aside, final)
     return final
+
+
+def save_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def publish(aside: Path, final: Path) -> None:
@@ -78,10 +112,12 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def read(directory: Path, trained: dict[str, Parameter], optimizer: torch.optim.Optimizer) -> Progress:
+def read(directory: Path, state: State) -> Progress:
     """Put weights and optimizer where they were."""
-    weights.fill(trained, load_file(directory / STATE / _WEIGHTS))
-    optim.load_state(optimizer, trained, load_file(directory / STATE / _OPTIMIZER))
+    weights.fill(state.tensors, load_file(directory / STATE / _WEIGHTS))
+    optim.load_state(state.optimizer, state.trained, load_file(directory / STATE / _OPTIMIZER))
+    if (directory / STATE / BEST).exists():
+        shutil.copyfile(directory / STATE / BEST, state.folder / BEST)
     return Progress.model_validate_json((directory / STATE / _PROGRESS).read_bytes())
 
 

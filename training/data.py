@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.report import Fault
 from training.rows import Bad, Record
 from training.tasks.base import AnyTask, Flaw, State
 
-FileRole = Literal["training_file", "validation_file"]
+FileRole = Literal["training_file", "validation_file", "general_file"]
 
 CHUNK = 512
 """Rows encoded at a time: the tokenizer takes them together."""
@@ -41,21 +41,25 @@ class Dataset:
     """Examples in the file's order."""
 
     examples: list[Any] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    lines: list[int | None] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     fault_count: int = 0
 
     @property
     def tokens(self) -> int:
-        return sum(len(example.ids) for example in self.examples)
+        return sum(example.size for example in self.examples)
 
     @property
     def longest(self) -> int:
-        return max((len(example.ids) for example in self.examples), default=0)
+        return max((example.size for example in self.examples), default=0)
 
     @property
     def cut(self) -> int:
         return sum(example.cut for example in self.examples)
+
+    def only(self, rows: Sequence[int]) -> Dataset:
+        """Some of the rows, in the order given."""
+        return Dataset([self.examples[row] for row in rows], [self.lines[row] for row in rows])
 
     def raise_faults(self) -> None:
         if self.faults:
@@ -76,7 +80,8 @@ class Reader:
     def read(self, path: Path, role: FileRole) -> Dataset:
         """All of it; faults are collected, not raised."""
         fields = self.task.row.model_fields
-        entries = rows.read(path, self.columns, {name: info.is_required() for name, info in fields.items()})
+        wanted = {name: info.is_required() for name, info in fields.items()}
+        entries = rows.read(path, self.columns, wanted, self.task.file_field)
         data = Dataset()
         while chunk := list(islice(entries, CHUNK)):
             self.heed()
@@ -85,15 +90,15 @@ class Reader:
             _add(data, role, Bad(None, "empty_file", "The file has no rows."))
         return data
 
-    def refuse_unknown(self, data: Dataset, state: State) -> None:
-        """Validation rows that a model of ``state`` could never get right are faults."""
+    def refuse_unknown(self, data: Dataset, state: State, role: FileRole) -> None:
+        """Rows that a model of ``state`` could never get right are faults."""
         for example, line in zip(data.examples, data.lines, strict=True):
             flaw = self.task.fits(example, state)
             if flaw:
-                _add(data, "validation_file", Bad(line, flaw.code, flaw.message, flaw.field))
+                _add(data, role, Bad(line, flaw.code, flaw.message, flaw.field))
 
     def _take(self, chunk: list[rows.Entry], data: Dataset, role: FileRole) -> None:
-        checked: list[tuple[int, Any]] = []
+        checked: list[tuple[Record, Any]] = []
         for entry in chunk:
             if isinstance(entry, Bad):
                 _add(data, role, entry)
@@ -106,26 +111,31 @@ class Reader:
         if not checked:
             return
         encoded = self.task.encode([row for _, row in checked], self.tokenizer, self.max_length)
-        for (line, _), one in zip(checked, encoded, strict=True):
+        for (record, _), one in zip(checked, encoded, strict=True):
             if isinstance(one, Flaw):
-                _add(data, role, Bad(line, one.code, one.message, one.field))
+                _add(data, role, _bad(record, one))
             else:
                 data.examples.append(one)
-                data.lines.append(line)
+                data.lines.append(record.line)
 
-    def _checked(self, record: Record) -> Iterator[Bad | tuple[int, Any]]:
+    def _checked(self, record: Record) -> Iterator[Bad | tuple[Record, Any]]:
         try:
             row = self.task.row.model_validate(record.value)
         except ValidationError as error:
             for one in error.errors(include_url=False, include_input=False):
                 code, message = _SCHEMA_FLAWS.get(one["type"], (_code(one["type"]), one["msg"]))
-                yield Bad(record.line, code, message, field_path(one["loc"]))
+                yield _bad(record, Flaw(code, field_path(one["loc"]), message))
             return
         flaws = list(self.task.check(row))
         for flaw in flaws:
-            yield Bad(record.line, flaw.code, flaw.message, flaw.field)
+            yield _bad(record, flaw)
         if not flaws:
-            yield record.line, row
+            yield record, row
+
+
+def _bad(record: Record, flaw: Flaw) -> Bad:
+    file = f"'{record.file}': " if record.file else ""
+    return Bad(record.line, flaw.code, file + flaw.message, flaw.field)
 
 
 def _code(kind: str) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import transformers
+
+from training.spec import Precision
 
 
 @dataclass(frozen=True)
@@ -18,15 +22,45 @@ class Place:
     dtype: torch.dtype
 
     @property
-    def dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+    def dtype_name(self) -> Precision:
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    @property
+    def appetite(self) -> Appetite:
+        return APPETITES[self.device.type]
 
     def autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
 
-def choose() -> Place:
-    """CUDA, else Apple's GPU, else the CPU; bf16 where it is faster than fp32."""
+DTYPES: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Appetite(NamedTuple):
+    """How many tokens a device takes at a time."""
+
+    part: int
+    """At which it works best: a GPU wants many; a CPU as few as still fill its matrix units, so that what one block
+    gives the next is still in its cache."""
+    most: int
+    """That there is memory for, padding included."""
+
+
+APPETITES: Mapping[str, Appetite] = {
+    "cuda": Appetite(16_384, 16_384),
+    "mps": Appetite(4096, 8192),
+    "cpu": Appetite(1024, 8192),
+}
+"""By type of device."""
+
+
+def choose(precision: Precision | None = None) -> Place:
+    """CUDA, else Apple's GPU, else the CPU; bf16 where it is faster than fp32, unless ``precision`` says otherwise."""
+    fastest = _fastest()
+    return fastest if precision is None else Place(fastest.device, DTYPES[precision])
+
+
+def _fastest() -> Place:
     if torch.cuda.is_available():
         bf16 = torch.cuda.get_device_capability() >= (8, 0)
         return Place(torch.device("cuda"), torch.bfloat16 if bf16 else torch.float32)

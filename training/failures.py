@@ -27,7 +27,7 @@ def as_failure(error: Exception) -> Failure | None:
             return Failure(code=error.code, message=f"{error.message} {RUN_CODES[error.code]}", param=error.param)
         case OSError() if error.errno in _FULL:
             return _plain("disk_full", "The worker's disk is full.")
-        case _ if _out_of_memory(error):
+        case _ if out_of_memory(error):
             return _plain("out_of_memory", "The run needs more memory than the worker has.")
     return None
 
@@ -36,7 +36,8 @@ def _plain(code: str, message: str) -> Failure:
     return Failure(code=code, message=f"{message} {RUN_CODES[code]}")
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """On any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     # The CPU allocator has no class of its own.

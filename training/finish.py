@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import torch
+
 from training import checkpoint, weights
 from training.checkpoint import Progress
-from training.loop import Run
-from training.report import Result
+from training.report import Metrics, Result
+from training.run_state import Run
+from training.saver import take_best
 
 
 def finish(run: Run, progress: Progress) -> Result:
@@ -16,20 +19,33 @@ def finish(run: Run, progress: Progress) -> Result:
     for stale in (aside, final):
         shutil.rmtree(stale, ignore_errors=True)
     aside.mkdir()
-    run.write_model(aside)
+    proof = {
+        "step": progress.step,
+        "params_sha256": weights.sha256(run.state.tensors),
+        "rng_sha256": progress.rng_sha256,
+        "batch_sha256": run.batches.sha256(progress.step),
+    }
+    metrics = take_best(run, progress)
+    run.write(aside)
     checkpoint.publish(aside, final)
-    metrics = progress.metrics
-    assert metrics, "a run has at least one step, and its last is told"
-    names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
     return Result(
         path="result",
-        step=progress.step,
+        step=metrics.step,
         trained_tokens=progress.tokens,
-        metrics={name: getattr(metrics, name) for name in names},
-        resume_proof={
-            "step": progress.step,
-            "params_sha256": weights.sha256(run.trained),
-            "rng_sha256": progress.rng_sha256,
-            "batch_sha256": run.batches.sha256(progress.step),
-        },
+        metrics=_figures(run, progress, metrics),
+        resume_proof=proof,
     )
+
+
+def _figures(run: Run, progress: Progress, metrics: Metrics) -> dict[str, float | None]:
+    names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "general_loss")
+    told = {name: getattr(metrics, name) for name in names}
+    told |= {f"valid_{name}": value for name, value in (metrics.measures | _examined(run)).items()}
+    return {name: value for name, value in (told | progress.before).items() if value is not None}
+
+
+def _examined(run: Run) -> dict[str, float]:
+    if not run.rows.validation:
+        return {}
+    with run.whole(), torch.inference_mode(), run.place.autocast():
+        return run.task.examine(run.model, run.rows.validation, run.plain)

@@ -13,11 +13,28 @@ FUSED = {"cpu", "cuda", "mps"}
 """Device types that have a one-kernel AdamW."""
 
 
-def _adamw(groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+Groups = list[dict[str, Any]]
+
+
+def _adamw(groups: Groups, device: torch.device) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=device.type in FUSED)
 
 
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], torch.device], torch.optim.Optimizer]] = {"adamw": _adamw}
+def _sgd(groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+    """Weight decay is coupled here: it is part of the gradient."""
+    return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
+
+
+def _adafactor(groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+    """Keeps a row and a column of second moments in place of a matrix (Shazeer and Stern 2018, arXiv:1804.04235)."""
+    return torch.optim.Adafactor(groups, lr=0.0)
+
+
+OPTIMIZERS: dict[str, Callable[[Groups, torch.device], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+    "adafactor": _adafactor,
+}
 
 
 def build(name: str, weights: Iterable[Parameter], weight_decay: float, device: torch.device) -> torch.optim.Optimizer:
@@ -39,6 +56,7 @@ def state_tensors(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter
         f"{name}/{what}": tensor
         for name, weight in weights.items()
         for what, tensor in optimizer.state.get(weight, {}).items()
+        if tensor is not None
     }
 
 

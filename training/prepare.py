@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
-from training import auto, base_model
+from training import auto, base_model, device
 from training.auto import Facts, Resolved
 from training.base_model import BaseModel
-from training.data import Dataset, Reader
-from training.loop import Stop
+from training.data import Dataset, FileRole, Reader
+from training.result import Card
+from training.run_state import Stop
 from training.spec import TrainSpec
-from training.tasks import TASKS
+from training.tasks import METHODS
 from training.tasks.base import AnyTask, State
+
+GENERAL_HELD_OUT = 200
+"""General rows at most, and a tenth of them at most, that are kept out of training to measure forgetting on."""
 
 
 @dataclass(frozen=True)
@@ -24,44 +29,84 @@ class Prepared:
     base: BaseModel
     training: Dataset
     validation: Dataset
-    """Empty where there is no validation file."""
+    """Empty where there is neither a validation file nor a share."""
+    general: Dataset
+    """Rows to mix in; empty where there is no general file."""
+    held_out: Dataset
+    """General rows to measure on."""
+    mixed: int
+    """General rows in each epoch."""
     state: State
     hyper: Resolved
+    start: Path | None
+    """An earlier result to go on from."""
 
     def notes(self) -> Iterator[str]:
         """What a person should know though nothing is wrong."""
         few = auto.trust(len(self.training.examples))
         if few:
             yield few
-        for name, data in (("training", self.training), ("validation", self.validation)):
+        names = {"training": self.training, "validation": self.validation, "general": self.general}
+        for name, data in names.items():
             if data.cut:
                 yield f"{data.cut} rows of the {name} file were cut to {self.hyper.max_length} tokens."
 
 
 def prepare(folder: Path, spec: TrainSpec, stop: Stop) -> Prepared:
     """Raises ``TrainingError``: a base that cannot be used, rows that cannot be trained on."""
-    task = TASKS[spec.task]
-    base = base_model.describe(spec.base, spec.base_id, task.generative)
-    asked = spec.hyperparameters.max_length
-    limit = base.context if asked == "auto" else min(asked, base.context)
-    reader = Reader(task, base.tokenizer, spec.columns, limit, stop.heed)
-    training = reader.read(folder / spec.training_file, "training_file")
-    validation = Dataset()
-    if spec.validation_file:
-        validation = reader.read(folder / spec.validation_file, "validation_file")
-    training.raise_faults()
-    validation.raise_faults()
-    state = task.prepare(training.examples)
-    reader.refuse_unknown(validation, state)
-    validation.raise_faults()
-    facts = Facts(
-        generative=task.generative,
+    asked, start = spec.hyperparameters, folder / spec.start if spec.start else None
+    task = METHODS[spec.method][spec.task].learning(asked.train_on_inputs is True)
+    base = base_model.describe(spec.base, spec.base_id, task)
+    limit = base.context if asked.max_length == "auto" else min(asked.max_length, base.context)
+    reader = Reader(task, base.processor, spec.columns, limit, stop.heed)
+    files = ((spec.training_file, "training_file"), (spec.validation_file, "validation_file"))
+    training, validation = (_read(reader, folder, name, role) for name, role in files)  # type: ignore[arg-type]
+    general = _read(reader, folder, spec.general_file, "general_file")
+    for data in (training, validation, general):
+        data.raise_faults()
+    state = Card.read(start).state if start else task.prepare(training.examples)
+    checked: list[tuple[Dataset, FileRole]] = [(validation, "validation_file"), (general, "general_file")]
+    for data, role in [*checked, (training, "training_file")] if start else checked:
+        reader.refuse_unknown(data, state, role)
+        data.raise_faults()
+    if asked.validation_share != "auto" and asked.validation_share > 0 and not spec.validation_file:
+        training, validation = _carved(training, asked.validation_share, spec.seed)
+    general, held_out = _carved(general, 0.1, spec.seed, GENERAL_HELD_OUT)
+    mixed = auto.general_rows(asked, len(training.examples), len(general.examples))
+    hyper = auto.resolve(asked, _facts(spec, task, base, training, mixed)).model_copy(update={"max_length": limit})
+    return Prepared(task, base, training, validation, general, held_out, mixed, state, hyper, start)
+
+
+def _read(reader: Reader, folder: Path, name: str | None, role: FileRole) -> Dataset:
+    return reader.read(folder / name, role) if name else Dataset()
+
+
+def _carved(data: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
+    """The rows, and of them a share chosen by the seed: at least one, so long as one is left."""
+    rows = len(data.examples)
+    if rows < 2:
+        return data, Dataset()
+    count = min(max(1, round(rows * share)), rows - 1, most or rows)
+    chosen = set(Random(f"{seed}/aside").sample(range(rows), count))
+    return data.only([row for row in range(rows) if row not in chosen]), data.only(sorted(chosen))
+
+
+def _facts(spec: TrainSpec, task: AnyTask, base: BaseModel, training: Dataset, mixed: int) -> Facts:
+    place = device.choose()
+    rows = len(training.examples)
+    return Facts(
+        family=task.family,
         update=spec.update.type,
+        method=spec.method,
         parameters=base.parameters,
         width=base.width,
         context=base.context,
-        rows=len(training.examples),
+        rows=rows + mixed,
         longest=training.longest,
+        mean=training.tokens / rows,
+        separable=task.separable,
+        dtype=place.dtype_name,
+        part_tokens=place.appetite.part,
+        most_tokens=place.appetite.most,
+        general=bool(spec.general_file),
     )
-    hyper = auto.resolve(spec.hyperparameters, facts).model_copy(update={"max_length": limit})
-    return Prepared(task, base, training, validation, state, hyper)

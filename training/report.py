@@ -73,6 +73,11 @@ class Metrics(_Line):
     """Global norm before clipping."""
     valid_loss: float | None = None
     valid_accuracy: float | None = None
+    general_loss: float | None = None
+    """On general rows that are never trained on; ``valid_loss`` and this one have a value before the first step too,
+    which the result tells."""
+    measures: dict[str, float] = {}
+    """The task's own figures on the validation rows."""
     tokens: int
     """Input tokens trained on so far, padding not counted."""
     tokens_per_second: float | None = None
@@ -123,7 +128,7 @@ class Fault(BaseModel):
     """Path in the row, such as ``messages[2].content``."""
     message: str
     """What is wrong and what to change."""
-    file: Literal["training_file", "validation_file"] = "training_file"
+    file: Literal["training_file", "validation_file", "general_file"] = "training_file"
 
 
 class Failure(_Line):

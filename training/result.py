@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from training import base_model
 from training.auto import Resolved
+from training.spec import Method
 from training.tasks.base import State
 from training.updates import Update
 
@@ -30,6 +31,7 @@ class Card(BaseModel):
     """Id of the base model."""
     state: State
     """What the task learned from the data before training: a classifier's labels."""
+    method: Method = "supervised"
     hyperparameters: Resolved
     seed: int
 

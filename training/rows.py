@@ -1,6 +1,7 @@
 """The rows of a data file, with the physical line each begins on.
 
 What a file is, its first byte that is no blank says: ``{`` JSONL, ``[`` a JSON array, anything else CSV with a header.
+For tasks whose rows can name files it may be a zip of such a file and of those that its rows name.
 Lines end at ``\\n`` (``\\r\\n``) and nowhere else: Unicode's other line separators may stand inside a row. No torch.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from training.archive import Archive, shown
 from training.json_array import read_array
 from training.strict_json import Refused, decode
 
@@ -22,6 +24,7 @@ _BOM = b"\xef\xbb\xbf"
 COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstandard",
@@ -35,8 +38,11 @@ COMPRESSED = {
 class Record:
     """A row as it stands in the file."""
 
-    line: int
+    line: int | None
+    """None where the row is a file in a labelled folder."""
     value: dict[str, Any]
+    file: str = ""
+    """The file in a zip that the row names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +58,74 @@ class Bad:
 Entry = Record | Bad
 
 
-def read(path: Path, columns: Mapping[str, str], wanted: Mapping[str, bool]) -> Iterator[Entry]:
+def read(
+    path: Path, columns: Mapping[str, str], wanted: Mapping[str, bool], file_field: str | None = None
+) -> Iterator[Entry]:
     """The file's rows, ``columns`` (row field -> name in the file) applied.
 
-    ``wanted``: the fields of a row, and whether each must be there.
+    ``wanted``: the fields of a row, and whether each must be there. ``file_field``: the one that can name a file inside
+    a zip; its value is then a ``training.archive.Content``. None: a zip is refused.
     """
     with path.open("rb") as file:
-        head = file.read(4096)
-        file.seek(len(_BOM) if head.startswith(_BOM) else 0)
-        refusal = _refused_whole(head)
-        if refusal:
-            yield refusal
-            return
-        first = _first_byte(file)
-        if first is None:
-            yield Bad(None, "empty_file", "The file has no rows.")
-            return
-        if first in _READERS:
-            for entry in _READERS[first](file):
-                yield _renamed(entry, columns) if isinstance(entry, Record) else entry
+        if file_field and COMPRESSED.get(file.read(4)) == "zip":
+            yield from _read_zip(path, columns, wanted, file_field)
         else:
-            yield from _read_csv(file, columns, wanted)
+            file.seek(0)
+            yield from _read_text(file, columns, wanted)
+
+
+def _read_text(file: BinaryIO, columns: Mapping[str, str], wanted: Mapping[str, bool]) -> Iterator[Entry]:
+    head = file.read(4096)
+    file.seek(len(_BOM) if head.startswith(_BOM) else 0)
+    refusal = _refused_whole(head)
+    if refusal:
+        yield refusal
+        return
+    first = _first_byte(file)
+    if first is None:
+        yield Bad(None, "empty_file", "The file has no rows.")
+        return
+    if first in _READERS:
+        for entry in _READERS[first](file):
+            yield _renamed(entry, columns) if isinstance(entry, Record) else entry
+    else:
+        yield from _read_csv(file, columns, wanted)
+
+
+def _read_zip(path: Path, columns: Mapping[str, str], wanted: Mapping[str, bool], file_field: str) -> Iterator[Entry]:
+    try:
+        archive = Archive(path)
+        if archive.manifest:
+            with archive.open_manifest() as manifest:
+                for entry in _read_text(manifest, columns, wanted):
+                    yield _with_file(entry, archive, file_field)
+        else:
+            for name, label in archive.labelled():
+                row = _in_folder(name, label, file_field, wanted)
+                entry = _renamed(row, columns) if isinstance(row, Record) else row
+                yield _with_file(entry, archive, file_field)
+    except Refused as error:
+        yield Bad(None, error.code, error.message)
+
+
+def _in_folder(name: str, label: str | None, file_field: str, wanted: Mapping[str, bool]) -> Entry:
+    if label is not None and "label" in wanted:
+        return Record(None, {file_field: name, "label": label}, name)
+    return Bad(
+        None,
+        "archive",
+        f"'{shown(name)}' stands in no label's folder, and the zip has no rows (.jsonl, .json or .csv at its top).",
+    )
+
+
+def _with_file(entry: Entry, archive: Archive, file_field: str) -> Entry:
+    name = entry.value.get(file_field) if isinstance(entry, Record) else None
+    if isinstance(entry, Bad) or not isinstance(name, str) or name.startswith("data:"):
+        return entry
+    try:
+        return Record(entry.line, entry.value | {file_field: archive.file(name)}, shown(name))
+    except Refused as error:
+        return Bad(entry.line, error.code, error.message, file_field)
 
 
 def _refused_whole(head: bytes) -> Bad | None:

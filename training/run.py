@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from training import checkpoint, device
-from training.assemble import assemble, started
+from training.assemble import anchor, assemble, keep_features, started
 from training.checkpoint import Progress
 from training.errors import Interrupted
 from training.failures import as_failure
 from training.finish import finish
-from training.loop import Stop
 from training.loop import train as train_steps
 from training.prepare import prepare
 from training.report import Line, Message, Stopped, Validated, dump
+from training.run_state import Stop
 from training.spec import TrainSpec
 
 Emit = Callable[[Line], None]
@@ -36,7 +36,7 @@ def validate(folder: Path, emit: Emit, stop: Stop | None = None) -> None:
             validation_rows=len(prepared.validation.examples),
             tokens=prepared.training.tokens,
             total_steps=prepared.hyper.max_steps,
-            hyperparameters=prepared.hyper.model_dump(),
+            hyperparameters=prepared.hyper.told(),
         )
     )
 
@@ -48,9 +48,12 @@ def train(folder: Path, emit: Emit, stop: Stop | None = None) -> None:
     device.prepare(spec.threads)
     prepared = prepare(folder, spec, stop)
     run = assemble(folder, spec, prepared, emit, stop)
+    # What the untrained model says comes first: a resumed run must hear the same.
+    anchor(run)
     resume = folder / "resume"
-    progress = checkpoint.read(resume, run.trained, run.optimizer) if resume.is_dir() else Progress()
+    progress = checkpoint.read(resume, run.state) if resume.is_dir() else Progress()
     emit(started(run, progress.step))
+    keep_features(run, spec)
     progress = train_steps(run, progress)
     emit(finish(run, progress))
 

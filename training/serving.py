@@ -13,8 +13,9 @@ from training import base_model
 from training.base_model import BaseModel
 from training.errors import TrainingError
 from training.result import Card
+from training.scores import target_scores
 from training.tasks import TASKS
-from training.tasks.base import AnyTask, State
+from training.tasks.base import AnyTask, Kit
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,7 @@ class Served:
 
     task: AnyTask
     model: Any
-    tokenizer: Any
-    state: State
+    kit: Kit
     base: BaseModel
     card: Card | None
     """None for a base model."""
@@ -38,7 +38,7 @@ def load(
     Raises ``TrainingError`` (base_model_unavailable) for a base that is incomplete or cannot answer untuned.
     """
     kind = TASKS[task]
-    base = base_model.describe(base_dir, base_dir.name, kind.generative)
+    base = base_model.describe(base_dir, base_dir.name, kind)
     if result_dir is None:
         card, state = None, kind.base_state(base_dir)
         model = kind.load_model(base_dir, state, dtype).eval()
@@ -47,7 +47,7 @@ def load(
         state = card.state
         model = card.update.load(base_dir, result_dir, kind, state, dtype)
     model.requires_grad_(False)
-    return Served(kind, model.to(device), base.tokenizer, state, base, card)
+    return Served(kind, model.to(device), Kit(base.processor, state, scores=target_scores), base, card)
 
 
 def read_card(result_dir: Path, task: str) -> Card:
@@ -84,5 +84,5 @@ def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
 
 def predict(served: Served, inputs: Sequence[Any], top_k: int) -> list[dict[str, Any]]:
     """Answers of a task that does not generate, in the order of the inputs, computed as one batch."""
-    examples = served.task.encode_inputs(inputs, served.tokenizer, served.base.context)
-    return served.task.answer(served.model, examples, served.state, served.base.pad, top_k)
+    examples = served.task.encode_inputs(inputs, served.kit.processor, served.base.context)
+    return served.task.answer(served.model, examples, served.kit, top_k)

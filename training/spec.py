@@ -7,7 +7,7 @@ Every hyperparameter is ``"auto"`` or a value. ``auto`` is resolved once, in the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -15,7 +15,21 @@ from training.updates import Update
 
 Auto = Literal["auto"]
 Scheduler = Literal["constant", "linear", "cosine"]
+Optimizer = Literal["adamw", "sgd", "adafactor"]
+Precision = Literal["float32", "bfloat16"]
+Method = Literal["supervised", "dpo"]
+ClassWeights = (
+    Literal["none", "balanced"]
+    | Annotated[
+        dict[Annotated[str, StringConstraints(max_length=256)], Annotated[float, Field(gt=0, le=1e6)]],
+        Field(max_length=10_000),
+    ]
+)
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+_WITHOUT_A_NUMBER = frozenset({"max_seconds", "beta", "loss"})
+"""Stay ``auto`` where they do not apply."""
 
 
 class Hyperparameters(BaseModel):
@@ -38,25 +52,57 @@ class Hyperparameters(BaseModel):
     """Decoupled; not applied to biases and norms."""
     max_grad_norm: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
     """Gradients are scaled down to this global norm."""
+    optimizer: Auto | Optimizer = "auto"
     label_smoothing: Auto | Annotated[float, Field(ge=0, lt=1)] = "auto"
+    """Share of each target's weight that is spread over all tokens or labels."""
+    class_weights: Auto | ClassWeights = "auto"
+    """``balanced``: each label counts alike, however many rows it has; or weights by label, 1 for those not named."""
+    neftune_alpha: Auto | Annotated[float, Field(ge=0, le=1000)] = "auto"
+    """Noise on the token embeddings while training (NEFTune, arXiv:2310.05914); 0: none."""
+    train_on_inputs: Auto | bool = "auto"
+    """Learn what the user says too, not the answers only."""
     gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Parts into which a batch is split for memory; the update equals the whole batch's."""
     max_length: Auto | Annotated[int, Field(ge=8, le=1_000_000)] = "auto"
     """Tokens of a row; a longer row is cut."""
     max_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Stop after so many optimizer steps; ``auto`` is what the epochs come to."""
+    max_seconds: Auto | Annotated[int, Field(ge=1, le=31_536_000)] = "auto"
+    """Stop after so many seconds of training, at a step's end; ``auto`` is no limit."""
     eval_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
-    """Steps between two evaluations on the validation file; ``auto`` is the end of each epoch."""
+    """Steps between two evaluations on the validation rows; ``auto`` is the end of each epoch."""
     save_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Steps between two kept checkpoints; ``auto`` is the end of each epoch, or of every few of more than ten."""
+    validation_share: Auto | Annotated[float, Field(ge=0, le=0.5)] = "auto"
+    """Share of the training rows set aside for validation, where there is no validation file."""
+    early_stopping_patience: Auto | Annotated[int, Field(ge=0, le=10_000)] = "auto"
+    """Stop after so many evaluations without a lower validation loss, and take the weights of the lowest; 0: never
+    stop, take the last weights."""
+    general_share: Auto | Annotated[float, Field(ge=0, le=0.9)] = "auto"
+    """Share of each epoch's rows that come from the general file, so that the model does not forget them."""
+    l2_to_base: Auto | Annotated[float, Field(ge=0, le=1000)] = "auto"
+    """Pull of the trained weights towards where they began (L2-SP, arXiv:1802.01483); 0: none."""
+    dtype: Auto | Precision = "auto"
+    """What the matrix products run in; trained weights stay in float32."""
+    gradient_checkpointing: Auto | bool = "auto"
+    """Compute each block's activations twice rather than keep them: less memory, a third more time."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Hyperparameters:
         # Resolved ones, with no "auto" left, have both: the rate, and how it relates to the rule's.
-        asked = "auto" in self.__dict__.values()
+        asked = any(value == "auto" for name, value in self.__dict__.items() if name not in _WITHOUT_A_NUMBER)
         if asked and self.learning_rate != "auto" and self.learning_rate_multiplier != "auto":
             raise ValueError("learning_rate and learning_rate_multiplier exclude each other; send one of them")
         return self
+
+
+class DpoHyperparameters(Hyperparameters):
+    """Of ``method.type: dpo``."""
+
+    beta: Auto | Annotated[float, Field(gt=0, le=2)] = "auto"
+    """How strongly the model is held to the one that it began as."""
+    loss: Auto | Literal["sigmoid", "ipo"] = "auto"
+    """``sigmoid`` (DPO, arXiv:2305.18290) or ``ipo`` (arXiv:2310.12036)."""
 
 
 class TrainSpec(BaseModel):
@@ -66,8 +112,10 @@ class TrainSpec(BaseModel):
 
     task: str
     """A key of ``training.tasks.TASKS``."""
+    method: Method = "supervised"
     update: Update
-    hyperparameters: Hyperparameters = Hyperparameters()
+    hyperparameters: DpoHyperparameters = DpoHyperparameters()
+    """Those of DPO are of no effect on a supervised run."""
     columns: dict[ColumnName, ColumnName] = {}
     """Row field -> column or key of the file."""
     seed: int = Field(ge=0, le=2**31 - 1)
@@ -78,6 +126,10 @@ class TrainSpec(BaseModel):
     training_file: str
     """File name inside the run's folder."""
     validation_file: str | None = None
+    general_file: str | None = None
+    """Rows of the kind that the base is good at: mixed in, and measured before and after."""
+    start: str | None = None
+    """Folder, inside the run's, of an earlier result to go on from."""
     threads: int | None = None
     """CPU threads; the same number gives the same bits. None: what torch chooses."""
     save_seconds: float = 30.0
@@ -89,8 +141,3 @@ class TrainSpec(BaseModel):
     @classmethod
     def read(cls, folder: Path) -> TrainSpec:
         return cls.model_validate_json((folder / "spec.json").read_text())
-
-
-def hyperparameters_from(values: dict[str, Any]) -> Hyperparameters:
-    """Raises ``pydantic.ValidationError`` whose ``loc`` names the field."""
-    return Hyperparameters.model_validate(values)

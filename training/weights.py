@@ -16,6 +16,16 @@ def trainable(model: Any) -> dict[str, Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
+def running(model: Any) -> dict[str, Tensor]:
+    """Running statistics, which training moves without a gradient."""
+    return {
+        f"{name}.{key}": buffer
+        for name, module in model.named_modules()
+        if getattr(module, "track_running_stats", False)
+        for key, buffer in module.named_buffers(recurse=False)
+    }
+
+
 def widen(weights: Mapping[str, Parameter]) -> None:
     """Masters in fp32: a narrower weight has too few bits to take a small update."""
     for weight in weights.values():
@@ -23,7 +33,7 @@ def widen(weights: Mapping[str, Parameter]) -> None:
 
 
 @torch.no_grad()
-def fill(weights: Mapping[str, Parameter], tensors: Mapping[str, Tensor]) -> None:
+def fill(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Copy into the weights; both have the same names."""
     assert weights.keys() == tensors.keys(), sorted(weights.keys() ^ tensors.keys())
     for name, weight in weights.items():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from training.spec import ColumnName, Hyperparameters
+from training.spec import ColumnName, DpoHyperparameters, Hyperparameters
 from training.updates import Update
 
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -23,12 +23,16 @@ class SupervisedIn(_In):
     hyperparameters: Hyperparameters | None = None
 
 
+class DpoIn(_In):
+    hyperparameters: DpoHyperparameters | None = None
+
+
 class MethodIn(_In):
     """How to train. Blocks of the types that ``type`` does not choose are not looked at."""
 
     type: MethodType
     supervised: SupervisedIn | None = None
-    dpo: dict[str, Any] | None = None
+    dpo: DpoIn | None = None
     reinforcement: dict[str, Any] | None = None
 
 
@@ -51,10 +55,13 @@ class JobIn(_In):
     )
 
     model: Reference
-    """A base model's id or alias."""
+    """A base model's id or alias, or a fine-tuned model or checkpoint to go on from."""
     training_file: Reference
     """A file with purpose ``fine-tune``."""
     validation_file: Reference | None = None
+    general_file: Reference | None = None
+    """Rows that the base is good at, of the same kind: a share of them is mixed into training, and the change of the
+    loss on others is told, so that what is forgotten shows."""
     hyperparameters: Hyperparameters | None = None
     """OpenAI's older place for ``method.supervised.hyperparameters``; still read."""
     method: MethodIn | None = None
@@ -89,14 +96,15 @@ class HyperparametersOut(BaseModel):
     learning_rate_multiplier: float | Literal["auto"] | None
 
 
-class SupervisedOut(BaseModel):
+class MethodHyperparametersOut(BaseModel):
     hyperparameters: dict[str, Any]
     """Every hyperparameter: as asked, and the number used in place of every ``auto`` once the files are validated."""
 
 
 class MethodOut(BaseModel):
     type: MethodType
-    supervised: SupervisedOut | None
+    supervised: MethodHyperparametersOut | None = None
+    dpo: MethodHyperparametersOut | None = None
 
 
 class ProgressOut(BaseModel):
@@ -118,6 +126,8 @@ class JobOut(BaseModel):
     finished_at: int | None
     estimated_finish: int | None
     model: str
+    """What training began from: a base model, or the fine-tuned model that it went on from."""
+    base_model: str
     fine_tuned_model: str | None
     organization_id: str
     status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
@@ -126,6 +136,7 @@ class JobOut(BaseModel):
     method: MethodOut
     training_file: str
     validation_file: str | None
+    general_file: str | None
     result_files: list[str]
     trained_tokens: int | None
     seed: int
@@ -146,7 +157,7 @@ class JobOut(BaseModel):
     resume_proof: dict[str, Any] | None
     """Hashes of parameters, random state and last batch at the end: equal for a resumed and an unbroken run."""
     servable_by: list[str]
-    """Engines that can serve the result."""
+    """Engines that can serve the result; known from the beginning."""
 
 
 class EventOut(BaseModel):

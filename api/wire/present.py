@@ -13,12 +13,10 @@ from api.wire.jobs import (
     JobOut,
     MethodOut,
     ProgressOut,
-    SupervisedOut,
 )
 from jobs.states import RUNNING, STATUS, checkpoint_name, full_state
 from storage.tables import Checkpoint, Event, Job
-
-SERVABLE_BY = ["luthier"]
+from training.engines import servable_by
 
 
 def job_out(job: Job) -> JobOut:
@@ -28,7 +26,8 @@ def job_out(job: Job) -> JobOut:
         created_at=int(job.created_at),
         finished_at=None if job.finished_at is None else int(job.finished_at),
         estimated_finish=None if eta is None else int(time.time() + eta),
-        model=job.base_model,
+        model=job.start["model"] if job.start else job.base_model,
+        base_model=job.base_model,
         fine_tuned_model=job.fine_tuned_model,
         organization_id=job.project_id,
         status=STATUS[job.state],
@@ -36,9 +35,12 @@ def job_out(job: Job) -> JobOut:
         hyperparameters=HyperparametersOut(
             **{name: job.hyperparameters.get(name) for name in HyperparametersOut.model_fields}
         ),
-        method=MethodOut(type=job.method["type"], supervised=SupervisedOut(hyperparameters=job.hyperparameters)),
+        method=MethodOut.model_validate(
+            {"type": job.method["type"], job.method["type"]: {"hyperparameters": job.hyperparameters}}
+        ),
         training_file=job.training_file,
         validation_file=job.validation_file,
+        general_file=job.general_file,
         result_files=job.result_files,
         trained_tokens=job.trained_tokens,
         seed=job.seed,
@@ -53,7 +55,7 @@ def job_out(job: Job) -> JobOut:
         trainable_parameters=job.trainable_parameters,
         final_metrics=job.final_metrics,
         resume_proof=job.resume_proof,
-        servable_by=SERVABLE_BY,
+        servable_by=servable_by(job.task, job.update),
     )
 
 

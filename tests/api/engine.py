@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
+import struct
 import zipfile
 from collections.abc import AsyncIterator
 from typing import Any
@@ -39,6 +41,8 @@ class TinyEngine:
         self.app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/completions", self.complete, methods=["POST"]),
+                Route("/v1/embeddings", self.embed, methods=["POST"]),
                 Route("/v1/predictions", self.predict, methods=["POST"]),
                 Route("/internal/export", self.export, methods=["POST"]),
                 Route("/healthz", self.health),
@@ -94,6 +98,30 @@ class TinyEngine:
             pass
         self.cancelled += 1
 
+    async def complete(self, request: Request) -> Response:
+        asked = await request.json()
+        self.asked.append(asked)
+        head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": asked["ref"]["id"]}
+        texts = ["and", " so on"]
+        if asked["body"]["stream"]:
+            chunks = [{**head, "choices": [_text(text, "stop" if text == texts[-1] else None)]} for text in texts]
+            lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ["data: [DONE]\n\n"]
+            return StreamingResponse(iter(lines), media_type="text/event-stream")
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        return JSONResponse({**head, "choices": [_text("".join(texts), "stop")], "usage": usage})
+
+    async def embed(self, request: Request) -> Response:
+        """A third and -1.5 for every text, as asked for."""
+        asked = await request.json()
+        self.asked.append(asked)
+        texts, packed = asked["body"]["input"], struct.pack("<2f", 1 / 3, -1.5)
+        as_text = asked["body"].get("encoding_format") == "base64"
+        vector = base64.b64encode(packed).decode() if as_text else struct.unpack("<2f", packed)
+        count = 1 if isinstance(texts, str) else len(texts)
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index in range(count)]
+        usage = {"prompt_tokens": count, "total_tokens": count}
+        return JSONResponse({"object": "list", "model": asked["ref"]["id"], "data": data, "usage": usage})
+
     async def predict(self, request: Request) -> Response:
         asked = await request.json()
         self.asked.append(asked)
@@ -116,6 +144,10 @@ class TinyEngine:
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "loaded": [], "running": 0, "waiting": 0})
+
+
+def _text(text: str, finish: str | None) -> dict[str, Any]:
+    return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
 
 
 def _chunk(model: str, delta: dict[str, Any], finish: str | None) -> str:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 MODELS = """
 [starter]
 path = "base"
-tasks = ["chat"]
+tasks = ["chat", "completion"]
 parameters = 1000000
 context = 512
 license = "Apache-2.0"
@@ -42,7 +42,7 @@ aliases = ["gpt-4o-mini-2024-07-18"]
 
 [encoder]
 path = "base"
-tasks = ["text-classification"]
+tasks = ["text-classification", "embedding"]
 parameters = 22000000
 context = 512
 license = "Apache-2.0"

@@ -134,6 +134,8 @@ IDS: dict[str, dict[str, tuple[Make, ...]]] = {
     "retrieve_model": {"model": (_model, _checkpoint_model)},
     "delete_model": {"model": (_model, _checkpoint_model)},
     "create_chat_completion": {"body:model": (_model, _checkpoint_model)},
+    "create_completion": {"body:model": (_model, _checkpoint_model)},
+    "create_embeddings": {"body:model": (_model, _checkpoint_model)},
     "create_predictions": {"body:model": (_model, _checkpoint_model)},
 }
 
@@ -149,6 +151,8 @@ def _bodies(mine: str) -> dict[str, dict[str, Any]]:
     return {
         "create_fine_tuning_job": {"model": "starter", "training_file": mine},
         "create_chat_completion": {"model": "starter", **CHAT},
+        "create_completion": {"model": "starter", "prompt": "Hi"},
+        "create_embeddings": {"model": "encoder", "input": "x"},
         "create_predictions": {"model": "encoder", "inputs": ["x"]},
     }
 

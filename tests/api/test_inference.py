@@ -1,8 +1,10 @@
-"""Chat and predictions through the official client: whole, streamed, refused, broken off, abandoned."""
+"""Every kind of answer through the official client: whole, streamed, refused, broken off, abandoned."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import struct
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -14,12 +16,19 @@ import pytest
 
 from api.app import create_app
 from api.streaming import Chunks
-from api.wire.inference import ChatCompletion, Predictions
+from api.wire.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
 from inference.errors import EngineError
 from tests.api.stack import Stack, port_of, serving
 from tests.api.test_errors import error_of
+from training.tasks import TASKS
 
-CHAT, PREDICT = "/v1/chat/completions", "/v1/predictions"
+CHAT, COMPLETE, EMBED, PREDICT = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/predictions"
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
+    COMPLETE: {"prompt": "Hi"},
+    EMBED: {"input": "Hi"},
+    PREDICT: {"inputs": ["Hi"]},
+}
 
 
 def ask(stack: Stack, words: str, model: str = "starter", **rest: Any) -> Any:
@@ -74,13 +83,58 @@ def test_predictions(stack: Stack) -> None:
     assert stack.engine.asked[-1]["body"] == body
 
 
-@pytest.mark.parametrize("path", [CHAT, PREDICT])
+def test_completions(stack: Stack) -> None:
+    made = stack.client().completions.create(model="starter", prompt=["Once", "Then"], max_tokens=5, logprobs=2)
+    assert made.choices[0].text == "and so on"
+    asked = stack.engine.asked[-1]
+    assert (asked["ref"]["id"], asked["ref"]["task"]) == ("starter", "completion")
+    assert asked["body"]["prompt"] == ["Once", "Then"]
+    assert "temperature" not in asked["body"], "what was not sent is not passed on"
+    TextCompletion.model_validate(made.model_dump())
+
+
+def lenient(stack: Stack) -> openai.OpenAI:
+    """As users have it: OpenAI's own types know neither base64 vectors nor an end that has not come yet."""
+    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.ours.key, max_retries=0)
+
+
+def test_a_tuned_completion_model_streams(stack: Stack) -> None:
+    model = stack.model(task="completion")
+    with lenient(stack) as client:
+        chunks = list(client.completions.create(model=model.id, prompt=[1, 2], stream=True))
+    assert [(chunk.choices[0].text, chunk.choices[0].finish_reason) for chunk in chunks] == [
+        ("and", None),
+        (" so on", "stop"),
+    ]
+    assert {chunk.model for chunk in chunks} == {model.id}
+    with stack.http() as http:
+        events = http.post(COMPLETE, json={"model": model.id, "prompt": "x", "stream": True}).text.split("\n\n")
+    assert events[-2:] == ["data: [DONE]", ""]
+
+
+def test_embeddings(stack: Stack) -> None:
+    """The client asks for base64 and decodes it, unless told otherwise."""
+    [single] = struct.unpack("<f", struct.pack("<f", 1 / 3))
+    options: list[dict[str, Any]] = [{}, {"encoding_format": "float"}]
+    with lenient(stack) as client:
+        for option, sent in zip(options, ("base64", "float"), strict=True):
+            answer = client.embeddings.create(model="encoder", input=["a", "b"], **option)
+            assert [each.embedding for each in answer.data] == [[single, -1.5]] * 2
+            assert stack.engine.asked[-1]["body"]["encoding_format"] == sent
+            Embeddings.model_validate(answer.model_dump())
+    assert stack.engine.asked[-1]["ref"]["task"] == "embedding"
+    tuned = stack.model(base_model="encoder", task="embedding")
+    answer = stack.client().embeddings.create(model=tuned.id, input=[[1, 2]], dimensions=2, encoding_format="float")
+    assert answer.model == tuned.id
+    assert stack.engine.asked[-1]["body"]["dimensions"] == 2
+
+
+@pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize("name", ["gpt-17", "ft:starter:luthier::abcdefgh", "../x", "theirs"])
 def test_unknown_models(stack: Stack, path: str, name: str) -> None:
     if name == "theirs":
         name = stack.as_theirs().model().id
-    body = {"model": name, "messages": [{"role": "user", "content": "Hi"}], "inputs": ["Hi"]}
-    del body["inputs" if path == CHAT else "messages"]
+    body = {"model": name, **BODIES[path]}
     with stack.http() as http:
         answer = http.post(path, json=body)
         assert error_of(answer, 404)["code"] == "model_not_found"
@@ -93,16 +147,27 @@ def test_a_base_that_is_absent(stack: Stack) -> None:
     assert (caught.value.code, caught.value.param) == ("base_model_unavailable", "model")
 
 
-def test_a_model_for_another_task_names_the_right_route(stack: Stack) -> None:
-    classifier = stack.model(base_model="encoder", task="text-classification").id
-    for name in (classifier, "encoder"):
-        with pytest.raises(openai.BadRequestError, match="POST /v1/predictions") as caught:
-            ask(stack, "Hi", name)
-        assert (caught.value.code, caught.value.param) == ("unsuitable_model", "model")
+HOMES = {"chat": CHAT, "completion": COMPLETE, "embedding": EMBED, "text-classification": PREDICT}
+
+
+@pytest.mark.parametrize("task", HOMES)
+def test_a_model_for_another_task_names_the_right_route(stack: Stack, task: str) -> None:
+    model, asked = stack.model(task=task), len(stack.engine.asked)
     with stack.http() as http:
-        for name in ("starter", stack.model().id):
-            error = error_of(http.post(PREDICT, json={"model": name, "inputs": ["Hi"]}), 400)
-            assert "POST /v1/chat/completions" in error["message"]
+        for path in BODIES.keys() - {HOMES[task]}:
+            error = error_of(http.post(path, json={"model": model.id, **BODIES[path]}), 400)
+            assert (error["code"], error["param"]) == ("unsuitable_model", "model")
+            assert f"ask it at POST {HOMES[task]}." in error["message"]
+        assert len(stack.engine.asked) == asked
+        assert http.post(HOMES[task], json={"model": model.id, **BODIES[HOMES[task]]}).status_code == 200
+
+
+def test_a_base_names_all_its_routes(stack: Stack) -> None:
+    with stack.http() as http:
+        starter = error_of(http.post(PREDICT, json={"model": "starter", "inputs": ["Hi"]}), 400)
+        encoder = error_of(http.post(COMPLETE, json={"model": "encoder", "prompt": "Hi"}), 400)
+    assert "ask it at POST /v1/chat/completions or POST /v1/completions." in starter["message"]
+    assert "ask it at POST /v1/embeddings or POST /v1/predictions." in encoder["message"]
 
 
 def test_stream(stack: Stack) -> None:
@@ -204,6 +269,39 @@ def test_bad_chat_requests(stack: Stack, change: dict[str, Any], param: str) -> 
     with stack.http() as http:
         assert error_of(http.post(CHAT, json=body), 400)["param"] == param
     assert len(stack.engine.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "param", "code"),
+    [
+        (COMPLETE, {"prompt": []}, "prompt", "invalid_value"),
+        (COMPLETE, {"prompt": [1, "a"]}, "prompt.1", "invalid_value"),
+        (COMPLETE, {"suffix": "end"}, "suffix", "unsupported_parameter"),
+        (COMPLETE, {"n": 1, "best_of": 3}, "best_of", "unsupported_parameter"),
+        (COMPLETE, {"logprobs": 6}, "logprobs", "invalid_value"),
+        (COMPLETE, {"messages": []}, "messages", "unknown_parameter"),
+        (EMBED, {"input": [""]}, "input.0", "invalid_value"),
+        (EMBED, {"encoding_format": "hex"}, "encoding_format", "invalid_value"),
+        (EMBED, {"dimension": 3}, "dimension", "unknown_parameter"),
+        (PREDICT, {"inputs": ["a", {}]}, "inputs.1", "invalid_value"),
+        (PREDICT, {"input": ["a"]}, "input", "unknown_parameter"),
+    ],
+)
+def test_bad_requests_of_other_routes(stack: Stack, path: str, change: dict[str, Any], param: str, code: str) -> None:
+    asked = len(stack.engine.asked)
+    with stack.http() as http:
+        error = error_of(http.post(path, json={"model": "starter", **BODIES[path], **change}), 400)
+    assert (error["param"], error["code"]) == (param, code)
+    assert len(stack.engine.asked) == asked
+
+
+def test_answers_are_documented_by_task(stack: Stack) -> None:
+    schemas = httpx.get(f"{stack.url}/openapi.json").json()["components"]["schemas"]
+    listed = schemas["Predictions"]["properties"]["data"]["items"]["anyOf"]
+    told = " ".join(schemas[each["$ref"].rpartition("/")[2]]["description"] for each in listed)
+    named = re.findall(r"`([a-z0-9-]+)`", told)
+    assert "text-classification" in named
+    assert all(TASKS[name].route == "predictions" for name in named if name in TASKS)
 
 
 async def _slow(pauses: list[float], fail: bool = False) -> AsyncIterator[dict[str, Any]]:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from api.validation import Fault, fault_of
 from api.wire.jobs import JobIn
-from inference.protocol import ChatRequest, PredictionRequest
+from inference.inputs import PredictionRequest
+from inference.protocol import ChatRequest
 
 JOB = {"model": "m", "training_file": "f"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from pydantic import SecretStr
 
 from inference.client import EngineClient, connect
+from inference.engine import Engine
 from inference.errors import EngineUnavailable
 from inference.refs import ModelRef
 from storage import blobs
@@ -37,6 +39,15 @@ CHAT_UPDATES: dict[str, dict[str, Any]] = {
     "blue": {"type": "lora", "rank": 8},
     "green": {"type": "full"},
     "gold": {"type": "lora", "rank": 8, "dora": True},
+}
+OPENING = "Once"
+TALES = {"sea": " upon a wave", "wood": " in a wood"}
+"""Result -> what it was trained to continue ``OPENING`` with."""
+SORTERS: dict[str, dict[str, Any]] = {
+    "sorter": {"type": "full"},
+    "sorter-lora": {"type": "lora", "rank": 8},
+    "sorter-head": {"type": "head"},
+    "sorter-layers": {"type": "layers", "last": 1},
 }
 STEPS = 80
 TOKEN = "a-token-of-the-tests"
@@ -64,8 +75,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     bases = {"tiny-chat": tiny_chat_base(home / "tiny-chat"), "tiny-encoder": tiny_encoder_base(home / "tiny-encoder")}
     registry = home / "bases.toml"
     registry.write_text(
-        _entry("tiny-chat", bases["tiny-chat"], "chat")
-        + _entry("tiny-encoder", bases["tiny-encoder"], "text-classification")
+        _entry("tiny-chat", bases["tiny-chat"], "chat", "completion")
+        + _entry("tiny-encoder", bases["tiny-encoder"], "text-classification", "embedding")
         + _entry("absent", home / "nowhere", "chat")
     )
     # A unix socket's path may have 107 bytes, so the engine's lies in a short folder of its own.
@@ -87,9 +98,28 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     rows = [
         {"text": text, "label": label} for label, texts in zip(LABELS, (FRUITS, METALS), strict=True) for text in texts
     ]
-    for name, update in (("sorter", {"type": "full"}), ("sorter-lora", {"type": "lora", "rank": 8})):
+    for name, update in SORTERS.items():
         refs[name] = _result(settings, name, "text-classification", update, bases["tiny-encoder"], rows)
+    for name, tale in TALES.items():
+        rows = [{"prompt": OPENING, "completion": tale}] * 4
+        refs[name] = _result(settings, name, "completion", {"type": "lora", "rank": 8}, bases["tiny-chat"], rows)
     return House(settings, refs)
+
+
+@pytest.fixture(scope="session")
+def neighbours(house: House) -> ModelRef:
+    """An encoder to which fruits are like fruits."""
+    pairs = [{"anchor": one, "positive": other} for texts in (FRUITS, METALS) for one, other in pairwise(texts)]
+    base = house.settings.home / "tiny-encoder"
+    return _result(house.settings, "neighbours", "embedding", {"type": "full"}, base, pairs)
+
+
+@pytest.fixture
+async def engine(house: House) -> AsyncIterator[Engine]:
+    """An engine in this process."""
+    engine = Engine(house.settings)
+    yield engine
+    await engine.close()
 
 
 @contextmanager
@@ -135,8 +165,9 @@ def engine_process(house: House) -> Iterator[House]:
         yield house
 
 
-def _entry(name: str, path: Path, task: str) -> str:
-    return f'[{name}]\npath = "{path}"\ntasks = ["{task}"]\nparameters = 1\ncontext = {CONTEXT}\nlicense = "none"\n'
+def _entry(name: str, path: Path, *tasks: str) -> str:
+    listed = json.dumps(tasks)
+    return f'[{name}]\npath = "{path}"\ntasks = {listed}\nparameters = 1\ncontext = {CONTEXT}\nlicense = "none"\n'
 
 
 def _turns(question: str, answer: str) -> dict[str, Any]:
@@ -150,7 +181,7 @@ def _result(
     folder = settings.home / "runs" / name
     folder.mkdir(parents=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rate = 0.02 if (task, update["type"]) == ("chat", "lora") else 0.005
+    rate = 0.02 if update["type"] == "head" or (update["type"] == "lora" and "encoder" not in base.name) else 0.005
     hyper = {"learning_rate": rate, "batch_size": 2, "max_steps": STEPS, "save_every": STEPS, "eval_every": STEPS}
     spec = {"task": task, "update": update, "hyperparameters": hyper, "seed": 1, "base": base, "base_id": base.name}
     TrainSpec.model_validate({**spec, "training_file": "rows.jsonl", "save_seconds": 1000, "threads": 1}).write(folder)

@@ -6,7 +6,6 @@ import asyncio
 import random
 import shutil
 import zipfile
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,16 @@ import torch
 from pydantic import SecretStr
 from transformers import AutoModelForCausalLM
 
+from inference import chat
 from inference.engine import Engine
 from inference.errors import EngineError
+from inference.inputs import PredictionRequest
 from inference.lane import Lane
-from inference.protocol import ChatRequest, PredictionRequest
+from inference.protocol import ChatRequest
 from inference.refs import ModelRef
 from storage import blobs
 from storage.folders import put_folder
-from tests.inference.conftest import COLOURS, FRUITS, METALS, QUESTION, STEPS, House
+from tests.inference.conftest import COLOURS, FRUITS, METALS, QUESTION, SORTERS, STEPS, TALES, House
 
 pytestmark = [
     pytest.mark.anyio,
@@ -31,13 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Adapter .* was active which is now deleted:UserWarning"),
 ]
-
-
-@pytest.fixture
-async def engine(house: House) -> AsyncIterator[Engine]:
-    engine = Engine(house.settings)
-    yield engine
-    await engine.close()
 
 
 def asked(content: str = QUESTION, **fields: Any) -> ChatRequest:
@@ -113,14 +107,17 @@ async def test_the_base_answers_as_transformers_generates(engine: Engine, house:
 
 async def base_lane(engine: Engine, house: House) -> tuple[Lane, list[int]]:
     """Where the base is decoded, and the tokens of the question."""
-    async with engine._models.chat(house.refs["base"]) as model:
-        return model.lane, model.encode(asked().conversation())
+    async with engine._models.writer(house.refs["base"], "chat/completions") as model:
+        return model.lane, await chat._prompt(model.lane, asked())
 
 
 async def test_one_base_is_shared_by_its_adapters_and_dora_is_alone(engine: Engine, house: House) -> None:
     names = ("base", "red", "blue", "gold", "green")
     async with AsyncExitStack() as held:
-        models = [await held.enter_async_context(engine._models.chat(house.refs[name])) for name in names]
+        models = [
+            await held.enter_async_context(engine._models.writer(house.refs[name], "chat/completions"))
+            for name in names
+        ]
         base, red, blue, gold, green = (id(model.lane) for model in models)
     assert base == red == blue
     assert len({base, gold, green}) == 3
@@ -338,7 +335,7 @@ async def test_leaving_a_stream_frees_its_row_and_its_model(engine: Engine, hous
     raise AssertionError("the row goes on")
 
 
-@pytest.mark.parametrize("name", ["sorter", "sorter-lora"])
+@pytest.mark.parametrize("name", SORTERS)
 async def test_a_classifier_sorts_what_it_was_taught(engine: Engine, house: House, name: str) -> None:
     request = PredictionRequest(model="m", inputs=[*FRUITS, *METALS])
     answer = await engine.predict(house.refs[name], request)
@@ -376,11 +373,11 @@ async def test_a_bad_request_among_others_fails_alone(engine: Engine, house: Hou
     assert [isinstance(result, EngineError) for result in results] == [False, True, False]
 
 
-@pytest.mark.parametrize("name", ["base", "red", "green", "sorter", "sorter-lora"])
+@pytest.mark.parametrize("name", ["base", "red", "green", *SORTERS, *TALES])
 async def test_loading_answers_a_probe(engine: Engine, house: House, name: str) -> None:
     report = await engine.load(house.refs[name])
     assert report["model"] == house.refs[name].id
-    assert report["answer"]["object"] in {"chat.completion", "list"}
+    assert report["answer"]["object"] in {"chat.completion", "text_completion", "list"}
 
 
 async def test_an_adapter_is_exported_as_it_lies(engine: Engine, house: House, tmp_path: Path) -> None:
@@ -403,14 +400,17 @@ async def test_a_merged_export_answers_as_base_and_adapter(engine: Engine, house
     lane, prompt = await base_lane(engine, house)
     with torch.inference_mode():
         made = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=20)[0, len(prompt) :]
-    assert lane.served.tokenizer.decode(made, skip_special_tokens=True) == COLOURS["red"]
+    assert lane.tokenizer.decode(made, skip_special_tokens=True) == COLOURS["red"]
 
 
-async def test_a_full_result_has_no_adapter(engine: Engine, house: House, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["green", "sorter-head", "sorter-layers"])
+async def test_a_result_of_whole_weights_has_no_adapter(
+    engine: Engine, house: House, tmp_path: Path, name: str
+) -> None:
     with pytest.raises(EngineError, match="variant=merged") as caught:
-        await engine.export(house.refs["green"], "adapter")
+        await engine.export(house.refs[name], "adapter")
     assert (caught.value.status, caught.value.param) == (400, "variant")
-    assert "model.safetensors" in unpacked(house, await engine.export(house.refs["green"], "merged"), tmp_path)
+    assert "model.safetensors" in unpacked(house, await engine.export(house.refs[name], "merged"), tmp_path)
 
 
 async def test_a_base_is_not_exported(engine: Engine, house: House) -> None:

@@ -8,16 +8,18 @@ import sys
 from typing import Any
 
 import pytest
+from openai.types import completion_create_params
 from openai.types.chat import ChatCompletionMessage
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from inference.errors import CODES, EngineError, EngineUnavailable
-from inference.protocol import ChatRequest, PredictionRequest
+from inference.protocol import ChatRequest, CompletionRequest
 from inference.refs import ModelRef
 
 USER = {"role": "user", "content": "hi"}
 CHAT = {"model": "m", "messages": [USER]}
+PROMPT = {"model": "m", "prompt": "Once"}
 
 ACCEPTED: list[dict[str, Any]] = [
     {"messages": [{"role": role, "content": "x"} for role in ("system", "developer", "user", "assistant")]},
@@ -96,15 +98,62 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("patch", ACCEPTED, ids=lambda patch: ",".join(patch))
-def test_accepted(patch: dict[str, Any]) -> None:
-    ChatRequest.model_validate({**CHAT, **patch})
+COMPLETIONS_ACCEPTED: list[dict[str, Any]] = [
+    {"prompt": ""},
+    {"prompt": ["a", ""]},
+    {"prompt": [1, 2, 3]},
+    {"prompt": [[1], [2, 3]]},
+    {"prompt": ["a"] * 16, "n": 16},
+    {"max_tokens": 0, "echo": True, "logprobs": 5},
+    {"max_tokens": None, "temperature": 0, "top_p": 1, "n": 2, "best_of": 2, "stop": ["a"], "seed": 1, "user": "u"},
+    {"best_of": 1},
+    {"suffix": None},
+    {"suffix": ""},
+    {"stream": True, "stream_options": {"include_usage": True}},
+    {"frequency_penalty": 1, "presence_penalty": 1, "logit_bias": {"5": 1}},
+]
+
+COMPLETIONS_REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"suffix": "end"}, "unsupported_parameter", "suffix"),
+    ({"best_of": 2}, "unsupported_parameter", "best_of"),
+    ({"n": 2, "best_of": 1}, "unsupported_parameter", "best_of"),
+    ({"messages": [USER]}, "unknown_parameter", "messages"),
+    ({"max_completion_tokens": 1}, "unknown_parameter", "max_completion_tokens"),
+    ({"prompt": None}, "invalid_request", "prompt"),
+    ({"prompt": []}, "invalid_request", "prompt"),
+    ({"prompt": [[]]}, "invalid_request", "prompt.0"),
+    ({"prompt": ["a", 3]}, "invalid_request", "prompt.1"),
+    ({"prompt": [3, "a"]}, "invalid_request", "prompt.1"),
+    ({"prompt": [-1]}, "invalid_request", "prompt.0"),
+    ({"prompt": [[1], [True]]}, "invalid_request", "prompt.1.0"),
+    ({"prompt": [1.5]}, "invalid_request", "prompt.0"),
+    ({"prompt": {}}, "invalid_request", "prompt"),
+    ({"prompt": "x" * 1_000_001}, "invalid_request", "prompt"),
+    ({"prompt": ["a"] * 257}, "invalid_request", "prompt"),
+    ({"prompt": ["a"] * 17, "n": 16}, "invalid_request", "prompt"),
+    ({"logprobs": 6}, "invalid_request", "logprobs"),
+    ({"logprobs": True}, "invalid_request", "logprobs"),
+    ({"max_tokens": -1}, "invalid_request", "max_tokens"),
+    ({"stream_options": {}}, "invalid_request", "stream_options"),
+]
+
+BODIES: list[tuple[type[BaseModel], dict[str, Any], list[dict[str, Any]], list[tuple[dict[str, Any], str, str]]]] = [
+    (ChatRequest, CHAT, ACCEPTED, REFUSED),
+    (CompletionRequest, PROMPT, COMPLETIONS_ACCEPTED, COMPLETIONS_REFUSED),
+]
+GOOD = [(model, {**whole, **patch}) for model, whole, patches, _ in BODIES for patch in patches]
+BAD = [(model, {**whole, **patch}, code, param) for model, whole, _, faults in BODIES for patch, code, param in faults]
 
 
-@pytest.mark.parametrize(("patch", "code", "param"), REFUSED, ids=lambda value: str(value)[:40])
-def test_refused_by_name(patch: dict[str, Any], code: str, param: str) -> None:
+@pytest.mark.parametrize(("model", "body"), GOOD)
+def test_accepted(model: type[BaseModel], body: dict[str, Any]) -> None:
+    model.model_validate(body)
+
+
+@pytest.mark.parametrize(("model", "body", "code", "param"), BAD)
+def test_refused_by_name(model: type[BaseModel], body: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        ChatRequest.model_validate({**CHAT, **patch})
+        model.model_validate(body)
     error = EngineError.from_validation(caught.value)
     assert (error.status, error.code) == (400, code)
     assert error.param is not None
@@ -126,6 +175,8 @@ def test_every_field_that_openai_documents_is_known() -> None:
         documented |= set(base.__annotations__)
     assert documented >= {"messages", "temperature", "web_search_options"}
     assert documented == set(ChatRequest.model_fields)
+    base = completion_create_params.CompletionCreateParamsBase.__annotations__
+    assert set(base) | {"stream"} == set(CompletionRequest.model_fields)
 
 
 def test_an_answers_message_can_be_sent_back() -> None:
@@ -141,45 +192,17 @@ def test_a_conversation_is_plain() -> None:
     assert request.conversation() == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]])],
+)
+def test_prompts_are_a_list(prompt: Any, prompts: list[Any]) -> None:
+    assert CompletionRequest.model_validate({"model": "m", "prompt": prompt}).prompts == prompts
+
+
 def test_json_schemas_can_be_written() -> None:
-    for model in (ChatRequest, PredictionRequest):
+    for model in (ChatRequest, CompletionRequest):
         assert json.dumps(model.model_json_schema())
-
-
-@pytest.mark.parametrize(
-    ("body", "rows"),
-    [
-        ({"inputs": ["a"]}, [{"text": "a"}]),
-        (
-            {"inputs": [{"text": "a", "text_pair": "b"}, "c"], "top_k": 5},
-            [{"text": "a", "text_pair": "b"}, {"text": "c"}],
-        ),
-        ({"inputs": [{"tokens": ["a", "b"]}], "top_k": None}, [{"tokens": ["a", "b"]}]),
-    ],
-)
-def test_inputs_are_rows(body: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    assert PredictionRequest.model_validate({"model": "m", **body}).rows() == rows
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"inputs": []}, "inputs"),
-        ({"inputs": "a"}, "inputs"),
-        ({"inputs": [3]}, "inputs.0"),
-        ({"inputs": [{}]}, "inputs.0"),
-        ({"inputs": [{"text": 3}]}, "inputs.0.text"),
-        ({"inputs": ["a"] * 1025}, "inputs"),
-        ({"inputs": ["a" * 1_000_000] * 17}, "inputs"),
-        ({"inputs": ["a"], "top_k": 0}, "top_k"),
-        ({"inputs": ["a"], "top_n": 1}, "top_n"),
-    ],
-    ids=lambda value: str(value)[:40],
-)
-def test_bad_inputs_are_named(body: dict[str, Any], param: str) -> None:
-    with pytest.raises(ValidationError) as caught:
-        PredictionRequest.model_validate({"model": "m", **body})
-    assert EngineError.from_validation(caught.value).param == param
 
 
 @pytest.mark.parametrize(
@@ -217,6 +240,7 @@ def test_errors_survive_the_wire(code: str) -> None:
 
 
 def test_what_the_api_imports_loads_no_torch() -> None:
-    code = "import inference.client, inference.refs, inference.protocol, sys; print('torch' in sys.modules)"
+    modules = "inference.client, inference.refs, inference.inputs, inference.routes"
+    code = f"import {modules}, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -12,15 +12,17 @@ from typing import Any
 
 import httpx
 import pytest
+from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from inference.client import EngineClient, connect
 from inference.engine import Engine
 from inference.errors import EngineError, EngineUnavailable
 from inference.protocol import ChatRequest
+from inference.refs import ModelRef
 from inference.server import listen
 from storage.settings import Settings
-from tests.inference.conftest import COLOURS, QUESTION, House, client_of, running
+from tests.inference.conftest import COLOURS, OPENING, QUESTION, TALES, House, client_of, running
 
 pytestmark = [
     pytest.mark.anyio,
@@ -33,6 +35,14 @@ BODY: dict[str, Any] = {
     "temperature": 0,
     "max_tokens": 24,
 }
+ROUTES = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/predictions",
+    "/internal/load",
+    "/internal/export",
+)
 ENDLESS: dict[str, Any] = {**BODY, "max_tokens": 200, "logit_bias": {"50": 100}}
 """One byte over and over, to the end of the context."""
 
@@ -121,6 +131,22 @@ async def test_predictions(client: EngineClient, engine_process: House) -> None:
     assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 0
 
 
+async def test_completions_whole_and_streamed(client: EngineClient, engine_process: House) -> None:
+    for name, tale in TALES.items():
+        ref, body = engine_process.refs[name], {"model": "m", "prompt": OPENING, "temperature": 0}
+        answer = await client.complete(ref, body)
+        assert Completion.model_validate(answer, strict=True).choices[0].text == tale
+        chunks = [chunk async for chunk in client.complete_stream(ref, body)]
+        assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == tale
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_embeddings(client: EngineClient, neighbours: ModelRef) -> None:
+    answer = await client.embed(neighbours, {"model": "m", "input": ["a", "b"], "dimensions": 4})
+    assert [len(each.embedding) for each in CreateEmbeddingResponse.model_validate(answer, strict=True).data] == [4, 4]
+    assert answer["model"] == neighbours.id
+
+
 async def test_load_and_export(client: EngineClient, engine_process: House) -> None:
     report = await client.load(engine_process.refs["sorter-lora"])
     assert set(report) == {"model", "seconds", "answer"}
@@ -174,7 +200,7 @@ async def test_a_body_that_is_no_call_is_refused(engine_process: House) -> None:
     transport = httpx.AsyncHTTPTransport(uds=path)
     async with httpx.AsyncClient(transport=transport, base_url="http://engine", headers=headers) as http:
         for content in (b"", b"{", b"[]", b'{"ref": {"id": "x", "path": "/etc"}}'):
-            for route in ("/v1/chat/completions", "/v1/predictions", "/internal/load", "/internal/export"):
+            for route in ROUTES:
                 response = await http.post(route, content=content)
                 assert response.status_code == 400
                 assert set(response.json()["error"]) == {"message", "type", "param", "code"}

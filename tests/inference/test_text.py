@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from inference.text import UNFINISHED, TextStream, TokenNames
+from inference.text import UNFINISHED, Piece, TextStream, TokenNames
 
 CORPUS = ["the quick brown fox jumps over the lazy dog", "Grüße aus Köln 你好 🎻 naïve café", "a b c\n\n  d"] * 3
 
@@ -126,6 +126,29 @@ def test_records_come_with_the_text_that_their_token_begins() -> None:
         seen.append((piece.text, piece.records))
     assert [entry for entry in seen if entry[0]] == [("x", [0]), ("🎺", list(range(1, last))), ("y", [last])]
     assert stream.finish().records == []
+
+
+def test_records_tell_where_their_tokens_begin() -> None:
+    tokenizer = TOKENIZERS["byte-level"]
+    ids = tokenizer.encode("x🎺y")
+    stream, whole = TextStream(tokenizer, []), Piece()
+    for token in ids:
+        whole += stream.feed(token, token)
+    whole += stream.finish()
+    assert (whole.text, whole.records) == ("x🎺y", ids)
+    assert whole.starts == [0, *[1] * (len(ids) - 2), 2]
+
+
+@pytest.mark.parametrize(("before", "text"), [("the", " he"), ("the", "he"), ("th", "é")])
+def test_a_text_goes_on_from_the_tokens_before_it(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> None:
+    """Decoders of words that begin with a space drop it at a text's start."""
+    start = tokenizer.encode(before, add_special_tokens=False)
+    following = tokenizer.encode(before + text, add_special_tokens=False)
+    shared = next((at for at, (a, b) in enumerate(zip(start, following, strict=False)) if a != b), len(start))
+    stream = TextStream(tokenizer, [], following[:shared])
+    made = "".join([*(stream.feed(token).text for token in following[shared:]), stream.finish().text])
+    whole = tokenizer.decode(following, clean_up_tokenization_spaces=False)
+    assert whole == tokenizer.decode(following[:shared], clean_up_tokenization_spaces=False) + made
 
 
 def test_records_of_a_stop_string_are_dropped_and_of_held_text_released() -> None:

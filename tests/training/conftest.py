@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import tiny_chat_base, tiny_encoder_base
+from tests.tiny_seq2seq import tiny_t5_base
+from tests.tiny_vision import tiny_vit_base
 from training import device
 
 HERE = Path(__file__).parent
@@ -32,3 +34,13 @@ def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoder_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_encoder_base(tmp_path_factory.mktemp("bases") / "encoder")
+
+
+@pytest.fixture(scope="session")
+def seq2seq_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_t5_base(tmp_path_factory.mktemp("bases") / "seq2seq")
+
+
+@pytest.fixture(scope="session")
+def vision_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_vit_base(tmp_path_factory.mktemp("bases") / "vision")

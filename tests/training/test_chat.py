@@ -10,8 +10,10 @@ from jinja2 import TemplateError
 
 from tests.tiny import CHAT_TEMPLATE, byte_tokenizer
 from training.data import Reader
-from training.tasks.base import Flaw
-from training.tasks.chat import Chat, ChatExample, ChatRow, Message
+from training.tasks.base import Flaw, Kit
+from training.tasks.causal import CausalExample
+from training.tasks.chat import Chat, ChatRow
+from training.tasks.chat_rows import Message
 
 CHATML = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] | trim }}<|end|>\n{% endfor %}"
@@ -43,7 +45,7 @@ def encode(tokenizer: Any, *messages: tuple[str, Any], weight: float = 1.0, limi
     return example
 
 
-def learned(tokenizer: Any, example: ChatExample) -> list[str]:
+def learned(tokenizer: Any, example: CausalExample) -> list[str]:
     """The text of each run of learned tokens."""
     runs: list[list[int]] = []
     before = 0.0
@@ -125,11 +127,42 @@ def test_weights_of_messages_and_rows() -> None:
         }
     )
     [example] = Chat().encode([row], tokenizer, 1000)
-    assert isinstance(example, ChatExample)
+    assert isinstance(example, CausalExample)
     assert learned(tokenizer, example) == ["kept<|end|>"]
     assert set(example.weights) == {0.0, 2.5}
     assert Chat().targets(example) == len("kept") + 1
-    assert Chat().weight(example) == 2.5 * (len("kept") + 1)
+    assert Chat().weight(example, Kit(tokenizer)) == 2.5 * (len("kept") + 1)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_train_on_inputs_learns_all_but_the_first_token(name: str) -> None:
+    tokenizer = byte_tokenizer(TEMPLATES[name])
+    messages = [{"role": role, "content": content} for role, content in TALK]
+    row = ChatRow.model_validate({"messages": messages, "weight": 2.5})
+    everything, task = Chat().learning(True), Chat()
+    [example], [answers] = everything.encode([row], tokenizer, 1000), task.encode([row], tokenizer, 1000)
+    assert isinstance(example, CausalExample)
+    assert isinstance(answers, CausalExample)
+    assert example.ids == answers.ids
+    assert list(example.weights) == [0.0] + [2.5] * (len(example.ids) - 1)
+    assert task.learning(False) == task != everything
+    messages[2]["weight"] = 0  # type: ignore[assignment]
+    [example] = everything.encode([ChatRow.model_validate({"messages": messages})], tokenizer, 1000)
+    assert isinstance(example, CausalExample)
+    left_out = [token for token, weight in zip(example.ids[1:], example.weights[1:], strict=True) if not weight]
+    assert tokenizer.decode(left_out) in ("Hello!<|end|>", " Hello!\n")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_conversation_may_begin_with_the_assistant(name: str) -> None:
+    tokenizer = byte_tokenizer(TEMPLATES[name])
+    runs = learned(tokenizer, encode(tokenizer, ("assistant", "Welcome."), *TALK[1:3]))
+    assert [run.strip().removesuffix("<|end|>") for run in runs] == ["Welcome.", "Hello!"]
+
+
+def test_a_template_that_trips_over_a_value_refuses_the_row() -> None:
+    tokenizer = byte_tokenizer("{{ messages[0]['content'] + 1 }}")
+    assert encode(tokenizer, *TALK).code == "template"
 
 
 def test_parts_and_the_developer_role_are_what_templates_know() -> None:
@@ -175,7 +208,8 @@ def test_stop_tokens(chat_base: Any) -> None:
     from training import serving
 
     served = serving.load(chat_base, None, "chat")
-    assert Chat().stop_tokens(served.model, served.tokenizer) == {served.tokenizer.convert_tokens_to_ids("<|end|>")}
+    tokenizer = served.kit.processor
+    assert Chat().stop_tokens(served.model, tokenizer) == {tokenizer.convert_tokens_to_ids("<|end|>")}
 
 
 def message(role: str = "assistant", content: Any = "b", **extra: Any) -> dict[str, Any]:
@@ -203,6 +237,8 @@ USER = message("user", "a")
         ({"messages": [USER, message("assistant", ["x"])]}, [("wrong_type", "messages[1].content")]),
         ({"messages": [USER, message(weight=2)]}, [("wrong_value", "messages[1].weight")]),
         ({"messages": [USER, message(weight=0)]}, [("no_target", "messages")]),
+        ({"messages": [USER, message(refusal="No.")]}, [("wrong_value", "messages[1].refusal")]),
+        ({"messages": [USER, message(refusal=None, audio=None, annotations=[], tool_calls=None)]}, []),
         ({"messages": [USER, message(rolle="x")]}, [("unknown_field", "messages[1].rolle")]),
         ({"messages": [USER, message()], "weight": 0}, [("wrong_value", "weight")]),
         ({"messages": [USER, message()], "weight": "a lot"}, [("wrong_value", "weight")]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 from tests.training.workshop import FULL, LABEL_ROWS, LORA, TASK_ROWS, make_folder, trained
 from training import weights
 from training.assemble import assemble
-from training.loop import Run, Stop, _evaluate, _gradients
+from training.evaluate import evaluate
+from training.gradients import Measured
+from training.gradients import gradients as measured
 from training.prepare import prepare
 from training.report import Metrics
+from training.run_state import Run, Stop
+from training.scores import of_logits, target_scores, transforms_logits
 from training.spec import TrainSpec
-from training.tasks.causal import target_logits, transforms_logits
 from training.tasks.chat import Chat
 from training.updates.lora import LoraUpdate
 
@@ -43,15 +47,29 @@ def close(left: Any, right: Any) -> None:
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
 
 
+def take(run: Run, examples: list[Any], parts: int = 1) -> Measured:
+    run.optimizer.zero_grad()
+    return measured(run, examples, parts)
+
+
 def gradients(run: Run) -> dict[str, torch.Tensor]:
     return {name: weight.grad.clone() for name, weight in run.trained.items() if weight.grad is not None}
 
 
-def test_logits_at_targets_are_the_models_own(chat_base: Path) -> None:
+def scored_by_hand(model: Any, ids_BT: torch.Tensor, positions_N: torch.Tensor, targets_N: torch.Tensor) -> Any:
+    return of_logits(model(ids_BT).logits.flatten(0, 1)[positions_N], targets_N, smooth=True)
+
+
+IDS, POSITIONS = torch.arange(5, 56).reshape(3, 17), torch.tensor([0, 5, 15, 20, 49])
+
+
+def test_scores_at_targets_are_the_models_own(chat_base: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(chat_base).eval()
-    ids_BT = torch.randint(5, 200, (3, 17))
-    positions_N = torch.tensor([0, 5, 16, 20, 49])
-    close(target_logits(model, ids_BT, positions_N), model(ids_BT).logits.flatten(0, 1)[positions_N])
+    targets = IDS.flatten()[POSITIONS + 1]
+    close(
+        target_scores(model, {"input_ids": IDS}, POSITIONS, targets, smooth=True),
+        scored_by_hand(model, IDS, POSITIONS, targets),
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning", "ignore:.*tied:UserWarning")
@@ -62,14 +80,16 @@ def test_through_an_adapter_too(chat_base: Path) -> None:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_()
-    ids_BT = torch.randint(5, 200, (3, 17))
-    positions_N = torch.tensor([0, 5, 16, 20, 49])
-    close(target_logits(model, ids_BT, positions_N), model(ids_BT).logits.flatten(0, 1)[positions_N])
+    targets = IDS.flatten()[POSITIONS + 1]
+    close(
+        target_scores(model, {"input_ids": IDS}, POSITIONS, targets, smooth=True),
+        scored_by_hand(model, IDS, POSITIONS, targets),
+    )
 
 
 def test_models_that_transform_their_logits_use_their_own_forward() -> None:
     config = Gemma2Config(
-        vocab_size=50,
+        vocab_size=60,
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=1,
@@ -80,16 +100,17 @@ def test_models_that_transform_their_logits_use_their_own_forward() -> None:
     )
     model = Gemma2ForCausalLM(config).eval()
     assert transforms_logits(config)
-    ids_BT = torch.randint(5, 50, (2, 6))
-    logits_NV = target_logits(model, ids_BT, torch.tensor([1, 8]))
-    assert logits_NV.abs().max() <= 0.01
-    close(logits_NV, model(ids_BT).logits.flatten(0, 1)[[1, 8]])
+    targets = IDS.flatten()[POSITIONS + 1]
+    scores = target_scores(model, {"input_ids": IDS}, POSITIONS, targets)
+    # All logits within 0.01 of one another: every token is nearly as likely as any.
+    assert (scores.logprobs_N + torch.tensor(60.0).log()).abs().max() < 0.02
+    close(scores.logprobs_N, scored_by_hand(model, IDS, POSITIONS, targets).logprobs_N)
 
 
 def test_the_chat_loss_is_the_textbooks(make_run: Any) -> None:
     """Against the model's own loss with labels, row by row, weighted by hand."""
     run = make_run("chat", "chat_base", FULL)
-    examples = list(run.training)
+    examples = list(run.rows.training)
     total, correct = 0.0, 0
     for example in examples:
         ids = torch.tensor([list(example.ids)])
@@ -100,54 +121,57 @@ def test_the_chat_loss_is_the_textbooks(make_run: Any) -> None:
         guesses = out.logits[0, :-1].argmax(-1)
         correct += int((guesses == labels[0, 1:]).sum())
     count = sum(run.task.targets(example) for example in examples)
-    loss, accuracy, _ = _gradients(run, examples)
+    loss, accuracy, *_ = take(run, examples)
     close((loss, accuracy), (total / count, correct / count))
 
 
 def test_a_rows_weight_scales_its_part(make_run: Any) -> None:
     run = make_run("chat", "chat_base", FULL)
-    first, second = run.training[:2]
-    heavy = type(second)(second.ids, second.cut, array("f", [3 * weight for weight in second.weights]))
-    alone = [_gradients(run, [example])[0] for example in (first, second)]
+    first, second = run.rows.training[:2]
+    heavy = replace(second, weights=array("f", [3 * weight for weight in second.weights]))
+    alone = [take(run, [example]).loss for example in (first, second)]
     counts = [run.task.targets(first), 3 * run.task.targets(second)]
     expected = (alone[0] * counts[0] + alone[1] * counts[1]) / sum(counts)
-    close(_gradients(run, [first, heavy])[0], expected)
+    close(take(run, [first, heavy]).loss, expected)
 
 
 @pytest.mark.parametrize(("task", "base"), TASKS)
 @pytest.mark.parametrize("parts", [2, 3, 6])
 def test_accumulated_gradients_equal_the_big_batch(make_run: Any, task: str, base: str, parts: int) -> None:
-    whole, split = (make_run(task, base, FULL, gradient_accumulation_steps=count) for count in (1, parts))
-    close(_gradients(whole, list(whole.training[:6])), _gradients(split, list(split.training[:6])))
+    whole, split = make_run(task, base, FULL), make_run(task, base, FULL)
+    examples = list(whole.rows.training[:6])
+    close(take(whole, examples)[:3], take(split, examples, parts)[:3])
     close(gradients(whole), gradients(split))
 
 
 @pytest.mark.parametrize(("task", "base"), TASKS)
 def test_padding_changes_nothing(make_run: Any, task: str, base: str) -> None:
     run = make_run(task, base, FULL, batch_size=1)
-    alone = _evaluate(run)
+    alone = evaluate(run, run.rows.validation)
     run.hyper = run.hyper.model_copy(update={"batch_size": 16})
-    run.model.eval()
-    close(_evaluate(run), alone)
+    together = evaluate(run, run.rows.validation)
+    close(together[:2], alone[:2])
+    close(together.measures, alone.measures)
 
 
 @pytest.mark.parametrize(("task", "base"), TASKS)
 def test_label_smoothing_is_torchs(make_run: Any, task: str, base: str) -> None:
     run = make_run(task, base, FULL, label_smoothing=0.2)
-    examples = list(run.training)
-    batch = run.task.collate(examples, run.state, run.pad)
+    examples = list(run.rows.training)
+    batch = run.task.collate(examples, run.kit)
     if task == "chat":
-        logits = target_logits(run.model, batch["ids_BT"], batch["positions_N"])
-        expected = cross_entropy(logits, batch["targets_N"], label_smoothing=0.2)
+        padded = run.task.collate(examples, replace(run.kit, packed=False))
+        logits = run.model(padded["input_ids"]).logits.flatten(0, 1)[padded["positions_N"]]
+        expected = cross_entropy(logits, padded["targets_N"], label_smoothing=0.2)
     else:
-        targets = batch.pop("targets_B")
+        targets = batch.pop("truth_BL").int().argmax(-1)
         expected = cross_entropy(run.model(**batch).logits, targets, label_smoothing=0.2)
-    close(_gradients(run, examples)[0], expected.item())
+    close(take(run, examples).loss, expected.item())
 
 
 def test_clipping_bounds_the_norm_that_is_told(make_run: Any) -> None:
     run = make_run("text-classification", "encoder_base", FULL, max_grad_norm=1e-3)
-    *_, norm = _gradients(run, list(run.training))
+    norm = take(run, list(run.rows.training)).norm
     assert norm > 1e-3
     clipped = torch.cat([grad.flatten() for grad in gradients(run).values()]).norm()
     close(float(clipped), 1e-3)
@@ -187,6 +211,6 @@ def test_labels_are_sorted_and_answers_name_them(tmp_path: Path, encoder_base: P
 def test_rows_are_encoded_alike_alone_and_together(chat_base: Path, tmp_path: Path, make_run: Any) -> None:
     run = make_run("text-classification", "encoder_base", FULL)
     rows = [run.task.row.model_validate(row) for row in (*LABEL_ROWS, {**LABEL_ROWS[0], "text_pair": "b"})]
-    tokenizer = prepare(run.folder, TrainSpec.read(run.folder), Stop()).base.tokenizer
+    tokenizer = prepare(run.folder, TrainSpec.read(run.folder), Stop()).base.processor
     together = run.task.encode(rows, tokenizer, 100)
     assert together == [run.task.encode([row], tokenizer, 100)[0] for row in rows]

@@ -17,8 +17,8 @@ import pytest
 from tests.training.workshop import FULL, LORA, TASK_ROWS, Lines, hashes, make_folder, trained
 from training import report, run
 from training.errors import Interrupted
-from training.loop import Stop
 from training.report import Checkpoint, Metrics, Result
+from training.run_state import Stop
 
 CASES = [
     ("chat", "chat_base", LORA),

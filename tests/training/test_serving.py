@@ -74,13 +74,15 @@ def test_stock_peft_loads_an_adapter(results: Any, task: str, name: str) -> None
     served = serving.load(base, folder / "result", task)
     if task == "chat":
         stock = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder / "result").eval()
-        assert torch.equal(chat_logits(stock, served.tokenizer), chat_logits(served.model, served.tokenizer))
+        assert torch.equal(chat_logits(stock, served.kit.processor), chat_logits(served.model, served.kit.processor))
         untuned = serving.load(base, None, task)
-        assert not torch.allclose(chat_logits(untuned.model, served.tokenizer), chat_logits(stock, served.tokenizer))
+        assert not torch.allclose(
+            chat_logits(untuned.model, served.kit.processor), chat_logits(stock, served.kit.processor)
+        )
     else:
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
         stock = PeftModel.from_pretrained(model, folder / "result").eval()
-        batch = served.tokenizer(["apple apple"], return_tensors="pt")
+        batch = served.kit.processor(["apple apple"], return_tensors="pt")
         with torch.inference_mode():
             assert torch.equal(stock(**batch).logits, served.model(**batch).logits)
 
@@ -105,7 +107,7 @@ def test_merged_answers_as_unmerged(results: Any, task: str, name: str, tmp_path
     if task == "chat":
         model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
-        left, right = chat_logits(model, tokenizer), chat_logits(served.model, served.tokenizer)
+        left, right = chat_logits(model, tokenizer), chat_logits(served.model, served.kit.processor)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
         batch = AutoTokenizer.from_pretrained(tmp_path / "merged")(["apple"], return_tensors="pt")
@@ -120,14 +122,14 @@ def test_adapters_of_one_base_side_by_side(results: Any) -> None:
     alone = []
     for folder in (first, second):
         served = serving.load(base, folder / "result", "chat")
-        alone.append(chat_logits(served.model, served.tokenizer))
+        alone.append(chat_logits(served.model, served.kit.processor))
     shared = serving.load(base, None, "chat")
     model = serving.load_adapter(shared.model, first / "result", "one")
     model = serving.load_adapter(model, second / "result", "two")
     assert not any(weight.requires_grad for weight in model.parameters())
     for name, expected in zip(("one", "two", "one"), (*alone, alone[0]), strict=True):
         model.set_adapter(name)
-        assert torch.equal(chat_logits(model, shared.tokenizer), expected)
+        assert torch.equal(chat_logits(model, shared.kit.processor), expected)
 
 
 def test_the_card_says_what_a_result_is_and_names_no_path(results: Any) -> None:

@@ -16,8 +16,8 @@ from tests.training.workshop import CHAT_ROWS, FULL, LABEL_ROWS, LORA, Lines, ha
 from training import report, run
 from training.errors import RUN_CODES, Interrupted, InvalidDataset, TrainingError
 from training.failures import as_failure
-from training.loop import Stop
 from training.report import Checkpoint, Failure, Message, Metrics, Result, Started, Stopped, Validated
+from training.run_state import Stop
 from training.spec import TrainSpec
 
 
@@ -50,7 +50,8 @@ def test_what_is_validated_is_what_is_trained(tmp_path: Path, encoder_base: Path
     [result] = lines.of(Result)
     assert result.step == line.total_steps == lines.of(Started)[0].total_steps
     assert result.trained_tokens == line.tokens * line.hyperparameters["n_epochs"]
-    assert set(result.metrics) == {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy"}
+    told_of = {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "valid_loss_before"}
+    assert set(result.metrics) == told_of | {"valid_f1_macro", "valid_f1_micro"}
     assert all(math.isfinite(value) for value in result.metrics.values() if value is not None)
     trained(asked)
     assert hashes(asked / "result") == hashes(told / "result")

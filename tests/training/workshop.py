@@ -41,7 +41,7 @@ def make_folder(directory: Path, base: Path, task: str, update: Row, **changes: 
     directory.mkdir(parents=True)
     values: Row = {"seed": 7, "threads": 1, "base_id": "tiny", **changes}
     values |= {"task": task, "update": update, "base": base, "training_file": "training.data"}
-    for name, default in (("training", TASK_ROWS[task]), ("validation", None)):
+    for name, default in (("training", TASK_ROWS.get(task)), ("validation", None)):
         content = values.pop(name, default)
         if content is not None:
             text = content if isinstance(content, str) else jsonl(content)

@@ -1,15 +1,15 @@
 """What a task is. The same ``encode`` runs in training and in the engine.
 
-Shapes: B rows of a batch, T positions of its longest row, N targets of all its rows together.
+Shapes: B rows of a batch, T positions of its longest row, N targets of all its rows together, L labels.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -19,17 +19,65 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 """What a task learns from the training file before training, as JSON: a classifier's labels."""
 
-Batch = dict[str, "torch.Tensor"]
+Batch = dict[str, Any]
+"""Tensors by name, and what is no tensor (lists of numbers) beside them."""
+
+Route = Literal["chat/completions", "completions", "embeddings", "predictions"]
+"""Where under /v1 a model answers."""
+
+Family = Literal["generative", "discriminative", "embedding", "preference", "vision"]
+"""Which of the rules for ``auto`` a task takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """An encoded row."""
 
-    ids: array[int]
-    """(T,) int32."""
+    size: int
+    """What it costs: tokens."""
     cut: bool
     """Whether the row was longer than max_length."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextExample(Example):
+    """A row that is one sequence of tokens."""
+
+    ids: array[int]
+    """(T,) int32."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a job asks of its loss, beside the task."""
+
+    label_smoothing: float = 0.0
+    class_weights: str | Mapping[str, float] = "none"
+    """``none``, ``balanced`` (each label counts alike in sum), or a weight for each label."""
+    beta: float = 0.1
+    """Preference: how strongly the model is held to the reference."""
+    loss: str = "sigmoid"
+    """Preference: ``sigmoid`` or ``ipo``."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a task works with, beside the rows and the model."""
+
+    processor: Any
+    """Tokenizer or image processor."""
+    state: State = field(default_factory=dict)
+    objective: Objective = Objective()
+    packed: bool = False
+    """Rows of a batch are laid end to end instead of padded; only for models whose attention can tell them apart."""
+    scores: Callable[..., Any] | None = None
+    """``training.scores.target_scores``, handed in so that a task's file needs no torch."""
+
+    @property
+    def pad(self) -> int:
+        """Token to pad with; masked or behind every target, so any will do where a tokenizer has none."""
+        token = getattr(self.processor, "pad_token_id", None)
+        return 0 if token is None else int(token)
 
 
 class Flaw(NamedTuple):
@@ -44,9 +92,11 @@ class Loss(NamedTuple):
     """Sums over a batch, each a scalar tensor, so that batches add up."""
 
     total: torch.Tensor
-    """Sum of the targets' losses times their weights, nats."""
+    """Sum of the targets' losses times their weights, nats; its mean is what is trained on."""
     correct: torch.Tensor
     """Targets predicted right."""
+    found: torch.Tensor | None = None
+    """(B, …), detached: what ``measure`` is given of each example."""
 
 
 R = TypeVar("R", bound=BaseModel)
@@ -60,55 +110,105 @@ class Task(Generic[R, E]):
     title: ClassVar[str]
     row: type[R]
     """Schema of a row in a data file."""
-    generative: ClassVar[bool]
-    """Whether it answers with text that it writes itself."""
-    peft_type: ClassVar[str]
-    """A value of ``peft.TaskType``."""
+    route: ClassVar[Route]
+    family: ClassVar[Family]
+    peft_type: ClassVar[str | None] = None
+    """A value of ``peft.TaskType``, where it has one for the task."""
+    input: ClassVar[type[BaseModel] | None] = None
+    """Schema of what ``/v1/predictions`` is asked, where the task answers there."""
+    bare: ClassVar[str] = "text"
+    """Field of ``input`` that an input without fields is."""
+    file_field: ClassVar[str | None] = None
+    """Field of a row that can name a file inside an uploaded zip; the row is given its bytes."""
+    chat_template: ClassVar[bool] = False
+    """Whether the base must have one."""
+    separable: ClassVar[bool] = True
+    """Whether a batch's loss is the sum of its rows' losses, so that a batch may be split for memory."""
+    cacheable: ClassVar[bool] = True
+    """Whether a loss runs the model once, over the batch's examples, so that what frozen blocks give can be kept."""
+    updates: ClassVar[frozenset[str]] = frozenset({"lora", "full", "head", "layers"})
+    """Ways of updating that fit: ``head`` needs a head of the task's own."""
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Hyperparameters beyond those that every task takes."""
+    measures: ClassVar[Mapping[str, str]] = {}
+    """Figures of ``measure`` beside loss and accuracy, and what each is."""
+
+    @property
+    def generative(self) -> bool:
+        """Whether it answers with text that it writes itself, token by token, in the engine's decoder."""
+        return self.route in ("chat/completions", "completions")
+
+    @property
+    def writes_tokens(self) -> bool:
+        """Whether its model's own output layer writes text: it brings no head of its own."""
+        return self.peft_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
+
+    def learning(self, train_on_inputs: bool) -> Task[R, E]:
+        """The task as a job wants it."""
+        return self
 
     def check(self, row: R) -> Iterator[Flaw]:
         """What the schema cannot say."""
         raise NotImplementedError
 
-    def encode(self, rows: Sequence[R], tokenizer: Any, max_length: int) -> list[E | Flaw]:
+    def load_processor(self, directory: Path) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+
+    def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> list[E | Flaw]:
         """One entry a row, in order."""
         raise NotImplementedError
 
     def prepare(self, examples: Sequence[E]) -> State:
         """Raises ``TrainingError`` where the rows together cannot be trained on."""
-        raise NotImplementedError
+        return {}
 
     def fits(self, example: E, state: State) -> Flaw | None:
-        """Whether a validation row can be measured by a model of this state."""
-        raise NotImplementedError
+        """What keeps a model of this state from being right about a row."""
+        return None
 
     def base_state(self, directory: Path) -> State:
         """The state of an untuned base. Raises ``TrainingError`` where it cannot answer untuned."""
-        raise NotImplementedError
+        return {}
 
     def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
         """A model for this task from a base or a full result, on the CPU."""
         raise NotImplementedError
 
+    def anchored(self, examples: Sequence[E], model: Any, kit: Kit) -> Sequence[E]:
+        """The examples with what the model says of them before it is trained, where the loss needs that."""
+        return examples
+
     def targets(self, example: E) -> int:
         """How many targets a row has."""
-        raise NotImplementedError
+        return 1
 
-    def weight(self, example: E) -> float:
+    def weight(self, example: E, kit: Kit) -> float:
         """Sum of the weights of a row's targets: what a mean loss divides by."""
+        return 1.0
+
+    def collate(self, examples: Sequence[E], kit: Kit) -> Batch:
+        """On the CPU; the loop moves its tensors to the model's device."""
         raise NotImplementedError
 
-    def collate(self, examples: Sequence[E], state: State, pad: int) -> Batch:
-        """Padded on the right with the token ``pad``."""
+    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
         raise NotImplementedError
 
-    def loss(self, model: Any, batch: Batch, label_smoothing: float) -> Loss:
+    def measure(self, examples: Sequence[E], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+        """The figures named in ``measures``, from what the evaluation found of each example."""
+        return {}
+
+    def examine(self, model: Any, examples: Sequence[E], kit: Kit) -> dict[str, float]:
+        """Figures too slow for every evaluation, such as those of written text: taken once, at the end."""
+        return {}
+
+    def encode_inputs(self, inputs: Sequence[Any], processor: Any, max_length: int) -> list[E | Flaw]:
+        """Rows whose answer is asked for, parsed by ``input``. Not for tasks that are ``generative``."""
         raise NotImplementedError
 
-    def encode_inputs(self, inputs: Sequence[Any], tokenizer: Any, max_length: int) -> list[E]:
-        """Rows whose answer is asked for. Only tasks that do not generate have this and ``answer``."""
-        raise NotImplementedError
-
-    def answer(self, model: Any, examples: Sequence[E], state: State, pad: int, top_k: int) -> list[dict[str, Any]]:
+    def answer(self, model: Any, examples: Sequence[E], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+        """The fields of each answer. Rows answered together get what each would get alone."""
         raise NotImplementedError
 
 

@@ -1,42 +1,137 @@
-"""The loss of a causal language model at chosen positions only.
-
-The output layer is the widest of a model (width × vocabulary); most positions of a chat are prompt and padding, and
-their logits would be thrown away.
-"""
+"""What the tasks of causal language models share: a sequence, which of its tokens are learnt, and the loss of those."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
+
+from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, TextExample, load_auto, pad_right
 
 if TYPE_CHECKING:
     import torch
 
-LOGIT_TRANSFORMS = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-    "output_logit_scale",
-    "logits_scale",
-    "dim_model_base",
-)
-"""Config fields of models that do more to the logits than the output layer does: Gemma 2, Cohere, Granite, Falcon-H1,
-and others. Their own forward is used."""
+R = TypeVar("R", bound=BaseModel)
 
 
-def transforms_logits(config: Any) -> bool:
-    text = config.get_text_config()
-    return any(getattr(text, name, None) not in (None, 1, 1.0) for name in LOGIT_TRANSFORMS)
+@dataclass(frozen=True, slots=True)
+class CausalExample(TextExample):
+    """A sequence of tokens."""
+
+    weights: array[float]
+    """(T,) float32: how much each token counts as a target; 0 where it is only read. The first is always 0."""
 
 
-def target_logits(model: Any, ids_BT: torch.Tensor, positions_N: torch.Tensor) -> torch.Tensor:
-    """Logits (N, V) of the next token after each of ``positions_N``, which count through the flattened (B, T).
+@dataclass(frozen=True)
+class CausalTask(Task[R, CausalExample]):
+    """A task whose model writes the next token: all but its rows."""
 
-    Rows are padded on the right, so causal attention never looks at padding and needs no mask.
-    """
-    if transforms_logits(model.config):
-        logits_BTV: torch.Tensor = model(input_ids=ids_BT, use_cache=False).logits
-        return logits_BTV.flatten(0, 1)[positions_N]
-    hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
-    logits_NV: torch.Tensor = model.get_output_embeddings()(hidden_BTD.flatten(0, 1)[positions_N])
-    return logits_NV
+    train_on_inputs: bool = False
+    """Whether what the model is asked is learnt too, not only what it should answer."""
+
+    family = "generative"
+    peft_type = "CAUSAL_LM"
+    updates = frozenset({"lora", "full", "layers"})
+    options = frozenset({"label_smoothing", "neftune_alpha", "train_on_inputs"})
+
+    def learning(self, train_on_inputs: bool) -> CausalTask[R]:
+        return replace(self, train_on_inputs=train_on_inputs)
+
+    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+        return load_causal(directory, dtype)
+
+    def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
+        """Any of these ends an answer."""
+        configured = model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        return {token for token in [*ends, tokenizer.eos_token_id] if token is not None}
+
+    def targets(self, example: CausalExample) -> int:
+        return target_count(example)
+
+    def weight(self, example: CausalExample, kit: Kit) -> float:
+        return sum(example.weights)
+
+    def collate(self, examples: Sequence[CausalExample], kit: Kit) -> Batch:
+        return collate(examples, kit)
+
+    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+        return causal_loss(model, batch, kit)
+
+
+def load_causal(directory: Path, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return load_auto(AutoModelForCausalLM, directory, dtype)
+
+
+def sequence(ids: Sequence[int], weights: array[float], max_length: int, field: str) -> CausalExample | Flaw:
+    """Cut on the right; a flaw of ``field`` where that leaves nothing to learn. Changes ``weights``."""
+    # Nothing comes before the first token to predict it from.
+    weights[:1] = array("f", bytes(4 * len(weights[:1])))
+    kept = weights[:max_length]
+    if not any(kept):
+        return Flaw(
+            "too_long",
+            field,
+            f"What is to be learnt begins after the {max_length} tokens that a row may have; shorten what comes before "
+            "it, or raise max_length where the base model allows it.",
+        )
+    return CausalExample(len(kept), len(ids) > max_length, array("i", ids[:max_length]), kept)
+
+
+def target_count(example: CausalExample) -> int:
+    return len(example.weights) - example.weights.count(0.0)
+
+
+def collate(examples: Sequence[CausalExample], kit: Kit) -> Batch:
+    """The model's inputs, and of each of the N targets: where the token before it stands in the flattened ids
+    (``positions_N``), its id, its weight and its row."""
+    import torch
+
+    lengths = [len(example.ids) for example in examples]
+    if kit.packed:
+        batch = _end_to_end(examples, lengths)
+        width = None
+    else:
+        batch = {"input_ids": pad_right([example.ids for example in examples], kit.pad)}
+        width = batch["input_ids"].shape[1]
+    starts = [0, *accumulate(lengths)] if width is None else range(0, width * len(examples), width)
+    weights = [torch.frombuffer(example.weights, dtype=torch.float32) for example in examples]
+    targets = [weights_T.nonzero().squeeze(1) for weights_T in weights]
+    places_N = torch.cat([at_T + start for at_T, start in zip(targets, starts, strict=False)])
+    return batch | {
+        "positions_N": places_N - 1,
+        "targets_N": batch["input_ids"].flatten()[places_N],
+        "weights_N": torch.cat([weights_T[at_T] for weights_T, at_T in zip(weights, targets, strict=True)]),
+        "rows_N": torch.repeat_interleave(torch.tensor([len(at_T) for at_T in targets])),
+    }
+
+
+def _end_to_end(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
+    import torch
+
+    ids_T = torch.cat([torch.frombuffer(example.ids, dtype=torch.int32) for example in examples]).long()
+    positions_T = torch.cat([torch.arange(length) for length in lengths])
+    return {"input_ids": ids_T[None], "position_ids": positions_T[None], "row_lengths": lengths}
+
+
+def inputs_of(batch: Batch) -> Batch:
+    """The arguments of the model's forward: what is named without a shape."""
+    return {name: value for name, value in batch.items() if name.islower()}
+
+
+def causal_loss(model: Any, batch: Batch, kit: Kit) -> Loss:
+    """Cross-entropy of the targets, each times its weight."""
+    assert kit.scores, "set by whoever loads the model"
+    smoothing = kit.objective.label_smoothing
+    found = kit.scores(model, inputs_of(batch), batch["positions_N"], batch["targets_N"], smooth=smoothing > 0)
+    losses_N = -found.logprobs_N
+    if smoothing:
+        losses_N = (1 - smoothing) * losses_N - smoothing * found.mean_logprobs_N
+    return Loss(losses_N @ batch["weights_N"], found.correct_N.sum())

@@ -1,8 +1,10 @@
-"""Conversations: the model learns what the assistant says.
+"""Conversations: the model learns what the assistant says, its calls of tools included.
 
 Row: ``{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}``, OpenAI's chat
-row; ``weight`` 0 on an assistant message leaves it out of the loss, ``weight`` on the row scales it. No predictions:
-it answers at ``/v1/chat/completions``.
+row; with ``tools`` an assistant message may have ``tool_calls``, and ``tool`` messages answer them. ``weight`` 0 on an
+assistant message leaves it out of the loss, ``weight`` on the row scales it. No predictions: it answers at
+``/v1/chat/completions``.
+Loss: cross-entropy of each learnt token; accuracy counts tokens.
 """
 
 from __future__ import annotations
@@ -10,180 +12,93 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
 from jinja2 import TemplateError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from training.tasks.base import Batch, Example, Flaw, Loss, State, Task, load_auto, pad_right
-from training.tasks.causal import target_logits
-from training.tasks.chat_template import ChatTemplate, Rendered, Tokens
-
-if TYPE_CHECKING:
-    import torch
-
-
-def _text(content: object) -> object:
-    """Content is a string or a list of text parts, which are joined."""
-    if not isinstance(content, list):
-        return content
-    for part in content:
-        if not (isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text"):
-            raise PydanticCustomError("wrong_type", "Each part must be {{'type': 'text', 'text': …}}.")
-        if not isinstance(part["text"], str):
-            raise PydanticCustomError("wrong_type", "A part's text must be a string.")
-    return "".join(part["text"] for part in content)
+from training.tasks.base import Flaw
+from training.tasks.causal import CausalExample, CausalTask, sequence
+from training.tasks.chat_rows import (
+    Conversation,
+    Message,
+    Tool,
+    as_templates_know,
+    check_conversation,
+    tools_as_templates_know,
+)
+from training.tasks.chat_template import ChatTemplate, LeftOut
+from training.tasks.seams import Rendered, Tokens
 
 
-Content = Annotated[str, BeforeValidator(_text)]
-
-
-class Message(BaseModel):
-    """One turn."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
-    weight: Literal[0, 1] = 1
-    """0: the model reads this answer but does not learn it."""
-    name: str | None = None
-
-
-class ChatRow(BaseModel):
+class ChatRow(Conversation):
     """OpenAI's chat row."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    messages: list[Message] = Field(min_length=1)
     weight: float = Field(default=1.0, gt=0, le=1000)
     """How much this row counts, beside others."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatExample(Example):
-    weights: array[float]
-    """(T,) float32: 0 where a token is only read."""
-
-
-class Chat(Task[ChatRow, ChatExample]):
+@dataclass(frozen=True)
+class Chat(CausalTask[ChatRow]):
     name = "chat"
     title = "Conversations; the model learns what the assistant says"
     row = ChatRow
-    generative = True
-    peft_type = "CAUSAL_LM"
+    route = "chat/completions"
+    chat_template = True
 
     def check(self, row: ChatRow) -> Iterator[Flaw]:
-        answers = [(index, message) for index, message in enumerate(row.messages) if message.role == "assistant"]
+        yield from check_conversation(row)
+        answers = [message for message in row.messages if message.role == "assistant"]
         if not answers:
-            yield Flaw("no_assistant", "messages", "No message has the role 'assistant'; add the answer to learn.")
+            yield Flaw("no_assistant", "messages", "No assistant message to learn from; add one.")
         elif row.messages[-1].role != "assistant":
-            field = f"messages[{len(row.messages) - 1}].role"
-            yield Flaw("last_not_assistant", field, "The last message must be the assistant's answer.")
-        elif not any(message.weight for _, message in answers):
-            yield Flaw("no_target", "messages", "Every answer has weight 0: nothing to learn; give one weight 1.")
-        for index, message in answers:
-            if not message.content.strip():
-                yield Flaw("empty_content", f"messages[{index}].content", "The answer is empty; write one.")
+            place = f"messages[{len(row.messages) - 1}].role"
+            yield Flaw("last_not_assistant", place, "The last message must be the assistant's; add its answer.")
+        elif not any(message.weight for message in answers):
+            yield Flaw("no_target", "messages", "Every assistant message has weight 0; nothing is left to learn.")
 
-    def encode(self, rows: Sequence[ChatRow], tokenizer: Any, max_length: int) -> list[ChatExample | Flaw]:
-        template = ChatTemplate(tokenizer)
-        rendered = [_rendered(template, row) for row in rows]
-        whole = [one for one in rendered if isinstance(one, Rendered)]
-        tokens = iter(template.tokens(whole))
+    def encode(self, rows: Sequence[ChatRow], processor: Any, max_length: int) -> list[CausalExample | Flaw]:
+        template = ChatTemplate(processor)
+        rendered = [render(template, row.messages, row.toolbox) for row in rows]
         return [
-            one if isinstance(one, Flaw) else _example(row, one, next(tokens), max_length)
-            for row, one in zip(rows, rendered, strict=True)
+            one if isinstance(one, Flaw) else self._example(row, *one, max_length)
+            for row, one in zip(rows, tokenised(template, rendered), strict=True)
         ]
 
-    def encode_prompt(self, messages: Sequence[Message], tokenizer: Any) -> list[int]:
+    def encode_prompt(self, messages: Sequence[Message], tokenizer: Any, tools: Sequence[Tool] = ()) -> list[int]:
         """What the model is given to answer. Raises ``jinja2.TemplateError`` where its template refuses it."""
         template = ChatTemplate(tokenizer)
-        [tokens] = template.tokens([template.prompt(_plain(messages))])
+        prompt = template.prompt(as_templates_know(messages), tools_as_templates_know(tools))
+        [tokens] = template.tokens([prompt])
         return tokens.ids
 
     def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
-        """Any of these ends an answer."""
-        configured = model.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        known = {token for token in [*ends, tokenizer.eos_token_id] if token is not None}
-        return known | ChatTemplate(tokenizer).end_of_turn()
+        return super().stop_tokens(model, tokenizer) | ChatTemplate(tokenizer).end_of_turn()
 
-    def prepare(self, examples: Sequence[ChatExample]) -> State:
-        return {}
-
-    def fits(self, example: ChatExample, state: State) -> Flaw | None:
-        return None
-
-    def base_state(self, directory: Path) -> State:
-        return {}
-
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        return load_auto(AutoModelForCausalLM, directory, dtype)
-
-    def targets(self, example: ChatExample) -> int:
-        return len(example.weights) - example.weights.count(0.0)
-
-    def weight(self, example: ChatExample) -> float:
-        return sum(example.weights)
-
-    def collate(self, examples: Sequence[ChatExample], state: State, pad: int) -> Batch:
-        """``targets_N`` is token ``positions_N + 1`` of the flattened ids, and counts ``weights_N``."""
-        import torch
-
-        ids_BT = pad_right([example.ids for example in examples], pad)
-        weights_BT = torch.zeros(ids_BT.shape)
-        for index, example in enumerate(examples):
-            weights_BT[index, : len(example.weights)] = torch.frombuffer(example.weights, dtype=torch.float32)
-        targets_N = weights_BT.flatten().nonzero().squeeze(1)
-        return {
-            "ids_BT": ids_BT,
-            "positions_N": targets_N - 1,
-            "targets_N": ids_BT.flatten()[targets_N],
-            "weights_N": weights_BT.flatten()[targets_N],
-        }
-
-    def loss(self, model: Any, batch: Batch, label_smoothing: float) -> Loss:
-        from torch.nn.functional import cross_entropy
-
-        logits_NV = target_logits(model, batch["ids_BT"], batch["positions_N"]).float()
-        losses_N = cross_entropy(logits_NV, batch["targets_N"], reduction="none", label_smoothing=label_smoothing)
-        return Loss(losses_N @ batch["weights_N"], (logits_NV.argmax(-1) == batch["targets_N"]).sum())
-
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """As templates know them; OpenAI's ``developer`` is what they call ``system``."""
-    return [
-        {"role": "system" if message.role == "developer" else message.role, "content": message.content}
-        for message in messages
-    ]
-
-
-def _rendered(template: ChatTemplate, row: ChatRow) -> Rendered | Flaw:
-    try:
-        return template.conversation(_plain(row.messages))
-    except TemplateError as error:
-        return Flaw("template", "messages", f"The base model's chat template refuses this conversation: {error}")
-
-
-def _example(row: ChatRow, rendered: Rendered, tokens: Tokens, max_length: int) -> ChatExample | Flaw:
-    weights = array("f", bytes(4 * len(tokens.ids)))
-    for span in rendered.spans:
-        if row.messages[span.message].weight:
+    def _example(self, row: ChatRow, rendered: Rendered, tokens: Tokens, max_length: int) -> CausalExample | Flaw:
+        weights = array("f", [row.weight if self.train_on_inputs else 0.0]) * len(tokens.ids)
+        for span in rendered.spans:
             for position in tokens.covering(span):
-                weights[position] = row.weight
-    # Nothing comes before the first token to predict it from.
-    weights[0] = 0.0
-    cut = len(tokens.ids) > max_length
-    if not any(weights[:max_length]):
+                weights[position] = row.weight * row.messages[span.message].weight
+        return sequence(tokens.ids, weights, max_length, "messages")
+
+
+def render(
+    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool], place: str = ""
+) -> Rendered | Flaw:
+    """``place`` stands before the field's name."""
+    try:
+        return template.conversation(as_templates_know(messages), tools_as_templates_know(tools))
+    except LeftOut as error:
+        return Flaw("template", place + error.field, f"The base model's chat template: {error}")
+    except TemplateError as error:
         return Flaw(
-            "too_long",
-            "messages",
-            f"The first answer to learn begins after the {max_length} tokens that a row may have; shorten what comes "
-            "before it, or raise max_length where the base model allows it.",
+            "template", f"{place}messages", f"The base model's chat template refuses this conversation: {error}"
         )
-    return ChatExample(array("i", tokens.ids[:max_length]), cut, weights[:max_length])
+
+
+def tokenised(template: ChatTemplate, rendered: Sequence[Rendered | Flaw]) -> Iterator[tuple[Rendered, Tokens] | Flaw]:
+    """In order; all texts are given to the tokenizer together."""
+    tokens = iter(template.tokens([one for one in rendered if isinstance(one, Rendered)]))
+    for one in rendered:
+        yield one if isinstance(one, Flaw) else (one, next(tokens))

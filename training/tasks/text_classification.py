@@ -1,195 +1,163 @@
-"""One label for a text, or for a pair of texts.
+"""The label of a text or of a pair of texts, or all of its labels.
 
-Row: ``{"text": "Where is my card?", "label": "card_arrival"}``, a pair with ``text_pair``.
-Answer: ``{"label": "card_arrival", "scores": {"card_arrival": 0.98, …}}``.
+Row: ``{"text": "Where is my card?", "label": "card_arrival"}``, a pair with ``text_pair``. With ``labels`` (a list,
+which may be empty) in place of ``label`` any number of them may fit; in CSV they are separated by ``|``.
+Answer: ``{"label": "card_arrival", "scores": {"card_arrival": 0.98, …}}``; of many labels ``{"labels": […], "scores":
+{…}}``, those of score ½ and more.
+Loss: cross-entropy; of many labels the mean of their binary cross-entropies. Accuracy counts rows that are all right.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BeforeValidator, Field
 
 from training.errors import TrainingError
-from training.tasks.base import Batch, Example, Flaw, Loss, State, Task, load_auto, pad_right
+from training.tasks import labels
+from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.labels import Label
+from training.tasks.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
 
 if TYPE_CHECKING:
     import torch
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_whitespace=True)]
-MAX_LABELS = 10_000
 
-
-class Texts(BaseModel):
-    """What is classified."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    text: str
-    text_pair: str | None = None
+def _listed(value: object) -> object:
+    """What a CSV cell can hold."""
+    return [part for part in value.split("|") if part.strip()] if isinstance(value, str) else value
 
 
 class ClassificationRow(Texts):
-    """A text with the label it should get."""
+    """A text with the label, or all the labels, it should get."""
 
-    label: Label
+    label: Label | None = None
+    labels: Annotated[list[Label], Field(max_length=1000), BeforeValidator(_listed)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LabelExample(Example):
-    types: array[int] | None
-    """(T,) int32: 0 for the first text, 1 for the second; None where the model knows no types."""
-    label: str
+class LabelExample(EncoderExample):
+    labels: tuple[str, ...]
+    many: bool
+    """Whether any number of labels may fit."""
 
 
 class TextClassification(Task[ClassificationRow, LabelExample]):
     name = "text-classification"
-    title = "One label for a text or a pair of texts"
+    title = "The label of a text or of a pair of texts, or all of its labels"
     row = ClassificationRow
-    generative = False
+    route = "predictions"
+    family = "discriminative"
     peft_type = "SEQ_CLS"
+    input = Texts
+    options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
+    measures = labels.MEASURES
 
     def check(self, row: ClassificationRow) -> Iterator[Flaw]:
-        if not row.text.strip():
-            yield Flaw("empty_content", "text", "The text is empty; write one or leave the row out.")
+        yield from check_text(row)
+        if row.label is None and row.labels is None:
+            yield Flaw("missing_field", "label", "The field is missing; add it, or a list of labels as 'labels'.")
+        if row.label is not None and row.labels is not None:
+            yield Flaw("wrong_value", "labels", "The row has 'label' and 'labels'; keep one of them.")
 
-    def encode(self, rows: Sequence[ClassificationRow], tokenizer: Any, max_length: int) -> list[LabelExample | Flaw]:
+    def encode(self, rows: Sequence[ClassificationRow], processor: Any, max_length: int) -> list[LabelExample | Flaw]:
         return [
-            LabelExample(ids, cut, types, row.label)
-            for row, (ids, cut, types) in zip(rows, self._tokens(rows, tokenizer, max_length), strict=True)
+            _labelled(text, (row.label,) if row.label is not None else tuple(row.labels or ()), row.label is None)
+            for row, text in zip(rows, encode_texts(rows, processor, max_length), strict=True)
         ]
 
-    def encode_inputs(self, inputs: Sequence[Texts], tokenizer: Any, max_length: int) -> list[LabelExample]:
-        """As ``encode``, for texts whose label is asked for."""
-        return [LabelExample(ids, cut, types, "") for ids, cut, types in self._tokens(inputs, tokenizer, max_length)]
-
-    def _tokens(
-        self, texts: Sequence[Texts], tokenizer: Any, max_length: int
-    ) -> Iterator[tuple[array[int], bool, array[int] | None]]:
-        # Pairs and single texts may be mixed: the tokenizer takes only one kind at a time.
-        encoded: dict[int, tuple[list[int], list[int] | None]] = {}
-        for paired in (False, True):
-            chosen = [index for index, row in enumerate(texts) if (row.text_pair is not None) == paired]
-            if chosen:
-                rows = [texts[index] for index in chosen]
-                encoded |= dict(zip(chosen, _encode(rows, tokenizer, {}), strict=True))
-        for index, row in enumerate(texts):
-            ids, types = encoded[index]
-            cut = len(ids) > max_length
-            if cut:
-                [(ids, types)] = _encode([row], tokenizer, {"truncation": True, "max_length": max_length})
-            yield array("i", ids), cut, None if types is None else array("i", types)
+    def encode_inputs(self, inputs: Sequence[Texts], processor: Any, max_length: int) -> list[LabelExample | Flaw]:
+        return [_labelled(text, (), False) for text in encode_texts(inputs, processor, max_length)]
 
     def prepare(self, examples: Sequence[LabelExample]) -> State:
-        labels = sorted({example.label for example in examples})
-        if len(labels) < 2:
+        kinds = {example.many for example in examples}
+        if len(kinds) > 1:
             raise TrainingError(
                 "invalid_dataset",
-                f"Every row has the label '{labels[0]}'; a classifier needs rows of at least two labels.",
+                "Some rows have 'label', others 'labels'; give all of them 'labels'.",
                 "training_file",
             )
-        if len(labels) > MAX_LABELS:
-            raise TrainingError(
-                "invalid_dataset",
-                f"The file has {len(labels):,} labels, more than {MAX_LABELS:,}; is the right column the label?",
-                "training_file",
-            )
-        return {"labels": labels}
+        [many] = kinds
+        found = (label for example in examples for label in example.labels)
+        return labels.counted(found, least=1 if many else 2) | {"many": many}
 
     def fits(self, example: LabelExample, state: State) -> Flaw | None:
-        if example.label in state["labels"]:
-            return None
-        return Flaw("unknown_label", "label", f"No row of the training file has the label '{example.label}'.")
+        field = "labels" if state["many"] else "label"
+        if example.many != state["many"]:
+            return Flaw("wrong_value", field, f"Rows of the training file have '{field}'; give this one the same.")
+        unknown = set(example.labels) - set(state["labels"])
+        if unknown:
+            return Flaw("unknown_label", field, f"No row of the training file has the label '{min(unknown)}'.")
+        return None
 
     def base_state(self, directory: Path) -> State:
-        """The labels of a base that is a classifier already."""
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        if not any("SequenceClassification" in name for name in config.architectures or []):
-            raise TrainingError(
-                "base_model_unavailable",
-                "This base model has no labels of its own: fine-tune it, and ask the tuned model.",
-                "model",
-            )
-        return {"labels": [config.id2label[index] for index in range(config.num_labels)]}
+        return labels.own_labels(directory, "SequenceClassification") | {"many": False}
 
     def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
         """With a head for ``state["labels"]``; one that the directory lacks is drawn from torch's generator."""
         from transformers import AutoModelForSequenceClassification
 
-        labels = dict(enumerate(state["labels"]))
-        model = load_auto(
-            AutoModelForSequenceClassification,
-            directory,
-            dtype,
-            id2label=labels,
-            label2id={label: index for index, label in labels.items()},
-            num_labels=len(labels),
-        )
-        model.config.problem_type = "single_label_classification"
+        model = load_auto(AutoModelForSequenceClassification, directory, dtype, **labels.config_of(state["labels"]))
+        model.config.problem_type = "multi_label_classification" if state["many"] else "single_label_classification"
         return model
 
-    def targets(self, example: LabelExample) -> int:
-        return 1
+    def weight(self, example: LabelExample, kit: Kit) -> float:
+        if example.many:
+            return 1.0
+        [label] = example.labels
+        return labels.class_weights(kit)[labels.index(kit, label)]
 
-    def weight(self, example: LabelExample) -> float:
-        return 1.0
+    def collate(self, examples: Sequence[LabelExample], kit: Kit) -> Batch:
+        return text_inputs(examples, kit.pad) | {"truth_BL": _truth(examples, kit)}
 
-    def collate(self, examples: Sequence[LabelExample], state: State, pad: int) -> Batch:
+    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+        inputs = {name: tensor for name, tensor in batch.items() if name != "truth_BL"}
+        return _LOSSES[kit.state["many"]](model(**inputs).logits.float(), batch["truth_BL"], kit)
+
+    def measure(self, examples: Sequence[LabelExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
         import torch
 
-        index = {label: number for number, label in enumerate(state["labels"])}
-        batch = _inputs(examples, pad)
-        batch["targets_B"] = torch.tensor([index[example.label] for example in examples])
-        return batch
+        return labels.f1_scores(_truth(examples, kit), torch.stack(list(found)))
 
-    def loss(self, model: Any, batch: Batch, label_smoothing: float) -> Loss:
-        from torch.nn.functional import cross_entropy
-
-        inputs = {name: tensor for name, tensor in batch.items() if name != "targets_B"}
-        logits_BL = model(**inputs).logits.float()
-        total = cross_entropy(logits_BL, batch["targets_B"], reduction="sum", label_smoothing=label_smoothing)
-        return Loss(total, (logits_BL.argmax(-1) == batch["targets_B"]).sum())
-
-    def answer(
-        self, model: Any, examples: Sequence[LabelExample], state: State, pad: int, top_k: int
-    ) -> list[dict[str, Any]]:
-        """``{label, scores}`` for each example, scores of the ``top_k`` likeliest labels, likeliest first."""
+    def answer(self, model: Any, examples: Sequence[LabelExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+        """Scores of the ``top_k`` likeliest labels, likeliest first."""
         import torch
 
         with torch.inference_mode():
-            inputs = {name: tensor.to(model.device) for name, tensor in _inputs(examples, pad).items()}
-            scores_BL = model(**inputs).logits.float().softmax(-1)
-        best = scores_BL.topk(min(top_k, len(state["labels"])), dim=-1)
-        answers = []
-        for scores, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            named = {state["labels"][index]: score for index, score in zip(indices, scores, strict=True)}
-            answers.append({"label": next(iter(named)), "scores": named})
+            inputs = {name: tensor.to(model.device) for name, tensor in text_inputs(examples, kit.pad).items()}
+            logits_BL = model(**inputs).logits.float()
+        many = kit.state.get("many", False)
+        scores_BL = logits_BL.sigmoid() if many else logits_BL.softmax(-1)
+        answers: list[dict[str, Any]] = []
+        for scores in labels.likeliest(scores_BL, kit.state["labels"], top_k):
+            fitting = [label for label, score in scores.items() if score >= 0.5]
+            answers.append(
+                {"labels": fitting, "scores": scores} if many else {"label": next(iter(scores)), "scores": scores}
+            )
         return answers
 
 
-def _encode(
-    rows: Sequence[Texts], tokenizer: Any, options: dict[str, Any]
-) -> Iterator[tuple[list[int], list[int] | None]]:
-    """Token ids and types. A control token's name in a text is text: ``[SEP]`` there separates nothing."""
-    pairs = None if rows[0].text_pair is None else [row.text_pair for row in rows]
-    encoded = tokenizer([row.text for row in rows], pairs, split_special_tokens=True, **options)
-    types = encoded.get("token_type_ids") or [None] * len(rows)
-    yield from zip(encoded["input_ids"], types, strict=True)
+def _labelled(text: EncoderExample, fitting: tuple[str, ...], many: bool) -> LabelExample:
+    return LabelExample(text.size, text.cut, text.ids, text.types, fitting, many)
 
 
-def _inputs(examples: Sequence[LabelExample], pad: int) -> Batch:
-    """The arguments of the model's forward, all (B, T)."""
-    batch = {
-        "input_ids": pad_right([example.ids for example in examples], pad),
-        "attention_mask": pad_right([array("i", [1]) * len(example.ids) for example in examples], 0),
-    }
-    types = [example.types for example in examples if example.types is not None]
-    if types:
-        batch["token_type_ids"] = pad_right(types, 0)
-    return batch
+def _truth(examples: Sequence[LabelExample], kit: Kit) -> torch.Tensor:
+    return labels.truth([example.labels for example in examples], kit.state["labels"])
+
+
+def _many_labels(logits_BL: torch.Tensor, truth_BL: torch.Tensor, kit: Kit) -> Loss:
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    # Binary cross-entropy's label smoothing: the truth is drawn towards a half.
+    smoothed_BL = truth_BL.float() * (1 - kit.objective.label_smoothing) + kit.objective.label_smoothing / 2
+    weights_L = logits_BL.new_tensor(labels.class_weights(kit))
+    total = binary_cross_entropy_with_logits(logits_BL, smoothed_BL, weights_L, reduction="sum") / truth_BL.shape[-1]
+    found_BL = logits_BL.detach() > 0
+    return Loss(total, (found_BL == truth_BL).all(-1).sum(), found_BL)
+
+
+_LOSSES = {False: labels.one_label_loss, True: _many_labels}
+"""Whether many labels may fit -> the loss of logits (B, L) against truth (B, L)."""

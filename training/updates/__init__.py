@@ -7,8 +7,17 @@ from typing import Annotated
 from pydantic import Field
 
 from training.updates.full import FullUpdate
+from training.updates.head import HeadUpdate
+from training.updates.layers import LayersUpdate
 from training.updates.lora import LoraUpdate
 
-UPDATES: dict[str, type[LoraUpdate] | type[FullUpdate]] = {"lora": LoraUpdate, "full": FullUpdate}
+AnyUpdate = LoraUpdate | FullUpdate | HeadUpdate | LayersUpdate
 
-Update = Annotated[LoraUpdate | FullUpdate, Field(discriminator="type")]
+UPDATES: dict[str, type[AnyUpdate]] = {
+    "lora": LoraUpdate,
+    "full": FullUpdate,
+    "head": HeadUpdate,
+    "layers": LayersUpdate,
+}
+
+Update = Annotated[AnyUpdate, Field(discriminator="type")]

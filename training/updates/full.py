@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pydantic
 from pydantic import ConfigDict
+
+from training.updates.whole import WholeModel
 
 if TYPE_CHECKING:
     import torch
 
-    from training.base_model import BaseModel
-    from training.tasks.base import AnyTask, State
+    from training.tasks.base import AnyTask
 
 
-class FullUpdate(pydantic.BaseModel):
+class FullUpdate(WholeModel):
     """Train all weights of the base model."""
 
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["full"] = "full"
 
-    def weights_dtype(self, compute: torch.dtype) -> torch.dtype:
-        """Masters stay in fp32: a bf16 weight has too few bits to take a small update."""
+    def weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
+        """Masters in fp32: a bf16 weight has too few bits to take a small update."""
         import torch
 
         return torch.float32
@@ -31,9 +30,5 @@ class FullUpdate(pydantic.BaseModel):
     def apply(self, model: Any, task: AnyTask) -> Any:
         return model.requires_grad_(True)
 
-    def save(self, model: Any, base: BaseModel, directory: Path) -> None:
-        """A directory that ``AutoModel…from_pretrained`` loads, tokenizer included, in the base's own dtype."""
-        base.save_beside(model, directory)
-
-    def load(self, base: Path, directory: Path, task: AnyTask, state: State, dtype: torch.dtype) -> Any:
-        return task.load_model(directory, state, dtype).eval()
+    def frozen_blocks(self, model: Any) -> int:
+        return 0

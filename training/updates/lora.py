@@ -38,7 +38,7 @@ class LoraUpdate(pydantic.BaseModel):
     rslora: bool = False
     dora: bool = False
 
-    def weights_dtype(self, compute: torch.dtype) -> torch.dtype:
+    def weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
         """The base is frozen, so it may be as narrow as the arithmetic."""
         return compute
 
@@ -53,9 +53,20 @@ class LoraUpdate(pydantic.BaseModel):
             target_modules=self.target_modules,
             use_rslora=self.rslora,
             use_dora=self.dora,
-            task_type=TaskType(task.peft_type),
+            task_type=TaskType(task.peft_type) if task.peft_type else None,
+            modules_to_save=None if task.writes_tokens else heads(model),
         )
         return get_peft_model(model, config)
+
+    def frozen_blocks(self, model: Any) -> int:
+        return 0
+
+    def resume(self, model: Any, directory: Path) -> None:
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        unfit = set_peft_model_state_dict(model, load_file(directory / WEIGHTS))
+        assert not unfit.unexpected_keys, unfit.unexpected_keys
 
     def save(self, model: Any, base: BaseModel, directory: Path) -> None:
         """What stock ``PeftModel.from_pretrained`` loads. PEFT's own writer orders sets by hash, so its bytes vary."""
@@ -76,3 +87,11 @@ class LoraUpdate(pydantic.BaseModel):
 
         model = task.load_model(base, state, dtype)
         return PeftModel.from_pretrained(model, directory, local_files_only=True).eval()
+
+
+def heads(model: Any) -> list[str]:
+    """Modules beside the base that a task brings along: new, so they are trained whole."""
+    if model.base_model is model:
+        return []
+    beside = ((name, child) for name, child in model.named_children() if child is not model.base_model)
+    return [name for name, child in beside if any(True for _ in child.parameters())]

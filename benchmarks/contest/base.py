@@ -1,0 +1,44 @@
+"""Writes a base of random weights, the same each time: ``python -m benchmarks.contest.base SHAPE VOCABULARY DIRECTORY``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from benchmarks.contest.shapes import CONTEXT, END, SHAPES, TEMPLATE, Shape
+
+
+def write(shape: Shape, vocabulary: Path, directory: Path) -> None:
+    """Weights in float32, GPT-2's tokenizer with a chat template."""
+    tokenizer = gpt2(vocabulary)
+    end = tokenizer.eos_token_id
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**shape.config, bos_token_id=end, eos_token_id=end, pad_token_id=end))
+    model.generation_config = GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def gpt2(vocabulary: Path) -> PreTrainedTokenizerFast:
+    """From the two published files."""
+    names = (str(vocabulary / "gpt2_vocab.json"), str(vocabulary / "gpt2_merges.txt"))
+    backend = Tokenizer(models.BPE.from_file(*names))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+if __name__ == "__main__":
+    write(SHAPES[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3]))

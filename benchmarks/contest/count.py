@@ -1,0 +1,21 @@
+"""How our task reads the rows: ``python -m benchmarks.contest.count FOLDER`` prints the rows' tokens and targets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from training.prepare import prepare
+from training.run_state import Stop
+from training.spec import TrainSpec
+
+
+def main(folder: Path) -> None:
+    prepared = prepare(folder, TrainSpec.read(folder), Stop())
+    rows = prepared.training.examples
+    print(json.dumps({"lengths": [row.size for row in rows], "targets": sum(map(prepared.task.targets, rows))}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

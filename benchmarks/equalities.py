@@ -1,0 +1,34 @@
+"""``make test-long``: the long form of the equalities, and a record of the commit that passed them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from benchmarks.result import write
+
+COMMAND = "make test-long"
+TESTS = ["tests/training/test_long.py", "tests/training/test_parity.py"]
+
+
+def main() -> int:
+    """The exit code of the tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [sys.executable, "-m", "pytest", "-v", "-m", "slow or not slow", f"--junitxml={report}", *TESTS]
+        code = subprocess.run(command).returncode
+        # Written by the line before, on this machine.
+        suite = next(ElementTree.parse(report).iter("testsuite"))
+    counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run(["git", "status", "--porcelain", "--", "training", "tests/training"], capture_output=True)
+    figures = {**counts, "seconds": float(suite.get("time", 0)), "commit": commit, "clean": not changed.stdout}
+    write("equalities", COMMAND, figures)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Luthier's predictions: one answer for each input, in the fields of the model's task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from inference.errors import EngineError
+from inference.inputs import PredictionRequest
+from inference.predictor import Predictor
+from training.tasks.base import AnyTask, Example, Family, Flaw
+
+TEXT_CHARACTERS = 1_000_000
+"""A text's at most; a file's bytes in base64 may be more."""
+
+
+async def predict(model: Predictor, name: str, request: PredictionRequest) -> dict[str, Any]:
+    """The body of the answer. Raises ``EngineError``, whose ``param`` names the input."""
+    task, rows = model.task, request.rows(model.task.bare)
+    inputs = [_parsed(task, index, row) for index, row in enumerate(rows)]
+    length = min(model.context, model.trained_length)
+
+    def encode() -> list[Example]:
+        # Inputs are cut where training cut its rows.
+        return [
+            _sound(task, index, found)
+            for index, found in enumerate(task.encode_inputs(inputs, model.processor, length))
+        ]
+
+    labels = max(1, model.labels)
+    answers = await model.answer(encode, len(inputs), min(request.top_k or labels, labels))
+    tokens = sum(answer.tokens for answer in answers)
+    return {
+        "object": "list",
+        "model": name,
+        "data": [{"index": index, **answer.fields} for index, answer in enumerate(answers)],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _parsed(task: AnyTask, index: int, row: Mapping[str, Any]) -> BaseModel:
+    for field, value in row.items():
+        if field != task.file_field and isinstance(value, str) and len(value) > TEXT_CHARACTERS:
+            raise EngineError(
+                "invalid_request", f"A text may have {TEXT_CHARACTERS:,} characters at most.", f"inputs.{index}.{field}"
+            )
+    assert task.input, "tasks that answer here say what they are asked"
+    try:
+        return task.input.model_validate(row)
+    except ValidationError as error:
+        fault = EngineError.from_validation(error)
+        raise EngineError(fault.code, fault.message, f"inputs.{index}.{fault.param}") from error
+
+
+def _sound(task: AnyTask, index: int, found: Example | Flaw) -> Example:
+    if isinstance(found, Flaw):
+        raise EngineError("invalid_request", found.message, f"inputs.{index}.{found.field or task.bare}")
+    return found
+
+
+def probe(task: AnyTask) -> PredictionRequest:
+    """Something that any model of the task can answer."""
+    assert task.input
+    fields = {name for name, field in task.input.model_fields.items() if field.is_required()} | {task.bare}
+    row: dict[str, str | list[str]] = {
+        name: _FILES[task.family] if name == task.file_field else "Hello" for name in sorted(fields)
+    }
+    return PredictionRequest(model="probe", inputs=[row], top_k=1)
+
+
+_FILES: Mapping[Family, str] = {
+    "vision": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+}
+"""The smallest file of a kind, in base64: a PNG of one white pixel."""

@@ -1,0 +1,88 @@
+"""Encoder-decoders small enough to be made in a test: the same weights every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import processors
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from tests.tiny import CONTEXT, INITIAL, byte_tokenizer
+
+
+def tiny_t5_base(directory: Path, *, hidden: int = 32) -> Path:
+    """A T5 that reads bytes: relative positions, and an output layer that is the embeddings, scaled."""
+    tokenizer = _ending()
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=hidden,
+        d_kv=hidden // 4,
+        d_ff=2 * hidden,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.1,
+        initializer_factor=1.0,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return _saved(T5ForConditionalGeneration, config, tokenizer, directory)
+
+
+def tiny_bart_base(directory: Path, *, hidden: int = 32) -> Path:
+    """A BART that reads bytes: a table of positions, and a bias on its logits."""
+    tokenizer = _ending()
+    config = BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=hidden,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=2 * hidden,
+        decoder_ffn_dim=2 * hidden,
+        max_position_embeddings=CONTEXT,
+        init_std=INITIAL,
+        bos_token_id=None,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return _saved(BartForConditionalGeneration, config, tokenizer, directory)
+
+
+def _ending() -> PreTrainedTokenizerFast:
+    """The bytes' tokenizer; each text ends in its token of the end."""
+    tokenizer = byte_tokenizer(template=None)
+    end = (tokenizer.eos_token, tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {end[0]}", pair=f"$A {end[0]} $B {end[0]}", special_tokens=[end]
+    )
+    return tokenizer
+
+
+def _saved(
+    kind: type[PreTrainedModel], config: T5Config | BartConfig, tokenizer: PreTrainedTokenizerFast, directory: Path
+) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = kind(config)
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=config.decoder_start_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+    )
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

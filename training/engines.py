@@ -1,0 +1,23 @@
+"""Which engines can serve a result; known before a job starts. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from training.tasks import TASKS
+from training.tasks.base import AnyTask
+
+Update = dict[str, Any]
+
+
+def _vllm(task: AnyTask, update: Update) -> bool:
+    """Language models; of adapters plain LoRA, not DoRA (docs.vllm.ai, LoRA adapters)."""
+    return task.generative and not update.get("dora", False)
+
+
+ENGINES: dict[str, Callable[[AnyTask, Update], bool]] = {"luthier": lambda task, update: True, "vllm": _vllm}
+
+
+def servable_by(task: str, update: Update) -> list[str]:
+    return [name for name, can in ENGINES.items() if can(TASKS[task], update)]

@@ -1,0 +1,163 @@
+"""Log-probabilities of chosen tokens, without ever holding the (N, V) logits.
+
+The logits of N targets over a vocabulary of V are the largest tensor of a small model's step, and passing over them in
+memory several times costs as much as computing them. Here a block of them is made, used and written over while it is
+still in the cache: softmax across the blocks is the running one of Milakov and Gimelshein 2018 (arXiv:1805.02867).
+
+The gradient of log p(t) with respect to the hidden state h is W[t] - Σ p(v) W[v]. It does not depend on what comes from
+above but by a factor, so the forward pass computes it from the same blocks, and a frozen W needs no second look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Scores(NamedTuple):
+    """Of N targets."""
+
+    logprobs_N: Tensor
+    """fp32."""
+    mean_logprobs_N: Tensor | None
+    """Mean of the whole vocabulary's log-probabilities, where asked for: label smoothing."""
+    correct_N: Tensor
+    """Whether no token is likelier than the target."""
+
+
+class Block(NamedTuple):
+    """How many logits are looked at together."""
+
+    targets: int
+    tokens: int
+
+
+BLOCKS: Mapping[str, Block] = {"cpu": Block(1024, 1024), "cuda": Block(8192, 8192), "mps": Block(2048, 8192)}
+"""By type of device. A CPU's block (4 MB) stays in its L2 and L3 caches, yet fills the matrix units; a GPU's (256 MB)
+is large enough that starting its kernels costs nothing."""
+
+
+def target_logprobs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, smooth: bool = False) -> Scores:
+    """Of ``targets_N`` under the softmax of ``hidden_ND @ weight_VD.T``, in fp32 from products in the dtype of
+    ``hidden_ND`` (under autocast, in autocast's).
+
+    Differentiable in ``hidden_ND``, and in ``weight_VD`` if it is trained: that recomputes the blocks in the backward
+    pass, so that memory stays flat there too.
+    """
+    device = hidden_ND.device.type
+    if torch.is_autocast_enabled(device):
+        hidden_ND, weight_VD = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (hidden_ND, weight_VD))
+    with torch.autocast(device, enabled=False):
+        return Scores(*_TargetLogprobs.apply(hidden_ND, weight_VD.to(hidden_ND.dtype), targets_N, smooth))
+
+
+class _TargetLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, smooth: bool) -> tuple[Any, ...]:
+        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+        seen = _look(hidden_ND, weight_VD, targets_N, needs_hidden)
+        logprobs_N, correct_N = seen.at_target_N - seen.lse_N, seen.at_target_N >= seen.largest_N
+        mean_D = weight_VD.mean(0, dtype=torch.float32) if smooth else None
+        # The mean of the logits is the logit of the mean row: no block is needed for it.
+        mean_N = None if mean_D is None else hidden_ND.float() @ mean_D - seen.lse_N
+        slope_ND = weight_VD[targets_N].float() - seen.expected_ND if needs_hidden else None
+        tilt_ND = mean_D - weight_VD[targets_N] if needs_hidden and mean_D is not None else None
+        looked = (hidden_ND, weight_VD, targets_N, seen.lse_N) if needs_weight else (None,) * 4
+        ctx.save_for_backward(slope_ND, tilt_ND, *looked)
+        ctx.dtype = hidden_ND.dtype
+        ctx.mark_non_differentiable(correct_N)
+        return logprobs_N, mean_N, correct_N
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
+        grad_N, grad_mean_N, _ = upstream
+        slope_ND, tilt_ND, hidden_ND, weight_VD, targets_N, lse_N = ctx.saved_tensors
+        total_N = grad_N if grad_mean_N is None else grad_N + grad_mean_N
+        grad_hidden_ND = grad_weight_VD = None
+        if slope_ND is not None:
+            grad_hidden_ND = total_N[:, None] * slope_ND
+            if tilt_ND is not None:
+                grad_hidden_ND.addcmul_(grad_mean_N[:, None], tilt_ND)
+            grad_hidden_ND = grad_hidden_ND.to(ctx.dtype)
+        if weight_VD is not None:
+            grad_weight_VD = _grad_weight(hidden_ND, weight_VD, lse_N, total_N)
+            grad_weight_VD.index_add_(0, targets_N, grad_N[:, None] * hidden_ND)
+            if grad_mean_N is not None:
+                grad_weight_VD += grad_mean_N @ hidden_ND.float() / len(weight_VD)
+            grad_weight_VD = grad_weight_VD.to(ctx.dtype)
+        return grad_hidden_ND, grad_weight_VD, None, None
+
+
+class _Seen(NamedTuple):
+    """What passing over the vocabulary once tells of N targets; fp32."""
+
+    at_target_N: Tensor
+    """Logits."""
+    largest_N: Tensor
+    lse_N: Tensor
+    """Logarithm of the sum of the exponentials of the logits."""
+    expected_ND: Tensor
+    """Mean of the rows of W under the softmax; zeros where not asked for."""
+
+
+def _look(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, expected: bool) -> _Seen:
+    sums_N, at_target_N = hidden_ND.new_zeros(2, len(hidden_ND), dtype=torch.float32)
+    largest_N = torch.full_like(sums_N, -torch.inf)
+    expected_ND = torch.zeros_like(hidden_ND, dtype=torch.float32)
+    for rows, tokens, logits_nv in _blocks(hidden_ND, weight_VD):
+        place_n = targets_N[rows] - tokens.start
+        inside_n = (place_n >= 0) & (place_n < logits_nv.shape[1])
+        found_n = logits_nv.gather(1, place_n.clamp(0, logits_nv.shape[1] - 1)[:, None])[:, 0]
+        at_target_N[rows] = torch.where(inside_n, found_n, at_target_N[rows])
+
+        larger_n = torch.maximum(largest_N[rows], logits_nv.amax(1))
+        shrink_n = (largest_N[rows] - larger_n).exp_()
+        weights_nv = logits_nv.sub_(larger_n[:, None]).exp_()
+        largest_N[rows] = larger_n
+        sums_N[rows] = sums_N[rows] * shrink_n + weights_nv.sum(1)
+        if expected:
+            _add_product(expected_ND[rows].mul_(shrink_n[:, None]), weights_nv, weight_VD[tokens])
+    return _Seen(at_target_N, largest_N, largest_N + sums_N.log(), expected_ND.div_(sums_N[:, None]))
+
+
+def _grad_weight(hidden_ND: Tensor, weight_VD: Tensor, lse_N: Tensor, total_N: Tensor) -> Tensor:
+    """-Σ total · p ⊗ h, (V, D) in fp32."""
+    grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+    for rows, tokens, logits_nv in _blocks(hidden_ND, weight_VD):
+        weights_nv = logits_nv.sub_(lse_N[rows, None]).exp_().mul_(-total_N[rows, None])
+        _add_product(grad_VD[tokens], weights_nv.t(), hidden_ND[rows])
+    return grad_VD
+
+
+def _blocks(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Rows of ``hidden_ND``, rows of ``weight_VD``, and their logits in fp32, written over by the next ones."""
+    block = BLOCKS[hidden_ND.device.type]
+    space = hidden_ND.new_empty(block.targets * block.tokens, dtype=torch.float32)
+    for row in range(0, len(hidden_ND), block.targets):
+        rows = slice(row, min(row + block.targets, len(hidden_ND)))
+        for token in range(0, len(weight_VD), block.tokens):
+            tokens = slice(token, min(token + block.tokens, len(weight_VD)))
+            shape = rows.stop - rows.start, tokens.stop - tokens.start
+            logits_nv = space[: shape[0] * shape[1]].view(shape)
+            yield rows, tokens, _logits(hidden_ND[rows], weight_VD[tokens], logits_nv)
+
+
+def _logits(hidden_nD: Tensor, weight_vD: Tensor, out_nv: Tensor) -> Tensor:
+    if hidden_nD.dtype == torch.float32:
+        return torch.mm(hidden_nD, weight_vD.t(), out=out_nv)
+    if hidden_nD.is_cuda:
+        return torch.mm(hidden_nD, weight_vD.t(), out_dtype=torch.float32)
+    return out_nv.copy_(hidden_nD @ weight_vD.t())
+
+
+def _add_product(sum_ad: Tensor, weights_ab: Tensor, vectors_bd: Tensor) -> None:
+    """In place; the product in the vectors' dtype, the sum in fp32."""
+    if vectors_bd.dtype == torch.float32:
+        sum_ad.addmm_(weights_ab, vectors_bd)
+    elif vectors_bd.is_cuda:
+        sum_ad.add_(torch.mm(weights_ab.to(vectors_bd.dtype), vectors_bd, out_dtype=torch.float32))
+    else:
+        sum_ad.add_(weights_ab.to(vectors_bd.dtype) @ vectors_bd)

@@ -1,0 +1,171 @@
+"""Layers of Llama-like models that autograd would take apart into a dozen passes over memory.
+
+Each keeps for the backward pass what came in and no more, and works in place on what it has made itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from training.kernels import lora
+from training.kernels.lora import Adapted
+
+ROTARY = "apply_rotary_pos_emb"
+"""What transformers' attention layers call, a function of their module."""
+
+
+def use(model: nn.Module) -> None:
+    """Have every layer that computes one of these compute it so. Parameters and their names stay."""
+    for layer in model.modules():
+        if _is_rms_norm(layer):
+            layer.forward = _norm(layer)
+        elif _is_gated_mlp(layer):
+            layer.forward = _mlp(layer, layer.forward)
+        elif _rotates(layer):
+            layer.forward = MethodType(_rotating(type(layer).forward), layer)
+
+
+def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+    """w · x / sqrt(mean(x²) + ε) over the last dimension, in fp32 (Zhang and Sennrich 2019, arXiv:1910.07467); as
+    transformers has it, rounded to the dtype of x before it is scaled."""
+    result: Tensor = _RMSNorm.apply(x, weight_D, epsilon)
+    return result
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+        wide = x.float()
+        # Reads x once and writes nothing of its size.
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight_D, scale)
+        normed = (wide * scale).to(x.dtype)
+        return normed.mul_(weight_D) if weight_D.dtype == x.dtype else weight_D * normed
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
+        x, weight_D, scale = ctx.saved_tensors
+        [grad] = upstream
+        wide, scaled = x.float(), grad.float() * weight_D
+        grad_weight_D = None
+        if ctx.needs_input_grad[1]:
+            grad_weight_D = (grad * wide * scale).flatten(0, -2).sum(0).to(weight_D.dtype)
+        along = torch.linalg.vecdot(scaled, wide).unsqueeze(-1).mul_(scale.pow(3).div_(x.shape[-1]))
+        return scaled.mul_(scale).addcmul_(wide, along, value=-1).to(x.dtype), grad_weight_D, None
+
+
+def _is_rms_norm(layer: nn.Module) -> bool:
+    """By its name and by what it gives: some of that name scale by 1 + w, or have a gate."""
+    if not (type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon")):
+        return False
+    probe = torch.linspace(-1, 2, len(layer.weight), device=layer.weight.device, dtype=layer.weight.dtype)
+    with torch.no_grad():
+        return torch.allclose(layer(probe), _norm(layer)(probe), rtol=1e-2)
+
+
+def _norm(layer: Any) -> Callable[[Tensor], Tensor]:
+    return lambda x: rms_norm(x, layer.weight, layer.variance_epsilon)
+
+
+def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """Rotary position embedding of halves (Su et al. 2021, arXiv:2104.09864): q and k (B, H, T, D), cos and sin
+    (B, T, D), the same for both halves of D."""
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return _Rotation.apply(q, cos, sin), _Rotation.apply(k, cos, sin)
+
+
+class _Rotation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
+        # Turned back: a rotation's transpose is its inverse.
+        return _turned(upstream[0], *ctx.saved_tensors, -1), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+    half = x.shape[-1] // 2
+    turned = x * cos
+    turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-direction)
+    turned[..., half:].addcmul_(x[..., :half], sin[..., half:], value=direction)
+    return turned
+
+
+def _rotates(layer: nn.Module) -> bool:
+    """Whether the layer calls the function that ``rotate`` computes: other families rotate neighbours, or a part."""
+    forward = type(layer).forward
+    if not isinstance(forward, FunctionType) or ROTARY not in forward.__code__.co_names:
+        return False
+    theirs = forward.__globals__[ROTARY]
+    x, angles = torch.arange(1.0, 9.0).view(1, 1, 1, 8), torch.tensor([0.1, 0.2, 0.3, 0.4]).repeat(2).view(1, 1, 8)
+    try:
+        expected = theirs(x, -x, angles.cos(), angles.sin())
+    except TypeError:
+        # Of other arguments.
+        return False
+    return all(map(torch.allclose, expected, rotate(x, -x, angles.cos(), angles.sin())))
+
+
+def _rotating(forward: FunctionType) -> FunctionType:
+    """The same code with ``rotate`` in its module's place: for this layer alone, transformers itself stays as it is."""
+    names = {**forward.__globals__, ROTARY: rotate}
+    copy = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
+    copy.__kwdefaults__ = forward.__kwdefaults__
+    return copy
+
+
+def _is_gated_mlp(layer: Any) -> bool:
+    """The usual three layers, of which the last has an adapter."""
+    parts = ("gate_proj", "up_proj", "down_proj", "act_fn")
+    if not all(hasattr(layer, part) for part in parts) or set(type(layer).forward.__code__.co_names) != {*parts}:
+        return False
+    return isinstance(layer.act_fn, (nn.SiLU,)) and lora.eligible(layer.down_proj)
+
+
+def _mlp(layer: Any, plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        if not lora.active(layer.down_proj):
+            return plain(x)
+        return gated_lora_linear(layer.gate_proj(x), layer.up_proj(x), lora.adapted(layer.down_proj))
+
+    return forward
+
+
+def gated_lora_linear(gate: Tensor, up: Tensor, layer: Adapted) -> Tensor:
+    """``layer`` of silu(gate) · up (Shazeer 2020, arXiv:2002.05202): (..., I) -> (..., O). What goes into the layer is
+    as wide as gate and up, and made again rather than kept."""
+    return lora.apply(_GatedLoraLinear, [gate, up], layer)
+
+
+class _GatedLoraLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, *given: Any) -> Tensor:
+        layer = Adapted(*given)
+        y_TO, low_TR = lora.product(silu(gate).mul_(up).flatten(0, -2), layer)
+        ctx.save_for_backward(gate, up, low_TR, *layer[:4])
+        ctx.scale = layer.scale
+        return y_TO.view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
+        gate, up, low_TR, *tensors = ctx.saved_tensors
+        layer = Adapted(*tensors, ctx.scale)
+        opened = silu(gate)
+        found = lora.gradients(
+            upstream[0].reshape(-1, len(layer.weight_OI)), (opened * up).flatten(0, -2), low_TR, layer, True
+        )
+        assert found.x_TI is not None
+        grad = found.x_TI.view_as(gate)
+        grad_up = opened.mul_(grad)
+        grad_gate = torch.ops.aten.silu_backward(grad.mul_(up), gate)
+        return grad_gate, grad_up, None, None, found.a_RI, found.b_OR, None

@@ -1,0 +1,126 @@
+"""PEFT's LoRA layer as one step of autograd: y = x Wᵀ + s (x Aᵀ) Bᵀ over a frozen W.
+
+PEFT's own makes three (T, O) tensors on the way and one more for the gradient. Here the low-rank product is added inside
+the matrix product that makes it, both ways, and of all that only x and x Aᵀ, (T, R), are kept. The gradient of W is
+never formed. W is not merged with the adapter: that is two passes over W for each of its uses, no less than the thin
+products it saves at the sizes of T that keep a step in the cache, and in bf16 it would round the adapter away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+
+class Adapted(NamedTuple):
+    """A frozen dense layer and its adapter."""
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+    a_RI: Tensor
+    b_OR: Tensor
+    scale: float
+
+
+def use(model: nn.Module) -> None:
+    """Have every eligible LoRA layer compute its output so. Parameters and their names stay."""
+    for layer in model.modules():
+        if eligible(layer):
+            layer.forward = _forward(layer, layer.forward)
+
+
+def eligible(layer: nn.Module) -> bool:
+    """Plain LoRA without dropout over a frozen dense layer."""
+    if type(layer) is not Linear or len(layer.active_adapters) != 1:
+        return False
+    [name], base = layer.active_adapters, layer.base_layer
+    return (
+        type(base) is nn.Linear
+        and not any(parameter.requires_grad for parameter in base.parameters())
+        and isinstance(layer.lora_dropout[name], nn.Identity)
+        and name not in layer.lora_variant
+        and layer.lora_B[name].bias is None
+    )
+
+
+def active(layer: Any) -> bool:
+    """Whether an eligible layer's adapter is on, and apart from the base."""
+    return not (layer.disable_adapters or layer.merged)
+
+
+def adapted(layer: Any) -> Adapted:
+    [name], base = layer.active_adapters, layer.base_layer
+    return Adapted(base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+
+
+def _forward(layer: Any, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if args or kwargs or not active(layer):
+            return plain(x, *args, **kwargs)
+        return lora_linear(x, adapted(layer))
+
+    return forward
+
+
+def lora_linear(x: Tensor, layer: Adapted) -> Tensor:
+    """(..., I) -> (..., O), in the dtype of x or autocast's."""
+    return apply(_LoraLinear, [x], layer)
+
+
+def apply(function: type[torch.autograd.Function], inputs: list[Tensor], layer: Adapted) -> Tensor:
+    """All tensors in one dtype, as torch's own layers have it."""
+    device, dtype = inputs[0].device.type, inputs[0].dtype
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    tensors = [None if tensor is None else tensor.to(dtype) for tensor in (*inputs, *layer[:4])]
+    with torch.autocast(device, enabled=False):
+        result: Tensor = function.apply(*tensors, layer.scale)
+        return result
+
+
+def product(x_TI: Tensor, layer: Adapted) -> tuple[Tensor, Tensor]:
+    """y (T, O), and x Aᵀ (T, R)."""
+    low_TR = x_TI @ layer.a_RI.t()
+    return linear(x_TI, layer.weight_OI, layer.bias_O).addmm_(low_TR, layer.b_OR.t(), alpha=layer.scale), low_TR
+
+
+class Gradients(NamedTuple):
+    x_TI: Tensor | None
+    a_RI: Tensor
+    b_OR: Tensor
+
+
+def gradients(grad_TO: Tensor, x_TI: Tensor, low_TR: Tensor, layer: Adapted, needs_x: bool) -> Gradients:
+    low_grad_TR = grad_TO @ layer.b_OR
+    grad_x_TI = None
+    if needs_x:
+        grad_x_TI = (grad_TO @ layer.weight_OI).addmm_(low_grad_TR, layer.a_RI, alpha=layer.scale)
+    # Both products run along the rows of the large factor: on a CPU a third of the time of their transposes.
+    grad_a_RI = low_grad_TR.t().mul(layer.scale) @ x_TI
+    grad_b_OR = (low_TR.t().mul(layer.scale) @ grad_TO).t()
+    return Gradients(grad_x_TI, grad_a_RI, grad_b_OR)
+
+
+class _LoraLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *given: Any) -> Tensor:
+        layer = Adapted(*given)
+        y_TO, low_TR = product(x.reshape(-1, x.shape[-1]), layer)
+        ctx.save_for_backward(x, low_TR, *layer[:4])
+        ctx.scale = layer.scale
+        return y_TO.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
+        x, low_TR, *tensors = ctx.saved_tensors
+        layer = Adapted(*tensors, ctx.scale)
+        grad_TO = upstream[0].reshape(-1, len(layer.weight_OI))
+        grad_x, grad_a, grad_b = gradients(
+            grad_TO, x.reshape(-1, x.shape[-1]), low_TR, layer, ctx.needs_input_grad[0]
+        )
+        return None if grad_x is None else grad_x.view_as(x), None, None, grad_a, grad_b, None

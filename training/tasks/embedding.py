@@ -1,0 +1,220 @@
+"""A vector for a text, near those of texts that belong with it.
+
+Row: ``{"anchor": "How do I reset it?", "positive": "Hold the button for ten seconds.", "negative": "It is blue."}``;
+``negative`` may be left out. No predictions: it answers at ``/v1/embeddings`` with vectors of length 1. Any encoder
+answers untuned too.
+The vector is the mean of the last layer's, or what ``1_Pooling/config.json`` of a base for sentence-transformers says.
+Loss: cross-entropy of an anchor's own positive among all positives and negatives of the batch, by 20 times their cosine
+(Henderson et al. 2017, arXiv:1705.00652, section 4.4). Texts that are the anchor's own, or a positive of an equal
+anchor, are left out of the others. What a batch costs depends on what is in it: losses compare at one batch size only.
+Accuracy counts anchors whose own positive comes first in the batch.
+Measures: ``recall_at_1`` and ``mrr``, each anchor's positive among all of the validation file's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from training.errors import TrainingError
+from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.pairs import MEASURES, barred, ranking
+from training.tasks.text import EncoderExample, Texts, encode_texts, text_inputs
+
+if TYPE_CHECKING:
+    import torch
+
+SCALE = 20.0
+"""What a cosine is multiplied by before the softmax."""
+ANCHOR, CANDIDATE = "anchor.", "candidate."
+"""Before the names of the model's inputs: each side is read by itself, as its texts are alike in length."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
+
+
+class PairRow(BaseModel):
+    """Two texts that belong together, and one that does not."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    anchor: Text
+    positive: Text
+    negative: Text | None = None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        given = {"anchor": self.anchor, "positive": self.positive, "negative": self.negative}
+        return {field: text for field, text in given.items() if text is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class PairExample(EncoderExample):
+    """The anchor; ``size`` is that of all of the row's texts."""
+
+    others: tuple[EncoderExample, ...]
+    """The positive and, where the row has one, the negative; none where the embedding is what is asked for."""
+
+
+class Embedding(Task[PairRow, PairExample]):
+    name = "embedding"
+    title = "A vector for a text, near those of texts that belong with it"
+    row = PairRow
+    route = "embeddings"
+    family = "embedding"
+    peft_type = "FEATURE_EXTRACTION"
+    input = Texts
+    separable = False
+    cacheable = False
+    updates = frozenset({"lora", "full", "layers"})
+    measures = MEASURES
+
+    def check(self, row: PairRow) -> Iterator[Flaw]:
+        for field, text in row.texts.items():
+            if not text.strip():
+                yield Flaw("empty_content", field, "The text is blank; write one or leave the row out.")
+        if row.negative in (row.anchor, row.positive):
+            yield Flaw("wrong_value", "negative", "The text is the anchor or its positive; give one that is neither.")
+
+    def encode(self, rows: Sequence[PairRow], processor: Any, max_length: int) -> list[PairExample | Flaw]:
+        texts = [Texts(text=text) for row in rows for text in row.texts.values()]
+        encoded = encode_texts(texts, processor, max_length)
+        return [_pair([next(encoded) for _ in row.texts]) for row in rows]
+
+    def encode_inputs(self, inputs: Sequence[Texts], processor: Any, max_length: int) -> list[PairExample | Flaw]:
+        return [_pair([text]) for text in encode_texts(inputs, processor, max_length)]
+
+    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+        """Without a pooler, which would have no part in the vector. The config keeps how the vector is made."""
+        from transformers import AutoModel
+
+        model = load_auto(AutoModel, directory, dtype)
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None
+        model.config.embedding_pooling = _pooling(directory) or getattr(model.config, "embedding_pooling", "mean")
+        return model
+
+    def collate(self, examples: Sequence[PairExample], kit: Kit) -> Batch:
+        """The model's inputs of B anchors and of C candidates: the anchors' positives in order, then all negatives."""
+        negatives = [text for example in examples for text in example.others[1:]]
+        candidates = [*(example.others[0] for example in examples), *negatives]
+        batch = {"barred_BC": barred(examples, candidates)}
+        for side, texts in ((ANCHOR, examples), (CANDIDATE, candidates)):
+            batch |= {side + name: tensor for name, tensor in text_inputs(texts, kit.pad).items()}
+        return batch
+
+    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        anchors_BD, candidates_CD = (embed(model, _side(batch, side)) for side in (ANCHOR, CANDIDATE))
+        scores_BC = (SCALE * anchors_BD @ candidates_CD.T).masked_fill(batch["barred_BC"], -inf)
+        own_B = torch.arange(len(anchors_BD), device=scores_BC.device)
+        total = cross_entropy(scores_BC, own_B, reduction="sum")
+        found_B2D = torch.stack([anchors_BD, candidates_CD[: len(anchors_BD)]], dim=1).detach()
+        return Loss(total, (scores_BC.argmax(-1) == own_B).sum(), found_B2D)
+
+    def measure(self, examples: Sequence[PairExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+        import torch
+
+        return ranking([(example, example.others[0]) for example in examples], torch.stack(list(found)))
+
+    def answer(self, model: Any, examples: Sequence[EncoderExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+        import torch
+
+        with torch.inference_mode():
+            inputs = {name: tensor.to(model.device) for name, tensor in text_inputs(examples, kit.pad).items()}
+            return [{"embedding": vector} for vector in embed(model, inputs).tolist()]
+
+    def accompany(self, model: Any, directory: Path) -> None:
+        """What sentence-transformers looks for beside a model that ``transformers`` has saved."""
+        module = "sentence_transformers.models"
+        files = {
+            "modules.json": [
+                {"idx": 0, "name": "0", "path": "", "type": f"{module}.Transformer"},
+                {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{module}.Pooling"},
+                {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{module}.Normalize"},
+            ],
+            POOLING_FILE: {
+                "word_embedding_dimension": model.config.hidden_size,
+                **{key: mode == model.config.embedding_pooling for key, mode in POOLING_KEYS.items()},
+            },
+        }
+        for name, content in files.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def embed(model: Any, inputs: Batch) -> torch.Tensor:
+    """(B, D) float32, of length 1."""
+    from torch.nn.functional import normalize
+
+    hidden_BTD = model(**inputs).last_hidden_state.float()
+    return normalize(POOLINGS[model.config.embedding_pooling](hidden_BTD, inputs["attention_mask"]), dim=-1)
+
+
+def _mean(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    mask_BT1 = mask_BT[..., None].to(hidden_BTD.dtype)
+    return (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
+
+
+def _first(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    return hidden_BTD[:, 0]
+
+
+def _last(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """For models whose tokens see only what is before them."""
+    lengths_B11 = mask_BT.sum(1)[:, None, None]
+    return hidden_BTD.take_along_dim(lengths_B11 - 1, dim=1).squeeze(1)
+
+
+POOLINGS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "mean": _mean,
+    "cls": _first,
+    "lasttoken": _last,
+}
+"""How a text's vector is made of its tokens' (B, T, D) and the mask of those that are no padding (B, T)."""
+
+POOLING_FILE = "1_Pooling/config.json"
+POOLING_KEYS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""The names that sentence-transformers wrote up to version 5; later ones write ``pooling_mode`` and read both."""
+
+
+def _pooling(directory: Path) -> str | None:
+    """What a model of sentence-transformers says of itself; None where it is none."""
+    path = directory / POOLING_FILE
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    written = config.get("pooling_mode") or [mode for key, mode in POOLING_KEYS.items() if config.get(key)]
+    modes = [written] if isinstance(written, str) else list(written)
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise TrainingError(
+            "base_model_unavailable",
+            f"This base model makes its vectors by {' and '.join(modes)}; bases that use one of {', '.join(POOLINGS)} "
+            "can be used.",
+            "model",
+        )
+    return modes[0]
+
+
+def _pair(texts: Sequence[EncoderExample]) -> PairExample:
+    anchor, *others = texts
+    size, cut = sum(text.size for text in texts), any(text.cut for text in texts)
+    return PairExample(size, cut, anchor.ids, anchor.types, tuple(others))
+
+
+def _side(batch: Batch, side: str) -> Batch:
+    return {name.removeprefix(side): value for name, value in batch.items() if name.startswith(side)}

@@ -1,0 +1,124 @@
+"""Labels: which there are, how they weigh, how well they are told apart. Shared by every task that classifies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import StringConstraints
+
+from training.errors import TrainingError
+from training.tasks.base import Kit, Loss, State
+
+if TYPE_CHECKING:
+    import torch
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256, strip_whitespace=True)]
+MAX_LABELS = 10_000
+
+MEASURES = {
+    "f1_macro": "mean of the labels' F1 scores",
+    "f1_micro": "F1 score over all decisions together",
+}
+
+
+def counted(labels: Iterable[str], least: int = 2) -> State:
+    """``{labels, counts}``, labels in alphabetical order. Raises ``TrainingError`` for too few or far too many."""
+    counts = Counter(labels)
+    names = sorted(counts)
+    if len(names) < least:
+        raise TrainingError(
+            "invalid_dataset",
+            f"Every row has the label '{names[0]}'; a classifier needs rows of at least {least} labels."
+            if names
+            else "No row has a label.",
+            "training_file",
+        )
+    if len(names) > MAX_LABELS:
+        raise TrainingError(
+            "invalid_dataset",
+            f"The file has {len(names):,} labels, more than {MAX_LABELS:,}; is the right column the label?",
+            "training_file",
+        )
+    return {"labels": names, "counts": [counts[name] for name in names]}
+
+
+def own_labels(directory: Path, architecture: str) -> State:
+    """The labels of a base that is a classifier already; ``architecture`` is a part of its class's name."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    if not any(architecture in name for name in config.architectures or []):
+        raise TrainingError(
+            "base_model_unavailable",
+            "This base model has no labels of its own: fine-tune it, and ask the tuned model.",
+            "model",
+        )
+    return {"labels": [config.id2label[index] for index in range(config.num_labels)]}
+
+
+def config_of(labels: Sequence[str]) -> dict[str, Any]:
+    """What a model's config says of its labels."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def class_weights(kit: Kit) -> list[float]:
+    """A weight for each label, in the state's order; ``balanced`` as scikit-learn has it: rows / (labels · count)."""
+    asked, labels = kit.objective.class_weights, kit.state["labels"]
+    if isinstance(asked, Mapping):
+        return [asked.get(label, 1.0) for label in labels]
+    if asked == "balanced":
+        counts = kit.state["counts"]
+        return [sum(counts) / (len(counts) * count) for count in counts]
+    return [1.0] * len(labels)
+
+
+def index(kit: Kit, label: str) -> int:
+    names: list[str] = kit.state["labels"]
+    return names.index(label)
+
+
+def f1_scores(truth: torch.Tensor, found: torch.Tensor) -> dict[str, float]:
+    """Of decisions (rows, L) bool. A label that is neither there nor found scores 0, as in scikit-learn."""
+    hits_L = (truth & found).sum(0).double()
+    made_L = truth.sum(0).double() + found.sum(0).double()
+    scores_L = 2 * hits_L / made_L.clamp(min=1)
+    micro = 2 * hits_L.sum() / made_L.sum().clamp(min=1)
+    return {"f1_macro": scores_L.mean().item(), "f1_micro": micro.item()}
+
+
+def truth(fitting: Sequence[Sequence[str]], names: Sequence[str]) -> torch.Tensor:
+    """(B, L) bool: which of ``names`` fit each row."""
+    import torch
+
+    index = {label: number for number, label in enumerate(names)}
+    truth_BL = torch.zeros(len(fitting), len(names), dtype=torch.bool)
+    for row, labels in enumerate(fitting):
+        truth_BL[row, [index[label] for label in labels]] = True
+    return truth_BL
+
+
+def one_label_loss(logits_BL: torch.Tensor, truth_BL: torch.Tensor, kit: Kit) -> Loss:
+    """Cross-entropy where one label fits each row."""
+    from torch.nn.functional import cross_entropy, one_hot
+
+    targets_B, found_B = truth_BL.int().argmax(-1), logits_BL.detach().argmax(-1)
+    weights_L = logits_BL.new_tensor(class_weights(kit))
+    smoothing = kit.objective.label_smoothing
+    losses_B = cross_entropy(logits_BL, targets_B, reduction="none", label_smoothing=smoothing) * weights_L[targets_B]
+    return Loss(losses_B.sum(), (found_B == targets_B).sum(), one_hot(found_B, truth_BL.shape[-1]).bool())
+
+
+def likeliest(scores_BL: torch.Tensor, names: Sequence[str], top_k: int) -> list[dict[str, float]]:
+    """Of each row its ``top_k`` highest scores by label, highest first."""
+    best = scores_BL.topk(min(top_k, scores_BL.shape[-1]))
+    return [
+        {names[index]: score for index, score in zip(indices, scores, strict=True)}
+        for scores, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]

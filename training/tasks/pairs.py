@@ -1,0 +1,70 @@
+"""Texts that belong together: which are no strangers to one another, and how near each finds its own.
+
+Shapes: B pairs of an anchor and a positive, C candidates, U different positives, D width of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from training.tasks.base import TextExample
+
+if TYPE_CHECKING:
+    import torch
+
+RANKED_TOGETHER = 1024
+"""Anchors compared with all positives at a time."""
+
+MEASURES = {
+    "recall_at_1": "share of the anchors whose own positive is the nearest",
+    "mrr": "mean of one over the place of an anchor's own positive",
+}
+
+
+def barred(anchors: Sequence[TextExample], candidates: Sequence[TextExample]) -> torch.Tensor:
+    """(B, C) bool: which candidates are no strangers to an anchor though they are not its own positive: positives of
+    equal anchors, and the anchor's own text. The first B candidates are the anchors' positives, in order."""
+    import torch
+
+    numbers: dict[bytes, int] = {}
+    places = [numbers.setdefault(_key(text), len(numbers)) for text in (*anchors, *candidates)]
+    anchors_B, candidates_C = torch.tensor(places[: len(anchors)]), torch.tensor(places[len(anchors) :])
+    known = torch.eye(len(numbers), dtype=torch.bool)
+    known[anchors_B, candidates_C[: len(anchors)]] = True
+    barred_BC = known[anchors_B[:, None], candidates_C]
+    barred_BC.diagonal().fill_(False)
+    return barred_BC
+
+
+def ranking(pairs: Sequence[tuple[TextExample, TextExample]], vectors_B2D: torch.Tensor) -> dict[str, float]:
+    """Each anchor's own positive among all different positives but those of equal anchors and the anchor's own text.
+
+    A tie counts against it: vectors that are all the same find nothing.
+    """
+    import torch
+
+    anchors_BD, positives_BD = vectors_B2D.unbind(1)
+    columns: dict[bytes, int] = {}
+    own = [columns.setdefault(_key(positive), len(columns)) for _, positive in pairs]
+    related: dict[bytes, set[int]] = {}
+    for (anchor, _), column in zip(pairs, own, strict=True):
+        related.setdefault(_key(anchor), {columns.get(_key(anchor), column)}).add(column)
+    rows = dict(zip(own, range(len(own)), strict=True))
+    different_UD = torch.stack([positives_BD[rows[column]] for column in range(len(columns))])
+    ranks = []
+    for start in range(0, len(pairs), RANKED_TOGETHER):
+        scores_PU = anchors_BD[start : start + RANKED_TOGETHER] @ different_UD.T
+        for scores_U, (anchor, _), column in zip(scores_PU, pairs[start:], own[start:], strict=False):
+            before_U = scores_U >= scores_U[column]
+            before_U[list(related[_key(anchor)])] = False
+            ranks.append(1 + int(before_U.sum()))
+    return {
+        "recall_at_1": ranks.count(1) / len(ranks),
+        "mrr": sum(1 / rank for rank in ranks) / len(ranks),
+    }
+
+
+def _key(text: TextExample) -> bytes:
+    """Texts of the same tokens are the same to the model."""
+    return text.ids.tobytes()

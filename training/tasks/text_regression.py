@@ -1,0 +1,168 @@
+"""A number for a text or for a pair of texts.
+
+Row: ``{"text": "A girl is styling her hair.", "text_pair": "A girl is brushing her hair.", "target": 2.5}``;
+``text_pair`` may be left out.
+Answer: ``{"value": 2.41}``, in the targets' own unit.
+Loss: squared error of targets less the training file's mean, divided by its standard deviation, so that no rate depends
+on a unit: always saying the mean gives 1. A number is not right or wrong, so there is no accuracy.
+Measures: ``pearson``, ``spearman``, ``rmse`` (in the targets' unit) and ``r2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import fsum, nan, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from training.errors import TrainingError
+from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
+
+if TYPE_CHECKING:
+    import torch
+
+
+MEASURES = {
+    "pearson": "correlation with the targets",
+    "spearman": "correlation of the ranks",
+    "rmse": "root of the mean squared error, in the targets' unit",
+    "r2": "share of the targets' variance that is explained",
+}
+
+
+class RegressionRow(Texts):
+    """A text with the number it should get."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    target: float = Field(ge=-1e15, le=1e15)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberExample(EncoderExample):
+    target: float
+    """NaN where it is what is asked for."""
+
+
+class TextRegression(Task[RegressionRow, NumberExample]):
+    name = "text-regression"
+    title = "A number for a text or for a pair of texts"
+    row = RegressionRow
+    route = "predictions"
+    family = "discriminative"
+    peft_type = "SEQ_CLS"
+    input = Texts
+    has_accuracy: ClassVar[bool] = False
+    options = frozenset({"neftune_alpha"})
+    measures = MEASURES
+
+    def check(self, row: RegressionRow) -> Iterator[Flaw]:
+        yield from check_text(row)
+
+    def encode(self, rows: Sequence[RegressionRow], processor: Any, max_length: int) -> list[NumberExample | Flaw]:
+        encoded = encode_texts(rows, processor, max_length)
+        return [_numbered(text, row.target) for row, text in zip(rows, encoded, strict=True)]
+
+    def encode_inputs(self, inputs: Sequence[Texts], processor: Any, max_length: int) -> list[NumberExample | Flaw]:
+        return [_numbered(text, nan) for text in encode_texts(inputs, processor, max_length)]
+
+    def prepare(self, examples: Sequence[NumberExample]) -> State:
+        """Mean and standard deviation of the targets."""
+        targets = [example.target for example in examples]
+        if min(targets) == max(targets):
+            raise TrainingError(
+                "invalid_dataset",
+                f"Every row has the target {targets[0]:g}; add rows with others, or is another column the target?",
+                "training_file",
+            )
+        mean = fsum(targets) / len(targets)
+        return {"mean": mean, "deviation": sqrt(fsum((target - mean) ** 2 for target in targets) / len(targets))}
+
+    def base_state(self, directory: Path) -> State:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        if config.num_labels != 1 or not any("SequenceClassification" in name for name in config.architectures or []):
+            raise TrainingError(
+                "base_model_unavailable",
+                "This base model gives no number: fine-tune it, and ask the tuned model.",
+                "model",
+            )
+        return {"mean": getattr(config, "target_mean", 0.0), "deviation": getattr(config, "target_deviation", 1.0)}
+
+    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+        """With one output. The config tells other readers of the model how to get the targets' unit back."""
+        from transformers import AutoModelForSequenceClassification
+
+        names = {"id2label": {0: "value"}, "label2id": {"value": 0}}
+        model = load_auto(AutoModelForSequenceClassification, directory, dtype, num_labels=1, **names)
+        model.config.problem_type = "regression"
+        model.config.target_mean, model.config.target_deviation = state["mean"], state["deviation"]
+        return model
+
+    def collate(self, examples: Sequence[NumberExample], kit: Kit) -> Batch:
+        return text_inputs(examples, kit.pad) | {"targets_B": _targets(examples, kit).float()}
+
+    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+        inputs = {name: tensor for name, tensor in batch.items() if name != "targets_B"}
+        values_B = model(**inputs).logits.float().squeeze(-1)
+        total = (values_B - batch["targets_B"]).square().sum()
+        return Loss(total, total.new_zeros(()), values_B.detach())
+
+    def measure(self, examples: Sequence[NumberExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+        import torch
+
+        figures = figures_of(_targets(examples, kit), torch.stack(list(found)).double())
+        return figures | {"rmse": figures["rmse"] * kit.state["deviation"]}
+
+    def answer(self, model: Any, examples: Sequence[NumberExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+        import torch
+
+        with torch.inference_mode():
+            inputs = {name: tensor.to(model.device) for name, tensor in text_inputs(examples, kit.pad).items()}
+            values = model(**inputs).logits.float().squeeze(-1).tolist()
+        return [{"value": value * kit.state["deviation"] + kit.state["mean"]} for value in values]
+
+
+def _numbered(text: EncoderExample, target: float) -> NumberExample:
+    return NumberExample(text.size, text.cut, text.ids, text.types, target)
+
+
+def _targets(examples: Sequence[NumberExample], kit: Kit) -> torch.Tensor:
+    """(B,) float64, standardised."""
+    import torch
+
+    targets_B = torch.tensor([example.target for example in examples], dtype=torch.float64)
+    mean, deviation = map(float, (kit.state["mean"], kit.state["deviation"]))
+    return (targets_B - mean) / deviation
+
+
+def figures_of(truth_B: torch.Tensor, found_B: torch.Tensor) -> dict[str, float]:
+    """Of float64 numbers. Where either side is constant, what would be 0 / 0 is 0."""
+    errors_B = truth_B - found_B
+    spread = (truth_B - truth_B.mean()).square().sum().item()
+    return {
+        "pearson": _correlation(truth_B, found_B),
+        "spearman": _correlation(_ranks(truth_B), _ranks(found_B)),
+        "rmse": errors_B.square().mean().sqrt().item(),
+        "r2": 1 - errors_B.square().sum().item() / spread if spread else 0.0,
+    }
+
+
+def _correlation(left_B: torch.Tensor, right_B: torch.Tensor) -> float:
+    # A constant's mean may be off by a rounding, and its deviations then be noise instead of nothing.
+    if bool((left_B == left_B[0]).all()) or bool((right_B == right_B[0]).all()):
+        return 0.0
+    left_B, right_B = left_B - left_B.mean(), right_B - right_B.mean()
+    return float(left_B @ right_B / (left_B.norm() * right_B.norm()))
+
+
+def _ranks(values_B: torch.Tensor) -> torch.Tensor:
+    """Equal values share the mean of their ranks."""
+    _, places_B, counts = values_B.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    ranks: torch.Tensor = counts.cumsum(0) - (counts - 1) / 2
+    return ranks.double()[places_B]
