@@ -9,7 +9,7 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test test-long bench-training bench-gpu bench-tasks lint format e2e-production bench-service bench-kills bench-banking77 starter docs clean
+.PHONY: help quickstart up test test-long bench-training lint format e2e-production bench-service bench-kills bench-banking77 starter docs clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -52,6 +52,9 @@ bench-service: $(STAMP) ## seconds from POST to the first step, and of a whole j
 
 bench-kills: $(STAMP) ## 50 random kill -9: jobs lost, duplicated, different
 	$(BIN)/python -m benchmarks.kills
+
+bench-training: $(STAMP) ## our training child beside TRL and HF Trainer: speed, memory, loss (at most 40 minutes)
+	$(BIN)/python -m benchmarks.training
 
 bench-banking77: $(STAMP) ## 77 intents on minilm-l6 through the API, full update and LoRA (about 30 minutes)
 	$(BIN)/python -m examples.banking77

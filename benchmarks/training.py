@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rich.table import Table
 from benchmarks import service
 from benchmarks.contest import frozen
 from benchmarks.contest.frozen import KINDS
-from benchmarks.contest.league import Data, League, shape_of
+from benchmarks.contest.league import Data, League
 from benchmarks.contest.shapes import SHAPES
 from benchmarks.result import write
 from examples.stack import running_stack
@@ -34,6 +35,13 @@ DATA = Data(
     test=SHARED / "data" / "gsm8k" / "test.jsonl",
 )
 BANKING77 = SHARED / "data" / "banking77" / "train.csv"
+CHANGES = {
+    "rows": "training rows (of Banking77 too, else all of it)",
+    "epochs": "over the rows",
+    "rounds": "in which each contestant runs once, at most",
+    "minutes": "for the rounds of a shape; the first is always played",
+}
+"""Fields of ``Shape`` that an argument may change."""
 PARTS = ("pilot", "frozen", "service")
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate")
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "amx_tile")
@@ -58,12 +66,9 @@ def main() -> None:
             figures["first_step_s"] = first_step(Path(folder), console)
     for kind, compared in rounds.get("frozen", {}).items():
         figures[f"{kind}_vs_hf_trainer"] = round(compared["ratio"], 2)
-    command = f"python -m benchmarks.training {' '.join(sys.argv[1:])}".strip()
-    machine = {
-        "bf16_units": units(),
-        "threads": asked.threads,
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
+    command = "make bench-training" + (f"  # {' '.join(sys.argv[1:])}" if sys.argv[1:] else "")
+    versions = {name: version(name) for name in LIBRARIES}
+    machine = {"bf16_units": units(), "threads": asked.threads, "libraries": versions}
     write(f"{asked.name}-rounds", command, {**machine, **rounds})
     write(asked.name, command, {**figures, **machine})
 
@@ -71,9 +76,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES))
-    parser.add_argument("--rounds", type=int, help="instead of each shape's own number")
-    parser.add_argument("--rows", type=int, help="instead of each shape's own number; of Banking77 too, else all")
-    parser.add_argument("--epochs", type=int, help="instead of each shape's own number")
+    for name, meaning in CHANGES.items():
+        parser.add_argument(f"--{name}", type=int, help=f"{meaning}; instead of each shape's own")
     parser.add_argument("--skip", nargs="*", choices=PARTS, default=[], help="parts to leave out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--name", default="training", help="of the result's file")
@@ -87,11 +91,11 @@ def progress(console: Console) -> Progress:
 
 def contest(name: str, asked: argparse.Namespace, folder: Path, bar: Progress) -> tuple[dict[str, Any], dict[str, Any]]:
     """Figures of a shape, and every round of it."""
-    shape = shape_of(name, asked.rows, asked.epochs, asked.rounds)
+    changes = {field: getattr(asked, field) for field in CHANGES if getattr(asked, field) is not None}
+    shape = replace(SHAPES[name], **changes)
     season, tried = League(name, shape, DATA, folder / name, asked.threads).play(bar, "pilot" not in asked.skip)
-    bar.console.print(
-        season.table(f"{name}: {shape.rows} rows, {shape.epochs} epochs, median of {shape.rounds} rounds")
-    )
+    title = f"{name}: {shape.rows} rows, {shape.epochs} epochs, median of {len(season.rounds)} rounds"
+    bar.console.print(season.table(title))
     return season.figures(), {**season.details(), "trl_pilot": [one.row for one in tried]}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +122,11 @@ def anchor(run: Run) -> None:
     """Give the rows what the loss needs to know of the untrained model."""
     run.model.eval()
     with run.place.autocast():
-        anchored = {
-            name: run.task.anchored(getattr(run.rows, name), run.model, run.kit)
-            for name in ("training", "validation", "general", "held_out")
-        }
-    run.rows = replace(run.rows, **anchored)
+        training, validation, general, held_out = (
+            run.task.anchored(rows, run.model, run.kit)
+            for rows in (run.rows.training, run.rows.validation, run.rows.general, run.rows.held_out)
+        )
+    run.rows = Rows(training, validation, general, held_out, run.rows.mixed)
     run.learn()
 
 

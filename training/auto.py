@@ -21,7 +21,7 @@ from training.updates.full import FullUpdate
 from training.updates.lora import LoraUpdate
 
 SMALL_ENCODER = 200_000_000
-"""Parameters below which an encoder is trained whole by default."""
+"""Parameters below which a model that writes no text is trained whole by default."""
 FEW_ROWS = 10
 GENERAL_SHARE = 0.1
 
@@ -96,7 +96,7 @@ class Resolved(BaseModel):
 
 def default_update(task: str, parameters: int) -> AnyUpdate:
     """``lora`` for what writes text, ``full`` for an encoder under 200M parameters, else ``lora``."""
-    small = TASKS[task].family != "generative" and parameters < SMALL_ENCODER
+    small = TASKS[task].family not in ("generative", "seq2seq") and parameters < SMALL_ENCODER
     return FullUpdate() if small else LoraUpdate()
 
 
@@ -152,6 +152,7 @@ class _Size:
 
 _SIZES: Mapping[Family, _Size] = {
     "generative": _Size(4, 16, 32),
+    "seq2seq": _Size(8, 32, 16),
     "preference": _Size(4, 16, 32),
     "discriminative": _Size(8, 32, 16),
     "embedding": _Size(16, 64, 16),
@@ -161,6 +162,9 @@ _EPOCHS: Mapping[tuple[Family, str], int] = {
     ("generative", "lora"): 3,
     ("generative", "full"): 3,
     ("generative", "layers"): 3,
+    ("seq2seq", "lora"): 5,
+    ("seq2seq", "full"): 5,
+    ("seq2seq", "layers"): 5,
     ("preference", "lora"): 2,
     ("preference", "full"): 1,
     ("preference", "layers"): 1,

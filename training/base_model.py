@@ -41,7 +41,8 @@ class BaseModel:
 
         dtype = getattr(torch, self.dtype)
         model.config.dtype = dtype
-        model.save_pretrained(directory, state_dict={name: it.to(dtype) for name, it in model.state_dict().items()})
+        state = {name: it.to(dtype) if it.is_floating_point() else it for name, it in model.state_dict().items()}
+        model.save_pretrained(directory, state_dict=state)
         self.processor.save_pretrained(directory)
 
 

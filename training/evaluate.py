@@ -18,7 +18,8 @@ class Evaluation(NamedTuple):
 
     loss: float
     """Mean over the targets, unsmoothed and without class weights."""
-    accuracy: float
+    accuracy: float | None
+    """None where targets are not right or wrong."""
     measures: dict[str, float]
     """The task's own figures."""
 
@@ -42,7 +43,7 @@ def evaluate(run: Run, examples: Sequence[Example]) -> Evaluation:
     weight = sum(run.task.weight(example, run.plain) for example in examples)
     targets = sum(run.task.targets(example) for example in examples)
     measures = run.task.measure(examples, [found[index] for index in range(len(found))], run.plain) if found else {}
-    return Evaluation(total / weight, hits / targets, measures)
+    return Evaluation(total / weight, hits / targets if run.task.has_accuracy else None, measures)
 
 
 def before(run: Run) -> dict[str, float]:

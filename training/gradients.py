@@ -20,7 +20,8 @@ class Measured(NamedTuple):
 
     loss: float
     """Mean over the targets."""
-    accuracy: float
+    accuracy: float | None
+    """None where targets are not right or wrong."""
     norm: float
     """Of the gradient, before clipping."""
     parts: int
@@ -66,7 +67,7 @@ def _gradients(run: Run, examples: Sequence[Example], parts: int) -> Measured:
     # The step's only wait for the device.
     total, hits, grad_norm = torch.cat([sums, norm.reshape(1)]).tolist()
     targets = sum(run.task.targets(example) for example in examples)
-    return Measured(total / weight, hits / targets, grad_norm, parts)
+    return Measured(total / weight, hits / targets if run.task.has_accuracy else None, grad_norm, parts)
 
 
 @torch.no_grad()

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from training import base_model
 from training.auto import Resolved
 from training.spec import Method
+from training.tasks import TASKS
 from training.tasks.base import State
 from training.updates import Update
+from training.updates.lora import LoraUpdate
 
 CARD = "luthier.json"
 
@@ -38,6 +40,8 @@ class Card(BaseModel):
     def write(self, directory: Path, model: Any, base: base_model.BaseModel) -> None:
         """Into a directory that exists and is empty."""
         self.update.save(model, base, directory)
+        if not isinstance(self.update, LoraUpdate):
+            TASKS[self.task].accompany(model, directory)
         (directory / CARD).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod

@@ -80,6 +80,7 @@ def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
     model = served.model.merge_and_unload() if hasattr(served.model, "merge_and_unload") else served.model
     destination.mkdir(parents=True, exist_ok=True)
     served.base.save_beside(model, destination)
+    served.task.accompany(model, destination)
 
 
 def predict(served: Served, inputs: Sequence[Any], top_k: int) -> list[dict[str, Any]]:

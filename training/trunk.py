@@ -7,7 +7,7 @@ run in eval mode, so no dropout makes it differ. Kept in memory, in the rows' ow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ CACHE_BYTES = 2 << 30
 """What may be kept; beyond it the frozen blocks run anew for every batch."""
 PART_TOKENS = 4096
 """Rows run through the frozen blocks together, padded."""
+
+
+class _Reached(Exception):
+    """Ends a forward pass whose rest nobody needs."""
 
 
 class _Feed(nn.Module):
@@ -54,12 +58,17 @@ class Trunk:
         resumed run computes the same bits.
         """
         caught: list[Any] = []
-        handle = self._frozen[-1].register_forward_hook(lambda module, args, output: caught.append(output))
-        self._parts.replace(self._frozen)
+
+        def reached(module: nn.Module, inputs: Any, output: Any) -> None:
+            caught.append(output)
+            raise _Reached
+
+        handle = self._frozen[-1].register_forward_hook(reached)
         total, done = sum(example.size for example in examples), 0
         try:
             for part in _parts(sorted(examples, key=lambda example: -example.size)):
-                forward(part)
+                with suppress(_Reached):
+                    forward(part)
                 [output] = caught
                 caught.clear()
                 self._tuple = isinstance(output, tuple)

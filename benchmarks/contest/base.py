@@ -1,4 +1,4 @@
-"""Writes a base of random weights, the same each time: ``python -m benchmarks.contest.base SHAPE VOCABULARY DIRECTORY``."""
+"""Writes a base, its random weights always the same: ``python -m benchmarks.contest.base SHAPE VOCABULARY FOLDER``."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.table import Table
 from benchmarks.contest import arena, ours
 from benchmarks.contest.figures import OURS, TITLES, Season
 from benchmarks.contest.pilot import CHECKPOINTING, DTYPES, RUNS, Pilot, Settings, Tried, fastest
-from benchmarks.contest.shapes import SHAPES, Shape
+from benchmarks.contest.shapes import Shape
 from benchmarks.contest.terms import ADAPTER, Outcome, Terms, read_rows
 
 PILOT_BATCHES = 3
@@ -68,7 +69,7 @@ class League:
         bar.advance(task)
         tried = self._pilot(counted["lengths"], bar, task) if pilot else []
         best = fastest(tried).settings if tried else DTYPES["fp32"] | CHECKPOINTING["kept"]
-        rounds = [self._round(number, best, bar, task) for number in range(self._shape.rounds)]
+        rounds = self._rounds(best, bar, task)
         bar.update(task, description=f"{self._name}: judging")
         season = Season(
             shape=self._shape,
@@ -121,6 +122,16 @@ class League:
         bar.console.print(pilot_table(tried, f"{self._name}: the pilot of TRL's settings"))
         return tried
 
+    def _rounds(self, best: Settings, bar: Progress, task: TaskID) -> list[dict[str, Outcome]]:
+        """As many as there are to be, or as fit in the shape's minutes."""
+        began, rounds = time.monotonic(), [self._round(0, best, bar, task)]
+        while len(rounds) < self._shape.rounds:
+            spent = time.monotonic() - began
+            if spent * (1 + 1 / len(rounds)) > 60 * self._shape.minutes:
+                break
+            rounds.append(self._round(len(rounds), best, bar, task))
+        return rounds
+
     def _round(self, number: int, best: Settings, bar: Progress, task: TaskID) -> dict[str, Outcome]:
         """Each round begins with the next contestant, so that none always runs on a cool machine."""
         names = list(TITLES)
@@ -154,9 +165,3 @@ def pilot_table(tried: list[Tried], title: str) -> Table:
         cells = (f"{row['tokens_per_second']:,.0f}", f"{row['peak_gb']:.2f}", note)
         table.add_row(one.dtype, one.activations, one.layout, *cells)
     return table
-
-
-def shape_of(name: str, rows: int | None, epochs: int | None, rounds: int | None) -> Shape:
-    """The shape, with other numbers where they are given."""
-    asked = {"rows": rows, "epochs": epochs, "rounds": rounds}
-    return replace(SHAPES[name], **{key: value for key, value in asked.items() if value is not None})

@@ -38,6 +38,9 @@ class Shape:
     rows: int
     epochs: int
     rounds: int
+    """At most."""
+    minutes: int
+    """For the rounds: no further one is begun that would not fit, by the time that those before it took."""
     held_out: int
     """Rows that the adapters are judged on."""
 
@@ -83,6 +86,6 @@ class Shape:
 
 
 SHAPES: Mapping[str, Shape] = {
-    "20m": Shape(288, 6, 6, 6, 768, rows=96, epochs=2, rounds=5, held_out=64),
-    "135m": Shape(576, 30, 9, 3, 1536, rows=32, epochs=1, rounds=3, held_out=32),
+    "20m": Shape(288, 6, 6, 6, 768, rows=96, epochs=1, rounds=5, minutes=10, held_out=64),
+    "135m": Shape(576, 30, 9, 3, 1536, rows=32, epochs=1, rounds=3, minutes=12, held_out=32),
 }

@@ -53,7 +53,7 @@ def test_the_least_body(stack: Stack, file_id: str) -> None:
     assert extra is not None
     assert (extra["task"], extra["update"]["type"], extra["state"], extra["attempt"]) == ("chat", "lora", job.status, 0)
     assert extra["progress"] is extra["trainable_parameters"] is extra["resume_proof"] is None
-    assert extra["servable_by"] == ["luthier"]
+    assert extra["servable_by"] == ["luthier", "vllm"]
     assert client.fine_tuning.jobs.retrieve(job.id) == job
     [event] = client.fine_tuning.jobs.list_events(job.id)
     assert (event.level, event.type) == ("info", "message")
@@ -193,7 +193,6 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"metadata": {"k": "v" * 513}}, "metadata.k", "invalid_value", "512"),
     ({"metadata": {str(i): "v" for i in range(17)}}, "metadata", "invalid_value", "16"),
     ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "unsupported_parameter", "none"),
-    ({"method": {"type": "dpo"}}, "method.type", "unsupported_parameter", "supervised"),
     ({"method": {"type": "reinforcement"}}, "method.type", "unsupported_parameter", "supervised"),
     ({"method": {"type": "wishful"}}, "method.type", "invalid_value", "supervised"),
     ({"method": {}}, "method.type", "missing_required_parameter", "method.type"),

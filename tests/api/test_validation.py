@@ -59,7 +59,7 @@ def test_every_branch_of_a_union_is_told() -> None:
 
 def test_a_discriminator_is_told_without_the_input() -> None:
     found = fault(JobIn, {**JOB, "update": {"type": "canary"}})
-    assert found.message == "Invalid 'update': 'type' must be one of 'lora', 'full'."
+    assert found.message == "Invalid 'update': 'type' must be one of 'lora', 'full', 'head', 'layers'."
 
 
 def test_a_name_of_any_length_is_cut() -> None:

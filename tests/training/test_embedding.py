@@ -18,7 +18,6 @@ from tests.training.workshop import FULL, LORA, Row, make_folder, trained
 from training import serving
 from training.errors import TrainingError
 from training.report import Metrics, Result, Started
-from training.tasks import TASKS
 from training.tasks.base import Kit, TextExample
 from training.tasks.embedding import POOLING_FILE, Embedding, PairExample, PairRow
 from training.tasks.pairs import barred, ranking
@@ -31,11 +30,6 @@ ROWS: list[dict[str, Any]] = [
     | ({"negative": f"no {word}"} if number % 3 == 0 else {})
     for number, word in enumerate(("fig", "plum", "pear", "lime", "kiwi", "date", "nut", "oat", "rye", "corn"))
 ]
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, TASK.name, TASK)
 
 
 @pytest.fixture
@@ -71,6 +65,13 @@ def test_the_loss_is_the_cross_entropy_of_an_anchors_own_positive(encoder_base: 
     assert loss.correct == correct
     assert loss.found is not None
     torch.testing.assert_close(loss.found[:, 1], vectors[: len(ROWS)], rtol=1e-4, atol=1e-5)
+
+
+def test_every_weight_has_a_part_in_the_loss(encoder_base: Path, kit: Kit) -> None:
+    """A pooler would have none."""
+    model = TASK.load_model(encoder_base, {}, torch.float32)
+    TASK.loss(model, TASK.collate(encoded(kit, ROWS), kit), kit).total.backward()
+    assert not [name for name, weight in model.named_parameters() if weight.grad is None]
 
 
 def texts(names: str) -> list[TextExample]:

@@ -20,7 +20,7 @@ from tests.training.workshop import FULL, LORA, make_folder, trained
 from training import serving
 from training.errors import TrainingError
 from training.report import Result
-from training.tasks import TASKS, squad
+from training.tasks import squad
 from training.tasks.base import Flaw, Kit
 from training.tasks.question_answering import QuestionAnswering, QuestionExample, QuestionInput, QuestionRow
 from training.tasks.spans import LONGEST, TOGETHER, Found, best_of, best_spans
@@ -42,11 +42,6 @@ ROWS = [
 ]
 NONE = row("Which colour?", "On Monday we ate figs.")
 LONG = "We sat in the sun. " * 6 + "On Friday we ate plums. " + "Then it rained a little. " * 4
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, TASK.name, TASK)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from tests.training.workshop import FULL, LORA, make_folder, trained
 from training import serving
 from training.errors import TrainingError
 from training.report import Metrics, Result
-from training.tasks import TASKS
 from training.tasks.base import Kit
 from training.tasks.text import Texts
 from training.tasks.text_regression import NumberExample, RegressionRow, TextRegression, figures_of
@@ -30,11 +29,6 @@ ROWS: list[dict[str, Any]] = [
     {"text": "very " * (number % 4) + "good", "target": 10.0 + 2.5 * (number % 4)} for number in range(16)
 ]
 ROWS[3]["text_pair"] = "indeed"
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, TASK.name, TASK)
 
 
 @pytest.fixture

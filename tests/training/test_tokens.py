@@ -21,7 +21,6 @@ from tests.training.workshop import FULL, LORA, make_folder, trained
 from training import serving
 from training.errors import TrainingError
 from training.report import Result
-from training.tasks import TASKS
 from training.tasks.base import Flaw, Kit, Objective
 from training.tasks.entities import counted, entities, entity_scores, joined, split
 from training.tasks.token_classification import TaggedRow, TokenClassification, WordsExample, WordsInput
@@ -38,11 +37,6 @@ ROWS: list[dict[str, Any]] = [
     )
 ]
 TAGS = st.lists(st.sampled_from(["O", "B-a", "I-a", "B-b", "I-b"]), min_size=1, max_size=12)
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, TASK.name, TASK)
 
 
 @pytest.fixture

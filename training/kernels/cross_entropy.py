@@ -51,7 +51,10 @@ def target_logprobs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, smo
     if torch.is_autocast_enabled(device):
         hidden_ND, weight_VD = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (hidden_ND, weight_VD))
     with torch.autocast(device, enabled=False):
-        return Scores(*_TargetLogprobs.apply(hidden_ND, weight_VD.to(hidden_ND.dtype), targets_N, smooth))
+        found = _TargetLogprobs.apply(  # type: ignore[no-untyped-call]
+            hidden_ND, weight_VD.to(hidden_ND.dtype), targets_N, smooth
+        )
+    return Scores(*found)
 
 
 class _TargetLogprobs(torch.autograd.Function):

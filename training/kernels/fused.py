@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
+from transformers.activations import SiLUActivation
 
 from training.kernels import lora
 from training.kernels.lora import Adapted
@@ -22,19 +23,20 @@ ROTARY = "apply_rotary_pos_emb"
 
 def use(model: nn.Module) -> None:
     """Have every layer that computes one of these compute it so. Parameters and their names stay."""
+    layer: Any
     for layer in model.modules():
         if _is_rms_norm(layer):
             layer.forward = _norm(layer)
         elif _is_gated_mlp(layer):
             layer.forward = _mlp(layer, layer.forward)
         elif _rotates(layer):
-            layer.forward = MethodType(_rotating(type(layer).forward), layer)
+            layer.forward = MethodType(_rotating(type(layer)), layer)
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
     """w · x / sqrt(mean(x²) + ε) over the last dimension, in fp32 (Zhang and Sennrich 2019, arXiv:1910.07467); as
     transformers has it, rounded to the dtype of x before it is scaled."""
-    result: Tensor = _RMSNorm.apply(x, weight_D, epsilon)
+    result: Tensor = _RMSNorm.apply(x, weight_D, epsilon)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -47,7 +49,8 @@ class _RMSNorm(torch.autograd.Function):
         scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight_D, scale)
         normed = (wide * scale).to(x.dtype)
-        return normed.mul_(weight_D) if weight_D.dtype == x.dtype else weight_D * normed
+        result: Tensor = normed.mul_(weight_D) if weight_D.dtype == x.dtype else weight_D * normed
+        return result
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
@@ -57,11 +60,11 @@ class _RMSNorm(torch.autograd.Function):
         grad_weight_D = None
         if ctx.needs_input_grad[1]:
             grad_weight_D = (grad * wide * scale).flatten(0, -2).sum(0).to(weight_D.dtype)
-        along = torch.linalg.vecdot(scaled, wide).unsqueeze(-1).mul_(scale.pow(3).div_(x.shape[-1]))
+        along = (scaled * wide).sum(-1, keepdim=True).mul_(scale.pow(3).div_(x.shape[-1]))
         return scaled.mul_(scale).addcmul_(wide, along, value=-1).to(x.dtype), grad_weight_D, None
 
 
-def _is_rms_norm(layer: nn.Module) -> bool:
+def _is_rms_norm(layer: Any) -> bool:
     """By its name and by what it gives: some of that name scale by 1 + w, or have a gate."""
     if not (type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon")):
         return False
@@ -78,7 +81,8 @@ def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 
     """Rotary position embedding of halves (Su et al. 2021, arXiv:2104.09864): q and k (B, H, T, D), cos and sin
     (B, T, D), the same for both halves of D."""
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    return _Rotation.apply(q, cos, sin), _Rotation.apply(k, cos, sin)
+    turned = [_Rotation.apply(x, cos, sin) for x in (q, k)]  # type: ignore[no-untyped-call]
+    return turned[0], turned[1]
 
 
 class _Rotation(torch.autograd.Function):
@@ -90,7 +94,8 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         # Turned back: a rotation's transpose is its inverse.
-        return _turned(upstream[0], *ctx.saved_tensors, -1), None, None
+        cos, sin = ctx.saved_tensors
+        return _turned(upstream[0], cos, sin, -1), None, None
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
@@ -101,7 +106,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
     return turned
 
 
-def _rotates(layer: nn.Module) -> bool:
+def _rotates(layer: Any) -> bool:
     """Whether the layer calls the function that ``rotate`` computes: other families rotate neighbours, or a part."""
     forward = type(layer).forward
     if not isinstance(forward, FunctionType) or ROTARY not in forward.__code__.co_names:
@@ -116,8 +121,10 @@ def _rotates(layer: nn.Module) -> bool:
     return all(map(torch.allclose, expected, rotate(x, -x, angles.cos(), angles.sin())))
 
 
-def _rotating(forward: FunctionType) -> FunctionType:
+def _rotating(kind: type[nn.Module]) -> FunctionType:
     """The same code with ``rotate`` in its module's place: for this layer alone, transformers itself stays as it is."""
+    forward = kind.forward
+    assert isinstance(forward, FunctionType)
     names = {**forward.__globals__, ROTARY: rotate}
     copy = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
     copy.__kwdefaults__ = forward.__kwdefaults__
@@ -129,7 +136,7 @@ def _is_gated_mlp(layer: Any) -> bool:
     parts = ("gate_proj", "up_proj", "down_proj", "act_fn")
     if not all(hasattr(layer, part) for part in parts) or set(type(layer).forward.__code__.co_names) != {*parts}:
         return False
-    return isinstance(layer.act_fn, (nn.SiLU,)) and lora.eligible(layer.down_proj)
+    return isinstance(layer.act_fn, (nn.SiLU, SiLUActivation)) and lora.eligible(layer.down_proj)
 
 
 def _mlp(layer: Any, plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -144,7 +151,7 @@ def _mlp(layer: Any, plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
 def gated_lora_linear(gate: Tensor, up: Tensor, layer: Adapted) -> Tensor:
     """``layer`` of silu(gate) · up (Shazeer 2020, arXiv:2002.05202): (..., I) -> (..., O). What goes into the layer is
     as wide as gate and up, and made again rather than kept."""
-    return lora.apply(_GatedLoraLinear, [gate, up], layer)
+    return lora.call(_GatedLoraLinear, [gate, up], layer)
 
 
 class _GatedLoraLinear(torch.autograd.Function):
@@ -159,7 +166,7 @@ class _GatedLoraLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         gate, up, low_TR, *tensors = ctx.saved_tensors
-        layer = Adapted(*tensors, ctx.scale)
+        layer = Adapted._make([*tensors, ctx.scale])
         opened = silu(gate)
         found = lora.gradients(
             upstream[0].reshape(-1, len(layer.weight_OI)), (opened * up).flatten(0, -2), low_TR, layer, True

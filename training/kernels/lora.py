@@ -1,8 +1,8 @@
 """PEFT's LoRA layer as one step of autograd: y = x Wᵀ + s (x Aᵀ) Bᵀ over a frozen W.
 
-PEFT's own makes three (T, O) tensors on the way and one more for the gradient. Here the low-rank product is added inside
-the matrix product that makes it, both ways, and of all that only x and x Aᵀ, (T, R), are kept. The gradient of W is
-never formed. W is not merged with the adapter: that is two passes over W for each of its uses, no less than the thin
+PEFT's own makes three (T, O) tensors on the way and one more for the gradient. Here the low-rank product is added
+inside the matrix product that makes it, both ways, and of all that only x and x Aᵀ, (T, R), are kept. The gradient of W
+is never formed. W is not merged with the adapter: that is two passes over W for each of its uses, no less than the thin
 products it saves at the sizes of T that keep a step in the cache, and in bf16 it would round the adapter away.
 """
 
@@ -34,7 +34,7 @@ def use(model: nn.Module) -> None:
             layer.forward = _forward(layer, layer.forward)
 
 
-def eligible(layer: nn.Module) -> bool:
+def eligible(layer: Any) -> bool:
     """Plain LoRA without dropout over a frozen dense layer."""
     if type(layer) is not Linear or len(layer.active_adapters) != 1:
         return False
@@ -69,18 +69,19 @@ def _forward(layer: Any, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def lora_linear(x: Tensor, layer: Adapted) -> Tensor:
     """(..., I) -> (..., O), in the dtype of x or autocast's."""
-    return apply(_LoraLinear, [x], layer)
+    return call(_LoraLinear, [x], layer)
 
 
-def apply(function: type[torch.autograd.Function], inputs: list[Tensor], layer: Adapted) -> Tensor:
+def call(function: type[torch.autograd.Function], inputs: list[Tensor], layer: Adapted) -> Tensor:
     """All tensors in one dtype, as torch's own layers have it."""
     device, dtype = inputs[0].device.type, inputs[0].dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-    tensors = [None if tensor is None else tensor.to(dtype) for tensor in (*inputs, *layer[:4])]
-    with torch.autocast(device, enabled=False):
-        result: Tensor = function.apply(*tensors, layer.scale)
-        return result
+        with torch.autocast(device, enabled=False):
+            return call(function, [tensor.to(dtype) for tensor in inputs], layer)
+    tensors = [None if tensor is None else tensor.to(dtype) for tensor in layer[:4]]
+    result: Tensor = function.apply(*inputs, *tensors, layer.scale)  # type: ignore[no-untyped-call]
+    return result
 
 
 def product(x_TI: Tensor, layer: Adapted) -> tuple[Tensor, Tensor]:
@@ -118,9 +119,7 @@ class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         x, low_TR, *tensors = ctx.saved_tensors
-        layer = Adapted(*tensors, ctx.scale)
+        layer = Adapted._make([*tensors, ctx.scale])
         grad_TO = upstream[0].reshape(-1, len(layer.weight_OI))
-        grad_x, grad_a, grad_b = gradients(
-            grad_TO, x.reshape(-1, x.shape[-1]), low_TR, layer, ctx.needs_input_grad[0]
-        )
+        grad_x, grad_a, grad_b = gradients(grad_TO, x.reshape(-1, x.shape[-1]), low_TR, layer, ctx.needs_input_grad[0])
         return None if grad_x is None else grad_x.view_as(x), None, None, grad_a, grad_b, None

@@ -57,27 +57,26 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
         return given
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    if value.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and not dropout:
+        # Under autocast the rotation leaves query and key wider than value.
         return _varlen(query, key, value, scaling, row_lengths), None
-    rows = zip(*(tensor.split(list(row_lengths), dim=2) for tensor in (query, key, value)), strict=True)
+    parts = [torch.split(tensor, list(row_lengths), dim=2) for tensor in (query, key, value)]  # type: ignore[no-untyped-call]
     shared = query.shape[1] != key.shape[1]
     # A row's result lies in memory as (1, T, H, D) already.
-    return torch.cat(
-        [
-            scaled_dot_product_attention(
-                *row, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=shared
-            ).transpose(1, 2)
-            for row in rows
-        ],
-        dim=1,
-    ), None
+    attended = [
+        scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=shared
+        ).transpose(1, 2)
+        for q, k, v in zip(*parts, strict=True)
+    ]
+    return torch.cat(attended, dim=1), None
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row_lengths: Sequence[int]) -> Tensor:
     """All rows in one kernel."""
     starts = torch.tensor([0, *accumulate(row_lengths)], dtype=torch.int32, device=query.device)
     longest = max(row_lengths)
-    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    query, key, value = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
     shared = query.shape[1] != key.shape[1]
     attended = varlen_attn(
         query, key, value, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=shared

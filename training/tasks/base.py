@@ -25,7 +25,7 @@ Batch = dict[str, Any]
 Route = Literal["chat/completions", "completions", "embeddings", "predictions"]
 """Where under /v1 a model answers."""
 
-Family = Literal["generative", "discriminative", "embedding", "preference", "vision"]
+Family = Literal["generative", "seq2seq", "discriminative", "embedding", "preference", "vision"]
 """Which of the rules for ``auto`` a task takes."""
 
 
@@ -119,7 +119,7 @@ class Task(Generic[R, E]):
     bare: ClassVar[str] = "text"
     """Field of ``input`` that an input without fields is."""
     file_field: ClassVar[str | None] = None
-    """Field of a row that can name a file inside an uploaded zip; the row is given its bytes."""
+    """Field of a row that can name a file inside an uploaded zip; the row is given a ``training.archive.Content``."""
     chat_template: ClassVar[bool] = False
     """Whether the base must have one."""
     separable: ClassVar[bool] = True
@@ -128,6 +128,8 @@ class Task(Generic[R, E]):
     """Whether a loss runs the model once, over the batch's examples, so that what frozen blocks give can be kept."""
     updates: ClassVar[frozenset[str]] = frozenset({"lora", "full", "head", "layers"})
     """Ways of updating that fit: ``head`` needs a head of the task's own."""
+    has_accuracy: ClassVar[bool] = True
+    """Whether a target is predicted right or wrong, not more or less."""
     options: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters beyond those that every task takes."""
     measures: ClassVar[Mapping[str, str]] = {}
@@ -202,6 +204,9 @@ class Task(Generic[R, E]):
     def examine(self, model: Any, examples: Sequence[E], kit: Kit) -> dict[str, float]:
         """Figures too slow for every evaluation, such as those of written text: taken once, at the end."""
         return {}
+
+    def accompany(self, model: Any, directory: Path) -> None:
+        """Write what others need beside a whole model that was saved into ``directory``."""
 
     def encode_inputs(self, inputs: Sequence[Any], processor: Any, max_length: int) -> list[E | Flaw]:
         """Rows whose answer is asked for, parsed by ``input``. Not for tasks that are ``generative``."""

@@ -62,7 +62,7 @@ class Seq2Seq(Task[PairRow, PairExample]):
     title = "One text made from another: translation, summarisation"
     row = PairRow
     route = "predictions"
-    family = "generative"
+    family = "seq2seq"
     peft_type = "SEQ_2_SEQ_LM"
     input = Source
     bare = "source"
