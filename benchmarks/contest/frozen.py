@@ -38,7 +38,7 @@ class Work(BaseModel):
     data: Path
     """CSV with ``text`` and ``category``."""
     rows: int | None
-    """The first so many; None: all."""
+    """So many of all labels, which stand in the file one after the other; None: all."""
     folder: Path
     threads: int
     blocks: int
@@ -50,7 +50,8 @@ class Work(BaseModel):
     def labelled(self) -> list[tuple[str, str]]:
         """Texts and their labels."""
         with self.data.open(newline="", encoding="utf-8") as file:
-            return [(row["text"], row["category"]) for row in csv.DictReader(file)][: self.rows]
+            found = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+        return found if self.rows is None else found[:: len(found) // self.rows][: self.rows]
 
 
 def minilm() -> Path:

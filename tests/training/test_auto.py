@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,35 @@ from pydantic import ValidationError
 from training import auto
 from training.auto import Facts, resolve
 from training.batch import MEGA_BATCH, Batches, split
+from training.rates import FACTORS, RATES
 from training.schedule import SCHEDULES, rate
-from training.spec import Hyperparameters, hyperparameters_from
+from training.spec import DpoHyperparameters, Hyperparameters
+from training.tasks import METHODS
 
-STORY = Facts(True, "lora", 260_000, 64, 512, rows=32, longest=40)
-QWEN = Facts(True, "lora", 596_000_000, 1024, 32768, rows=1000, longest=800)
-LLAMA = Facts(True, "lora", 8_000_000_000, 4096, 131072, rows=10_000, longest=2000)
-MINILM = Facts(False, "full", 22_700_000, 384, 512, rows=10_000, longest=98)
-BERT = Facts(False, "full", 110_000_000, 768, 512, rows=10_000, longest=98)
+STORY = Facts(
+    family="generative",
+    update="lora",
+    method="supervised",
+    parameters=260_000,
+    width=64,
+    context=512,
+    rows=32,
+    longest=40,
+    mean=30,
+    separable=True,
+    dtype="float32",
+    part_tokens=1024,
+    most_tokens=8192,
+    general=False,
+)
+GPU = {"dtype": "bfloat16", "part_tokens": 16_384, "most_tokens": 16_384}
+QWEN = replace(STORY, parameters=596_000_000, width=1024, context=32768, rows=1000, longest=800, mean=300, **GPU)
+LLAMA = replace(QWEN, parameters=8_000_000_000, width=4096, context=131072, rows=10_000, longest=2000)
+MINILM = replace(
+    STORY, family="discriminative", update="full", parameters=22_700_000, width=384, rows=10_000, longest=98, mean=14
+)
+BERT = replace(MINILM, parameters=110_000_000, width=768)
+AUTO = DpoHyperparameters()
 
 DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 
@@ -42,61 +64,91 @@ DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
     ],
 )
 def test_rules_are_where_the_field_is(facts: Facts, rates: Any, epochs: Any, batches: Any) -> None:
-    chosen = resolve(Hyperparameters(), facts)
+    chosen = resolve(AUTO, facts)
     assert rates[0] <= chosen.learning_rate <= rates[1]
     assert epochs[0] <= chosen.n_epochs <= epochs[1]
     assert batches[0] <= chosen.batch_size <= batches[1]
-    assert chosen.max_steps == chosen.n_epochs * chosen.steps_per_epoch(facts.rows)
-    assert chosen.eval_every == chosen.steps_per_epoch(facts.rows)
+    steps = ceil(facts.rows / chosen.batch_size)
+    assert chosen.max_steps == chosen.n_epochs * steps
+    assert chosen.eval_every == steps
     assert chosen.max_steps // chosen.save_every <= 10
 
 
 def test_small_sets_get_enough_steps() -> None:
     for rows in (10, 32, 100, 200):
-        assert resolve(Hyperparameters(), replace(STORY, rows=rows)).max_steps >= 100
+        assert resolve(AUTO, replace(STORY, rows=rows)).max_steps >= 100
 
 
 def test_a_resolved_object_resolves_to_itself() -> None:
     for facts in (STORY, QWEN, MINILM):
-        chosen = resolve(Hyperparameters(), facts)
-        again = Hyperparameters.model_validate(chosen.model_dump())
+        chosen = resolve(AUTO, facts)
+        again = DpoHyperparameters.model_validate(chosen.told())
         assert resolve(again, facts) == chosen
 
 
 def test_what_is_asked_stays() -> None:
-    asked = Hyperparameters(n_epochs=2, batch_size=5, warmup_ratio=0.5, lr_scheduler="cosine", label_smoothing=0.3)
+    asked = DpoHyperparameters(n_epochs=2, batch_size=5, warmup_ratio=0.5, lr_scheduler="cosine", label_smoothing=0.3)
     chosen = resolve(asked, MINILM)
     for name in asked.model_fields_set:
         assert getattr(chosen, name) == getattr(asked, name)
 
 
 def test_rate_and_multiplier() -> None:
-    rule = resolve(Hyperparameters(), MINILM).learning_rate
-    assert resolve(Hyperparameters(learning_rate_multiplier=2.0), MINILM).learning_rate == 2 * rule
-    chosen = resolve(Hyperparameters(learning_rate=3 * rule), MINILM)
+    rule = resolve(AUTO, MINILM).learning_rate
+    assert resolve(DpoHyperparameters(learning_rate_multiplier=2.0), MINILM).learning_rate == 2 * rule
+    chosen = resolve(DpoHyperparameters(learning_rate=3 * rule), MINILM)
     assert chosen.learning_rate_multiplier == pytest.approx(3)
     with pytest.raises(ValidationError, match="exclude each other"):
-        hyperparameters_from({"learning_rate": 0.1, "learning_rate_multiplier": 2.0})
+        Hyperparameters(learning_rate=0.1, learning_rate_multiplier=2.0)
 
 
 def test_max_steps_and_epochs() -> None:
     facts = replace(MINILM, rows=320)
-    assert resolve(Hyperparameters(batch_size=32, max_steps=25), facts).n_epochs == 3
-    assert resolve(Hyperparameters(batch_size=32, max_steps=25, n_epochs=2), facts).max_steps == 20
-    assert resolve(Hyperparameters(batch_size=32, max_steps=10**6), facts).max_steps == 500
+    assert resolve(DpoHyperparameters(batch_size=32, max_steps=25), facts).n_epochs == 3
+    assert resolve(DpoHyperparameters(batch_size=32, max_steps=25, n_epochs=2), facts).max_steps == 20
+    assert resolve(DpoHyperparameters(batch_size=32, max_steps=10**6), facts).max_steps == 500
 
 
-def test_long_batches_are_split() -> None:
-    assert resolve(Hyperparameters(), MINILM).gradient_accumulation_steps == 1
-    long = resolve(Hyperparameters(), replace(QWEN, longest=8192))
-    assert long.gradient_accumulation_steps == 8
-    assert resolve(Hyperparameters(max_length=1024), replace(QWEN, longest=8192)).gradient_accumulation_steps == 1
+def test_batches_are_split_as_the_device_likes_and_can() -> None:
+    assert resolve(AUTO, MINILM).gradient_accumulation_steps == 1
+    assert resolve(AUTO, replace(MINILM, mean=64)).gradient_accumulation_steps == 2
+    assert resolve(AUTO, replace(MINILM, mean=64, separable=False)).gradient_accumulation_steps == 1
+    long = replace(QWEN, longest=8192)
+    assert resolve(AUTO, long).gradient_accumulation_steps == 8
+    assert resolve(DpoHyperparameters(max_length=1024), long).gradient_accumulation_steps == 1
+
+
+def test_what_does_not_apply_is_not_told() -> None:
+    assert {"beta", "loss", "max_seconds"}.isdisjoint(resolve(AUTO, QWEN).told())
+    chosen = resolve(AUTO, replace(QWEN, family="preference", method="dpo")).told()
+    assert (chosen["beta"], chosen["loss"]) == (0.1, "sigmoid")
+
+
+def test_general_rows() -> None:
+    assert auto.general_rows(AUTO, 90, 1000) == 10
+    assert auto.general_rows(AUTO, 90, 4) == 4
+    assert auto.general_rows(DpoHyperparameters(general_share=0.5), 90, 1000) == 90
+    assert auto.general_rows(DpoHyperparameters(general_share=0.0), 90, 1000) == 0
+    assert resolve(AUTO, replace(QWEN, general=True)).general_share == auto.GENERAL_SHARE
+
+
+def test_every_task_has_a_rate_and_epochs_for_every_update_that_fits() -> None:
+    for tasks in METHODS.values():
+        for task in tasks.values():
+            for update in task.updates:
+                facts = replace(QWEN, family=task.family, update=update)
+                assert 0 < resolve(AUTO, facts).learning_rate <= 0.02
+    sgd = resolve(DpoHyperparameters(optimizer="sgd"), BERT).learning_rate
+    assert sgd == pytest.approx(FACTORS["sgd"] * resolve(AUTO, BERT).learning_rate, rel=0.01)
+    assert all(rate.least <= rate.of(width) <= rate.most for rate in RATES.values() for width in (64, 768, 8192))
 
 
 def test_default_updates() -> None:
     assert auto.default_update("chat", 260_000).type == "lora"
     assert auto.default_update("text-classification", 22_000_000).type == "full"
     assert auto.default_update("text-classification", 600_000_000).type == "lora"
+    assert auto.default_update("seq2seq", 60_000_000).type == "lora"
+    assert auto.default_update("embedding", 22_000_000).type == "full"
 
 
 def test_few_rows_are_told() -> None:
@@ -105,9 +157,15 @@ def test_few_rows_are_told() -> None:
 
 
 def test_every_hyperparameter_has_a_rule_and_a_line_in_the_docs() -> None:
-    assert set(auto.RULES) == set(Hyperparameters.model_fields) == set(auto.Resolved.model_fields)
-    told = set(re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE))
-    assert set(Hyperparameters.model_fields) <= told
+    assert set(auto.RULES) == set(DpoHyperparameters.model_fields) == set(auto.Resolved.model_fields)
+    told = re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE)
+    assert set(DpoHyperparameters.model_fields) <= set(told)
+
+
+def test_the_docs_rates_are_the_tables() -> None:
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| ([\de.-]+) \| (\d+) \| ([\d.]+) \|", DOCS.read_text(), re.MULTILINE)
+    told = {(family, update): tuple(map(float, numbers)) for family, update, *numbers in rows}
+    assert told == {key: (rate.at, rate.width, rate.fall) for key, rate in RATES.items()}
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

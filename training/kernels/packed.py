@@ -60,7 +60,7 @@ def attend(
     if value.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and not dropout:
         # Under autocast the rotation leaves query and key wider than value.
         return _varlen(query, key, value, scaling, row_lengths), None
-    parts = [torch.split(tensor, list(row_lengths), dim=2) for tensor in (query, key, value)]  # type: ignore[no-untyped-call]
+    parts = [torch.split(tensor, list(row_lengths), dim=2) for tensor in (query, key, value)]
     shared = query.shape[1] != key.shape[1]
     # A row's result lies in memory as (1, T, H, D) already.
     attended = [
