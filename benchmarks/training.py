@@ -36,7 +36,7 @@ DATA = Data(
 )
 BANKING77 = SHARED / "data" / "banking77" / "train.csv"
 CHANGES = {
-    "rows": "training rows (of Banking77 too, else all of it)",
+    "rows": "training rows, of Banking77 too",
     "epochs": "over the rows",
     "rounds": "in which each contestant runs once, at most",
     "minutes": "for the rounds of a shape; the first is always played",
@@ -106,7 +106,7 @@ def banking77(asked: argparse.Namespace, folder: Path, bar: Progress) -> dict[st
     compared = {}
     for name, kind in KINDS.items():
         bar.update(task, description=f"Banking77, {name}")
-        one = frozen.compare(kind, BANKING77, asked.rows, folder / name, asked.threads)
+        one = frozen.compare(kind, BANKING77, asked.rows or frozen.ROWS, folder / name, asked.threads)
         table.add_row(name, *(f"{one[who]['seconds']:.1f}" for who in ("ours", "hf_trainer")), f"{one['ratio']:.2f}×")
         compared[name] = one
         bar.advance(task)

@@ -18,6 +18,12 @@ class Anatomy:
     def blocks(self) -> Any:
         return self.model.get_submodule(self.path)
 
+    @property
+    def once(self) -> bool:
+        """Whether a forward pass goes through each block once; ALBERT goes through the same ones again and again."""
+        layers = getattr(self.model.config.get_text_config(), "num_hidden_layers", None)
+        return layers is None or layers == len(self.blocks)
+
     def replace(self, blocks: Any) -> None:
         """Put another list in the place of the blocks."""
         self.model.set_submodule(self.path, blocks)

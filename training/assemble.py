@@ -109,13 +109,17 @@ def _kit(prepared: Prepared, model: Any) -> Kit:
 
 
 def _frozen(spec: TrainSpec, model: Any) -> Iterator[Module]:
-    """Modules that do not train though the model does: what stands before the first block that moves."""
-    if not spec.update.frozen_blocks(model):
+    """Modules that do not train though the model does: what stands before the first block that moves, a dropout
+    without weights of its own too."""
+    count = spec.update.frozen_blocks(model)
+    if not count:
         return
+    last = anatomy(model).blocks[count - 1]
     for module in model.modules():
-        inside = list(module.parameters())
-        if inside and not any(parameter.requires_grad for parameter in inside):
+        if not any(parameter.requires_grad for parameter in module.parameters()):
             yield module
+        if module is last:
+            return
 
 
 def anchor(run: Run) -> None:
@@ -135,7 +139,10 @@ def keep_features(run: Run, spec: TrainSpec) -> None:
     frozen = spec.update.frozen_blocks(run.model)
     if not frozen or not run.task.cacheable or run.model.config.is_encoder_decoder:
         return
-    trunk = Trunk(anatomy(run.model), frozen, run.kit)
+    parts = anatomy(run.model)
+    if not parts.once:
+        return
+    trunk = Trunk(parts, frozen, run.kit)
     run.model.eval()
     with torch.no_grad():
         rows = [*run.rows.trained, *run.rows.validation, *run.rows.held_out]

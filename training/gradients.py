@@ -37,8 +37,9 @@ def gradients(run: Run, examples: Sequence[Example], parts: int, step: int = 0) 
     try:
         return _gradients(run, examples, parts)
     except (RuntimeError, MemoryError) as error:
-        finer = min(2 * parts, len(examples))
-        if not out_of_memory(error) or finer == parts or not run.task.separable:
+        # Not bounded by this batch's rows: the batches after it may have more.
+        finer = 2 * parts
+        if not out_of_memory(error) or parts >= len(examples) or not run.task.separable:
             raise
     # Outside the handler: the traceback holds what filled the memory.
     run.emit(

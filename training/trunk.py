@@ -26,15 +26,27 @@ class _Reached(Exception):
     """Ends a forward pass whose rest nobody needs."""
 
 
-class _Feed(nn.Module):
-    """Stands in the place of the frozen blocks and gives what they gave."""
+class _Given:
+    """What the last of the frozen blocks gave for the rows of the next forward pass."""
 
-    def __init__(self) -> None:
+    hidden: Tensor | tuple[Tensor, ...] | None = None
+
+
+class _Feed(nn.Module):
+    """Stands in the place of a frozen block. Models ask their blocks, by place or by a field of theirs, which
+    attention they want: every block keeps its place, and its fields are found here."""
+
+    def __init__(self, block: nn.Module, given: _Given) -> None:
         super().__init__()
-        self.given: Tensor | tuple[Tensor, ...] | None = None
+        self._given = given
+        # Not as a part of this module: the block's weights are not to be seen.
+        object.__setattr__(self, "_block", block)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_block"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.given
+        return self._given.hidden
 
 
 class Trunk:
@@ -43,10 +55,11 @@ class Trunk:
     def __init__(self, parts: Anatomy, frozen: int, kit: Kit) -> None:
         self._parts = parts
         self._kit = kit
-        self._feed = _Feed()
+        self._given = _Given()
         self._whole: nn.ModuleList = parts.blocks
         self._frozen = nn.ModuleList(self._whole[:frozen])
-        self._rest = nn.ModuleList([self._feed, *self._whole[frozen:]])
+        feeds = [_Feed(block, self._given) for block in self._frozen]
+        self._rest = nn.ModuleList([*feeds, *self._whole[frozen:]])
         # By identity: rows live as long as the run, and equal ones may stand in two files.
         self._kept: dict[int, Tensor] = {}
         self._tuple = False
@@ -91,7 +104,7 @@ class Trunk:
             hidden = nn.utils.rnn.pad_sequence(kept, batch_first=True)
         else:
             hidden = torch.stack(kept)
-        self._feed.given = (hidden,) if self._tuple else hidden
+        self._given.hidden = (hidden,) if self._tuple else hidden
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -35,7 +35,7 @@ class Season:
     rounds: Sequence[Mapping[str, Outcome]]
     """In each, every contestant once."""
     held_out: Mapping[str, float]
-    """Loss of each contestant's adapter on rows that none trained on, nats a token."""
+    """Mean loss of each contestant's adapters on rows that none trained on, nats a token."""
     peak: Mapping[str, float]
     """FLOP/s of the machine, by dtype."""
 
@@ -98,7 +98,7 @@ class Season:
             "seconds": [round(one.seconds, 2) for one in ran],
             "first_step_s": [round(one.first_step_seconds, 2) for one in ran],
             "peak_gb": [round(one.peak_bytes / 1e9, 3) for one in ran],
-            "losses": [round(loss, 5) for loss in ran[0].losses],
+            "losses": [[round(loss, 5) for loss in one.losses] for one in ran],
         }
 
     def table(self, title: str) -> Table:

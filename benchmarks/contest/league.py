@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.progress import Progress, TaskID
@@ -77,7 +78,7 @@ class League:
             lengths=counted["lengths"],
             targets=counted["targets"],
             rounds=[self._with_targets(one, counted) for one in rounds],
-            held_out=self._judge(),
+            held_out=self._judge(len(rounds)),
             peak=peak,
         )
         bar.update(task, completed=runs)
@@ -133,22 +134,26 @@ class League:
         return rounds
 
     def _round(self, number: int, best: Settings, bar: Progress, task: TaskID) -> dict[str, Outcome]:
-        """Each round begins with the next contestant, so that none always runs on a cool machine."""
+        """Each has a seed of its own, and begins with the next contestant: none always runs on a cool machine."""
         names = list(TITLES)
         start = number % len(names)
         outcomes = {}
         for name in names[start:] + names[:start]:
             bar.update(task, description=f"{self._name}: round {number + 1}/{self._shape.rounds}, {TITLES[name]}")
-            changes = {"folder": self._folder / f"round{number}" / name, "settings": best if name == "trl_best" else {}}
+            settings = best if name == "trl_best" else {}
+            changes = {"folder": self._place(number, name), "settings": settings, "seed": number}
             outcomes[name] = RUNNERS[name](self._terms.model_copy(update=changes))
             bar.advance(task)
         return outcomes
 
-    def _judge(self) -> dict[str, float]:
-        """The first round's adapters: seed and rows are the same in all."""
-        adapters = [str(self._folder / "round0" / name / ADAPTERS[name]) for name in TITLES]
+    def _place(self, number: int, name: str) -> Path:
+        return self._folder / f"round{number}" / name
+
+    def _judge(self, rounds: int) -> dict[str, float]:
+        """Mean over the rounds: a short run's loss depends on its seed more than on who trains."""
+        adapters = [str(self._place(number, name) / ADAPTERS[name]) for name in TITLES for number in range(rounds)]
         losses = self._child("judge", str(self._terms.base), str(self._held_out), *adapters)
-        return dict(zip(TITLES, losses, strict=True))
+        return {name: fmean(losses[at * rounds : (at + 1) * rounds]) for at, name in enumerate(TITLES)}
 
     def _with_targets(self, one: dict[str, Outcome], counted: dict[str, Any]) -> dict[str, Outcome]:
         """Our child's lines tell tokens; its task counts the targets among them."""

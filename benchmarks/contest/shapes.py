@@ -86,6 +86,6 @@ class Shape:
 
 
 SHAPES: Mapping[str, Shape] = {
-    "20m": Shape(288, 6, 6, 6, 768, rows=96, epochs=1, rounds=5, minutes=10, held_out=64),
-    "135m": Shape(576, 30, 9, 3, 1536, rows=32, epochs=1, rounds=3, minutes=12, held_out=32),
+    "20m": Shape(288, 6, 6, 6, 768, rows=96, epochs=1, rounds=5, minutes=9, held_out=64),
+    "135m": Shape(576, 30, 9, 3, 1536, rows=24, epochs=1, rounds=3, minutes=14, held_out=16),
 }

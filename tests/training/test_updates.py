@@ -1,0 +1,180 @@
+"""Ways of updating: which tensors move, what is written, and that others read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from tests.training.rig import Done, ran, tensors
+from tests.training.workshop import Row, make_folder, trained
+from training import serving
+from training.assemble import started
+from training.errors import TrainingError
+from training.updates.lora import LoraUpdate
+
+RANK = 4
+BASES = {"chat": "chat_base", "text-classification": "encoder_base"}
+UPDATES: dict[str, Row] = {
+    "lora": {"type": "lora", "rank": RANK, "dropout": 0.1},
+    "rslora": {"type": "lora", "rank": RANK, "rslora": True},
+    "dora": {"type": "lora", "rank": RANK, "dora": True},
+    "full": {"type": "full"},
+    "head": {"type": "head"},
+    "layers": {"type": "layers", "last": 1},
+}
+CASES = [(task, update) for task in BASES for update in UPDATES if (task, update) != ("chat", "head")]
+HYPER = {"n_epochs": 3, "batch_size": 4, "learning_rate": 0.01}
+
+POOLER_AND_HEAD = {
+    *(f"bert.pooler.dense.{part}" for part in ("weight", "bias")),
+    *(f"classifier.{part}" for part in ("weight", "bias")),
+}
+
+
+@pytest.fixture(scope="module")
+def done(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[tuple[str, str], tuple[Path, Done]]:
+    runs = {}
+    for task, update in CASES:
+        base = request.getfixturevalue(BASES[task])
+        folder = tmp_path_factory.mktemp("runs") / f"{task}-{update}"
+        make_folder(folder, base, task, UPDATES[update], hyperparameters=HYPER)
+        finished = ran(folder)
+        (folder / "saved").mkdir()
+        finished.run.write(folder / "saved")
+        runs[task, update] = (folder / "saved", finished)
+    return runs
+
+
+def to_move(task: str, update: str, names: set[str]) -> set[str]:
+    """By hand: the names of what the documentation says is trained."""
+    adapters = {name for name in names if ".lora_" in name}
+    if update == "full":
+        return names
+    if task == "chat":
+        last = {name for name in names if name.startswith("model.layers.1.")} | {"model.norm.weight"}
+        return last if update == "layers" else adapters
+    if update in ("head", "layers"):
+        blocks = {name for name in names if name.startswith("bert.encoder.layer.1.")}
+        return POOLER_AND_HEAD | (blocks if update == "layers" else set())
+    return adapters | {f"base_model.model.classifier.modules_to_save.default.{part}" for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(("task", "update"), CASES)
+def test_the_named_tensors_move_and_no_other(done: Any, task: str, update: str) -> None:
+    """Every parameter and every buffer, saved or not; a tied weight under one of its names."""
+    _, finished = done[task, update]
+    model = finished.run.model
+    expected = to_move(task, update, {name for name, _ in model.named_parameters()})
+    assert expected
+    assert set(finished.run.trained) == expected
+    doubles = tensors(model).keys() - {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    assert finished.moved - doubles == expected
+    assert finished.run.running == {}
+
+
+@pytest.mark.parametrize(("task", "update"), CASES)
+def test_trainable_parameters_are_told(done: Any, task: str, update: str) -> None:
+    _, finished = done[task, update]
+    told = started(finished.run, 0)
+    assert told.trainable_parameters == sum(finished.before[name].numel() for name in finished.run.trained)
+    if (task, update) == ("text-classification", "lora"):
+        # In both blocks four square layers, one up and one down; the pooler; the head, which is trained whole.
+        layers = 2 * (4 * (32 + 32) + (32 + 64) + (64 + 32)) + (32 + 32)
+        assert told.trainable_parameters == RANK * layers + 2 * 32 + 2
+
+
+def logits(model: Any, finished: Done) -> torch.Tensor:
+    task, kit = finished.run.task, finished.run.kit
+    ids = task.collate(finished.run.rows.training[:1], kit)["input_ids"]
+    with torch.inference_mode():
+        found: torch.Tensor = model(input_ids=ids).logits
+    return found
+
+
+@pytest.mark.parametrize(("task", "update"), CASES)
+def test_stock_libraries_load_what_is_saved(done: Any, task: str, update: str, request: pytest.FixtureRequest) -> None:
+    saved, finished = done[task, update]
+    auto = AutoModelForCausalLM if task == "chat" else AutoModelForSequenceClassification
+    if isinstance(finished.run.card.update, LoraUpdate):
+        base = request.getfixturevalue(BASES[task])
+        stock = PeftModel.from_pretrained(auto.from_pretrained(base), saved)
+        served = serving.load(base, saved, task)
+    else:
+        stock = auto.from_pretrained(saved)
+        served = serving.load(saved, saved, task)
+    with finished.run.whole():
+        mine = logits(finished.run.model, finished)
+    torch.testing.assert_close(logits(stock.eval(), finished), mine, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits(served.model, finished), mine, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("update", ["head", "layers"])
+def test_what_is_frozen_is_saved_bit_by_bit(done: Any, update: str, encoder_base: Path) -> None:
+    saved, finished = done["text-classification", update]
+    base, result = (load_file(directory / "model.safetensors") for directory in (encoder_base, saved))
+    frozen = result.keys() - finished.run.trained.keys()
+    assert len(frozen) == {"head": 37, "layers": 21}[update]
+    for name in frozen:
+        assert torch.equal(result[name], base[name.removeprefix("bert.")])
+
+
+def test_a_classifiers_new_head_is_in_its_adapter(done: Any) -> None:
+    saved, finished = done["text-classification", "lora"]
+    assert "classifier" in json.loads((saved / "adapter_config.json").read_text())["modules_to_save"]
+    head = load_file(saved / "adapter_model.safetensors")["base_model.model.classifier.weight"]
+    mine = finished.run.trained["base_model.model.classifier.modules_to_save.default.weight"]
+    assert torch.equal(head, mine)
+
+
+def test_rslora_and_dora_are_what_they_say(done: Any) -> None:
+    plain, rslora, dora = (done["chat", name][1].run.model for name in ("lora", "rslora", "dora"))
+    layers = [
+        model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj") for model in (plain, rslora, dora)
+    ]
+    assert [layer.scaling["default"] for layer in layers] == [32 / RANK, 32 / RANK**0.5, 32 / RANK]
+    # DoRA: the direction is the adapted weight's, its length is learnt (arXiv:2402.09353, equation 5).
+    layer = layers[2]
+    weight = layer.base_layer.weight + layer.get_delta_weight("default")
+    magnitude = layer.lora_magnitude_vector["default"].weight
+    expected = magnitude[:, None] * weight / weight.norm(dim=1, keepdim=True)
+    x = torch.linspace(-1, 1, 32)[None]
+    torch.testing.assert_close(layer.eval()(x), x @ expected.T, rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_named_modules_get_an_adapter(tmp_path: Path, chat_base: Path) -> None:
+    update = {**UPDATES["lora"], "target_modules": ["q_proj", "v_proj"]}
+    finished = ran(make_folder(tmp_path / "run", chat_base, "chat", update, hyperparameters={"max_steps": 3}))
+    assert {name.split(".")[-4] for name in finished.moved} == {"q_proj", "v_proj"}
+
+
+@pytest.mark.parametrize(
+    ("task", "update"),
+    [
+        ("chat", {**UPDATES["lora"], "target_modules": ["qproj"]}),
+        ("text-classification", {"type": "lora", "target_modules": ["x"]}),
+    ],
+)
+def test_an_update_that_does_not_fit_says_so(
+    tmp_path: Path, task: str, update: Row, request: pytest.FixtureRequest
+) -> None:
+    folder = make_folder(tmp_path / "run", request.getfixturevalue(BASES[task]), task, update)
+    with pytest.raises(TrainingError, match="does not fit this base") as caught:
+        trained(folder)
+    assert (caught.value.code, caught.value.param) == ("base_model_unavailable", "update")
+
+
+def test_more_layers_than_there_are_is_all_of_them(tmp_path: Path, encoder_base: Path) -> None:
+    update = {"type": "layers", "last": 1000}
+    hyper = {"max_steps": 2}
+    finished = ran(make_folder(tmp_path / "run", encoder_base, "text-classification", update, hyperparameters=hyper))
+    names = {name for name, _ in finished.run.model.named_parameters()}
+    assert finished.moved == {name for name in names if "embeddings" not in name}
