@@ -15,7 +15,7 @@ from benchmarks.contest import arena, ours
 from training.report import Metrics, Started
 
 ROWS = 4000
-"""Of 10,003, of all labels alike: time grows with the rows for both, and a run of all of them takes over ten minutes."""
+"""Of 10,003, of all labels alike: time grows with the rows for both, and all of them take over ten minutes."""
 
 
 class Kind(NamedTuple):
