@@ -39,8 +39,8 @@ def tasks_page() -> str:
     return _page(
         "Tasks",
         "What a job's `task` can be. A row is one object of a JSONL, JSON or CSV file; `columns` renames its fields. "
-        "Every task tells its loss, and those that can be right or wrong an accuracy; the figures named here come with the "
-        "validation rows, as `valid_…`. How rows are read and losses made up stands at the top of each file in "
+        "Every task tells its loss, and those that can be right or wrong an accuracy; the figures named here come with "
+        "the validation rows, as `valid_…`. How rows are read and losses made up stands at the top of each file in "
         "`training/tasks/`.",
         ["task", "what it learns", "fields of a row", "answers at", "updates", "its own hyperparameters", "figures"],
         rows,

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from training import checkpoint, device, fast, neftune, weights
+from training import checkpoint, device, kernels, neftune, weights
 from training.anatomy import anatomy
 from training.device import Place
 from training.errors import TrainingError
+from training.kernels import packed
 from training.prepare import Prepared
 from training.report import Line, Message, Started
 from training.result import Card
@@ -34,10 +35,12 @@ def assemble(folder: Path, spec: TrainSpec, prepared: Prepared, emit: Callable[[
     model.to(place.device)
     kit = _kit(prepared, model)
     if hyper.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if hyper.neftune_alpha:
         neftune.add(model, hyper.neftune_alpha)
-    fast.prepare(model, kit.packed)
+    kernels.prepare(model, place.device)
+    if kit.packed:
+        packed.use(model)
     card = Card(
         task=spec.task,
         method=spec.method,
@@ -104,8 +107,8 @@ def _kit(prepared: Prepared, model: Any) -> Kit:
         loss=hyper.loss or Objective.loss,
     )
     # NEFTune's noise is told by the length of a row.
-    packed = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and fast.can_pack(model.config)
-    return Kit(prepared.base.processor, prepared.state, objective, packed, target_scores)
+    packing = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.supports(model.config)
+    return Kit(prepared.base.processor, prepared.state, objective, packing, target_scores)
 
 
 def _frozen(spec: TrainSpec, model: Any) -> Iterator[Module]:

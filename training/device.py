@@ -49,7 +49,7 @@ class Appetite(NamedTuple):
 APPETITES: Mapping[str, Appetite] = {
     "cuda": Appetite(16_384, 16_384),
     "mps": Appetite(4096, 8192),
-    "cpu": Appetite(1024, 8192),
+    "cpu": Appetite(2048, 8192),
 }
 """By type of device."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -50,7 +51,7 @@ def judged(run: Run, progress: Progress, metrics: Metrics) -> Progress:
     """Remember what was told; with early stopping, keep the best weights and end where they are long past."""
     progress = progress.model_copy(update={"metrics": metrics})
     patience = run.hyper.early_stopping_patience
-    if not patience or metrics.valid_loss is None:
+    if not patience or metrics.valid_loss is None or not isfinite(metrics.valid_loss):
         return progress
     best = progress.best
     if best is None or metrics.valid_loss < (best.metrics.valid_loss or 0.0):

@@ -120,7 +120,9 @@ def textbook(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, T
 def scored(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     chance = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(count, 8, generator=chance) * scale for count in (17, 23))
-    return hidden, weight, torch.randint(23, (17,), generator=chance)
+    targets = torch.randint(23, (17,), generator=chance)
+    likeliest = (hidden @ weight.t()).argmax(1)
+    return hidden, weight, torch.where(torch.arange(17) % 3 == 0, likeliest, targets)
 
 
 @pytest.mark.parametrize("block", [Block(1024, 1024), Block(5, 7), Block(1, 1)])
@@ -243,6 +245,13 @@ def test_lora_layers_heed_what_peft_is_told() -> None:
     close(model(x), expected)
     model.unmerge_adapter()
     close(model(x), expected)
+
+
+def test_a_prepared_model_can_be_merged_for_good() -> None:
+    model = adapted(made("llama"))
+    expected = loss(model, "padded")
+    kernels.prepare(model, CPU)
+    close(loss(model.merge_and_unload(), "padded"), expected)
 
 
 @pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed but")

@@ -22,7 +22,7 @@ ROTARY = "apply_rotary_pos_emb"
 
 
 def use(model: nn.Module) -> None:
-    """Have every layer that computes one of these compute it so. Parameters and their names stay."""
+    """Have every layer of this model (not of a copy) that computes one of these compute it so."""
     layer: Any
     for layer in model.modules():
         if _is_rms_norm(layer):

@@ -28,7 +28,7 @@ class Adapted(NamedTuple):
 
 
 def use(model: nn.Module) -> None:
-    """Have every eligible LoRA layer compute its output so. Parameters and their names stay."""
+    """Have every eligible LoRA layer of this model (not of a copy) compute its output so."""
     for layer in model.modules():
         if eligible(layer):
             layer.forward = _forward(layer, layer.forward)
@@ -49,8 +49,8 @@ def eligible(layer: Any) -> bool:
 
 
 def active(layer: Any) -> bool:
-    """Whether an eligible layer's adapter is on, and apart from the base."""
-    return not (layer.disable_adapters or layer.merged)
+    """Whether what was an eligible layer still has its adapter, switched on and apart from the base."""
+    return isinstance(layer, Linear) and not (layer.disable_adapters or layer.merged)
 
 
 def adapted(layer: Any) -> Adapted:

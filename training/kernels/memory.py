@@ -1,7 +1,8 @@
 """Memory that a process has once used stays its own.
 
-glibc returns every large block to the system when it is freed, and a step frees all of its activations; in the next one
-each page is faulted in and zeroed anew. On a virtual machine that takes longer than the arithmetic on the page.
+glibc returns what is freed at the end of its heap, and large blocks at once, to the system; a step frees all of its
+activations, and in the next one each page is faulted in and zeroed anew. On a virtual machine a fault takes longer than
+an elementwise operation on its page.
 """
 
 from __future__ import annotations
