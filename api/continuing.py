@@ -14,7 +14,7 @@ from inference.refs import ModelRef
 from jobs.rooms import Rooms
 from storage.registry import BaseModelEntry
 from storage.tables import Job, Model
-from training.updates import AnyUpdate
+from training.updates import UPDATES, AnyUpdate
 from training.updates.lora import LoraUpdate
 
 
@@ -41,7 +41,7 @@ class Beginning:
         if task != self.start.task:
             raise _unsuitable(f"'{self.start.id}' is a {self.start.task} model and goes on as one.", "task")
         adapters = [isinstance(update, LoraUpdate), self.update["type"] == "lora"]
-        if len(set(adapters)) > 1 or (adapters[0] and _shape(update.model_dump()) != _shape(self.update)):
+        if len(set(adapters)) > 1 or (adapters[0] and _shape(update) != _shape(_made(self.update))):
             raise _unsuitable(
                 f"'{self.start.id}' was made by the update {self.update}; an adapter goes on as it is, and whole "
                 "weights by 'full', 'head' or 'layers'. Leave 'update' out to go on in the same way.",
@@ -69,9 +69,14 @@ async def beginning(rooms: Rooms, project_id: str, name: str) -> Beginning:
     return Beginning(base, ref, job.update)
 
 
-def _shape(update: dict[str, Any]) -> dict[str, Any]:
+def _made(update: dict[str, Any]) -> AnyUpdate:
+    """As the job's row keeps it; what has a default since then is given it."""
+    return UPDATES[update["type"]].model_validate(update)
+
+
+def _shape(update: AnyUpdate) -> dict[str, Any]:
     """What an adapter's weights must agree in."""
-    return {name: value for name, value in update.items() if name != "dropout"}
+    return update.model_dump(exclude={"dropout"})
 
 
 def _unsuitable(message: str, param: str) -> InvalidRequest:

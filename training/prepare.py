@@ -64,7 +64,7 @@ def prepare(folder: Path, spec: TrainSpec, stop: Stop) -> Prepared:
     general = _read(reader, folder, spec.general_file, "general_file")
     for data in (training, validation, general):
         data.raise_faults()
-    state = Card.read(start).state if start else task.prepare(training.examples)
+    state = task.continued(Card.read(start).state, training.examples) if start else task.prepare(training.examples)
     checked: list[tuple[Dataset, FileRole]] = [(validation, "validation_file"), (general, "general_file")]
     for data, role in [*checked, (training, "training_file")] if start else checked:
         reader.refuse_unknown(data, state, role)

@@ -12,6 +12,7 @@ from sqlmodel import col
 from storage.tables import Event, Job
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of
+from training.updates.lora import LoraUpdate
 
 JOBS = "/v1/fine_tuning/jobs"
 HYPER = "method.supervised.hyperparameters"
@@ -150,7 +151,14 @@ def _supervised(**hyperparameters: Any) -> dict[str, Any]:
     return {"method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}}
 
 
+def _dpo(**hyperparameters: Any) -> dict[str, Any]:
+    return {"method": {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}}
+
+
 LORA = {"type": "lora"}
+DPO_HYPER = "method.dpo.hyperparameters"
+CLASSIFIER = {"model": "encoder", "task": "text-classification"}
+EMBEDDER = {"model": "encoder", "task": "embedding"}
 
 BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     # change to a good body; param; code; word of the message
@@ -167,6 +175,7 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"training_file": "file-none"}, "training_file", "file_not_found", "POST /v1/files"),
     ({"training_file": 3}, "training_file", "invalid_value", "string"),
     ({"validation_file": "file-none"}, "validation_file", "file_not_found", "POST /v1/files"),
+    ({"general_file": "file-none"}, "general_file", "file_not_found", "POST /v1/files"),
     ({"task": "text-classification"}, "task", "unsuitable_task", "'chat'"),
     ({"task": "juggling"}, "task", "unsuitable_task", "'chat'"),
     ({"update": {"type": "magic"}}, "update", "invalid_value", "'lora'"),
@@ -220,6 +229,60 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
         "invalid_value",
         "exclude each other",
     ),
+    # The update and the method fit the task.
+    ({"update": {"type": "head"}}, "update.type", "invalid_value", "'full', 'layers', 'lora'"),
+    ({**EMBEDDER, "update": {"type": "head"}}, "update.type", "invalid_value", "'embedding'"),
+    ({"update": {"type": "layers", "last": 0}}, "update.last", "invalid_value", "1"),
+    ({"update": {"type": "head", "last": 1}}, "update.last", "unknown_parameter", "last"),
+    ({**CLASSIFIER, "method": {"type": "dpo"}}, "method.type", "invalid_value", "'chat'"),
+    ({**_dpo(), "update": {"type": "head"}}, "update.type", "invalid_value", "'lora'"),
+    (_dpo(beta=0), f"{DPO_HYPER}.beta", "invalid_value", "0"),
+    (_dpo(beta=2.5), f"{DPO_HYPER}.beta", "invalid_value", "2"),
+    (_dpo(loss="hinge"), f"{DPO_HYPER}.loss", "invalid_value", "'ipo'"),
+    (_dpo(max_length=513), f"{DPO_HYPER}.max_length", "invalid_value", "512"),
+    (_supervised(beta=0.1), f"{HYPER}.beta", "unknown_parameter", "beta"),
+    ({"hyperparameters": {"loss": "ipo"}}, "hyperparameters.loss", "unknown_parameter", "loss"),
+    ({"hyperparameters": {"n_epochs": 2}, **_dpo(n_epochs=3)}, "hyperparameters.n_epochs", "invalid_value", "differ"),
+    # Hyperparameters of other tasks.
+    (_supervised(class_weights="balanced"), f"{HYPER}.class_weights", "invalid_value", "no effect on the task 'chat'"),
+    ({**CLASSIFIER, **_supervised(train_on_inputs=True)}, f"{HYPER}.train_on_inputs", "invalid_value", "no effect"),
+    ({**EMBEDDER, **_supervised(label_smoothing=0.1)}, f"{HYPER}.label_smoothing", "invalid_value", "'embedding'"),
+    ({**EMBEDDER, **_supervised(neftune_alpha=5.0)}, f"{HYPER}.neftune_alpha", "invalid_value", "no effect"),
+    (_dpo(neftune_alpha=5.0), f"{DPO_HYPER}.neftune_alpha", "invalid_value", "no effect"),
+    (
+        {**EMBEDDER, **_supervised(gradient_accumulation_steps=2)},
+        f"{HYPER}.gradient_accumulation_steps",
+        "invalid_value",
+        "cannot be split",
+    ),
+    (_supervised(optimizer="lion"), f"{HYPER}.optimizer", "invalid_value", "'adafactor'"),
+    (_supervised(dtype="float16"), f"{HYPER}.dtype", "invalid_value", "'bfloat16'"),
+    (_supervised(max_seconds=0), f"{HYPER}.max_seconds", "invalid_value", "1"),
+    ({**CLASSIFIER, **_supervised(class_weights={"a": 0})}, f"{HYPER}.class_weights.a", "invalid_value", "0"),
+    ({**CLASSIFIER, **_supervised(class_weights="even")}, f"{HYPER}.class_weights", "invalid_value", "'balanced'"),
+    # What is watched, and what is mixed in, must be there.
+    (_supervised(validation_share=0.6), f"{HYPER}.validation_share", "invalid_value", "0.5"),
+    (
+        {"validation_file": "file-ours", **_supervised(validation_share=0.1)},
+        f"{HYPER}.validation_share",
+        "invalid_value",
+        "not both",
+    ),
+    (
+        _supervised(early_stopping_patience=2),
+        f"{HYPER}.early_stopping_patience",
+        "invalid_value",
+        "send a validation_file, or a validation_share",
+    ),
+    (
+        _supervised(early_stopping_patience=2, validation_share=0.0),
+        f"{HYPER}.early_stopping_patience",
+        "invalid_value",
+        "validation_share",
+    ),
+    (_supervised(general_share=0.1), f"{HYPER}.general_share", "invalid_value", "general_file"),
+    (_supervised(general_share=0.95), f"{HYPER}.general_share", "invalid_value", "0.9"),
+    (_dpo(general_share=0.1), f"{DPO_HYPER}.general_share", "invalid_value", "general_file"),
 ]
 
 
@@ -238,19 +301,13 @@ def test_bad_jobs(stack: Stack, file_id: str, change: dict[str, Any], param: str
 
 
 @pytest.mark.parametrize("purpose", ["vision", "user_data", "fine-tune-results"])
-@pytest.mark.parametrize("field", ["training_file", "validation_file"])
+@pytest.mark.parametrize("field", ["training_file", "validation_file", "general_file"])
 def test_a_file_of_the_wrong_purpose(stack: Stack, file_id: str, field: str, purpose: str) -> None:
     body = {"model": "starter", "training_file": file_id, field: stack.file(purpose).id}
     with stack.http() as http:
         error = error_of(http.post(JOBS, json=body), 400)
     assert (error["param"], error["code"]) == (field, "invalid_purpose")
     assert "'fine-tune'" in error["message"]
-
-
-def test_a_tuned_model_is_no_base(stack: Stack, file_id: str) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        stack.client().fine_tuning.jobs.create(model=stack.model().id, training_file=file_id)
-    assert caught.value.code == "unsuitable_model"
 
 
 def test_a_lost_ring_costs_the_client_nothing(stack: Stack, file_id: str) -> None:
@@ -277,3 +334,147 @@ def test_columns_are_checked_against_the_tasks_row(stack: Stack, file_id: str) -
         return list((await session.execute(select(col(Job.columns)))).scalars())
 
     assert body["columns"] in stack.session(columns)
+
+
+def test_preference(stack: Stack, file_id: str) -> None:
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "loss": "ipo", "n_epochs": 2}}}
+    job = stack.client().fine_tuning.jobs.create(model="starter", training_file=file_id, method=method)
+    assert job.method is not None
+    assert job.method.type == "dpo"
+    assert job.method.dpo is not None
+    assert job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    assert job.hyperparameters.n_epochs == 2
+    row = _row(stack, job.id)
+    assert (row.task, row.method, row.hyperparameters["loss"]) == ("chat", {"type": "dpo"}, "ipo")
+
+
+def test_hyperparameters_of_the_method_that_is_not_chosen_are_not_looked_at(stack: Stack, file_id: str) -> None:
+    method: Any = {
+        "type": "dpo",
+        "dpo": {"hyperparameters": {"beta": 0.3}},
+        "supervised": {"hyperparameters": {"n_epochs": 7}},
+    }
+    job = stack.client().fine_tuning.jobs.create(model="starter", training_file=file_id, method=method)
+    assert _row(stack, job.id).hyperparameters["n_epochs"] == "auto"
+    assert _row(stack, job.id).hyperparameters["beta"] == 0.3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _supervised(early_stopping_patience=2, validation_share=0.1),
+        {"validation_file": ..., **_supervised(early_stopping_patience=2)},
+        {"general_file": ..., **_supervised(general_share=0.3, l2_to_base=0.01)},
+        {"general_file": ...},
+        {"validation_file": ..., **_supervised(validation_share=0.0, early_stopping_patience=0)},
+        {**CLASSIFIER, **_supervised(class_weights={"a": 2, "b": 0.5}, neftune_alpha=5)},
+        {**CLASSIFIER, "update": {"type": "head"}},
+        {"update": {"type": "layers"}},
+        _supervised(train_on_inputs=True, label_smoothing=0.1, gradient_checkpointing=True, max_seconds=60),
+        {**EMBEDDER, **_supervised(gradient_accumulation_steps=1)},
+        {**_dpo(label_smoothing=0.1), "general_file": ...},
+    ],
+    ids=str,
+)
+def test_good_jobs(stack: Stack, file_id: str, change: dict[str, Any]) -> None:
+    """``...`` stands for the file."""
+    body = {"model": "starter", "training_file": file_id, **change}
+    with stack.http() as http:
+        answer = http.post(JOBS, json={name: file_id if value is ... else value for name, value in body.items()})
+    assert answer.status_code == 200, answer.text
+    job = answer.json()
+    assert job["general_file"] == (file_id if "general_file" in change else None)
+    kind = job["method"]["type"]
+    for name, value in change.get("method", {}).get(kind, {}).get("hyperparameters", {}).items():
+        assert job["method"][kind]["hyperparameters"][name] == value
+
+
+MADE_BY: dict[str, Any] = {
+    "lora": LoraUpdate(rank=4, alpha=8, dropout=0.1).model_dump(),
+    "full": {"type": "full"},
+}
+
+
+def test_a_job_goes_on_from_a_tuned_model(stack: Stack, file_id: str) -> None:
+    """In the same way, unless something else is asked for."""
+    model = stack.model(update=MADE_BY["lora"])
+    job = stack.client().fine_tuning.jobs.create(model=model.id, training_file=file_id)
+    assert job.model == model.id
+    assert job.model_extra is not None
+    assert job.model_extra["base_model"] == "starter"
+    row = _row(stack, job.id)
+    assert (row.base_model, row.task, row.update) == ("starter", "chat", MADE_BY["lora"])
+    assert row.start == {
+        "model": model.id,
+        "prefix": model.prefix,
+        "part": "",
+        "manifest_sha256": model.manifest_sha256,
+    }
+
+
+def test_a_job_goes_on_from_a_checkpoint(stack: Stack, file_id: str) -> None:
+    job = stack.job(state="running", update=MADE_BY["lora"])
+    checkpoint = stack.checkpoint(job, 12)
+    name = f"ft:starter:luthier::{job.id[-8:]}:ckpt-step-12"
+    new = stack.client().fine_tuning.jobs.create(model=name, training_file=file_id)
+    assert new.model == name
+    assert _row(stack, new.id).start == {
+        "model": name,
+        "prefix": checkpoint.prefix,
+        "part": "model/",
+        "manifest_sha256": checkpoint.manifest_sha256,
+    }
+
+
+@pytest.mark.parametrize(
+    ("made_by", "update"),
+    [
+        ("lora", {**MADE_BY["lora"], "dropout": 0.3}),
+        ("full", {"type": "full"}),
+        ("full", {"type": "head"}),
+        ("full", {"type": "layers", "last": 1}),
+    ],
+)
+def test_ways_to_go_on(stack: Stack, file_id: str, made_by: str, update: dict[str, Any]) -> None:
+    model = stack.model(base_model="encoder", task="text-classification", update=MADE_BY[made_by])
+    body = {"model": model.id, "training_file": file_id, "update": update}
+    with stack.http() as http:
+        job = http.post(JOBS, json=body).json()
+    assert (job["task"], job["update"]) == ("text-classification", update)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "change", "param"),
+    [
+        ("lora", {"update": {"type": "full"}}, "update"),
+        ("lora", {"update": {**MADE_BY["lora"], "rank": 8}}, "update"),
+        ("lora", {"update": {**MADE_BY["lora"], "alpha": 16}}, "update"),
+        ("lora", {"update": {**MADE_BY["lora"], "dora": True}}, "update"),
+        ("lora", {"update": {**MADE_BY["lora"], "target_modules": ["query"]}}, "update"),
+        ("full", {"update": LORA}, "update"),
+        ("full", {"task": "embedding"}, "task"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_on(stack: Stack, file_id: str, made_by: str, change: dict[str, Any], param: str) -> None:
+    model = stack.model(base_model="encoder", task="text-classification", update=MADE_BY[made_by])
+    with stack.http() as http:
+        error = error_of(http.post(JOBS, json={"model": model.id, "training_file": file_id, **change}), 400)
+    assert (error["code"], error["param"]) == ("unsuitable_model", param)
+    assert model.id in error["message"]
+
+
+def test_preference_goes_on_from_a_tuned_model(stack: Stack, file_id: str) -> None:
+    model = stack.model(update=MADE_BY["lora"])
+    with stack.http() as http:
+        job = http.post(JOBS, json={"model": model.id, "training_file": file_id, **_dpo()}).json()
+    assert (job["method"]["type"], job["model"]) == ("dpo", model.id)
+
+
+def test_another_projects_model_is_not_there_to_go_on_from(stack: Stack, file_id: str) -> None:
+    theirs = stack.as_theirs()
+    for name in (theirs.model(update=MADE_BY["lora"]).id, "ft:starter:luthier::abcdefgh:ckpt-step-1"):
+        with pytest.raises(openai.BadRequestError) as caught:
+            stack.client().fine_tuning.jobs.create(model=name, training_file=file_id)
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")

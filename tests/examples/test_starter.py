@@ -48,12 +48,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def answer(loaded: serving.Served, question: str) -> str:
     """The likeliest answer."""
-    prompt = loaded.tokenizer.apply_chat_template(
+    prompt = loaded.kit.processor.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     ids = loaded.model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
-    assert ids[-1] == loaded.tokenizer.eos_token_id
-    return str(loaded.tokenizer.decode(ids, skip_special_tokens=True))
+    assert ids[-1] == loaded.kit.processor.eos_token_id
+    return str(loaded.kit.processor.decode(ids, skip_special_tokens=True))
 
 
 def test_it_is_at_most_four_megabytes_and_of_plain_files() -> None:

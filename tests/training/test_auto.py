@@ -43,6 +43,7 @@ MINILM = replace(
 )
 BERT = replace(MINILM, parameters=110_000_000, width=768)
 AUTO = DpoHyperparameters()
+LONGEST = 1_000_000
 
 DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 
@@ -166,6 +167,36 @@ def test_the_docs_rates_are_the_tables() -> None:
     rows = re.findall(r"^\| (\w+) \| (\w+) \| ([\de.-]+) \| (\d+) \| ([\d.]+) \|", DOCS.read_text(), re.MULTILINE)
     told = {(family, update): tuple(map(float, numbers)) for family, update, *numbers in rows}
     assert told == {key: (rate.at, rate.width, rate.fall) for key, rate in RATES.items()}
+
+
+def test_the_docs_ranges_are_the_schemas() -> None:
+    cells = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", DOCS.read_text(), re.MULTILINE))
+    for name, schema in DpoHyperparameters.model_json_schema()["properties"].items():
+        for choice in schema["anyOf"]:
+            bounds = {value for key, value in choice.items() if key.lower().endswith("imum")}
+            # No model reads as much as max_length allows.
+            bounds -= {LONGEST} if name == "max_length" else set()
+            for told in (*(f"{bound:,}" for bound in bounds), *choice.get("enum", ())):
+                assert told in cells[name], (name, told)
+
+
+def test_the_docs_batches_and_epochs_are_the_rules() -> None:
+    """Asked of the rules: the smallest and the largest batch, and the epochs of a file that is not small."""
+    number = r"(\d+|–)"
+    row = rf"^\| (\w+) \| rows / (\d+) \| (\d+) … (\d+) \| {number} \| {number} \| {number} \| {number} \|"
+    rows = re.findall(row, DOCS.read_text(), re.MULTILINE)
+    families = {task.family: task for tasks in METHODS.values() for task in tasks.values()}
+    assert {family for family, *_ in rows} == set(families)
+    for family, steps, least, most, *epochs in rows:
+        for update, told in zip(("lora", "full", "head", "layers"), epochs, strict=True):
+            assert (told == "–") == (update not in families[family].updates)
+            if told == "–":
+                continue
+            facts = replace(MINILM, family=family, update=update, rows=100_000)
+            chosen = resolve(AUTO, facts)
+            assert (chosen.n_epochs, chosen.batch_size) == (int(told), int(most))
+            assert resolve(AUTO, replace(facts, rows=int(least))).batch_size == int(least)
+            assert resolve(AUTO, replace(facts, rows=2 * int(least) * int(steps))).batch_size == 2 * int(least)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -166,6 +166,10 @@ class Task(Generic[R, E]):
         """Raises ``TrainingError`` where the rows together cannot be trained on."""
         return {}
 
+    def continued(self, state: State, examples: Sequence[E]) -> State:
+        """An earlier result's state, where a job goes on from it with these rows."""
+        return state
+
     def fits(self, example: E, state: State) -> Flaw | None:
         """What keeps a model of this state from being right about a row."""
         return None

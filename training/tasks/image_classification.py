@@ -70,6 +70,9 @@ class ImageClassification(Task[PictureRow, PictureExample]):
     def prepare(self, examples: Sequence[PictureExample]) -> State:
         return labels.counted(example.label for example in examples if example.label is not None)
 
+    def continued(self, state: State, examples: Sequence[PictureExample]) -> State:
+        return labels.recounted(state, (example.label for example in examples if example.label is not None))
+
     def fits(self, example: PictureExample, state: State) -> Flaw | None:
         if example.label in state["labels"]:
             return None

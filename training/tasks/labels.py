@@ -45,6 +45,12 @@ def counted(labels: Iterable[str], least: int = 2) -> State:
     return {"labels": names, "counts": [counts[name] for name in names]}
 
 
+def recounted(state: State, labels: Iterable[str]) -> State:
+    """The same labels, counted in other rows: where a job goes on from an earlier result."""
+    counts = Counter(labels)
+    return state | {"counts": [counts[name] for name in state["labels"]]}
+
+
 def own_labels(directory: Path, architecture: str) -> State:
     """The labels of a base that is a classifier already; ``architecture`` is a part of its class's name."""
     from transformers import AutoConfig
@@ -75,7 +81,8 @@ def class_weights(kit: Kit) -> list[float]:
         return [asked.get(label, 1.0) for label in labels]
     if asked == "balanced":
         counts = kit.state["counts"]
-        return [sum(counts) / (len(counts) * count) for count in counts]
+        # A label without rows weighs nothing, whatever its weight.
+        return [sum(counts) / (len(counts) * max(count, 1)) for count in counts]
     return [1.0] * len(labels)
 
 

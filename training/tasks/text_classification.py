@@ -84,6 +84,9 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
         found = (label for example in examples for label in example.labels)
         return labels.counted(found, least=1 if many else 2) | {"many": many}
 
+    def continued(self, state: State, examples: Sequence[LabelExample]) -> State:
+        return labels.recounted(state, (label for example in examples for label in example.labels))
+
     def fits(self, example: LabelExample, state: State) -> Flaw | None:
         field = "labels" if state["many"] else "label"
         if example.many != state["many"]:

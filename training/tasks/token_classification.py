@@ -125,6 +125,9 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
     def prepare(self, examples: Sequence[WordsExample]) -> State:
         return counted(tag for example in examples for tag in example.tags)
 
+    def continued(self, state: State, examples: Sequence[WordsExample]) -> State:
+        return labels.recounted(state, (tag for example in examples for tag in example.tags))
+
     def fits(self, example: WordsExample, state: State) -> Flaw | None:
         unknown = set(example.tags) - set(state["labels"])
         message = f"No row of the training file has the tag '{min(unknown, default='')}'."
