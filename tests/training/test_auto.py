@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from training import auto
 from training.auto import Facts, resolve
 from training.batch import MEGA_BATCH, Batches, split
+from training.device import APPETITES
 from training.rates import FACTORS, RATES
 from training.schedule import SCHEDULES, rate
 from training.spec import DpoHyperparameters, Hyperparameters
@@ -197,6 +198,13 @@ def test_the_docs_batches_and_epochs_are_the_rules() -> None:
             assert (chosen.n_epochs, chosen.batch_size) == (int(told), int(most))
             assert resolve(AUTO, replace(facts, rows=int(least))).batch_size == int(least)
             assert resolve(AUTO, replace(facts, rows=2 * int(least) * int(steps))).batch_size == 2 * int(least)
+
+
+def test_the_docs_parts_are_the_devices() -> None:
+    told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", DOCS.read_text(), re.MULTILINE))["gradient_accumulation_steps"]
+    cpu, apple, cuda = (APPETITES[device] for device in ("cpu", "mps", "cuda"))
+    assert f"(CPU {cpu.part:,}, Apple {apple.part:,}, CUDA {cuda.part:,})" in told
+    assert f"({cpu.most:,}; {apple.most:,}; {cuda.most:,})" in told
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
