@@ -43,7 +43,7 @@ def upload(client: OpenAI, path: Path) -> str:
         return client.files.create(file=file, purpose="fine-tune").id
 
 
-def watch(client: OpenAI, job_id: str, console: Console, posted: float) -> Run:
+def watch(client: OpenAI, job_id: str, console: Console, posted: float, poll_seconds: float = POLL_SECONDS) -> Run:
     """Show the job until it ends. ``posted``: ``time.time()`` before the ``POST``.
 
     Raises ``SystemExit`` with the job's error where it fails.
@@ -69,7 +69,7 @@ def watch(client: OpenAI, job_id: str, console: Console, posted: float) -> Run:
             )
             if job.finished_at or job.status in {"succeeded", "failed", "cancelled"}:
                 break
-            time.sleep(POLL_SECONDS)
+            time.sleep(poll_seconds)
     if job.status != "succeeded" or job.fine_tuned_model is None:
         raise SystemExit(f"{job.id} {job.status}: {job.error.message if job.error else 'no reason given'}")
     seconds = time.time() - posted
