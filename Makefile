@@ -9,7 +9,7 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test test-long bench-training lint format e2e-production bench-service bench-kills bench-banking77 starter docs clean
+.PHONY: help quickstart up test test-long bench-training lint format e2e-production bench-service bench-overhead bench-kills bench-banking77 bench-tasks starter docs clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -50,14 +50,20 @@ e2e-production: $(STAMP) ## Postgres, redis-server, S3 over HTTP, two APIs, two 
 bench-service: $(STAMP) ## seconds from POST to the first step, and of a whole job
 	$(BIN)/python -m benchmarks.service
 
+bench-overhead: $(STAMP) ## what the service takes of a ten-minute job
+	$(BIN)/python -m benchmarks.overhead
+
 bench-kills: $(STAMP) ## 50 random kill -9: jobs lost, duplicated, different
 	$(BIN)/python -m benchmarks.kills
 
 bench-training: $(STAMP) ## our training child beside TRL and HF Trainer: speed, memory, loss (at most 40 minutes)
 	$(BIN)/python -m benchmarks.training
 
-bench-banking77: $(STAMP) ## 77 intents on minilm-l6 through the API, full update and LoRA (about 30 minutes)
+bench-banking77: $(STAMP) ## 77 intents on minilm-l6 through the API, by every way of updating (about an hour)
 	$(BIN)/python -m examples.banking77
+
+bench-tasks: $(STAMP) ## one real run for each task through the API, beside what it must beat (about 30 minutes)
+	$(BIN)/python -m benchmarks.tasks
 
 starter: $(STAMP) ## train the starter model anew (about 15 minutes)
 	$(BIN)/python -m examples.train_starter

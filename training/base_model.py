@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
+from training.spec import MAX_LENGTH
 from training.tasks.base import AnyTask
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
-UNBOUNDED = 1 << 20
-"""A tokenizer that knows no longest text says 10^30."""
+UNBOUNDED = MAX_LENGTH
+"""Where neither model nor tokenizer knows a longest text (a tokenizer then says 10^30): what ``max_length`` may be."""
 
 
 @dataclass(frozen=True)

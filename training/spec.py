@@ -26,6 +26,8 @@ ClassWeights = (
     ]
 )
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+MAX_LENGTH = 1_000_000
+"""Tokens of a row, at most."""
 
 
 _WITHOUT_A_NUMBER = frozenset({"max_seconds", "beta", "loss"})
@@ -63,7 +65,7 @@ class Hyperparameters(BaseModel):
     """Learn what the user says too, not the answers only."""
     gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Parts into which a batch is split for memory; the update equals the whole batch's."""
-    max_length: Auto | Annotated[int, Field(ge=8, le=1_000_000)] = "auto"
+    max_length: Auto | Annotated[int, Field(ge=8, le=MAX_LENGTH)] = "auto"
     """Tokens of a row; a longer row is cut."""
     max_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Stop after so many optimizer steps; ``auto`` is what the epochs come to."""

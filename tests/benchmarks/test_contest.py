@@ -114,7 +114,8 @@ def test_the_pilot_finds_the_fastest(terms: Terms) -> None:
     def run(terms: Terms) -> Outcome:
         asked.append(terms)
         settings = terms.settings
-        step = 1.0 + 3.0 * settings["bf16"] + 0.4 * settings["gradient_checkpointing"] - 0.5 * ("padding_free" in settings)
+        step = 1.0 + 3.0 * settings["bf16"] + 0.4 * settings["gradient_checkpointing"]
+        step -= 0.3 * ("padding_free" in settings)
         steps = 1 if terms.patience is not None and step > terms.patience else STEPS
         ends = [step * (number + 1) for number in range(steps)]
         return outcome(ends, [(100, 10)] * steps, [2.0] * steps, {})

@@ -1,0 +1,50 @@
+"""The memory that a stack's training children take at most, as the kernel counts it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+POLL_SECONDS = 0.25
+
+
+class Peak:
+    """Bytes resident at most (``VmHWM``) of any one child; pages shared with the parent that forked it count too."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def look(self) -> None:
+        """At every descendant of this process that a warm parent has forked."""
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess, OSError):
+                parent = process.parent()
+                if parent and "jobs.warm" in parent.cmdline():
+                    self.bytes = max(self.bytes, _high_water(process.pid))
+
+
+@contextmanager
+def peak_of_children() -> Iterator[Peak]:
+    """Looked at four times a second for as long as the block lasts; the kernel keeps the peak between looks."""
+    peak, ended = Peak(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(POLL_SECONDS):
+            peak.look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _high_water(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as file:
+        kilobytes = next((line.split()[1] for line in file if line.startswith("VmHWM")), "0")
+    return 1024 * int(kilobytes)

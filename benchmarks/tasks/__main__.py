@@ -1,0 +1,81 @@
+"""``python -m benchmarks.tasks [NAME …] [--rows N]``: figures beside their baselines; the last line is JSON.
+
+A run with ``--rows`` only tries things out: its figures are printed and not kept in ``benchmarks/results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.result import write
+from benchmarks.tasks import RUNS
+from benchmarks.tasks.run import SETS, Data, measure
+from examples.stack import running_stack
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(RUNS)}; all where none is named")
+    parser.add_argument("--rows", type=int, help="train on the first N rows and ask about N of those held out")
+    arguments = parser.parse_args()
+    names = arguments.name or list(RUNS)
+    if not RUNS.keys() >= set(names):
+        parser.error(f"there is no {', '.join(sorted(set(names) - RUNS.keys()))}; there are {', '.join(RUNS)}")
+    if not SETS.exists():
+        raise SystemExit(f"the data sets are not at {SETS}")
+    console = Console()
+    data = {name: RUNS[name].rows() for name in names}
+    if arguments.rows:
+        data = {name: rows.few(arguments.rows) for name, rows in data.items()}
+    with tempfile.TemporaryDirectory(prefix="lt") as home:
+        _list_bases(Path(home), data)
+        measured = _measured(Path(home), data, console, keep=not arguments.rows)
+    console.print(_table(measured))
+    print(json.dumps({name: {key: made[key] for key in ("figure", "baseline")} for name, made in measured.items()}))
+
+
+def _list_bases(home: Path, data: Mapping[str, Data]) -> None:
+    for name, rows in data.items():
+        run = RUNS[name]
+        if run.make_base:
+            run.make_base(home / "bases" / run.base, rows).list_in(home, run.base)
+
+
+def _measured(home: Path, data: Mapping[str, Data], console: Console, *, keep: bool) -> dict[str, dict[str, Any]]:
+    measured = {}
+    with running_stack(home, console) as client:
+        for name, rows in data.items():
+            run = RUNS[name]
+            console.rule(f"{name}: {run.title}")
+            measured[name] = measure(client, run, rows, home, console)
+            if keep:
+                write(f"task-{name}", f"python -m benchmarks.tasks {name}", measured[name])
+    return measured
+
+
+def _table(measured: Mapping[str, dict[str, Any]]) -> Table:
+    table = Table("task", "figures", "to beat", "beaten", "rows", "seconds", show_lines=True)
+    for name, made in measured.items():
+        decisive = made["decisive"]
+        others = "\n".join(f"{other}: {figures[decisive]:.3f}" for other, figures in made["baseline"].items())
+        table.add_row(
+            f"{name}\n{made['title']}\n{made['base']}",
+            "\n".join(f"{figure} {value:.3f}" for figure, value in made["figure"].items()),
+            f"{decisive}\n{others}",
+            "[green]yes[/]" if made["beats_baseline"] else "[red]no[/]",
+            f"{made['rows']}\n{made['held_out']} held out",
+            str(made["seconds"]),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
