@@ -4,21 +4,24 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+GENERATOR := $(VENV)/generator/bin/openapi-python-client
 # On an ordinary Linux machine the index's own torch brings several GB of CUDA libraries; CPU=1 takes PyTorch's CPU build.
 ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test test-long bench-training lint format e2e-production bench-service bench-overhead bench-kills bench-banking77 bench-tasks starter docs clean
+.PHONY: help quickstart up test test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
+.PHONY: bench-banking77 lint format e2e-production starter docs sdk clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt sdk/pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -c constraints.txt "torch"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ./sdk
 	@touch $(STAMP)
 
 quickstart: $(STAMP) ## install, run two jobs through the whole stack, show what they learnt, stop
@@ -33,6 +36,12 @@ test-long: $(STAMP) ## the equalities at full length: stopped at every step, kil
 test: $(STAMP) ## lint, types, imports and all tests that fit in 15 minutes
 	@$(MAKE) --no-print-directory lint
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+conformance: $(STAMP) ## OpenAI's clients, oldest to newest, Python and npm, and five tools on them, unmodified (installs them; about 15 minutes)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run
+
+fuzz: $(STAMP) ## schemathesis over the OpenAPI document, every check, 10,000 requests and more
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.fuzz
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -59,6 +68,9 @@ bench-kills: $(STAMP) ## 50 random kill -9: jobs lost, duplicated, different
 bench-training: $(STAMP) ## our training child beside TRL and HF Trainer: speed, memory, loss (at most 40 minutes)
 	$(BIN)/python -m benchmarks.training
 
+bench-api: $(STAMP) ## 1,000 clients that poll their jobs, on SQLite and Postgres; a gigabyte of rows checked
+	$(BIN)/python -m benchmarks.api
+
 bench-banking77: $(STAMP) ## 77 intents on minilm-l6 through the API, by every way of updating (about an hour)
 	$(BIN)/python -m examples.banking77
 
@@ -70,6 +82,15 @@ starter: $(STAMP) ## train the starter model anew (about 15 minutes)
 
 docs: $(STAMP) ## write the tables in docs/ anew from the code
 	$(BIN)/python -m deploy.tables
+
+# openapi-python-client has an environment of its own: it needs an older typer than luthierd.
+$(GENERATOR): sdk/generator.txt
+	@$(PYTHON) -m venv $(VENV)/generator
+	@$(VENV)/generator/bin/python -m pip install --quiet --disable-pip-version-check -r sdk/generator.txt
+	@touch $(GENERATOR)
+
+sdk: $(STAMP) $(GENERATOR) ## make the client of sdk/ and its pages anew from the routes, the docstrings and sdk/luthier/_async
+	PYTHONPATH=sdk $(BIN)/python -m making $(GENERATOR)
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .quickstart .pytest_cache .mypy_cache .ruff_cache

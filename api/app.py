@@ -5,27 +5,75 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
+from api.access import ADMIN, DATA, INFER, ITSELF, MODELS, unchecked
+from api.assembly import AT_ONCE
 from api.deps import authenticated
-from api.errors import handle
+from api.errors import documented, handle
+from api.limits import Paced
+from api.lookups import Lookups
+from api.metering import Meter
 from api.middleware import Answering, Keyed, Limited
 from api.multipart import OVERHEAD
-from api.routes import files, health, inference, jobs, models
-from jobs.reaper import reap_for_ever
+from api.routes import (
+    batches,
+    checkpoints,
+    files,
+    health,
+    inference,
+    job_actions,
+    job_metrics,
+    jobs,
+    me,
+    models,
+    organization,
+    permissions,
+    preflight,
+    project_keys,
+    projects,
+    uploads,
+    webhooks,
+)
+from api.upkeep import upkeep
+from jobs.outlook import Outlook
+from jobs.preflight import Desk
 from jobs.rooms import open_rooms
+from jobs.watch import watching
+from storage.limits import Limits
 from storage.settings import Settings
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
 """The paths that need no key."""
+
+ROUTERS: tuple[tuple[ModuleType, params.Depends], ...] = (
+    (files, DATA),
+    (uploads, DATA),
+    (jobs, DATA),
+    (job_actions, DATA),
+    (job_metrics, DATA),
+    (preflight, DATA),
+    (permissions, ADMIN),
+    (checkpoints, DATA),
+    (models, MODELS),
+    (inference, INFER),
+    (batches, DATA),
+    (webhooks, DATA),
+    (projects, ADMIN),
+    (project_keys, ADMIN),
+    (organization, ADMIN),
+    (me, ITSELF),
+)
+"""Everything under ``/v1``, with what it asks of a key's role (:mod:`api.access`), in the order of matching."""
 
 STALE_UPLOAD_SECONDS = 3600
 
@@ -41,10 +89,14 @@ def create_app(settings: Settings) -> FastAPI:
         await asyncio.to_thread(_sweep, settings.home / "uploads")
         async with open_rooms(settings) as rooms:
             app.state.rooms = rooms
-            reaping = asyncio.create_task(reap_for_ever(rooms.db, rooms.bell, settings.reap_seconds))
-            yield
-            reaping.cancel()
-            await asyncio.gather(reaping, return_exceptions=True)
+            app.state.lookups = Lookups(rooms.db, Limits.of(settings))
+            app.state.desk = Desk(settings)
+            app.state.assemblies = asyncio.Semaphore(AT_ONCE)
+            app.state.meter = Meter(rooms.db, rooms.bell)
+            app.state.outlook = Outlook(rooms.db)
+            async with upkeep(rooms, app.state.meter), watching(rooms.db) as app.state.watch:
+                yield
+            await app.state.desk.close()
 
     app = FastAPI(
         title="Luthier",
@@ -58,13 +110,19 @@ def create_app(settings: Settings) -> FastAPI:
         exception_handlers={HTTPException: handle, RequestValidationError: handle},
     )
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(_KEY)])
-    for routes in (files, jobs, models, inference):
-        v1.include_router(routes.router)
+    for module, needed in ROUTERS:
+        v1.include_router(module.router, dependencies=[needed], responses=documented(403))
     app.include_router(v1)
     app.include_router(health.router)
+    if open_to_all := unchecked(app.routes, PUBLIC):
+        raise RuntimeError(f"no role is asked for at {open_to_all}; give their router a line in ROUTERS")
     # The last one added is the outermost.
-    uploads = {"/v1/files": settings.max_upload_bytes + OVERHEAD}
-    app.add_middleware(Limited, default=settings.max_body_bytes, by_path=uploads)
+    larger = {
+        "/v1/files": settings.max_upload_bytes + OVERHEAD,
+        "/v1/uploads/[^/]+/parts": uploads.MAX_PART_BYTES + OVERHEAD,
+    }
+    app.add_middleware(Limited, default=settings.max_body_bytes, by_path=larger)
+    app.add_middleware(Paced)
     app.add_middleware(Keyed, public=PUBLIC, authenticate=authenticated)
     app.add_middleware(Answering)
     return app
@@ -83,5 +141,7 @@ def _sweep(folder: Path) -> None:
     """Remove what a killed process left of an upload; a living one writes to its file all the time."""
     if folder.is_dir():
         for path in folder.iterdir():
-            if time.time() - path.stat().st_mtime > STALE_UPLOAD_SECONDS:
-                path.unlink(missing_ok=True)
+            # Another process's upload may end meanwhile.
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > STALE_UPLOAD_SECONDS:
+                    path.unlink()

@@ -5,17 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlmodel import col
 
 from api import naming
 from api.errors import InvalidRequest
 from inference.refs import ModelRef
+from jobs import checkpoints
 from jobs.rooms import Rooms
+from jobs.states import checkpoint_name
+from storage.ids import PREFIXES
 from storage.registry import BaseModelEntry
-from storage.tables import Job, Model
+from storage.tables import Checkpoint, Job, Model
 from training.updates import UPDATES, AnyUpdate
 from training.updates.lora import LoraUpdate
+
+_NOTHING = {
+    "model": naming.NO_SUCH_MODEL,
+    "from_checkpoint": "There is no such checkpoint for this key; send a model's id, or a job's id with ':' and a step "
+    "of GET /v1/fine_tuning/jobs/{id}/checkpoints.",
+}
 
 
 @dataclass(frozen=True)
@@ -49,23 +58,59 @@ class Beginning:
             )
 
 
-async def beginning(rooms: Rooms, project_id: str, name: str) -> Beginning:
-    """Raises ``InvalidRequest``, ``ModelNotPulled``."""
+async def beginning(rooms: Rooms, project_id: str, model: str | None, from_checkpoint: str | None) -> Beginning:
+    """From the two fields of a new job. Raises ``InvalidRequest``, ``ModelNotPulled``."""
+    if from_checkpoint is None:
+        if model is None:
+            raise InvalidRequest(
+                "Missing required parameter: 'model'.", param="model", code="missing_required_parameter"
+            )
+        return await _named(rooms, project_id, model, "model")
+    found = await _named(rooms, project_id, await _spelt_out(rooms, project_id, from_checkpoint), "from_checkpoint")
+    if found.start is None:
+        raise _unsuitable(f"'{found.base.id}' is a base model; send it as 'model'.", "from_checkpoint")
+    entry = rooms.registry.get(model) if model else None
+    if model not in (None, found.start.id) and entry != found.base:
+        raise _unsuitable(f"'{found.start.id}' was not made from this model; leave it out.", "model")
+    return found
+
+
+async def _spelt_out(rooms: Rooms, project_id: str, text: str) -> str:
+    """The model's name for ``{job id or model}[:step]``, which may be a name of nothing."""
+    name, _, step = text.rpartition(":")
+    stepped = step.isascii() and step.isdigit() and len(step) < 10
+    if not text.startswith(PREFIXES["job"]):
+        # A model's own name may end in digits.
+        known = not (name and stepped) or await naming.find(rooms, project_id, text)
+        return text if known else f"{name}:ckpt-step-{int(step)}"
+    async with rooms.db.read() as session:
+        mine = [col(Job.id) == (name or text), col(Job.project_id) == project_id]
+        job = (await session.execute(select(Job).where(*mine))).scalar_one_or_none()
+        if job is None:
+            return text
+        if name:
+            return checkpoint_name(job, int(step)) if stepped else text
+        newest = select(func.max(col(Checkpoint.step))).where(col(Checkpoint.job_id) == job.id, *checkpoints.listed())
+        last: int | None = (await session.execute(newest)).scalar_one()
+    return job.fine_tuned_model or (text if last is None else checkpoint_name(job, last))
+
+
+async def _named(rooms: Rooms, project_id: str, name: str, param: str) -> Beginning:
     found = await naming.find(rooms, project_id, name)
     if found is None:
-        raise InvalidRequest(naming.NO_SUCH_MODEL, param="model", code="model_not_found")
+        raise InvalidRequest(_NOTHING[param], param=param, code="model_not_found")
     if isinstance(found, BaseModelEntry):
         found.require()
         return Beginning(found)
     ref = ModelRef.of_result(found) if isinstance(found, Model) else found
     base = rooms.registry.get(ref.base)
     if base is None:
-        raise _unsuitable(f"The base model of '{ref.id}' is no longer offered.", "model")
+        raise _unsuitable(f"The base model of '{ref.id}' is no longer offered.", param)
     base.require()
     async with rooms.db.read() as session:
-        # Blobs of a job lie under its id, and its checkpoints beside its result.
-        mine = [col(Job.project_id) == project_id, col(Job.id) == str(ref.prefix).split("/")[3]]
-        job = (await session.execute(select(Job).where(*mine))).scalar_one()
+        # Blobs of a job lie under its id, and its checkpoints beside its result. It may be another project's.
+        made_by = col(Job.id) == str(ref.prefix).split("/")[3]
+        job = (await session.execute(select(Job).where(made_by))).scalar_one()
     return Beginning(base, ref, job.update)
 
 

@@ -13,11 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.continuing import Beginning, beginning
-from api.errors import InvalidRequest
+from api.errors import InvalidRequest, invalid
+from api.idempotency import Once
 from api.options import check_options, check_update, learner
-from api.wire.jobs import JobIn
+from api.validation import fault_of
+from api.wire.jobs import CloneIn, JobIn, JobOut
+from api.wire.present import job_out
+from jobs import lifecycle
+from jobs.integrations import missing
 from jobs.rooms import Rooms
+from storage.audit import audit
+from storage.clock import unexpired
 from storage.ids import new_id
+from storage.keys import Principal
 from storage.registry import BaseModelEntry
 from storage.tables import File, Job
 from training.auto import default_update
@@ -27,12 +35,15 @@ from training.tasks.base import AnyTask
 from training.updates import UPDATES, AnyUpdate
 
 _PLACE = "method.{}.hyperparameters"
+_SAME_THING = (frozenset({"model", "from_checkpoint"}), frozenset({"method", "hyperparameters"}))
+"""Fields of which one says what another would."""
 
 
 async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
     """The row to be; its files are checked by :func:`check_files`. Raises ``InvalidRequest``, ``ModelNotPulled``."""
     method = _method(body)
-    begun = await beginning(rooms, project_id, body.model)
+    _check_integrations(rooms, body)
+    begun = await beginning(rooms, project_id, body.model, body.from_checkpoint)
     task = _task(body, begun)
     able = learner(method, task)
     _check_columns(body, able)
@@ -58,7 +69,47 @@ async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
         seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         suffix=re.sub(r"[^A-Za-z0-9._-]+", "-", body.suffix) if body.suffix else None,
         meta=body.metadata or None,
+        integrations=[one.model_dump() for one in body.integrations or []] or None,
+        checkpoint_ttl_seconds=body.checkpoint_ttl_seconds,
+        auto_start=body.auto_start,
+        request=body.model_dump(mode="json", exclude_unset=True),
     )
+
+
+async def make_job(rooms: Rooms, principal: Principal, body: JobIn, once: Once) -> JobOut:
+    """Insert it and have a worker look. Raises ``InvalidRequest``, ``ModelNotPulled``."""
+    job = await new_job(rooms, principal.project_id, body)
+    job.key_id = principal.key_id
+    async with rooms.db.write() as session:
+        await check_files(session, job)
+        await lifecycle.create(session, job)
+        await once.keep(session, job_out(job, principal.organization_id))
+        await audit(session, principal, "fine_tuning.job.created", job.id)
+    # After the commit: whoever hears the bell finds the row. A lost ring costs a worker's poll interval.
+    await rooms.bell.ring(job.id, job.attempt)
+    return job_out(job, principal.organization_id)
+
+
+def cloned(source: Job, changes: CloneIn) -> JobIn:
+    """What was asked for ``source``, but for ``changes``. Raises ``InvalidRequest``."""
+    if source.request is None:
+        raise InvalidRequest(
+            "This job was made before requests were kept, so it cannot be cloned; create a new one.",
+            code="invalid_state",
+            headers={"x-should-retry": "false"},
+        )
+    sent = changes.model_dump(mode="json", exclude_unset=True)
+    asked = {"seed": source.seed, **source.request}
+    for names in _SAME_THING:
+        if names & sent.keys():
+            asked = {name: value for name, value in asked.items() if name not in names}
+    whole = {**asked, **sent}
+    try:
+        return JobIn.model_validate(whole)
+    except ValidationError as error:
+        # What each field may be fits; what they are together need not, such as a null that takes the file away.
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
+        raise invalid(fault_of(faults, whole)) from None
 
 
 async def check_files(session: AsyncSession, job: Job) -> None:
@@ -67,7 +118,7 @@ async def check_files(session: AsyncSession, job: Job) -> None:
         file_id = getattr(job, param)
         if file_id is None:
             continue
-        mine = [col(File.id) == file_id, col(File.project_id) == job.project_id]
+        mine = [col(File.id) == file_id, col(File.project_id) == job.project_id, unexpired(col(File.expires_at))]
         file = (await session.execute(select(File).where(*mine).with_for_update())).scalar_one_or_none()
         if file is None:
             raise InvalidRequest(
@@ -84,14 +135,18 @@ async def check_files(session: AsyncSession, job: Job) -> None:
 
 
 def _method(body: JobIn) -> Method:
-    if body.integrations:
-        raise _unsupported("integrations", "Integrations are not offered yet; send none.")
     if body.method is None or body.method.type == "supervised":
         return "supervised"
     if body.method.type == "dpo":
         return "dpo"
     offered = ", ".join(sorted(METHODS))
     raise _unsupported("method.type", f"This method is not offered yet; it can be: {offered}.")
+
+
+def _check_integrations(rooms: Rooms, body: JobIn) -> None:
+    for place, one in enumerate(body.integrations or []):
+        if lacking := missing(one.type, rooms.settings):
+            raise InvalidRequest(lacking, param=f"integrations.{place}.type", code="integration_unavailable")
 
 
 def _unsupported(param: str, message: str) -> InvalidRequest:

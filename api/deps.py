@@ -8,26 +8,44 @@ from fastapi import Depends
 from starlette.requests import Request
 from starlette.types import Scope
 
+from api.idempotency import Once, once_of
+from api.lookups import Lookups
+from api.metering import Meter
 from jobs.rooms import Rooms
-from storage.keys import Principal, authenticate
+from storage.keys import Principal
+
+# All are async, though they wait for nothing: FastAPI would run others in a thread, which takes longer than they do.
 
 
-def rooms_of(request: Request) -> Rooms:
+async def rooms_of(request: Request) -> Rooms:
     rooms: Rooms = request.app.state.rooms
     return rooms
 
 
-def principal_of(request: Request) -> Principal:
+async def principal_of(request: Request) -> Principal:
     """Whose key the request carries; the middleware let no other request in."""
     principal: Principal = request.state.principal
     return principal
 
 
+async def meter_of(request: Request) -> Meter:
+    meter: Meter = request.app.state.meter
+    return meter
+
+
+async def lookups_of(request: Request) -> Lookups:
+    lookups: Lookups = request.app.state.lookups
+    return lookups
+
+
 async def authenticated(scope: Scope, key: str) -> Principal | None:
-    rooms: Rooms = scope["app"].state.rooms
-    async with rooms.db.read() as session:
-        return await authenticate(session, key)
+    lookups: Lookups = scope["app"].state.lookups
+    return await lookups.principal(key)
 
 
 RoomsDep = Annotated[Rooms, Depends(rooms_of)]
 PrincipalDep = Annotated[Principal, Depends(principal_of)]
+LookupsDep = Annotated[Lookups, Depends(lookups_of)]
+MeterDep = Annotated[Meter, Depends(meter_of)]
+OnceDep = Annotated[Once, Depends(once_of)]
+"""For routes that make something: :meth:`Once.keep` in the transaction that makes it."""

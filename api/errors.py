@@ -6,7 +6,9 @@ ApiError
 ├── Forbidden           403  the key is good, the thing is not the client's to change
 ├── NotFound            404  no such thing, or another project's: nobody can tell which
 ├── WrongMethod         405  the path exists, the method does not
+├── InProgress          409  the same request, by its Idempotency-Key, is still being worked on
 ├── TooLarge            413  the body is larger than this server takes
+├── RateLimited         429  the project has asked for more in a minute than it may
 ├── InternalError       500  a fault of ours; details are in the log under the request id
 └── Unavailable         503  a part of the service does not answer; ``Retry-After`` says when to try again
 
@@ -35,7 +37,7 @@ log = logging.getLogger("luthier.api")
 
 RETRY_AFTER_SECONDS = 2
 
-ErrorType = Literal["invalid_request_error", "permission_error", "server_error"]
+ErrorType = Literal["invalid_request_error", "permission_error", "requests", "tokens", "server_error"]
 
 
 class ErrorBody(BaseModel):
@@ -118,6 +120,19 @@ class WrongMethod(ApiError):
     default_code = "method_not_allowed"
 
 
+class InProgress(ApiError):
+    """The same request, by its ``Idempotency-Key``, is still being worked on."""
+
+    status = 409
+    default_code = "request_in_progress"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The first request with this Idempotency-Key is still being worked on; ask again for its answer.",
+            headers={"retry-after": "1"},
+        )
+
+
 class TooLarge(ApiError):
     """The body is larger than this server takes."""
 
@@ -126,6 +141,25 @@ class TooLarge(ApiError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request is larger than the {limit:,} bytes that this server takes.")
+
+
+class RateLimited(ApiError):
+    """The project has asked for more in a minute than it may."""
+
+    status = 429
+    default_code = "rate_limit_exceeded"
+
+    def __init__(self, kind: Literal["requests", "tokens"], limit: int, wait_ms: int) -> None:
+        seconds = -(-wait_ms // 1000)
+        super().__init__(
+            f"The project may use {limit:,} {kind} a minute and has; try again in {wait_ms / 1000:.3g} s.",
+            headers={"retry-after": str(seconds), "retry-after-ms": str(wait_ms)},
+        )
+        self.kind = kind
+
+    def response(self) -> JSONResponse:
+        error = ErrorBody(message=self.detail, type=self.kind, param=None, code=self.code)
+        return JSONResponse(ErrorOut(error=error).model_dump(), self.status_code, self.headers)
 
 
 class InternalError(ApiError):
@@ -156,7 +190,9 @@ FAMILY: tuple[type[ApiError], ...] = (
     Forbidden,
     NotFound,
     WrongMethod,
+    InProgress,
     TooLarge,
+    RateLimited,
     InternalError,
     Unavailable,
 )
@@ -164,7 +200,7 @@ FAMILY: tuple[type[ApiError], ...] = (
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error part of a route's ``responses`` in the OpenAPI document; without statuses, those of any route."""
-    shown = {400, 401, 500, 503, *statuses}
+    shown = {400, 401, 429, 500, 503, *statuses}
     texts = {error.status: error.__doc__ for error in FAMILY}
     by_status: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorOut, "description": texts[status]} for status in sorted(shown)

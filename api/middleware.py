@@ -1,10 +1,13 @@
-"""What surrounds every route, as plain ASGI; from the outside in ``Answering``, ``Keyed``, ``Limited``."""
+"""What surrounds every route, as plain ASGI; from the outside in ``Answering``, ``Keyed``,
+:class:`api.limits.Paced`, ``Limited``."""
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,7 +24,10 @@ OPENAI_VERSION = "2020-10-01"
 
 
 class Answering:
-    """Gives every answer its headers, and every exception an answer."""
+    """Gives every answer its headers, and every exception an answer.
+
+    ``scope["state"]`` has the ``request_id``, and ``headers`` for what is inside to add to.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -31,6 +37,8 @@ class Answering:
             await self.app(scope, receive, send)
             return
         request_id, began, started = new_id("request"), time.perf_counter(), False
+        state = scope.setdefault("state", {})
+        state |= {"request_id": request_id, "headers": {}}
 
         async def headed(message: Message) -> None:
             nonlocal started
@@ -40,6 +48,7 @@ class Answering:
                 headers["x-request-id"] = request_id
                 headers["openai-processing-ms"] = str(round((time.perf_counter() - began) * 1000))
                 headers["openai-version"] = OPENAI_VERSION
+                headers.update(state["headers"])
             await send(message)
 
         try:
@@ -74,7 +83,9 @@ class Keyed:
             principal = await self.authenticate(scope, key) if key else None
             if principal is None:
                 raise Unauthorized
-            scope.setdefault("state", {})["principal"] = principal
+            state = scope["state"]
+            state["principal"] = replace(principal, request_id=state["request_id"])
+            state["headers"]["openai-organization"] = principal.organization_id
         await self.app(scope, receive, send)
 
 
@@ -91,15 +102,17 @@ class Limited:
     """Counts the body while it arrives, before anything parses it, and refuses what no handler should see."""
 
     def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int]) -> None:
+        """``by_path``: pattern of a whole path -> the bytes that it takes instead of ``default``."""
         self.app = app
         self.default = default
-        self.by_path = by_path
+        self.by_path = [(re.compile(pattern), limit) for pattern, limit in by_path.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self.by_path.get(scope["path"], self.default)
+        path = scope["path"]
+        limit = next((limit for pattern, limit in self.by_path if pattern.fullmatch(path)), self.default)
         _refuse_oddities(scope, limit)
         size = 0
 

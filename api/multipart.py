@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -20,12 +21,13 @@ OVERHEAD = 1 << 20
 """Bytes of a multipart body that are not the file's."""
 _MAX_PARTS = 16
 _MAX_FIELD = 4096
-_MAX_FILENAME = 255
+MAX_FILENAME = 255
 _BUFFER = 1 << 20
+_NESTED = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
 
 
 @dataclass(frozen=True)
-class Upload:
+class Received:
     """A file that lies at ``path`` until the ``async with`` is left."""
 
     path: Path
@@ -43,7 +45,7 @@ class _Part:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, file_field: str, limit: int) -> AsyncIterator[Upload]:
+async def received(request: Request, folder: Path, file_field: str, limit: int) -> AsyncIterator[Received]:
     """The request's one file, of at most ``limit`` bytes, and its fields. Raises ``InvalidRequest``, ``TooLarge``."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder) as out:
@@ -60,7 +62,17 @@ async def received(request: Request, folder: Path, file_field: str, limit: int) 
             raise TooLarge(limit)
         form.finish()
         await asyncio.to_thread(out.flush)
-        yield Upload(Path(out.name), form.file.filename or "", size, form.fields)
+        yield Received(Path(out.name), form.file.filename or "", size, form.fields)
+
+
+def nested(fields: Mapping[str, str]) -> dict[str, Any]:
+    """``{"a[b]": "x"}`` as ``{"a": {"b": "x"}}``: how a form writes an object."""
+    plain = {name: value for name, value in fields.items() if not _NESTED.fullmatch(name)}
+    objects: dict[str, dict[str, str]] = {}
+    for name, value in fields.items():
+        if match := _NESTED.fullmatch(name):
+            objects.setdefault(match[1], {})[match[2]] = value
+    return objects | plain
 
 
 async def _drain(part: _Part, out: IO[bytes]) -> int:
@@ -162,8 +174,8 @@ class _Form:
 
 def _checked_filename(raw: bytes, param: str) -> str:
     name = raw.decode("utf-8", "replace")
-    if not 1 <= len(name) <= _MAX_FILENAME or not name.isprintable():
+    if not 1 <= len(name) <= MAX_FILENAME or not name.isprintable():
         raise InvalidRequest(
-            f"A file name has 1 to {_MAX_FILENAME} characters and no control characters.", param=param[:256] or None
+            f"A file name has 1 to {MAX_FILENAME} characters and no control characters.", param=param[:256] or None
         )
     return name

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped
 from sqlmodel import SQLModel, col
 
 from api.errors import InvalidRequest
-from storage.tables import Checkpoint, Event, File, Job
+from storage.tables import Checkpoint, Event, File, Job, Permission
 
 Row = TypeVar("Row", bound=SQLModel)
 Item = TypeVar("Item", bound=BaseModel)
@@ -30,7 +30,7 @@ def _digits(value: Any) -> Any:
 
 Digits = BeforeValidator(_digits)
 After = Annotated[str | None, Query(max_length=256, description="Id of the last object of the page before.")]
-Limit = Annotated[int, Digits, Query(ge=0, le=1000, description="Objects on one page.")]
+Limit = Annotated[int, Field(ge=0, le=1000), Digits, Query(description="Objects on one page.")]
 
 
 class ListOut(BaseModel, Generic[Item]):
@@ -83,6 +83,7 @@ FILES = Listing(File, col(File.id), (col(File.created_at), col(File.id)))
 JOBS = Listing(Job, col(Job.id), (col(Job.created_at), col(Job.id)))
 EVENTS = Listing(Event, col(Event.id), (col(Event.seq),))
 CHECKPOINTS = Listing(Checkpoint, col(Checkpoint.id), (col(Checkpoint.step),))
+PERMISSIONS = Listing(Permission, col(Permission.id), (col(Permission.created_at), col(Permission.id)))
 
 
 def listed(items: Sequence[Item], has_more: bool) -> ListOut[Item]:

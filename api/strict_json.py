@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.errors import InvalidRequest
+from api.idempotency import once_only
 from training.strict_json import Refused, decode
 
 
@@ -30,12 +31,13 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """The route class of every router under ``/v1``: FastAPI asks its request for the body's JSON."""
+    """The route class of every router under ``/v1``: FastAPI asks its request for the body's JSON, and nothing is done
+    twice (:mod:`api.idempotency`)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handler(StrictRequest(request.scope, request.receive))
+            return await once_only(StrictRequest(request.scope, request.receive), handler)
 
         return strict

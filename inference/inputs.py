@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, Tag, field_validator
 
-from inference.protocol import SHAPE, TEXTS_OR_TOKENS, Body, FieldName, Label, Text, TokenIds, listed
+from inference.protocol import SHAPE, TEXTS_OR_TOKENS, Body, FieldName, Label, Text, TokenIds, example, listed
 
 MAX_INPUTS = 1024
 MAX_TEXTS = 2048
@@ -26,6 +26,8 @@ InputText = Annotated[Text, Field(min_length=1)]
 
 class PredictionRequest(Body):
     """The body of ``POST /v1/predictions``."""
+
+    model_config = example(model="ft:minilm-l6:luthier:intents:abc12345", inputs=["Where is my card?"], top_k=5)
 
     model: str = Field(min_length=1, max_length=256)
     inputs: list[Input] = Field(min_length=1, max_length=MAX_INPUTS)
@@ -48,12 +50,14 @@ class PredictionRequest(Body):
 class EmbeddingRequest(Body):
     """The body of ``POST /v1/embeddings``."""
 
+    model_config = example(model="minilm-l6", input=["Where is my card?", "I lost my card."])
+
     model: str = Field(min_length=1, max_length=256)
     input: Annotated[
         Annotated[InputText, Tag("~text")]
         | Annotated[list[InputText], Field(min_length=1, max_length=MAX_TEXTS), Tag("~texts")]
         | Annotated[TokenIds, Tag("~tokens")]
-        | Annotated[list[TokenIds], Field(max_length=MAX_TEXTS), Tag("~lists")],
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS), Tag("~lists")],
         TEXTS_OR_TOKENS,
     ]
     """A text, its token ids (read as they are: with the model's own control tokens), or several of either."""

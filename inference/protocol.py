@@ -62,6 +62,11 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def example(**body: Any) -> ConfigDict:
+    """A body's ``model_config`` that shows one in the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [body]})
+
+
 def _absent(value: Any) -> bool:
     return value is None or value == [] or value == {}
 
@@ -184,6 +189,8 @@ class Generation(Body):
 class ChatRequest(Generation):
     """The body of ``POST /v1/chat/completions``."""
 
+    model_config = example(model="starter", messages=[{"role": "user", "content": "Say hello."}], max_tokens=16)
+
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     """Tokens of one answer at most; None: until the model ends it or its context is full."""
@@ -237,11 +244,13 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """The body of ``POST /v1/completions``."""
 
+    model_config = example(model="starter", prompt="Once upon a time", max_tokens=16)
+
     prompt: Annotated[
         Annotated[Text, Tag("~text")]
         | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS), Tag("~texts")]
         | Annotated[TokenIds, Tag("~tokens")]
-        | Annotated[list[TokenIds], Field(max_length=MAX_PROMPTS), Tag("~lists")],
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS), Tag("~lists")],
         TEXTS_OR_TOKENS,
     ]
     """What the model continues: a text, its token ids, or several of either."""

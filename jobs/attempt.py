@@ -117,7 +117,7 @@ class Attempt:
             code = await child.wait()
         if lease.lost or lease.cancelled:
             raise LeaseLost(self.job.id)
-        return await self._conclude(last, code, run.stalled)
+        return await self._conclude(last, code, run.stalled, lease.pausing.is_set())
 
     async def _follow(self, run: Followed) -> report.Line | None:
         """Make each line durable in the order it came; the last one tells the end."""
@@ -141,21 +141,22 @@ class Attempt:
             await commit.told(self.rooms, self.claim, lines)
             lines.clear()
 
-    async def _conclude(self, last: report.Line | None, code: int, stalled: bool) -> str:
+    async def _conclude(self, last: report.Line | None, code: int, stalled: bool, pausing: bool) -> str:
         match last:
             case report.Validated():
                 await commit.validated(self.rooms, self.claim, last)
                 await self.rooms.bell.ring(self.job.id, self.claim.attempt)
-                return "queued"
+                return "validated"
             case report.Result():
                 await self._finish(last)
                 return "succeeded"
             case report.Failure():
                 notes = [_fault_note(fault) for fault in last.faults]
                 raise Failed({"code": last.code, "message": last.message, "param": last.param}, notes)
+            case _ if pausing:
+                return await self._release("The worker has let the job go, so that it can pause.")
             case _ if self.stopping.is_set():
-                await self._release()
-                return "released"
+                return await self._release("The worker leaves; the job goes on from its last checkpoint elsewhere.")
             case _ if stalled:
                 seconds = self.rooms.settings.stall_seconds
                 raise Crashed("stalled", f"The run made no progress for {seconds:.0f} seconds and was stopped.")
@@ -176,13 +177,13 @@ class Attempt:
                 message = f"The engine could not load the result: {error}."
                 raise Failed({"code": "parity_failed", "message": message, "param": None}, []) from error
 
-    async def _release(self) -> None:
+    async def _release(self, message: str) -> str:
         state = VALIDATING if self.phase == "validate" else QUEUED
-        note = Note("The worker leaves; the job goes on from its last checkpoint elsewhere.")
         async with self.rooms.db.write() as session:
-            job = await lifecycle.move(session, self.claim, state, [note])
+            job = await lifecycle.move(session, self.claim, state, [Note(message)])
         assert job.state not in TERMINAL
         await self.rooms.bell.ring(self.job.id, self.claim.attempt)
+        return f"released: {job.state}"
 
 
 def _how(code: int) -> str:

@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jobs.lifecycle import Phase
 from storage.settings import Settings, training_environment
 
 log = logging.getLogger("luthier.children")
@@ -53,6 +52,14 @@ class Child:
                 os.kill(self.pid, sig)
 
 
+class _Lines(asyncio.StreamReaderProtocol):
+    """A pipe that is closed with its last line; uvloop would leave it open for writing."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
 class Children:
     """One warm parent and the children it has forked. A parent that dies is replaced at the next start."""
 
@@ -73,8 +80,9 @@ class Children:
         assert self._ready is not None
         await self._ready
 
-    async def start(self, folder: Path, phase: Phase, memory: int | None = None) -> Child:
-        """Fork a child for the run in ``folder``. ``memory``: limit of its address space, bytes."""
+    async def start(self, folder: Path, phase: str, memory: int | None = None) -> Child:
+        """Fork a child for the run in ``folder``. ``phase``: one of ``jobs.warm.PHASES``; ``memory``: limit of its
+        address space, bytes."""
         async with self._starting:
             await self.warm()
             assert self._channel is not None
@@ -88,7 +96,7 @@ class Children:
             pid = await self._started
             exited = self._exits.setdefault(pid, loop.create_future())
         reader = asyncio.StreamReader(limit=LINE_LIMIT)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb"))
+        await loop.connect_read_pipe(lambda: _Lines(reader), os.fdopen(read_end, "rb"))
         return Child(pid, reader, exited)
 
     async def close(self) -> None:

@@ -17,12 +17,14 @@ from sqlmodel import col
 from inference.refs import ModelRef
 from jobs import lifecycle, tidy
 from jobs.lifecycle import Claim, Note
+from jobs.results import result_files
 from jobs.rooms import Rooms
-from jobs.staging import attempt_prefix, result_csv
-from jobs.states import QUEUED, SUCCEEDED, checkpoint_name, model_name
+from jobs.staging import attempt_prefix
+from jobs.states import SUCCEEDED, checkpoint_name, model_name
 from storage.folders import put_folder
 from storage.ids import new_id
-from storage.tables import Checkpoint, File, Job, Metric, Model
+from storage.tables import Checkpoint, Job, Metric, Model
+from storage.usage import Amount, Counted, count, day_of
 from training import report
 
 Told = report.Message | report.Started | report.Metrics
@@ -31,13 +33,15 @@ Told = report.Message | report.Started | report.Metrics
 
 async def validated(rooms: Rooms, claim: Claim, line: report.Validated) -> None:
     note = Note(
-        f"Files validated: {line.rows} rows, {line.tokens} tokens an epoch, {line.total_steps} steps. Job queued.",
+        f"Files validated: {line.rows} rows, {line.tokens} tokens an epoch, {line.total_steps} steps.",
         data={"rows": line.rows, "validation_rows": line.validation_rows, "tokens": line.tokens},
     )
     progress = {"step": 0, "total_steps": line.total_steps, "epoch": 0.0, "tokens_per_second": None, "eta": None}
+    # For an estimate of how long the queue takes; the first measured step replaces it.
+    progress["tokens"] = line.tokens / line.rows * line.hyperparameters["batch_size"] * line.total_steps
     async with rooms.db.write() as session:
-        await lifecycle.move(
-            session, claim, QUEUED, [note], hyperparameters=line.hyperparameters, progress=progress, failures=0
+        await lifecycle.validated(
+            session, claim, note, hyperparameters=line.hyperparameters, progress=progress, failures=0
         )
 
 
@@ -100,16 +104,18 @@ async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: r
     """Upload a checkpoint, then name it. Older ones that were only there to resume from go."""
     prefix = f"{attempt_prefix(job, claim.attempt)}/step-{line.step}"
     manifest = await asyncio.to_thread(put_folder, rooms.blobs, prefix, folder / line.path)
+    now = time.time()
     row = Checkpoint(
         id=new_id("checkpoint"),
         job_id=job.id,
         project_id=job.project_id,
         step=line.step,
         attempt=claim.attempt,
-        created_at=time.time(),
+        created_at=now,
         prefix=prefix,
         manifest_sha256=manifest.sha256,
         keep=line.keep,
+        expires_at=now + job.checkpoint_ttl_seconds if line.keep and job.checkpoint_ttl_seconds else None,
         metrics=wire_metrics(line.metrics.model_dump()) if line.metrics else None,
     )
     notes = [Note(f"Checkpoint created at step {line.step}: {checkpoint_name(job, line.step)}")] if line.keep else []
@@ -139,37 +145,24 @@ async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: repor
         manifest_sha256=manifest.sha256,
     )
     await rooms.engine.load(ModelRef.of_result(model))
-    file = await _result_file(rooms, claim, job)
+    files = await result_files(rooms, claim, job)
     notes = [
         Note(f"New fine-tuned model created: {model.id}", data={"metrics": line.metrics}),
         Note("The job has successfully completed"),
     ]
     async with rooms.db.write() as session:
-        session.add_all([model, file])
+        session.add_all([model, *files])
+        # In the transaction that only one attempt can make, so that no token counts twice.
+        of = Counted(job.project_id, job.key_id or "", day_of(time.time()), "training", job.base_model)
+        await count(session, [(of, Amount(1, line.trained_tokens))])
         await lifecycle.move(
             session,
             claim,
             SUCCEEDED,
             notes,
             fine_tuned_model=model.id,
-            result_files=[file.id],
+            result_files=[file.id for file in files],
             trained_tokens=line.trained_tokens,
             final_metrics=line.metrics,
             resume_proof=line.resume_proof,
         )
-
-
-async def _result_file(rooms: Rooms, claim: Claim, job: Job) -> File:
-    data = await result_csv(rooms, job)
-    key = f"{attempt_prefix(job, claim.attempt)}/step_metrics.csv"
-    stored = await asyncio.to_thread(rooms.blobs.put_bytes, key, data)
-    return File(
-        id=new_id("file"),
-        project_id=job.project_id,
-        created_at=time.time(),
-        filename="step_metrics.csv",
-        purpose="fine-tune-results",
-        bytes=stored.size,
-        sha256=stored.sha256,
-        blob_key=key,
-    )

@@ -75,6 +75,7 @@ async def followed(
         asyncio.create_task(run._watch(stall_seconds)),
         asyncio.create_task(_obey_lease(child, lease, cancel_grace)),
         asyncio.create_task(_obey_stop(child, stopping)),
+        asyncio.create_task(_obey_stop(child, lease.pausing)),
     ]
     try:
         yield run

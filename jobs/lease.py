@@ -23,6 +23,8 @@ class Lease:
         self.lost = False
         self.cancelled = False
         self.changed = asyncio.Event()
+        self.pausing = asyncio.Event()
+        """Save, and give the job up."""
 
     def lose(self) -> None:
         self.lost = True
@@ -68,3 +70,5 @@ async def _beat(db: Database, claim: Claim, seconds: float, lease: Lease) -> Non
             renewed = asked
             if beat.cancel:
                 lease.cancel()
+            if beat.pause:
+                lease.pausing.set()

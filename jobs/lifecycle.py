@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, Integer, case, func, literal, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from jobs.states import CANCELLED, FAILED, QUEUED, RUNNING, TERMINAL, VALIDATING
+from jobs.states import CANCELLED, FAILED, PAUSED, QUEUED, RUNNING, TERMINAL, VALIDATED, VALIDATING, WAITING
+from jobs.webhooks import outbox
 from storage.clock import db_now
 from storage.ids import new_id
-from storage.tables import Event, Job
+from storage.tables import Event, Job, Project
 
 Phase = Literal["validate", "train"]
 
@@ -62,6 +63,7 @@ class Beat:
     """What a heartbeat brings back."""
 
     cancel: bool
+    pause: bool
 
 
 _FROM: dict[Phase, str] = {"validate": VALIDATING, "train": QUEUED}
@@ -76,8 +78,13 @@ async def create(session: AsyncSession, job: Job) -> Job:
     return job
 
 
-async def claim(session: AsyncSession, phase: Phase, worker: str, lease_seconds: float) -> tuple[Claim, Job] | None:
-    """Take the next job that waits for this phase, or None. Projects with fewer running jobs come first."""
+async def claim(
+    session: AsyncSession, phase: Phase, worker: str, lease_seconds: float, max_running: int | None = None
+) -> tuple[Claim, Job] | None:
+    """Take the next job that waits for this phase, or None. Projects with fewer running jobs come first.
+
+    No project trains more than its ``max_running_jobs``, or ``max_running`` where it has none.
+    """
     running = aliased(Job)
     busy = (
         select(func.count())
@@ -85,28 +92,36 @@ async def claim(session: AsyncSession, phase: Phase, worker: str, lease_seconds:
         .where(running.project_id == Job.project_id, running.state == RUNNING)  # type: ignore[arg-type]
         .scalar_subquery()
     )
+    own = select(col(Project.max_running_jobs)).where(col(Project.id) == col(Job.project_id)).scalar_subquery()
+    most = func.coalesce(own, literal(max_running, Integer()))
+    room = true() if phase == "validate" else or_(most.is_(None), busy < most)
     free = or_(col(Job.lease_until).is_(None), col(Job.lease_until) < db_now())
     chosen = (
         select(col(Job.id))
-        .where(col(Job.state) == _FROM[phase], col(Job.run_after) <= db_now(), free)
+        .where(col(Job.state) == _FROM[phase], col(Job.run_after) <= db_now(), free, room)
         .order_by(busy, col(Job.created_at), col(Job.id))
         .limit(1)
         .with_for_update(skip_locked=True)
-        .scalar_subquery()
     )
+    job_id = (await session.execute(chosen)).scalar_one_or_none()
+    if job_id is None:
+        return None
+    # Two workers that claim two jobs of one project see one after the other how many it trains.
+    project_id = select(col(Job.project_id)).where(col(Job.id) == job_id).scalar_subquery()
+    await session.execute(select(col(Project.id)).where(col(Project.id) == project_id).with_for_update())
     owner = f"{worker}:{secrets.token_hex(8)}"
     values: dict[str, Any] = {"owner": owner, "lease_until": db_now() + lease_seconds}
     if phase == "train":
         values |= {"state": RUNNING, "attempt": col(Job.attempt) + 1}
         values |= {"started_at": func.coalesce(col(Job.started_at), time.time())}
-    job = await _update(session, [col(Job.id) == chosen, col(Job.state) == _FROM[phase]], values)
+    job = await change(session, [col(Job.id) == job_id, col(Job.state) == _FROM[phase], room], values)
     return (Claim(job.id, job.attempt, owner), job) if job else None
 
 
 async def heartbeat(session: AsyncSession, claim: Claim, lease_seconds: float) -> Beat:
     """Renew the lease. Raises ``LeaseLost``."""
     job = await _held(session, claim, {"lease_until": db_now() + lease_seconds})
-    return Beat(cancel=job.cancel_requested)
+    return Beat(job.cancel_requested, job.pause_requested)
 
 
 async def record(session: AsyncSession, claim: Claim, notes: Sequence[Note], **values: Any) -> Job:
@@ -118,13 +133,20 @@ async def record(session: AsyncSession, claim: Claim, notes: Sequence[Note], **v
 
 
 async def move(session: AsyncSession, claim: Claim, state: str, notes: Sequence[Note], **values: Any) -> Job:
-    """Leave the job in another state and give up the claim. Raises ``LeaseLost``, also when a cancel came first."""
-    if state in TERMINAL:
-        values["finished_at"] = time.time()
-    job = await record(session, claim, notes, state=state, owner=None, lease_until=None, **values)
+    """Leave the job in another state and give up the claim. Raises ``LeaseLost``, also when a cancel came first.
+
+    One that is to be paused waits in ``paused`` instead of ``queued``.
+    """
+    job = await record(session, claim, notes, **leaving(state), **values)
     if job.cancel_requested and state != CANCELLED:
         raise LeaseLost(f"{claim.job_id} was cancelled first")
     return job
+
+
+async def validated(session: AsyncSession, claim: Claim, note: Note, **values: Any) -> Job:
+    """Every row is good: on to the queue, or to where the job waits to be started. Raises ``LeaseLost``."""
+    ready = case((col(Job.auto_start), QUEUED), else_=VALIDATED)
+    return await record(session, claim, [note], **{**leaving(VALIDATED), "state": ready}, **values)
 
 
 async def fail(session: AsyncSession, claim: Claim, error: dict[str, Any], notes: Sequence[Note] = ()) -> Job:
@@ -151,30 +173,36 @@ async def cancel(session: AsyncSession, project_id: str, job_id: str) -> Job | N
     Raises ``IllegalTransition`` on a job that has ended.
     """
     mine = [col(Job.id) == job_id, col(Job.project_id) == project_id]
-    waiting = col(Job.state).in_([VALIDATING, QUEUED])
+    waiting = col(Job.state).in_([*WAITING, PAUSED])
     note = Note("The job was cancelled.")
-    if job := await _end(session, [*mine, waiting], CANCELLED, note):
-        return job
-    if job := await _update(session, [*mine, col(Job.state) == RUNNING], {"cancel_requested": True}):
-        return job
-    state = (await session.execute(select(col(Job.state)).where(*mine))).scalar_one_or_none()
-    if state is None:
+    job = await locked(session, project_id, job_id)
+    if job is None:
         return None
-    raise IllegalTransition("cancelled", state)
+    if cancelled := await put(session, [*mine, waiting], leaving(CANCELLED), note):
+        return cancelled
+    if asked := await change(session, [*mine, col(Job.state) == RUNNING], {"cancel_requested": True}):
+        return asked
+    raise IllegalTransition("cancelled", job.state)
+
+
+async def locked(session: AsyncSession, project_id: str, job_id: str) -> Job | None:
+    """A project's job, which nobody else changes until the transaction ends. None: no such job in this project."""
+    query = select(Job).where(col(Job.id) == job_id, col(Job.project_id) == project_id).with_for_update()
+    return (await session.execute(query)).scalar_one_or_none()
 
 
 async def reap(session: AsyncSession) -> list[Job]:
-    """Take jobs back from workers whose lease ran out: the cancelled ones end, the others are queued again."""
+    """Take jobs back from workers whose lease ran out: the cancelled ones end, the others wait again."""
     expired = [col(Job.state) == RUNNING, col(Job.lease_until) < db_now()]
     ids = (await session.execute(select(col(Job.id)).where(*expired).with_for_update(skip_locked=True))).scalars().all()
     reaped: list[Job] = []
     for job_id in ids:
         mine = [col(Job.id) == job_id, *expired]
-        cancelled = await _end(
-            session, [*mine, col(Job.cancel_requested).is_(True)], CANCELLED, Note("The job was cancelled.")
+        cancelled = await put(
+            session, [*mine, col(Job.cancel_requested).is_(True)], leaving(CANCELLED), Note("The job was cancelled.")
         )
-        lost = Note("The worker was lost; the job is queued again and goes on from its last checkpoint.", level="warn")
-        if job := cancelled or await _end(session, mine, QUEUED, lost):
+        lost = Note("The worker was lost; the job goes on from its last checkpoint.", level="warn")
+        if job := cancelled or await put(session, mine, leaving(QUEUED), lost):
             reaped.append(job)
     return reaped
 
@@ -187,13 +215,24 @@ async def waiting(session: AsyncSession) -> list[tuple[str, int]]:
     return [(job_id, attempt) for job_id, attempt in (await session.execute(query.limit(100))).all()]
 
 
-async def _end(session: AsyncSession, conditions: list[ColumnElement[bool]], state: str, note: Note) -> Job | None:
-    values: dict[str, Any] = {"state": state, "owner": None, "lease_until": None, "last_seq": col(Job.last_seq) + 1}
+def leaving(state: str) -> dict[str, Any]:
+    """What a job's row gets that goes to ``state`` and is nobody's then."""
+    values: dict[str, Any] = {"state": state, "owner": None, "lease_until": None, "pause_requested": False}
     if state in TERMINAL:
         values["finished_at"] = time.time()
     if state == CANCELLED:
         values["cancel_requested"] = True
-    job = await _update(session, conditions, values)
+    if state == QUEUED:
+        # Decided by the row as it is then: whoever asks for a pause is heard until the very end of an attempt.
+        values |= {"state": case((col(Job.pause_requested), PAUSED), else_=QUEUED), "paused_in": QUEUED}
+    return values
+
+
+async def put(
+    session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any], note: Note
+) -> Job | None:
+    """:func:`change`, with an event. None where the conditions do not hold."""
+    job = await change(session, conditions, {**values, "last_seq": col(Job.last_seq) + 1})
     if job:
         session.add(_event(job.id, job.last_seq, job.attempt, note))
     return job
@@ -201,18 +240,22 @@ async def _end(session: AsyncSession, conditions: list[ColumnElement[bool]], sta
 
 async def _held(session: AsyncSession, claim: Claim, values: dict[str, Any]) -> Job:
     token = [col(Job.id) == claim.job_id, col(Job.attempt) == claim.attempt, col(Job.owner) == claim.owner]
-    job = await _update(session, token, values)
+    job = await change(session, token, values)
     if job is None:
         raise LeaseLost(claim.job_id)
     return job
 
 
-async def _update(
+async def change(
     session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any]
 ) -> Job | None:
+    """One conditional UPDATE; the row after it, or None where the conditions do not hold."""
     statement = update(Job).where(*conditions).values(**values).returning(Job)
     statement = statement.execution_options(synchronize_session=False, populate_existing=True)
-    return (await session.execute(statement)).scalar_one_or_none()
+    job = (await session.execute(statement)).scalar_one_or_none()
+    if job and "state" in values and job.state in TERMINAL:
+        await outbox.tell(session, job.project_id, f"fine_tuning.job.{job.state}", job.id)
+    return job
 
 
 def _event(job_id: str, seq: int, attempt: int, note: Note) -> Event:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,9 @@ from redis.exceptions import RedisError
 log = logging.getLogger("luthier.queue")
 
 QUEUE = "luthier:bell"
+RECKON_SECONDS = 0.25
+"""How long a request waits at most to learn whether it is within its limits."""
+AWAY_SECONDS = 5.0
 _SILENT = (RedisError, OSError, TimeoutError)
 
 
@@ -30,12 +34,13 @@ def _dumps(value: dict[str, Any]) -> bytes:
 
 
 class Bell:
-    """Two verbs, ``ring`` and ``listen``; neither raises because Redis is away."""
+    """``ring``, ``listen`` and ``reckon``; none of them raises because Redis is away."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._pool: ArqRedis | None = None
         self._opening = asyncio.Lock()
+        self._away_until = 0.0
 
     async def ring(self, job_id: str, attempt: int) -> bool:
         """False where the ring was lost."""
@@ -76,6 +81,20 @@ class Bell:
             finally:
                 await _closed(worker)
             await asyncio.sleep(1.0)
+
+    async def reckon(self, script: str, keys: Sequence[str], numbers: Sequence[float]) -> list[int] | None:
+        """What a Lua script answers, or None: Redis is away, and is not asked again for a while."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            async with asyncio.timeout(RECKON_SECONDS):
+                pool = await self._connected()
+                answer: list[int] = await pool.register_script(script)(keys=list(keys), args=list(numbers))
+        except _SILENT as error:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            log.warning("redis is away (%s); nothing is limited for %d s", type(error).__name__, AWAY_SECONDS)
+            return None
+        return answer
 
     async def ping(self) -> None:
         """Raises ``RedisError``, ``OSError`` or ``TimeoutError`` where Redis is away."""

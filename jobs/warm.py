@@ -23,7 +23,7 @@ import peft  # noqa: F401
 import torch  # noqa: F401
 
 from jobs.process import die_with_parent
-from training import run
+from training import preflight, run
 
 WARM = (
     "transformers.models.auto.modeling_auto",
@@ -36,7 +36,12 @@ WARM = (
 )
 """transformers imports a model's module on first use; these are the ones a child should find imported."""
 
-PHASES = {"validate": run.validate, "train": run.train}
+PHASES = {
+    "validate": run.validate,
+    "train": run.train,
+    "preflight": preflight.preflight,
+    "preview": preflight.preview,
+}
 
 
 def main(channel: socket.socket, parent: int) -> None:

@@ -14,13 +14,16 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from jobs import lifecycle, tidy
+from jobs import checkpoints, expiry, lifecycle, tidy
 from jobs.attempt import Attempt
+from jobs.batches import work as batches
 from jobs.children import Children
+from jobs.integrations.mirror import Mirrors
 from jobs.lifecycle import Phase
 from jobs.reaper import reap_for_ever
 from jobs.rooms import Rooms, open_rooms
 from jobs.scratch import scratch
+from jobs.webhooks import sender as webhooks
 from storage import logs
 from storage.errors import StorageUnavailable
 from storage.settings import Settings
@@ -39,6 +42,7 @@ class Worker:
         # Reading a file must not wait for a GPU, so validation has a place of its own.
         self._free: dict[Phase, int] = {"validate": 1, "train": rooms.settings.worker_slots}
         self._attempts: set[asyncio.Task[None]] = set()
+        self._mirrors = Mirrors(rooms)
 
     async def run(self) -> None:
         """Work until :meth:`stop`, then give back what is held."""
@@ -48,6 +52,8 @@ class Worker:
             asyncio.create_task(self.rooms.bell.listen(self._wake.set)),
             asyncio.create_task(reap_for_ever(self.rooms.db, self.rooms.bell, settings.reap_seconds)),
             asyncio.create_task(self._tidy_for_ever()),
+            asyncio.create_task(batches.work_for_ever(self.rooms, self.scratch)),
+            asyncio.create_task(webhooks.send_for_ever(self.rooms.db, settings)),
         ]
         log.info("✓ worker %s is ready: %d slot(s)", self.name, settings.worker_slots)
         while not self.stopping.is_set():
@@ -55,6 +61,7 @@ class Worker:
                 await self._pause()
         if self._attempts:
             await asyncio.wait(self._attempts)
+        await self._mirrors.close()
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
@@ -75,7 +82,10 @@ class Worker:
     async def _claim(self, phase: Phase) -> bool:
         try:
             async with self.rooms.db.write() as session:
-                claimed = await lifecycle.claim(session, phase, self.name, self.rooms.settings.lease_seconds)
+                settings = self.rooms.settings
+                claimed = await lifecycle.claim(
+                    session, phase, self.name, settings.lease_seconds, settings.max_running_jobs
+                )
         except StorageUnavailable as error:
             log.warning("no claim: %s", error)
             return False
@@ -87,6 +97,8 @@ class Worker:
         task = asyncio.create_task(attempt.work())
         self._attempts.add(task)
         task.add_done_callback(lambda done: self._ended(done, phase))
+        if phase == "train":
+            self._mirrors.start(claim, job)
         return True
 
     def _ended(self, task: asyncio.Task[None], phase: Phase) -> None:
@@ -109,6 +121,8 @@ class Worker:
             with suppress(StorageUnavailable):
                 for job_id in await tidy.untidy(self.rooms):
                     await tidy.ended(self.rooms, job_id)
+                await expiry.expire(self.rooms)
+                await checkpoints.expire(self.rooms)
 
 
 async def serve(settings: Settings) -> None:

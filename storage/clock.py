@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Float
+from sqlalchemy import Float, or_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
@@ -26,3 +26,8 @@ def _sqlite(element: db_now, compiler: Any, **kw: Any) -> str:
 def _postgresql(element: db_now, compiler: Any, **kw: Any) -> str:
     # clock_timestamp moves within a transaction, now() does not.
     return "(extract(epoch from clock_timestamp())::double precision)"
+
+
+def unexpired(expires_at: Any) -> ColumnElement[bool]:
+    """Whether a row is still there for those who ask: ``expires_at``, a column, is null or to come."""
+    return or_(expires_at.is_(None), expires_at > db_now())

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from sqlalchemy import ColumnElement, or_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select, update
 
 from storage.ids import new_id, random_text
+from storage.limits import Limits
+from storage.roles import Role
 from storage.tables import ApiKey, Project
 
 KEY_PREFIX = "sk-luthier-"
+DEFAULT_ORGANIZATION = "org_default"
+"""Made by the migration; every project that names no other belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -21,40 +27,75 @@ class Principal:
 
     project_id: str
     key_id: str
+    organization_id: str = DEFAULT_ORGANIZATION
+    role: str = "admin"
+    limits: Limits = field(default_factory=Limits)
+    """Of the project."""
+    request_id: str = ""
+    """The request in which it asks, for the audit log."""
 
 
 def hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-async def create_project(session: AsyncSession, name: str) -> Project:
-    project = Project(id=new_id("project"), name=name, created_at=time.time())
+async def create_project(session: AsyncSession, name: str, organization_id: str = DEFAULT_ORGANIZATION) -> Project:
+    project = Project(id=new_id("project"), organization_id=organization_id, name=name, created_at=time.time())
     session.add(project)
     await session.flush()
     return project
 
 
-async def create_key(session: AsyncSession, project_id: str, name: str) -> tuple[str, ApiKey]:
+async def create_key(
+    session: AsyncSession, project_id: str, name: str, role: Role = "admin", expires_at: float | None = None
+) -> tuple[str, ApiKey]:
     """The key, which is nowhere else after this, and its row."""
     key = KEY_PREFIX + random_text(32)
     row = ApiKey(
         id=new_id("key"),
         project_id=project_id,
         name=name,
+        role=role,
         prefix=key[: len(KEY_PREFIX) + 4],
         hash=hashed(key),
         created_at=time.time(),
+        expires_at=expires_at,
     )
     session.add(row)
     await session.flush()
     return key, row
 
 
+def in_force() -> ColumnElement[bool]:
+    """Of a key, its project beside it: neither revoked nor expired, in a project that is not archived."""
+    living = or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > time.time())
+    return col(ApiKey.revoked_at).is_(None) & living & col(Project.archived_at).is_(None)
+
+
+async def principals(session: AsyncSession, hashes: Sequence[str]) -> dict[str, Principal]:
+    """By hash, those of keys in force. The lookup is by hash, so its timing says nothing about the key."""
+    query = (
+        select(ApiKey, Project)
+        .join(Project, col(Project.id) == col(ApiKey.project_id))
+        .where(col(ApiKey.hash).in_(hashes), in_force())
+    )
+    return {key.hash: _principal(key, project) for key, project in (await session.execute(query)).all()}
+
+
+def _principal(key: ApiKey, project: Project) -> Principal:
+    return Principal(
+        project_id=project.id,
+        key_id=key.id,
+        organization_id=project.organization_id,
+        role=key.role,
+        limits=Limits.of(project),
+    )
+
+
 async def authenticate(session: AsyncSession, key: str) -> Principal | None:
-    """None for an unknown or revoked key. The lookup is by hash, so its timing says nothing about the key."""
-    query = select(ApiKey.project_id, ApiKey.id).where(ApiKey.hash == hashed(key), col(ApiKey.revoked_at).is_(None))
-    row = (await session.execute(query)).first()
-    return Principal(project_id=row[0], key_id=row[1]) if row else None
+    """None for a key that is unknown or not in force."""
+    digest = hashed(key)
+    return (await principals(session, [digest])).get(digest)
 
 
 async def list_keys(session: AsyncSession) -> list[tuple[ApiKey, Project]]:
@@ -62,12 +103,11 @@ async def list_keys(session: AsyncSession) -> list[tuple[ApiKey, Project]]:
     return [(key, project) for key, project in (await session.execute(query)).all()]
 
 
-async def revoke_key(session: AsyncSession, key_id: str) -> bool:
-    """False where no such key was in force."""
-    statement = (
-        update(ApiKey)
-        .where(col(ApiKey.id) == key_id, col(ApiKey.revoked_at).is_(None))
-        .values(revoked_at=time.time())
-        .returning(col(ApiKey.id))
-    )
-    return (await session.execute(statement)).first() is not None
+async def revoke_key(session: AsyncSession, key_id: str, project_id: str | None = None) -> ApiKey | None:
+    """None where no such key, of that project where one is named, was in force."""
+    mine = [col(ApiKey.id) == key_id, col(ApiKey.revoked_at).is_(None)]
+    if project_id is not None:
+        mine.append(col(ApiKey.project_id) == project_id)
+    statement = update(ApiKey).where(*mine).values(revoked_at=time.time()).returning(ApiKey)
+    statement = statement.execution_options(synchronize_session=False, populate_existing=True)
+    return (await session.execute(statement)).scalar_one_or_none()

@@ -7,15 +7,18 @@ are the embedded ones and lie under ``home``.
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.registry import Registry
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseSettings):
@@ -46,8 +49,19 @@ class Settings(BaseSettings):
     """Processes that share the API's port."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
     """One file, as OpenAI's limit."""
+    max_assembled_bytes: int = Field(default=8 * 2**30, ge=1)
+    """One file that comes in parts, as OpenAI's limit."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """One JSON body."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Of each project that has no limit of its own; empty: as many as come."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens read and written by models, of each project that has no limit of its own; empty: as many as come."""
+    max_running_jobs: int | None = Field(default=None, ge=1)
+    """Jobs that one project trains at a time, where it has no limit of its own; empty: as many as there are slots."""
+    max_bytes: int | None = Field(default=None, ge=1)
+    """Files of one project together, where it has no limit of its own; empty: as many as fit."""
 
     models_file: Path = REPOSITORY / "models.toml"
     """The operator's list of base models; ``home/models.toml`` adds to it."""
@@ -80,6 +94,17 @@ class Settings(BaseSettings):
     engine_threads: int | None = None
     """CPU threads of the engine; empty: what torch chooses."""
 
+    wandb_api_key: SecretStr = SecretStr("")
+    """Of Weights & Biases, for jobs that ask for that integration; empty: not offered."""
+    wandb_offline: bool = False
+    """Keep such runs under `home/wandb`, for `wandb sync`, instead of sending them; needs no key."""
+    mlflow_uri: str = ""
+    """Tracking server (`https://…`) or database (`sqlite:///…`) of MLflow, for jobs that ask for that integration;
+    empty: not offered. A server's credentials are MLflow's own variables."""
+
+    webhook_networks: str = ""
+    """Networks that are not the internet's and yet may be sent webhooks, over plain http too: `10.1.0.0/16,::1/128`."""
+
     @model_validator(mode="after")
     def _urls(self) -> Self:
         self.home = self.home.expanduser().resolve()
@@ -89,6 +114,12 @@ class Settings(BaseSettings):
         self.inference_url = self.inference_url or f"unix://{self.home}/run/engine.sock"
         self.inference_bind = self.inference_bind or self.inference_url
         return self
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        networks_of(value)
+        return value
 
     @property
     def models_dir(self) -> Path:
@@ -112,6 +143,11 @@ class Settings(BaseSettings):
         return self.home / "credentials"
 
 
+def networks_of(text: str) -> tuple[Network, ...]:
+    """Of a list such as ``10.1.0.0/16,::1/128``. Raises ``ValueError``."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
 # OpenMP's threads wait for each other by spinning, which starves whoever else wants the core, the other thread of the
 # same step among them. What sleeping costs on an idle machine has not been measured.
 _THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -121,10 +157,29 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The environment of a process of ours: this one's, every setting spelled out, no reaching for a model hub."""
-    secrets = {"inference_token": settings.inference_token.get_secret_value()}
+    secrets = {name: getattr(settings, name).get_secret_value() for name in ("inference_token", "wandb_api_key")}
     values: dict[str, Any] = {**settings.model_dump(), **secrets}
     ours = {f"LUTHIER_{name.upper()}": str(value) for name, value in values.items() if value is not None}
     return {**os.environ, **ours, **_OFFLINE, **_THREADS, **extra}
+
+
+def integration_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that sends figures to another service: that service's variables and no other's."""
+    allowed = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "SSL_CERT_FILE"]
+    allowed += ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"]
+    theirs = [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]
+    kept = {name: os.environ[name] for name in [*allowed, *theirs] if name in os.environ}
+    key = settings.wandb_api_key.get_secret_value()
+    given = {
+        "WANDB_API_KEY": key,
+        "WANDB_DIR": str(settings.home),
+        "WANDB_MODE": "offline" if settings.wandb_offline else "",
+        "WANDB_ERROR_REPORTING": "false",
+        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    return {**kept, **{name: value for name, value in given.items() if value}, **_THREADS}
 
 
 def training_environment(settings: Settings) -> dict[str, str]:

@@ -29,7 +29,7 @@ def assemble(folder: Path, spec: TrainSpec, prepared: Prepared, emit: Callable[[
     hyper = prepared.hyper
     place = device.choose(hyper.dtype)
     checkpoint.seed_step(spec.seed, 0)
-    model = _updatable(spec, prepared, place)
+    model = updatable(spec, prepared, place)
     trained = weights.trainable(model)
     weights.widen(trained)
     model.to(place.device)
@@ -81,7 +81,7 @@ def _rows(prepared: Prepared) -> Rows:
     )
 
 
-def _updatable(spec: TrainSpec, prepared: Prepared, place: Place) -> Any:
+def updatable(spec: TrainSpec, prepared: Prepared, place: Place) -> Any:
     """The model with its weights to train, those of an earlier result in it where the run goes on from one."""
     dtype = spec.update.weights_dtype(place.dtype, getattr(torch, prepared.base.dtype))
     begun = prepared.start if prepared.start and spec.update.type != "lora" else spec.base

@@ -52,29 +52,59 @@ class Prepared:
                 yield f"{data.cut} rows of the {name} file were cut to {self.hyper.max_length} tokens."
 
 
-def prepare(folder: Path, spec: TrainSpec, stop: Stop) -> Prepared:
-    """Raises ``TrainingError``: a base that cannot be used, rows that cannot be trained on."""
-    asked, start = spec.hyperparameters, folder / spec.start if spec.start else None
+@dataclass(frozen=True)
+class Files:
+    """The files of a run as they were read, faults and all."""
+
+    task: AnyTask
+    base: BaseModel
+    reader: Reader
+    training: Dataset
+    validation: Dataset
+    general: Dataset
+
+    @property
+    def by_role(self) -> dict[FileRole, Dataset]:
+        return {"training_file": self.training, "validation_file": self.validation, "general_file": self.general}
+
+
+def read(folder: Path, spec: TrainSpec, stop: Stop) -> Files:
+    """Raises ``TrainingError`` for a base that cannot be used; what is wrong with rows is in the files."""
+    asked = spec.hyperparameters
     task = METHODS[spec.method][spec.task].learning(asked.train_on_inputs is True)
     base = base_model.describe(spec.base, spec.base_id, task)
     limit = base.context if asked.max_length == "auto" else min(asked.max_length, base.context)
     reader = Reader(task, base.processor, spec.columns, limit, stop.heed)
-    files = ((spec.training_file, "training_file"), (spec.validation_file, "validation_file"))
-    training, validation = (_read(reader, folder, name, role) for name, role in files)  # type: ignore[arg-type]
-    general = _read(reader, folder, spec.general_file, "general_file")
-    for data in (training, validation, general):
+    training = _read(reader, folder, spec.training_file, "training_file")
+    validation = _read(reader, folder, spec.validation_file, "validation_file")
+    return Files(task, base, reader, training, validation, _read(reader, folder, spec.general_file, "general_file"))
+
+
+def prepare(folder: Path, spec: TrainSpec, stop: Stop) -> Prepared:
+    """Raises ``TrainingError``: a base that cannot be used, rows that cannot be trained on."""
+    return prepared(read(folder, spec, stop), folder, spec)
+
+
+def prepared(files: Files, folder: Path, spec: TrainSpec) -> Prepared:
+    """Raises ``TrainingError``: rows that cannot be trained on."""
+    asked, start = spec.hyperparameters, folder / spec.start if spec.start else None
+    task, training, validation, general = files.task, files.training, files.validation, files.general
+    for data in files.by_role.values():
         data.raise_faults()
     state = task.continued(Card.read(start).state, training.examples) if start else task.prepare(training.examples)
     checked: list[tuple[Dataset, FileRole]] = [(validation, "validation_file"), (general, "general_file")]
     for data, role in [*checked, (training, "training_file")] if start else checked:
-        reader.refuse_unknown(data, state, role)
+        files.reader.refuse_unknown(data, state, role)
         data.raise_faults()
     if asked.validation_share != "auto" and asked.validation_share > 0 and not spec.validation_file:
         training, validation = _carved(training, asked.validation_share, spec.seed)
     general, held_out = _carved(general, 0.1, spec.seed, GENERAL_HELD_OUT)
     mixed = auto.general_rows(asked, len(training.examples), len(general.examples))
-    hyper = auto.resolve(asked, _facts(spec, task, base, training, mixed)).model_copy(update={"max_length": limit})
-    return Prepared(task, base, training, validation, general, held_out, mixed, state, hyper, start)
+    limit = files.reader.max_length
+    hyper = auto.resolve(asked, _facts(spec, task, files.base, training, mixed)).model_copy(
+        update={"max_length": limit}
+    )
+    return Prepared(task, files.base, training, validation, general, held_out, mixed, state, hyper, start)
 
 
 def _read(reader: Reader, folder: Path, name: str | None, role: FileRole) -> Dataset:

@@ -143,8 +143,103 @@ class Failure(_Line):
     fault_count: int = 0
 
 
+class Range(BaseModel):
+    """An estimate."""
+
+    low: float
+    expected: float
+    high: float
+
+
+class FileReport(BaseModel):
+    """What is in one file."""
+
+    rows: int
+    """Those that can be used."""
+    tokens: int
+    """Of all of them, after truncation."""
+    longest_row_tokens: int
+    cut_rows: int
+    """Rows that were longer than ``max_length``."""
+    fault_count: int
+
+
+class Problem(BaseModel):
+    """What a job would fail with."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class Plan(BaseModel):
+    """What training comes to where nothing is wrong."""
+
+    total_steps: int
+    total_tokens: int
+    """Trained on in all steps together."""
+    hyperparameters: dict[str, Any]
+    """Resolved: no ``auto`` left in it."""
+    trainable_parameters: int | None
+    """None for a base so large that loading it to count would take too long."""
+    total_parameters: int
+    tokens_per_second: float
+    """By the rule of ``training/estimate.py``, which knows no earlier run."""
+    start_seconds: float
+    peak_memory_bytes: Range
+
+
+class Preflight(_Line):
+    """What the files hold and what training on them would come to; nothing was trained."""
+
+    type: Literal["preflight"] = "preflight"
+    files: dict[str, FileReport]
+    faults: list[Fault]
+    """The first 100 of all files."""
+    fault_count: int
+    error: Problem | None
+    warnings: list[str]
+    plan: Plan | None
+    """None where there is an error."""
+
+
+class Token(BaseModel):
+    """One token of a row."""
+
+    token: int
+    text: str
+    trained: bool
+    """Whether it is a target: the model learns to write it, or learns by it."""
+    weight: float
+    """How much it counts as one; 0 where it is only read."""
+
+
+class TokenSequence(BaseModel):
+    """Tokens that the model reads, or writes, together."""
+
+    name: str
+    """``input``, or what the task calls it: ``preferred_output``, ``source``, …"""
+    rendered: str
+    """The tokens as text, control tokens included: a chat as its template writes it."""
+    length: int
+    """Tokens; more than ``tokens`` has where the row is very long."""
+    tokens: list[Token]
+
+
+class PreviewRow(_Line):
+    """One row as training sees it."""
+
+    type: Literal["row"] = "row"
+    line: int | None
+    cut: bool
+    target: dict[str, Any] | None
+    """What the row as a whole should get: ``{"label": …, "id": …}`` of a classifier."""
+    sequences: list[TokenSequence]
+
+
 Line = Annotated[
-    Message | Validated | Started | Metrics | Checkpoint | Result | Stopped | Failure, Field(discriminator="type")
+    Message | Validated | Started | Metrics | Checkpoint | Result | Stopped | Failure | Preflight | PreviewRow,
+    Field(discriminator="type"),
 ]
 
 _ADAPTER: TypeAdapter[Line] = TypeAdapter(Line)

@@ -30,6 +30,9 @@ MAX_LENGTH = 1_000_000
 """Tokens of a row, at most."""
 
 
+PREVIEW = "preview.json"
+"""In the folder of a run that only looks at rows, beside ``spec.json``: ``{"rows": n}``."""
+
 _WITHOUT_A_NUMBER = frozenset({"max_seconds", "beta", "loss"})
 """Stay ``auto`` where they do not apply."""
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query
-from sqlalchemy import delete, or_, select
+from pydantic import Field, ValidationError
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented
-from api.multipart import Upload, received
+from api.errors import InvalidRequest, NotFound, documented, invalid
+from api.limits import check_quota
+from api.multipart import nested, received
 from api.pages import FILES, After, Cursor, Digits, Direction, ListOut, listed
 from api.streaming import verified
 from api.strict_json import StrictRoute
-from api.wire.files import FileDeleted, FileOut, UploadPurpose, file_out
-from jobs.states import TERMINAL
+from api.validation import fault_of
+from api.wire.files import MAX_LIFE, MIN_LIFE, FileDeleted, FileForm, FileOut, UploadPurpose, file_out, life_of
+from jobs.expiry import files_prefix, forget
+from jobs.files import needing
+from storage.audit import audit
+from storage.clock import unexpired
 from storage.ids import new_id
-from storage.tables import File, Job
+from storage.tables import File
 
 router = APIRouter(prefix="/files", tags=["files"], route_class=StrictRoute, responses=documented(404, 413))
 
@@ -34,10 +41,16 @@ _FORM: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file", "purpose"],
+                    "dependentRequired": {
+                        "expires_after[anchor]": ["expires_after[seconds]"],
+                        "expires_after[seconds]": ["expires_after[anchor]"],
+                    },
                     "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": list(get_args(UploadPurpose))},
+                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+                        "expires_after[seconds]": {"type": "integer", "minimum": MIN_LIFE, "maximum": MAX_LIFE},
                     },
                 }
             }
@@ -46,32 +59,42 @@ _FORM: dict[str, Any] = {
 }
 
 Purpose = Annotated[str | None, Query(max_length=64, description="Only files with this purpose.")]
-FileLimit = Annotated[int, Digits, Query(ge=1, le=10_000, description="Objects on one page.")]
+FileLimit = Annotated[int, Field(ge=1, le=10_000), Digits, Query(description="Objects on one page.")]
 
 
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, rooms: RoomsDep, principal: PrincipalDep) -> FileOut:
-    """Upload a file. Its bytes are stored as they come; a job that names it reads them."""
+    """Upload a file. Its bytes are stored as they come; a job that names it reads them.
+
+    With ``expires_after`` it goes by itself; a ``batch`` file does so after 30 days where nothing is asked.
+    """
     settings = rooms.settings
-    async with received(request, settings.home / "uploads", "file", settings.max_upload_bytes) as upload:
-        purpose = _purpose(upload)
-        file_id = new_id("file")
-        key = f"projects/{principal.project_id}/files/{file_id}"
-        stored = await asyncio.to_thread(rooms.blobs.put_file, key, upload.path)
+    async with received(request, settings.home / "uploads", "file", settings.max_upload_bytes) as sent:
+        form = _form(sent.fields)
+        file_id, now = new_id("file"), time.time()
+        key = f"{files_prefix(principal.project_id)}/{file_id}"
+        stored = await asyncio.to_thread(rooms.blobs.put_file, key, sent.path)
+    life = life_of(form.purpose, form.expires_after)
     file = File(
         id=file_id,
         project_id=principal.project_id,
-        created_at=time.time(),
-        filename=upload.filename,
-        purpose=purpose,
+        created_at=now,
+        filename=sent.filename,
+        purpose=form.purpose,
         bytes=stored.size,
         sha256=stored.sha256,
         blob_key=key,
+        expires_at=None if life is None else now + life,
     )
-    out = file_out(file)
-    async with rooms.db.write() as session:
-        session.add(file)
-    return out
+    try:
+        async with rooms.db.write() as session:
+            await check_quota(session, principal, file.bytes)
+            session.add(file)
+            await audit(session, principal, "file.created", file.id)
+    except InvalidRequest:
+        await forget(rooms.blobs, [key])
+        raise
+    return file_out(file)
 
 
 @router.get("")
@@ -84,7 +107,7 @@ async def list_files(
     after: After = None,
 ) -> ListOut[FileOut]:
     """The project's files, the newest first."""
-    conditions = [col(File.project_id) == principal.project_id]
+    conditions = [col(File.project_id) == principal.project_id, unexpired(col(File.expires_at))]
     if purpose is not None:
         conditions.append(col(File.purpose) == purpose)
     async with rooms.db.read() as session:
@@ -101,20 +124,20 @@ async def retrieve_file(file_id: str, rooms: RoomsDep, principal: PrincipalDep) 
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, rooms: RoomsDep, principal: PrincipalDep) -> FileDeleted:
-    """Delete a file and its bytes. Refused while a job that has not ended needs it."""
+    """Delete a file and its bytes. Refused while a job or a batch that has not ended needs it."""
     async with rooms.db.write() as session:
         file = await _owned(session, principal.project_id, file_id, lock=True)
-        used = or_(col(Job.training_file) == file_id, col(Job.validation_file) == file_id)
-        mine = [col(Job.project_id) == principal.project_id, used, col(Job.state).not_in(TERMINAL)]
-        job_id = (await session.execute(select(col(Job.id)).where(*mine).limit(1))).scalar_one_or_none()
-        if job_id is not None:
-            raise InvalidRequest(
-                f"The job {job_id} needs this file; cancel the job or wait for its end.",
-                param="file_id",
-                code="file_in_use",
-            )
+        for kind, query in needing(principal.project_id, file_id).items():
+            user = (await session.execute(query.limit(1))).scalar_one_or_none()
+            if user is not None:
+                raise InvalidRequest(
+                    f"The {kind} {user} needs this file; cancel the {kind} or wait for its end.",
+                    param="file_id",
+                    code="file_in_use",
+                )
         await session.execute(delete(File).where(col(File.id) == file_id))
-    await asyncio.to_thread(rooms.blobs.delete, file.blob_key)
+        await audit(session, principal, "file.deleted", file_id)
+    await forget(rooms.blobs, [file.blob_key])
     return FileDeleted(id=file_id)
 
 
@@ -133,30 +156,19 @@ async def retrieve_file_content(file_id: str, rooms: RoomsDep, principal: Princi
 
 
 async def _owned(session: AsyncSession, project_id: str, file_id: str, *, lock: bool = False) -> File:
-    query = select(File).where(col(File.id) == file_id, col(File.project_id) == project_id)
+    there = [col(File.id) == file_id, col(File.project_id) == project_id, unexpired(col(File.expires_at))]
+    query = select(File).where(*there)
     file = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
     if file is None:
         raise NotFound("There is no such file for this key.", param="file_id")
     return file
 
 
-def _purpose(upload: Upload) -> str:
-    for name in upload.fields:
-        if name.startswith("expires_after"):
-            raise InvalidRequest(
-                "Files do not expire here yet; send no 'expires_after'.",
-                param="expires_after",
-                code="unsupported_parameter",
-            )
-        if name != "purpose":
-            raise InvalidRequest(
-                f"Unknown parameter: '{name[:256]}'. Remove it or correct its name.",
-                param=name[:256] or None,
-                code="unknown_parameter",
-            )
-    purposes = get_args(UploadPurpose)
-    purpose = upload.fields.get("purpose", "")
-    if purpose not in purposes:
-        code = "invalid_value" if "purpose" in upload.fields else "missing_required_parameter"
-        raise InvalidRequest(f"'purpose' must be one of: {', '.join(purposes)}.", param="purpose", code=code)
-    return purpose
+def _form(fields: Mapping[str, str]) -> FileForm:
+    """Raises ``InvalidRequest``."""
+    found = nested(fields)
+    try:
+        return FileForm.model_validate_strings(found, strict=False)
+    except ValidationError as error:
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
+        raise invalid(fault_of(faults, found)) from None

@@ -26,9 +26,10 @@ from api.strict_json import StrictRoute
 from api.wire.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
 from inference.refs import ModelRef, Variant
 from jobs.rooms import Rooms
+from storage.audit import audit
 from storage.folders import delete_folder
 from storage.registry import BaseModelEntry
-from storage.tables import Export, Model
+from storage.tables import Export, Model, Permission
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute, responses=documented(403, 404))
 
@@ -87,7 +88,7 @@ async def retrieve_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -
         raise naming.no_such_model()
     if isinstance(found, BaseModelEntry):
         return base_out(found)
-    return tuned_out(found) if isinstance(found, Model) else checkpoint_model_out(found, principal.project_id)
+    return tuned_out(found) if isinstance(found, Model) else checkpoint_model_out(found, naming.owner_of(found))
 
 
 @router.delete("/{model:path}")
@@ -98,11 +99,15 @@ async def delete_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> 
         raise naming.no_such_model()
     if not isinstance(found, Model):
         raise Forbidden("Only a finished model can be deleted, not a base model or a checkpoint.", param="model")
+    if found.project_id != principal.project_id:
+        raise Forbidden("This model is another project's, which lets this one use it but not delete it.", param="model")
     async with rooms.db.write() as session:
         alive = [col(Model.id) == found.id, col(Model.deleted_at).is_(None)]
         await session.execute(update(Model).where(*alive).values(deleted_at=time.time()))
+        await session.execute(delete(Permission).where(col(Permission.checkpoint_model) == found.id))
         gone = delete(Export).where(col(Export.model_id) == found.id).returning(col(Export.blob_key))
         keys = list((await session.execute(gone)).scalars())
+        await audit(session, principal, "model.deleted", found.id)
     await asyncio.to_thread(delete_folder, rooms.blobs, found.prefix)
     for key in keys:
         await asyncio.to_thread(rooms.blobs.delete, key)

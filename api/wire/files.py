@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from api.pages import Digits
+from api.wire.base import In
 from storage.tables import File
 
 UploadPurpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 """What a client may say that a file is for."""
+
+MIN_LIFE, MAX_LIFE = 3600, 2_592_000
+"""Seconds that a file may be asked to live: an hour to 30 days."""
+
+_LIFE = {"batch": MAX_LIFE}
+"""Seconds that files of a purpose live where nothing is asked; of the others, for ever."""
+
+
+class ExpiresAfter(In):
+    """When a file goes by itself."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=MIN_LIFE, le=MAX_LIFE), Digits]
+
+
+class FileForm(In):
+    """The fields beside the file in ``POST /v1/files``."""
+
+    purpose: UploadPurpose
+    expires_after: ExpiresAfter | None = None
 
 
 class FileOut(BaseModel):
@@ -33,6 +55,11 @@ class FileDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
+def life_of(purpose: str, asked: ExpiresAfter | None) -> int | None:
+    """Seconds that a file lives; None for ever."""
+    return asked.seconds if asked else _LIFE.get(purpose)
+
+
 def file_out(file: File) -> FileOut:
     return FileOut(
         id=file.id,
@@ -42,4 +69,5 @@ def file_out(file: File) -> FileOut:
         filename=file.filename,
         purpose=file.purpose,
         status=file.status,
+        status_details=file.status_details,
     )

@@ -14,22 +14,28 @@ from api.wire.jobs import (
     MethodOut,
     ProgressOut,
 )
+from jobs.outlook import Place
 from jobs.states import RUNNING, STATUS, checkpoint_name, full_state
 from storage.tables import Checkpoint, Event, Job
 from training.engines import servable_by
 
 
-def job_out(job: Job) -> JobOut:
+def job_out(job: Job, organization_id: str, place: Place | None = None) -> JobOut:
+    """``organization_id``: of the job's project. ``place``: in the queue, where it was looked up."""
     eta = job.progress.get("eta") if job.progress and job.state == RUNNING else None
+    finish = time.time() + eta if eta is not None else place.finish if place else None
     return JobOut(
         id=job.id,
         created_at=int(job.created_at),
         finished_at=None if job.finished_at is None else int(job.finished_at),
-        estimated_finish=None if eta is None else int(time.time() + eta),
+        estimated_finish=None if finish is None else int(finish),
+        estimated_start=int(place.start) if place and place.start is not None else None,
+        queue_position=place.position if place else None,
+        auto_start=job.auto_start,
         model=job.start["model"] if job.start else job.base_model,
         base_model=job.base_model,
         fine_tuned_model=job.fine_tuned_model,
-        organization_id=job.project_id,
+        organization_id=organization_id,
         status=STATUS[job.state],
         error=JobErrorOut.model_validate(job.error) if job.error else None,
         hyperparameters=HyperparametersOut(
@@ -45,6 +51,8 @@ def job_out(job: Job) -> JobOut:
         trained_tokens=job.trained_tokens,
         seed=job.seed,
         metadata=job.meta,
+        integrations=job.integrations,
+        checkpoint_ttl_seconds=job.checkpoint_ttl_seconds,
         user_provided_suffix=job.suffix,
         state=full_state(job),
         task=job.task,
@@ -78,4 +86,5 @@ def checkpoint_out(job: Job, checkpoint: Checkpoint) -> CheckpointOut:
         fine_tuning_job_id=job.id,
         step_number=checkpoint.step,
         metrics=CheckpointMetricsOut.model_validate({"step": checkpoint.step, **(checkpoint.metrics or {})}),
+        expires_at=None if checkpoint.expires_at is None else int(checkpoint.expires_at),
     )

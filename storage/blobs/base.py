@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -40,6 +40,9 @@ class Blobs(Protocol):
     def put_file(self, key: str, path: Path) -> Stored:
         """Store a file; the key shows either all of it or nothing."""
 
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> Stored:
+        """Store what ``chunks`` give, a few megabytes at a time; where they raise, the key shows nothing."""
+
     def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
         """Store a few bytes. ``exclusive``: another writer's different bytes under the key raise ``BlobExists``."""
 
@@ -51,6 +54,9 @@ class Blobs(Protocol):
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
         """What lies under a prefix, for cleaning up; nothing else depends on it."""
+
+    def sweep(self, seconds: float) -> int:
+        """Remove what killed writers left of blobs that never became one, untouched for ``seconds``. How many."""
 
     def presign(self, key: str, filename: str, seconds: int) -> str | None:
         """A URL from which anyone may fetch this one blob for a while; None where the store has none."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
 
 from storage.blobs.base import CHUNK, BlobInfo, Stored, checked_key, hash_file, verified
@@ -37,6 +40,18 @@ class FileBlobs:
             part.replace(target)
         return stored
 
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> Stored:
+        target, digest, size = self._path(key), hashlib.sha256(), 0
+        with _translated(), self._written_aside() as part:
+            with part.open("wb") as out:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    size += out.write(chunk)
+            _flush(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
+        return Stored(digest.hexdigest(), size)
+
     def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
         target = self._path(key)
         with _translated(), self._written_aside() as part:
@@ -60,9 +75,21 @@ class FileBlobs:
     def list(self, prefix: str) -> Iterator[BlobInfo]:
         folder = self._path(prefix.rstrip("/"))
         for path in sorted(folder.rglob("*")):
-            if path.is_file():
+            # Somebody else may be cleaning up too.
+            with suppress(FileNotFoundError):
                 stat = path.stat()
-                yield BlobInfo(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime)
+                if S_ISREG(stat.st_mode):
+                    yield BlobInfo(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime)
+
+    def sweep(self, seconds: float) -> int:
+        swept = 0
+        for path in self._aside.iterdir():
+            # Its writer may have finished meanwhile.
+            with _translated(), suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > seconds:
+                    path.unlink()
+                    swept += 1
+        return swept
 
     def presign(self, key: str, filename: str, seconds: int) -> str | None:
         return None

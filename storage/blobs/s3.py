@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from storage.blobs.base import CHUNK, BlobInfo, Stored, checked_key, hash_file, 
 from storage.errors import BlobExists, BlobNotFound, StorageUnavailable
 
 _TRANSFER = TransferConfig(multipart_threshold=16 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
+
+# boto3 reads ahead of its threads, which for a stream means into memory; alone it holds one part at a time.
+_STREAM = TransferConfig(multipart_threshold=8 * 2**20, multipart_chunksize=8 * 2**20, use_threads=False)
 
 _CLIENT = Config(
     retries={"mode": "standard", "max_attempts": 5},
@@ -60,6 +64,12 @@ class S3Blobs:
             self._client.upload_file(str(path), self._bucket, name, Config=_TRANSFER)
         return stored
 
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> Stored:
+        name, source = self._name(key), _Source(chunks)
+        with _translated(key):
+            self._client.upload_fileobj(source, self._bucket, name, Config=_STREAM)
+        return Stored(source.digest.hexdigest(), source.size)
+
     def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
         name, digest = self._name(key), hashlib.sha256(data)
         condition = {"IfNoneMatch": "*"} if exclusive else {}
@@ -88,6 +98,23 @@ class S3Blobs:
                     key = item["Key"].removeprefix(self._prefix)
                     yield BlobInfo(key, item["Size"], item["LastModified"].timestamp())
 
+    def sweep(self, seconds: float) -> int:
+        swept, bucket = 0, {"Bucket": self._bucket}
+        with _translated(self._prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(**bucket, Prefix=self._prefix)
+            for upload in (upload for page in pages for upload in page.get("Uploads", [])):
+                which = {**bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                parts = [
+                    part["LastModified"]
+                    for page in self._client.get_paginator("list_parts").paginate(**which)
+                    for part in page.get("Parts", [])
+                ]
+                # A slow writer is still a writer.
+                if time.time() - max([upload["Initiated"], *parts]).timestamp() > seconds:
+                    self._client.abort_multipart_upload(**which)
+                    swept += 1
+        return swept
+
     def presign(self, key: str, filename: str, seconds: int) -> str | None:
         params = {
             "Bucket": self._bucket,
@@ -105,6 +132,27 @@ class S3Blobs:
             body = self._client.get_object(Bucket=self._bucket, Key=self._name(key))["Body"]
             with body:
                 yield from body.iter_chunks(CHUNK)
+
+
+class _Source:
+    """Chunks as the file that boto3 reads a part from; it knows afterwards what went through."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = bytearray()
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes; without it the rest, which boto3 asks of a stream shorter than one part."""
+        while (size < 0 or len(self._rest) < size) and (chunk := next(self._chunks, None)) is not None:
+            self._rest += chunk
+        end = len(self._rest) if size < 0 else size
+        data = bytes(self._rest[:end])
+        del self._rest[:end]
+        self.digest.update(data)
+        self.size += len(data)
+        return data
 
 
 _BY_CODE: dict[str, type[Exception]] = {

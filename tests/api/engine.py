@@ -52,11 +52,12 @@ class TinyEngine:
     async def chat(self, request: Request) -> Response:
         asked = await request.json()
         self.asked.append(asked)
-        model, words = asked["ref"]["id"], asked["body"]["messages"][-1]["content"]
+        model, words = asked["ref"]["id"], _text_of(asked["body"]["messages"][-1]["content"])
         if words in ERRORS:
             return JSONResponse(ERRORS[words].body(), ERRORS[words].status)
         if asked["body"]["stream"]:
-            return StreamingResponse(self._stream(model, words), media_type="text/event-stream")
+            told = (asked["body"].get("stream_options") or {}).get("include_usage", False)
+            return StreamingResponse(self._stream(model, words, told), media_type="text/event-stream")
         if words == "hang":
             await self._until_gone(request)
         message = {"role": "assistant", "content": f"You said {words}.", "refusal": None}
@@ -71,7 +72,7 @@ class TinyEngine:
             }
         )
 
-    async def _stream(self, model: str, words: str) -> AsyncIterator[str]:
+    async def _stream(self, model: str, words: str, told: bool) -> AsyncIterator[str]:
         try:
             if words == "slow start":
                 await asyncio.sleep(0.4)
@@ -88,6 +89,9 @@ class TinyEngine:
                 await asyncio.sleep(self.pause)
                 yield _chunk(model, {"content": "."}, None)
             yield _chunk(model, {}, "stop")
+            if told:
+                usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+                yield f"data: {json.dumps({'model': model, 'choices': [], 'usage': usage}, separators=(',', ':'))}\n\n"
             yield "data: [DONE]\n\n"
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -145,6 +149,10 @@ class TinyEngine:
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "loaded": [], "running": 0, "waiting": 0})
+
+
+def _text_of(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def _text(text: str, finish: str | None) -> dict[str, Any]:

@@ -1,26 +1,16 @@
-"""Who may do what: no route without a key, and another project's things are not there, whoever asks and however."""
+"""Keys as they are sent: what is none, what is one, and what ends at once."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from api.app import PUBLIC, create_app
+from api.app import PUBLIC
 from storage.keys import create_key, revoke_key
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of
-
-CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
-
-
-def operations(stack: Stack) -> list[tuple[str, str, dict[str, Any]]]:
-    """(method, path, operation) of every route."""
-    paths = create_app(stack.settings).openapi()["paths"]
-    return [(method, path, operation) for path, found in paths.items() for method, operation in found.items()]
 
 
 def test_only_these_paths_are_public(stack: Stack) -> None:
@@ -53,18 +43,14 @@ def _without_a_key(stack: Stack) -> list[dict[str, str]]:
     ]
 
 
-def test_no_operation_without_a_key(stack: Stack) -> None:
-    """Every operation answers no key and bad keys with the same bytes, before it looks at path, query or body."""
+def test_what_is_no_key(stack: Stack) -> None:
+    """All the same bytes; that every route asks is the tenant matrix."""
     bodies: set[bytes] = set()
-    protected = [(method, path) for method, path, _ in operations(stack) if path not in PUBLIC]
-    keys = _without_a_key(stack)
-    cells = [(each, headers) for each in protected for headers in keys[:2]]
-    cells += [(("get", "/v1/models"), headers) for headers in keys]
     with stack.bare() as http:
-        for (method, path), headers in cells:
+        for headers in _without_a_key(stack):
             raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-            answer = http.request(method, path, headers=raw, content=b"{" if method == "post" else None)
-            assert error_of(answer, 401)["code"] == "invalid_api_key", (method, path, headers)
+            answer = http.get("/v1/models", headers=raw)
+            assert error_of(answer, 401)["code"] == "invalid_api_key", headers
             assert answer.headers["www-authenticate"] == "Bearer"
             bodies.add(answer.content)
     assert len(bodies) == 1
@@ -91,114 +77,6 @@ def test_ways_to_send_a_key(stack: Stack, header: str) -> None:
     assert httpx.get(f"{stack.url}/v1/models", headers={name: value}).status_code == 200
 
 
-Make = Callable[[Stack], str]
-
-
-def _file(stack: Stack) -> str:
-    return stack.client().files.create(file=b"x", purpose="fine-tune").id
-
-
-def _job(stack: Stack) -> str:
-    return stack.job().id
-
-
-def _model(stack: Stack) -> str:
-    return stack.model().id
-
-
-def _checkpoint_model(stack: Stack) -> str:
-    job = stack.job(state="running")
-    stack.checkpoint(job, 1)
-    return f"ft:starter:luthier::{job.id[-8:]}:ckpt-step-1"
-
-
-IDS: dict[str, dict[str, tuple[Make, ...]]] = {
-    # operation -> where it takes an id (path parameter, query:name or body:name) -> what makes one
-    "create_file": {},
-    "list_files": {"query:after": (_file,)},
-    "retrieve_file": {"file_id": (_file,)},
-    "delete_file": {"file_id": (_file,)},
-    "retrieve_file_content": {"file_id": (_file,)},
-    "create_fine_tuning_job": {
-        "body:model": (_model, _checkpoint_model),
-        "body:training_file": (_file,),
-        "body:validation_file": (_file,),
-    },
-    "list_fine_tuning_jobs": {"query:after": (_job,)},
-    "retrieve_fine_tuning_job": {"job_id": (_job,)},
-    "cancel_fine_tuning_job": {"job_id": (_job,)},
-    "list_fine_tuning_events": {"job_id": (_job,)},
-    "list_fine_tuning_job_checkpoints": {"job_id": (_job,)},
-    "list_models": {},
-    "download_model": {"model": (_model, _checkpoint_model)},
-    "retrieve_model": {"model": (_model, _checkpoint_model)},
-    "delete_model": {"model": (_model, _checkpoint_model)},
-    "create_chat_completion": {"body:model": (_model, _checkpoint_model)},
-    "create_completion": {"body:model": (_model, _checkpoint_model)},
-    "create_embeddings": {"body:model": (_model, _checkpoint_model)},
-    "create_predictions": {"body:model": (_model, _checkpoint_model)},
-}
-
-UNKNOWN: dict[Make, str] = {
-    _file: "file-none",
-    _job: "ftjob-none",
-    _model: "ft:starter:luthier::none",
-    _checkpoint_model: "ft:starter:luthier::none:ckpt-step-1",
-}
-
-
-def _bodies(mine: str) -> dict[str, dict[str, Any]]:
-    return {
-        "create_fine_tuning_job": {"model": "starter", "training_file": mine},
-        "create_chat_completion": {"model": "starter", **CHAT},
-        "create_completion": {"model": "starter", "prompt": "Hi"},
-        "create_embeddings": {"model": "encoder", "input": "x"},
-        "create_predictions": {"model": "encoder", "inputs": ["x"]},
-    }
-
-
-def _asked(http: httpx.Client, method: str, path: str, name: str, place: str, value: str, mine: str) -> httpx.Response:
-    kind, _, field = place.rpartition(":")
-    params = {field: value} if kind == "query" else {}
-    body = _bodies(mine).get(name)
-    if kind == "body":
-        body = {**(body or {}), field: value}
-    url = path.replace(f"{{{field}}}", value.replace("/", "%2F"))
-    return http.request(method, url, params=params, json=body) if body else http.request(method, url, params=params)
-
-
-def test_another_projects_id_is_like_an_unknown_one(stack: Stack) -> None:
-    """The matrix: every operation × every place that takes an id × what it can name. Byte for byte the same answer."""
-    theirs = stack.as_theirs()
-    mine = _file(stack)
-    cells = 0
-    with stack.http() as http, theirs.http() as their_http:
-        for method, path, operation in operations(stack):
-            name = operation["operationId"]
-            for place, makers in IDS.get(name, {}).items():
-                for make in makers:
-                    foreign = make(theirs)
-                    answers = [
-                        _asked(http, method, path, name, place, value, mine) for value in (foreign, UNKNOWN[make])
-                    ]
-                    where = (name, place, make.__name__)
-                    assert answers[0].status_code in (400, 404), where
-                    assert answers[0].content == answers[1].content, where
-                    assert theirs.ours.project_id not in answers[0].text
-                    # The owner's answer differs, so the cell tests what it says.
-                    own = _asked(their_http, method, path, name, place, foreign, _file(theirs))
-                    assert own.content != answers[0].content, where
-                    cells += 1
-    assert cells > 20
-
-
-def test_every_operation_and_path_parameter_is_in_the_matrix(stack: Stack) -> None:
-    for _, path, operation in operations(stack):
-        if path not in PUBLIC:
-            assert operation["operationId"] in IDS, "a new route needs its line in IDS"
-            assert set(re.findall(r"\{(\w+)\}", path)) <= set(IDS[operation["operationId"]])
-
-
 def test_a_revoked_key_ends_at_once(stack: Stack) -> None:
     async def made(session: Any) -> tuple[str, str]:
         key, row = await create_key(session, stack.ours.project_id, "short")
@@ -209,7 +87,7 @@ def test_a_revoked_key_ends_at_once(stack: Stack) -> None:
     assert httpx.get(f"{stack.url}/v1/models", headers=headers).status_code == 200
 
     async def revoked(session: Any) -> bool:
-        return await revoke_key(session, key_id)
+        return await revoke_key(session, key_id) is not None
 
     assert stack.session(revoked)
     error_of(httpx.get(f"{stack.url}/v1/models", headers=headers), 401)

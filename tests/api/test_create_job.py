@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from storage.keys import DEFAULT_ORGANIZATION
 from storage.tables import Event, Job
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of
@@ -45,7 +46,7 @@ def test_the_least_body(stack: Stack, file_id: str) -> None:
     job = client.fine_tuning.jobs.create(model="starter", training_file=file_id)
     assert (job.status, job.error, job.result_files, job.fine_tuned_model) == ("validating_files", None, [], None)
     assert (job.model, job.training_file, job.validation_file) == ("starter", file_id, None)
-    assert job.organization_id == stack.ours.project_id
+    assert job.organization_id == DEFAULT_ORGANIZATION
     assert 0 <= job.seed < 2**31
     assert job.hyperparameters.n_epochs == job.hyperparameters.batch_size == "auto"
     assert job.method is not None
@@ -169,7 +170,7 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"model": "absent"}, "model", "base_model_unavailable", "luthierd models pull absent"),
     ({"model": ""}, "model", "invalid_value", "at least 1"),
     ({"model": "x" * 257}, "model", "invalid_value", "256"),
-    ({"model": None}, "model", "invalid_value", "string"),
+    ({"model": None}, "model", "missing_required_parameter", "model"),
     ({"model": ...}, "model", "missing_required_parameter", "model"),
     ({"training_file": ...}, "training_file", "missing_required_parameter", "training_file"),
     ({"training_file": "file-none"}, "training_file", "file_not_found", "POST /v1/files"),
@@ -201,7 +202,12 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"metadata": {"k" * 65: "v"}}, None, "invalid_value", "64"),
     ({"metadata": {"k": "v" * 513}}, "metadata.k", "invalid_value", "512"),
     ({"metadata": {str(i): "v" for i in range(17)}}, "metadata", "invalid_value", "16"),
-    ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "unsupported_parameter", "none"),
+    (
+        {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]},
+        "integrations.0.type",
+        "integration_unavailable",
+        "LUTHIER_WANDB_API_KEY",
+    ),
     ({"method": {"type": "reinforcement"}}, "method.type", "unsupported_parameter", "supervised"),
     ({"method": {"type": "wishful"}}, "method.type", "invalid_value", "supervised"),
     ({"method": {}}, "method.type", "missing_required_parameter", "method.type"),

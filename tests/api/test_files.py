@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,37 @@ import httpx2
 import openai
 import psutil
 import pytest
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
 
 from storage.blobs import hash_file
+from storage.ids import new_id
+from storage.tables import Batch, File, Project
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of
+
+
+def new_batch(file: File, status: str) -> Batch:
+    return Batch(
+        id=new_id("batch"),
+        project_id=file.project_id,
+        created_at=time.time(),
+        endpoint="/v1/completions",
+        input_file_id=file.id,
+        completion_window="24h",
+        status=status,
+        expires_at=time.time() + 86400,
+    )
+
+
+def limit_bytes(stack: Stack, most: int) -> None:
+    async def limit(session: AsyncSession) -> None:
+        mine = col(Project.id) == stack.ours.project_id
+        await session.execute(update(Project).where(mine).values(max_bytes=most))
+
+    stack.session(limit)
+
 
 ROWS = b'{"text": "Where is my card?", "label": "card"}\n'
 
@@ -57,7 +85,7 @@ def test_deleting_removes_the_bytes(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("state", ["validating_files", "queued", "running"])
-@pytest.mark.parametrize("field", ["training_file", "validation_file"])
+@pytest.mark.parametrize("field", ["training_file", "validation_file", "general_file"])
 def test_a_file_that_a_job_needs_stays(stack: Stack, field: str, state: str) -> None:
     client = stack.client()
     made = client.files.create(file=ROWS, purpose="fine-tune")
@@ -73,6 +101,74 @@ def test_a_file_of_an_ended_job_goes(stack: Stack) -> None:
     made = client.files.create(file=ROWS, purpose="fine-tune")
     stack.job(state="failed", training_file=made.id)
     assert client.files.delete(made.id).deleted
+
+
+@pytest.mark.parametrize(
+    ("status", "goes"), [("validating", False), ("in_progress", False), ("cancelling", False), ("completed", True)]
+)
+def test_a_file_that_a_batch_needs_stays(stack: Stack, status: str, goes: bool) -> None:
+    file = stack.file(purpose="batch")
+    stack.insert(new_batch(file, status))
+    if goes:
+        assert stack.client().files.delete(file.id).deleted
+    else:
+        with pytest.raises(openai.BadRequestError, match="The batch batch_") as caught:
+            stack.client().files.delete(file.id)
+        assert caught.value.code == "file_in_use"
+
+
+@pytest.mark.parametrize("purpose", ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"])
+def test_every_purpose(stack: Stack, purpose: str) -> None:
+    with stack.http() as http:
+        made = http.post("/v1/files", data={"purpose": purpose}, files={"file": ("a", ROWS)}).json()
+        assert http.get(f"/v1/files/{made['id']}").json() == made
+    assert made["purpose"] == purpose
+    assert made["expires_at"] == (made["created_at"] + 2_592_000 if purpose == "batch" else None)
+    assert made["status_details"] is None
+
+
+@pytest.mark.parametrize("seconds", [3600, 2_592_000])
+def test_expires_after(stack: Stack, seconds: int) -> None:
+    made = stack.client().files.create(
+        file=ROWS, purpose="batch", expires_after={"anchor": "created_at", "seconds": seconds}
+    )
+    assert made.expires_at == made.created_at + seconds
+
+
+def test_an_expired_file_is_not_there(stack: Stack) -> None:
+    stack = stack.fresh()
+    gone, there = stack.file(expires_at=time.time() - 1), stack.file(expires_at=time.time() + 60)
+    client = stack.client()
+    assert [file.id for file in client.files.list()] == [there.id]
+    with stack.http() as http:
+        for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/content")):
+            answers = [http.request(method, f"/v1/files/{name}{path}") for name in (gone.id, "file-none")]
+            assert error_of(answers[0], 404)["param"] == "file_id"
+            assert answers[0].content == answers[1].content
+        body = {"model": "starter", "training_file": gone.id}
+        assert error_of(http.post("/v1/fine_tuning/jobs", json=body), 400)["param"] == "training_file"
+        assert error_of(http.get("/v1/files", params={"after": gone.id}), 400)["param"] == "after"
+
+
+def test_a_file_over_the_quota_leaves_nothing(stack: Stack) -> None:
+    stack = stack.fresh()
+    limit_bytes(stack, 100)
+    client = stack.client()
+    first = client.files.create(file=b"x" * 60, purpose="user_data")
+    with pytest.raises(openai.BadRequestError, match="100 bytes") as caught:
+        client.files.create(file=b"x" * 41, purpose="user_data")
+    assert caught.value.code == "quota_exceeded"
+    assert len(list(stack.blobs.list(f"projects/{stack.ours.project_id}/files"))) == 1
+    assert client.files.create(file=b"x" * 40, purpose="user_data").bytes == 40
+    client.files.delete(first.id)
+    assert client.files.create(file=b"x" * 60, purpose="user_data").bytes == 60
+
+
+def test_deleting_twice(stack: Stack) -> None:
+    made = stack.file()
+    with stack.http() as http:
+        assert http.delete(f"/v1/files/{made.id}").status_code == 200
+        error_of(http.delete(f"/v1/files/{made.id}"), 404)
 
 
 def test_list_filters_orders_and_pages(stack: Stack) -> None:
@@ -129,6 +225,10 @@ def _part(disposition: str, data: bytes = b"x") -> bytes:
     return head + data + b"\r\n"
 
 
+def _expiry(**fields: str) -> bytes:
+    return b"".join(_part(f'name="expires_after[{name}]"', value.encode()) for name, value in fields.items())
+
+
 FILE, PURPOSE = _part('name="file"; filename="a"'), _part('name="purpose"', b"fine-tune")
 END = f"--{BOUNDARY}--\r\n".encode()
 
@@ -137,7 +237,23 @@ BAD_FORMS: dict[str, tuple[bytes, str | None]] = {
     "no purpose": (FILE + END, "purpose"),
     "unknown purpose": (FILE + _part('name="purpose"', b"fine-tune-results") + END, "purpose"),
     "unknown field": (FILE + PURPOSE + _part('name="colour"', b"red") + END, "colour"),
-    "expiry": (FILE + PURPOSE + _part('name="expires_after[seconds]"', b"3600") + END, "expires_after"),
+    "expiry of nothing": (FILE + PURPOSE + _expiry(seconds="3600") + END, "expires_after.anchor"),
+    "expiry without seconds": (FILE + PURPOSE + _expiry(anchor="created_at") + END, "expires_after.seconds"),
+    "expiry of another time": (
+        FILE + PURPOSE + _expiry(anchor="last_active_at", seconds="3600") + END,
+        "expires_after.anchor",
+    ),
+    "expiry too soon": (FILE + PURPOSE + _expiry(anchor="created_at", seconds="3599") + END, "expires_after.seconds"),
+    "expiry too late": (
+        FILE + PURPOSE + _expiry(anchor="created_at", seconds="2592001") + END,
+        "expires_after.seconds",
+    ),
+    "expiry in words": (FILE + PURPOSE + _expiry(anchor="created_at", seconds="1_0000") + END, "expires_after.seconds"),
+    "expiry as one field": (FILE + PURPOSE + _part('name="expires_after"', b"3600") + END, "expires_after"),
+    "expiry with more": (
+        FILE + PURPOSE + _expiry(anchor="created_at", seconds="3600", days="1") + END,
+        "expires_after.days",
+    ),
     "two files": (FILE + FILE + PURPOSE + END, "file"),
     "two purposes": (FILE + PURPOSE + PURPOSE + END, "purpose"),
     "file without a name": (_part('name="file"') + PURPOSE + END, "file"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from typing import Any
 
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from api.errors import InvalidRequest
 from api.strict_json import loads
+from tests.api import hostile
+from tests.api.openapi import document_of, examples_of, operations_of
+from tests.api.stack import Stack
 from training.strict_json import DEPTH as MAX_DEPTH
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -89,3 +93,24 @@ def test_hostile_bodies_cost_no_more_than_others(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         loads(body)
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("name", hostile.around({}))
+def test_every_route_refuses_hostile_bodies(stack: Stack, name: str) -> None:
+    document = document_of(stack)
+    asked = 0
+    with stack.http() as http:
+        for operation in operations_of(document):
+            if operation.method not in {"post", "put", "patch"}:
+                continue
+            takes_json = operation.json_body is not None
+            good = examples_of(document, operation.json_body)[0] if operation.json_body else {}
+            # None of the ids exists; a body is read before they are looked up.
+            url = re.sub(r"\{[^}]+\}", "none", operation.path)
+            headers = {"content-type": "application/json"}
+            answer = http.request(operation.method, url, content=hostile.around(good)[name], headers=headers)
+            unread = not takes_json or (name in hostile.NO_BODY and not operation.needs_body)
+            assert answer.status_code in ({400, 404} if unread else {400}), f"{operation}: {answer.text[:300]}"
+            assert sorted(answer.json()["error"]) == ["code", "message", "param", "type"]
+            asked += 1
+    assert asked > 5

@@ -39,6 +39,16 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     assert "keys list" in again.stderr
 
 
+def test_keys_have_roles_and_an_end(tmp_path: Path) -> None:
+    assert luthierd("migrate", home=tmp_path).returncode == 0
+    made = luthierd("keys", "create", "--role", "read", "--expires-days", "0.5", home=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert luthierd("keys", "create", "--role", "root", home=tmp_path).returncode == 2
+    listed = luthierd("keys", "list", home=tmp_path).stdout
+    assert "read" in listed
+    assert "until 20" in listed
+
+
 def test_models_are_listed_and_checked(tmp_path: Path) -> None:
     listed = luthierd("models", "list", home=tmp_path).stdout
     for name in ("starter", "minilm-l6", "qwen3-0.6b", "gpt-4o-mini-2024-07-18"):

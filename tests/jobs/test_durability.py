@@ -243,3 +243,30 @@ def _redis_servers(home: Path) -> list[Any]:
         for process in psutil.process_iter(["name", "cmdline"])
         if process.info["name"].startswith("redis-server") and str(home) in " ".join(process.info["cmdline"] or [])
     ]
+
+
+def test_a_paused_job_frees_its_place_and_goes_on(
+    stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
+) -> None:
+    job_id = post(client, training_file)
+    wait_step(client, job_id, 5)
+    [child] = stack.children("worker")
+    # Stopped until its worker has told it, because the whole run takes no longer than a heartbeat.
+    child.suspend()
+    client.fine_tuning.jobs.pause(job_id)
+    services.wait_for(lambda: is_asked_to_stop(child.pid), 15)
+    child.resume()
+    services.wait_for(lambda: stack.job(job_id).state == "paused", 15)
+    assert client.fine_tuning.jobs.retrieve(job_id).status == "queued"
+    assert (stack.job(job_id).failures, stack.job(job_id).owner) == (0, None)
+    other = post(client, training_file)
+    assert wait_job(client, other).status == "succeeded"
+    assert stack.job(job_id).state == "paused"
+    client.fine_tuning.jobs.resume(job_id)
+    assert_whole(stack, client, job_id, unbroken, attempts=2)
+
+
+def is_asked_to_stop(pid: int) -> bool:
+    """Whether a SIGTERM waits for this process."""
+    [pending] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "ShdPnd" in line]
+    return bool(int(pending, 16) & 1 << (signal.SIGTERM - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from storage import blobs as stores
-from storage.blobs import Blobs
+from storage.blobs import Blobs, Stored
 from storage.blobs.file import FileBlobs
 from storage.blobs.s3 import S3Blobs
 from storage.errors import BlobCorrupt, BlobExists, BlobNotFound, InvalidBlobKey, StorageUnavailable, UnknownUrl
@@ -77,6 +78,44 @@ def test_delete_and_list(blobs: Blobs) -> None:
     blobs.delete("p/x")
     assert [info.key for info in blobs.list("p")] == ["p/q/y"]
     assert list(blobs.list("none")) == []
+
+
+def test_a_stream_becomes_a_blob(blobs: Blobs) -> None:
+    data = bytes(range(256)) * 2**12 * 33
+    chunks = [data[at : at + 777_777] for at in range(0, len(data), 777_777)]
+    stored = blobs.put_stream("stream", iter(chunks))
+    assert stored == Stored(hashlib.sha256(data).hexdigest(), len(data))
+    assert stores.read(blobs, "stream", stored.sha256) == data
+    assert stores.read(blobs, "none", blobs.put_stream("none", []).sha256) == b""
+
+
+@pytest.mark.parametrize("size", [1, 20 * 2**20, 40 * 2**20])
+def test_a_stream_that_breaks_leaves_nothing(blobs: Blobs, size: int) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x" * size
+        raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        blobs.put_stream("stream", broken())
+    assert list(blobs.list("stream")) == []
+    with pytest.raises(BlobNotFound):
+        stores.read(blobs, "stream", "0" * 64)
+    assert blobs.sweep(-1) == 0
+
+
+def test_what_a_killed_writer_left_is_swept(blobs: Blobs) -> None:
+    if isinstance(blobs, FileBlobs):
+        (blobs.root / ".aside" / "left").write_bytes(b"x")
+    else:
+        assert isinstance(blobs, S3Blobs)
+        which = {"Bucket": blobs._bucket, "Key": blobs._prefix + "left"}
+        begun = blobs._client.create_multipart_upload(**which)["UploadId"]
+        blobs._client.upload_part(**which, UploadId=begun, PartNumber=1, Body=b"x")
+    kept = blobs.put_bytes("kept", b"1")
+    assert blobs.sweep(60) == 0
+    assert blobs.sweep(-1) == 1
+    assert blobs.sweep(-1) == 0
+    assert stores.read(blobs, "kept", kept.sha256) == b"1"
 
 
 def test_an_exclusive_write_accepts_its_own_retry_and_no_other(blobs: Blobs) -> None:

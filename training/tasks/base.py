@@ -88,6 +88,23 @@ class Flaw(NamedTuple):
     message: str
 
 
+class Part(NamedTuple):
+    """Tokens of a row that the model reads, or learns to write, together."""
+
+    name: str
+    ids: Sequence[int]
+    weights: Sequence[float] = ()
+    """How much each counts as a target; empty: all are only read."""
+
+
+class Shown(NamedTuple):
+    """An encoded row for people to look at."""
+
+    parts: list[Part]
+    target: dict[str, Any] | None = None
+    """What the row as a whole should get, as JSON."""
+
+
 class Loss(NamedTuple):
     """Sums over a batch, each a scalar tensor, so that batches add up."""
 
@@ -185,6 +202,10 @@ class Task(Generic[R, E]):
     def anchored(self, examples: Sequence[E], model: Any, kit: Kit) -> Sequence[E]:
         """The examples with what the model says of them before it is trained, where the loss needs that."""
         return examples
+
+    def shown(self, example: E, state: State) -> Shown:
+        """What training makes of a row."""
+        return Shown([Part("input", example.ids)] if isinstance(example, TextExample) else [])
 
     def targets(self, example: E) -> int:
         """How many targets a row has."""

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, TextExample, load_auto, pad_right
+from training.tasks.base import (
+    Batch,
+    Flaw,
+    Kit,
+    Loss,
+    Part,
+    Shown,
+    State,
+    Task,
+    TextExample,
+    load_auto,
+    pad_right,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +62,9 @@ class CausalTask(Task[R, CausalExample]):
         configured = model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]
         return {token for token in [*ends, tokenizer.eos_token_id] if token is not None}
+
+    def shown(self, example: CausalExample, state: State) -> Shown:
+        return Shown([Part("input", example.ids, example.weights)])
 
     def targets(self, example: CausalExample) -> int:
         return target_count(example)

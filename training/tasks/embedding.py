@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from training.errors import TrainingError
-from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
 from training.tasks.pairs import MEASURES, barred, ranking
 from training.tasks.text import EncoderExample, Texts, encode_texts, text_inputs
 
@@ -98,6 +98,10 @@ class Embedding(Task[PairRow, PairExample]):
             model.pooler = None
         model.config.embedding_pooling = _pooling(directory) or getattr(model.config, "embedding_pooling", "mean")
         return model
+
+    def shown(self, example: PairExample, state: State) -> Shown:
+        texts = zip(("anchor", "positive", "negative"), (example, *example.others), strict=False)
+        return Shown([Part(name, text.ids) for name, text in texts])
 
     def collate(self, examples: Sequence[PairExample], kit: Kit) -> Batch:
         """The model's inputs of B anchors and of C candidates: the anchors' positives in order, then all negatives."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from training.archive import Content
 from training.strict_json import Refused
 from training.tasks import labels, pictures
-from training.tasks.base import Batch, Example, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Shown, State, Task, load_auto
 from training.tasks.labels import Label
 from training.tasks.pictures import Picture
 
@@ -88,6 +88,10 @@ class ImageClassification(Task[PictureRow, PictureExample]):
 
         config = labels.config_of(state["labels"]) | {"ignore_mismatched_sizes": True}
         return load_auto(AutoModelForImageClassification, directory, dtype, **config)
+
+    def shown(self, example: PictureExample, state: State) -> Shown:
+        assert example.label is not None
+        return Shown([], labels.shown([example.label], state, False))
 
     def weight(self, example: PictureExample, kit: Kit) -> float:
         assert example.label is not None

@@ -51,6 +51,12 @@ def recounted(state: State, labels: Iterable[str]) -> State:
     return state | {"counts": [counts[name] for name in state["labels"]]}
 
 
+def shown(fitting: Sequence[str], state: State, many: bool) -> dict[str, Any]:
+    """Labels of a row, and their numbers."""
+    ids = [state["labels"].index(label) for label in fitting]
+    return {"labels": list(fitting), "ids": ids} if many else {"label": fitting[0], "id": ids[0]}
+
+
 def own_labels(directory: Path, architecture: str) -> State:
     """The labels of a base that is a classifier already; ``architecture`` is a part of its class's name."""
     from transformers import AutoConfig

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Objective, State, Task
+from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Objective, Part, Shown, State, Task
 from training.tasks.causal import CausalExample, collate, inputs_of, load_causal, sequence
 from training.tasks.chat import render, tokenised
 from training.tasks.chat_rows import Conversation, Message, check_conversation, check_messages
@@ -109,6 +109,10 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
 
     def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
         return load_causal(directory, dtype)
+
+    def shown(self, example: PreferenceExample, state: State) -> Shown:
+        sides = {"preferred_output": example.chosen, "non_preferred_output": example.rejected}
+        return Shown([Part(name, side.ids, side.weights) for name, side in sides.items()])
 
     def anchored(self, examples: Sequence[PreferenceExample], model: Any, kit: Kit) -> list[PreferenceExample]:
         """With the reference: ``model`` is still the one that training begins from. Leaves its mode as it was."""

@@ -26,7 +26,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from training.errors import TrainingError
 from training.strict_json import decode
 from training.tasks import squad
-from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
 from training.tasks.spans import NOWHERE, Found, best_of, best_spans, looked, span_logits, window_inputs
 from training.tasks.text import EncoderExample
 from training.tasks.windows import Passage, Window, encode_passages
@@ -120,6 +120,10 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
         if example.answers or state["unanswerable"]:
             return None
         return Flaw("wrong_value", "answers", "Every row of the training file has an answer; give this one its own.")
+
+    def shown(self, example: QuestionExample, state: State) -> Shown:
+        first, last = example.span
+        return Shown([Part("input", example.ids)], {"first_token": first, "last_token": last})
 
     def base_state(self, directory: Path) -> State:
         from transformers import AutoConfig

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from training.tasks.base import Batch, Example, Flaw, Kit, Loss, State, Task, load_auto, pad_right
+from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto, pad_right
 from training.tasks.text import Texts, encode_texts
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ class Seq2Seq(Task[PairRow, PairExample]):
         from transformers import AutoModelForSeq2SeqLM
 
         return load_auto(AutoModelForSeq2SeqLM, directory, dtype)
+
+    def shown(self, example: PairExample, state: State) -> Shown:
+        return Shown([Part("source", example.source), Part("target", example.target, [1.0] * len(example.target))])
 
     def targets(self, example: PairExample) -> int:
         return len(example.target)

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field
 
 from training.errors import TrainingError
 from training.tasks import labels
-from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
 from training.tasks.labels import Label
 from training.tasks.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
 
@@ -106,6 +106,9 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
         model = load_auto(AutoModelForSequenceClassification, directory, dtype, **labels.config_of(state["labels"]))
         model.config.problem_type = "multi_label_classification" if state["many"] else "single_label_classification"
         return model
+
+    def shown(self, example: LabelExample, state: State) -> Shown:
+        return Shown([Part("input", example.ids)], labels.shown(example.labels, state, state["many"]))
 
     def weight(self, example: LabelExample, kit: Kit) -> float:
         if example.many:

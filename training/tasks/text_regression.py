@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from training.errors import TrainingError
-from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto
+from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
 from training.tasks.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ class TextRegression(Task[RegressionRow, NumberExample]):
         model.config.problem_type = "regression"
         model.config.target_mean, model.config.target_deviation = state["mean"], state["deviation"]
         return model
+
+    def shown(self, example: NumberExample, state: State) -> Shown:
+        return Shown([Part("input", example.ids)], {"target": example.target})
 
     def collate(self, examples: Sequence[NumberExample], kit: Kit) -> Batch:
         return text_inputs(examples, kit.pad) | {"targets_B": _targets(examples, kit).float()}

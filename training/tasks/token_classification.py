@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from training.errors import TrainingError
 from training.tasks import labels
-from training.tasks.base import Batch, Flaw, Kit, Loss, State, Task, load_auto, pad_right
+from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto, pad_right
 from training.tasks.entities import (
     MEASURES,
     TAG,
@@ -145,6 +145,11 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
         from transformers import AutoModelForTokenClassification
 
         return load_auto(AutoModelForTokenClassification, directory, dtype, **labels.config_of(state["labels"]))
+
+    def shown(self, example: WordsExample, state: State) -> Shown:
+        learnt = set(example.places)
+        weights = [float(place in learnt) for place in range(len(example.ids))]
+        return Shown([Part("input", example.ids, weights)], labels.shown(example.tags, state, True))
 
     def targets(self, example: WordsExample) -> int:
         return len(example.tags)

@@ -1,0 +1,23 @@
+"""The project's own things by their ids; another project's is exactly a missing one."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.errors import NotFound
+from storage.tables import Job
+
+
+async def owned_job(session: AsyncSession, project_id: str, job_id: str) -> Job:
+    """Raises ``NotFound``."""
+    query = select(Job).where(col(Job.id) == job_id, col(Job.project_id) == project_id)
+    job = (await session.execute(query)).scalar_one_or_none()
+    if job is None:
+        raise no_such_job()
+    return job
+
+
+def no_such_job() -> NotFound:
+    return NotFound("There is no such fine-tuning job for this key.", param="fine_tuning_job_id")

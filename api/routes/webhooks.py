@@ -1,0 +1,186 @@
+"""Webhooks: where a project wants to be told of the ends of its jobs and batches."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api.deps import PrincipalDep, RoomsDep
+from api.errors import InvalidRequest, NotFound, documented
+from api.pages import After, Cursor, Limit, Listing, ListOut, listed
+from api.strict_json import StrictRoute
+from api.wire.webhooks import (
+    DeliveryOut,
+    EventTypesOut,
+    RotateSecretIn,
+    WebhookChangeIn,
+    WebhookDeleted,
+    WebhookIn,
+    WebhookOut,
+    WebhookTested,
+    WebhookTestIn,
+    WebhookWithSecretOut,
+    delivery_out,
+    webhook_out,
+    webhook_with_secret,
+)
+from jobs.rooms import Rooms
+from jobs.webhooks import outbox, signing
+from jobs.webhooks.address import Refused
+from jobs.webhooks.sender import Undelivered, post_of
+from storage.audit import audit
+from storage.ids import new_id
+from storage.tables import Delivery, Webhook
+
+router = APIRouter(tags=["webhooks"], route_class=StrictRoute, responses=documented(404, 413))
+
+MOST_WEBHOOKS = 50
+"""In one project."""
+OLD_SECRET_SECONDS = 86_400
+
+WEBHOOKS = Listing(Webhook, col(Webhook.id), (col(Webhook.created_at), col(Webhook.id)))
+DELIVERIES = Listing(Delivery, col(Delivery.id), (col(Delivery.created_at), col(Delivery.id)))
+
+
+@router.get("/webhook_event_types")
+async def list_webhook_event_types(principal: PrincipalDep) -> EventTypesOut:
+    """What there is to be told of."""
+    return EventTypesOut(data=list(outbox.EVENT_TYPES))
+
+
+@router.post("/webhook_endpoints")
+async def create_webhook(body: WebhookIn, rooms: RoomsDep, principal: PrincipalDep) -> WebhookWithSecretOut:
+    """Have events sent to a URL. The answer holds the signing secret, which is not shown again."""
+    await _check_url(rooms, body.url)
+    now = time.time()
+    webhook = Webhook(
+        id=new_id("webhook"),
+        project_id=principal.project_id,
+        created_at=now,
+        updated_at=now,
+        name=body.name,
+        url=body.url,
+        secret=signing.new_secret(),
+        events=list(body.event_types),
+    )
+    out = webhook_with_secret(webhook)
+    async with rooms.db.write() as session:
+        query = select(func.count()).select_from(Webhook).where(col(Webhook.project_id) == principal.project_id)
+        if (await session.execute(query)).scalar_one() >= MOST_WEBHOOKS:
+            raise InvalidRequest(
+                f"A project has {MOST_WEBHOOKS} webhooks at most; delete one.", code="too_many_webhooks"
+            )
+        session.add(webhook)
+        await audit(session, principal, "webhook.created", webhook.id)
+    return out
+
+
+@router.get("/webhook_endpoints")
+async def list_webhooks(
+    rooms: RoomsDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
+) -> ListOut[WebhookOut]:
+    """The project's webhooks, the newest first."""
+    async with rooms.db.read() as session:
+        page = await WEBHOOKS.page(session, [col(Webhook.project_id) == principal.project_id], Cursor(after, limit))
+    return listed([webhook_out(webhook) for webhook in page.rows], page.has_more)
+
+
+@router.get("/webhook_endpoints/{webhook_id}")
+async def retrieve_webhook(webhook_id: str, rooms: RoomsDep, principal: PrincipalDep) -> WebhookOut:
+    """One webhook, without its secret."""
+    async with rooms.db.read() as session:
+        return webhook_out(await _owned(session, principal.project_id, webhook_id))
+
+
+@router.post("/webhook_endpoints/{webhook_id}")
+async def update_webhook(
+    webhook_id: str, body: WebhookChangeIn, rooms: RoomsDep, principal: PrincipalDep
+) -> WebhookOut:
+    """Change what is named. Enabling a webhook forgets its failures; what was dropped meanwhile is not sent."""
+    if body.url is not None:
+        await _check_url(rooms, body.url)
+    async with rooms.db.write() as session:
+        webhook = await _owned(session, principal.project_id, webhook_id, lock=True)
+        webhook.name = body.name or webhook.name
+        webhook.url = body.url or webhook.url
+        webhook.events = list(body.event_types or webhook.events)
+        if body.enabled:
+            webhook.disabled_at, webhook.note, webhook.failures = None, None, 0
+        webhook.updated_at = time.time()
+        await session.flush()
+        if body.enabled is False:
+            await outbox.disable(session, webhook.id, None)
+            await session.refresh(webhook)
+        await audit(session, principal, "webhook.updated", webhook_id)
+        return webhook_out(webhook)
+
+
+@router.delete("/webhook_endpoints/{webhook_id}")
+async def delete_webhook(webhook_id: str, rooms: RoomsDep, principal: PrincipalDep) -> WebhookDeleted:
+    """Delete a webhook and all that waits for it."""
+    async with rooms.db.write() as session:
+        await _owned(session, principal.project_id, webhook_id, lock=True)
+        await session.execute(delete(Delivery).where(col(Delivery.webhook_id) == webhook_id))
+        await session.execute(delete(Webhook).where(col(Webhook.id) == webhook_id))
+        await audit(session, principal, "webhook.deleted", webhook_id)
+    return WebhookDeleted(id=webhook_id)
+
+
+@router.post("/webhook_endpoints/{webhook_id}/rotate_secret")
+async def rotate_webhook_secret(
+    webhook_id: str, rooms: RoomsDep, principal: PrincipalDep, body: RotateSecretIn | None = None
+) -> WebhookWithSecretOut:
+    """A new signing secret, shown once. With the old one kept, deliveries carry both signatures for 24 hours."""
+    keep, now = bool(body and body.keep_old_secret_active_for_24_hours), time.time()
+    async with rooms.db.write() as session:
+        webhook = await _owned(session, principal.project_id, webhook_id, lock=True)
+        webhook.old_secret = webhook.secret if keep else None
+        webhook.old_secret_until = now + OLD_SECRET_SECONDS if keep else None
+        webhook.secret, webhook.updated_at = signing.new_secret(), now
+        await audit(session, principal, "webhook.secret_rotated", webhook_id)
+        return webhook_with_secret(webhook)
+
+
+@router.post("/webhook_endpoints/{webhook_id}/test")
+async def test_webhook(webhook_id: str, body: WebhookTestIn, rooms: RoomsDep, principal: PrincipalDep) -> WebhookTested:
+    """Send a sample now, once, and tell the status of the answer, whatever it is. No answer at all is a 400."""
+    async with rooms.db.read() as session:
+        webhook = await _owned(session, principal.project_id, webhook_id)
+    kind, _, _ = body.event_type.rpartition(".")
+    sample = outbox.new_delivery(webhook, body.event_type, new_id("batch" if kind == "batch" else "job"))
+    try:
+        status = await post_of(rooms.settings).send(webhook, sample)
+    except Undelivered as error:
+        raise InvalidRequest(f"The sample did not arrive: {error}", param="url", code="webhook_unreachable") from error
+    return WebhookTested(webhook_endpoint_id=webhook_id, event_type=body.event_type, status_code=status)
+
+
+@router.get("/webhook_endpoints/{webhook_id}/deliveries")
+async def list_webhook_deliveries(
+    webhook_id: str, rooms: RoomsDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
+) -> ListOut[DeliveryOut]:
+    """What was sent or waits, the newest first; kept for 30 days. Answers' bodies are not read."""
+    async with rooms.db.read() as session:
+        await _owned(session, principal.project_id, webhook_id)
+        page = await DELIVERIES.page(session, [col(Delivery.webhook_id) == webhook_id], Cursor(after, limit))
+    return listed([delivery_out(delivery) for delivery in page.rows], page.has_more)
+
+
+async def _owned(session: AsyncSession, project_id: str, webhook_id: str, *, lock: bool = False) -> Webhook:
+    query = select(Webhook).where(col(Webhook.id) == webhook_id, col(Webhook.project_id) == project_id)
+    webhook = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    if webhook is None:
+        raise NotFound("There is no such webhook for this key.", param="webhook_endpoint_id")
+    return webhook
+
+
+async def _check_url(rooms: Rooms, url: str) -> None:
+    """Raises ``InvalidRequest``. Looked at again before each delivery: names come to mean other addresses."""
+    try:
+        await post_of(rooms.settings).check(url)
+    except Refused as error:
+        raise InvalidRequest(str(error), param="url", code="invalid_url") from error

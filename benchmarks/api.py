@@ -1,0 +1,197 @@
+"""``make bench-api``: many clients that poll their jobs, on SQLite and on Postgres, and a large file's rows checked.
+
+The API runs as two processes with keys and a database as in production; the clients run on the same machine. 1,000 of
+them ask for a job of their own every 2 s, while others create a job every 250 ms. Nothing is cached between requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.load.poller import Load, Times, get, poll, post
+from benchmarks.load.rows import validated
+from benchmarks.result import write
+from storage import db as databases
+from storage import keys, migrate
+from storage.ids import new_id
+from storage.settings import Settings, child_environment
+from storage.tables import File, Job
+from tests import services
+
+POLLERS, PERIOD_SECONDS = 1_000, 2.0
+CREATORS, CREATE_PERIOD_SECONDS = 4, 1.0
+WARM_UP_SECONDS = 6.0
+PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Seeded:
+    key: str
+    jobs: list[str]
+    file_id: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30.0, help="of measuring on each database")
+    parser.add_argument("--validate-mb", type=int, default=1024, help="size of the file whose rows are checked")
+    parser.add_argument("--only", choices=["sqlite", "postgres", "validate"])
+    asked = parser.parse_args()
+    console, figures = Console(), dict[str, Any]()
+    if asked.only in (None, "sqlite"):
+        with _home() as home:
+            figures |= _measured(home, f"sqlite+aiosqlite:///{home}/luthier.db", "", asked.seconds, console)
+    if asked.only in (None, "postgres"):
+        with services.postgres() as server, _home() as home:
+            figures |= _measured(home, server.database(), "_postgres", asked.seconds, console)
+    if asked.only in (None, "validate"):
+        figures |= validated(asked.validate_mb, console)
+    write("api" if asked.only is None else f"api-{asked.only}", _command(asked), figures)
+
+
+def _command(asked: argparse.Namespace) -> str:
+    rest = [f"--seconds {asked.seconds:g}", f"--validate-mb {asked.validate_mb}"]
+    return " ".join(["python -m benchmarks.api", *rest, *([f"--only {asked.only}"] if asked.only else [])])
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lb") as folder:
+        yield Path(folder)
+
+
+def _measured(home: Path, database: str, suffix: str, seconds: float, console: Console) -> dict[str, Any]:
+    settings = Settings(home=home, database_url=database, port=_free_port(), api_processes=PROCESSES)
+    seeded = asyncio.run(_seed(settings))
+    what = f"{POLLERS} pollers for {WARM_UP_SECONDS + seconds:.0f} s …"
+    with services.redis(_made(home / "run")), _api(settings), console.status(what):
+        polls, creates = asyncio.run(_loaded(settings, seeded, seconds))
+    _show(console, suffix.removeprefix("_") or "sqlite", polls, creates)
+    for fault in (polls.errors + creates.errors)[:3]:
+        console.print(fault)
+    return {
+        f"poll_p50_ms{suffix}": round(polls.share(0.5), 2),
+        f"poll_p99_ms{suffix}": round(polls.share(0.99), 2),
+        f"poll_max_ms{suffix}": round(polls.share(1), 2),
+        f"polls{suffix}": len(polls.seconds),
+        f"poll_errors{suffix}": len(polls.errors),
+        f"create_p50_ms{suffix}": round(creates.share(0.5), 2),
+        f"create_p99_ms{suffix}": round(creates.share(0.99), 2),
+        f"create_errors{suffix}": len(creates.errors),
+    }
+
+
+async def _loaded(settings: Settings, seeded: Seeded, seconds: float) -> tuple[Times, Times]:
+    polls, creates = Times(), Times()
+    path = "/v1/fine_tuning/jobs"
+    asking = [(get(f"{path}/{job_id}", seeded.key), f'"{job_id}"'.encode()) for job_id in seeded.jobs]
+    body = json.dumps({"model": "starter", "training_file": seeded.file_id}).encode()
+    making = [(post(path, seeded.key, body), b'"ftjob-')] * CREATORS
+    load = Load(settings.host, settings.port, PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
+    beside = Load(settings.host, settings.port, CREATE_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(poll(load, asking, polls))
+        group.create_task(poll(beside, making, creates))
+    return polls, creates
+
+
+async def _seed(settings: Settings) -> Seeded:
+    """A project with a key, a file and as many running jobs as there are pollers."""
+    await migrate.upgrade(settings.database_url)
+    db = databases.connect(settings.database_url)
+    now = time.time()
+    try:
+        async with db.write() as session:
+            project = await keys.create_project(session, "load")
+            key, _ = await keys.create_key(session, project.id, "load")
+            file = File(
+                id=new_id("file"), project_id=project.id, created_at=now, filename="rows.jsonl", purpose="fine-tune",
+                bytes=2, sha256="0" * 64, blob_key=f"projects/{project.id}/files/none",
+            )  # fmt: skip
+            jobs = [_job(project.id, file.id, now - number) for number in range(POLLERS)]
+            session.add_all([file, *jobs])
+        return Seeded(key, [job.id for job in jobs], file.id)
+    finally:
+        await db.close()
+
+
+def _job(project_id: str, file_id: str, created_at: float) -> Job:
+    """A job in the middle of its training. No worker is there to find its lease run out."""
+    return Job(
+        id=new_id("job"),
+        project_id=project_id,
+        created_at=created_at,
+        base_model="starter",
+        task="chat",
+        update={"type": "lora", "rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"},
+        method={"type": "supervised"},
+        hyperparameters={"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0, "learning_rate": 3e-4},
+        columns={},
+        training_file=file_id,
+        seed=1,
+        state="running",
+        attempt=1,
+        owner="load",
+        lease_until=created_at + 10**7,
+        started_at=created_at,
+        progress={"step": 120, "total_steps": 400, "epoch": 0.9, "tokens_per_second": 5123.0, "eta": 300.0},
+    )
+
+
+@contextmanager
+def _api(settings: Settings) -> Iterator[None]:
+    environment = child_environment(settings)
+    with subprocess.Popen([sys.executable, "-m", "api.main"], env=environment) as process:
+        try:
+            services.wait_for(lambda: _answers(settings), seconds=60)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(settings: Settings) -> bool:
+    try:
+        return httpx.get(f"http://{settings.host}:{settings.port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _show(console: Console, name: str, polls: Times, creates: Times) -> None:
+    table = Table(name, "requests", "p50 ms", "p99 ms", "slowest ms", "errors")
+    for what, times in (("poll", polls), ("create", creates)):
+        shares = [f"{times.share(share):.1f}" for share in (0.5, 0.99, 1)]
+        table.add_row(what, str(len(times.seconds)), *shares, str(len(times.errors)))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Clients that poll, each on a connection of its own: as little Python as can be, so that the server has the machine.
+
+A request's time counts from the moment at which it was due, not from when it was sent: a server that answers late
+delays what follows, and a generator that waited for it would hide that (coordinated omission).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Times:
+    """Of every request that was due after the warm-up."""
+
+    seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def share(self, share: float) -> float:
+        """The smallest time within which this share of the requests was answered, in milliseconds."""
+        ordered = sorted(self.seconds)
+        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Every client asks once in ``period`` seconds, at a phase of its own, for ``seconds`` after ``warm_up``."""
+
+    host: str
+    port: int
+    period: float
+    warm_up: float
+    seconds: float
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive connection with one request on it at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._answer: asyncio.Future[bytes] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, found, body = self._buffer.partition(b"\r\n\r\n")
+        if not found or self._answer is None:
+            return
+        lowered = head.lower()
+        start = lowered.find(b"content-length:")
+        length = int(lowered[start + 15 :].split(b"\r\n", 1)[0])
+        if len(body) >= length:
+            answer, self._buffer = self._buffer, b""
+            self._answer.set_result(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(ConnectionError("the server closed the connection"))
+
+    async def ask(self, request: bytes) -> bytes:
+        """Head and body of the answer. Raises ``ConnectionError``, ``TimeoutError``."""
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await asyncio.wait_for(self._answer, 30)
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+
+def get(path: str, key: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: luthier\r\nauthorization: Bearer {key}\r\n\r\n".encode()
+
+
+def post(path: str, key: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nhost: luthier\r\nauthorization: Bearer {key}\r\n"
+    return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def poll(load: Load, requests: list[tuple[bytes, bytes]], times: Times) -> None:
+    """One client for each ``(request, what its answer must hold)``."""
+    begin = asyncio.get_running_loop().time()
+    async with asyncio.TaskGroup() as group:
+        for request, expected in requests:
+            group.create_task(_client(load, begin + random.uniform(0, load.period), request, expected, times))
+
+
+async def _client(load: Load, due: float, request: bytes, expected: bytes, times: Times) -> None:
+    loop = asyncio.get_running_loop()
+    measured, end = due + load.warm_up, due + load.warm_up + load.seconds
+    _, connection = await loop.create_connection(Connection, load.host, load.port)
+    try:
+        while due < end:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            try:
+                answer = await connection.ask(request)
+                fault = None if answer.startswith(b"HTTP/1.1 200") and expected in answer else answer[:200].decode()
+            except (ConnectionError, TimeoutError) as error:
+                fault = f"{type(error).__name__}: {error}"
+                _, connection = await loop.create_connection(Connection, load.host, load.port)
+            if due >= measured:
+                times.seconds.append(loop.time() - due)
+                if fault:
+                    times.errors.append(fault)
+            due += load.period
+    finally:
+        connection.close()

@@ -1,0 +1,81 @@
+"""A large file of chat rows, checked by the child that checks every job's file: how fast, and in how much memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from storage.settings import Settings, training_environment
+from training.spec import DpoHyperparameters, TrainSpec
+from training.updates.lora import LoraUpdate
+
+WORDS = Path(__file__).parent.parent.parent / "examples" / "data" / "chat_train.jsonl"
+BASELINE_BYTES = 64 << 10
+"""A file so small that what the child needs for it is what it needs anyway."""
+
+
+def validated(megabytes: int, console: Console) -> dict[str, Any]:
+    """``validate_mb_s`` and ``validate_rss_mb``: memory beyond what a small file takes."""
+    settings = Settings()
+    with tempfile.TemporaryDirectory(prefix="lb") as folder:
+        small, large = Path(folder, "small"), Path(folder, "large")
+        for place, size in ((small, BASELINE_BYTES), (large, megabytes << 20)):
+            with console.status(f"writing {size:,} bytes of rows …"):
+                _write(place, size, settings)
+        with console.status("checking them …"):
+            _, least = _run(small, settings)
+            seconds, most = _run(large, settings)
+        size = (large / "training.jsonl").stat().st_size
+    return {
+        "validate_bytes": size,
+        "validate_s": round(seconds, 1),
+        "validate_mb_s": round(size / 2**20 / seconds, 2),
+        "validate_rss_mb": round((most - least) / 2**20, 1),
+    }
+
+
+def _write(folder: Path, size: int, settings: Settings) -> None:
+    """Rows of many lengths, no two alike, made of the repository's own messages."""
+    folder.mkdir()
+    rng, written = random.Random(1), 0
+    texts = [message["content"] for row in WORDS.open() for message in json.loads(row)["messages"]]
+    with (folder / "training.jsonl").open("w") as file:
+        while written < size:
+            turns = [{"role": role, "content": f"{rng.random()} {rng.choice(texts)}"} for role in ("user", "assistant")]
+            written += file.write(json.dumps({"messages": turns * rng.randint(1, 4)}) + "\n")
+    starter = settings.registry().get("starter")
+    assert starter is not None
+    spec = TrainSpec(
+        base=str(starter.require()),
+        base_id="starter",
+        task="chat",
+        method="supervised",
+        update=LoraUpdate(),
+        hyperparameters=DpoHyperparameters(),
+        training_file="training.jsonl",
+        seed=1,
+    )
+    (folder / "spec.json").write_text(spec.model_dump_json())
+
+
+def _run(folder: Path, settings: Settings) -> tuple[float, int]:
+    """Seconds and peak resident bytes of a process that checks the folder's rows."""
+    command = [sys.executable, "-m", "training.run", str(folder), "--validate"]
+    began = time.monotonic()
+    process = subprocess.Popen(command, env=training_environment(settings), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    last = process.stdout.read().splitlines()[-1]
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    if status or json.loads(last)["type"] != "validated":
+        raise SystemExit(f"the check of {folder} ended with {last!r}")
+    return seconds, used.ru_maxrss * 1024

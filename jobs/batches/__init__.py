@@ -1,0 +1,1 @@
+"""Batches: a file of requests, answered by the engine into another file."""

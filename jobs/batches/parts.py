@@ -1,0 +1,138 @@
+"""Answers on their way to the client: gathered in a part, committed as blobs and a row, put together at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from jobs.batches import rows
+from jobs.batches.answers import ENDPOINTS, Answer
+from jobs.expiry import files_prefix
+from jobs.lifecycle import Claim
+from jobs.rooms import Rooms
+from storage.blobs import Blobs
+from storage.folders import delete_folder
+from storage.ids import new_id
+from storage.tables import Batch, BatchPart, File
+from storage.usage import Amount, Counted, count, day_of
+
+PART_LINES = 256
+PART_SECONDS = 5.0
+"""Work that a killed worker may cost, and how old the counts are that a client sees."""
+
+
+class Part:
+    """The lines since the last commit. Their bytes wait on disk: a line of vectors has megabytes."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        self.first = first
+        self.paths = {True: folder / "output", False: folder / "errors"}
+        for path in self.paths.values():
+            path.write_bytes(b"")
+        self.grown = dict.fromkeys(("done", "completed", "failed", "input_tokens", "output_tokens"), 0)
+        self.used: dict[str, Amount] = {}
+        """By model."""
+        self._begun = time.monotonic()
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it is to be committed."""
+        return max(0.0, self._begun + PART_SECONDS - time.monotonic())
+
+    @property
+    def full(self) -> bool:
+        return self.grown["done"] >= PART_LINES or (self.grown["done"] > 0 and self.seconds_left == 0)
+
+    def add(self, answer: Answer) -> None:
+        good = bool(answer.model)
+        with self.paths[good].open("ab") as file:
+            file.write(answer.line)
+        self.grown["done"] += 1
+        self.grown["completed" if good else "failed"] += 1
+        self.grown["input_tokens"] += answer.used.input_tokens
+        self.grown["output_tokens"] += answer.used.output_tokens
+        if good:
+            self.used.setdefault(answer.model, Amount()).add(answer.used)
+
+
+def prefix(batch: Batch) -> str:
+    return f"projects/{batch.project_id}/batches/{batch.id}"
+
+
+async def commit(rooms: Rooms, claim: Claim, batch: Batch, part: Part) -> Batch:
+    """The part, and what the batch's key used for it. Raises ``LeaseLost``."""
+    if not part.grown["done"]:
+        return batch
+    stored = {
+        good: await _stored(rooms, f"{prefix(batch)}/a{claim.attempt}/{part.first}-{path.name}.jsonl", path)
+        for good, path in part.paths.items()
+    }
+    row = BatchPart(batch_id=batch.id, first=part.first, output=stored[True], errors=stored[False])
+    kind, day, key_id = ENDPOINTS[batch.endpoint].kind, day_of(time.time()), batch.key_id or ""
+    async with rooms.db.write() as session:
+        used = {Counted(batch.project_id, key_id, day, kind, name): amount for name, amount in part.used.items()}
+        await count(session, used.items())
+        return await rows.add_part(session, claim, row, **part.grown)
+
+
+async def _stored(rooms: Rooms, key: str, path: Path) -> dict[str, Any] | None:
+    if not path.stat().st_size:
+        return None
+    stored = await asyncio.to_thread(rooms.blobs.put_file, key, path)
+    return {"key": key, "sha256": stored.sha256}
+
+
+async def files(rooms: Rooms, batch: Batch, tail: Path | None) -> tuple[File | None, File | None]:
+    """Output and error file, their bytes stored; ``tail`` goes behind the errors. None for one without a line."""
+    query = select(BatchPart).where(col(BatchPart.batch_id) == batch.id).order_by(col(BatchPart.first))
+    async with rooms.db.read() as session:
+        parts = (await session.execute(query)).scalars().all()
+    output = [part.output for part in parts if part.output]
+    errors = [part.errors for part in parts if part.errors]
+    return await _file(rooms, batch, "output", output, None), await _file(rooms, batch, "error", errors, tail)
+
+
+async def _file(
+    rooms: Rooms, batch: Batch, kind: str, parts: Sequence[dict[str, Any]], tail: Path | None
+) -> File | None:
+    if not parts and (tail is None or not tail.stat().st_size):
+        return None
+    file_id, now = new_id("file"), time.time()
+    key = f"{files_prefix(batch.project_id)}/{file_id}"
+    stored = await asyncio.to_thread(rooms.blobs.put_stream, key, _bytes(rooms.blobs, parts, tail))
+    return File(
+        id=file_id,
+        project_id=batch.project_id,
+        created_at=now,
+        filename=f"{batch.id}_{kind}.jsonl",
+        purpose="batch_output",
+        bytes=stored.size,
+        sha256=stored.sha256,
+        blob_key=key,
+        expires_at=None if batch.output_expires_after is None else now + batch.output_expires_after,
+    )
+
+
+def _bytes(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None) -> Iterator[bytes]:
+    yield from chain.from_iterable(blobs.stream(part["key"], part["sha256"]) for part in parts)
+    if tail:
+        with tail.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+
+
+async def tidy(rooms: Rooms) -> None:
+    """Remove the parts of ended batches, those of attempts that were lost among them."""
+    async with rooms.db.read() as session:
+        ended = await rows.untidy(session)
+    for batch in ended:
+        await asyncio.to_thread(delete_folder, rooms.blobs, prefix(batch))
+        async with rooms.db.write() as session:
+            await rows.tidied(session, batch.id)

@@ -1,0 +1,144 @@
+"""A batch's row: each verb is one conditional UPDATE whose row count says who won, as in :mod:`jobs.lifecycle`.
+
+    validating ──► in_progress ──► finalizing ──► completed
+        │               │               │
+        └───────────────┴───────────────┴──────► failed (by validation), expired, cancelling ──► cancelled
+
+All functions take a session of ``Database.write`` and do no other I/O.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from jobs.lifecycle import Claim, LeaseLost
+from jobs.webhooks import outbox
+from storage.clock import db_now
+from storage.tables import Batch, BatchPart, File
+
+VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING = "validating", "in_progress", "finalizing", "cancelling"
+COMPLETED, FAILED, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
+LIVE = (VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING)
+ENDED = (COMPLETED, FAILED, EXPIRED, CANCELLED)
+
+WINDOW_SECONDS = 86_400
+"""The one ``completion_window`` there is."""
+
+
+async def claim(session: AsyncSession, worker: str, lease_seconds: float) -> tuple[Claim, Batch] | None:
+    """Take the batch of the project that was served longest ago, or None."""
+    served = aliased(Batch)
+    last = (
+        select(func.coalesce(func.max(served.claimed_at), 0.0))
+        .where(served.project_id == Batch.project_id)  # type: ignore[arg-type]
+        .scalar_subquery()
+    )
+    chosen = (
+        select(col(Batch.id))
+        .where(*_waiting())
+        .order_by(last, func.coalesce(col(Batch.claimed_at), 0.0), col(Batch.created_at), col(Batch.id))
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    owner = f"{worker}:{secrets.token_hex(8)}"
+    values = {"owner": owner, "lease_until": db_now() + lease_seconds, "claimed_at": db_now()}
+    batch = await _update(
+        session, [col(Batch.id) == chosen, *_waiting()], {**values, "attempt": col(Batch.attempt) + 1}
+    )
+    return (Claim(batch.id, batch.attempt, owner), batch) if batch else None
+
+
+async def others_wait(session: AsyncSession) -> bool:
+    """Whether there is a batch that nobody works on."""
+    return (await session.execute(select(col(Batch.id)).where(*_waiting()).limit(1))).first() is not None
+
+
+async def heartbeat(session: AsyncSession, claim: Claim, lease_seconds: float) -> Batch:
+    """Renew the lease. Raises ``LeaseLost``."""
+    return await write(session, claim, lease_until=db_now() + lease_seconds)
+
+
+async def write(session: AsyncSession, claim: Claim, **values: Any) -> Batch:
+    """Set columns of a batch that is held. Raises ``LeaseLost``."""
+    batch = await _update(session, _token(claim), values)
+    if batch is None:
+        raise LeaseLost(claim.job_id)
+    return batch
+
+
+async def advance(session: AsyncSession, claim: Claim, status: str, **values: Any) -> Batch:
+    """Go to another live status, unless the batch is being cancelled: then its row is left as it is."""
+    values |= {"status": status, f"{status}_at": time.time()}
+    batch = await _update(session, [*_token(claim), col(Batch.status) != CANCELLING], values)
+    return batch or await write(session, claim, owner=claim.owner)
+
+
+async def add_part(session: AsyncSession, claim: Claim, part: BatchPart, **grown: int) -> Batch:
+    """Commit a part and what it adds to the counters, its lines (``done``) among them. Raises ``LeaseLost``."""
+    values = {name: getattr(Batch, name) + more for name, more in grown.items()}
+    batch = await _update(session, [*_token(claim), col(Batch.done) == part.first], values)
+    if batch is None:
+        raise LeaseLost(claim.job_id)
+    session.add(part)
+    return batch
+
+
+async def end(session: AsyncSession, claim: Claim, status: str, files: Sequence[File] = (), **values: Any) -> Batch:
+    """Write the end, its files, and whom to tell of it. Raises ``LeaseLost``."""
+    free = {"status": status, f"{status}_at": time.time(), "owner": None, "lease_until": None}
+    batch = await _update(session, _token(claim), {**free, **values})
+    if batch is None:
+        raise LeaseLost(claim.job_id)
+    session.add_all(files)
+    await outbox.tell(session, batch.project_id, f"batch.{status}", batch.id)
+    return batch
+
+
+async def release(session: AsyncSession, claim: Claim) -> None:
+    """Give the batch back as it is; no error where it is another's already."""
+    await _update(session, _token(claim), {"owner": None, "lease_until": None})
+
+
+async def cancel(session: AsyncSession, project_id: str, batch_id: str) -> Batch | None:
+    """Ask whoever works on it to end it. None where it cannot be cancelled any more, or is not there."""
+    mine = [col(Batch.id) == batch_id, col(Batch.project_id) == project_id]
+    cancellable = col(Batch.status).in_([VALIDATING, IN_PROGRESS, CANCELLING])
+    now = func.coalesce(col(Batch.cancelling_at), time.time())
+    return await _update(session, [*mine, cancellable], {"status": CANCELLING, "cancelling_at": now})
+
+
+async def untidy(session: AsyncSession) -> list[Batch]:
+    """Ended batches whose parts are still there."""
+    query = select(Batch).where(col(Batch.tidied).is_(False), col(Batch.status).in_(ENDED)).limit(20)
+    return list((await session.execute(query)).scalars())
+
+
+async def tidied(session: AsyncSession, batch_id: str) -> None:
+    await session.execute(delete(BatchPart).where(col(BatchPart.batch_id) == batch_id))
+    await session.execute(update(Batch).where(col(Batch.id) == batch_id).values(tidied=True))
+
+
+def _waiting() -> list[ColumnElement[bool]]:
+    free = or_(col(Batch.lease_until).is_(None), col(Batch.lease_until) < db_now())
+    return [col(Batch.status).in_(LIVE), free]
+
+
+def _token(claim: Claim) -> list[ColumnElement[bool]]:
+    return [col(Batch.id) == claim.job_id, col(Batch.attempt) == claim.attempt, col(Batch.owner) == claim.owner]
+
+
+async def _update(
+    session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any]
+) -> Batch | None:
+    statement = update(Batch).where(*conditions).values(**values).returning(Batch)
+    statement = statement.execution_options(synchronize_session=False, populate_existing=True)
+    return (await session.execute(statement)).scalar_one_or_none()

@@ -1,0 +1,45 @@
+"""A job's measured steps under the tags that people's dashboards show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlmodel import col
+
+from jobs.rooms import Rooms
+from jobs.tfevents import Scalars
+from storage.tables import Event
+
+TAGS: Mapping[str, str] = {
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "learning_rate": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "tokens": "train/tokens",
+    "tokens_per_second": "train/tokens_per_second",
+    "general_loss": "general/loss",
+}
+"""Field of a metrics event -> tag. Those of the validation rows are ``valid/…``, whatever the task measures."""
+
+
+def tagged(data: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a metrics event, by tag."""
+    named = {tag: data[field] for field, tag in TAGS.items() if data.get(field) is not None}
+    # OpenAI's names repeat ours.
+    valid = {
+        name: value
+        for name, value in data.items()
+        if name.startswith("valid_") and not name.endswith("_mean_token_accuracy")
+    }
+    return named | {f"valid/{name.removeprefix('valid_')}": value for name, value in valid.items() if value is not None}
+
+
+async def measured(rooms: Rooms, job_id: str, after_seq: int = 0) -> list[tuple[int, Scalars]]:
+    """The job's measured steps in order, each with its event's sequence number; those after one of them."""
+    metrics = [col(Event.job_id) == job_id, col(Event.type) == "metrics", col(Event.seq) > after_seq]
+    query = select(col(Event.seq), col(Event.created_at), col(Event.data)).where(*metrics).order_by(col(Event.seq))
+    async with rooms.db.read() as session:
+        rows = (await session.execute(query)).all()
+    return [(seq, Scalars(at, data["step"], tagged(data))) for seq, at, data in rows]

@@ -1,0 +1,33 @@
+"""Weights & Biases. Key, server and mode are in the environment, where its library looks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import wandb
+
+from jobs.integrations.sink import Open, Opened, Status
+
+
+class WandbSink:
+    def open(self, order: Open) -> Opened:
+        """The run has the job's id, so another attempt finds it again."""
+        target = order.target
+        self._run: Any = wandb.init(
+            project=target["project"],
+            entity=target.get("entity"),
+            name=target.get("name") or order.job_id,
+            tags=target.get("tags"),
+            id=order.job_id,
+            resume="allow",
+            config=order.config,
+            settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True),
+        )
+        return Opened(url=self._run.url, step=max(0, self._run.step - 1))
+
+    def step(self, at: float, step: int, values: Mapping[str, float]) -> None:
+        self._run.log({**values, "_timestamp": at}, step=step)
+
+    def close(self, status: Status) -> None:
+        self._run.finish(exit_code=int(status in ("failed", "cancelled")))

@@ -1,0 +1,110 @@
+"""From the name of a model to the model: a base of the registry, a finished model, or a job's checkpoint.
+
+Everything but the bases is looked up within one project, so another project's model is not there at all, unless its
+owner lets this project use it (``api/routes/permissions.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from inference.errors import EngineError
+from inference.refs import ModelRef
+from inference.routes import answering, elsewhere
+from jobs.rooms import Rooms
+from jobs.states import checkpoint_name
+from storage.clock import unexpired
+from storage.registry import BaseModelEntry
+from storage.tables import Checkpoint, Job, Model, Permission
+from training.tasks.base import Route
+
+NO_SUCH_MODEL = "There is no such model for this key; GET /v1/models lists those that there are."
+_STEP = ":ckpt-step-"
+
+Found = BaseModelEntry | Model | ModelRef
+"""A base, a finished model, or a checkpoint as the engine knows it."""
+
+
+async def find(rooms: Rooms, project_id: str, name: str) -> Found | None:
+    """None for what does not exist, was deleted, has expired, or is another project's that this one may not use."""
+    if entry := rooms.registry.get(name):
+        return entry
+    async with rooms.db.read() as session:
+        return await _model(session, project_id, name) or await _checkpoint(session, project_id, name)
+
+
+async def _model(session: AsyncSession, project_id: str, name: str) -> Model | None:
+    usable = [col(Model.id) == name, _usable(col(Model.project_id), project_id, name), col(Model.deleted_at).is_(None)]
+    return (await session.execute(select(Model).where(*usable))).scalar_one_or_none()
+
+
+def _usable(owner: Any, project_id: str, name: str) -> ColumnElement[bool]:
+    """The project's own, or granted to it by ``owner``, a column."""
+    granted = exists().where(
+        col(Permission.checkpoint_model) == name,
+        col(Permission.project_id) == project_id,
+        col(Permission.owner_project_id) == owner,
+    )
+    return or_(owner == project_id, granted)
+
+
+async def _checkpoint(session: AsyncSession, project_id: str, name: str) -> ModelRef | None:
+    model, found, step = name.rpartition(_STEP)
+    if not found or not step.isascii() or not step.isdigit() or len(step) > 9:
+        return None
+    query = (
+        select(Job, Checkpoint)
+        .join(Checkpoint, col(Checkpoint.job_id) == col(Job.id))
+        .where(
+            _usable(col(Job.project_id), project_id, name),
+            # A model's name ends in its job's last characters.
+            col(Job.id).endswith(model.rpartition(":")[2], autoescape=True),
+            col(Checkpoint.step) == int(step),
+            col(Checkpoint.keep).is_(True),
+            unexpired(col(Checkpoint.expires_at)),
+        )
+    )
+    for job, checkpoint in (await session.execute(query)).all():
+        if checkpoint_name(job, checkpoint.step) == name:
+            return checkpoint_ref(job, checkpoint)
+    return None
+
+
+def checkpoint_ref(job: Job, checkpoint: Checkpoint) -> ModelRef:
+    return ModelRef(
+        id=checkpoint_name(job, checkpoint.step),
+        base=job.base_model,
+        task=job.task,
+        update=job.update["type"],
+        prefix=checkpoint.prefix,
+        part="model/",
+        manifest_sha256=checkpoint.manifest_sha256,
+    )
+
+
+async def answering_ref(rooms: Rooms, project_id: str, name: str, route: Route) -> ModelRef:
+    """A model that answers at ``POST /v1/{route}``. Raises ``EngineError`` and ``ModelNotPulled``.
+
+    A base that answers for several tasks there does so for the first of them.
+    """
+    found = await find(rooms, project_id, name)
+    if found is None:
+        raise EngineError("model_not_found", NO_SUCH_MODEL, "model")
+    if isinstance(found, BaseModelEntry):
+        suitable = answering(found.tasks, route)
+        if not suitable:
+            raise _unsuitable(found.id, found.tasks)
+        found.require()
+        return ModelRef.of_base(found.id, suitable[0])
+    ref = ModelRef.of_result(found) if isinstance(found, Model) else found
+    if not answering([ref.task], route):
+        raise _unsuitable(ref.id, [ref.task])
+    return ref
+
+
+def _unsuitable(name: str, tasks: list[str]) -> EngineError:
+    return EngineError("unsuitable_model", elsewhere(name, tasks), "model")

@@ -1,0 +1,158 @@
+"""Where a webhook may go: an address of the internet, whatever its URL, its name server or its name pretends.
+
+A name is resolved once for each try, all of its addresses are held against the table below, and the connection goes
+to the very address that was looked at. Python's ``is_global`` is not enough: it passes multicast, 6to4, NAT64 and
+addresses of IPv4 written into IPv6 in older ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+import idna
+
+from storage.settings import Network
+
+Address = IPv4Address | IPv6Address
+Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
+"""Host and port -> addresses. Raises ``OSError`` where there are none."""
+
+MAX_URL = 2048
+
+_PORTS = {"https": 443, "http": 80}
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+_WEB = frozenset({80, 443})
+_SERVICES = frozenset(
+    {
+        *(1080, 1433, 1521, 1723, 2049, 2181, 2375, 2376, 2379, 2380, 3128, 3306, 3389, 4369, 5060, 5061, 5432, 5672),
+        *(5900, 5984, 5985, 5986, 6000, 6379, 6443, 6667, 7000, 7001, 8086, 8500, 9042, 9092, 9100, 9200, 9300, 10250),
+        *(11211, 15672, 16379, 25565, 26379, 27017, 27018, 50000, 61616),
+    }
+)
+"""Ports above 1023 of services that would read a request as commands, or that nobody offers to strangers."""
+
+_FORBIDDEN_V4 = (IPv4Network("192.88.99.0/24"), IPv4Network("192.31.196.0/24"), IPv4Network("192.175.48.0/24"))
+"""Relays and sinks that the registries call global."""
+_UNICAST_V6 = IPv6Network("2000::/3")
+"""All that has been given out; what wraps or translates IPv4 (``::``, ``::ffff:``, ``64:ff9b:``) lies outside."""
+_FORBIDDEN_V6 = tuple(
+    IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "2620:4f:8000::/48")
+)
+
+
+class Refused(ValueError):
+    """Nothing is sent there; the message says why and does not tell what an address answered."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A URL taken apart, its host in the one spelling that is left."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """With the query."""
+
+    @property
+    def authority(self) -> str:
+        """As the ``Host`` header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def parse(url: str) -> Target:
+    """Raises ``Refused``."""
+    if len(url) > MAX_URL or not url.isprintable() or any(char.isspace() or char == "\\" for char in url):
+        raise Refused(f"A URL has {MAX_URL} printable characters at most, no blanks and no backslashes.")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Refused("This is not a URL; write https://host/path.") from error
+    if parts.scheme not in _PORTS:
+        raise Refused("The URL must begin with https://.")
+    if "@" in parts.netloc:
+        raise Refused("The URL must hold no user and no password; a delivery proves itself by its signature.")
+    if parts.fragment or "#" in url:
+        raise Refused("The URL must have no '#' part; it would not be sent.")
+    if not parts.path.isascii() or not parts.query.isascii():
+        raise Refused("Percent-encode what is not ASCII in the URL's path and query.")
+    number = _PORTS[parts.scheme] if port is None else port
+    if number not in _WEB and (number < 1024 or number in _SERVICES):
+        raise Refused(f"Port {number} is another service's; use 443, or one above 1023 that none is known for.")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Target(parts.scheme, _host(host or "", bracketed="[" in parts.netloc), number, path)
+
+
+def _host(host: str, *, bracketed: bool) -> str:
+    if bracketed:
+        try:
+            # A zone (%eth0) names one of this machine's own links.
+            return str(IPv6Address(host)) if "%" not in host else _no_host()
+        except ValueError:
+            return _no_host()
+    try:
+        # What browsers do: full-width digits and dots become plain ones here, before anything is looked at.
+        name = host.lower() if host.isascii() else idna.encode(host, uts46=True, std3_rules=True).decode().lower()
+    except (idna.IDNAError, UnicodeError):
+        return _no_host()
+    labels = name.split(".")
+    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        return _no_host()
+    if _NUMBER.fullmatch(labels[-1]):
+        # Only four plain decimals: 127.1, 0x7f000001, 0177.0.0.1 and 2130706433 are all 127.0.0.1 to some resolver.
+        try:
+            return str(IPv4Address(name))
+        except ValueError:
+            return _no_host()
+    return name
+
+
+def _no_host() -> str:
+    raise Refused("The URL's host is neither a name nor an address in its usual spelling.")
+
+
+async def system_resolver(host: str, port: int) -> list[Address]:
+    """The machine's own."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
+
+
+async def resolved(target: Target, resolver: Resolver, networks: Sequence[Network]) -> Address:
+    """The address to connect to. ``networks``: those besides the internet that the operator allows, over http too.
+
+    Raises ``Refused``, and ``OSError`` where the name has no address now.
+    """
+    try:
+        addresses: Sequence[Address] = [ip_address(target.host)]
+    except ValueError:
+        addresses = await resolver(target.host, target.port)
+    if not addresses:
+        raise OSError("the name has no address")
+    for address in addresses:
+        inside = any(address in network for network in networks)
+        if not inside and not is_public(address):
+            raise Refused("The URL leads to an address that is not the internet's.")
+        if not inside and target.scheme != "https":
+            raise Refused("The URL must begin with https://.")
+    return addresses[0]
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is a single machine's address on the internet, which nothing translates into another."""
+    if isinstance(address, IPv4Address):
+        return address.is_global and not address.is_multicast and not _within(address, _FORBIDDEN_V4)
+    return address in _UNICAST_V6 and address.is_global and not _within(address, _FORBIDDEN_V6)
+
+
+def _within(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)

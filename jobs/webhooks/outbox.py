@@ -1,0 +1,140 @@
+"""Deliveries as rows: written in the transaction of what they tell, claimed by a sender, ended.
+
+All functions take a session of ``Database.write`` and do no other I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+from typing import Any, Literal, get_args
+
+from sqlalchemy import delete, exists, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+from sqlmodel import col
+
+from storage.clock import db_now
+from storage.ids import new_id
+from storage.tables import Delivery, Webhook
+
+EventType = Literal[
+    "batch.cancelled",
+    "batch.completed",
+    "batch.expired",
+    "batch.failed",
+    "fine_tuning.job.cancelled",
+    "fine_tuning.job.failed",
+    "fine_tuning.job.succeeded",
+]
+EVENT_TYPES: tuple[str, ...] = get_args(EventType)
+
+PAUSES = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 28800.0)
+"""Seconds after each failed try; after the last of them, about a day later, there is one more, then none."""
+JITTER = 0.2
+MOST_GIVEN_UP = 5
+"""So many deliveries in a row that never arrived, and the webhook is disabled."""
+KEPT_SECONDS = 30 * 86400.0
+"""How long an ended delivery can be looked up."""
+
+
+async def tell(session: AsyncSession, project_id: str, kind: str, object_id: str) -> None:
+    """Have an event sent to those of the project's webhooks that want it. One that is no ``EventType`` is nobody's."""
+    if kind not in EVENT_TYPES:
+        return
+    # The lock keeps a webhook from being deleted before the rows that point at it are there.
+    query = select(Webhook).where(col(Webhook.project_id) == project_id, col(Webhook.disabled_at).is_(None))
+    webhooks = (await session.execute(query.with_for_update(read=True, key_share=True))).scalars()
+    session.add_all(new_delivery(webhook, kind, object_id) for webhook in webhooks if kind in webhook.events)
+
+
+def new_delivery(webhook: Webhook, kind: str, object_id: str) -> Delivery:
+    """One event for one webhook; the body's bytes are fixed here, for every try."""
+    delivery_id, now = new_id("delivery"), time.time()
+    event = {"id": delivery_id, "object": "event", "created_at": int(now), "type": kind, "data": {"id": object_id}}
+    return Delivery(
+        id=delivery_id,
+        webhook_id=webhook.id,
+        project_id=webhook.project_id,
+        created_at=now,
+        type=kind,
+        body=json.dumps(event, separators=(",", ":")),
+    )
+
+
+async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tuple[Delivery, Webhook] | None:
+    """The delivery that is due longest, of a webhook to which nothing is under way. The claim counts as a try."""
+    under_way = aliased(Delivery)
+    busy = exists().where(
+        col(under_way.webhook_id) == col(Delivery.webhook_id),
+        col(under_way.state) == "pending",
+        col(under_way.lease_until) > db_now(),
+    )
+    free = or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) < db_now())
+    chosen = (
+        select(col(Delivery.id))
+        .where(col(Delivery.state) == "pending", col(Delivery.next_at) <= db_now(), free, ~busy)
+        .order_by(col(Delivery.next_at), col(Delivery.created_at))
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    values = {
+        "owner": f"{sender}:{secrets.token_hex(8)}",
+        "lease_until": db_now() + lease_seconds,
+        "tries": col(Delivery.tries) + 1,
+    }
+    statement = update(Delivery).where(col(Delivery.id) == chosen, col(Delivery.state) == "pending").values(**values)
+    statement = statement.returning(Delivery).execution_options(synchronize_session=False, populate_existing=True)
+    delivery = (await session.execute(statement)).scalar_one_or_none()
+    if delivery is None:
+        return None
+    return delivery, await session.get_one(Webhook, delivery.webhook_id)
+
+
+async def arrived(session: AsyncSession, delivery: Delivery, status_code: int) -> bool:
+    """False where the claim was lost meanwhile; then another sender says how it ended."""
+    if not await _ended(session, delivery, state="delivered", status_code=status_code, note=None):
+        return False
+    await session.execute(update(Webhook).where(col(Webhook.id) == delivery.webhook_id).values(failures=0))
+    return True
+
+
+async def failed(session: AsyncSession, delivery: Delivery, status_code: int | None, note: str) -> bool:
+    """Try again later, or give up after the last try. False where the claim was lost meanwhile."""
+    told: dict[str, Any] = {"status_code": status_code, "note": note}
+    if delivery.tries <= len(PAUSES):
+        pause = PAUSES[delivery.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)
+        return await _ended(session, delivery, next_at=db_now() + pause, **told)
+    if not await _ended(session, delivery, state="given_up", **told):
+        return False
+    mine = update(Webhook).where(col(Webhook.id) == delivery.webhook_id).values(failures=col(Webhook.failures) + 1)
+    failures = (await session.execute(mine.returning(col(Webhook.failures)))).scalar_one_or_none()
+    if failures is not None and failures >= MOST_GIVEN_UP:
+        why = f"Disabled: {failures} events in a row could not be delivered, each tried for about a day."
+        await disable(session, delivery.webhook_id, why)
+    return True
+
+
+async def disable(session: AsyncSession, webhook_id: str, note: str | None) -> None:
+    """Send nothing more to a webhook, neither what happens nor what waits."""
+    enabled = [col(Webhook.id) == webhook_id, col(Webhook.disabled_at).is_(None)]
+    await session.execute(update(Webhook).where(*enabled).values(disabled_at=time.time(), note=note))
+    waiting = [col(Delivery.webhook_id) == webhook_id, col(Delivery.state) == "pending"]
+    gone = {"state": "given_up", "owner": None, "lease_until": None, "note": "The webhook was disabled."}
+    await session.execute(update(Delivery).where(*waiting).values(**gone))
+
+
+async def forget(session: AsyncSession) -> None:
+    """Drop deliveries that ended long ago."""
+    old = [col(Delivery.state) != "pending", col(Delivery.created_at) < time.time() - KEPT_SECONDS]
+    await session.execute(delete(Delivery).where(*old))
+
+
+async def _ended(session: AsyncSession, delivery: Delivery, **values: Any) -> bool:
+    """Write the end of one try, and give up the claim."""
+    held = [col(Delivery.id) == delivery.id, col(Delivery.owner) == delivery.owner, col(Delivery.state) == "pending"]
+    statement = update(Delivery).where(*held).values(owner=None, lease_until=None, **values)
+    return (await session.execute(statement.returning(col(Delivery.id)))).first() is not None

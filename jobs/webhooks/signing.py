@@ -1,0 +1,32 @@
+"""Standard Webhooks (https://www.standardwebhooks.com): HMAC-SHA256 of id, time and body under a shared secret."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+
+PREFIX = "whsec_"
+
+
+def new_secret() -> str:
+    """256 random bits."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def hint(secret: str) -> str:
+    """Enough to tell two secrets apart, and no more."""
+    return f"{PREFIX}…{secret[-5:-1]}"
+
+
+def headers(keys: Iterable[str], message_id: str, timestamp: int, body: str) -> dict[str, str]:
+    """One signature for each secret, so that a receiver may hold either of two while they change."""
+    signed = " ".join(_signature(key, f"{message_id}.{timestamp}.{body}".encode()) for key in keys)
+    return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signed}
+
+
+def _signature(secret: str, content: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()

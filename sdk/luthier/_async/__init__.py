@@ -1,0 +1,1 @@
+"""The hand-written client. ``luthier/_sync`` is made from it by ``sdk/twins.py``."""

@@ -1,0 +1,89 @@
+"""HTTP to one server: retries, the family's errors, pages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from luthier._config import Config
+from luthier._retry import pause, prepare
+from luthier._waiting import asleep
+from luthier.errors import error_of
+
+CONNECT_SECONDS = 5.0
+PAGE = 100
+"""Objects asked for at once while walking through a list."""
+
+
+class AsyncHTTP(httpx.AsyncClient):
+    """An ``httpx`` client that sends again what failed by chance, and raises for what the server refuses.
+
+    The generated functions work through it too.
+    """
+
+    def __init__(self, config: Config, timeout: float, max_retries: int) -> None:
+        super().__init__(
+            base_url=config.root,
+            headers={"authorization": f"Bearer {config.api_key}", "user-agent": f"luthier-sdk/{_version()}"},
+            timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS),
+            follow_redirects=True,
+        )
+        self.max_retries = max_retries
+
+    async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
+        """Raises ``APIConnectionError`` or an ``APIStatusError`` once every attempt has failed."""
+        prepare(request)
+        for attempt in itertools.count():
+            answer: httpx.Response | httpx.TransportError
+            try:
+                answer = await super().send(request, stream=stream, **options)
+                if not answer.is_error:
+                    return answer
+                await answer.aread()
+            except httpx.TransportError as error:
+                answer = error
+            seconds = pause(answer, attempt) if attempt < self.max_retries else None
+            if seconds is None:
+                raise error_of(answer) from (answer if isinstance(answer, Exception) else None)
+            await asleep(seconds)
+        raise AssertionError("the loop ends by return or raise")
+
+    async def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The body of the answer. ``options`` are those of ``httpx``'s ``request``."""
+        response = await self.request(method, path, **options)
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def pages(self, path: str, **params: Any) -> AsyncIterator[dict[str, Any]]:
+        """Every object of a list, page by page. Parameters that are None are not sent."""
+        query = {"limit": PAGE, **given(params)}
+        while True:
+            page = await self.json("GET", path, params=query)
+            for item in page["data"]:
+                yield item
+            if not (page.get("has_more") and page["data"]):
+                return
+            query["after"] = page["data"][-1]["id"]
+
+
+def path_of(*parts: str) -> str:
+    """``/v1/…`` of parts that may hold slashes."""
+    return "/v1/" + "/".join(quote(part, safe=":") for part in parts)
+
+
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _version() -> str:
+    try:
+        return version("luthier-sdk")
+    except PackageNotFoundError:
+        # Used from the source, without an installation.
+        return "source"

@@ -1,0 +1,111 @@
+"""A job on its way, for people: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Protocol, TextIO
+
+from luthier.types import JobData
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+_SPARK = 16
+_BAR = 24
+_LINE_SECONDS = 30.0
+"""How often a job that runs is told of where nobody sees a bar."""
+
+
+class Display(Protocol):
+    """What ``wait`` shows a job on."""
+
+    shows_losses: bool
+    """False saves asking for them."""
+
+    def update(self, job: JobData, losses: Sequence[float]) -> None:
+        """``losses``: those of the training so far, the first first."""
+
+    def close(self) -> None: ...
+
+
+class Bar:
+    """One line that is written again and again."""
+
+    shows_losses = True
+
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._began = out, time.monotonic()
+
+    def update(self, job: JobData, losses: Sequence[float]) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        self._out.write(f"\r\x1b[K{described(job, losses, time.monotonic() - self._began)[:width]}")
+        self._out.flush()
+
+    def close(self) -> None:
+        self._out.write("\n")
+        self._out.flush()
+
+
+class Lines:
+    """A line for every change of state, and every half minute."""
+
+    shows_losses = True
+
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._began, self._state, self._told = out, time.monotonic(), "", 0.0
+
+    def update(self, job: JobData, losses: Sequence[float]) -> None:
+        now = time.monotonic()
+        if job.state != self._state or now - self._told >= _LINE_SECONDS:
+            self._state, self._told = job.state, now
+            print(f"{job.id} {described(job, losses, now - self._began, bar=False)}", file=self._out, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Quiet:
+    """Shows nothing."""
+
+    shows_losses = False
+
+    def update(self, job: JobData, losses: Sequence[float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def display_for(out: TextIO | None = None) -> Display:
+    """On standard error where nothing is named, so that a program's output stays its own."""
+    out = out or sys.stderr
+    return Bar(out) if out.isatty() else Lines(out)
+
+
+def described(job: JobData, losses: Sequence[float], seconds: float, *, bar: bool = True) -> str:
+    """``running ━━━━────  120/300 steps  loss 1.234 ▇▅▃▂▁  1:05  12 s left``."""
+    words = [job.state]
+    if job.progress is not None:
+        step, steps = job.progress.step, job.progress.total_steps
+        if bar:
+            done = round(_BAR * step / max(steps, 1))
+            words.append("━" * done + "─" * (_BAR - done))
+        words.append(f"{step}/{steps} steps")
+    if losses:
+        words.append(f"loss {losses[-1]:.3f} {sparkline(losses, _SPARK)}")
+    words.append(f"{int(seconds) // 60}:{int(seconds) % 60:02d}")
+    if job.progress is not None and job.progress.eta:
+        words.append(f"{job.progress.eta:.0f} s left")
+    return "  ".join(words)
+
+
+def sparkline(values: Sequence[float], width: int = 48) -> str:
+    """The values as a line of at most ``width`` blocks, each the mean of its share."""
+    count = min(width, len(values))
+    edges = [len(values) * index // count for index in range(count + 1)] if count else []
+    means = [sum(values[start:end]) / (end - start) for start, end in itertools.pairwise(edges)]
+    low = min(means, default=0.0)
+    span = (max(means, default=0.0) - low) or 1.0
+    return "".join(BLOCKS[int((mean - low) / span * (len(BLOCKS) - 1))] for mean in means)

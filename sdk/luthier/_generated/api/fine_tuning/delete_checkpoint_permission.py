@@ -1,0 +1,214 @@
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from ...client import AuthenticatedClient, Client
+from ...models.error_out import ErrorOut
+from ...models.permission_deleted import PermissionDeleted
+from ...types import Response
+
+
+def _get_kwargs(
+    checkpoint: str,
+    permission_id: str,
+) -> dict[str, Any]:
+
+    _kwargs: dict[str, Any] = {
+        "method": "delete",
+        "url": "/v1/fine_tuning/checkpoints/{checkpoint}/permissions/{permission_id}".format(
+            checkpoint=quote(str(checkpoint), safe=""),
+            permission_id=quote(str(permission_id), safe=""),
+        ),
+    }
+
+    return _kwargs
+
+
+def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> ErrorOut | PermissionDeleted:
+    if response.status_code == 200:
+        response_200 = PermissionDeleted.from_dict(response.json())
+
+        return response_200
+
+    if response.status_code == 400:
+        response_400 = ErrorOut.from_dict(response.json())
+
+        return response_400
+
+    if response.status_code == 401:
+        response_401 = ErrorOut.from_dict(response.json())
+
+        return response_401
+
+    if response.status_code == 403:
+        response_403 = ErrorOut.from_dict(response.json())
+
+        return response_403
+
+    if response.status_code == 404:
+        response_404 = ErrorOut.from_dict(response.json())
+
+        return response_404
+
+    if response.status_code == 413:
+        response_413 = ErrorOut.from_dict(response.json())
+
+        return response_413
+
+    if response.status_code == 429:
+        response_429 = ErrorOut.from_dict(response.json())
+
+        return response_429
+
+    if response.status_code == 500:
+        response_500 = ErrorOut.from_dict(response.json())
+
+        return response_500
+
+    if response.status_code == 503:
+        response_503 = ErrorOut.from_dict(response.json())
+
+        return response_503
+
+    response_default = ErrorOut.from_dict(response.json())
+
+    return response_default
+
+
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[ErrorOut | PermissionDeleted]:
+    return Response(
+        status_code=HTTPStatus(response.status_code),
+        content=response.content,
+        headers=response.headers,
+        parsed=_parse_response(client=client, response=response),
+    )
+
+
+def sync_detailed(
+    checkpoint: str,
+    permission_id: str,
+    *,
+    client: AuthenticatedClient,
+) -> Response[ErrorOut | PermissionDeleted]:
+    """Delete Checkpoint Permission
+
+     Take a permission back. Jobs that already train on from the checkpoint go on.
+
+    Args:
+        checkpoint (str):
+        permission_id (str):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[ErrorOut | PermissionDeleted]
+    """
+
+    kwargs = _get_kwargs(
+        checkpoint=checkpoint,
+        permission_id=permission_id,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(client=client, response=response)
+
+
+def sync(
+    checkpoint: str,
+    permission_id: str,
+    *,
+    client: AuthenticatedClient,
+) -> ErrorOut | PermissionDeleted | None:
+    """Delete Checkpoint Permission
+
+     Take a permission back. Jobs that already train on from the checkpoint go on.
+
+    Args:
+        checkpoint (str):
+        permission_id (str):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        ErrorOut | PermissionDeleted
+    """
+
+    return sync_detailed(
+        checkpoint=checkpoint,
+        permission_id=permission_id,
+        client=client,
+    ).parsed
+
+
+async def asyncio_detailed(
+    checkpoint: str,
+    permission_id: str,
+    *,
+    client: AuthenticatedClient,
+) -> Response[ErrorOut | PermissionDeleted]:
+    """Delete Checkpoint Permission
+
+     Take a permission back. Jobs that already train on from the checkpoint go on.
+
+    Args:
+        checkpoint (str):
+        permission_id (str):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[ErrorOut | PermissionDeleted]
+    """
+
+    kwargs = _get_kwargs(
+        checkpoint=checkpoint,
+        permission_id=permission_id,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(client=client, response=response)
+
+
+async def asyncio(
+    checkpoint: str,
+    permission_id: str,
+    *,
+    client: AuthenticatedClient,
+) -> ErrorOut | PermissionDeleted | None:
+    """Delete Checkpoint Permission
+
+     Take a permission back. Jobs that already train on from the checkpoint go on.
+
+    Args:
+        checkpoint (str):
+        permission_id (str):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        ErrorOut | PermissionDeleted
+    """
+
+    return (
+        await asyncio_detailed(
+            checkpoint=checkpoint,
+            permission_id=permission_id,
+            client=client,
+        )
+    ).parsed

@@ -1,0 +1,1 @@
+"""What the server takes and answers, a module each."""

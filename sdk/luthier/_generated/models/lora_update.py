@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import (
+    Any,
+    Literal,
+    TypeVar,
+    cast,
+)
+
+from attrs import define as _attrs_define
+
+from ..models.lora_update_target_modules_type_0 import (
+    LoraUpdateTargetModulesType0,
+    check_lora_update_target_modules_type_0,
+)
+from ..types import UNSET, Unset
+
+T = TypeVar("T", bound="LoraUpdate")
+
+
+@_attrs_define
+class LoraUpdate:
+    """Train an adapter; a classifier's head trains with it.
+
+    Attributes:
+        type_ (Literal['lora'] | Unset):  Default: 'lora'.
+        rank (int | Unset):  Default: 16.
+        alpha (float | Unset):  Default: 32.0.
+        dropout (float | Unset):  Default: 0.0.
+        target_modules (list[str] | LoraUpdateTargetModulesType0 | Unset):  Default: 'all-linear'.
+        rslora (bool | Unset):  Default: False.
+        dora (bool | Unset):  Default: False.
+    """
+
+    type_: Literal["lora"] | Unset = "lora"
+    rank: int | Unset = 16
+    alpha: float | Unset = 32.0
+    dropout: float | Unset = 0.0
+    target_modules: list[str] | LoraUpdateTargetModulesType0 | Unset = "all-linear"
+    rslora: bool | Unset = False
+    dora: bool | Unset = False
+
+    def to_dict(self) -> dict[str, Any]:
+        type_ = self.type_
+
+        rank = self.rank
+
+        alpha = self.alpha
+
+        dropout = self.dropout
+
+        target_modules: list[str] | str | Unset
+        if isinstance(self.target_modules, Unset):
+            target_modules = UNSET
+        elif isinstance(self.target_modules, str):
+            target_modules = self.target_modules
+        else:
+            target_modules = self.target_modules
+
+        rslora = self.rslora
+
+        dora = self.dora
+
+        field_dict: dict[str, Any] = {}
+
+        field_dict.update({})
+        if type_ is not UNSET:
+            field_dict["type"] = type_
+        if rank is not UNSET:
+            field_dict["rank"] = rank
+        if alpha is not UNSET:
+            field_dict["alpha"] = alpha
+        if dropout is not UNSET:
+            field_dict["dropout"] = dropout
+        if target_modules is not UNSET:
+            field_dict["target_modules"] = target_modules
+        if rslora is not UNSET:
+            field_dict["rslora"] = rslora
+        if dora is not UNSET:
+            field_dict["dora"] = dora
+
+        return field_dict
+
+    @classmethod
+    def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        d = dict(src_dict)
+        type_ = cast(Literal["lora"] | Unset, d.pop("type", UNSET))
+        if type_ != "lora" and not isinstance(type_, Unset):
+            raise ValueError(f"type must match const 'lora', got '{type_}'")
+
+        rank = d.pop("rank", UNSET)
+
+        alpha = d.pop("alpha", UNSET)
+
+        dropout = d.pop("dropout", UNSET)
+
+        def _parse_target_modules(data: object) -> list[str] | LoraUpdateTargetModulesType0 | Unset:
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                target_modules_type_0 = check_lora_update_target_modules_type_0(data)
+
+                return target_modules_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            if not isinstance(data, list):
+                raise TypeError()
+            target_modules_type_1 = cast(list[str], data)
+
+            return target_modules_type_1
+
+        target_modules = _parse_target_modules(d.pop("target_modules", UNSET))
+
+        rslora = d.pop("rslora", UNSET)
+
+        dora = d.pop("dora", UNSET)
+
+        lora_update = cls(
+            type_=type_,
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            target_modules=target_modules,
+            rslora=rslora,
+            dora=dora,
+        )
+
+        return lora_update

@@ -1,0 +1,185 @@
+"""What every command does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from luthier._display import Quiet, display_for, sparkline
+from luthier._sync.client import Luthier
+from luthier._sync.job import Job
+from luthier.cli.output import Output
+
+
+def upload_file(client: Luthier, args: Namespace, out: Output) -> None:
+    progress = out.progress(args.path.name)
+    file = client.files.upload(args.path, args.purpose, expires_after=args.expires_after, progress=progress)
+    out.one(file, file.id)
+
+
+def list_files(client: Luthier, args: Namespace, out: Output) -> None:
+    out.table(islice(client.files.list(purpose=args.purpose), args.limit), ("id", "bytes", "purpose", "filename"))
+
+
+def download_file(client: Luthier, args: Namespace, out: Output) -> None:
+    path = client.files.download(args.file, args.path)
+    out.one({"path": str(path)}, str(path))
+
+
+def delete_file(client: Luthier, args: Namespace, out: Output) -> None:
+    client.files.delete(args.file)
+    out.one({"id": args.file, "deleted": True}, f"{args.file} deleted")
+
+
+def create_job(client: Luthier, args: Namespace, out: Output) -> None:
+    names = ("model", "task", "suffix", "seed", "from_checkpoint")
+    fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    for name in ("training_file", "validation_file"):
+        if getattr(args, name) is not None:
+            fields[name] = _file(client, getattr(args, name), out)
+    if args.update is not None:
+        fields["update"] = _update(args.update)
+    if args.set:
+        method = args.method or "supervised"
+        fields["method"] = {"type": method, method: {"hyperparameters": dict(args.set)}}
+    elif args.method:
+        fields["method"] = {"type": args.method}
+    if args.metadata:
+        fields["metadata"] = {name: str(value) for name, value in args.metadata}
+    if args.no_start:
+        fields["auto_start"] = False
+    job = client.jobs.create(**fields)
+    if args.watch:
+        _follow(job, out)
+    else:
+        out.one(job, job.id)
+
+
+def list_jobs(client: Luthier, args: Namespace, out: Output) -> None:
+    out.table(islice(client.jobs.list(), args.limit), ("id", "state", "model", "task", "fine_tuned_model"))
+
+
+def show_job(client: Luthier, args: Namespace, out: Output) -> None:
+    job = client.jobs.retrieve(args.job)
+    shown = {name: value for name, value in job.to_dict().items() if value is not None}
+    out.one(job, "\n".join(f"{name}: {value}" for name, value in shown.items()))
+
+
+def watch_job(client: Luthier, args: Namespace, out: Output) -> None:
+    _follow(client.jobs.retrieve(args.job), out)
+
+
+def verb(name: str) -> Callable[[Luthier, Namespace, Output], None]:
+    """A command that steers a job."""
+
+    def run(client: Luthier, args: Namespace, out: Output) -> None:
+        job: Job = getattr(client.jobs, name)(args.job)
+        out.one(job, f"{job.id} {job.state}")
+
+    return run
+
+
+def job_logs(client: Luthier, args: Namespace, out: Output) -> None:
+    newest = list(islice(client.jobs.events(args.job), args.limit))
+    for event in reversed(newest):
+        out.one(event, f"{event.created_at} {event.level:5} {event.message}")
+
+
+def job_metrics(client: Luthier, args: Namespace, out: Output) -> None:
+    losses = []
+    for measured in client.jobs.stream_metrics(args.job):
+        words = "  ".join(f"{name} {value:.4g}" for name, value in measured.items() if isinstance(value, int | float))
+        out.one(measured, words)
+        if measured.get("train_loss") is not None:
+            losses.append(measured["train_loss"])
+    if losses and not out.as_json:
+        print(f"loss {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}")
+
+
+def job_checkpoints(client: Luthier, args: Namespace, out: Output) -> None:
+    out.table(client.jobs.checkpoints(args.job), ("id", "step_number", "fine_tuned_model_checkpoint"))
+
+
+def list_models(client: Luthier, args: Namespace, out: Output) -> None:
+    out.table(client.models.list(), ("id", "tasks", "base_model", "update", "available"))
+
+
+def download_model(client: Luthier, args: Namespace, out: Output) -> None:
+    path = client.models.download(args.model, args.path, args.variant)
+    out.one({"path": str(path)}, str(path))
+
+
+def delete_model(client: Luthier, args: Namespace, out: Output) -> None:
+    client.models.delete(args.model)
+    out.one({"id": args.model, "deleted": True}, f"{args.model} deleted")
+
+
+def chat(client: Luthier, args: Namespace, out: Output) -> None:
+    history: list[dict[str, str]] = [{"role": "system", "content": args.system}] if args.system else []
+    names = ("temperature", "max_tokens")
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    for words in [" ".join(args.message)] if args.message else _typed():
+        history.append({"role": "user", "content": words})
+        if out.as_json:
+            answer = client.chat(args.model, history, **options)
+            out.one(answer, "")
+            history.append({"role": "assistant", "content": answer.choices[0].message.content or ""})
+            continue
+        said = ""
+        for text in client.chat_stream(args.model, history, **options):
+            said += text
+            print(text, end="", flush=True)
+        print()
+        history.append({"role": "assistant", "content": said})
+
+
+def predict(client: Luthier, args: Namespace, out: Output) -> None:
+    inputs = args.input or [line.rstrip("\n") for line in sys.stdin]
+    for given, answer in zip(inputs, client.predict(args.model, inputs, top_k=args.top_k), strict=True):
+        shown = {name: value for name, value in answer.items() if name != "index"}
+        out.one(answer, f"{given}\t{json.dumps(shown, ensure_ascii=False)}")
+
+
+def _follow(job: Job, out: Output) -> None:
+    job.wait(display=Quiet() if out.as_json else display_for())
+    out.one(job, f"{job.id} {job.status}: {job.fine_tuned_model}")
+
+
+def _file(client: Luthier, given: str, out: Output) -> str:
+    """The id of a file that is named by id, or by a path of this machine's."""
+    path = Path(given)
+    return client.files.upload(path, progress=out.progress(path.name)).id if path.exists() else given
+
+
+def _update(given: str) -> dict[str, Any]:
+    """``lora``, or a JSON object."""
+    update: dict[str, Any] = json.loads(given) if given.startswith("{") else {"type": given}
+    return update
+
+
+def _typed() -> Iterator[str]:
+    """Lines as they are typed; the prompt only where somebody sits."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """``name=value``; the value is JSON where it reads as JSON. Raises ``ValueError``."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(text)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,44 @@
+"""Completion in the shell: the shell asks ``luthier __complete WORD…`` what the last word could become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luthier.cli.table import COMMANDS
+
+SHELLS = {
+    "bash": """_luthier() {
+  mapfile -t COMPREPLY < <(luthier __complete "${COMP_WORDS[@]:1:COMP_CWORD}")
+  [[ ${#COMPREPLY[@]} -eq 1 && -z ${COMPREPLY[0]} ]] && COMPREPLY=()
+}
+complete -o default -F _luthier luthier""",
+    "zsh": """_luthier() {
+  local -a found=("${(@f)$(luthier __complete "${(@)words[2,CURRENT]}")}")
+  [[ -n ${found[1]} ]] && compadd -- "${found[@]}" || _files
+}
+compdef _luthier luthier""",
+    "fish": "complete -c luthier -a '(luthier __complete (commandline -opc)[2..] (commandline -ct))'",
+}
+"""Shell -> the lines that its start-up file evaluates. Where nothing is offered, the shell completes file names."""
+
+COMMON = ("--help", "--json", "--base-url")
+
+
+def candidates(words: Sequence[str]) -> list[str]:
+    """What the last of ``words`` may become."""
+    *before, last = words or [""]
+    return [word for word in _offered(before) if word.startswith(last) and (last or not word.startswith("-"))]
+
+
+def _offered(before: Sequence[str]) -> list[str]:
+    for command in COMMANDS:
+        names = command.words.split()
+        if list(before[: len(names)]) == names:
+            for option in command.options:
+                if before[-1] == option.name:
+                    return list(option.settings.get("choices", []))
+            return [*(option.name for option in command.options if option.name.startswith("-")), *COMMON]
+    depth = len(before)
+    paths = [*(command.words.split() for command in COMMANDS), ["completion"]]
+    following = {path[depth] for path in paths if len(path) > depth and path[:depth] == list(before)}
+    return sorted(SHELLS) if list(before) == ["completion"] else sorted(following)

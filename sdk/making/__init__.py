@@ -1,0 +1,1 @@
+"""How the package is made from the server's OpenAPI document; none of this is in the wheel."""

@@ -1,0 +1,32 @@
+"""``make sdk``: the document, the generated package, the twins and the pages, all anew.
+
+The one argument is openapi-python-client's executable.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from making.document import document
+from making.generated import generate, stamp
+from making.pages import PAGES
+from making.places import DOCS, DOCUMENT, STAMP
+from making.twins import TWIN, twins
+
+
+def main(generator: Path) -> None:
+    DOCUMENT.write_text(document())
+    generate(generator)
+    STAMP.write_text(stamp())
+    shutil.rmtree(TWIN, ignore_errors=True)
+    TWIN.mkdir()
+    for path, text in twins().items():
+        path.write_text(text)
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute())

@@ -1,0 +1,15 @@
+"""Where things are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SDK = Path(__file__).resolve().parent.parent
+REPOSITORY = SDK.parent
+PACKAGE = SDK / "luthier"
+DOCUMENT = SDK / "openapi.json"
+GENERATED = PACKAGE / "_generated"
+CONFIG = SDK / "generator.yaml"
+REQUIREMENTS = SDK / "generator.txt"
+STAMP = GENERATED / "stamp.json"
+DOCS = REPOSITORY / "docs"

@@ -1,0 +1,54 @@
+"""Finished models, their exports, and who else may use them."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Index, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class Model(SQLModel, table=True):
+    """A finished model. One for each succeeded job: the constraint makes a second finish impossible."""
+
+    __tablename__ = "models"
+    __table_args__ = (Index("ix_models_page", "project_id", "created_at", "id"),)
+
+    id: str = Field(primary_key=True)
+    """``ft:{base}:{project}:{suffix}:{id8}``."""
+    project_id: str = Field(foreign_key="projects.id")
+    job_id: str = Field(foreign_key="jobs.id", unique=True)
+    created_at: float
+    base_model: str
+    task: str
+    update: str
+    prefix: str
+    manifest_sha256: str
+    deleted_at: float | None = None
+
+
+class Export(SQLModel, table=True):
+    """A zip of a model's weights, made on first download."""
+
+    __tablename__ = "exports"
+
+    model_id: str = Field(primary_key=True)
+    """The model's or checkpoint model's name."""
+    variant: str = Field(primary_key=True)
+    created_at: float
+    blob_key: str
+    sha256: str
+    bytes: int = Field(sa_type=BigInteger)
+
+
+class Permission(SQLModel, table=True):
+    """Another project of the organization may use this checkpoint as a model."""
+
+    __tablename__ = "checkpoint_permissions"
+    __table_args__ = (UniqueConstraint("checkpoint_model", "project_id"),)
+
+    id: str = Field(primary_key=True)
+    checkpoint_model: str = Field(index=True)
+    """Name of the checkpoint or finished model."""
+    owner_project_id: str = Field(foreign_key="projects.id")
+    project_id: str = Field(foreign_key="projects.id", index=True)
+    """Who may use it."""
+    created_at: float

@@ -1,0 +1,16 @@
+"""``INSERT … ON CONFLICT``, which SQLite and Postgres both have and SQLAlchemy spells once for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import SQLModel
+
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def inserting(session: AsyncSession, table: type[SQLModel]) -> Any:
+    """An insert with ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
+    return _INSERT[session.get_bind().dialect.name](table)

@@ -1,0 +1,323 @@
+"""Administering an organization: projects, keys, what changed, what was used; over the official client where it can."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from sqlalchemy import select
+from sqlmodel import col
+
+from storage.ids import new_id
+from storage.keys import create_key, create_project
+from storage.tables import ApiKey, AuditEntry, Organization, Usage
+from storage.usage import day_of
+from tests.api.stack import Stack, Tenant
+from tests.api.test_errors import error_of
+
+PROJECTS = "/v1/organization/projects"
+CHAT = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def new_organization(stack: Stack) -> Stack:
+    """The same server for the admin of another organization."""
+
+    async def made(session: Any) -> Tenant:
+        organization = Organization(id=new_id("organization"), name="another", created_at=time.time())
+        session.add(organization)
+        await session.flush()
+        project = await create_project(session, "first", organization.id)
+        return Tenant(project.id, (await create_key(session, project.id, "admin"))[0])
+
+    fresh = stack.fresh()
+    return type(stack)(**{**vars(fresh), "ours": stack.session(made)})
+
+
+@pytest.fixture(scope="module")
+def ours(stack: Stack) -> Stack:
+    return new_organization(stack)
+
+
+def admin(stack: Stack) -> OpenAI:
+    return stack.client().with_options(admin_api_key=stack.ours.key)
+
+
+def test_projects(ours: Stack) -> None:
+    projects = admin(ours).admin.organization.projects
+    made = projects.create(name="support")
+    assert made.object == "organization.project"
+    assert (made.name, made.status, made.archived_at) == ("support", "active", None)
+    assert projects.retrieve(made.id) == made
+    assert projects.update(made.id, name="helpdesk").name == "helpdesk"
+    assert made.id in [project.id for project in projects.list()]
+    archived = projects.archive(made.id)
+    assert archived.status == "archived"
+    assert archived.archived_at is not None
+    assert projects.archive(made.id) == archived
+    assert made.id not in [project.id for project in projects.list()]
+    assert made.id in [project.id for project in projects.list(include_archived=True)]
+
+
+def test_projects_page(ours: Stack) -> None:
+    projects = admin(ours).admin.organization.projects
+    ids = [projects.create(name=str(number)).id for number in range(5)]
+    walked = [project.id for project in projects.list(limit=2)]
+    assert walked[:5] == ids[::-1]
+    assert len(walked) == len(set(walked))
+
+
+def test_limits_of_a_project(ours: Stack) -> None:
+    with ours.http() as http:
+        made = http.post(PROJECTS, json={"name": "p", "limits": {"max_bytes": 10, "max_running_jobs": 2}}).json()
+        none = {"requests_per_minute": None, "tokens_per_minute": None}
+        assert made["limits"] == {**none, "max_bytes": 10, "max_running_jobs": 2}
+        changed = http.post(f"{PROJECTS}/{made['id']}", json={"limits": {"max_bytes": None, "tokens_per_minute": 9}})
+        assert changed.json()["limits"] == {
+            "requests_per_minute": None,
+            "tokens_per_minute": 9,
+            "max_running_jobs": 2,
+            "max_bytes": None,
+        }
+        assert changed.json()["name"] == "p"
+        limits: list[dict[str, int]] = [{"max_bytes": 0}, {"max_jobs": 1}]
+        for bad in (*({"limits": each} for each in limits), {"name": ""}, {"name": "a\nb"}, {"x": 1}):
+            error_of(http.post(f"{PROJECTS}/{made['id']}", json=bad), 400)
+
+
+def test_the_own_project_is_not_archived(ours: Stack) -> None:
+    with ours.http() as http:
+        answer = http.post(f"{PROJECTS}/{ours.ours.project_id}/archive")
+        assert error_of(answer, 400)["code"] == "own_project"
+        assert http.get("/v1/me").status_code == 200
+
+
+def test_a_key_s_life(ours: Stack) -> None:
+    project = admin(ours).admin.organization.projects.create(name="keys")
+    path = f"{PROJECTS}/{project.id}/api_keys"
+    with ours.http() as http, ours.bare() as bare:
+        made = http.post(path, json={"name": "site", "role": "inference", "expires_in_seconds": 3600})
+        key = made.json()
+        bare.headers["authorization"] = f"Bearer {key['value']}"
+        me = bare.get("/v1/me").json()
+        assert (me["project"], me["role"]) == ({"id": project.id, "name": "keys"}, "inference")
+        listed = http.get(path)
+        assert key["value"] not in listed.text
+        assert {**listed.json()["data"][0], "value": key["value"]} == key
+        assert key["redacted_value"] == f"{key['value'][:15]}…"
+        assert key["expires_at"] == pytest.approx(time.time() + 3600, abs=30)
+        official = admin(ours).admin.organization.projects.api_keys
+        assert official.retrieve(key["id"], project_id=project.id).name == "site"
+        assert [each.id for each in official.list(project.id)] == [key["id"]]
+        assert official.delete(key["id"], project_id=project.id).deleted
+        error_of(bare.get("/v1/me"), 401)
+        with pytest.raises(openai.NotFoundError):
+            official.delete(key["id"], project_id=project.id)
+        assert http.get(path).json()["data"] == []
+
+    async def kept(session: Any) -> ApiKey:
+        return (await session.execute(select(ApiKey).where(col(ApiKey.id) == key["id"]))).scalar_one()
+
+    assert key["value"] not in str(vars(ours.session(kept)))
+
+
+def test_archiving_ends_keys(ours: Stack) -> None:
+    with ours.http() as http, ours.bare() as bare:
+        project = http.post(PROJECTS, json={"name": "old"}).json()["id"]
+        key = http.post(f"{PROJECTS}/{project}/api_keys", json={"name": "k"}).json()["value"]
+        bare.headers["authorization"] = f"Bearer {key}"
+        assert bare.get("/v1/models").status_code == 200
+        http.post(f"{PROJECTS}/{project}/archive")
+        error_of(bare.get("/v1/models"), 401)
+        error_of(http.post(f"{PROJECTS}/{project}/api_keys", json={"name": "k"}), 400)
+
+
+@pytest.mark.parametrize("body", [{}, {"name": "k", "role": "root"}, {"name": "k", "expires_in_seconds": 1}])
+def test_bad_keys(ours: Stack, body: dict[str, Any]) -> None:
+    with ours.http() as http:
+        error_of(http.post(f"{PROJECTS}/{ours.ours.project_id}/api_keys", json=body), 400)
+
+
+def _audit(http: httpx.Client, **params: Any) -> list[dict[str, Any]]:
+    answer = http.get("/v1/organization/audit_logs", params=params)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["data"])
+
+
+def test_every_change_is_in_the_log(stack: Stack) -> None:
+    ours = new_organization(stack)
+    with ours.http() as http:
+        made = http.post(PROJECTS, json={"name": "audited"})
+        project = made.json()["id"]
+        http.post(f"{PROJECTS}/{project}", json={"limits": {"max_bytes": 5}})
+        key = http.post(f"{PROJECTS}/{project}/api_keys", json={"name": "k"}).json()
+        http.delete(f"{PROJECTS}/{project}/api_keys/{key['id']}")
+        http.post(f"{PROJECTS}/{project}/archive")
+        # What changed nothing is not there.
+        http.post(f"{PROJECTS}/{project}/archive")
+        http.post(f"{PROJECTS}/{project}", json={})
+        http.post(PROJECTS, json={"name": ""})
+        log = _audit(http)
+        assert [(entry["type"], entry["target"]) for entry in log] == [
+            ("project.archived", project),
+            ("api_key.deleted", key["id"]),
+            ("api_key.created", key["id"]),
+            ("project.updated", project),
+            ("project.created", project),
+        ]
+        assert log[-1]["request_id"] == made.headers["x-request-id"]
+        assert log[-1]["project"] == {"id": ours.ours.project_id, "name": "first"}
+        me = http.get("/v1/me").json()["key"]["id"]
+        assert {entry["actor"]["api_key"]["id"] for entry in log} == {me}
+        assert log[3]["detail"] == {"max_bytes": 5}
+        assert key["value"] not in str(log)
+
+        by_type = {"event_types[]": ["project.created", "project.updated"]}
+        assert [entry["type"] for entry in _audit(http, **by_type)] == ["project.updated", "project.created"]
+        assert len(_audit(http, **{"resource_ids[]": key["id"]})) == 2
+        assert _audit(http, **{"actor_ids[]": "key_none"}) == []
+        assert len(_audit(http, **{"actor_ids[]": me, "project_ids[]": ours.ours.project_id})) == 5
+        at = log[0]["effective_at"]
+        assert _audit(http, **{"effective_at[gt]": at}) == []
+        assert log[0] in _audit(http, **{"effective_at[gte]": at, "effective_at[lte]": at})
+        assert _audit(http, **{"effective_at[lt]": log[-1]["effective_at"]}) == []
+        walked: list[str] = []
+        while page := _audit(http, limit=2, **({"after": walked[-1]} if walked else {})):
+            walked += [entry["id"] for entry in page]
+        assert walked == [entry["id"] for entry in log]
+        error_of(http.get("/v1/organization/audit_logs", params={"effective_at[gt]": "1_0"}), 400)
+
+
+def test_another_organization_s_log_is_its_own(ours: Stack) -> None:
+    theirs = new_organization(ours)
+    with ours.http() as http, theirs.http() as others:
+        http.post(PROJECTS, json={"name": "p"})
+        assert _audit(others) == []
+        assert _audit(others, **{"project_ids[]": ours.ours.project_id}) == []
+
+
+def _used(stack: Stack, *rows: tuple[int, str, str, int]) -> None:
+    """``(days ago, kind, model, input tokens)`` of one request each."""
+    now = time.time()
+    stack.insert(
+        *(
+            Usage(
+                project_id=stack.ours.project_id,
+                key_id="key_a",
+                day=day_of(now - ago * 86_400),
+                kind=kind,
+                model=model,
+                requests=1,
+                input_tokens=tokens,
+                output_tokens=1,
+            )
+            for ago, kind, model, tokens in rows
+        )
+    )
+
+
+def test_usage(stack: Stack) -> None:
+    ours = new_organization(stack)
+    _used(ours, (2, "chat", "a", 10), (2, "chat", "b", 20), (0, "embedding", "a", 5))
+    start = int(time.time()) - 3 * 86_400
+
+    def asked(http: httpx.Client, **params: Any) -> Any:
+        answer = http.get("/v1/organization/usage", params={"start_time": start, **params})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    with ours.http() as http, new_organization(stack).http() as others:
+        page = asked(http)
+        assert [len(bucket["results"]) for bucket in page["data"]] == [0, 1, 0, 1]
+        assert page["data"][1]["results"][0]["input_tokens"] == 30
+        assert page["data"][1]["results"][0]["num_model_requests"] == 2
+        assert page["data"][1]["results"][0]["model"] is None
+        assert page["data"][0]["end_time"] == page["data"][1]["start_time"]
+        assert (page["has_more"], page["next_page"]) == (False, None)
+        grouped = asked(http, **{"group_by[]": ["model", "kind"]})["data"][1]["results"]
+        assert [(row["model"], row["kind"], row["input_tokens"]) for row in grouped] == [
+            ("a", "chat", 10),
+            ("b", "chat", 20),
+        ]
+        filtered = asked(http, **{"models[]": "a", "kinds[]": "embedding"})["data"]
+        assert [row["input_tokens"] for bucket in filtered for row in bucket["results"]] == [5]
+        first = asked(http, limit=3)
+        assert first["has_more"]
+        rest = asked(http, limit=3, page=first["next_page"])
+        assert first["data"] + rest["data"] == page["data"]
+        until = asked(http, end_time=page["data"][1]["end_time"])
+        assert until["data"] == page["data"][:2]
+        assert not any(bucket["results"] for bucket in asked(others)["data"])
+        for bad in ({"start_time": "x"}, {"start_time": 0}, {"start_time": start, "group_by[]": "role"}):
+            error_of(http.get("/v1/organization/usage", params=bad), 400)
+
+
+def test_what_models_answer_is_counted(ours: Stack) -> None:
+    """Chats, streams, completions, embeddings and predictions, by the key that asked, within two seconds."""
+    with ours.http() as http:
+        before = http.get("/v1/me").json()["usage_today"]
+        for path, body in {
+            "/v1/chat/completions": CHAT,
+            "/v1/completions": {"model": "starter", "prompt": "Hi"},
+            "/v1/embeddings": {"model": "encoder", "input": "x"},
+            "/v1/predictions": {"model": "encoder", "inputs": ["x"]},
+        }.items():
+            assert http.post(path, json=body).status_code == 200
+        text = http.post("/v1/chat/completions", json={**CHAT, "stream": True}).text
+        assert "usage" not in text
+        told = {"stream": True, "stream_options": {"include_usage": True}}
+        assert '"usage":{' in http.post("/v1/chat/completions", json={**CHAT, **told}).text
+        with http.stream("POST", "/v1/chat/completions", json={**_says("endless"), "stream": True}) as answer:
+            next(answer.iter_lines())
+        deadline = time.monotonic() + 5
+        while (used := http.get("/v1/me").json()["usage_today"])["requests"] < before["requests"] + 7:
+            assert time.monotonic() < deadline, used
+            time.sleep(0.1)
+        params = {"start_time": int(time.time()), "group_by[]": ["kind", "model"]}
+        results = http.get("/v1/organization/usage", params=params).json()["data"][0]["results"]
+    kinds = {(row["kind"], row["model"]): row for row in results}
+    assert set(kinds) == {
+        ("chat", "starter"),
+        ("completion", "starter"),
+        ("embedding", "encoder"),
+        ("prediction", "encoder"),
+    }
+    assert kinds["chat", "starter"]["num_model_requests"] == 4
+    # One whole answer and two streams to their end, 3 and 2 tokens each; of the one that was left what had come.
+    assert kinds["chat", "starter"]["input_tokens"] == 9
+    assert kinds["chat", "starter"]["output_tokens"] > 6
+    assert (kinds["completion", "starter"]["input_tokens"], kinds["completion", "starter"]["output_tokens"]) == (3, 2)
+
+
+def _says(words: str) -> dict[str, Any]:
+    return {"model": "starter", "messages": [{"role": "user", "content": words}]}
+
+
+def test_me(ours: Stack) -> None:
+    fresh = new_organization(ours)
+    fresh.job(state="running")
+    fresh.file()
+    with fresh.http() as http:
+        me = http.get("/v1/me").json()
+    assert me["object"] == "organization.me"
+    assert me["role"] == me["key"]["role"] == "admin"
+    assert me["organization"]["name"] == "another"
+    assert (me["running_jobs"], me["stored_bytes"]) == (1, 2)
+    assert me["usage_today"] == {"requests": 0, "input_tokens": 0, "output_tokens": 0}
+    assert set(me["limits"].values()) == {None}
+
+
+def test_the_log_of_a_project_is_kept_with_its_change(ours: Stack) -> None:
+    """One transaction: a change that is undone leaves no entry."""
+
+    async def entries(session: Any) -> int:
+        mine = col(AuditEntry.project_id) == ours.ours.project_id
+        return len((await session.execute(select(AuditEntry).where(mine))).all())
+
+    before = ours.session(entries)
+    with ours.http() as http:
+        error_of(http.delete(f"{PROJECTS}/{ours.ours.project_id}/api_keys/key_none"), 404)
+    assert ours.session(entries) == before

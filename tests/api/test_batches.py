@@ -1,0 +1,227 @@
+"""Batches through the official client: made, watched, cancelled, and what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
+from jobs.batches import rows
+from jobs.batches.work import Work
+from jobs.rooms import open_rooms
+from storage.ids import new_id
+from storage.tables import Batch, File
+from tests.api.stack import Stack, running_stack
+from tests.api.test_errors import error_of
+
+URL = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Its own: work here takes any batch there is."""
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, running_stack(Path(home)) as running:
+        yield running
+
+
+def line(custom_id: str, model: str = "starter", words: str = "hello") -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": words}]}
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": URL, "body": body}).encode() + b"\n"
+
+
+def uploaded(stack: Stack, *lines: bytes) -> str:
+    return stack.client().files.create(file=b"".join(lines), purpose="batch").id
+
+
+def row(stack: Stack, **values: Any) -> Batch:
+    now = time.time()
+    given = {
+        "id": new_id("batch"),
+        "project_id": stack.ours.project_id,
+        "created_at": now,
+        "endpoint": URL,
+        "input_file_id": "file-gone",
+        "completion_window": "24h",
+        "expires_at": now + 86400,
+    }
+    found = Batch(**{**given, **values})
+    stack.insert(found)
+    return found
+
+
+def work(stack: Stack) -> None:
+    """A worker's turn."""
+
+    async def turn() -> None:
+        async with open_rooms(stack.settings) as rooms:
+            async with rooms.db.write() as session:
+                found = await rows.claim(session, "w", 30)
+            assert found is not None
+            await Work(rooms, *found, folder=stack.settings.home / "scratch").work()
+
+    asyncio.run(turn())
+
+
+def test_from_create_to_content(stack: Stack) -> None:
+    client = stack.client()
+    model = stack.model()
+    file = uploaded(stack, line("first"), line("mine", model.id), line("bad", words="too long"))
+    made = client.batches.create(
+        input_file_id=file,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata={"run": "1"},
+        output_expires_after={"anchor": "created_at", "seconds": 3600},
+    )
+    assert (made.object, made.status, made.endpoint, made.input_file_id) == ("batch", "validating", URL, file)
+    assert (made.metadata, made.errors, made.output_file_id) == ({"run": "1"}, None, None)
+    assert made.expires_at == pytest.approx(made.created_at + 86400, abs=1)
+    work(stack)
+    done = client.batches.retrieve(made.id)
+    assert (done.status, done.model) == ("completed", None)
+    assert done.request_counts is not None
+    assert (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (3, 2, 1)
+    assert done.usage is not None
+    assert (done.usage.input_tokens, done.usage.output_tokens, done.usage.total_tokens) == (6, 4, 10)
+    assert None not in (done.in_progress_at, done.finalizing_at, done.completed_at)
+    assert {done.failed_at, done.expired_at, done.cancelling_at, done.cancelled_at} == {None}
+    assert done.output_file_id
+    assert done.error_file_id
+    found = [json.loads(text) for text in client.files.content(done.output_file_id).text.splitlines()]
+    assert [(each["custom_id"], each["response"]["body"]["model"]) for each in found] == [
+        ("first", "starter"),
+        ("mine", model.id),
+    ]
+    [bad] = [json.loads(text) for text in client.files.content(done.error_file_id).text.splitlines()]
+    assert (bad["custom_id"], bad["response"]["status_code"]) == ("bad", 400)
+    file_out = client.files.retrieve(done.output_file_id)
+    assert (file_out.purpose, file_out.expires_at) == ("batch_output", file_out.created_at + 3600)
+    assert client.files.delete(file).deleted
+
+
+def test_a_file_that_is_no_batch(stack: Stack) -> None:
+    client = stack.client()
+    made = client.batches.create(
+        input_file_id=uploaded(stack, line("a"), line("a"), b"{}\n"),
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+    )
+    work(stack)
+    done = client.batches.retrieve(made.id)
+    assert (done.status, done.output_file_id) == ("failed", None)
+    assert done.errors is not None
+    assert done.errors.object == "list"
+    assert done.errors.data is not None
+    assert [(each.code, each.line) for each in done.errors.data] == [
+        ("duplicate_custom_id", 2),
+        ("missing_required_parameter", 3),
+    ]
+
+
+def test_cancelling(stack: Stack) -> None:
+    client = stack.client()
+    made = client.batches.create(
+        input_file_id=uploaded(stack, line("a")), endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    asked = client.batches.cancel(made.id)
+    assert (asked.status, asked.cancelling_at is not None) == ("cancelling", True)
+    assert client.batches.cancel(made.id).cancelling_at == asked.cancelling_at
+    work(stack)
+    done = client.batches.retrieve(made.id)
+    assert (done.status, done.cancelled_at is not None) == ("cancelled", True)
+    with stack.http() as http:
+        answer = http.post(f"/v1/batches/{made.id}/cancel")
+    assert error_of(answer, 400)["code"] == "invalid_state"
+    assert answer.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling"])
+def test_a_file_that_a_batch_needs_stays(stack: Stack, status: str) -> None:
+    file = uploaded(stack, line("a"))
+    made = row(stack, input_file_id=file, status=status, lease_until=time.time() + 3600)
+    with pytest.raises(openai.BadRequestError, match=made.id):
+        stack.client().files.delete(file)
+
+
+GOOD = {"input_file_id": "file-x", "endpoint": URL, "completion_window": "24h"}
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no file": ({"input_file_id": None}, "input_file_id"),
+    "unknown file": ({}, "input_file_id"),
+    "endpoint": ({"endpoint": "/v1/responses"}, "endpoint"),
+    "window": ({"completion_window": "1h"}, "completion_window"),
+    "metadata": ({"metadata": {"k": 1}}, "metadata.k"),
+    "expiry": ({"output_expires_after": {"anchor": "created_at", "seconds": 5}}, "output_expires_after.seconds"),
+    "anchor": ({"output_expires_after": {"anchor": "now", "seconds": 3600}}, "output_expires_after.anchor"),
+    "more": ({"colour": "red"}, "colour"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_create_refuses(stack: Stack, name: str) -> None:
+    changed, param = BAD[name]
+    with stack.http() as http:
+        assert error_of(http.post("/v1/batches", json={**GOOD, **changed}), 400)["param"] == param
+
+
+def test_unfit_files(stack: Stack) -> None:
+    files = {
+        "invalid_purpose": stack.file("fine-tune").id,
+        "file_too_large": stack.file("batch").id,
+        "file_not_found": stack.file("batch", expires_at=time.time() - 1).id,
+    }
+    stack.session(lambda session: _enlarge(session, files["file_too_large"]))
+    foreign = stack.as_theirs().file("batch").id
+    with stack.http() as http:
+        for code, file in files.items():
+            error = error_of(http.post("/v1/batches", json={**GOOD, "input_file_id": file}), 400)
+            assert (error["code"], error["param"]) == (code, "input_file_id")
+        answers = [http.post("/v1/batches", json={**GOOD, "input_file_id": each}) for each in (foreign, "file-none")]
+    assert answers[0].content == answers[1].content
+
+
+async def _enlarge(session: Any, file_id: str) -> None:
+    await session.execute(update(File).where(col(File.id) == file_id).values(bytes=200 * 10**6 + 1))
+
+
+def test_list_pages(stack: Stack) -> None:
+    stack = stack.fresh()
+    made = [row(stack, status="completed", created_at=5.0).id for _ in range(5)]
+    client = stack.client()
+    assert [each.id for each in client.batches.list(limit=2)] == sorted(made, reverse=True)
+    page = client.batches.list(limit=2)
+    assert page.has_more
+    with stack.http() as http:
+        assert error_of(http.get("/v1/batches", params={"after": "batch_none"}), 400)["param"] == "after"
+
+
+def test_another_projects_batch_is_like_none(stack: Stack) -> None:
+    foreign = row(stack.as_theirs(), status="completed").id
+    with stack.http() as http:
+        for path, ask in (("", http.get), ("/cancel", http.post)):
+            theirs, none = ask(f"/v1/batches/{foreign}{path}"), ask(f"/v1/batches/batch_none{path}")
+            assert error_of(theirs, 404)["param"] == "batch_id"
+            assert theirs.content == none.content
+
+
+def test_another_projects_model_fails_the_batch(stack: Stack) -> None:
+    foreign = stack.as_theirs().model()
+    client = stack.client()
+    made = client.batches.create(
+        input_file_id=uploaded(stack, line("a", foreign.id)),
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+    )
+    work(stack)
+    done = client.batches.retrieve(made.id)
+    assert done.errors is not None
+    assert done.errors.data is not None
+    assert [each.code for each in done.errors.data] == ["model_not_found"]

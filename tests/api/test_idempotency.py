@@ -1,0 +1,233 @@
+"""The same request again: one job, and the first answer."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import func, select, update
+from sqlmodel import col
+
+from storage.keys import create_key
+from storage.tables import Idempotent, Job
+from tests.api.stack import Stack
+from tests.api.test_errors import error_of
+
+JOBS = "/v1/fine_tuning/jobs"
+CHAT = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+def mine(stack: Stack) -> Stack:
+    """The same server, and a project that has nothing yet."""
+    return stack.fresh()
+
+
+def _body(stack: Stack, **values: Any) -> dict[str, Any]:
+    return {"model": "starter", "training_file": stack.file().id, **values}
+
+
+def _jobs(stack: Stack) -> int:
+    async def count(session: Any) -> int:
+        query = select(func.count()).select_from(Job).where(col(Job.project_id) == stack.ours.project_id)
+        return int((await session.execute(query)).scalar_one())
+
+    return stack.session(count)
+
+
+def _aged(stack: Stack, seconds: float, **values: Any) -> None:
+    """Make what is kept for this project older."""
+
+    async def age(session: Any) -> None:
+        mine = col(Idempotent.project_id) == stack.ours.project_id
+        await session.execute(
+            update(Idempotent).where(mine).values(created_at=col(Idempotent.created_at) - seconds, **values)
+        )
+
+    stack.session(age)
+
+
+def test_the_same_key_and_body_make_one_job(mine: Stack) -> None:
+    body, headers = _body(mine), {"idempotency-key": "a"}
+    with mine.http() as http:
+        first, again = (http.post(JOBS, json=body, headers=headers) for _ in range(2))
+    assert first.status_code == again.status_code == 200
+    assert first.json() == again.json()
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["x-request-id"] != first.headers["x-request-id"]
+    assert _jobs(mine) == 1
+
+
+def test_another_body_with_the_key_is_refused(mine: Stack) -> None:
+    body, headers = _body(mine), {"idempotency-key": "a"}
+    with mine.http() as http:
+        http.post(JOBS, json=body, headers=headers)
+        for other in ({**body, "seed": 1}, {}):
+            assert error_of(http.post(JOBS, json=other, headers=headers), 400)["code"] == "idempotency_key_reused"
+        elsewhere = http.post("/v1/chat/completions", json=body, headers=headers)
+        assert error_of(elsewhere, 400)["code"] == "idempotency_key_reused"
+    assert _jobs(mine) == 1
+
+
+def test_fifty_at_once_make_one_job(mine: Stack) -> None:
+    body, headers = _body(mine), {"idempotency-key": "fifty"}
+
+    def ask(_: int) -> httpx.Response:
+        with mine.http() as http:
+            while (answer := http.post(JOBS, json=body, headers=headers)).status_code == 409:
+                assert error_of(answer, 409)["code"] == "request_in_progress"
+                time.sleep(float(answer.headers["retry-after"]) / 20)
+            return answer
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(ask, range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum("idempotent-replayed" in answer.headers for answer in answers) == 49
+    assert _jobs(mine) == 1
+
+
+def test_projects_and_roles_do_not_share_keys(mine: Stack) -> None:
+    other = mine.fresh()
+
+    async def reader(session: Any) -> str:
+        return (await create_key(session, mine.ours.project_id, "reader", "read"))[0]
+
+    headers = {"idempotency-key": "a"}
+    with mine.http() as http, other.http() as others:
+        body = _body(mine)
+        first = http.post(JOBS, json=body, headers=headers)
+        assert others.post(JOBS, json=_body(other), headers=headers).json()["id"] != first.json()["id"]
+        reading = {**headers, "authorization": f"Bearer {mine.session(reader)}"}
+        answer = http.post(JOBS, json=body, headers=reading)
+    assert error_of(answer, 400)["code"] == "idempotency_key_reused"
+    assert first.json()["id"] not in answer.text
+
+
+def test_what_was_refused_may_be_tried_again(mine: Stack) -> None:
+    headers = {"idempotency-key": "a"}
+    with mine.http() as http:
+        for _ in range(2):
+            answer = http.post(JOBS, json={"model": "starter"}, headers=headers)
+            assert error_of(answer, 400)["code"] == "missing_required_parameter"
+        assert http.post(JOBS, json=_body(mine), headers=headers).status_code == 200
+
+
+def test_a_key_is_forgotten_after_a_day(mine: Stack) -> None:
+    body, headers = _body(mine), {"idempotency-key": "a"}
+    with mine.http() as http:
+        first = http.post(JOBS, json=body, headers=headers).json()
+        _aged(mine, 86_000)
+        assert http.post(JOBS, json=body, headers=headers).json() == first
+        _aged(mine, 500)
+        assert http.post(JOBS, json=body, headers=headers).json()["id"] != first["id"]
+
+
+def test_a_request_that_died_with_its_process_is_done_again(mine: Stack) -> None:
+    """As long as it may still be alive it is waited for; what it committed is its answer."""
+    body, headers = _body(mine), {"idempotency-key": "a"}
+    with mine.http() as http:
+        first = http.post(JOBS, json=body, headers=headers).json()
+        _aged(mine, 0, status=None, body=None)
+        waiting = http.post(JOBS, json=body, headers=headers)
+        assert error_of(waiting, 409)["code"] == "request_in_progress"
+        _aged(mine, 61)
+        assert http.post(JOBS, json=body, headers=headers).json()["id"] != first["id"]
+
+
+def test_the_answer_is_written_with_the_job(mine: Stack) -> None:
+    """Killed after the commit, before the answer: the row has both, whatever became of the response."""
+    with mine.http() as http:
+        job = http.post(JOBS, json=_body(mine), headers={"idempotency-key": "a"}).json()
+
+    async def written(session: Any) -> str:
+        row = await session.get(Idempotent, (mine.ours.project_id, "key:a"))
+        return str(row.body)
+
+    assert job["id"] in mine.session(written)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "\xff"])
+def test_keys_are_bounded(mine: Stack, key: str) -> None:
+    with mine.http() as http:
+        answer = http.post(JOBS, json=_body(mine), headers=[("idempotency-key", key.encode("latin-1"))])
+    assert "Idempotency-Key" in error_of(answer, 400)["message"]
+
+
+def test_answers_of_models_are_kept_and_streams_are_not(mine: Stack) -> None:
+    before = len(mine.engine.asked)
+    with mine.http() as http:
+        for body, asked in (({**CHAT, "seed": 5}, 1), ({**CHAT, "stream": True}, 2)):
+            texts = [http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(asked)}).text] * 2
+            http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(asked)})
+            assert texts[0]
+            assert len(mine.engine.asked) - before == asked
+            before = len(mine.engine.asked)
+
+
+def test_an_sdk_s_retry_makes_no_second_job(mine: Stack) -> None:
+    body = _body(mine)
+
+    def ask(http: httpx.Client, count: str, body: dict[str, Any]) -> httpx.Response:
+        return http.post(JOBS, json=body, headers={"x-stainless-retry-count": count})
+
+    with mine.http() as http:
+        first, again = ask(http, "0", body), ask(http, "1", body)
+        assert first.json() == again.json()
+        assert again.headers["idempotent-replayed"] == "true"
+        assert ask(http, "2", body).json() == first.json()
+        # Meant twice: not a retry.
+        second = ask(http, "0", body).json()
+        assert second["id"] != first.json()["id"]
+        assert ask(http, "1", body).json() == second
+        assert ask(http, "1", {**body, "seed": 9}).json()["id"] not in (first.json()["id"], second["id"])
+        _aged(mine, 601)
+        assert ask(http, "1", body).json()["id"] not in (first.json()["id"], second["id"])
+    assert _jobs(mine) == 4
+
+
+def test_retries_at_once_make_one_job(mine: Stack) -> None:
+    body = _body(mine)
+
+    def ask(_: int) -> str:
+        with mine.http() as http:
+            return str(http.post(JOBS, json=body, headers={"x-stainless-retry-count": "1"}).json()["id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert _jobs(mine) == 1
+
+
+def test_another_key_s_retry_is_its_own(mine: Stack) -> None:
+    async def second(session: Any) -> str:
+        return (await create_key(session, mine.ours.project_id, "second"))[0]
+
+    body = _body(mine)
+    with mine.http() as http:
+        first = http.post(JOBS, json=body, headers={"x-stainless-retry-count": "0"}).json()["id"]
+        theirs = {"authorization": f"Bearer {mine.session(second)}", "x-stainless-retry-count": "1"}
+        assert http.post(JOBS, json=body, headers=theirs).json()["id"] != first
+
+
+def test_the_official_client_s_retry(mine: Stack) -> None:
+    """The answer is lost on its way; the client asks again by itself."""
+    lost: list[str] = []
+
+    class Losing(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            answer = super().handle_request(request)
+            if request.method == "POST" and not lost:
+                lost.append(answer.read().decode())
+                raise httpx.ReadError("lost", request=request)
+            return answer
+
+    http = httpx.Client(transport=Losing())
+    client = mine.client(max_retries=2).with_options(http_client=http)
+    job = client.fine_tuning.jobs.create(model="starter", training_file=mine.file().id)
+    http.close()
+    assert job.id in lost[0]
+    assert _jobs(mine) == 1

@@ -1,0 +1,138 @@
+"""Uploads of hundreds of megabytes to an API that is a process of its own: its memory, and its sudden end."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from openai import OpenAI
+
+from storage import blobs as blob_stores
+from tests.services import wait_for
+from tests.stack import Stack, settings
+
+pytestmark = pytest.mark.slow
+
+MB = 2**20
+
+
+@pytest.fixture(params=["file", "s3"])
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home:
+        url = ""
+        if request.param == "s3":
+            url = request.getfixturevalue("s3_url").replace("/here?", f"/{Path(home).name}?")
+        with Stack(settings(Path(home), blob_url=url)) as stack:
+            stack.prepare()
+            yield stack
+
+
+@contextmanager
+def _serving(stack: Stack) -> Iterator[OpenAI]:
+    """No engine and no Redis: an upload needs neither."""
+    stack.start("api")
+    url = f"http://127.0.0.1:{stack.ports['api']}"
+
+    def alive() -> bool:
+        stack.check_alive()
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{url}/healthz").status_code == 200
+        return False
+
+    wait_for(alive, 240)
+    with OpenAI(base_url=f"{url}/v1", api_key=stack.key, max_retries=0) as client:
+        yield client
+
+
+def _resident(stack: Stack) -> int:
+    process = psutil.Process(stack.processes["api"].pid)
+    return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+
+
+@dataclass
+class _Peak:
+    bytes: int = 0
+
+
+@contextmanager
+def _peak_growth(stack: Stack) -> Iterator[_Peak]:
+    before, peak, over = _resident(stack), _Peak(), threading.Event()
+
+    def sample() -> None:
+        while not over.wait(0.01):
+            peak.bytes = max(peak.bytes, _resident(stack) - before)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def _large(path: Path, megabytes: int) -> str:
+    """Every megabyte another. The md5."""
+    digest = hashlib.md5()
+    with path.open("wb") as out:
+        for number in range(megabytes):
+            chunk = number.to_bytes(4, "big") * (MB // 4)
+            digest.update(chunk)
+            out.write(chunk)
+    return digest.hexdigest()
+
+
+def _md5_of_content(client: OpenAI, file_id: str) -> str:
+    digest = hashlib.md5()
+    with client.files.with_streaming_response.content(file_id) as content:
+        for chunk in content.iter_bytes():
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def test_two_hundred_megabytes_take_little_memory(stack: Stack, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    md5 = _large(path, 200)
+    with _serving(stack) as client:
+        client.uploads.upload_file_chunked(
+            file=b"warm", filename="a", bytes=4, mime_type="text/plain", purpose="fine-tune"
+        )
+        with _peak_growth(stack) as peak:
+            done = client.uploads.upload_file_chunked(file=path, mime_type="text/plain", purpose="fine-tune", md5=md5)
+        print(f"peak growth {peak.bytes / MB:.0f} MB")
+        assert peak.bytes < 100 * MB
+        assert done.file is not None
+        assert done.file.bytes == 200 * MB
+        assert _md5_of_content(client, done.file.id) == md5
+
+
+def test_killed_while_it_completes(stack: Stack) -> None:
+    """The upload is still there for another try, and what was half written is no blob."""
+    parts = [bytes([number]) * 32 * MB for number in range(6)]
+    md5 = hashlib.md5(b"".join(parts)).hexdigest()
+    with _serving(stack) as client, ThreadPoolExecutor(1) as pool:
+        upload = client.uploads.create(bytes=len(parts) * 32 * MB, filename="a", mime_type="b", purpose="user_data")
+        ids = [client.uploads.parts.create(upload.id, data=part).id for part in parts]
+        completing = pool.submit(client.uploads.complete, upload.id, part_ids=ids, md5=md5)
+        time.sleep(0.15)
+        stack.kill("api")
+        assert completing.exception() is not None
+    blobs = blob_stores.connect(stack.settings.blob_url)
+    assert not [blob for blob in blobs.list("projects") if "/files/" in blob.key]
+    with _serving(stack) as client:
+        done = client.uploads.complete(upload.id, part_ids=ids, md5=md5)
+        assert done.file is not None
+        assert _md5_of_content(client, done.file.id) == md5
+        assert [file.id for file in client.files.list()] == [done.file.id]
+    assert len(list(blobs.list("projects"))) == 1
+    assert blobs.sweep(-1) == 1

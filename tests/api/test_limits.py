@@ -1,0 +1,193 @@
+"""What a project may use: requests and tokens a minute over a real Redis, and bytes."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
+from api.app import create_app
+from api.limits import duration
+from storage.tables import Project
+from tests import services
+from tests.api.stack import Stack, port_of, running_stack, serving
+from tests.api.test_errors import error_of
+
+CHAT = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A server with a Redis of its own, which a test may kill."""
+
+    stack: Stack
+    redis: subprocess.Popen[bytes]
+
+    def project(self, **limits: int) -> Stack:
+        """A new project with these limits."""
+        fresh = self.stack.fresh()
+
+        async def limit(session: Any) -> None:
+            mine = col(Project.id) == fresh.ours.project_id
+            await session.execute(update(Project).where(mine).values(**limits))
+
+        if limits:
+            fresh.session(limit)
+        return fresh
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Limited]:
+    with (
+        tempfile.TemporaryDirectory(prefix="luthier-") as home,
+        services.redis(Path(home)) as (url, process),
+        running_stack(Path(home), redis_url=url) as running,
+    ):
+        yield Limited(running, process)
+
+
+def _limits(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.startswith("x-ratelimit-")}
+
+
+def test_no_headers_without_a_limit(limited: Limited) -> None:
+    with limited.stack.http() as http:
+        assert _limits(http.get("/v1/models")) == {}
+
+
+def test_requests_a_minute(limited: Limited) -> None:
+    mine = limited.project(requests_per_minute=3)
+    with mine.http() as http:
+        answers = [http.get("/v1/models") for _ in range(3)]
+        refused = http.get("/v1/models")
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["2", "1", "0"]
+    for answer in [*answers, refused]:
+        assert set(_limits(answer)) == {f"x-ratelimit-{part}-requests" for part in ("limit", "remaining", "reset")}
+        assert answer.headers["x-ratelimit-limit-requests"] == "3"
+        assert re.fullmatch(r"\d+ms|[\d.]+s|\d+m\d+s", answer.headers["x-ratelimit-reset-requests"])
+    error = error_of(refused, 429)
+    assert (error["code"], error["type"]) == ("rate_limit_exceeded", "requests")
+    milliseconds = int(refused.headers["retry-after-ms"])
+    assert 15_000 < milliseconds <= 20_000
+    assert int(refused.headers["retry-after"]) == -(-milliseconds // 1000)
+    assert "x-should-retry" not in refused.headers
+    with pytest.raises(openai.RateLimitError):
+        mine.client().models.list()
+
+
+def test_a_bucket_fills_steadily(limited: Limited) -> None:
+    """After as long as the refusal says one request passes, and no second."""
+    with limited.project(requests_per_minute=30).http() as http:
+        for _ in range(60):
+            refused = http.get("/v1/models")
+            if refused.status_code == 429:
+                break
+        time.sleep(int(refused.headers["retry-after-ms"]) / 1000)
+        assert [http.get("/v1/models").status_code for _ in range(2)] == [200, 429]
+
+
+def test_refusals_are_answered_in_full(limited: Limited) -> None:
+    """What the limit is about comes first, and an answer that is an error has the headers too."""
+    with limited.project(requests_per_minute=1).http() as http:
+        assert _limits(http.get("/v1/none"))
+        error_of(http.post("/v1/fine_tuning/jobs", content=b"{"), 429)
+
+
+def test_tokens_a_minute(limited: Limited) -> None:
+    """They are known when the answer is there, so a bucket may owe; then nothing passes until it has filled again."""
+    mine = limited.project(tokens_per_minute=12)
+    with mine.http() as http:
+        answers = [http.post("/v1/chat/completions", json=CHAT) for _ in range(3)]
+        refused = http.post("/v1/chat/completions", json=CHAT)
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in answers] == ["12", "7", "2"]
+    error = error_of(refused, 429)
+    assert (error["code"], error["type"]) == ("rate_limit_exceeded", "tokens")
+    assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
+    assert "x-ratelimit-limit-requests" not in refused.headers
+
+
+def test_projects_do_not_share_a_bucket(limited: Limited) -> None:
+    one, other = (limited.project(requests_per_minute=1) for _ in range(2))
+    with one.http() as http, other.http() as others:
+        assert [http.get("/v1/me").status_code, http.get("/v1/me").status_code] == [200, 429]
+        assert others.get("/v1/me").status_code == 200
+
+
+def test_processes_share_a_bucket_and_the_server_has_a_default(limited: Limited) -> None:
+    settings = limited.stack.settings.model_copy(update={"requests_per_minute": 6})
+    mine, generous = limited.project(), limited.project(requests_per_minute=100)
+    with (
+        serving(create_app(settings), host="127.0.0.1", port=0) as one,
+        serving(create_app(settings), host="127.0.0.1", port=0) as two,
+    ):
+        urls = [f"http://127.0.0.1:{port_of(server)}" for server in (one, two)]
+        statuses = []
+        for number in range(8):
+            with replace(mine, url=urls[number % 2]).http() as http:
+                statuses.append(http.get("/v1/me").status_code)
+        with replace(generous, url=urls[0]).http() as http:
+            me = http.get("/v1/me")
+    assert statuses == [200] * 6 + [429] * 2
+    assert me.json()["limits"]["requests_per_minute"] == 100
+
+
+def test_bytes(limited: Limited) -> None:
+    mine = limited.project(max_bytes=100)
+    client = mine.client()
+    file = client.files.create(file=b"x" * 60, purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.files.create(file=b"x" * 41, purpose="fine-tune")
+    assert caught.value.code == "quota_exceeded"
+    assert "100 bytes and has 60; 41 more" in caught.value.message
+    with mine.http() as http:
+        body = {"filename": "f", "purpose": "fine-tune", "mime_type": "text/plain", "bytes": 41}
+        assert error_of(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
+        assert http.post("/v1/uploads", json={**body, "bytes": 40}).status_code == 200
+        assert http.get("/v1/me").json()["stored_bytes"] == 100
+    client.files.delete(file.id)
+    client.files.create(file=b"x" * 60, purpose="fine-tune")
+
+
+def test_bytes_at_once(limited: Limited) -> None:
+    mine = limited.project(max_bytes=50)
+    with mine.http() as http, ThreadPoolExecutor(8) as pool:
+        form = {"data": {"purpose": "fine-tune"}, "files": {"file": ("f", b"x" * 10)}}
+        answers = list(pool.map(lambda _: http.post("/v1/files", **form).status_code, range(8)))  # type: ignore[arg-type]
+    assert sorted(answers) == [200] * 5 + [400] * 3
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [(0, "0ms"), (12, "12ms"), (1000, "1s"), (8640, "8.64s"), (59_999, "60s"), (60_000, "1m0s"), (360_000, "6m0s")],
+)
+def test_durations_are_openai_s(milliseconds: int, text: str) -> None:
+    assert duration(milliseconds) == text
+
+
+def test_nothing_is_limited_while_redis_is_away(limited: Limited) -> None:
+    """Last of all: it takes the Redis away, first silent, then dead."""
+    with limited.project(requests_per_minute=1).http() as http:
+        assert http.get("/v1/me").status_code == 200
+        assert http.get("/v1/me").status_code == 429
+        limited.redis.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        answers = [http.get("/v1/me") for _ in range(5)]
+        assert time.monotonic() - began < 3
+        limited.redis.kill()
+        answers.append(http.get("/v1/me"))
+    assert {answer.status_code for answer in answers} == {200}
+    assert _limits(answers[0]) == {}

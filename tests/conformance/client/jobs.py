@@ -1,0 +1,154 @@
+"""Fine-tuning jobs: explicit nulls, extra fields, empty bodies, cursors over jobs of the same instant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+
+from tests.conformance.client.files import ROW
+from tests.conformance.client.world import World, needs, raises
+
+STATUSES = {"validating_files", "queued", "running", "succeeded", "failed", "cancelled"}
+
+
+def new_job(world: World, client: Any = None, **values: Any) -> Any:
+    file = world.client().files.create(file=("rows.jsonl", ROW * 20), purpose="fine-tune")
+    return (client or world.client()).fine_tuning.jobs.create(model="starter", training_file=file.id, **values)
+
+
+def extra(found: Any, name: str) -> Any:
+    """A field that OpenAI's type does not have."""
+    return (found.model_extra or {})[name]
+
+
+def check_create_and_retrieve(world: World) -> None:
+    client = world.client()
+    job = new_job(world, suffix="conformance")
+    assert job.id.startswith("ftjob-")
+    assert job.object == "fine_tuning.job"
+    assert job.status in STATUSES
+    assert (job.error, job.fine_tuned_model, job.finished_at, job.result_files) == (None, None, None, [])
+    assert client.fine_tuning.jobs.retrieve(job.id).id == job.id
+
+
+def check_explicit_nulls(world: World) -> None:
+    job = new_job(world, suffix=None, validation_file=None, extra_body={"seed": None, "metadata": None})
+    assert job.validation_file is None
+
+
+@needs("fine_tuning.jobs.create(seed)", "fine_tuning.jobs.create(method)")
+def check_everything_openai_documents(world: World) -> None:
+    chosen = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5}
+    job = new_job(
+        world,
+        seed=7,
+        suffix="all",
+        integrations=None,
+        metadata={"a b": "c&d"},
+        method={
+            "type": "supervised",
+            "supervised": {"hyperparameters": chosen},
+            "dpo": {"hyperparameters": {"beta": "auto"}},
+        },
+    )
+    assert job.seed == 7
+    assert job.metadata == {"a b": "c&d"}
+    assert job.method.type == "supervised"
+    assert job.method.supervised.hyperparameters.n_epochs == 2
+
+
+def check_the_old_place_of_hyperparameters(world: World) -> None:
+    job = new_job(world, hyperparameters={"n_epochs": 3})
+    assert job.hyperparameters.n_epochs == 3
+
+
+def check_extra_body_reaches_our_fields(world: World) -> None:
+    job = new_job(world, extra_body={"update": {"type": "lora", "rank": 4}})
+    assert extra(job, "update")["rank"] == 4
+    assert extra(job, "task") == "chat"
+
+
+def check_an_unknown_field_is_named(world: World) -> None:
+    with raises(openai.BadRequestError) as raised:
+        new_job(world, extra_body={"learning_rte": 1})
+    raised.says(400, "unknown_parameter", "learning_rte")
+
+
+@needs("fine_tuning.jobs.list(metadata)")
+def check_metadata_filter(world: World) -> None:
+    client = world.client()
+    job = new_job(world, metadata={"a b": "filter&me"})
+    assert [each.id for each in client.fine_tuning.jobs.list(metadata={"a b": "filter&me"})] == [job.id]
+
+
+def check_cancel_has_an_empty_body(world: World) -> None:
+    client = world.client(max_retries=2)
+    job = new_job(world)
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    with raises(openai.BadRequestError) as raised:
+        client.fine_tuning.jobs.cancel(job.id)
+    assert raised.error.response.headers["x-should-retry"] == "false"
+
+
+@needs("fine_tuning.jobs.pause")
+def check_pause_and_resume(world: World) -> None:
+    client = world.client()
+    job = new_job(world)
+    paused = client.fine_tuning.jobs.pause(job.id)
+    assert paused.status == "queued"
+    assert extra(paused, "state") == "paused"
+    assert extra(client.fine_tuning.jobs.resume(job.id), "state") != "paused"
+
+
+def check_events_page_by_themselves(world: World) -> None:
+    client = world.client()
+    events = list(client.fine_tuning.jobs.list_events(world.job, limit=2))
+    assert [event.message for event in events] == [f"event {seq}" for seq in (5, 4, 3, 2, 1)]
+    assert {event.object for event in events} == {"fine_tuning.job.event"}
+
+
+@needs("fine_tuning.jobs.checkpoints.list")
+def check_checkpoints(world: World) -> None:
+    client = world.client()
+    found = list(client.fine_tuning.jobs.checkpoints.list(world.job, limit=1))
+    assert [each.step_number for each in found] == [20, 10]
+    assert found[0].metrics.train_loss == 1.5
+    # A checkpoint's name, with its colons, is a model's.
+    assert client.models.retrieve(found[0].fine_tuned_model_checkpoint).id == found[0].fine_tuned_model_checkpoint
+
+
+@needs("fine_tuning.checkpoints.permissions.create")
+def check_checkpoint_permissions(world: World) -> None:
+    client = world.client()
+    checkpoint = client.fine_tuning.jobs.checkpoints.list(world.job).data[0].fine_tuned_model_checkpoint
+    permissions = client.fine_tuning.checkpoints.permissions
+    listing = getattr(permissions, "list", None) or permissions.retrieve
+    assert not list(listing(checkpoint).data)
+    with raises(openai.APIStatusError) as raised:
+        permissions.create(checkpoint, project_ids=["proj_none"])
+    assert raised.error.status_code in {400, 404}
+
+
+def check_walk_over_jobs_of_the_same_instant(world: World) -> None:
+    client = world.client(key=world.walk_key)
+    walked = [job.id for job in client.fine_tuning.jobs.list(limit=100)]
+    assert len(walked) == len(set(walked)) == world.walk_jobs
+
+
+def check_walk_page_by_page(world: World) -> None:
+    """The other way to page: ask each page for the next."""
+    client = world.client(key=world.walk_key)
+    page, walked = client.fine_tuning.jobs.list(limit=250), []
+    while True:
+        walked += [job.id for job in page.data]
+        if not page.has_next_page():
+            break
+        page = page.get_next_page()
+    assert len(walked) == len(set(walked)) == world.walk_jobs
+
+
+def check_a_cursor_of_another_project(world: World) -> None:
+    with raises(openai.BadRequestError) as raised:
+        world.client(key=world.walk_key).fine_tuning.jobs.list(after=world.job)
+    raised.says(400, "invalid_value", "after")

@@ -1,0 +1,57 @@
+"""``python -m tests.conformance.client.run < world.json``: every check once; a line of JSON each, then a summary."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+import traceback
+from types import ModuleType
+from typing import Any
+
+import openai
+
+from tests.conformance.client import asynchronous, files, inference, jobs, manners
+from tests.conformance.client.world import Check, World, missing
+
+MODULES: tuple[ModuleType, ...] = (files, jobs, inference, manners, asynchronous)
+
+CHECKS: dict[str, Check] = {
+    name.removeprefix("check_"): function
+    for module in MODULES
+    for name, function in vars(module).items()
+    if name.startswith("check_")
+}
+
+
+def outcome_of(check: Check, world: World) -> dict[str, Any]:
+    """``passed``, ``failed`` with the reason, or ``absent`` with what this client does not have."""
+    lacking = missing(check, world.client())
+    if lacking:
+        return {"outcome": "absent", "detail": lacking}
+    began = time.monotonic()
+    try:
+        check(world)
+    # Whatever goes wrong is the outcome.
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        detail = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}:{frame.lineno}: {frame.line})"
+        return {"outcome": "failed", "detail": detail[:600]}
+    return {"outcome": "passed", "seconds": round(time.monotonic() - began, 2)}
+
+
+def main() -> None:
+    world = World.from_json(sys.stdin.read())
+    counts = {"passed": 0, "failed": 0, "absent": 0}
+    for name, check in CHECKS.items():
+        result = outcome_of(check, world)
+        counts[result["outcome"]] += 1
+        print(json.dumps({"check": name, **result}), flush=True)
+    world.close()
+    print(json.dumps({"client": f"openai {openai.__version__}", "on": f"Python {platform.python_version()}", **counts}))
+    sys.exit(1 if counts["failed"] else 0)
+
+
+if __name__ == "__main__":
+    main()

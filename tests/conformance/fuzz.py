@@ -1,0 +1,106 @@
+"""``make fuzz``: schemathesis over the whole OpenAPI document, every check, with a real key and ids that exist."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import write
+from tests.conformance.client.world import World
+from tests.conformance.pool import pool_of
+from tests.conformance.server import running_world
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+EXAMPLES = 40
+"""Of each operation, in each phase that makes them up."""
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    requests: int
+    operations: int
+    statuses: dict[str, int]
+    failures: list[str]
+    checks: int
+    seconds: float
+    seed: int
+    output: str
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "requests": self.requests,
+            "operations": self.operations,
+            "server_errors": sum(count for status, count in self.statuses.items() if status.startswith("5")),
+            "failures": len(self.failures),
+            "statuses": self.statuses,
+            "seconds": round(self.seconds, 1),
+            "seed": self.seed,
+        }
+
+
+def fuzz(world: World, options: Sequence[str]) -> Fuzzed:
+    """One run of schemathesis against the world."""
+    with tempfile.TemporaryDirectory() as folder:
+        counts, report = Path(folder, "counts.json"), Path(folder, "report.json")
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", f"--config-file={HERE / 'schemathesis.toml'}", "run"),
+            f"{world.url.removesuffix('/v1')}/openapi.json",
+            f"--header=Authorization: Bearer {world.key}",
+            *("--continue-on-failure", "--no-color", "--generation-database=none", "--request-timeout=60"),
+            *("--report=json", f"--report-json-path={report}"),
+            *options,
+        ]
+        environment = {
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "tests.conformance.fuzzing",
+            "CONFORMANCE_POOL": json.dumps(pool_of(world)),
+            "CONFORMANCE_COUNTS": str(counts),
+            "PYTHONPATH": str(ROOT),
+        }
+        ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+        if not report.exists() or not counts.exists():
+            raise RuntimeError(f"schemathesis did not run:\n{ran.stdout[-4000:]}\n{ran.stderr[-4000:]}")
+        return _read(json.loads(counts.read_text()), json.loads(report.read_text()), ran.stdout)
+
+
+def _read(counts: dict[str, Any], report: dict[str, Any], output: str) -> Fuzzed:
+    # The health routes' 503 in a stack without Redis is what they are for.
+    statuses = {
+        status: sum(count for operation, count in operations.items() if not operation.endswith(" /readyz"))
+        for status, operations in counts["statuses"].items()
+    }
+    return Fuzzed(
+        requests=counts["requests"],
+        operations=report["operations"]["tested"],
+        statuses=statuses,
+        failures=[json.dumps(failure) for failure in [*report["failures"], *report["errors"]]],
+        checks=report["test_cases"]["generated"],
+        seconds=report["running_time"],
+        seed=report["seed"],
+        output=output,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--max-examples", type=int, default=EXAMPLES)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, running_world(Path(home)) as (_, world):
+        fuzzed = fuzz(world, [f"--max-examples={asked.max_examples}", f"--seed={asked.seed}"])
+    print(fuzzed.output)
+    write("fuzz", "make fuzz", fuzzed.figures())
+    sys.exit(1 if fuzzed.failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Instructor: structured answers from a model that was fine-tuned, through the API, to give them.
+
+Its modes by tools and by ``response_format`` are refused by name here; ``MD_JSON`` asks in the prompt alone.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any, Literal
+
+import instructor
+import openai
+from instructor.core.exceptions import IncompleteOutputException, InstructorRetryException
+from pydantic import BaseModel
+
+from tests.conformance.client.world import raises
+from tests.conformance.tools.place import Place, report, until_ended
+
+WORDS = {"cat": "animal", "dog": "animal", "bird": "animal", "red": "color", "blue": "color", "green": "color"}
+
+
+class Kind(BaseModel):
+    kind: Literal["animal", "color"]
+
+
+def client_of(place: Place) -> openai.OpenAI:
+    return openai.OpenAI(base_url=place.url, api_key=place.key)
+
+
+def messages_of(place: Place, word: str) -> list[dict[str, str]]:
+    """What instructor really sends for a word."""
+    asking = instructor.from_openai(client_of(place), mode=instructor.Mode.MD_JSON)
+    sent: list[Any] = []
+    asking.on("completion:kwargs", lambda *args, **values: sent.append(values))
+    # The base has not learnt to answer so.
+    with suppress(InstructorRetryException, IncompleteOutputException):
+        ask(asking, place.base, word, max_retries=0, max_tokens=1)
+    turns: list[dict[str, str]] = sent[0]["messages"]
+    return turns
+
+
+def ask(asking: Any, model: str, word: str, **values: Any) -> Kind:
+    turns = [{"role": "user", "content": word}]
+    chosen = {"temperature": 0, "max_tokens": 96, **values}
+    found: Kind = asking.chat.completions.create(model=model, messages=turns, response_model=Kind, **chosen)
+    return found
+
+
+def tools_and_formats_are_refused_by_name(place: Place) -> None:
+    for mode, field in ((instructor.Mode.TOOLS, "tool_choice"), (instructor.Mode.JSON, "response_format")):
+        # Wrapped by instructor in an error of its own.
+        with raises(Exception) as raised:
+            ask(instructor.from_openai(client_of(place), mode=mode), place.base, "cat", max_retries=0)
+        assert f"'{field}' is not supported here" in str(raised.error)
+
+
+def structured_answers_of_a_tuned_model(place: Place) -> None:
+    rows = []
+    for word, kind in WORDS.items():
+        answer = f'```json\n{{"kind": "{kind}"}}\n```'
+        rows.append({"messages": [*messages_of(place, word), {"role": "assistant", "content": answer}]})
+    client = client_of(place)
+    data = "".join(json.dumps(row) + "\n" for row in rows * 4).encode()
+    file = client.files.create(file=("kinds.jsonl", data), purpose="fine-tune")
+    method: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 15, "learning_rate": 3e-3}}}
+    job = client.fine_tuning.jobs.create(
+        model=place.base, training_file=file.id, method=method, extra_body={"update": {"type": "full"}}
+    )
+    model = until_ended(place, job.id)["fine_tuned_model"]
+    asking = instructor.from_openai(client, mode=instructor.Mode.MD_JSON)
+    found = {word: ask(asking, model, word, max_retries=0).kind for word in WORDS}
+    # How well so small a model learns is not the matter; that every answer is of the form is.
+    assert set(found.values()) <= {"animal", "color"}
+
+
+if __name__ == "__main__":
+    checks = (tools_and_formats_are_refused_by_name, structured_answers_of_a_tuned_model)
+    report("instructor", {check.__name__: check for check in checks})

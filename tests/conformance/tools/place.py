@@ -1,0 +1,69 @@
+"""Where a tool finds the server, and how its script tells what works. The standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """A whole stack with a worker and an engine."""
+
+    url: str
+    """Ends in ``/v1``."""
+    key: str
+    rows: str
+    """Path of a JSONL file of chats to train on."""
+    base: str
+    """A chat model to train, listed by the operator under a name that tools know from OpenAI."""
+
+    def get(self, path: str) -> Any:
+        request = urllib.request.Request(f"{self.url}{path}", headers={"authorization": f"Bearer {self.key}"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+
+Check = Callable[[Place], None]
+
+
+def report(distribution: str, checks: dict[str, Check]) -> None:
+    """Run the checks against the place in ``CONFORMANCE_PLACE``; a line of JSON for each, then a summary."""
+    place = Place(**json.loads(os.environ["CONFORMANCE_PLACE"]))
+    counts = {"passed": 0, "failed": 0, "absent": 0}
+    for name, check in checks.items():
+        began = time.monotonic()
+        try:
+            check(place)
+            line = {"check": name, "outcome": "passed", "seconds": round(time.monotonic() - began, 2)}
+        # Whatever goes wrong is the outcome.
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            detail = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
+            line = {"check": name, "outcome": "failed", "detail": detail[:600]}
+        counts[str(line["outcome"])] += 1
+        print(json.dumps(line), flush=True)
+    name = f"{distribution} {version(distribution)}"
+    print(json.dumps({"client": name, "on": f"Python {platform.python_version()}", **counts}))
+    sys.exit(1 if counts["failed"] else 0)
+
+
+def until_ended(place: Place, job_id: str, seconds: float = 240.0) -> Any:
+    """The job, once it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        job = place.get(f"/fine_tuning/jobs/{job_id}")
+        if job["status"] in {"succeeded", "failed", "cancelled"}:
+            assert job["status"] == "succeeded", job["error"]
+            return job
+        time.sleep(0.5)
+    raise TimeoutError(f"{job_id} did not end in {seconds} s")

@@ -1,0 +1,182 @@
+"""What goes by itself and what stays, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import SQLModel, col
+
+from jobs import expiry, lifecycle
+from jobs.rooms import Rooms, open_rooms
+from storage.db import Database
+from storage.ids import new_id
+from storage.settings import Settings
+from storage.tables import Batch, File, Upload, UploadPart
+from tests.jobs.conftest import MakeJob
+
+pytestmark = pytest.mark.anyio
+
+LONG_AGO = time.time() - 100_000
+
+
+@pytest.fixture
+async def rooms(database_url: str, tmp_path: Path) -> AsyncIterator[Rooms]:
+    async with open_rooms(Settings(home=tmp_path, database_url=database_url)) as rooms:
+        yield rooms
+
+
+async def _insert(db: Database, *rows: SQLModel) -> None:
+    async with db.write() as session:
+        for row in rows:
+            session.add(row)
+            await session.flush()
+
+
+def _stored(rooms: Rooms, key: str, old: bool = False) -> str:
+    rooms.blobs.put_bytes(key, b"abc")
+    if old:
+        os.utime(rooms.settings.home / "blobs" / key, (LONG_AGO, LONG_AGO))
+    return key
+
+
+async def _file(rooms: Rooms, project_id: str, **values: Any) -> File:
+    file_id = new_id("file")
+    key = _stored(rooms, f"{expiry.files_prefix(project_id)}/{file_id}", old=True)
+    facts: dict[str, Any] = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "sha256": "0", "blob_key": key}
+    file = File(id=file_id, project_id=project_id, created_at=LONG_AGO, **{**facts, **values})
+    await _insert(rooms.db, file)
+    return file
+
+
+async def _upload(rooms: Rooms, project_id: str, expires_at: float, status: str = "pending") -> tuple[Upload, str]:
+    upload = Upload(
+        id=new_id("upload"),
+        project_id=project_id,
+        created_at=LONG_AGO,
+        expires_at=expires_at,
+        filename="a",
+        mime_type="b",
+        purpose="fine-tune",
+        bytes=3,
+        status=status,
+    )
+    part_id = new_id("part")
+    key = _stored(rooms, f"{expiry.uploads_prefix(project_id)}/{upload.id}/{part_id}", old=True)
+    part = UploadPart(id=part_id, upload_id=upload.id, created_at=LONG_AGO, bytes=3, sha256="0", blob_key=key)
+    await _insert(rooms.db, upload, part)
+    return upload, key
+
+
+def _keys(rooms: Rooms) -> set[str]:
+    return {blob.key for blob in rooms.blobs.list("projects")}
+
+
+async def _ids(rooms: Rooms, table: Any) -> set[str]:
+    async with rooms.db.read() as session:
+        return set((await session.execute(select(table.id))).scalars())
+
+
+async def test_an_expired_file_goes_with_its_bytes(rooms: Rooms, project_id: str) -> None:
+    gone = await _file(rooms, project_id, expires_at=time.time() - 1)
+    kept = [await _file(rooms, project_id), await _file(rooms, project_id, expires_at=time.time() + 60)]
+    assert await expiry.expire_files(rooms) == 1
+    assert await expiry.expire_files(rooms) == 0
+    assert await _ids(rooms, File) == {file.id for file in kept}
+    assert gone.blob_key not in _keys(rooms)
+    assert _keys(rooms) == {file.blob_key for file in kept}
+
+
+@pytest.mark.parametrize("column", ["training_file", "validation_file", "general_file"])
+async def test_a_job_keeps_its_files_until_it_ends(
+    rooms: Rooms, project_id: str, make_job: MakeJob, column: str
+) -> None:
+    file = await _file(rooms, project_id, expires_at=LONG_AGO)
+    job = await make_job(**{column: file.id})
+    assert await expiry.expire_files(rooms) == 0
+    assert _keys(rooms) == {file.blob_key}
+    async with rooms.db.write() as session:
+        await lifecycle.cancel(session, project_id, job.id)
+    assert await expiry.expire_files(rooms) == 1
+    assert _keys(rooms) == set()
+
+
+@pytest.mark.parametrize(("status", "gone"), [("validating", 0), ("finalizing", 0), ("expired", 1), ("failed", 1)])
+async def test_a_batch_keeps_its_file_until_it_ends(rooms: Rooms, project_id: str, status: str, gone: int) -> None:
+    file = await _file(rooms, project_id, expires_at=LONG_AGO, purpose="batch")
+    batch = Batch(
+        id=new_id("batch"),
+        project_id=project_id,
+        created_at=LONG_AGO,
+        endpoint="/v1/completions",
+        input_file_id=file.id,
+        completion_window="24h",
+        status=status,
+        expires_at=time.time(),
+    )
+    await _insert(rooms.db, batch)
+    assert await expiry.expire_files(rooms) == gone
+
+
+async def test_needed_files_do_not_hold_up_the_others(
+    rooms: Rooms, project_id: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are: a round takes only so many."""
+    monkeypatch.setattr(expiry, "_AT_ONCE", 2)
+    needed = await _file(rooms, project_id, expires_at=LONG_AGO)
+    await make_job(training_file=needed.id)
+    for _ in range(3):
+        await _file(rooms, project_id, expires_at=LONG_AGO)
+    assert await expiry.expire_files(rooms) == 2
+    assert await expiry.expire_files(rooms) == 1
+    assert await _ids(rooms, File) == {needed.id}
+
+
+async def test_what_comes_to_need_a_file_in_time_keeps_it(rooms: Rooms, project_id: str, make_job: MakeJob) -> None:
+    file = await _file(rooms, project_id, expires_at=LONG_AGO)
+    await make_job(training_file=file.id)
+    assert await expiry._expire_file(rooms, file.id) is None
+    assert await _ids(rooms, File) == {file.id}
+
+
+async def test_an_upload_that_nobody_completed_loses_its_parts(rooms: Rooms, project_id: str) -> None:
+    late, _ = await _upload(rooms, project_id, LONG_AGO)
+    # Somebody may be reading the parts of the first, and nobody's hour is over for the second.
+    kept = [await _upload(rooms, project_id, time.time() + seconds) for seconds in (-10, 60)]
+    assert await expiry.expire_uploads(rooms) == 1
+    assert await expiry.expire_uploads(rooms) == 0
+    async with rooms.db.read() as session:
+        assert (await session.get_one(Upload, late.id)).status == "expired"
+        owners = set((await session.execute(select(col(UploadPart.upload_id)))).scalars())
+    assert owners == {upload.id for upload, _ in kept}
+    assert _keys(rooms) == {key for _, key in kept}
+
+
+async def test_bytes_without_a_row_are_swept_once_they_are_old(rooms: Rooms, project_id: str) -> None:
+    file = await _file(rooms, project_id)
+    _, part = await _upload(rooms, project_id, time.time() + 60)
+    files, uploads = expiry.files_prefix(project_id), expiry.uploads_prefix(project_id)
+    for key in (f"{files}/file-lost", f"{uploads}/upload_lost/part_lost", f"{uploads}/upload_lost/{file.id}"):
+        _stored(rooms, key, old=True)
+    fresh = _stored(rooms, f"{files}/file-fresh")
+    others = {_stored(rooms, "projects/other/files/file-x", old=True), _stored(rooms, "projects/p/jobs/j/a1", old=True)}
+    assert await expiry.sweep_orphans(rooms, project_id) == 3
+    assert _keys(rooms) == {file.blob_key, part, fresh, *others}
+
+
+async def test_a_round_does_all_of_it_and_may_run_twice_at_once(rooms: Rooms, project_id: str) -> None:
+    await _file(rooms, project_id, expires_at=LONG_AGO)
+    await _upload(rooms, project_id, LONG_AGO)
+    _stored(rooms, f"{expiry.files_prefix(project_id)}/file-lost", old=True)
+    aside = rooms.settings.home / "blobs" / ".aside" / "left"
+    aside.write_bytes(b"x")
+    os.utime(aside, (LONG_AGO, LONG_AGO))
+    await asyncio.gather(expiry.expire(rooms), expiry.expire(rooms))
+    assert _keys(rooms) == set()
+    assert not aside.exists()

@@ -1,0 +1,224 @@
+"""Figures beside a job: into a real MLflow store and real W&B files, once each, and never at the job's cost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlmodel import col
+
+from jobs import commit, lifecycle
+from jobs.integrations import KINDS, mirror, missing
+from jobs.lifecycle import Claim
+from jobs.results import result_files
+from jobs.rooms import Rooms, open_rooms
+from jobs.states import FAILED, QUEUED, SUCCEEDED
+from storage import keys, migrate
+from storage.blobs import read
+from storage.ids import new_id
+from storage.settings import Settings
+from storage.tables import Event, Job
+from training.report import Metrics
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "POLL_SECONDS", 0.05)
+    # MLflow asks for this before it writes a folder of files.
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+
+
+@pytest.fixture
+async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
+    settings = Settings(home=tmp_path, mlflow_uri=f"file://{tmp_path}/mlruns", wandb_offline=True)
+    await migrate.upgrade(settings.database_url)
+    async with open_rooms(settings) as rooms:
+        yield rooms
+
+
+@dataclass
+class Running:
+    """A job that a worker holds."""
+
+    rooms: Rooms
+    claim: Claim
+    job: Job
+
+    async def told(self, *steps: int) -> None:
+        lines = [
+            Metrics(
+                step=step,
+                total_steps=9,
+                epoch=1.0,
+                learning_rate=0.5,
+                train_loss=1.0 / step,
+                valid_loss=2.0,
+                tokens=step,
+                measures={"f1_macro": 0.5},
+            )
+            for step in steps
+        ]
+        await commit.told(self.rooms, self.claim, lines)
+
+    async def ended(self, state: str) -> None:
+        async with self.rooms.db.write() as session:
+            await lifecycle.move(session, self.claim, state, [])
+
+    async def events(self) -> list[Event]:
+        query = select(Event).where(col(Event.job_id) == self.job.id, col(Event.type) == "message")
+        async with self.rooms.db.read() as session:
+            return list((await session.execute(query.order_by(col(Event.seq)))).scalars())
+
+    async def mirrored(self, *steps: int, state: str = SUCCEEDED) -> None:
+        """Told while a mirror looks, then ended."""
+        assert self.job.integrations
+        work = asyncio.create_task(mirror.mirror(self.rooms, self.claim, self.job, self.job.integrations[0]))
+        while not any(event.attempt == self.claim.attempt for event in await self.events()):
+            assert not work.done(), await work
+            await asyncio.sleep(0.1)
+        for step in steps:
+            await self.told(step)
+            await asyncio.sleep(0.1)
+        await self.ended(state)
+        await work
+
+
+async def _running(rooms: Rooms, integration: dict[str, Any]) -> Running:
+    async with rooms.db.write() as session:
+        project = await keys.create_project(session, "test")
+        job = Job(
+            id=new_id("job"),
+            project_id=project.id,
+            created_at=time.time(),
+            base_model="starter",
+            task="chat",
+            update={"type": "lora", "rank": 4},
+            method={"type": "supervised"},
+            hyperparameters={"learning_rate": 0.5},
+            columns={},
+            training_file="file-x",
+            integrations=[integration],
+            seed=1,
+        )
+        await lifecycle.create(session, job)
+        job.state = QUEUED
+    return await _claimed(rooms)
+
+
+async def _claimed(rooms: Rooms) -> Running:
+    async with rooms.db.write() as session:
+        claimed = await lifecycle.claim(session, "train", "test", 60)
+    assert claimed
+    return Running(rooms, *claimed)
+
+
+def _mlflow_runs(rooms: Rooms, experiment: str) -> list[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+
+        client = MlflowClient(rooms.settings.mlflow_uri)
+        known = client.get_experiment_by_name(experiment)
+        return client.search_runs([known.experiment_id]) if known else []
+
+
+def _history(rooms: Rooms, run: Any, tag: str) -> list[tuple[int, float]]:
+    from mlflow import MlflowClient
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = MlflowClient(rooms.settings.mlflow_uri).get_metric_history(run.info.run_id, tag)
+    return [(metric.step, metric.value) for metric in found]
+
+
+async def test_mlflow_gets_every_step_once_over_two_attempts(rooms: Rooms) -> None:
+    first = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "intents", "run_name": "one"}})
+    await first.mirrored(1, 2, state=QUEUED)
+    second = await _claimed(rooms)
+    await second.mirrored(2, 3, state=FAILED)
+    [run] = _mlflow_runs(rooms, "intents")
+    assert (run.info.run_name, run.info.status) == ("one", "FAILED")
+    assert _history(rooms, run, "train/loss") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+    assert _history(rooms, run, "valid/f1_macro") == [(step, 0.5) for step in (1, 2, 3)]
+    assert run.data.params["base_model"] == "starter"
+    assert run.data.params["update.rank"] == "4"
+    [*_, last] = await second.events()
+    assert last.message == "The figures of this job go to MLflow"
+
+
+async def test_wandb_offline(rooms: Rooms) -> None:
+    target = {"project": "p", "name": None, "entity": None, "tags": ["a"]}
+    running = await _running(rooms, {"type": "wandb", "wandb": target})
+    await running.mirrored(1, 2)
+    [folder] = (rooms.settings.home / "wandb").glob("offline-run-*")
+    [file] = folder.glob("run-*.wandb")
+    data = file.read_bytes()
+    assert running.job.id.encode() in data
+    assert b"valid/f1_macro" in data
+    assert all(event.level == "info" for event in await running.events())
+
+
+async def test_a_service_that_fails_is_a_warning(rooms: Rooms) -> None:
+    elsewhere = replace(rooms, settings=rooms.settings.model_copy(update={"mlflow_uri": "file:///proc/nowhere"}))
+    running = await _running(elsewhere, {"type": "mlflow", "mlflow": {"experiment": "e"}})
+    assert running.job.integrations
+    await mirror.mirror(elsewhere, running.claim, running.job, running.job.integrations[0])
+    [*_, last] = await running.events()
+    assert last.level == "warn"
+    assert last.message.startswith("Figures no longer go to MLflow: ")
+    await running.ended(SUCCEEDED)
+
+
+async def test_a_service_that_does_not_answer(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "ANSWER_SECONDS", 0.2)
+    running = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "e"}})
+    assert running.job.integrations
+    await mirror.mirror(rooms, running.claim, running.job, running.job.integrations[0])
+    [*_, last] = await running.events()
+    assert (last.level, last.message) == ("warn", "Figures no longer go to MLflow: the service does not answer.")
+    await running.ended(SUCCEEDED)
+
+
+async def test_result_files(rooms: Rooms) -> None:
+    """The same steps for spreadsheets and for TensorBoard; the CSV comes first, as OpenAI's clients expect."""
+    running = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "e"}})
+    await running.told(1, 2)
+    table, events = await result_files(rooms, running.claim, running.job)
+    assert {file.purpose for file in (table, events)} == {"fine-tune-results"}
+    lines = read(rooms.blobs, table.blob_key, table.sha256).decode().splitlines()
+    assert {"step", "train_loss", "train_accuracy", "valid_loss"} < set(lines[0].split(","))
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
+    assert events.filename.startswith("events.out.tfevents.")
+    data = read(rooms.blobs, events.blob_key, events.sha256)
+    assert len(data) == events.bytes
+    assert data.count(b"train/loss") == data.count(b"valid/f1_macro") == 2
+
+
+async def test_no_key_reaches_another_service(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydantic import SecretStr
+
+    from storage.settings import integration_environment
+
+    monkeypatch.setenv("LUTHIER_INFERENCE_TOKEN", "secret-token")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-aws")
+    settings = rooms.settings.model_copy(update={"wandb_api_key": SecretStr("k" * 40)})
+    found = integration_environment(settings)
+    assert found["WANDB_API_KEY"] == "k" * 40
+    assert not [name for name, value in found.items() if "secret" in value or name.startswith("LUTHIER_")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_the_operator_has_to_do(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = Settings(home=tmp_path)
+    assert KINDS[kind].setting in (missing(kind, bare) or "")
+    monkeypatch.setitem(KINDS, kind, replace(KINDS[kind], package="no_such_package"))  # type: ignore[arg-type]
+    assert f"luthier[{kind}]" in (missing(kind, bare) or "")

@@ -1,0 +1,62 @@
+"""A server between client and API that goes wrong as it is told: before the API has seen a request, or after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.api.stack import port_of, serving
+
+Fault = Literal["refuse", "lose", "damage", "cut", "ok"]
+
+
+@dataclass
+class Crooked:
+    """``faults`` are spent on requests in their order; ``seen`` keeps every request's method, path and headers."""
+
+    target: str
+    faults: list[Fault] = field(default_factory=list)
+    refusal: tuple[int, dict[str, str]] = (503, {"retry-after-ms": "1"})
+    seen: list[tuple[str, str, httpx.Headers]] = field(default_factory=list)
+    url: str = ""
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.body()
+        self.seen.append((request.method, request.url.path, httpx.Headers(request.headers.raw)))
+        fault = self.faults.pop(0) if self.faults else "ok"
+        if fault == "refuse":
+            status, headers = self.refusal
+            return JSONResponse({"error": {"message": "Not now.", "code": "busy"}}, status, headers)
+        headers = [(name, value) for name, value in request.headers.raw if name != b"host"]
+        async with httpx.AsyncClient(base_url=self.target, timeout=20) as client:
+            path = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
+            answer = await client.request(request.method, path, content=body, headers=headers)
+        if fault == "lose":
+            # The work is done, and nobody hears of it.
+            return JSONResponse({}, 502, {"retry-after-ms": "1"})
+        content = answer.content
+        if fault == "damage":
+            content = b"x" * len(content)
+        if fault == "cut":
+            content = content[: len(content) // 2]
+        kept = {name: value for name, value in answer.headers.items() if name.startswith(("x-", "content-type"))}
+        return Response(content, answer.status_code, kept)
+
+
+@contextmanager
+def crooked(target: str) -> Iterator[Crooked]:
+    """``target``: the API's address."""
+    server = Crooked(target)
+    methods = ["GET", "POST", "DELETE"]
+    app = Starlette(routes=[Route("/{path:path}", server.answer, methods=methods)])
+    with serving(app, host="127.0.0.1", port=0) as running:
+        server.url = f"http://127.0.0.1:{port_of(running)}"
+        yield server

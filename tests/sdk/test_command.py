@@ -1,0 +1,174 @@
+"""``luthier``, as it is typed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luthier.cli.completion import SHELLS, candidates
+from luthier.cli.main import main, parser
+from luthier.cli.table import COMMANDS
+from tests.api.stack import Stack
+from tests.sdk.worker import working
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
+
+
+class Shell:
+    """Runs commands for one project and keeps what they print."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def run(self, *words: str) -> str:
+        main(words)
+        return self._capsys.readouterr().out
+
+    def json(self, *words: str) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.run(*words, "--json").splitlines()]
+
+    def refused(self, *words: str) -> str:
+        with pytest.raises(SystemExit) as raised:
+            main(words)
+        return f"{raised.value.code} {self._capsys.readouterr().err}"
+
+
+@pytest.fixture
+def shell(ours: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    monkeypatch.setenv("LUTHIER_BASE_URL", f"{ours.url}/v1")
+    monkeypatch.setenv("LUTHIER_API_KEY", ours.ours.key)
+    return Shell(capsys)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(ROWS)
+    return path
+
+
+def test_files(shell: Shell, rows: Path, tmp_path: Path) -> None:
+    file_id = shell.run("files", "upload", str(rows)).strip()
+    assert file_id.startswith("file-")
+    assert file_id in shell.run("files", "list")
+    (listed,) = shell.json("files", "list")
+    assert (listed["id"], listed["bytes"]) == (file_id, len(ROWS))
+    shell.run("files", "download", file_id, str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == ROWS
+    assert "deleted" in shell.run("files", "delete", file_id)
+    assert shell.json("files", "list") == []
+
+
+def test_a_job_from_a_path_watched_to_its_end(shell: Shell, ours: Stack, rows: Path) -> None:
+    words = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--suffix", "mine", "--seed", "3"]
+    with working(ours):
+        (job,) = shell.json(*words, "--set", "n_epochs=2", "--metadata", "who=me", "--update", "lora", "--watch")
+    assert (job["status"], job["seed"], job["metadata"]) == ("succeeded", 3, {"who": "me"})
+    assert job["hyperparameters"]["n_epochs"] == 2  # type: ignore[index]
+    assert str(job["fine_tuned_model"]) in shell.run("jobs", "list")
+    assert "trained_tokens" not in shell.run("jobs", "show", str(job["id"]))
+    logs = shell.run("jobs", "logs", str(job["id"])).splitlines()
+    assert logs[-1].endswith("step 4/4")
+    assert str(job["fine_tuned_model"]) in shell.run("models", "list")
+    assert [step["step"] for step in shell.json("jobs", "metrics", str(job["id"]))] == [1, 2, 3, 4]
+    assert shell.run("jobs", "metrics", str(job["id"])).splitlines()[-1] == "loss 2.000 █▃▁▁ 0.500"
+    assert "succeeded: ft:starter" in shell.run("jobs", "watch", str(job["id"]))
+
+
+def test_a_job_is_steered(shell: Shell, rows: Path) -> None:
+    job = shell.run("jobs", "create", "--model", "starter", "--training-file", str(rows)).strip()
+    assert shell.run("jobs", "pause", job) == f"{job} paused\n"
+    assert shell.run("jobs", "resume", job).split()[1] in {"validating_files", "queued"}
+    assert shell.run("jobs", "cancel", job) == f"{job} cancelled\n"
+    again = shell.refused("jobs", "cancel", job)
+    assert "luthier: " in again
+    assert "code invalid_state" in again
+    assert "request_id req_" in again
+
+
+def test_dpo_and_a_failed_job(shell: Shell, ours: Stack, rows: Path) -> None:
+    words = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--method", "dpo"]
+    (job,) = shell.json(*words, "--set", "beta=0.2")
+    assert job["method"]["type"] == "dpo"  # type: ignore[index]
+    with working(ours, fails=True):
+        told = shell.refused("jobs", "watch", str(job["id"]))
+    assert "too_few_rows" in told
+    assert "Traceback" not in told
+
+
+def test_weights(shell: Shell, ours: Stack, tmp_path: Path) -> None:
+    model = ours.model()
+    out = shell.run("models", "download", model.id, str(tmp_path), "--variant", "merged").strip()
+    assert Path(out).read_bytes()[:2] == b"PK"
+
+
+def test_chat_and_predictions(shell: Shell, ours: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell.run("chat", "starter", "good", "day") == "You said good day\n"
+    (answer,) = shell.json("chat", "starter", "hello", "--temperature", "0")
+    assert answer["object"] == "chat.completion"
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
+    assert shell.run("chat", "starter", "--system", "Be kind.") == "You said one\nYou said two\n"
+    asked = ours.engine.asked[-1]["body"]["messages"]
+    assert [message["role"] for message in asked] == ["system", "user", "assistant", "user"]
+    assert shell.run("predict", "encoder", "where is my card") == (
+        'where is my card\t{"label": "card", "scores": {"card": 1.0}}\n'
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n"))
+    assert [answer["index"] for answer in shell.json("predict", "encoder")] == [0, 1]
+
+
+def test_mistakes_are_told_in_a_line(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "No such file" in shell.refused("files", "upload", str(tmp_path / "none"))
+    assert "there is no such model" in shell.refused("models", "download", "ft:none", str(tmp_path)).lower()
+    assert "NAME=VALUE" in shell.refused("jobs", "create", "--set", "n_epochs")
+    assert "invalid choice" in shell.refused("jobs", "crate")
+    monkeypatch.delenv("LUTHIER_API_KEY")
+    monkeypatch.setenv("LUTHIER_HOME", str(tmp_path))
+    assert "LUTHIER_API_KEY" in shell.refused("models", "list")
+
+
+def test_every_command_explains_itself() -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as raised:
+            parser().parse_args([*command.words.split(), "--help"])
+        assert raised.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ([""], {"chat", "completion", "files", "jobs", "models", "predict"}),
+        (["jo"], {"jobs"}),
+        (["jobs", "c"], {"cancel", "create", "checkpoints"}),
+        (["jobs", "create", "--mo"], {"--model"}),
+        (["jobs", "create", "--method", ""], {"supervised", "dpo"}),
+        (["models", "download", "--variant", "m"], {"merged"}),
+        (["completion", ""], set(SHELLS)),
+        (["jobs", "cancel", ""], set()),
+        (["nothing", ""], set()),
+    ],
+)
+def test_what_a_shell_is_offered(words: list[str], offered: set[str]) -> None:
+    assert set(candidates(words)) == offered
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash on this machine")
+    command = tmp_path / "luthier"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m luthier.cli.main "$@"\n')
+    command.chmod(0o755)
+    typed = "COMP_WORDS=(luthier jobs pa); COMP_CWORD=2"
+    script = f'eval "$(luthier completion bash)"; {typed}; _luthier; echo "${{COMPREPLY[@]}}"'
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY / "sdk")}
+    ran = subprocess.run([bash, "-c", script], env=path, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["pause"]

@@ -1,0 +1,64 @@
+"""The family, as a program meets it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+import luthier
+from luthier import Luthier
+from luthier.errors import error_of
+from tests.api.stack import Stack
+
+
+def test_a_bad_field_is_named(client: Luthier) -> None:
+    with pytest.raises(luthier.BadRequestError) as raised:
+        client.jobs.create(model="starter", training_file="file-none")
+    assert raised.value.param == "training_file"
+    assert raised.value.status == 400
+    assert raised.value.type == "invalid_request_error"
+    assert raised.value.request_id
+
+
+def test_an_unknown_field_is_the_servers_to_refuse(client: Luthier) -> None:
+    with pytest.raises(luthier.BadRequestError) as raised:
+        client.jobs.create(model="starter", training_file="file-none", colour="red")  # type: ignore[call-arg]
+    assert (raised.value.param, raised.value.code) == ("colour", "unknown_parameter")
+
+
+def test_a_wrong_key(stack: Stack) -> None:
+    with Luthier(base_url=stack.url, api_key="sk-wrong") as client, pytest.raises(luthier.AuthenticationError):
+        client.models.retrieve("starter")
+
+
+def test_a_base_model_cannot_be_deleted(client: Luthier) -> None:
+    with pytest.raises(luthier.PermissionDeniedError):
+        client.models.delete("starter")
+
+
+def test_what_ended_cannot_be_cancelled(client: Luthier, stack: Stack) -> None:
+    with pytest.raises(luthier.NotFoundError):
+        client.jobs.cancel("ftjob-none")
+
+
+STATUSES = {
+    405: luthier.APIStatusError,
+    409: luthier.ConflictError,
+    413: luthier.TooLargeError,
+    429: luthier.RateLimitError,
+    500: luthier.InternalServerError,
+    599: luthier.InternalServerError,
+}
+
+
+@pytest.mark.parametrize(("status", "kind"), STATUSES.items())
+def test_every_status_has_its_error(status: int, kind: type[luthier.APIStatusError]) -> None:
+    assert type(error_of(httpx.Response(status, json={"error": {"message": "no"}}))) is kind
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"[]", b'{"error": "no"}', b"", b"\xff"])
+def test_a_stranger_in_between_may_answer_what_it_likes(body: bytes) -> None:
+    error = error_of(httpx.Response(502, content=body))
+    assert isinstance(error, luthier.InternalServerError)
+    assert "502" in str(error)
+    assert error.code is None

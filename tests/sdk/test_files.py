@@ -1,0 +1,84 @@
+"""Files and weights: up, down, verified."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import luthier
+from luthier import Luthier
+from tests.api.stack import Stack
+from tests.sdk.crooked import crooked
+
+
+def test_a_file_goes_up_and_comes_back(client: Luthier, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n' * 1000)
+    told: list[tuple[int, int]] = []
+    file = client.files.upload(tmp_path / "rows.jsonl", progress=lambda sent, total: told.append((sent, total)))
+    assert (file.filename, file.bytes_, file.purpose) == ("rows.jsonl", 9000, "fine-tune")
+    assert told[-1] == (9000, 9000)
+    assert client.files.retrieve(file.id) == file
+    assert list(client.files.list()) == [file]
+    assert list(client.files.list(purpose="batch")) == []
+    (tmp_path / "out").mkdir()
+    path = client.files.download(file.id, tmp_path / "out")
+    assert path == tmp_path / "out" / "rows.jsonl"
+    assert path.read_bytes() == b'{"a": 1}\n' * 1000
+    client.files.delete(file.id)
+    with pytest.raises(luthier.NotFoundError):
+        client.files.retrieve(file.id)
+
+
+def test_lists_go_on_page_by_page(client: Luthier, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [client.files.upload(b"{}", filename=f"{n}").id for n in range(7)]
+    monkeypatch.setattr("luthier._sync.http.PAGE", 3)
+    assert [file.id for file in client.files.list(order="asc")] == ids
+    assert [file.id for file in client.files.list()] == ids[::-1]
+
+
+def test_weights_come_home_verified(stack: Stack, client: Luthier, ours: Stack, tmp_path: Path) -> None:
+    model = ours.model(suffix="mine")
+    with Luthier(base_url=ours.url, api_key=ours.ours.key) as mine:
+        whole = mine.models.download(model.id, tmp_path / "deep" / "model.zip", "merged")
+        assert whole == tmp_path / "deep" / "model.zip"
+        adapter = mine.models.download(model.id, tmp_path)
+    assert adapter.name == model.id.replace(":", "-") + "-adapter.zip"
+    assert adapter.read_bytes()[:2] == b"PK"
+    assert sorted(path.name for path in tmp_path.rglob("*.zip")) == sorted([adapter.name, "model.zip"])
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_damage_on_the_way_leaves_nothing_behind(ours: Stack, tmp_path: Path) -> None:
+    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key) as client:
+        file = client.files.upload(b"rows\n")
+        (tmp_path / "kept").write_text("what was there")
+        server.faults = ["ok", "damage", "damage"]
+        path = client.files.download(file.id, tmp_path / "rows.jsonl")
+        assert path.read_bytes() == b"rows\n"
+        server.faults = ["ok", "damage", "damage", "damage"]
+        with pytest.raises(luthier.CorruptDownloadError):
+            client.files.download(file.id, tmp_path / "kept")
+    assert (tmp_path / "kept").read_text() == "what was there"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "rows.jsonl"]
+
+
+def test_a_name_from_the_server_chooses_no_place(client: Luthier, tmp_path: Path) -> None:
+    file = client.files.upload(b"x", filename="../../escape.txt")
+    assert client.files.download(file.id, tmp_path).parent == tmp_path
+
+
+def test_large_files_go_in_parts(ours: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier._sync.files.WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr("luthier._sync.files.PART_BYTES", 300_000)
+    content = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(50_000))
+    (tmp_path / "large.bin").write_bytes(content)
+    told: list[int] = []
+    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key) as client:
+        server.faults = ["ok", "refuse", "ok", "refuse"]
+        file = client.files.upload(tmp_path / "large.bin", progress=lambda sent, _: told.append(sent))
+        assert client.files.download(file.id, tmp_path / "back.bin").read_bytes() == content
+        parts = [path for _, path, _ in server.seen if path.endswith("/parts")]
+    assert len(parts) == 6 + 2
+    assert sorted(told)[-1] == len(content)

@@ -1,0 +1,112 @@
+"""What a worker does to a job's row, done from the side: a job runs and ends within a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event as Flag
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from jobs.commit import wire_metrics
+from storage import db as databases
+from storage.ids import new_id
+from storage.tables import Event, Job, Metric, Model
+from tests.api.stack import SHA, Stack
+
+STEPS = 4
+
+
+async def step(session: AsyncSession, project_id: str, fails: bool) -> None:
+    """Bring every job of the project one state further."""
+    waiting = ["validating_files", "validating", "queued", "running"]
+    mine = [col(Job.project_id) == project_id, col(Job.state).in_(waiting)]
+    for job in (await session.execute(select(Job).where(*mine))).scalars():
+        if job.state != "running":
+            job.state, job.attempt = "running", 1
+            job.progress = {"step": 0, "total_steps": STEPS, "epoch": 0.0, "tokens_per_second": 9.0, "eta": 8.0}
+        elif job.progress and job.progress["step"] < STEPS:
+            done = job.progress["step"] + 1
+            job.progress = {**job.progress, "step": done}
+            measure(session, job, done)
+        elif fails:
+            job.state, job.finished_at = "failed", time.time()
+            job.error = {"code": "too_few_rows", "message": "Give it 10 rows.", "param": "training_file"}
+        else:
+            job.state, job.finished_at = "succeeded", time.time()
+            job.fine_tuned_model = f"ft:{job.base_model}:luthier:{job.suffix or ''}:{job.id[-8:]}"
+            session.add(_model(job))
+
+
+def measure(session: AsyncSession, job: Job, step: int) -> None:
+    """What a worker writes when a step was measured."""
+    data = {
+        "type": "metrics",
+        "step": step,
+        "total_steps": STEPS,
+        "epoch": step / STEPS,
+        "learning_rate": 0.001,
+        "train_loss": 2.0 / step,
+        "train_accuracy": None,
+        "valid_loss": None,
+        "valid_accuracy": None,
+        "measures": {},
+    }
+    session.add(Metric(job_id=job.id, step=step, attempt=1, data=data))
+    event = Event(
+        id=new_id("event"),
+        job_id=job.id,
+        # The server writes some of its own.
+        seq=100 + step,
+        attempt=1,
+        created_at=time.time(),
+        level="info",
+        message=f"step {step}/{STEPS}",
+        type="metrics",
+        data=wire_metrics(data),
+    )
+    session.add(event)
+
+
+def _model(job: Job) -> Model:
+    assert job.fine_tuned_model is not None
+    return Model(
+        id=job.fine_tuned_model,
+        project_id=job.project_id,
+        job_id=job.id,
+        created_at=time.time(),
+        base_model=job.base_model,
+        task=job.task,
+        update=job.update["type"],
+        prefix=f"projects/{job.project_id}/jobs/{job.id}/a1/result",
+        manifest_sha256=SHA,
+    )
+
+
+@contextmanager
+def working(stack: Stack, *, pause: float = 0.03, fails: bool = False) -> Iterator[None]:
+    """Jobs of the stack's project move on while the block lasts."""
+    until = Flag()
+
+    async def run() -> None:
+        db = databases.connect(stack.settings.database_url)
+        try:
+            while not until.is_set():
+                async with db.write() as session:
+                    await step(session, stack.ours.project_id, fails)
+                await asyncio.sleep(pause)
+        finally:
+            await db.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(asyncio.run, run())
+        try:
+            yield
+        finally:
+            until.set()
+            running.result()

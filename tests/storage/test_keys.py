@@ -1,0 +1,159 @@
+"""Keys, usage and kept answers on both databases: what two processes do to the same rows at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from storage import idempotency, keys, usage
+from storage.audit import audit
+from storage.db import Database, connect
+from storage.idempotency import Answer, Busy, Reused, ticket
+from storage.limits import Limits, lock_project, stored_bytes
+from storage.tables import AuditEntry, File, Idempotent, Project, Upload, Usage
+from storage.usage import Amount, Counted
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def db(database_url: str):  # type: ignore[no-untyped-def]
+    db = connect(database_url)
+    yield db
+    await db.close()
+
+
+@pytest.fixture
+async def project(db: Database) -> Project:
+    async with db.write() as session:
+        return await keys.create_project(session, "test")
+
+
+async def test_who_a_key_is(db: Database, project: Project) -> None:
+    async with db.write() as session:
+        key, row = await keys.create_key(session, project.id, "k", "read")
+        await session.execute(update(Project).values(max_bytes=7))
+        principal = await keys.authenticate(session, key)
+        assert await keys.authenticate(session, key + "x") is None
+    assert principal is not None
+    assert (principal.project_id, principal.key_id, principal.role) == (project.id, row.id, "read")
+    assert principal.organization_id == keys.DEFAULT_ORGANIZATION
+    assert principal.limits == Limits(max_bytes=7)
+    assert principal.limits.over(Limits(max_bytes=9, tokens_per_minute=5)) == Limits(max_bytes=7, tokens_per_minute=5)
+
+
+async def test_keys_not_in_force(db: Database, project: Project) -> None:
+    async with db.write() as session:
+        expired, _ = await keys.create_key(session, project.id, "k", expires_at=time.time() - 1)
+        revoked, row = await keys.create_key(session, project.id, "k")
+        good, _ = await keys.create_key(session, project.id, "k", expires_at=time.time() + 60)
+        assert await keys.revoke_key(session, row.id, "proj_other") is None
+        gone = await keys.revoke_key(session, row.id, project.id)
+        assert gone is not None
+        assert gone.revoked_at is not None
+        assert await keys.revoke_key(session, row.id) is None
+    hashes = [keys.hashed(key) for key in (expired, revoked, good)]
+    async with db.read() as session:
+        assert list(await keys.principals(session, hashes)) == hashes[2:]
+    async with db.write() as session:
+        await session.execute(update(Project).values(archived_at=time.time()))
+        assert await keys.principals(session, hashes) == {}
+
+
+async def test_what_is_stored(db: Database, project: Project) -> None:
+    now = time.time()
+    shared = {"project_id": project.id, "created_at": now, "filename": "f", "purpose": "batch"}
+    async with db.write() as session:
+        assert await stored_bytes(session, project.id) == 0
+        session.add(File(id="file-1", bytes=2**40, sha256="0", blob_key="k", **shared))
+        for number, status in enumerate(["pending", "completed", "cancelled"]):
+            session.add(
+                Upload(id=str(number), expires_at=now, mime_type="x", bytes=10**number, status=status, **shared)
+            )
+        await session.flush()
+        await lock_project(session, project.id)
+        assert await stored_bytes(session, project.id) == 2**40 + 1
+
+
+async def test_counters_add_up(db: Database, project: Project) -> None:
+    """Ten at once that count the same rows in different orders."""
+    rows = [Counted(project.id, "key", "2026-11-21", "chat", model) for model in "abc"]
+
+    async def add(number: int) -> None:
+        async with db.write() as session:
+            order = rows[number % 3 :] + rows[: number % 3]
+            await usage.count(session, [(of, Amount(1, 2**33, 3)) for of in order])
+
+    await asyncio.gather(*(add(number) for number in range(10)))
+    async with db.read() as session:
+        found = (await session.execute(select(Usage).order_by(col(Usage.model)))).scalars().all()
+    assert [(row.model, row.requests, row.input_tokens, row.output_tokens) for row in found] == [
+        (model, 10, 10 * 2**33, 30) for model in "abc"
+    ]
+
+
+async def test_one_takes_a_request(db: Database, project: Project) -> None:
+    async def take(number: int) -> str:
+        try:
+            async with db.write() as session:
+                earlier = await idempotency.take(session, ticket(project.id, "key:a", "f"))
+        except Busy:
+            return "busy"
+        return "mine" if earlier is None else earlier.body
+
+    found = await asyncio.gather(*(take(number) for number in range(20)))
+    assert sorted(found) == ["busy"] * 19 + ["mine"]
+
+
+async def test_a_request_s_life(db: Database, project: Project) -> None:
+    first, second = (ticket(project.id, "key:a", "f") for _ in range(2))
+    async with db.write() as session:
+        assert await idempotency.take(session, first) is None
+        with pytest.raises(Reused):
+            await idempotency.take(session, ticket(project.id, "key:a", "other"))
+        assert not await idempotency.answered(session, second, Answer(200, "{}"))
+        await idempotency.released(session, second)
+        assert await idempotency.answered(session, first, Answer(200, "1"))
+        await idempotency.released(session, first)
+        assert await idempotency.take(session, second) == Answer(200, "1")
+    async with db.write() as session:
+        aged = update(Idempotent).values(created_at=time.time() - idempotency.DAY - 1)
+        await session.execute(aged)
+        await idempotency.forget(session)
+        assert (await session.execute(select(Idempotent))).first() is None
+
+
+async def test_who_lost_a_request_writes_nothing(db: Database, project: Project) -> None:
+    late, new = (ticket(project.id, "key:a", "f") for _ in range(2))
+    async with db.write() as session:
+        assert await idempotency.take(session, late) is None
+        await session.execute(update(Idempotent).values(created_at=time.time() - idempotency.STALE_SECONDS - 1))
+        assert await idempotency.take(session, new) is None
+        assert not await idempotency.answered(session, late, Answer(200, "late"))
+        await idempotency.released(session, late)
+        assert await idempotency.answered(session, new, Answer(200, "new"))
+
+
+async def test_a_retry_gives_way(db: Database, project: Project) -> None:
+    wanted = ticket(project.id, "retry:x", "x")
+    async with db.write() as session:
+        assert await idempotency.keep(session, wanted, Answer(200, "1"), 600)
+        assert not await idempotency.keep(session, wanted, Answer(200, "2"), 600)
+        assert await idempotency.kept(session, wanted, 600) == Answer(200, "1")
+        assert await idempotency.keep(session, wanted, Answer(200, "3"), 0)
+        assert await idempotency.kept(session, wanted, 600) == Answer(200, "3")
+        assert await idempotency.kept(session, wanted, 0) is None
+
+
+async def test_an_entry_of_the_log(db: Database, project: Project) -> None:
+    principal = keys.Principal(project.id, "key_1", request_id="req_1")
+    async with db.write() as session:
+        await audit(session, principal, "file.deleted", "file-1", detail={"n": 1})
+    async with db.read() as session:
+        entry = (await session.execute(select(AuditEntry))).scalar_one()
+    assert (entry.organization_id, entry.project_id, entry.key_id) == (keys.DEFAULT_ORGANIZATION, project.id, "key_1")
+    assert (entry.action, entry.target, entry.request_id, entry.detail) == ("file.deleted", "file-1", "req_1", {"n": 1})
