@@ -33,9 +33,10 @@ up: $(STAMP) ## start Luthier on this machine and stay
 test-long: $(STAMP) ## the equalities at full length: stopped at every step, killed at random, beside TRL and HF (about 20 minutes)
 	$(BIN)/python -m benchmarks.equalities
 
+# Whole files go to a process each: many wait for a stack of their own to start, and another file's tests run meanwhile.
 test: $(STAMP) ## lint, types, imports and all tests that fit in 15 minutes
 	@$(MAKE) --no-print-directory lint
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
 
 conformance: $(STAMP) ## OpenAI's clients, oldest to newest, Python and npm, and five tools on them, unmodified (installs them; about 15 minutes)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run

@@ -100,7 +100,8 @@ def test_random_bases_are_listed_and_described(tmp_path: Path) -> None:
         found = base_model.describe(listed.require(), name, TASKS[listed.tasks[0]])
         assert found.width == 256
         assert Hyperparameters(max_length=found.context).max_length == found.context
-        assert listed.parameters == found.parameters or name == "resnet"
+        # A checkpoint holds buffers too: running means, a bias that no one trains.
+        assert listed.parameters == pytest.approx(found.parameters, rel=0.01)
     assert "random initialisation" in (tmp_path / "models.toml").read_text()
 
 

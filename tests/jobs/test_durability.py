@@ -227,24 +227,6 @@ def test_a_poisoned_job_fails_after_three_crashes_and_leaves_others_alone(
     assert_whole(stack, client, post(client, training_file), unbroken, attempts=1)
 
 
-def test_losing_all_of_redis_loses_nothing(config: Settings, training_file: str, stack: Stack, client: OpenAI) -> None:
-    """A job posted and finished with no Redis at all: the worker polls."""
-    redis = list(_redis_servers(config.home))
-    for process in redis:
-        process.kill()
-    job_id = post(client, training_file)
-    assert wait_job(client, job_id).status == "succeeded"
-    assert client.fine_tuning.jobs.retrieve(job_id).finished_at is not None
-
-
-def _redis_servers(home: Path) -> list[Any]:
-    return [
-        process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"].startswith("redis-server") and str(home) in " ".join(process.info["cmdline"] or [])
-    ]
-
-
 def test_a_paused_job_frees_its_place_and_goes_on(
     stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
 ) -> None:
@@ -270,3 +252,21 @@ def is_asked_to_stop(pid: int) -> bool:
     """Whether a SIGTERM waits for this process."""
     [pending] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "ShdPnd" in line]
     return bool(int(pending, 16) & 1 << (signal.SIGTERM - 1))
+
+
+def test_losing_all_of_redis_loses_nothing(config: Settings, training_file: str, stack: Stack, client: OpenAI) -> None:
+    """A job posted and finished with no Redis at all: the worker polls."""
+    redis = list(_redis_servers(config.home))
+    for process in redis:
+        process.kill()
+    job_id = post(client, training_file)
+    assert wait_job(client, job_id).status == "succeeded"
+    assert client.fine_tuning.jobs.retrieve(job_id).finished_at is not None
+
+
+def _redis_servers(home: Path) -> list[Any]:
+    return [
+        process
+        for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"].startswith("redis-server") and str(home) in " ".join(process.info["cmdline"] or [])
+    ]

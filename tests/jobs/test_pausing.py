@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -225,8 +226,11 @@ async def test_a_look_is_shared_and_a_new_job_is_found(db: Database, make_job: M
 
 
 def test_what_is_expected_of_a_queue() -> None:
-    runs = [{"eta": 100.0, "tokens_per_second": 50.0}, {"eta": 10.0, "tokens_per_second": 50.0}]
-    waits = [
+    runs: list[dict[str, Any] | None] = [
+        {"eta": 100.0, "tokens_per_second": 50.0},
+        {"eta": 10.0, "tokens_per_second": 50.0},
+    ]
+    waits: list[tuple[str, dict[str, Any] | None]] = [
         ("known", {"eta": None, "tokens": 1000.0}),
         ("resumed", {"eta": 5.0}),
         ("unknown", {"eta": None}),
