@@ -2,60 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from training import rows
+from training.check import Checked, bad, checked, chunks
 from training.errors import InvalidDataset
 from training.report import Fault
-from training.rows import Bad, Record
+from training.rows import Bad, Entry, Record
+from training.survey import FAULTS_KEPT, Sample, Survey, surveys
 from training.tasks.base import AnyTask, Flaw, State
 
 FileRole = Literal["training_file", "validation_file", "general_file"]
 
-CHUNK = 512
-"""Rows encoded at a time: the tokenizer takes them together."""
-FAULTS_KEPT = 100
-
-# pydantic's names of what can be wrong -> ours and what to change. Others are told in pydantic's words.
-_SCHEMA_FLAWS = {
-    "missing": ("missing_field", "The field is missing; add it."),
-    "extra_forbidden": ("unknown_field", "This field is not known here; remove it."),
-    "string_type": ("wrong_type", "Must be a string."),
-    "list_type": ("wrong_type", "Must be a list."),
-    "model_type": ("wrong_type", "Must be an object."),
-    "dict_type": ("wrong_type", "Must be an object."),
-    "float_type": ("wrong_type", "Must be a number."),
-    "too_short": ("empty_content", "The list is empty; add at least one."),
-    "string_too_short": ("empty_content", "Must not be empty."),
-}
-
 
 @dataclass
 class Dataset:
-    """Examples in the file's order."""
+    """Examples in the file's order: of a sampled file those of the sample, which stand for the others."""
 
     examples: list[Any] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     fault_count: int = 0
+    unencoded: int = 0
+    """Good rows that are not among the examples."""
+    longest_unencoded: int = 0
+    """Tokens of the longest of them."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.examples) + self.unencoded
 
     @property
     def tokens(self) -> int:
-        return sum(example.size for example in self.examples)
+        """Of a sampled file an estimate, as is ``cut``."""
+        return self._of_all(sum(example.size for example in self.examples))
 
     @property
     def longest(self) -> int:
-        return max((example.size for example in self.examples), default=0)
+        encoded: Iterator[int] = (example.size for example in self.examples)
+        return max(self.longest_unencoded, max(encoded, default=0))
 
     @property
     def cut(self) -> int:
-        return sum(example.cut for example in self.examples)
+        return self._of_all(sum(example.cut for example in self.examples))
+
+    def _of_all(self, of_examples: int) -> int:
+        return round(of_examples * self.rows / len(self.examples)) if self.examples else 0
 
     def only(self, rows: Sequence[int]) -> Dataset:
         """Some of the rows, in the order given."""
@@ -76,6 +71,8 @@ class Reader:
     max_length: int
     heed: Callable[[], None]
     """Called between chunks; raises where the run was asked to leave."""
+    sample: Sample | None = None
+    """None: all is encoded, as it also is where the task must see every example."""
 
     def read(self, path: Path, role: FileRole) -> Dataset:
         """All of it; faults are collected, not raised."""
@@ -83,10 +80,14 @@ class Reader:
         wanted = {name: info.is_required() for name, info in fields.items()}
         entries = rows.read(path, self.columns, wanted, self.task.file_field)
         data = Dataset()
-        while chunk := list(islice(entries, CHUNK)):
-            self.heed()
-            self._take(chunk, data, role)
-        if not data.examples and not data.faults:
+        if self.sample and path.stat().st_size > self.sample.over and not self.task.collects:
+            for before, found in surveys(path, entries, self.task, self.sample, self.heed):
+                self._add_survey(found, before, data, role)
+        else:
+            for chunk in chunks(entries):
+                self.heed()
+                self._encode(chunk, data, role)
+        if not data.rows and not data.faults:
             _add(data, role, Bad(None, "empty_file", "The file has no rows."))
         return data
 
@@ -97,57 +98,42 @@ class Reader:
             if flaw:
                 _add(data, role, Bad(line, flaw.code, flaw.message, flaw.field))
 
-    def _take(self, chunk: list[rows.Entry], data: Dataset, role: FileRole) -> None:
-        checked: list[tuple[Record, Any]] = []
-        for entry in chunk:
-            if isinstance(entry, Bad):
-                _add(data, role, entry)
-                continue
-            for outcome in self._checked(entry):
-                if isinstance(outcome, Bad):
-                    _add(data, role, outcome)
-                else:
-                    checked.append(outcome)
-        if not checked:
+    def _encode(self, entries: Iterable[Entry], data: Dataset, role: FileRole) -> None:
+        good: list[Checked] = []
+        for outcome in checked(self.task, entries):
+            if isinstance(outcome, Bad):
+                _add(data, role, outcome)
+            else:
+                good.append(outcome)
+        if not good:
             return
-        encoded = self.task.encode([row for _, row in checked], self.tokenizer, self.max_length)
-        for (record, _), one in zip(checked, encoded, strict=True):
+        encoded = self.task.encode([row for _, row in good], self.tokenizer, self.max_length)
+        for (record, _), one in zip(good, encoded, strict=True):
             if isinstance(one, Flaw):
-                _add(data, role, _bad(record, one))
+                _add(data, role, bad(record, one))
             else:
                 data.examples.append(one)
                 data.lines.append(record.line)
 
-    def _checked(self, record: Record) -> Iterator[Bad | tuple[Record, Any]]:
-        try:
-            row = self.task.row.model_validate(record.value)
-        except ValidationError as error:
-            for one in error.errors(include_url=False, include_input=False):
-                code, message = _SCHEMA_FLAWS.get(one["type"], (_code(one["type"]), one["msg"]))
-                yield _bad(record, Flaw(code, field_path(one["loc"]), message))
-            return
-        flaws = list(self.task.check(row))
-        for flaw in flaws:
-            yield _bad(record, flaw)
-        if not flaws:
-            yield record, row
+    def _add_survey(self, found: Survey, before: int, data: Dataset, role: FileRole) -> None:
+        """``before``: lines of the file that stand before the part."""
+        for one in found.bad:
+            _add(data, role, replace(one, line=one.line and one.line + before))
+        data.fault_count += found.bad_count - len(found.bad)
+        for chunk in chunks(_moved(found.sampled, before)):
+            self.heed()
+            self._encode(chunk, data, role)
+        data.unencoded += found.good - len(found.sampled)
+        longest = Dataset()
+        self._encode(_moved(found.longest, before), longest, role)
+        data.longest_unencoded = max(data.longest_unencoded, longest.longest)
+        data.unencoded -= longest.fault_count
+        data.faults = [*data.faults, *longest.faults][:FAULTS_KEPT]
+        data.fault_count += longest.fault_count
 
 
-def _bad(record: Record, flaw: Flaw) -> Bad:
-    file = f"'{record.file}': " if record.file else ""
-    return Bad(record.line, flaw.code, file + flaw.message, flaw.field)
-
-
-def _code(kind: str) -> str:
-    return kind if kind == "wrong_type" else "wrong_value"
-
-
-def field_path(loc: tuple[int | str, ...]) -> str:
-    """``("messages", 2, "content")`` -> ``messages[2].content``."""
-    path = ""
-    for part in loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path
+def _moved(records: Iterable[Record], lines: int) -> Iterator[Entry]:
+    return (replace(record, line=record.line and record.line + lines) for record in records)
 
 
 def _add(data: Dataset, role: FileRole, bad: Bad) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from training.strict_json import Refused, decode_at
 
@@ -13,8 +13,16 @@ _BLANK = " \t\r\n"
 _CHUNK = 1 << 16
 
 
-def read_array(file: BinaryIO, limit: int) -> Iterator[tuple[int, Any]]:
-    """Line and value of each element; the value is a ``Refused`` where it cannot be read, and then the last.
+class Element(NamedTuple):
+    line: int
+    value: Any
+    """A ``Refused`` where it cannot be read, and then the last."""
+    size: int = 0
+    """Characters."""
+
+
+def read_array(file: BinaryIO, limit: int) -> Iterator[Element]:
+    """In order.
 
     ``limit``: characters of one element.
     """
@@ -31,7 +39,7 @@ class _Elements:
         self._line = 1
         self._ended = False
 
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
+    def __iter__(self) -> Iterator[Element]:
         try:
             self._expect("[", "An array begins with '['")
             if self._peek() == "]":
@@ -41,25 +49,23 @@ class _Elements:
             if self._peek():
                 raise Refused("json", "Something follows the array's end; remove it.")
         except Refused as error:
-            yield self._line, error
+            yield Element(self._line, error)
         except UnicodeDecodeError as error:
-            yield (
-                self._line,
-                Refused("encoding", f"Not UTF-8 on this line or soon after ({error.reason}); save as UTF-8."),
-            )
+            told = f"Not UTF-8 on this line or soon after ({error.reason}); save as UTF-8."
+            yield Element(self._line, Refused("encoding", told))
 
-    def _elements(self) -> Iterator[tuple[int, Any]]:
+    def _elements(self) -> Iterator[Element]:
         while True:
             self._peek()
             line = self._line
-            yield line, self._value()
+            yield Element(line, *self._value())
             if self._peek() == "]":
                 self._advance(1)
                 return
             self._expect(",", "Expected ',' or ']' behind an element")
 
-    def _value(self) -> Any:
-        """Read on while the element is not whole: an error in its midst and its missing end look the same."""
+    def _value(self) -> tuple[Any, int]:
+        """And its size. Reads on while it is not whole: an error in its midst and its missing end look the same."""
         while True:
             try:
                 value, end = decode_at(self._text, self._at)
@@ -72,8 +78,9 @@ class _Elements:
             else:
                 if end - self._at > self._limit:
                     raise Refused("line_too_long", f"An element is longer than {self._limit:,} characters; split it.")
-                self._advance(end - self._at)
-                return value
+                size = end - self._at
+                self._advance(size)
+                return value, size
 
     def _too_long(self, error: Refused) -> Refused:
         """An error far from the end of what was read is an error, not an element that goes on."""

@@ -16,7 +16,7 @@ import torch
 
 from training import device, estimate, weights
 from training.assemble import updatable
-from training.data import FAULTS_KEPT, Dataset
+from training.data import Dataset
 from training.device import Place
 from training.errors import TrainingError
 from training.estimate import Size
@@ -26,6 +26,7 @@ from training.report import FileReport, Line, Plan, Preflight, PreviewRow, Probl
 from training.result import Card
 from training.run_state import Stop
 from training.spec import PREVIEW, TrainSpec
+from training.survey import FAULTS_KEPT, Sample
 from training.tasks.base import Part
 from training.updates.lora import LoraUpdate
 
@@ -39,7 +40,7 @@ def preflight(folder: Path, emit: Callable[[Line], None], stop: Stop) -> None:
     """Raises ``TrainingError`` for a base that cannot be used; everything else is in the report."""
     spec = TrainSpec.read(folder)
     device.prepare(spec.threads)
-    files = read(folder, spec, stop)
+    files = read(folder, spec, stop, sample=Sample(processes=device.threads()))
     plan, problem, warnings = None, None, list[str]()
     try:
         ready = prepared(files, folder, spec)
@@ -48,7 +49,7 @@ def preflight(folder: Path, emit: Callable[[Line], None], stop: Stop) -> None:
         failure = as_failure(error)
         assert failure, "every TrainingError has a code"
         problem = Problem(code=failure.code, message=failure.message, param=failure.param)
-    present = {role: data for role, data in files.by_role.items() if data.examples or data.fault_count}
+    present = {role: data for role, data in files.by_role.items() if data.rows or data.fault_count}
     emit(
         Preflight(
             files={role: _file_report(data) for role, data in present.items()},
@@ -65,7 +66,7 @@ def preview(folder: Path, emit: Callable[[Line], None], stop: Stop) -> None:
     """The first good rows of the training file, one line each. Raises ``TrainingError`` where there are none."""
     spec = TrainSpec.read(folder)
     device.prepare(spec.threads)
-    files = read(folder, spec, stop)
+    files = read(folder, spec, stop, sample=Sample(processes=device.threads()))
     data = files.training
     if not data.examples:
         data.raise_faults()
@@ -85,7 +86,7 @@ def preview(folder: Path, emit: Callable[[Line], None], stop: Stop) -> None:
 
 def _file_report(data: Dataset) -> FileReport:
     return FileReport(
-        rows=len(data.examples),
+        rows=data.rows,
         tokens=data.tokens,
         longest_row_tokens=data.longest,
         cut_rows=data.cut,
@@ -94,11 +95,11 @@ def _file_report(data: Dataset) -> FileReport:
 
 
 def _plan(spec: TrainSpec, ready: Prepared) -> Plan:
-    hyper, rows = ready.hyper, len(ready.training.examples)
+    hyper, rows = ready.hyper, ready.training.rows
     place = device.choose(hyper.dtype)
     counted = _trained(spec, ready, place)
     size = _size(spec, ready, place, counted)
-    general = ready.general.tokens * ready.mixed / max(1, len(ready.general.examples))
+    general = ready.general.tokens * ready.mixed / max(1, ready.general.rows)
     epoch_steps = ceil((rows + ready.mixed) / hyper.batch_size)
     return Plan(
         total_steps=hyper.max_steps,
@@ -123,7 +124,7 @@ def _trained(spec: TrainSpec, ready: Prepared, place: Place) -> int | None:
 def _size(spec: TrainSpec, ready: Prepared, place: Place, counted: int | None) -> Size:
     hyper, base = ready.hyper, ready.base
     rank = spec.update.rank if isinstance(spec.update, LoraUpdate) else 0
-    mean = ready.training.tokens / len(ready.training.examples)
+    mean = ready.training.tokens / ready.training.rows
     stored = getattr(torch, base.dtype)
     return Size(
         update=spec.update.type,

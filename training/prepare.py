@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -14,6 +14,7 @@ from training.data import Dataset, FileRole, Reader
 from training.result import Card
 from training.run_state import Stop
 from training.spec import TrainSpec
+from training.survey import Sample
 from training.tasks import METHODS
 from training.tasks.base import AnyTask, State
 
@@ -43,7 +44,7 @@ class Prepared:
 
     def notes(self) -> Iterator[str]:
         """What a person should know though nothing is wrong."""
-        few = auto.trust(len(self.training.examples))
+        few = auto.trust(self.training.rows)
         if few:
             yield few
         names = {"training": self.training, "validation": self.validation, "general": self.general}
@@ -68,21 +69,24 @@ class Files:
         return {"training_file": self.training, "validation_file": self.validation, "general_file": self.general}
 
 
-def read(folder: Path, spec: TrainSpec, stop: Stop) -> Files:
+def read(folder: Path, spec: TrainSpec, stop: Stop, sample: Sample | None = None) -> Files:
     """Raises ``TrainingError`` for a base that cannot be used; what is wrong with rows is in the files."""
     asked = spec.hyperparameters
     task = METHODS[spec.method][spec.task].learning(asked.train_on_inputs is True)
     base = base_model.describe(spec.base, spec.base_id, task)
     limit = base.context if asked.max_length == "auto" else min(asked.max_length, base.context)
-    reader = Reader(task, base.processor, spec.columns, limit, stop.heed)
+    reader = Reader(task, base.processor, spec.columns, limit, stop.heed, sample)
     training = _read(reader, folder, spec.training_file, "training_file")
     validation = _read(reader, folder, spec.validation_file, "validation_file")
     return Files(task, base, reader, training, validation, _read(reader, folder, spec.general_file, "general_file"))
 
 
-def prepare(folder: Path, spec: TrainSpec, stop: Stop) -> Prepared:
-    """Raises ``TrainingError``: a base that cannot be used, rows that cannot be trained on."""
-    return prepared(read(folder, spec, stop), folder, spec)
+def prepare(folder: Path, spec: TrainSpec, stop: Stop, sample: Sample | None = None) -> Prepared:
+    """Raises ``TrainingError``: a base that cannot be used, rows that cannot be trained on.
+
+    With a ``sample`` the numbers are right, but the examples too few to train on.
+    """
+    return prepared(read(folder, spec, stop, sample), folder, spec)
 
 
 def prepared(files: Files, folder: Path, spec: TrainSpec) -> Prepared:
@@ -99,7 +103,7 @@ def prepared(files: Files, folder: Path, spec: TrainSpec) -> Prepared:
     if asked.validation_share != "auto" and asked.validation_share > 0 and not spec.validation_file:
         training, validation = _carved(training, asked.validation_share, spec.seed)
     general, held_out = _carved(general, 0.1, spec.seed, GENERAL_HELD_OUT)
-    mixed = auto.general_rows(asked, len(training.examples), len(general.examples))
+    mixed = auto.general_rows(asked, training.rows, general.rows)
     limit = files.reader.max_length
     hyper = auto.resolve(asked, _facts(spec, task, files.base, training, mixed)).model_copy(
         update={"max_length": limit}
@@ -113,17 +117,19 @@ def _read(reader: Reader, folder: Path, name: str | None, role: FileRole) -> Dat
 
 def _carved(data: Dataset, share: float, seed: int, most: int | None = None) -> tuple[Dataset, Dataset]:
     """The rows, and of them a share chosen by the seed: at least one, so long as one is left."""
-    rows = len(data.examples)
+    rows = data.rows
     if rows < 2:
         return data, Dataset()
     count = min(max(1, round(rows * share)), rows - 1, most or rows)
+    if data.unencoded:
+        return replace(data, unencoded=data.unencoded - count), Dataset(unencoded=count)
     chosen = set(Random(f"{seed}/aside").sample(range(rows), count))
     return data.only([row for row in range(rows) if row not in chosen]), data.only(sorted(chosen))
 
 
 def _facts(spec: TrainSpec, task: AnyTask, base: BaseModel, training: Dataset, mixed: int) -> Facts:
     place = device.choose()
-    rows = len(training.examples)
+    rows = training.rows
     return Facts(
         family=task.family,
         update=spec.update.type,

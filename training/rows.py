@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,6 +43,8 @@ class Record:
     value: dict[str, Any]
     file: str = ""
     """The file in a zip that the row names."""
+    size: int = 0
+    """Characters of its text, about; 0 where it is a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,20 @@ def read(
             yield from _read_text(file, columns, wanted)
 
 
+def jsonl_start(path: Path) -> int | None:
+    """Where the first row begins, or blanks before it; None where ``read`` takes the file for something else."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+        start = len(_BOM) if head.startswith(_BOM) else 0
+        file.seek(start)
+        return start if _refused_whole(head) is None and _first_byte(file) == b"{" else None
+
+
+def read_jsonl(file: BinaryIO, columns: Mapping[str, str]) -> Iterator[Entry]:
+    """Rows of a part of such a file, their lines counted from the part's first."""
+    return _with_columns(_read_jsonl(file), columns)
+
+
 def _read_text(file: BinaryIO, columns: Mapping[str, str], wanted: Mapping[str, bool]) -> Iterator[Entry]:
     head = file.read(4096)
     file.seek(len(_BOM) if head.startswith(_BOM) else 0)
@@ -86,8 +102,7 @@ def _read_text(file: BinaryIO, columns: Mapping[str, str], wanted: Mapping[str, 
         yield Bad(None, "empty_file", "The file has no rows.")
         return
     if first in _READERS:
-        for entry in _READERS[first](file):
-            yield _renamed(entry, columns) if isinstance(entry, Record) else entry
+        yield from _with_columns(_READERS[first](file), columns)
     else:
         yield from _read_csv(file, columns, wanted)
 
@@ -123,7 +138,7 @@ def _with_file(entry: Entry, archive: Archive, file_field: str) -> Entry:
     if isinstance(entry, Bad) or not isinstance(name, str) or name.startswith("data:"):
         return entry
     try:
-        return Record(entry.line, entry.value | {file_field: archive.file(name)}, shown(name))
+        return replace(entry, value=entry.value | {file_field: archive.file(name)}, file=shown(name))
     except Refused as error:
         return Bad(entry.line, error.code, error.message, file_field)
 
@@ -184,20 +199,25 @@ def _row(number: int, text: str) -> Entry:
         return Bad(number, error.code, error.message, error.field)
     if not isinstance(value, dict):
         return Bad(number, "not_object", 'The line is not a JSON object; write one object a line, {"…": …}.')
-    return Record(number, value)
+    return Record(number, value, size=len(text))
 
 
 def _read_array(file: BinaryIO) -> Iterator[Entry]:
-    for number, value in read_array(file, LINE_BYTES):
+    for number, value, size in read_array(file, LINE_BYTES):
         if isinstance(value, Refused):
             yield Bad(number, value.code, value.message, value.field)
         elif isinstance(value, dict):
-            yield Record(number, value)
+            yield Record(number, value, size=size)
         else:
             yield Bad(number, "not_object", 'An element of the array is not an object; write {"…": …}.')
 
 
 _READERS: dict[bytes, Callable[[BinaryIO], Iterator[Entry]]] = {b"{": _read_jsonl, b"[": _read_array}
+
+
+def _with_columns(entries: Iterator[Entry], columns: Mapping[str, str]) -> Iterator[Entry]:
+    for entry in entries:
+        yield _renamed(entry, columns) if isinstance(entry, Record) else entry
 
 
 def _renamed(record: Record, columns: Mapping[str, str]) -> Entry:
@@ -209,7 +229,7 @@ def _renamed(record: Record, columns: Mapping[str, str]) -> Entry:
         if source not in record.value:
             return Bad(record.line, "missing_field", f"The key '{source}', named in columns, is not there.", source)
         value[field] = record.value[source]
-    return Record(record.line, value)
+    return replace(record, value=value)
 
 
 def _read_csv(file: BinaryIO, columns: Mapping[str, str], wanted: Mapping[str, bool]) -> Iterator[Entry]:
@@ -276,4 +296,5 @@ def _csv_row(
         return Bad(line, code, f"The row has {len(cells)} cells, the header {len(header)}; quote cells with commas.")
     named = dict(zip(header, cells, strict=True))
     value = {field: named[columns.get(field, field)] for field in wanted if columns.get(field, field) in named}
-    return Record(line, {field: cell for field, cell in value.items() if cell or wanted[field]})
+    kept = {field: cell for field, cell in value.items() if cell or wanted[field]}
+    return Record(line, kept, size=sum(map(len, cells)))

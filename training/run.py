@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from training.prepare import prepare
 from training.report import Line, Message, Stopped, Validated, dump
 from training.run_state import Stop
 from training.spec import TrainSpec
+from training.survey import Sample
 
 Emit = Callable[[Line], None]
 Phase = Callable[[Path, Emit, Stop], None]
@@ -27,13 +29,13 @@ def validate(folder: Path, emit: Emit, stop: Stop | None = None) -> None:
     """Check every row and resolve every ``auto``. Raises ``TrainingError``, ``Interrupted``."""
     spec = TrainSpec.read(folder)
     device.prepare(spec.threads)
-    prepared = prepare(folder, spec, stop or Stop())
+    prepared = prepare(folder, spec, stop or Stop(), sample=Sample(processes=device.threads()))
     for note in prepared.notes():
         emit(Message(level="warn", message=note))
     emit(
         Validated(
-            rows=len(prepared.training.examples),
-            validation_rows=len(prepared.validation.examples),
+            rows=prepared.training.rows,
+            validation_rows=prepared.validation.rows,
             tokens=prepared.training.tokens,
             total_steps=prepared.hyper.max_steps,
             hyperparameters=prepared.hyper.told(),
@@ -61,6 +63,8 @@ def train(folder: Path, emit: Emit, stop: Stop | None = None) -> None:
 def main(folder: Path, phase: Phase) -> int:
     """Run a phase, its lines on stdout. Exit code 0: the last line tells the end, be it good or bad."""
     stop = Stop()
+    # What is imported stays: the collector need not walk through it each time that rows have made a few objects.
+    gc.freeze()
     signal.signal(signal.SIGTERM, lambda *_: setattr(stop, "requested", True))
 
     def emit(line: Line) -> None:

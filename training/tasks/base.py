@@ -162,6 +162,11 @@ class Task(Generic[R, E]):
         """Whether its model's own output layer writes text: it brings no head of its own."""
         return self.peft_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
 
+    @property
+    def collects(self) -> bool:
+        """Whether ``prepare`` must have seen every example."""
+        return type(self).prepare is not Task.prepare
+
     def learning(self, train_on_inputs: bool) -> Task[R, E]:
         """The task as a job wants it."""
         return self

@@ -186,9 +186,10 @@ def check_conversation(talk: Conversation, place: str = "") -> Iterator[Flaw]:
     """What the schema cannot say. ``place`` stands before the fields' names."""
     if talk.tools and talk.functions:
         yield Flaw("wrong_value", f"{place}functions", "The row has 'tools' and the older 'functions'; keep 'tools'.")
-    yield from check_messages(talk.messages, f"{place}messages")
+    unusual = _unusual(talk.messages)
+    yield from _broken(unusual, f"{place}messages")
     called: set[str] = set()
-    for index, message in enumerate(talk.messages):
+    for index, message in unusual:
         called |= {call.id for call in message.calls(index)}
         if message.tool_call_id is not None and message.tool_call_id not in called:
             yield Flaw(
@@ -206,7 +207,25 @@ def check_conversation(talk: Conversation, place: str = "") -> Iterator[Flaw]:
 
 def check_messages(messages: Sequence[Message], place: str) -> Iterator[Flaw]:
     """Each by itself."""
-    for index, message in enumerate(messages):
+    yield from _broken(_unusual(messages), place)
+
+
+def _unusual(messages: Sequence[Message]) -> list[tuple[int, Message]]:
+    """With their places, those that are more than words: no rule can be broken by the others, which nearly all are."""
+    return [
+        (index, message)
+        for index, message in enumerate(messages)
+        if not message.content
+        or message.content.isspace()
+        or message.tool_calls is not None
+        or message.function_call is not None
+        or message.tool_call_id is not None
+        or message.role in ("tool", "function")
+    ]
+
+
+def _broken(messages: Sequence[tuple[int, Message]], place: str) -> Iterator[Flaw]:
+    for index, message in messages:
         for rule in _RULES:
             if rule.broken(message):
                 yield Flaw(rule.code, f"{place}[{index}].{rule.field}", rule.message)
