@@ -222,9 +222,9 @@ async def test_half_of_the_lines_are_bad(bench: Bench) -> None:
     assert [found["custom_id"] for found in errors] == [each["custom_id"] for each in bad]
     found = [(each["response"]["status_code"], each["response"]["body"]["error"]) for each in errors]
     assert [(status, error["param"], error["code"]) for status, error in found] == [
-        (400, "messages", "invalid_request"),
+        (400, "messages", "invalid_value"),
         (400, "colour", "unknown_parameter"),
-        (400, "temperature", "invalid_request"),
+        (400, "temperature", "invalid_value"),
         (400, "stream", "unsupported_parameter"),
         (400, "tools", "unsupported_parameter"),
         (400, "messages", "context_length_exceeded"),
