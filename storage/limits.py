@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from storage.clock import unexpired
 from storage.tables import Batch, File, Project, Upload
 
 
@@ -58,7 +59,8 @@ async def stored_bytes(session: AsyncSession, project_id: str) -> int:
         select(func.coalesce(func.sum(col(size)), 0)).where(col(table.project_id) == project_id)
         for table, size in counted
     ]
-    sums[1] = sums[1].where(col(Upload.status) == "pending")
+    # One that has expired may not have been swept yet.
+    sums[1] = sums[1].where(col(Upload.status) == "pending", unexpired(col(Upload.expires_at)))
     files, uploads, batches = (query.scalar_subquery() for query in sums)
     return int((await session.execute(select(files + uploads + batches))).scalar_one())
 
