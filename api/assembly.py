@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 from api.errors import InvalidRequest
+from api.limits import check_quota
 from api.wire.uploads import UploadCompleteIn
 from jobs.expiry import files_prefix, forget
 from jobs.rooms import Rooms
@@ -44,18 +45,29 @@ async def assemble(rooms: Rooms, principal: Principal, upload: Upload, asked: Up
             raise
         return
     file.sha256, file.bytes = stored.sha256, stored.size
+    try:
+        unnamed = await _complete(rooms, principal, upload, file)
+    except InvalidRequest:
+        await forget(rooms.blobs, [file.blob_key])
+        raise
+    await forget(rooms.blobs, unnamed)
+
+
+async def _complete(rooms: Rooms, principal: Principal, upload: Upload, file: File) -> list[str]:
+    """The keys of the bytes that nothing names now. Raises ``InvalidRequest``."""
     async with rooms.db.write() as session:
+        if time.time() >= upload.expires_at:
+            # While its parts were put together it ceased to count as what it declared.
+            await check_quota(session, principal, file.bytes)
         mine = [col(Upload.id) == upload.id, col(Upload.status) == "pending"]
         completed = update(Upload).where(*mine).values(status="completed", file_id=file.id).returning(col(Upload.id))
         won = (await session.execute(completed)).first() is not None
-        if won:
-            session.add(file)
-            await audit(session, principal, "upload.completed", upload.id, detail={"file": file.id})
-            gone = delete(UploadPart).where(col(UploadPart.upload_id) == upload.id)
-            unnamed = list((await session.execute(gone.returning(col(UploadPart.blob_key)))).scalars())
-        else:
-            unnamed = [file.blob_key]
-    await forget(rooms.blobs, unnamed)
+        if not won:
+            return [file.blob_key]
+        session.add(file)
+        await audit(session, principal, "upload.completed", upload.id, detail={"file": file.id})
+        gone = delete(UploadPart).where(col(UploadPart.upload_id) == upload.id)
+        return list((await session.execute(gone.returning(col(UploadPart.blob_key)))).scalars())
 
 
 async def _pending(rooms: Rooms, upload: Upload) -> bool:

@@ -16,9 +16,9 @@ from api.continuing import Beginning, beginning
 from api.errors import InvalidRequest, invalid
 from api.idempotency import Once
 from api.options import check_options, check_update, learner
-from api.validation import fault_of
 from api.wire.jobs import CloneIn, JobIn, JobOut
 from api.wire.present import job_out
+from inference.validation import fault_of
 from jobs import lifecycle
 from jobs.integrations import missing
 from jobs.rooms import Rooms

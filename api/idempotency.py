@@ -1,13 +1,14 @@
 """A request that is sent again is answered again, and done once.
 
-With an ``Idempotency-Key`` that holds for every ``POST`` with a JSON body, for a day. OpenAI's clients send none: they
-say ``x-stainless-retry-count``, so of a request that makes something the answer is kept for ten minutes, and a retry
-of it by the same key gets that answer. Streams and multipart bodies are not kept.
+With an ``Idempotency-Key`` that holds for every ``POST`` with a JSON body and for files, for a day. OpenAI's clients
+send none: they say ``x-stainless-retry-count``, so of a request that makes something the answer is kept for ten
+minutes, and a retry of it by the same key gets that answer. Streams and the parts of uploads are not kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from storage.keys import Principal
 
 RETRY_SECONDS = 600.0
 MAX_KEY = 255
+_REPLAYED = "idempotent-replayed"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -79,16 +81,29 @@ async def once_only(request: Request, handler: Handler) -> Response:
     request.state.once = Unkept()
     if request.method != "POST" or request.headers.get("content-type", "").startswith("multipart/"):
         return await handler(request)
+    return await _once(request, handler, request.body)
+
+
+async def once_only_form(request: Request, handler: Handler, *sent: object) -> Response:
+    """The same for a multipart body, whose boundary differs from try to try: ``sent`` is what it says."""
+
+    async def content() -> bytes:
+        return json.dumps(sent).encode()
+
+    return await _once(request, handler, content)
+
+
+async def _once(request: Request, handler: Handler, content: Callable[[], Awaitable[bytes]]) -> Response:
     key, retries = request.headers.get("idempotency-key"), request.headers.get("x-stainless-retry-count", "")
     principal: Principal = request.state.principal
     db: Database = request.app.state.rooms.db
     if key is not None:
         if not (1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
             raise InvalidRequest(f"An Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters.")
-        fingerprint = await _fingerprint(request, principal.role)
+        fingerprint = _fingerprint(request, await content(), principal.role)
         return await _by_key(request, handler, db, idempotency.ticket(principal.project_id, f"key:{key}", fingerprint))
     if retries.isascii() and retries.isdigit():
-        fingerprint = await _fingerprint(request, principal.role, principal.key_id)
+        fingerprint = _fingerprint(request, await content(), principal.role, principal.key_id)
         wanted = idempotency.ticket(principal.project_id, f"retry:{fingerprint}", fingerprint)
         return await _by_count(request, handler, db, wanted, retry=int(retries[:4]) > 0)
     return await handler(request)
@@ -148,14 +163,18 @@ async def _kept(db: Database, wanted: Ticket) -> Answer | None:
         return await idempotency.kept(session, wanted, RETRY_SECONDS)
 
 
-async def _fingerprint(request: Request, *who: str) -> str:
+def _fingerprint(request: Request, content: bytes, *who: str) -> str:
     """Of everything that decides what a request does. The role is in it: nobody is answered what he may not ask."""
     words = [*who, request.method, request.url.path, request.url.query]
     digest = hashlib.sha256("\n".join(words).encode("utf-8", "surrogateescape"))
-    digest.update(b"\n" + await request.body())
+    digest.update(b"\n" + content)
     return digest.hexdigest()
 
 
+def is_replayed(response: Response) -> bool:
+    """Whether this is an earlier request's answer."""
+    return _REPLAYED in response.headers
+
+
 def _replayed(answer: Answer) -> Response:
-    headers = {"idempotent-replayed": "true"}
-    return Response(answer.body, answer.status, headers, media_type="application/json")
+    return Response(answer.body, answer.status, {_REPLAYED: "true"}, media_type="application/json")

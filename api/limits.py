@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.errors import InvalidRequest, RateLimited
 from jobs.queue import Bell
 from storage.keys import Principal
-from storage.limits import lock_project, stored_bytes
+from storage.limits import QuotaExceeded, check_bytes
 
 # A bucket holds a minute's worth and fills steadily; ``{level, at}`` is what it held when, in Redis' milliseconds.
 # KEYS: requests, tokens. ARGV for each: limit a minute (0: none), level needed to pass, what passing takes.
@@ -130,14 +130,7 @@ def duration(milliseconds: int) -> str:
 
 async def check_quota(session: AsyncSession, principal: Principal, more: int) -> None:
     """In the transaction that adds ``more`` bytes. Raises ``InvalidRequest``."""
-    limit = principal.limits.max_bytes
-    if limit is None:
-        return
-    await lock_project(session, principal.project_id)
-    stored = await stored_bytes(session, principal.project_id)
-    if stored + more > limit:
-        raise InvalidRequest(
-            f"The project may keep {limit:,} bytes and has {stored:,}; {more:,} more do not fit. Delete files, or have "
-            "an admin raise the project's 'max_bytes'.",
-            code="quota_exceeded",
-        )
+    try:
+        await check_bytes(session, principal.project_id, principal.limits.max_bytes, more)
+    except QuotaExceeded as error:
+        raise InvalidRequest(str(error), code="quota_exceeded") from None

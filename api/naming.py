@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.errors import InvalidRequest, NotFound
 from inference.refs import ModelRef
-from jobs.naming import NO_SUCH_MODEL, Found, answering_ref, checkpoint_ref, find
+from jobs.naming import NO_SUCH_MODEL, Found, answering_ref, checkpoint_ref, find, shared
 from jobs.rooms import Rooms
 from storage.registry import BaseModelEntry
 from storage.tables import Model
@@ -18,6 +18,7 @@ __all__ = [
     "job_of",
     "no_such_model",
     "owner_of",
+    "shared",
     "tuned_ref",
 ]
 

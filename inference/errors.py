@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 CODES: Mapping[str, int] = {
     "invalid_request": 400,
+    "invalid_value": 400,
     "unknown_parameter": 400,
     "missing_required_parameter": 400,
     "unsupported_parameter": 400,

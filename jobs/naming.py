@@ -42,6 +42,19 @@ async def _model(session: AsyncSession, project_id: str, name: str) -> Model | N
     return (await session.execute(select(Model).where(*usable))).scalar_one_or_none()
 
 
+async def shared(rooms: Rooms, project_id: str) -> list[Model | ModelRef]:
+    """Finished models and checkpoints of other projects that this one may use, in the order in which it was let."""
+    mine = [col(Permission.project_id) == project_id, col(Permission.owner_project_id) != project_id]
+    granted = select(col(Permission.checkpoint_model)).where(*mine)
+    granted = granted.order_by(col(Permission.created_at), col(Permission.id))
+    async with rooms.db.read() as session:
+        names = (await session.execute(granted)).scalars().all()
+        found = [
+            await _model(session, project_id, name) or await _checkpoint(session, project_id, name) for name in names
+        ]
+    return [model for model in found if model]
+
+
 def _usable(owner: Any, project_id: str, name: str) -> ColumnElement[bool]:
     """The project's own, or granted to it by ``owner``, a column."""
     granted = exists().where(

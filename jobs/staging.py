@@ -106,22 +106,30 @@ COLUMNS = {
     "step": "step",
     "train_loss": "train_loss",
     "train_accuracy": "train_accuracy",
-    "train_mean_token_accuracy": "train_accuracy",
     "valid_loss": "valid_loss",
     "valid_mean_token_accuracy": "valid_accuracy",
+    "train_mean_token_accuracy": "train_accuracy",
     "full_valid_loss": "valid_loss",
     "full_valid_mean_token_accuracy": "valid_accuracy",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "general_loss": "general_loss",
+    "tokens": "tokens",
 }
-"""Column of the result file -> field of a metrics line: OpenAI's columns and Azure's."""
+"""Column of the result file -> field of a metrics line: OpenAI's columns as it orders them, then Azure's, then ours."""
 
 
 async def result_csv(rooms: Rooms, job: Job) -> bytes:
-    """The ``fine-tune-results`` file: one line a measured step."""
+    """The ``fine-tune-results`` file: one line a measured step; behind all columns ``valid_…`` of the task's own."""
     async with rooms.db.read() as session:
         query = select(col(Metric.data)).where(col(Metric.job_id) == job.id).order_by(col(Metric.step))
         steps: list[dict[str, Any]] = list((await session.execute(query)).scalars())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([step.get(field) for field in COLUMNS.values()] for step in steps)
+    measures = list(dict.fromkeys(name for step in steps for name in step["measures"]))
+    writer.writerow([*COLUMNS, *(f"valid_{name}" for name in measures)])
+    writer.writerows(
+        [*(step[field] for field in COLUMNS.values()), *(step["measures"].get(name) for name in measures)]
+        for step in steps
+    )
     return text.getvalue().encode()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, Self
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, Self
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from storage.tables import File, Project, Upload
+from storage.clock import unexpired
+from storage.tables import Batch, File, Project, Upload
+
+
+class QuotaExceeded(ValueError):
+    """The message says what to change."""
 
 
 class HasLimits(Protocol):
@@ -18,6 +23,7 @@ class HasLimits(Protocol):
     requests_per_minute: int | None
     tokens_per_minute: int | None
     max_running_jobs: int | None
+    max_queued_requests: int | None
     max_bytes: int | None
 
 
@@ -28,11 +34,12 @@ class Limits:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_running_jobs: int | None = None
+    max_queued_requests: int | None = None
     max_bytes: int | None = None
 
     @classmethod
     def of(cls, source: HasLimits) -> Self:
-        return cls(source.requests_per_minute, source.tokens_per_minute, source.max_running_jobs, source.max_bytes)
+        return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
 
     def over(self, default: Limits) -> Limits:
         """Each of these, and ``default``'s where this has none."""
@@ -40,13 +47,35 @@ class Limits:
         return Limits(**{name: theirs[name] if value is None else value for name, value in mine.items()})
 
 
+async def limits_of(session: AsyncSession, project_id: str, default: Limits) -> Limits:
+    """Those in force for a project: its own, and ``default``'s where it has none."""
+    return Limits.of(await session.get_one(Project, project_id)).over(default)
+
+
 async def stored_bytes(session: AsyncSession, project_id: str) -> int:
-    """Of the project's files, and what its open uploads have declared."""
-    files = select(func.coalesce(func.sum(col(File.bytes)), 0)).where(col(File.project_id) == project_id)
-    open_uploads = [col(Upload.project_id) == project_id, col(Upload.status) == "pending"]
-    uploads = select(func.coalesce(func.sum(col(Upload.bytes)), 0)).where(*open_uploads)
-    total = select(files.scalar_subquery() + uploads.scalar_subquery())
-    return int((await session.execute(total)).scalar_one())
+    """Of the project's files, what its open uploads have declared, and the answers of its batches that go on."""
+    counted: tuple[tuple[Any, Any], ...] = ((File, File.bytes), (Upload, Upload.bytes), (Batch, Batch.output_bytes))
+    sums = [
+        select(func.coalesce(func.sum(col(size)), 0)).where(col(table.project_id) == project_id)
+        for table, size in counted
+    ]
+    # One that has expired may not have been swept yet.
+    sums[1] = sums[1].where(col(Upload.status) == "pending", unexpired(col(Upload.expires_at)))
+    files, uploads, batches = (query.scalar_subquery() for query in sums)
+    return int((await session.execute(select(files + uploads + batches))).scalar_one())
+
+
+async def check_bytes(session: AsyncSession, project_id: str, limit: int | None, more: int) -> None:
+    """In the transaction that adds ``more`` bytes, and first in it. Raises ``QuotaExceeded``."""
+    if limit is None:
+        return
+    await lock_project(session, project_id)
+    stored = await stored_bytes(session, project_id)
+    if stored + more > limit:
+        raise QuotaExceeded(
+            f"The project may keep {limit:,} bytes and has {stored:,}; {more:,} more do not fit. Delete files, or have "
+            "an admin raise the project's 'max_bytes'."
+        )
 
 
 async def lock_project(session: AsyncSession, project_id: str) -> None:

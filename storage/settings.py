@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """Tokens read and written by models, of each project that has no limit of its own; empty: as many as come."""
     max_running_jobs: int | None = Field(default=None, ge=1)
     """Jobs that one project trains at a time, where it has no limit of its own; empty: as many as there are slots."""
+    max_queued_requests: int | None = Field(default=None, ge=1)
+    """Unanswered requests in one project's batches, where it has no limit of its own; empty: as many as come."""
     max_bytes: int | None = Field(default=None, ge=1)
     """Files of one project together, where it has no limit of its own; empty: as many as fit."""
 

@@ -13,17 +13,18 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented, invalid
+from api.errors import InProgress, InvalidRequest, NotFound, documented, invalid
+from api.idempotency import is_replayed, once_of, once_only_form
 from api.limits import check_quota
 from api.multipart import nested, received
 from api.pages import FILES, After, Cursor, Digits, Direction, ListOut, listed
 from api.streaming import verified
 from api.strict_json import StrictRoute
-from api.validation import fault_of
 from api.wire.files import MAX_LIFE, MIN_LIFE, FileDeleted, FileForm, FileOut, UploadPurpose, file_out, life_of
+from inference.validation import fault_of
 from jobs.expiry import files_prefix, forget
 from jobs.files import needing
 from storage.audit import audit
@@ -62,8 +63,8 @@ Purpose = Annotated[str | None, Query(max_length=64, description="Only files wit
 FileLimit = Annotated[int, Field(ge=1, le=10_000), Digits, Query(description="Objects on one page.")]
 
 
-@router.post("", openapi_extra=_FORM)
-async def create_file(request: Request, rooms: RoomsDep, principal: PrincipalDep) -> FileOut:
+@router.post("", response_model=FileOut, openapi_extra=_FORM)
+async def create_file(request: Request, rooms: RoomsDep, principal: PrincipalDep) -> Response:
     """Upload a file. Its bytes are stored as they come; a job that names it reads them.
 
     With ``expires_after`` it goes by itself; a ``batch`` file does so after 30 days where nothing is asked.
@@ -86,15 +87,24 @@ async def create_file(request: Request, rooms: RoomsDep, principal: PrincipalDep
         blob_key=key,
         expires_at=None if life is None else now + life,
     )
-    try:
+
+    async def insert(request: Request) -> Response:
+        once, out = await once_of(request), file_out(file)
         async with rooms.db.write() as session:
             await check_quota(session, principal, file.bytes)
             session.add(file)
+            await once.keep(session, out)
             await audit(session, principal, "file.created", file.id)
-    except InvalidRequest:
+        return JSONResponse(out.model_dump())
+
+    try:
+        answer = await once_only_form(request, insert, sent.filename, form.purpose, life, stored.sha256)
+    except (InvalidRequest, InProgress):
         await forget(rooms.blobs, [key])
         raise
-    return file_out(file)
+    if is_replayed(answer):
+        await forget(rooms.blobs, [key])
+    return answer
 
 
 @router.get("")

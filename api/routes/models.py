@@ -42,12 +42,13 @@ DownloadVariant = Annotated[
 
 @router.get("")
 async def list_models(rooms: RoomsDep, principal: PrincipalDep) -> ModelsOut:
-    """Base models, then the project's own, the oldest first."""
+    """Base models, then the project's own, the oldest first, then what other projects share with it."""
     mine = [col(Model.project_id) == principal.project_id, col(Model.deleted_at).is_(None)]
     query = select(Model).where(*mine).order_by(col(Model.created_at), col(Model.id))
     async with rooms.db.read() as session:
         models = (await session.execute(query)).scalars().all()
-    return ModelsOut(data=[*map(base_out, rooms.registry.list()), *map(tuned_out, models)])
+    shared = await naming.shared(rooms, principal.project_id)
+    return ModelsOut(data=[*map(base_out, rooms.registry.list()), *map(tuned_out, models), *map(_out, shared)])
 
 
 # Before the path routes below, which would take the word for a part of the id.
@@ -86,9 +87,7 @@ async def retrieve_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -
     found = await naming.find(rooms, principal.project_id, model)
     if found is None:
         raise naming.no_such_model()
-    if isinstance(found, BaseModelEntry):
-        return base_out(found)
-    return tuned_out(found) if isinstance(found, Model) else checkpoint_model_out(found, naming.owner_of(found))
+    return base_out(found) if isinstance(found, BaseModelEntry) else _out(found)
 
 
 @router.delete("/{model:path}")
@@ -112,6 +111,10 @@ async def delete_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> 
     for key in keys:
         await asyncio.to_thread(rooms.blobs.delete, key)
     return ModelDeleted(id=found.id)
+
+
+def _out(found: Model | ModelRef) -> ModelOut:
+    return tuned_out(found) if isinstance(found, Model) else checkpoint_model_out(found, naming.owner_of(found))
 
 
 async def _kept(rooms: Rooms, ref: ModelRef, variant: Variant) -> Export | None:

@@ -22,8 +22,10 @@ class LimitsIn(In):
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
     max_running_jobs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_queued_requests: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """Of the project's batches together, those not answered yet."""
     max_bytes: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
-    """Of files and open uploads together."""
+    """Of files, open uploads and the answers of running batches together."""
 
 
 class ProjectIn(In):
@@ -42,13 +44,14 @@ class ProjectChange(In):
 
     name: Name | None = None
     limits: LimitsIn | None = None
-    """Of the four those that are named change."""
+    """Those that are named change."""
 
 
 class LimitsOut(BaseModel):
     requests_per_minute: int | None
     tokens_per_minute: int | None
     max_running_jobs: int | None
+    max_queued_requests: int | None
     max_bytes: int | None
 
 

@@ -16,6 +16,7 @@ from inference.errors import EngineError, EngineUnavailable
 from inference.inputs import EmbeddingRequest, PredictionRequest
 from inference.protocol import Body, ChatRequest, CompletionRequest
 from inference.refs import ModelRef
+from inference.validation import fault_of
 from jobs import naming
 from jobs.batches.lines import Line
 from jobs.rooms import Rooms
@@ -72,7 +73,10 @@ async def _asked(rooms: Rooms, project_id: str, endpoint: Endpoint, sent: dict[s
     try:
         body = endpoint.body.model_validate(sent)
     except ValidationError as error:
-        raise EngineError.from_validation(error) from error
+        # In the words of the route, which FastAPI has begin with the source.
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
+        fault = fault_of(faults, sent)
+        raise EngineError(fault.code, fault.message, fault.param) from error
     if sent.get("stream"):
         raise EngineError("unsupported_parameter", "Lines of a batch are answered whole; remove 'stream'.", "stream")
     ref = await model(rooms, project_id, sent["model"], endpoint)

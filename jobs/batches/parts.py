@@ -20,8 +20,12 @@ from jobs.rooms import Rooms
 from storage.blobs import Blobs
 from storage.folders import delete_folder
 from storage.ids import new_id
+from storage.limits import Limits, check_bytes, limits_of
 from storage.tables import Batch, BatchPart, File
 from storage.usage import Amount, Counted, count, day_of
+
+_GROWING = ("done", "completed", "failed", "input_tokens", "output_tokens", "output_bytes")
+"""Columns of a batch that a part adds to."""
 
 PART_LINES = 256
 PART_SECONDS = 5.0
@@ -36,7 +40,7 @@ class Part:
         self.paths = {True: folder / "output", False: folder / "errors"}
         for path in self.paths.values():
             path.write_bytes(b"")
-        self.grown = dict.fromkeys(("done", "completed", "failed", "input_tokens", "output_tokens"), 0)
+        self.grown = dict.fromkeys(_GROWING, 0)
         self.used: dict[str, Amount] = {}
         """By model."""
         self._begun = time.monotonic()
@@ -58,6 +62,7 @@ class Part:
         self.grown["completed" if good else "failed"] += 1
         self.grown["input_tokens"] += answer.used.input_tokens
         self.grown["output_tokens"] += answer.used.output_tokens
+        self.grown["output_bytes"] += len(answer.line)
         if good:
             self.used.setdefault(answer.model, Amount()).add(answer.used)
 
@@ -67,7 +72,7 @@ def prefix(batch: Batch) -> str:
 
 
 async def commit(rooms: Rooms, claim: Claim, batch: Batch, part: Part) -> Batch:
-    """The part, and what the batch's key used for it. Raises ``LeaseLost``."""
+    """The part, and what the batch's key used for it. Raises ``LeaseLost``, and ``QuotaExceeded`` for want of room."""
     if not part.grown["done"]:
         return batch
     stored = {
@@ -77,6 +82,8 @@ async def commit(rooms: Rooms, claim: Claim, batch: Batch, part: Part) -> Batch:
     row = BatchPart(batch_id=batch.id, first=part.first, output=stored[True], errors=stored[False])
     kind, day, key_id = ENDPOINTS[batch.endpoint].kind, day_of(time.time()), batch.key_id or ""
     async with rooms.db.write() as session:
+        limits = await limits_of(session, batch.project_id, Limits.of(rooms.settings))
+        await check_bytes(session, batch.project_id, limits.max_bytes, part.grown["output_bytes"])
         used = {Counted(batch.project_id, key_id, day, kind, name): amount for name, amount in part.used.items()}
         await count(session, used.items())
         return await rows.add_part(session, claim, row, **part.grown)

@@ -2,7 +2,7 @@
 
     validating ──► in_progress ──► finalizing ──► completed
         │               │               │
-        └───────────────┴───────────────┴──────► failed (by validation), expired, cancelling ──► cancelled
+        └───────────────┴───────────────┴──────► failed, expired, cancelling ──► cancelled
 
 All functions take a session of ``Database.write`` and do no other I/O.
 """
@@ -94,7 +94,7 @@ async def add_part(session: AsyncSession, claim: Claim, part: BatchPart, **grown
 
 async def end(session: AsyncSession, claim: Claim, status: str, files: Sequence[File] = (), **values: Any) -> Batch:
     """Write the end, its files, and whom to tell of it. Raises ``LeaseLost``."""
-    free = {"status": status, f"{status}_at": time.time(), "owner": None, "lease_until": None}
+    free = {"status": status, f"{status}_at": time.time(), "owner": None, "lease_until": None, "output_bytes": 0}
     batch = await _update(session, _token(claim), {**free, **values})
     if batch is None:
         raise LeaseLost(claim.job_id)
@@ -114,6 +114,13 @@ async def cancel(session: AsyncSession, project_id: str, batch_id: str) -> Batch
     cancellable = col(Batch.status).in_([VALIDATING, IN_PROGRESS, CANCELLING])
     now = func.coalesce(col(Batch.cancelling_at), time.time())
     return await _update(session, [*mine, cancellable], {"status": CANCELLING, "cancelling_at": now})
+
+
+async def unanswered(session: AsyncSession, project_id: str) -> int:
+    """Requests of the project's batches that are worked on or wait to be."""
+    mine = [col(Batch.project_id) == project_id, col(Batch.status) == IN_PROGRESS]
+    left = select(func.coalesce(func.sum(col(Batch.total) - col(Batch.done)), 0)).where(*mine)
+    return int((await session.execute(left)).scalar_one())
 
 
 async def untidy(session: AsyncSession) -> list[Batch]:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from inference.errors import EngineError
 from jobs.batches import answers, lines, parts, rows
 from jobs.batches.answers import ENDPOINTS, Answer
@@ -25,6 +27,7 @@ from jobs.lifecycle import Claim, LeaseLost
 from jobs.rooms import Rooms
 from storage.blobs import get_file
 from storage.errors import BlobCorrupt, BlobNotFound, StorageError, StorageUnavailable
+from storage.limits import Limits, QuotaExceeded, limits_of, lock_project
 from storage.tables import Batch, File
 
 log = logging.getLogger("luthier.batches")
@@ -43,6 +46,8 @@ class Work:
     folder: Path
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the client cancelled it, or its window has passed."""
+    fault: Fault | None = None
+    """Why it cannot go on, though its file is good."""
 
     async def work(self) -> None:
         """What goes wrong leaves the row as it is; the next claim goes on from the last part."""
@@ -98,9 +103,12 @@ class Work:
             return
         if self.batch.status == rows.VALIDATING and not self.ending.is_set() and not await self._validated():
             return
-        if self.batch.status == rows.IN_PROGRESS and not self.ending.is_set() and not await self._answered():
-            await self._release()
-            return
+        try:
+            if self.batch.status == rows.IN_PROGRESS and not self.ending.is_set() and not await self._answered():
+                await self._release()
+                return
+        except QuotaExceeded as error:
+            self.fault = Fault("quota_exceeded", str(error))
         await self._finish()
 
     @property
@@ -130,8 +138,29 @@ class Work:
             return False
         only = next(iter(checked.models)) if len(checked.models) == 1 else None
         async with self.rooms.db.write() as session:
-            self.batch = await rows.advance(session, self.claim, rows.IN_PROGRESS, total=checked.total, model=only)
-        return True
+            full = await self._queue_full(session, checked.total)
+            if full is None:
+                self.batch = await rows.advance(session, self.claim, rows.IN_PROGRESS, total=checked.total, model=only)
+        if full:
+            await self._refuse([full])
+        return full is None
+
+    async def _queue_full(self, session: AsyncSession, more: int) -> Fault | None:
+        """Why the project may not queue so many requests more."""
+        project_id = self.batch.project_id
+        limit = (await limits_of(session, project_id, Limits.of(self.rooms.settings))).max_queued_requests
+        if limit is None:
+            return None
+        await lock_project(session, project_id)
+        queued = await rows.unanswered(session, project_id)
+        if queued + more <= limit:
+            return None
+        return Fault(
+            "request_limit_exceeded",
+            f"The project may have {limit:,} unanswered requests in batches and has {queued:,}; the {more:,} of this "
+            "file do not fit. Create the batch again when others have ended, split the file, or have an admin raise "
+            "the project's 'max_queued_requests'.",
+        )
 
     async def _refuse(self, faults: list[Fault]) -> None:
         async with self.rooms.db.write() as session:
@@ -192,6 +221,8 @@ class Work:
             status = rows.CANCELLED
         elif self.batch.status == rows.FINALIZING:
             status = rows.COMPLETED
+        elif self.fault:
+            status = rows.FAILED
         else:
             status, tail = rows.EXPIRED, await asyncio.to_thread(self._unanswered)
         output, errors = await parts.files(self.rooms, self.batch, tail)
@@ -203,6 +234,7 @@ class Work:
                 status,
                 [file for file in (output, errors) if file],
                 failed=failed,
+                errors=[asdict(self.fault)] if status == rows.FAILED and self.fault else None,
                 output_file_id=output.id if output else None,
                 error_file_id=errors.id if errors else None,
             )

@@ -33,8 +33,10 @@ class Project(SQLModel, table=True):
     archived_at: float | None = None
     """None of its keys is in force from then on; its rows stay."""
     max_running_jobs: int | None = None
+    max_queued_requests: int | None = None
+    """Of batches, not answered yet."""
     max_bytes: int | None = Field(default=None, sa_type=BigInteger)
-    """Of files and open uploads together."""
+    """Of files, open uploads and the answers of batches that go on, together."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
 

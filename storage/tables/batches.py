@@ -48,8 +48,10 @@ class Batch(SQLModel, table=True):
     failed: int = 0
     input_tokens: int = Field(default=0, sa_type=BigInteger)
     output_tokens: int = Field(default=0, sa_type=BigInteger)
+    output_bytes: int = Field(default=0, sa_type=BigInteger)
+    """Of the answers so far, until they are files."""
     errors: list[dict[str, Any]] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """Why validation refused it: ``[{code, message, param, line}]``."""
+    """Why it failed: ``[{code, message, param, line}]``."""
     output_file_id: str | None = None
     error_file_id: str | None = None
     in_progress_at: float | None = None

@@ -73,13 +73,14 @@ def test_projects_page(ours: Stack) -> None:
 def test_limits_of_a_project(ours: Stack) -> None:
     with ours.http() as http:
         made = http.post(PROJECTS, json={"name": "p", "limits": {"max_bytes": 10, "max_running_jobs": 2}}).json()
-        none = {"requests_per_minute": None, "tokens_per_minute": None}
+        none = {"requests_per_minute": None, "tokens_per_minute": None, "max_queued_requests": None}
         assert made["limits"] == {**none, "max_bytes": 10, "max_running_jobs": 2}
         changed = http.post(f"{PROJECTS}/{made['id']}", json={"limits": {"max_bytes": None, "tokens_per_minute": 9}})
         assert changed.json()["limits"] == {
             "requests_per_minute": None,
             "tokens_per_minute": 9,
             "max_running_jobs": 2,
+            "max_queued_requests": None,
             "max_bytes": None,
         }
         assert changed.json()["name"] == "p"

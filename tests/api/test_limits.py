@@ -21,7 +21,7 @@ from sqlmodel import col
 
 from api.app import create_app
 from api.limits import duration
-from storage.tables import Project
+from storage.tables import Project, Upload
 from tests import services
 from tests.api.stack import Stack, port_of, running_stack, serving
 from tests.api.test_errors import error_of
@@ -160,6 +160,23 @@ def test_bytes(limited: Limited) -> None:
         assert http.get("/v1/me").json()["stored_bytes"] == 100
     client.files.delete(file.id)
     client.files.create(file=b"x" * 60, purpose="fine-tune")
+
+
+def test_an_upload_counts_until_it_expires(limited: Limited) -> None:
+    """At once, not when it is swept; what it held is free for another."""
+    mine = limited.project(max_bytes=100)
+
+    async def expire(session: Any) -> None:
+        await session.execute(update(Upload).where(col(Upload.id) == upload.id).values(expires_at=time.time() - 1))
+
+    body: Any = {"filename": "f", "purpose": "fine-tune", "mime_type": "text/plain", "bytes": 90}
+    upload = mine.client().uploads.create(**body)
+    with mine.http() as http:
+        assert http.get("/v1/me").json()["stored_bytes"] == 90
+        assert error_of(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
+        mine.session(expire)
+        assert http.get("/v1/me").json()["stored_bytes"] == 0
+        assert http.post("/v1/uploads", json=body).status_code == 200
 
 
 def test_bytes_at_once(limited: Limited) -> None:

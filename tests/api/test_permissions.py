@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -100,6 +101,46 @@ def test_what_is_shared_can_be_used_but_not_deleted_or_shared_on(stack: Stack) -
     stack.client().fine_tuning.checkpoints.permissions.delete(permission.id, fine_tuned_model_checkpoint=shared)
     with pytest.raises(openai.NotFoundError):
         theirs.models.retrieve(shared)
+
+
+def test_what_is_shared_is_listed_until_it_is_taken_back(stack: Stack) -> None:
+    """With its owner; in the list, by its name and as an answering model alike."""
+    model, checkpoint, unshared = stack.model(), _checkpoint(stack), stack.model()
+    theirs = replace(stack.as_theirs(), ours=stack.fresh().ours)
+    client, permissions = theirs.client(), stack.client().fine_tuning.checkpoints.permissions
+    before = [one.id for one in client.models.list()]
+    for name in (checkpoint, model.id):
+        permissions.create(name, project_ids=[theirs.ours.project_id])
+    own = theirs.model()
+    listed = {one.id: one.owned_by for one in client.models.list()}
+    assert list(listed) == [*before, own.id, checkpoint, model.id]
+    assert {listed[model.id], listed[checkpoint]} == {stack.ours.project_id}
+    assert [one.id for one in stack.client().models.list()].count(model.id) == 1
+    assert unshared.id not in listed
+    chat = {"messages": [{"role": "user", "content": "Hi"}]}
+    for name in (checkpoint, model.id):
+        [permission] = permissions.list(name)
+        permissions.delete(permission.id, fine_tuned_model_checkpoint=name)
+        assert name not in [one.id for one in client.models.list()]
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve(name)
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(model=name, **chat)  # type: ignore[call-overload]
+    assert [one.id for one in client.models.list()] == [*before, own.id]
+
+
+def test_what_its_owner_deletes_leaves_the_list(stack: Stack) -> None:
+    job, model, theirs = stack.job(state="succeeded"), stack.model(), stack.fresh()
+    row, name = stack.checkpoint(job, 5), checkpoint_name(job, 5)
+    before = [one.id for one in theirs.client().models.list()]
+    for shared in (name, model.id):
+        stack.client().fine_tuning.checkpoints.permissions.create(shared, project_ids=[theirs.ours.project_id])
+    assert [one.id for one in theirs.client().models.list()] == [*before, name, model.id]
+    with stack.http() as http:
+        assert http.delete(f"/v1/fine_tuning/jobs/{job.id}/checkpoints/{row.id}").status_code == 200
+    assert [one.id for one in theirs.client().models.list()] == [*before, model.id]
+    stack.client().models.delete(model.id)
+    assert [one.id for one in theirs.client().models.list()] == before
 
 
 def test_a_download_of_what_is_shared(stack: Stack) -> None:

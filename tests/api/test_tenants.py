@@ -19,10 +19,11 @@ from api.app import PUBLIC, create_app
 from storage.keys import create_key, revoke_key
 from storage.roles import ROLES, Role, allows
 from tests.api.stack import Stack
-from tests.api.tenancy import LINES, Line, World, unknown
+from tests.api.tenancy import LINES, Line, unknown
 from tests.api.test_admin import new_organization
 from tests.api.test_errors import error_of
 from tests.api.test_roles import key_of
+from tests.api.worlds import World
 
 # Differ from answer to answer and say nothing.
 _VOLATILE = frozenset({"x-request-id", "openai-processing-ms", "date"})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from api.assembly import assemble
+from api.errors import InvalidRequest
+from api.wire.uploads import UploadCompleteIn
+from jobs.rooms import open_rooms
 from storage.ids import new_id
+from storage.keys import authenticate
+from storage.limits import Limits
 from storage.tables import File, Upload, UploadPart
 from tests.api.stack import Stack, running_stack
 from tests.api.test_errors import error_of
@@ -247,6 +255,28 @@ def test_an_expired_upload_is_void_at_once(stack: Stack) -> None:
         stack.client().uploads.cancel(upload.id)
     assert "expired" in error_of(_complete(stack, upload.id, part_ids=[part]), 400)["message"]
     assert _blobs(stack, "files") == []
+
+
+def test_an_upload_that_expires_while_it_is_put_together_needs_room(stack: Stack) -> None:
+    """By then another may have what it declared. Without room the upload stays as it is and no bytes are left."""
+    stack = stack.fresh()
+    upload = _begin(stack, 3)
+    asked = UploadCompleteIn(part_ids=[_part(stack, upload, b"abc")])
+    _expire(stack, upload.id)
+
+    async def complete(limit: int) -> None:
+        async with open_rooms(stack.settings) as rooms:
+            async with rooms.db.read() as session:
+                row = await session.get_one(Upload, upload.id)
+                principal = await authenticate(session, stack.ours.key)
+            assert principal
+            await assemble(rooms, replace(principal, limits=Limits(max_bytes=limit)), row, asked)
+
+    with pytest.raises(InvalidRequest, match="3 more do not fit"):
+        asyncio.run(complete(2))
+    assert _blobs(stack, "files") == []
+    asyncio.run(complete(3))
+    assert len(_blobs(stack, "files")) == 1
 
 
 def test_another_projects_upload_is_like_none(stack: Stack) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from api.validation import Fault, fault_of
 from api.wire.jobs import JobIn
 from inference.inputs import PredictionRequest
 from inference.protocol import ChatRequest
+from inference.validation import Fault, fault_of
 
 JOB = {"model": "m", "training_file": "f"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -29,8 +29,9 @@ from jobs.rooms import Rooms, open_rooms
 from storage import keys
 from storage.blobs import read
 from storage.ids import new_id
+from storage.limits import stored_bytes
 from storage.settings import child_environment
-from storage.tables import Batch, BatchPart, Delivery, File, Usage
+from storage.tables import Batch, BatchPart, Delivery, File, Project, Usage
 from tests.api.engine import TinyEngine
 from tests.api.stack import new_settings, serving
 from tests.jobs.test_webhooks import hook
@@ -222,9 +223,9 @@ async def test_half_of_the_lines_are_bad(bench: Bench) -> None:
     assert [found["custom_id"] for found in errors] == [each["custom_id"] for each in bad]
     found = [(each["response"]["status_code"], each["response"]["body"]["error"]) for each in errors]
     assert [(status, error["param"], error["code"]) for status, error in found] == [
-        (400, "messages", "invalid_request"),
+        (400, "messages", "invalid_value"),
         (400, "colour", "unknown_parameter"),
-        (400, "temperature", "invalid_request"),
+        (400, "temperature", "invalid_value"),
         (400, "stream", "unsupported_parameter"),
         (400, "tools", "unsupported_parameter"),
         (400, "messages", "context_length_exceeded"),
@@ -486,6 +487,79 @@ async def test_an_engine_that_is_away_is_waited_for(bench: Bench, monkeypatch: p
     done = await bench.get(batch)
     assert (done.status, done.completed, done.failed) == ("completed", 2, 0)
     assert bench.engine.words()["busy"] > 1
+
+
+async def limited(bench: Bench, **limits: int) -> None:
+    async with bench.rooms.db.write() as session:
+        await session.execute(update(Project).where(col(Project.id) == bench.project_id).values(**limits))
+
+
+async def kept(bench: Bench) -> int:
+    async with bench.rooms.db.read() as session:
+        return await stored_bytes(session, bench.project_id)
+
+
+async def test_answers_stay_within_the_project_s_bytes(bench: Bench, small_parts: None) -> None:
+    """What fits is in the output file; what does not leaves nothing behind."""
+    await hook(bench.rooms.db, bench.project_id)
+    asked = [line(f"{n:02}", "same") for n in range(12)]
+    before = await kept(bench)
+    first = await bench.batch(asked[:4])
+    await bench.work()
+    async with bench.rooms.db.read() as session:
+        of_a_part = (await session.get_one(File, str((await bench.get(first)).output_file_id))).bytes
+        first_input = (await session.get_one(File, first.input_file_id)).bytes
+    assert await kept(bench) == before + first_input + of_a_part
+    batch = await bench.batch(asked)
+    limit = await kept(bench) + 3 * of_a_part - 1
+    await limited(bench, max_bytes=limit)
+    await bench.work()
+    done = await bench.get(batch)
+    assert (done.status, done.done, done.completed, done.failed) == ("failed", 8, 8, 0)
+    assert done.errors is not None
+    [fault] = done.errors
+    assert (fault["code"], fault["line"]) == ("quota_exceeded", None)
+    assert "'max_bytes'" in fault["message"]
+    assert [each["custom_id"] for each in await bench.answered(done.output_file_id)] == [f"{n:02}" for n in range(8)]
+    assert await kept(bench) == limit + 1 - of_a_part
+    await parts.tidy(bench.rooms)
+    assert list(bench.rooms.blobs.list(parts.prefix(batch))) == []
+    async with bench.rooms.db.read() as session:
+        told = (await session.execute(select(col(Delivery.type)).order_by(col(Delivery.created_at)))).scalars().all()
+        files = set((await session.execute(select(col(File.blob_key)))).scalars())
+    assert told == ["batch.completed", "batch.failed"]
+    assert {blob.key for blob in bench.rooms.blobs.list(f"projects/{bench.project_id}/files")} == files
+
+
+async def test_answers_count_while_their_batch_goes_on(bench: Bench, small_parts: None) -> None:
+    batch = await bench.batch([line(f"r{n}", "hang" if n == 4 else "hi") for n in range(5)])
+    before, working = await kept(bench), asyncio.create_task(bench.work())
+    while (await bench.get(batch)).done < 4:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    assert await kept(bench) - before == (await bench.get(batch)).output_bytes > 0
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_project_s_queue_has_an_end(bench: Bench) -> None:
+    async with bench.rooms.db.write() as session:
+        other = (await keys.create_project(session, "other")).id
+    long = await bench.batch([line("a")], status="in_progress", total=9, done=6, lease_until=time.time() + 3600)
+    await bench.batch([line("a")], status="in_progress", total=9, lease_until=time.time() + 3600, project_id=other)
+    await limited(bench, max_queued_requests=5)
+    for count, status in ((3, "failed"), (2, "completed")):
+        batch = await bench.batch([line(f"r{n}") for n in range(count)])
+        await bench.work()
+        done = await bench.get(batch)
+        assert done.status == status
+        if status == "failed":
+            assert done.errors is not None
+            assert (done.errors[0]["code"], done.total, done.output_file_id) == ("request_limit_exceeded", 0, None)
+            assert "5 unanswered requests in batches and has 3; the 3 of this file" in done.errors[0]["message"]
+    await bench.set(long, status="completed")
+    batch = await bench.batch([line(f"r{n}") for n in range(5)])
+    await bench.work()
+    assert (await bench.get(batch)).status == "completed"
 
 
 async def test_projects_take_turns(bench: Bench) -> None:

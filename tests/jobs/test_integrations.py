@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import time
 import warnings
 from collections.abc import AsyncIterator
@@ -194,9 +195,14 @@ async def test_result_files(rooms: Rooms) -> None:
     await running.told(1, 2)
     table, events = await result_files(rooms, running.claim, running.job)
     assert {file.purpose for file in (table, events)} == {"fine-tune-results"}
-    lines = read(rooms.blobs, table.blob_key, table.sha256).decode().splitlines()
-    assert {"step", "train_loss", "train_accuracy", "valid_loss"} < set(lines[0].split(","))
-    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
+    header, *lines = csv.reader(read(rooms.blobs, table.blob_key, table.sha256).decode().splitlines())
+    assert header[:5] == ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
+    assert [line[:5] for line in lines] == [["1", "1.0", "", "2.0", ""], ["2", "0.5", "", "2.0", ""]]
+    ours = [dict(zip(header, line, strict=True)) for line in lines]
+    assert [(row["learning_rate"], row["tokens"], row["valid_f1_macro"]) for row in ours] == [
+        ("0.5", "1", "0.5"),
+        ("0.5", "2", "0.5"),
+    ]
     assert events.filename.startswith("events.out.tfevents.")
     data = read(rooms.blobs, events.blob_key, events.sha256)
     assert len(data) == events.bytes

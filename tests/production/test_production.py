@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 import time
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from openai import AuthenticationError, NotFoundError, OpenAI
+from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI
 
 from tests import services
 from tests.stack import Stack, chat_rows, free_port, settings, wait_job, wait_step
@@ -29,7 +34,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, postgres: services.Postgres,
         '[tiny]\npath = "tiny"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
     )
     engine = f"http://127.0.0.1:{free_port()}"
-    with services.redis_on_a_port() as redis_url:
+    with services.redis_on_a_port() as redis_url, pytest.MonkeyPatch.context() as patch:
+        # MLflow asks for this before it writes a folder of files.
+        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         config = settings(
             home,
             database_url=postgres.database(),
@@ -37,6 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, postgres: services.Postgres,
             redis_url=redis_url,
             inference_url=engine,
             inference_token="between-ourselves",
+            mlflow_uri=f"file://{home}/mlruns",
         )
         with Stack(config) as stack:
             stack.prepare()
@@ -52,11 +60,11 @@ def clients(stack: Stack) -> Iterator[tuple[OpenAI, OpenAI]]:
     second.close()
 
 
-def post(client: OpenAI, rows: bytes) -> str:
+def post(client: OpenAI, rows: bytes, **more: Any) -> str:
     file = client.files.create(file=("rows.jsonl", rows), purpose="fine-tune")
     update = {"type": "lora", "rank": 4, "alpha": 8, "dropout": 0.1}
     return client.fine_tuning.jobs.create(
-        model="tiny", training_file=file.id, seed=3, method=METHOD, extra_body={"update": update}
+        model="tiny", training_file=file.id, seed=3, method=METHOD, extra_body={"update": update, **more}
     ).id
 
 
@@ -114,6 +122,111 @@ def test_another_project_sees_nothing(stack: Stack, clients: tuple[OpenAI, OpenA
             call()
     with pytest.raises(AuthenticationError):
         client.with_options(api_key="sk-luthier-no").models.list()
+
+
+def test_figures_reach_the_files_and_the_service_once_a_step(
+    stack: Stack, clients: tuple[OpenAI, OpenAI], tmp_path: Path
+) -> None:
+    """CSV and event file through OpenAI's client, and MLflow's own files: each tells every step, once, and the same."""
+    client = clients[1]
+    valid = client.files.create(file=("valid.jsonl", chat_rows(4, start=100)), purpose="fine-tune").id
+    target = {"type": "mlflow", "mlflow": {"experiment": "figures", "run_name": "one"}}
+    job = wait_job(client, post(client, chat_rows(8), validation_file=valid, integrations=[target]))
+    assert job.status == "succeeded", job.error
+    steps = list(range(1, 31))
+
+    table, events = (client.files.retrieve(file_id) for file_id in job.result_files)
+    assert {table.purpose, events.purpose} == {"fine-tune-results"}
+    rows = list(csv.DictReader(io.StringIO(client.files.content(table.id).text)))
+    assert [int(row["step"]) for row in rows] == steps
+    losses = [float(row["train_loss"]) for row in rows]
+    assert losses[-1] < losses[0]
+    valid_losses = {int(row["step"]): float(row["valid_loss"]) for row in rows if row["valid_loss"]}
+    assert 30 in valid_losses
+
+    path = tmp_path / events.filename
+    path.write_bytes(client.files.content(events.id).read())
+    assert _scalars(path, "train/loss") == pytest.approx(dict(zip(steps, losses, strict=True)))
+    assert _scalars(path, "valid/loss") == pytest.approx(valid_losses)
+
+    runs = stack.settings.home / "mlruns"
+    services.wait_for(lambda: any("status: 3" in meta.read_text() for meta in runs.glob("*/*/meta.yaml")), 60)
+    [metric] = runs.glob("*/*/metrics/train/loss")
+    sent = [line.split() for line in metric.read_text().splitlines()]
+    assert [(int(step), float(loss)) for _, loss, step in sent] == list(zip(steps, losses, strict=True))
+
+
+def _scalars(path: Path, tag: str) -> dict[int, float]:
+    """By TensorBoard's own reader: step -> value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+        from tensorboard.util import tensor_util
+
+        found = [(event.step, value) for event in EventFileLoader(str(path)).Load() for value in event.summary.value]
+        told = [(step, float(tensor_util.make_ndarray(value.tensor))) for step, value in found if value.tag == tag]
+    assert len(told) == len(dict(told))
+    return dict(told)
+
+
+def test_a_batch_answers_what_its_requests_are_answered_one_by_one(
+    stack: Stack, clients: tuple[OpenAI, OpenAI]
+) -> None:
+    """Workers' batch and engine's own batching change no answer, good or bad."""
+    client = clients[0]
+    tuned = wait_job(client, post(client, chat_rows(16))).fine_tuned_model
+    bodies = [_asked(n, tuned if n % 2 else "tiny") for n in range(20)]
+    bodies[7]["temperature"] = 9
+    bodies[12]["messages"][0]["content"] = "too long " * 100
+    lines = [
+        {"custom_id": f"r{n}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for n, body in enumerate(bodies)
+    ]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    file = client.files.create(file=("batch.jsonl", data), purpose="batch")
+    made = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    ended = ("completed", "failed", "expired", "cancelled")
+    services.wait_for(lambda: client.batches.retrieve(made.id).status in ended, 60, 0.2)
+    done = client.batches.retrieve(made.id)
+    assert (done.status, done.errors) == ("completed", None)
+    counts = done.request_counts
+    assert counts is not None
+    assert (counts.total, counts.completed, counts.failed) == (20, 18, 2)
+    assert done.output_file_id
+    assert done.error_file_id
+    output, errors = _lines(client, done.output_file_id), _lines(client, done.error_file_id)
+    assert list(errors) == ["r7", "r12"]
+    assert list(output) == [f"r{n}" for n in range(20) if n not in (7, 12)]
+    for n, body in enumerate(bodies):
+        found = (output | errors)[f"r{n}"]
+        assert (found["status_code"], _told(found["body"])) == _asked_alone(client, body), body
+    assert len({_told(found["body"]) for found in output.values()}) > 2
+
+
+def _asked(n: int, model: str) -> dict[str, Any]:
+    # Of different lengths, so that rows of one batch are padded.
+    words = f"say {n}" + " please" * (n % 5)
+    return {"model": model, "messages": [{"role": "user", "content": words}], "temperature": 0, "max_tokens": 4 + n % 7}
+
+
+def _lines(client: OpenAI, file_id: str) -> dict[str, dict[str, Any]]:
+    """``custom_id`` -> response, in the file's order."""
+    found = [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
+    assert all(each["error"] is None for each in found)
+    return {each["custom_id"]: each["response"] for each in found}
+
+
+def _asked_alone(client: OpenAI, body: dict[str, Any]) -> tuple[int, str]:
+    try:
+        answer = client.chat.completions.with_raw_response.create(**body)
+    except APIStatusError as error:
+        return error.status_code, _told(error.response.json())
+    return answer.status_code, _told(json.loads(answer.content))
+
+
+def _told(body: dict[str, Any]) -> str:
+    """But for what is new in every answer."""
+    return json.dumps({name: value for name, value in body.items() if name not in ("id", "created")}, sort_keys=True)
 
 
 @pytest.mark.slow

@@ -18,12 +18,14 @@ class LimitsIn:
         requests_per_minute (int | None | Unset):
         tokens_per_minute (int | None | Unset):
         max_running_jobs (int | None | Unset):
+        max_queued_requests (int | None | Unset):
         max_bytes (int | None | Unset):
     """
 
     requests_per_minute: int | None | Unset = UNSET
     tokens_per_minute: int | None | Unset = UNSET
     max_running_jobs: int | None | Unset = UNSET
+    max_queued_requests: int | None | Unset = UNSET
     max_bytes: int | None | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,6 +47,12 @@ class LimitsIn:
         else:
             max_running_jobs = self.max_running_jobs
 
+        max_queued_requests: int | None | Unset
+        if isinstance(self.max_queued_requests, Unset):
+            max_queued_requests = UNSET
+        else:
+            max_queued_requests = self.max_queued_requests
+
         max_bytes: int | None | Unset
         if isinstance(self.max_bytes, Unset):
             max_bytes = UNSET
@@ -60,6 +68,8 @@ class LimitsIn:
             field_dict["tokens_per_minute"] = tokens_per_minute
         if max_running_jobs is not UNSET:
             field_dict["max_running_jobs"] = max_running_jobs
+        if max_queued_requests is not UNSET:
+            field_dict["max_queued_requests"] = max_queued_requests
         if max_bytes is not UNSET:
             field_dict["max_bytes"] = max_bytes
 
@@ -96,6 +106,15 @@ class LimitsIn:
 
         max_running_jobs = _parse_max_running_jobs(d.pop("max_running_jobs", UNSET))
 
+        def _parse_max_queued_requests(data: object) -> int | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(int | None | Unset, data)
+
+        max_queued_requests = _parse_max_queued_requests(d.pop("max_queued_requests", UNSET))
+
         def _parse_max_bytes(data: object) -> int | None | Unset:
             if data is None:
                 return data
@@ -109,6 +128,7 @@ class LimitsIn:
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
             max_running_jobs=max_running_jobs,
+            max_queued_requests=max_queued_requests,
             max_bytes=max_bytes,
         )
 

@@ -16,12 +16,14 @@ class LimitsOut:
         requests_per_minute (int | None):
         tokens_per_minute (int | None):
         max_running_jobs (int | None):
+        max_queued_requests (int | None):
         max_bytes (int | None):
     """
 
     requests_per_minute: int | None
     tokens_per_minute: int | None
     max_running_jobs: int | None
+    max_queued_requests: int | None
     max_bytes: int | None
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
@@ -35,6 +37,9 @@ class LimitsOut:
         max_running_jobs: int | None
         max_running_jobs = self.max_running_jobs
 
+        max_queued_requests: int | None
+        max_queued_requests = self.max_queued_requests
+
         max_bytes: int | None
         max_bytes = self.max_bytes
 
@@ -45,6 +50,7 @@ class LimitsOut:
                 "requests_per_minute": requests_per_minute,
                 "tokens_per_minute": tokens_per_minute,
                 "max_running_jobs": max_running_jobs,
+                "max_queued_requests": max_queued_requests,
                 "max_bytes": max_bytes,
             }
         )
@@ -76,6 +82,13 @@ class LimitsOut:
 
         max_running_jobs = _parse_max_running_jobs(d.pop("max_running_jobs"))
 
+        def _parse_max_queued_requests(data: object) -> int | None:
+            if data is None:
+                return data
+            return cast(int | None, data)
+
+        max_queued_requests = _parse_max_queued_requests(d.pop("max_queued_requests"))
+
         def _parse_max_bytes(data: object) -> int | None:
             if data is None:
                 return data
@@ -87,6 +100,7 @@ class LimitsOut:
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
             max_running_jobs=max_running_jobs,
+            max_queued_requests=max_queued_requests,
             max_bytes=max_bytes,
         )
 

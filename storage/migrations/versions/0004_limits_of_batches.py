@@ -1,0 +1,17 @@
+"""how much the batches of a project may ask and keep"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("projects", sa.Column("max_queued_requests", sa.Integer(), nullable=True))
+    # The default is for the rows that are there.
+    op.add_column("batches", sa.Column("output_bytes", sa.BigInteger(), nullable=False, server_default="0"))
