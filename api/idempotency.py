@@ -2,7 +2,8 @@
 
 With an ``Idempotency-Key`` that holds for every ``POST`` with a JSON body and for files, for a day. OpenAI's clients
 send none: they say ``x-stainless-retry-count``, so of a request that makes something the answer is kept for ten
-minutes, and a retry of it by the same key gets that answer. Streams and the parts of uploads are not kept.
+minutes, and a retry of it by the same key gets that answer. Streams are not kept, and parts of uploads may be sent
+twice anyway.
 """
 
 from __future__ import annotations
