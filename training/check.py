@@ -31,6 +31,11 @@ Checked = tuple[Record, Any]
 """A row as it stands in the file and as its schema reads it."""
 
 
+def fields_of(task: AnyTask) -> dict[str, bool]:
+    """Of a row, and whether each must be there."""
+    return {name: info.is_required() for name, info in task.row.model_fields.items()}
+
+
 def checked(task: AnyTask, entries: Iterable[Entry]) -> Iterator[Bad | Checked]:
     """In order; a row may have several flaws."""
     for entry in entries:

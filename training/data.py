@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from training import rows
-from training.check import Checked, bad, checked, chunks
+from training.check import Checked, bad, checked, chunks, fields_of
 from training.errors import InvalidDataset
 from training.report import Fault
 from training.rows import Bad, Entry, Record
@@ -76,15 +76,12 @@ class Reader:
 
     def read(self, path: Path, role: FileRole) -> Dataset:
         """All of it; faults are collected, not raised."""
-        fields = self.task.row.model_fields
-        wanted = {name: info.is_required() for name, info in fields.items()}
-        entries = rows.read(path, self.columns, wanted, self.task.file_field)
         data = Dataset()
         if self.sample and path.stat().st_size > self.sample.over and not self.task.collects:
-            for before, found in surveys(path, entries, self.task, self.sample, self.heed):
+            for before, found in surveys(path, self.columns, self.task, self.sample, self.heed):
                 self._add_survey(found, before, data, role)
         else:
-            for chunk in chunks(entries):
+            for chunk in chunks(rows.read(path, self.columns, fields_of(self.task), self.task.file_field)):
                 self.heed()
                 self._encode(chunk, data, role)
         if not data.rows and not data.faults:

@@ -11,9 +11,9 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappush, heapreplace
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import cast
 from pydantic import TypeAdapter
 
 from training import rows
-from training.check import Checked, checked, chunks
+from training.check import Checked, checked, chunks, fields_of
 from training.rows import Bad, Entry, Record
 from training.spec import TrainSpec
 from training.tasks import METHODS
@@ -73,36 +73,48 @@ class Survey:
 _AS_JSON = TypeAdapter(Survey)
 
 
+@dataclass(frozen=True)
+class _Reads:
+    """How the rows of a part are read."""
+
+    task: AnyTask
+    columns: Mapping[str, str]
+    every: int
+    """Of so many chunks one is encoded."""
+    longest: int
+    heed: Callable[[], None]
+
+
 def surveys(
-    path: Path, entries: Iterator[Entry], task: AnyTask, sample: Sample, heed: Callable[[], None]
+    path: Path, columns: Mapping[str, str], task: AnyTask, sample: Sample, heed: Callable[[], None]
 ) -> Iterator[tuple[int, Survey]]:
-    """Of each part, the lines before it and what was found. ``entries``: the rows of the file, which stay unread where
-    processes read it."""
+    """Of each part, the lines before it and what was found."""
     size = path.stat().st_size
     start = rows.jsonl_start(path)
+    reads = _Reads(task, columns, sample.every(size), sample.longest, heed)
     if sample.processes == 1 or start is None:
-        yield 0, survey(_heeded(entries, heed), task, sample.every(size), sample.longest)
+        yield 0, _survey(rows.read(path, columns, fields_of(task), task.file_field), reads)
         return
     before = 0
-    for found in _apart(path, _cuts(path, start, size, sample.processes), sample, heed):
+    for found in _apart(path, _cuts(path, start, size, sample.processes), reads):
         yield before, found
         before += found.lines
 
 
-def survey(
-    entries: Iterator[Entry], task: AnyTask, every: int, longest: int, section: _Section | None = None
-) -> Survey:
+def _survey(entries: Iterator[Entry], reads: _Reads) -> Survey:
+    """Lines are not counted: the rows do not say where the last one ends."""
     found = Survey(0, 0, [], 0, [], [])
-    kept = _Longest(longest)
+    kept = _Longest(reads.longest)
     for number, chunk in enumerate(chunks(entries)):
-        for outcome in checked(task, chunk):
+        reads.heed()
+        for outcome in checked(reads.task, chunk):
             if isinstance(outcome, Bad):
                 found.bad_count += 1
                 if len(found.bad) < FAULTS_KEPT:
                     found.bad.append(outcome)
             else:
                 found.good += 1
-                if number % every == 0:
+                if number % reads.every == 0:
                     found.sampled.append(outcome[0])
                 else:
                     kept.heed(outcome)
@@ -110,10 +122,13 @@ def survey(
     return found
 
 
-def _heeded(entries: Iterator[Entry], heed: Callable[[], None]) -> Iterator[Entry]:
-    for entry in entries:
-        heed()
-        yield entry
+def _part(path: Path, start: int, end: int, reads: _Reads) -> Survey:
+    """Of a JSONL file."""
+    with path.open("rb", buffering=0) as file:
+        section = _Section(file, start, end)
+        entries = rows.read_jsonl(io.BufferedReader(cast(io.RawIOBase, section), 1 << 18), reads.columns)
+        found = _survey(entries, reads)
+    return replace(found, lines=section.lines)
 
 
 def _cuts(path: Path, start: int, size: int, parts: int) -> list[int]:
@@ -128,21 +143,21 @@ def _cuts(path: Path, start: int, size: int, parts: int) -> list[int]:
     return [*places, size]
 
 
-def _apart(path: Path, cuts: Sequence[int], sample: Sample, heed: Callable[[], None]) -> Iterator[Survey]:
-    """Each part by a process of its own; all end with this one."""
-    every = str(sample.every(cuts[-1]))
+def _apart(path: Path, cuts: Sequence[int], reads: _Reads) -> Iterator[Survey]:
+    """Each part by a process of its own, the last by this one; all end with it."""
     with ExitStack() as stack:
         processes = []
-        for start, end in pairwise(cuts):
-            command = [sys.executable, "-m", "training.survey", str(path), str(start), str(end), every]
+        for start, end in list(pairwise(cuts))[:-1]:
+            asked = [str(number) for number in (start, end, reads.every, reads.longest)]
+            command = [sys.executable, "-m", "training.survey", str(path), *asked]
             # From the house's root: what is imported is what this process is made of, not what lies beside the files.
-            process = stack.enter_context(
-                subprocess.Popen([*command, str(sample.longest)], stdout=subprocess.PIPE, cwd=HOUSE)
-            )
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HOUSE))
             stack.callback(process.kill)
             processes.append(process)
+        last = _part(path, cuts[-2], cuts[-1], reads)
         for process in processes:
-            yield _AS_JSON.validate_json(_output(process, heed))
+            yield _AS_JSON.validate_json(_output(process, reads.heed))
+        yield last
 
 
 def _output(process: subprocess.Popen[bytes], heed: Callable[[], None]) -> bytes:
@@ -201,7 +216,6 @@ class _Section(io.RawIOBase):
 
 def main(path: Path, start: int, end: int, every: int, longest: int) -> None:
     spec = TrainSpec.read(path.parent)
-    task = METHODS[spec.method][spec.task]
     parent = os.getppid()
     gc.freeze()
 
@@ -209,12 +223,8 @@ def main(path: Path, start: int, end: int, every: int, longest: int) -> None:
         if os.getppid() != parent:
             raise SystemExit("the process that asked is gone")
 
-    with path.open("rb", buffering=0) as file:
-        section = _Section(file, start, end)
-        entries = rows.read_jsonl(io.BufferedReader(cast(io.RawIOBase, section), 1 << 18), spec.columns)
-        found = survey(_heeded(entries, heed), task, every, longest)
-        found.lines = section.lines
-    sys.stdout.buffer.write(_AS_JSON.dump_json(found))
+    reads = _Reads(METHODS[spec.method][spec.task], spec.columns, every, longest, heed)
+    sys.stdout.buffer.write(_AS_JSON.dump_json(_part(path, start, end, reads)))
 
 
 if __name__ == "__main__":

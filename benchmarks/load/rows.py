@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from storage.settings import Settings, training_environment
@@ -19,6 +20,7 @@ from training.spec import DpoHyperparameters, TrainSpec
 from training.updates.lora import LoraUpdate
 
 WORDS = Path(__file__).parent.parent.parent / "examples" / "data" / "chat_train.jsonl"
+LOOK_SECONDS = 0.1
 BASELINE_BYTES = 64 << 10
 """A file so small that what the child needs for it is what it needs anyway."""
 
@@ -68,14 +70,26 @@ def _write(folder: Path, size: int, settings: Settings) -> None:
 
 
 def _run(folder: Path, settings: Settings) -> tuple[float, int]:
-    """Seconds and peak resident bytes of a process that checks the folder's rows."""
+    """Seconds of a process that checks the folder's rows, and bytes resident at most of it and those that help it."""
     command = [sys.executable, "-m", "training.run", str(folder), "--validate"]
-    began = time.monotonic()
-    process = subprocess.Popen(command, env=training_environment(settings), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    last = process.stdout.read().splitlines()[-1]
-    _, status, used = os.wait4(process.pid, 0)
+    began, most = time.monotonic(), 0
+    with (folder / "lines").open("wb") as lines:
+        process = subprocess.Popen(command, env=training_environment(settings), stdout=lines)
+        while process.poll() is None:
+            most = max(most, _resident(process.pid))
+            time.sleep(LOOK_SECONDS)
     seconds = time.monotonic() - began
-    if status or json.loads(last)["type"] != "validated":
+    last = (folder / "lines").read_text().splitlines()[-1]
+    if process.returncode or json.loads(last)["type"] != "validated":
         raise SystemExit(f"the check of {folder} ended with {last!r}")
-    return seconds, used.ru_maxrss * 1024
+    return seconds, most
+
+
+def _resident(pid: int) -> int:
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        for process in (first, *first.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total

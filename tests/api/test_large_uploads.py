@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +17,9 @@ import pytest
 from openai import OpenAI
 
 from storage import blobs as blob_stores
+from storage.blobs import Blobs
+from storage.blobs.file import FileBlobs
+from storage.blobs.s3 import S3Blobs
 from tests.services import wait_for
 from tests.stack import Stack, settings
 
@@ -124,10 +126,10 @@ def test_killed_while_it_completes(stack: Stack) -> None:
         upload = client.uploads.create(bytes=len(parts) * 32 * MB, filename="a", mime_type="b", purpose="user_data")
         ids = [client.uploads.parts.create(upload.id, data=part).id for part in parts]
         completing = pool.submit(client.uploads.complete, upload.id, part_ids=ids, md5=md5)
-        time.sleep(0.15)
+        blobs = blob_stores.connect(stack.settings.blob_url)
+        wait_for(lambda: _half_written(blobs) > 0, 30, 0.005)
         stack.kill("api")
         assert completing.exception() is not None
-    blobs = blob_stores.connect(stack.settings.blob_url)
     assert not [blob for blob in blobs.list("projects") if "/files/" in blob.key]
     with _serving(stack) as client:
         done = client.uploads.complete(upload.id, part_ids=ids, md5=md5)
@@ -136,3 +138,11 @@ def test_killed_while_it_completes(stack: Stack) -> None:
         assert [file.id for file in client.files.list()] == [done.file.id]
     assert len(list(blobs.list("projects"))) == 1
     assert blobs.sweep(-1) == 1
+
+
+def _half_written(blobs: Blobs) -> int:
+    """How many blobs are being written."""
+    if isinstance(blobs, FileBlobs):
+        return len(list(blobs._aside.iterdir()))
+    assert isinstance(blobs, S3Blobs)
+    return len(blobs._client.list_multipart_uploads(Bucket=blobs._bucket, Prefix=blobs._prefix).get("Uploads", []))
