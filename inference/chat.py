@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import string
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
+from inference.calls import Call, CallReader
 from inference.errors import EngineError
 from inference.exchange import Exchange, Wanted, at_work, room, sampling_of
 from inference.lane import Lane, Writer
@@ -17,23 +22,46 @@ from inference.protocol import ChatRequest
 from inference.sampling import Choice, Scored
 from inference.text import TextStream, TokenNames
 from storage.ids import new_id
-from training.tasks.chat_rows import Message
+from training.tasks.chat import Chat
+from training.tasks.chat_calls import CallForm
+from training.tasks.chat_rows import Message, Tool
+from training.tasks.chat_template import LeftOut
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A prompt, and how calls of the tools that it offers are read out of an answer."""
+
+    ids: list[int]
+    form: CallForm | None = None
+    """None: it offers no tools."""
+
+    def reader(self, request: ChatRequest) -> CallReader:
+        return CallReader(
+            self.form, {tool.function.name for tool in request.offered}, single=request.parallel_tool_calls is False
+        )
 
 
 async def complete(writer: Writer, name: str, request: ChatRequest) -> dict[str, Any]:
     """A ``chat.completion``. Raises ``EngineError``."""
-    prompt = await _prompt(writer.lane, request)
-    async with _answering(writer, prompt, request) as exchange:
-        choices = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": piece.text, "refusal": None},
-                "logprobs": _logprobs(writer.lane.names, request, piece.records),
-                "finish_reason": finish,
-            }
-            for index, (piece, finish) in enumerate(await exchange.whole())
-        ]
-        return {**_head("chat.completion", name), "choices": choices, "usage": exchange.usage(len(prompt))}
+    asked = await asyncio.to_thread(_asked, writer.lane, request)
+    async with _answering(writer, asked, request) as exchange:
+        choices = []
+        for index, (piece, finish) in enumerate(await exchange.whole()):
+            reader = asked.reader(request)
+            begin, end = reader.feed(piece.text), reader.finish()
+            message: dict[str, Any] = {"role": "assistant", "content": begin.text + end.text, "refusal": None}
+            if calls := [*begin.calls, *end.calls]:
+                message |= {"content": message["content"] or None, "tool_calls": [_call(call) for call in calls]}
+            choices.append(
+                {
+                    "index": index,
+                    "message": message,
+                    "logprobs": _logprobs(writer.lane.names, request, piece.records),
+                    "finish_reason": _finish(finish, reader),
+                }
+            )
+        return {**_head("chat.completion", name), "choices": choices, "usage": exchange.usage(len(asked.ids))}
 
 
 async def stream(writer: Writer, name: str, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
@@ -44,44 +72,67 @@ async def stream(writer: Writer, name: str, request: ChatRequest) -> AsyncGenera
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return {**head, "choices": [choice]}
 
-    prompt = await _prompt(writer.lane, request)
-    async with _answering(writer, prompt, request) as exchange:
-        opened: set[int] = set()
+    asked = await asyncio.to_thread(_asked, writer.lane, request)
+    # An answer that is a call only has no content, not an empty one.
+    opening = {"role": "assistant", "content": None if asked.form else "", "refusal": None}
+    async with _answering(writer, asked, request) as exchange:
+        readers: dict[int, CallReader] = {}
+        counts: Counter[int] = Counter()
         async for index, update in exchange.progress():
-            if index not in opened:
-                opened.add(index)
-                yield chunk(index, {"role": "assistant", "content": "", "refusal": None})
-            if update.piece.text or update.piece.records:
-                logprobs = _logprobs(writer.lane.names, request, update.piece.records)
-                yield chunk(index, {"content": update.piece.text}, logprobs)
+            if index not in readers:
+                readers[index] = asked.reader(request)
+                yield chunk(index, opening)
+            said = [readers[index].feed(update.piece.text), *([readers[index].finish()] if update.finish else [])]
+            logprobs = _logprobs(writer.lane.names, request, update.piece.records)
+            if (text := "".join(each.text for each in said)) or update.piece.records:
+                yield chunk(index, {"content": text}, logprobs)
+            for call in [call for each in said for call in each.calls]:
+                yield chunk(index, {"tool_calls": [{"index": counts[index], **_call(call)}]})
+                counts[index] += 1
             if update.finish:
-                yield chunk(index, {}, finish=update.finish)
+                yield chunk(index, {}, finish=_finish(update.finish, readers[index]))
         if request.tells_usage:
-            yield {**head, "choices": [], "usage": exchange.usage(len(prompt))}
+            yield {**head, "choices": [], "usage": exchange.usage(len(asked.ids))}
 
 
-async def _prompt(lane: Lane, request: ChatRequest) -> list[int]:
-    """All turns, then the opening of the answer's."""
-    messages = [Message.model_validate(turn) for turn in request.conversation()]
+def _call(call: Call) -> dict[str, Any]:
+    # Mistral's templates take ids of nine letters and digits only.
+    id = "".join(random.choices(string.ascii_letters + string.digits, k=9))
+    return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _finish(finish: str | None, reader: CallReader) -> str | None:
+    return "tool_calls" if finish == "stop" and reader.called else finish
+
+
+def _asked(lane: Lane, request: ChatRequest) -> _Asked:
+    """All turns, then the opening of the answer's. Blocks. Raises ``EngineError``."""
+    messages = [Message.model_validate(message.turn()) for message in request.messages]
+    tools = [Tool.model_validate(tool.model_dump()) for tool in request.offered]
+    assert isinstance(lane.task, Chat)
     try:
-        return await asyncio.to_thread(lane.task.encode_prompt, messages, lane.tokenizer)
+        ids = lane.task.encode_prompt(messages, lane.tokenizer, tools)
+        return _Asked(ids, lane.call_form if tools else None)
+    except LeftOut as error:
+        field = error.field.replace("[", ".").replace("]", "")
+        raise EngineError("unsupported_parameter", f"This model's chat template: {error}", field) from error
     except TemplateError as error:
         raise EngineError(
             "invalid_request", f"This model's chat template refuses the conversation: {error}.", "messages"
         ) from error
 
 
-def _answering(writer: Writer, prompt: list[int], request: ChatRequest) -> AbstractAsyncContextManager[Exchange]:
+def _answering(writer: Writer, asked: _Asked, request: ChatRequest) -> AbstractAsyncContextManager[Exchange]:
     lane = writer.lane
-    left = room(lane, prompt, "messages")
+    left = room(lane, asked.ids, "messages")
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     return at_work(
         writer,
         [
             Wanted(
-                prompt,
+                asked.ids,
                 sampling_of(request, logprobs, index, len(lane.tokenizer)),
-                TextStream(lane.tokenizer, request.stop_strings),
+                TextStream(lane.tokenizer, request.stop_strings, shown=asked.form.tokens if asked.form else ()),
                 min(request.answer_tokens or left, left),
             )
             for index in range(request.choices)

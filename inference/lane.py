@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +20,8 @@ from inference.sampling import Choice, scored
 from inference.scheduler import Deliver, Scheduler
 from inference.text import TokenNames
 from training import serving
+from training.tasks.chat_calls import CallForm, learn
+from training.tasks.chat_template import ChatTemplate
 
 BASE = "__base__"
 """PEFT's name, in a mixed batch, of rows that take no adapter."""
@@ -56,6 +59,11 @@ class Lane:
         self.task: Writing = served.task
         ends = self.task.stop_tokens(served.model, self.tokenizer)
         self.scheduler = Scheduler(Decoder(self._forward, served.model.device), ends, slots, name, deliver)
+
+    @cached_property
+    def call_form(self) -> CallForm:
+        """How its chat template writes calls of tools. Raises ``jinja2.TemplateError``."""
+        return learn(ChatTemplate(self.tokenizer))
 
     def add(self, directory: Path) -> str:
         """Load an adapter beside the others; its name in this lane. Blocks. Raises what loading raises."""

@@ -1,132 +1,36 @@
 """What clients may ask of a model that writes: OpenAI's chat and completions bodies. Every field is bounded.
 
 A field that neither documents is refused by name. A field that OpenAI documents and that has no effect here is
-accepted; one whose effect would be missed is refused with the code ``unsupported_parameter`` (``_HARMLESS``).
+accepted; one whose effect would be missed is refused with the code ``unsupported_parameter`` (``HARMLESS``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-Text = Annotated[str, StringConstraints(max_length=1_000_000)]
-Label = Annotated[str, StringConstraints(max_length=512)]
-StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")]
-FieldName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-
-
-_TAGS: Mapping[type, str] = {list: "~list", dict: "~object"}
-
-
-def _shape(value: Any) -> str:
-    return _TAGS.get(type(value), "~text")
-
-
-SHAPE = Discriminator(_shape)
-"""Chooses a union's branch by JSON type, so that a fault is that branch's; the tags' ``~`` keeps them out of paths."""
-
-_LISTS: Mapping[type, str] = {int: "~tokens", list: "~lists"}
-
-
-def _texts_or_tokens(value: Any) -> str:
-    if not isinstance(value, list):
-        return "~text"
-    return _LISTS.get(type(value[0]), "~texts") if value else "~texts"
-
-
-TEXTS_OR_TOKENS = Discriminator(_texts_or_tokens)
-"""Likewise between a text, texts, a text's token ids and several texts' (tags ``~text ~texts ~tokens ~lists``)."""
-
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min_length=1, max_length=1_000_000)]
+from inference.fields import (
+    HARMLESS,
+    SHAPE,
+    TEXTS_OR_TOKENS,
+    Body,
+    FieldName,
+    Label,
+    StopString,
+    Text,
+    TokenId,
+    TokenIds,
+    example,
+    listed,
+    refuse,
+)
+from inference.messages import MAX_TOOLS, ChatMessage, Tool, check_answered
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 256
-
-
-class Body(BaseModel):
-    """A request's. Nothing unknown, no number in a string, no infinity."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def example(**body: Any) -> ConfigDict:
-    """A body's ``model_config`` that shows one in the OpenAPI document."""
-    return ConfigDict(json_schema_extra={"examples": [body]})
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value == [] or value == {}
-
-
-def _is(*harmless: Any) -> Callable[[Any], bool]:
-    return lambda value: value is None or value in harmless
-
-
-_HARMLESS: Mapping[str, Callable[[Any], bool]] = {
-    "audio": _absent,
-    "function_call": _is("none", "auto"),
-    "functions": _absent,
-    "modalities": _is(["text"]),
-    "moderation": _absent,
-    "prediction": _absent,
-    "response_format": _is({"type": "text"}),
-    "store": _is(False),
-    "suffix": _is(""),
-    "tool_choice": _is("none", "auto"),
-    "tools": _absent,
-    "tool_calls": _absent,
-    "web_search_options": lambda value: value is None,
-}
-"""Field whose effect would be missed -> the values of it that ask for nothing."""
-
-
-def _refuse(value: Any, info: ValidationInfo) -> Any:
-    if not _HARMLESS[info.field_name or ""](value):
-        raise PydanticCustomError(
-            "unsupported_parameter", "'{field}' is not supported here; remove it.", {"field": info.field_name}
-        )
-    return value
-
-
-class TextPart(Body):
-    type: Literal["text"]
-    text: Text
-
-
-class ChatMessage(Body):
-    """One turn. What an answer's message holds besides role and content may be sent back as it came."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        Annotated[Text, Tag("~text")] | Annotated[list[TextPart], Field(min_length=1, max_length=256), Tag("~list")],
-        SHAPE,
-    ]
-    name: Label | None = None
-    refusal: Text | None = None
-    annotations: Annotated[list[Any], Field(max_length=256)] | None = None
-    audio: Any = None
-    function_call: Any = None
-    tool_calls: Any = None
-
-    _unsupported = field_validator("audio", "function_call", "tool_calls")(_refuse)
-
-    @property
-    def text(self) -> str:
-        """The content, text parts joined."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class StreamOptions(Body):
@@ -200,7 +104,10 @@ class ChatRequest(Generation):
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
     metadata: Annotated[dict[FieldName, Label] | None, Field(max_length=16)] = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    """Functions that the model may call."""
     parallel_tool_calls: bool | None = None
+    """False: an answer ends with its first call."""
     prompt_cache_key: Label | None = None
     prompt_cache_options: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
     prompt_cache_retention: Label | None = None
@@ -218,10 +125,10 @@ class ChatRequest(Generation):
     response_format: Any = None
     store: Any = None
     tool_choice: Any = None
-    tools: Any = None
+    """``auto``, or ``none``: no tool is shown to the model and nothing that it writes is a call."""
     web_search_options: Any = None
 
-    _unsupported = field_validator(*sorted(_HARMLESS.keys() - {"tool_calls", "suffix"}))(_refuse)
+    _unsupported = field_validator(*sorted(HARMLESS.keys() - {"suffix"}))(refuse)
 
     @field_validator("top_logprobs")
     @classmethod
@@ -230,15 +137,21 @@ class ChatRequest(Generation):
             raise ValueError("it needs 'logprobs': true")
         return value
 
+    @field_validator("messages")
+    @classmethod
+    def _answer_calls(cls, value: list[ChatMessage]) -> list[ChatMessage]:
+        check_answered(value)
+        return value
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools that this answer may call."""
+        return [] if self.tool_choice == "none" else self.tools or []
+
     @property
     def answer_tokens(self) -> int | None:
         """The limit under either of its names."""
         return self.max_completion_tokens or self.max_tokens
-
-    def conversation(self) -> list[dict[str, str]]:
-        """``[{role, content}]`` with plain text contents; ``developer`` is today's name of ``system``."""
-        roles = {"developer": "system"}
-        return [{"role": roles.get(turn.role, turn.role), "content": turn.text} for turn in self.messages]
 
 
 class CompletionRequest(Generation):
@@ -264,7 +177,7 @@ class CompletionRequest(Generation):
     """Only as many as ``n``: no more are made than are given."""
     suffix: Any = None
 
-    _unsupported = field_validator("suffix")(_refuse)
+    _unsupported = field_validator("suffix")(refuse)
 
     @field_validator("prompt")
     @classmethod
@@ -290,8 +203,3 @@ class CompletionRequest(Generation):
     def prompts(self) -> Sequence[str | list[int]]:
         """As a list."""
         return listed(self.prompt)
-
-
-def listed(value: str | list[Any]) -> list[Any]:
-    """Texts, or lists of token ids, of a field that may hold one of them."""
-    return [value] if isinstance(value, str) or type(value[0]) is int else value

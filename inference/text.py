@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +34,17 @@ class TextStream:
     that is no valid UTF-8, where tokenizers with byte fallback take back even the characters that were whole.)
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], before: Sequence[int] = ()) -> None:
-        """``before``: tokens that the text continues, so that a space between the two is not lost."""
+    def __init__(
+        self, tokenizer: Any, stop: Sequence[str], before: Sequence[int] = (), shown: Collection[int] = ()
+    ) -> None:
+        """``before``: tokens that the text continues, so that a space between the two is not lost.
+
+        ``shown``: control tokens that are text all the same; of every other one nothing is seen.
+        """
         self._tokenizer = tokenizer
+        added = tokenizer.added_tokens_decoder.items() if shown else ()
+        self._hidden = {token for token, named in added if named.special and token not in shown}
+        self._skips = not shown
         self._stop = stop
         self._ids = list(before)
         # ids[context:done] are decoded again with each new token, as a decoder may look at its left neighbours.
@@ -72,7 +80,8 @@ class TextStream:
         return self._decode(self._ids[self._context :])[len(known) :]
 
     def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        seen = [token for token in ids if token not in self._hidden]
+        text: str = self._tokenizer.decode(seen, skip_special_tokens=self._skips, clean_up_tokenization_spaces=False)
         return text
 
     def _accept(self, fresh: str) -> None:

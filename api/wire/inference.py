@@ -17,10 +17,24 @@ class CompletionUsage(_FromEngine):
     total_tokens: int
 
 
+class CalledFunction(_FromEngine):
+    name: str
+    arguments: str
+    """JSON of an object."""
+
+
+class CalledTool(_FromEngine):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class ChatAnswer(_FromEngine):
     role: Literal["assistant"]
     content: str | None
+    """Null where the model only calls tools."""
     refusal: str | None
+    tool_calls: list[CalledTool] | None = None
 
 
 class ChatChoice(_FromEngine):

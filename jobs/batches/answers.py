@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from inference.client import EngineClient
 from inference.errors import EngineError, EngineUnavailable
+from inference.fields import Body
 from inference.inputs import EmbeddingRequest, PredictionRequest
-from inference.protocol import Body, ChatRequest, CompletionRequest
+from inference.protocol import ChatRequest, CompletionRequest
 from inference.refs import ModelRef
 from inference.validation import fault_of
 from jobs import naming

@@ -257,7 +257,7 @@ def test_leaving_before_the_answer_stops_the_engine(stack: Stack) -> None:
         ({"max_tokens": 10**9}, "max_tokens"),
         ({"seed": 2**63 - 1, "n": 129}, "n"),
         ({"stop": ["x"] * 10_000}, "stop"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}, "tool_choice"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"temprature": 1}, "temprature"),
     ],

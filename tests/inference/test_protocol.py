@@ -16,10 +16,21 @@ from pydantic import BaseModel, ValidationError
 from inference.errors import CODES, EngineError, EngineUnavailable
 from inference.protocol import ChatRequest, CompletionRequest
 from inference.refs import ModelRef
+from training.tasks.chat_rows import Message
 
 USER = {"role": "user", "content": "hi"}
 CHAT = {"model": "m", "messages": [USER]}
 PROMPT = {"model": "m", "prompt": "Once"}
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}
+
+
+def calling(arguments: Any = "{}") -> dict[str, Any]:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+CALLING, RESULT = calling(), {"role": "tool", "tool_call_id": "a", "content": "x"}
 
 ACCEPTED: list[dict[str, Any]] = [
     {"messages": [{"role": role, "content": "x"} for role in ("system", "developer", "user", "assistant")]},
@@ -37,12 +48,18 @@ ACCEPTED: list[dict[str, Any]] = [
     {"metadata": {"a": "b"}, "user": "u", "service_tier": "auto", "safety_identifier": "s", "prompt_cache_key": "k"},
     {"store": False, "parallel_tool_calls": True, "reasoning_effort": "low", "verbosity": "low"},
     {"prompt_cache_retention": "24h", "prompt_cache_options": {}},
+    {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
+    {"messages": [USER, CALLING, RESULT, USER]},
     {"tools": [], "tool_choice": "none", "function_call": "none", "functions": None},
     {"response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None},
 ]
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_parameter", "tools"),
+    ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "invalid_request", "tools.0.type"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "invalid_request", "tools.0.function.name"),
+    ({"tools": [TOOL] * 129}, "invalid_request", "tools"),
+    ({"tools": [TOOL], "tool_choice": "required"}, "unsupported_parameter", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": TOOL}, "unsupported_parameter", "tool_choice"),
     ({"functions": [{"name": "f"}]}, "unsupported_parameter", "functions"),
     ({"tool_choice": "required"}, "unsupported_parameter", "tool_choice"),
     ({"function_call": {"name": "f"}}, "unsupported_parameter", "function_call"),
@@ -54,13 +71,21 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"web_search_options": {}}, "unsupported_parameter", "web_search_options"),
     ({"moderation": {"x": 1}}, "unsupported_parameter", "moderation"),
     ({"store": True}, "unsupported_parameter", "store"),
-    ({"messages": [{"role": "assistant", "content": "a", "tool_calls": [{}]}]}, "unsupported_parameter", "tool_calls"),
+    ({"messages": [{**CALLING, "role": "user"}]}, "invalid_request", "messages.0.tool_calls"),
+    ({"messages": [{"role": "assistant"}]}, "missing_required_parameter", "messages.0.content"),
+    ({"messages": [USER, {"role": "tool", "content": "x"}]}, "missing_required_parameter", "messages.1.tool_call_id"),
+    ({"messages": [{**USER, "tool_call_id": "x"}]}, "invalid_request", "messages.0.tool_call_id"),
+    ({"messages": [RESULT, CALLING]}, "invalid_request", "messages"),
+    *(
+        ({"messages": [calling(arguments)]}, "invalid_request", "messages.0.tool_calls.0.function.arguments")
+        for arguments in ("", "[1]", '{"a": NaN}', {})
+    ),
     ({"best_of": 3}, "unknown_parameter", "best_of"),
     ({"messages": [{**USER, "mood": "x"}]}, "unknown_parameter", "messages.0.mood"),
     ({"messages": []}, "invalid_request", "messages"),
     ({"messages": "hi"}, "invalid_request", "messages"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "invalid_request", "messages.0.role"),
-    ({"messages": [{"role": "user", "content": None}]}, "invalid_request", "messages.0.content"),
+    ({"messages": [{"role": "function", "content": "x"}]}, "invalid_request", "messages.0.role"),
+    ({"messages": [{"role": "user", "content": None}]}, "missing_required_parameter", "messages.0.content"),
     ({"messages": [{"role": "user", "content": []}]}, "invalid_request", "messages.0.content"),
     ({"messages": [{"role": "user", "content": 7}]}, "invalid_request", "messages.0.content"),
     ({"messages": [{"role": "user", "content": "x" * 1_000_001}]}, "invalid_request", "messages.0.content"),
@@ -182,14 +207,25 @@ def test_every_field_that_openai_documents_is_known() -> None:
 def test_an_answers_message_can_be_sent_back() -> None:
     answer = ChatCompletionMessage(role="assistant", content="hello").model_dump()
     request = ChatRequest.model_validate({**CHAT, "messages": [USER, answer, USER]})
-    assert request.conversation()[1] == {"role": "assistant", "content": "hello"}
+    assert request.messages[1].turn() == {"role": "assistant", "content": "hello"}
 
 
 def test_a_conversation_is_plain() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
     request = ChatRequest.model_validate({**CHAT, "messages": messages})
-    assert request.conversation() == [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}]
+    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}]
+    assert [message.turn() for message in request.messages] == turns
+
+
+def test_a_call_survives_the_way_to_the_engine() -> None:
+    request = ChatRequest.model_validate({**CHAT, "messages": [USER, CALLING, RESULT], "tools": [TOOL]})
+    again = ChatRequest.model_validate(request.model_dump(exclude_unset=True))
+    assert again == request
+    assert again.messages[1].turn() == {**CALLING, "content": ""}
+    assert Message.model_validate(again.messages[1].turn()).calls(1)[0].function.arguments == {}
+    assert again.offered
+    assert not again.model_copy(update={"tool_choice": "none"}).offered
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,12 @@ async def test_load_and_export(client: EngineClient, engine_process: House) -> N
     ("patch", "param", "code"),
     [
         ({"temperature": 9}, "temperature", "invalid_request"),
-        ({"tools": [{}]}, "tools", "unsupported_parameter"),
+        ({"store": True}, "store", "unsupported_parameter"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f"}}]},
+            "tools",
+            "unsupported_parameter",
+        ),
         ({"mood": 1}, "mood", "unknown_parameter"),
         ({"messages": [{"role": "user", "content": "x" * 300}]}, "messages", "context_length_exceeded"),
     ],

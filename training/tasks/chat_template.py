@@ -94,10 +94,27 @@ class ChatTemplate:
 
     def end_of_turn(self) -> set[int]:
         """Control tokens with which an answer ends."""
-        rendered = self.conversation([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}])
-        text, span = "".join(rendered.pieces), rendered.spans[-1]
-        names = self._control.findall(text, span.start, span.end)
-        return {self._tokenizer.convert_tokens_to_ids(name) for name in names}
+        return self.control_tokens(self._ending)
+
+    def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> str:
+        """What the model writes as the last of these turns, without the control token that ends it."""
+        text = self._answer(turns, tools)
+        for name in self._control.findall(self._ending):
+            text = text.removesuffix(name)
+        return text
+
+    def control_tokens(self, text: str) -> set[int]:
+        """Those whose names stand in it."""
+        return {self._tokenizer.convert_tokens_to_ids(name) for name in self._control.findall(text)}
+
+    @cached_property
+    def _ending(self) -> str:
+        return self._answer([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}])
+
+    def _answer(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> str:
+        rendered = self.conversation(turns, tools)
+        span = rendered.spans[-1]
+        return "".join(rendered.pieces)[span.start : span.end]
 
     def _heard(self, turns: Sequence[Turn], tools: Sequence[ToolSchema]) -> _Talk:
         """Shielded. Raises ``LeftOut`` for tools and calls."""

@@ -10,6 +10,8 @@ import openai
 
 from tests.conformance.client.world import World, needs, raises
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+
 
 def ask(world: World, words: str, **values: Any) -> Any:
     return world.client().chat.completions.create(
@@ -51,10 +53,13 @@ def check_chat_takes_what_has_no_effect_here(world: World) -> None:
 
 
 def check_chat_refuses_what_would_be_missed(world: World) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     with raises(openai.BadRequestError) as raised:
-        ask(world, "hello", tools=[tool])
-    raised.says(400, "unsupported_parameter", "tools")
+        ask(world, "hello", tools=[TOOL], tool_choice="required")
+    raised.says(400, "unsupported_parameter", "tool_choice")
+
+
+def check_chat_takes_tools(world: World) -> None:
+    assert ask(world, "hello", tools=[TOOL], tool_choice="auto").choices
 
 
 def check_chat_stream(world: World) -> None:

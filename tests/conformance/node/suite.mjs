@@ -189,10 +189,12 @@ const checks = {
     const answer = await ask("hello");
     assert.equal(answer.choices[0].message.content, "You said hello.");
     assert.match(answer._request_id, /^req_/);
-    await refused(ask("hello", { tools: [{ type: "function", function: { name: "f" } }] }), OpenAI.BadRequestError, {
+    const tools = [{ type: "function", function: { name: "f" } }];
+    assert.equal((await ask("hello", { tools })).choices.length, 1);
+    await refused(ask("hello", { tools, tool_choice: "required" }), OpenAI.BadRequestError, {
       status: 400,
       code: "unsupported_parameter",
-      param: "tools",
+      param: "tool_choice",
     });
   },
 

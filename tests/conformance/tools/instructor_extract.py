@@ -1,6 +1,7 @@
 """Instructor: structured answers from a model that was fine-tuned, through the API, to give them.
 
-Its modes by tools and by ``response_format`` are refused by name here; ``MD_JSON`` asks in the prompt alone.
+Its modes that force a tool or ask for ``response_format`` are refused by name here; ``MD_JSON`` asks in the prompt
+alone.
 """
 
 from __future__ import annotations

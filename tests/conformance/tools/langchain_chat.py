@@ -58,7 +58,7 @@ def embeddings(place: Place) -> None:
     assert near > far
 
 
-def tools_are_refused_by_name(place: Place) -> None:
+def tools_are_refused_by_a_base_that_knows_none(place: Place) -> None:
     def add(a: int, b: int) -> int:
         """Add."""
         return a + b
@@ -69,5 +69,5 @@ def tools_are_refused_by_name(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    checks = (invoke, stream, batch_and_async, chain, embeddings, tools_are_refused_by_name)
+    checks = (invoke, stream, batch_and_async, chain, embeddings, tools_are_refused_by_a_base_that_knows_none)
     report("langchain-openai", {check.__name__: check for check in checks})

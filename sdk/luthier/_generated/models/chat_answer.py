@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import (
+    TYPE_CHECKING,
     Any,
     Literal,
     TypeVar,
@@ -10,6 +11,12 @@ from typing import (
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
+
+from ..types import UNSET, Unset
+
+if TYPE_CHECKING:
+    from ..models.called_tool import CalledTool
+
 
 T = TypeVar("T", bound="ChatAnswer")
 
@@ -21,11 +28,13 @@ class ChatAnswer:
         role (Literal['assistant']):
         content (None | str):
         refusal (None | str):
+        tool_calls (list[CalledTool] | None | Unset):
     """
 
     role: Literal["assistant"]
     content: None | str
     refusal: None | str
+    tool_calls: list[CalledTool] | None | Unset = UNSET
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -37,6 +46,18 @@ class ChatAnswer:
         refusal: None | str
         refusal = self.refusal
 
+        tool_calls: list[dict[str, Any]] | None | Unset
+        if isinstance(self.tool_calls, Unset):
+            tool_calls = UNSET
+        elif isinstance(self.tool_calls, list):
+            tool_calls = []
+            for tool_calls_type_0_item_data in self.tool_calls:
+                tool_calls_type_0_item = tool_calls_type_0_item_data.to_dict()
+                tool_calls.append(tool_calls_type_0_item)
+
+        else:
+            tool_calls = self.tool_calls
+
         field_dict: dict[str, Any] = {}
         field_dict.update(self.additional_properties)
         field_dict.update(
@@ -46,11 +67,15 @@ class ChatAnswer:
                 "refusal": refusal,
             }
         )
+        if tool_calls is not UNSET:
+            field_dict["tool_calls"] = tool_calls
 
         return field_dict
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        from ..models.called_tool import CalledTool  # noqa: PLC0415
+
         d = dict(src_dict)
         role = cast(Literal["assistant"], d.pop("role"))
         if role != "assistant":
@@ -70,10 +95,33 @@ class ChatAnswer:
 
         refusal = _parse_refusal(d.pop("refusal"))
 
+        def _parse_tool_calls(data: object) -> list[CalledTool] | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, list):
+                    raise TypeError()
+                tool_calls_type_0 = []
+                _tool_calls_type_0 = data
+                for tool_calls_type_0_item_data in _tool_calls_type_0:
+                    tool_calls_type_0_item = CalledTool.from_dict(tool_calls_type_0_item_data)
+
+                    tool_calls_type_0.append(tool_calls_type_0_item)
+
+                return tool_calls_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(list[CalledTool] | None | Unset, data)
+
+        tool_calls = _parse_tool_calls(d.pop("tool_calls", UNSET))
+
         chat_answer = cls(
             role=role,
             content=content,
             refusal=refusal,
+            tool_calls=tool_calls,
         )
 
         chat_answer.additional_properties = d

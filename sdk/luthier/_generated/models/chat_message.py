@@ -10,6 +10,7 @@ from ..types import UNSET, Unset
 
 if TYPE_CHECKING:
     from ..models.text_part import TextPart
+    from ..models.tool_call import ToolCall
 
 
 T = TypeVar("T", bound="ChatMessage")
@@ -21,33 +22,55 @@ class ChatMessage:
 
     Attributes:
         role (ChatMessageRole):
-        content (list[TextPart] | str):
+        tool_calls (list[ToolCall] | None | Unset):
+        tool_call_id (None | str | Unset):
+        content (list[TextPart] | None | str | Unset):
         name (None | str | Unset):
         refusal (None | str | Unset):
         annotations (list[Any] | None | Unset):
         audio (Any | Unset):
         function_call (Any | Unset):
-        tool_calls (Any | Unset):
     """
 
     role: ChatMessageRole
-    content: list[TextPart] | str
+    tool_calls: list[ToolCall] | None | Unset = UNSET
+    tool_call_id: None | str | Unset = UNSET
+    content: list[TextPart] | None | str | Unset = UNSET
     name: None | str | Unset = UNSET
     refusal: None | str | Unset = UNSET
     annotations: list[Any] | None | Unset = UNSET
     audio: Any | Unset = UNSET
     function_call: Any | Unset = UNSET
-    tool_calls: Any | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
         role: str = self.role
 
-        content: list[dict[str, Any]] | str
-        if isinstance(self.content, list):
+        tool_calls: list[dict[str, Any]] | None | Unset
+        if isinstance(self.tool_calls, Unset):
+            tool_calls = UNSET
+        elif isinstance(self.tool_calls, list):
+            tool_calls = []
+            for tool_calls_type_0_item_data in self.tool_calls:
+                tool_calls_type_0_item = tool_calls_type_0_item_data.to_dict()
+                tool_calls.append(tool_calls_type_0_item)
+
+        else:
+            tool_calls = self.tool_calls
+
+        tool_call_id: None | str | Unset
+        if isinstance(self.tool_call_id, Unset):
+            tool_call_id = UNSET
+        else:
+            tool_call_id = self.tool_call_id
+
+        content: list[dict[str, Any]] | None | str | Unset
+        if isinstance(self.content, Unset):
+            content = UNSET
+        elif isinstance(self.content, list):
             content = []
-            for content_type_1_item_data in self.content:
-                content_type_1_item = content_type_1_item_data.to_dict()
-                content.append(content_type_1_item)
+            for content_type_0_type_1_item_data in self.content:
+                content_type_0_type_1_item = content_type_0_type_1_item_data.to_dict()
+                content.append(content_type_0_type_1_item)
 
         else:
             content = self.content
@@ -77,16 +100,19 @@ class ChatMessage:
 
         function_call = self.function_call
 
-        tool_calls = self.tool_calls
-
         field_dict: dict[str, Any] = {}
 
         field_dict.update(
             {
                 "role": role,
-                "content": content,
             }
         )
+        if tool_calls is not UNSET:
+            field_dict["tool_calls"] = tool_calls
+        if tool_call_id is not UNSET:
+            field_dict["tool_call_id"] = tool_call_id
+        if content is not UNSET:
+            field_dict["content"] = content
         if name is not UNSET:
             field_dict["name"] = name
         if refusal is not UNSET:
@@ -97,35 +123,69 @@ class ChatMessage:
             field_dict["audio"] = audio
         if function_call is not UNSET:
             field_dict["function_call"] = function_call
-        if tool_calls is not UNSET:
-            field_dict["tool_calls"] = tool_calls
 
         return field_dict
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         from ..models.text_part import TextPart  # noqa: PLC0415
+        from ..models.tool_call import ToolCall  # noqa: PLC0415
 
         d = dict(src_dict)
         role = check_chat_message_role(d.pop("role"))
 
-        def _parse_content(data: object) -> list[TextPart] | str:
+        def _parse_tool_calls(data: object) -> list[ToolCall] | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
             try:
                 if not isinstance(data, list):
                     raise TypeError()
-                content_type_1 = []
-                _content_type_1 = data
-                for content_type_1_item_data in _content_type_1:
-                    content_type_1_item = TextPart.from_dict(content_type_1_item_data)
+                tool_calls_type_0 = []
+                _tool_calls_type_0 = data
+                for tool_calls_type_0_item_data in _tool_calls_type_0:
+                    tool_calls_type_0_item = ToolCall.from_dict(tool_calls_type_0_item_data)
 
-                    content_type_1.append(content_type_1_item)
+                    tool_calls_type_0.append(tool_calls_type_0_item)
 
-                return content_type_1
+                return tool_calls_type_0
             except (TypeError, ValueError, AttributeError, KeyError):
                 pass
-            return cast(list[TextPart] | str, data)
+            return cast(list[ToolCall] | None | Unset, data)
 
-        content = _parse_content(d.pop("content"))
+        tool_calls = _parse_tool_calls(d.pop("tool_calls", UNSET))
+
+        def _parse_tool_call_id(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        tool_call_id = _parse_tool_call_id(d.pop("tool_call_id", UNSET))
+
+        def _parse_content(data: object) -> list[TextPart] | None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, list):
+                    raise TypeError()
+                content_type_0_type_1 = []
+                _content_type_0_type_1 = data
+                for content_type_0_type_1_item_data in _content_type_0_type_1:
+                    content_type_0_type_1_item = TextPart.from_dict(content_type_0_type_1_item_data)
+
+                    content_type_0_type_1.append(content_type_0_type_1_item)
+
+                return content_type_0_type_1
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(list[TextPart] | None | str | Unset, data)
+
+        content = _parse_content(d.pop("content", UNSET))
 
         def _parse_name(data: object) -> None | str | Unset:
             if data is None:
@@ -166,17 +226,16 @@ class ChatMessage:
 
         function_call = d.pop("function_call", UNSET)
 
-        tool_calls = d.pop("tool_calls", UNSET)
-
         chat_message = cls(
             role=role,
+            tool_calls=tool_calls,
+            tool_call_id=tool_call_id,
             content=content,
             name=name,
             refusal=refusal,
             annotations=annotations,
             audio=audio,
             function_call=function_call,
-            tool_calls=tool_calls,
         )
 
         return chat_message

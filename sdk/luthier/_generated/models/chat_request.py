@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ChatRequestPromptCacheOptionsType0,
     )
     from ..models.stream_options import StreamOptions
+    from ..models.tool import Tool
 
 
 T = TypeVar("T", bound="ChatRequest")
@@ -43,6 +44,7 @@ class ChatRequest:
         logprobs (bool | None | Unset):
         top_logprobs (int | None | Unset):
         metadata (ChatRequestMetadataType0 | None | Unset):
+        tools (list[Tool] | None | Unset):
         parallel_tool_calls (bool | None | Unset):
         prompt_cache_key (None | str | Unset):
         prompt_cache_options (ChatRequestPromptCacheOptionsType0 | None | Unset):
@@ -60,7 +62,6 @@ class ChatRequest:
         response_format (Any | Unset):
         store (Any | Unset):
         tool_choice (Any | Unset):
-        tools (Any | Unset):
         web_search_options (Any | Unset):
     """
 
@@ -82,6 +83,7 @@ class ChatRequest:
     logprobs: bool | None | Unset = UNSET
     top_logprobs: int | None | Unset = UNSET
     metadata: ChatRequestMetadataType0 | None | Unset = UNSET
+    tools: list[Tool] | None | Unset = UNSET
     parallel_tool_calls: bool | None | Unset = UNSET
     prompt_cache_key: None | str | Unset = UNSET
     prompt_cache_options: ChatRequestPromptCacheOptionsType0 | None | Unset = UNSET
@@ -99,7 +101,6 @@ class ChatRequest:
     response_format: Any | Unset = UNSET
     store: Any | Unset = UNSET
     tool_choice: Any | Unset = UNSET
-    tools: Any | Unset = UNSET
     web_search_options: Any | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
@@ -222,6 +223,18 @@ class ChatRequest:
         else:
             metadata = self.metadata
 
+        tools: list[dict[str, Any]] | None | Unset
+        if isinstance(self.tools, Unset):
+            tools = UNSET
+        elif isinstance(self.tools, list):
+            tools = []
+            for tools_type_0_item_data in self.tools:
+                tools_type_0_item = tools_type_0_item_data.to_dict()
+                tools.append(tools_type_0_item)
+
+        else:
+            tools = self.tools
+
         parallel_tool_calls: bool | None | Unset
         if isinstance(self.parallel_tool_calls, Unset):
             parallel_tool_calls = UNSET
@@ -290,8 +303,6 @@ class ChatRequest:
 
         tool_choice = self.tool_choice
 
-        tools = self.tools
-
         web_search_options = self.web_search_options
 
         field_dict: dict[str, Any] = {}
@@ -334,6 +345,8 @@ class ChatRequest:
             field_dict["top_logprobs"] = top_logprobs
         if metadata is not UNSET:
             field_dict["metadata"] = metadata
+        if tools is not UNSET:
+            field_dict["tools"] = tools
         if parallel_tool_calls is not UNSET:
             field_dict["parallel_tool_calls"] = parallel_tool_calls
         if prompt_cache_key is not UNSET:
@@ -368,8 +381,6 @@ class ChatRequest:
             field_dict["store"] = store
         if tool_choice is not UNSET:
             field_dict["tool_choice"] = tool_choice
-        if tools is not UNSET:
-            field_dict["tools"] = tools
         if web_search_options is not UNSET:
             field_dict["web_search_options"] = web_search_options
 
@@ -384,6 +395,7 @@ class ChatRequest:
             ChatRequestPromptCacheOptionsType0,  # noqa: PLC0415
         )
         from ..models.stream_options import StreamOptions  # noqa: PLC0415
+        from ..models.tool import Tool  # noqa: PLC0415
 
         d = dict(src_dict)
         model = d.pop("model")
@@ -571,6 +583,28 @@ class ChatRequest:
 
         metadata = _parse_metadata(d.pop("metadata", UNSET))
 
+        def _parse_tools(data: object) -> list[Tool] | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, list):
+                    raise TypeError()
+                tools_type_0 = []
+                _tools_type_0 = data
+                for tools_type_0_item_data in _tools_type_0:
+                    tools_type_0_item = Tool.from_dict(tools_type_0_item_data)
+
+                    tools_type_0.append(tools_type_0_item)
+
+                return tools_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(list[Tool] | None | Unset, data)
+
+        tools = _parse_tools(d.pop("tools", UNSET))
+
         def _parse_parallel_tool_calls(data: object) -> bool | None | Unset:
             if data is None:
                 return data
@@ -669,8 +703,6 @@ class ChatRequest:
 
         tool_choice = d.pop("tool_choice", UNSET)
 
-        tools = d.pop("tools", UNSET)
-
         web_search_options = d.pop("web_search_options", UNSET)
 
         chat_request = cls(
@@ -692,6 +724,7 @@ class ChatRequest:
             logprobs=logprobs,
             top_logprobs=top_logprobs,
             metadata=metadata,
+            tools=tools,
             parallel_tool_calls=parallel_tool_calls,
             prompt_cache_key=prompt_cache_key,
             prompt_cache_options=prompt_cache_options,
@@ -709,7 +742,6 @@ class ChatRequest:
             response_format=response_format,
             store=store,
             tool_choice=tool_choice,
-            tools=tools,
             web_search_options=web_search_options,
         )
 

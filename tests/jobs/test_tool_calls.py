@@ -1,0 +1,131 @@
+"""A model taught to call a tool, from rows to answers, through every process and OpenAI's client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openai import BadRequestError, OpenAI
+
+from tests import services
+from tests.stack import Stack, settings, wait_job
+from tests.tiny import tiny_chat_base
+
+# Hermes' form, with little of a tool told: each byte is a token, and the context has 256.
+TEMPLATE = (
+    "{%- for tool in tools or [] -%}<|system|>{{ tool.function.name }}<|end|>{%- endfor -%}"
+    "{%- for m in messages -%}{%- if m.role == 'tool' -%}<|user|>={{ m.content }}<|end|>"
+    "{%- elif m.role == 'assistant' and m.tool_calls -%}<|assistant|>{{ m.content }}{%- for call in m.tool_calls -%}"
+    '<call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</call>'
+    "{%- endfor -%}<|end|>{%- else -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
+)
+TOOL: Any = {
+    "type": "function",
+    "function": {"name": "rain", "parameters": {"type": "object", "properties": {"in": {"type": "string"}}}},
+}
+UPDATE = {"type": "full"}
+METHOD: Any = {
+    "type": "supervised",
+    "supervised": {"hyperparameters": {"n_epochs": 25, "batch_size": 4, "learning_rate": 0.01}},
+}
+
+
+def talk(city: str, words: str, answer: str) -> list[dict[str, Any]]:
+    call = {"id": "abcdefgh1", "type": "function", "function": {"name": "rain", "arguments": json.dumps({"in": city})}}
+    return [
+        {"role": "user", "content": f"{city}?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "abcdefgh1", "content": words},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
+    home = tmp_path_factory.mktemp("t")
+    tiny_chat_base(home / "tiny", template=TEMPLATE)
+    tiny_chat_base(home / "plain")
+    entry = '[{0}]\npath = "{0}"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
+    (home / "models.toml").write_text(entry.format("tiny") + entry.format("plain"))
+    config = settings(home)
+    with services.redis(home / "run"), Stack(config) as stack:
+        stack.prepare()
+        stack.start("inference", "worker", "api")
+        with stack.ready() as client:
+            yield client
+
+
+@pytest.fixture(scope="module")
+def model(client: OpenAI) -> str:
+    cases = [("Rome", "yes", "Wet."), ("Oslo", "no", "Dry.")]
+    rows = [{"messages": talk(*case), "tools": [TOOL]} for case in cases] * 8
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    file = client.files.create(file=("rows.jsonl", data), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model="tiny", training_file=file.id, seed=3, method=METHOD, extra_body={"update": UPDATE}
+    )
+    done = wait_job(client, job.id, 200)
+    assert done.status == "succeeded", done.error
+    return str(done.fine_tuned_model)
+
+
+@pytest.mark.parametrize(("city", "words", "answer"), [("Rome", "yes", "Wet."), ("Oslo", "no", "Dry.")])
+def test_a_call_and_the_answer_to_its_result(client: OpenAI, model: str, city: str, words: str, answer: str) -> None:
+    turns: list[Any] = [{"role": "user", "content": f"{city}?"}]
+    made = client.chat.completions.create(model=model, messages=turns, tools=[TOOL], temperature=0)
+    [choice] = made.choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    assert choice.message.tool_calls
+    [call] = choice.message.tool_calls
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("rain", {"in": city})
+
+    turns += [choice.message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": words}]
+    last = client.chat.completions.create(model=model, messages=turns, tools=[TOOL], temperature=0)
+    assert (last.choices[0].message.content, last.choices[0].finish_reason) == (answer, "stop")
+    assert last.choices[0].message.tool_calls is None
+
+
+def test_a_streamed_call(client: OpenAI, model: str) -> None:
+    turns: list[Any] = [{"role": "user", "content": "Rome?"}]
+    with client.chat.completions.stream(model=model, messages=turns, tools=[TOOL], temperature=0) as stream:
+        for _ in stream:
+            pass
+        [choice] = stream.get_final_completion().choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
+    assert choice.message.tool_calls
+    [call] = choice.message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)) == ("rain", {"in": "Rome"})
+    assert len(call.id) == 9
+
+
+def test_without_the_offer_a_call_is_text(client: OpenAI, model: str) -> None:
+    turns = talk("Rome", "yes", "")[:1]
+    options: list[dict[str, Any]] = [{"tools": [TOOL], "tool_choice": "none"}, {}]
+    answers = [client.chat.completions.create(model=model, messages=turns, temperature=0, **each) for each in options]
+    assert answers[0].choices[0].message == answers[1].choices[0].message
+    assert answers[0].choices[0].finish_reason in ("stop", "length")
+
+
+def test_a_template_without_tools_says_what_to_change(client: OpenAI) -> None:
+    with pytest.raises(BadRequestError, match="It knows no tools") as caught:
+        client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "a"}], tools=[TOOL])
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+
+
+def test_lines_of_a_batch_call_tools_too(client: OpenAI, model: str) -> None:
+    body = {"model": model, "messages": [{"role": "user", "content": "Oslo?"}], "tools": [TOOL], "temperature": 0}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    file = client.files.create(file=("lines.jsonl", json.dumps(line).encode()), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    services.wait_for(lambda: client.batches.retrieve(batch.id).status in ("completed", "failed"), 60, 0.1)
+    output = client.batches.retrieve(batch.id).output_file_id
+    assert output
+    answer = json.loads(client.files.content(output).text)["response"]["body"]
+    [call] = answer["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "rain", "arguments": '{"in": "Oslo"}'}
