@@ -29,6 +29,8 @@ from training.tasks import METHODS
 from training.tasks.base import AnyTask
 
 FAULTS_KEPT = 100
+MOST_PROCESSES = 8
+"""Each takes some 50 MB, and beyond these one waits for the disk."""
 POLL_SECONDS = 0.2
 HOUSE = Path(__file__).parent.parent
 
@@ -46,7 +48,7 @@ class Sample:
     longest: int = 64
     """Rows."""
     processes: int = 1
-    """That check a file."""
+    """That check a file, of at most ``MOST_PROCESSES``."""
 
     def every(self, size: int) -> int:
         """Of so many chunks one is encoded, in a file of ``size`` bytes."""
@@ -96,7 +98,7 @@ def surveys(
         yield 0, _survey(rows.read(path, columns, fields_of(task), task.file_field), reads)
         return
     before = 0
-    for found in _apart(path, _cuts(path, start, size, sample.processes), reads):
+    for found in _apart(path, _cuts(path, start, size, min(sample.processes, MOST_PROCESSES)), reads):
         yield before, found
         before += found.lines
 
