@@ -10,13 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
-from training.spec import MAX_LENGTH
-from training.tasks.base import AnyTask
+from training.tasks.base import MAX_LENGTH, AnyTask
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-
-UNBOUNDED = MAX_LENGTH
-"""Where neither model nor tokenizer knows a longest text (a tokenizer then says 10^30): what ``max_length`` may be."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
     processor = task.load_processor(directory)
     if task.chat_template and not processor.chat_template:
         raise _unavailable(f"The base model '{name}' has no chat template (chat_template.jinja).")
-    longest = getattr(config, "max_position_embeddings", None) or UNBOUNDED
+    longest = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
     tensors = [tensor for path in weights for tensor in _tensors(path)]
     return BaseModel(
         id=name,
@@ -66,7 +62,8 @@ def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
         processor=processor,
         parameters=sum(prod(tensor["shape"]) for tensor in tensors),
         width=_width(config),
-        context=min(longest, getattr(processor, "model_max_length", UNBOUNDED), UNBOUNDED),
+        # A tokenizer that knows no longest text says 10^30.
+        context=min(longest, getattr(processor, "model_max_length", MAX_LENGTH), MAX_LENGTH),
         dtype=_DTYPES[max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]],
     )
 

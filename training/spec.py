@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from training.tasks.base import MAX_LENGTH
 from training.updates import Update
 
 Auto = Literal["auto"]
@@ -26,9 +27,6 @@ ClassWeights = (
     ]
 )
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-MAX_LENGTH = 1_000_000
-"""Tokens of a row, at most."""
-
 
 PREVIEW = "preview.json"
 """In the folder of a run that only looks at rows, beside ``spec.json``: ``{"rows": n}``."""

@@ -28,6 +28,9 @@ Route = Literal["chat/completions", "completions", "embeddings", "predictions"]
 Family = Literal["generative", "seq2seq", "discriminative", "embedding", "preference", "vision"]
 """Which of the rules for ``auto`` a task takes."""
 
+MAX_LENGTH = 1_000_000
+"""Tokens of a row at most, and of a base that knows no longest text of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
