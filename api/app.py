@@ -23,7 +23,7 @@ from api.errors import documented, handle
 from api.limits import Paced
 from api.lookups import Lookups
 from api.metering import Meter
-from api.middleware import Answering, Keyed, Limited
+from api.middleware import Answering, Bounded, Keyed, Limited
 from api.multipart import OVERHEAD
 from api.routes import (
     batches,
@@ -121,9 +121,12 @@ def create_app(settings: Settings) -> FastAPI:
         "/v1/files": settings.max_upload_bytes + OVERHEAD,
         "/v1/uploads/[^/]+/parts": uploads.MAX_PART_BYTES + OVERHEAD,
     }
-    app.add_middleware(Limited, default=settings.max_body_bytes, by_path=larger)
+    app.add_middleware(Limited, default=settings.max_body_bytes, by_path=larger, seconds=settings.body_seconds)
     app.add_middleware(Paced)
     app.add_middleware(Keyed, public=PUBLIC, authenticate=authenticated)
+    # Who follows a job stays for as long as it runs.
+    followers = {"/v1/fine_tuning/jobs/[^/]+/(events|metrics)/stream": settings.max_followers}
+    app.add_middleware(Bounded, public=PUBLIC, most=settings.max_requests, apart=followers)
     app.add_middleware(Answering)
     return app
 

@@ -6,11 +6,13 @@ ApiError
 ├── Forbidden           403  the key is good, the thing is not the client's to change
 ├── NotFound            404  no such thing, or another project's: nobody can tell which
 ├── WrongMethod         405  the path exists, the method does not
+├── TooSlow             408  the body did not arrive in time; the connection is closed
 ├── InProgress          409  the same request, by its Idempotency-Key, is still being worked on
 ├── TooLarge            413  the body is larger than this server takes
 ├── RateLimited         429  the project has asked for more in a minute than it may
 ├── InternalError       500  a fault of ours; details are in the log under the request id
 └── Unavailable         503  a part of the service does not answer; ``Retry-After`` says when to try again
+    └── Overloaded      503  this process has as many requests as it takes
 
 Every error that leaves the API passes :func:`answer`.
 """
@@ -120,6 +122,20 @@ class WrongMethod(ApiError):
     default_code = "method_not_allowed"
 
 
+class TooSlow(ApiError):
+    """The body did not arrive in time."""
+
+    status = 408
+    default_code = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The body did not arrive in time; send it again, faster.",
+            # What is still on its way must not be taken for the next request.
+            headers={"connection": "close"},
+        )
+
+
 class InProgress(ApiError):
     """The same request, by its ``Idempotency-Key``, is still being worked on."""
 
@@ -184,12 +200,22 @@ class Unavailable(ApiError):
         super().__init__(message, code=code, headers={"retry-after": str(retry_after)})
 
 
+class Overloaded(Unavailable):
+    """This process has as many requests as it takes."""
+
+    default_code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("The server has as many requests as it can take; try again shortly.")
+
+
 FAMILY: tuple[type[ApiError], ...] = (
     InvalidRequest,
     Unauthorized,
     Forbidden,
     NotFound,
     WrongMethod,
+    TooSlow,
     InProgress,
     TooLarge,
     RateLimited,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uvicorn
 
+from api.patience import Impatient
 from storage import logs
 from storage.settings import Settings
 
@@ -17,6 +18,7 @@ def main() -> None:
     uvicorn.run(
         "api.app:create_app_from_environment",
         factory=True,
+        http=Impatient,
         host=settings.host,
         port=settings.port,
         workers=settings.api_processes,

@@ -1,26 +1,30 @@
-"""What surrounds every route, as plain ASGI; from the outside in ``Answering``, ``Keyed``,
+"""What surrounds every route, as plain ASGI; from the outside in ``Answering``, ``Bounded``, ``Keyed``,
 :class:`api.limits.Paced`, ``Limited``."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import InvalidRequest, TooLarge, Unauthorized, answer
+from api.errors import InvalidRequest, Overloaded, TooLarge, TooSlow, Unauthorized, answer
 from storage.ids import new_id
 from storage.keys import Principal
 
 log = logging.getLogger("luthier.api")
 
 OPENAI_VERSION = "2020-10-01"
+
+BYTES_PER_SECOND = 16 * 2**10
+"""A body that comes no slower never times out, however large it is."""
 
 
 class Answering:
@@ -65,6 +69,37 @@ class Answering:
             await response(scope, receive, headed)
 
 
+class Bounded:
+    """Takes so many requests at a time: more would wait for each other and take memory until none is answered."""
+
+    def __init__(self, app: ASGIApp, public: frozenset[str], most: int, apart: Mapping[str, int]) -> None:
+        """``public``: paths that are always answered. ``apart``: pattern of a whole path -> requests to such paths that
+        are taken at a time; they are not counted among the ``most`` others."""
+        self.app = app
+        self.public = public
+        self.rooms = [(re.compile(pattern), _Room(limit)) for pattern, limit in apart.items()]
+        self.others = _Room(most)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self.public:
+            await self.app(scope, receive, send)
+            return
+        room = next((room for pattern, room in self.rooms if pattern.fullmatch(scope["path"])), self.others)
+        if room.taken >= room.places:
+            raise Overloaded
+        room.taken += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            room.taken -= 1
+
+
+@dataclass
+class _Room:
+    places: int
+    taken: int = 0
+
+
 class Authenticator(Protocol):
     async def __call__(self, scope: Scope, key: str) -> Principal | None: ...
 
@@ -101,10 +136,14 @@ def presented_key(headers: Headers) -> str | None:
 class Limited:
     """Counts the body while it arrives, before anything parses it, and refuses what no handler should see."""
 
-    def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int]) -> None:
-        """``by_path``: pattern of a whole path -> the bytes that it takes instead of ``default``."""
+    def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int], seconds: float) -> None:
+        """``by_path``: pattern of a whole path -> the bytes that it takes instead of ``default``.
+
+        ``seconds``: how long a body may be waited for, besides a second for each ``BYTES_PER_SECOND`` that arrive.
+        """
         self.app = app
         self.default = default
+        self.seconds = seconds
         self.by_path = [(re.compile(pattern), limit) for pattern, limit in by_path.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,12 +153,23 @@ class Limited:
         path = scope["path"]
         limit = next((limit for pattern, limit in self.by_path if pattern.fullmatch(path)), self.default)
         _refuse_oddities(scope, limit)
-        size = 0
+        size, left, more = 0, self.seconds, True
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
+            nonlocal size, left, more
+            if not more:
+                # Only the client's leaving is waited for now.
+                return await receive()
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(left):
+                    message = await receive()
+            except TimeoutError as error:
+                raise TooSlow from error
+            arrived = len(message.get("body", b""))
+            # Time in which nobody asks for more of the body is not the client's.
+            left += arrived / BYTES_PER_SECOND - (time.monotonic() - began)
+            size, more = size + arrived, message.get("more_body", False)
             if size > limit:
                 raise TooLarge(limit)
             return message

@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from inference.errors import EngineError
+from inference.errors import EngineError, EngineUnavailable
+
+WAITING = 1024
+"""Requests that may wait for a batch; more are turned away."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -34,7 +37,9 @@ class Batcher(Generic[Q, A]):
         self._running: asyncio.Task[None] | None = None
 
     async def ask(self, request: Q, size: int) -> A:
-        """The request's answer. Raises its error, or what ``answer`` raises."""
+        """The request's answer. Raises its error, what ``answer`` raises, and ``EngineUnavailable`` at a full queue."""
+        if len(self._waiting) >= WAITING:
+            raise EngineUnavailable("Too many requests wait for this model; try again.", "engine_overloaded")
         asked = _Asked[Q, A](request, size, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         if self._running is None or self._running.done():

@@ -123,20 +123,19 @@ class CallReader:
             begun.end = begun.scan.end_in(self._text)
         if begun.end is None:
             return None, final and self._give_up(begun)
-        call = self._call(begun, begun.end)
-        if call is None:
-            return None, self._give_up(begun)
         again = match(form.again, self._text, begun.end) if form.again else Found()
         close = match(form.close, self._text, begun.end)
-        if again.end is not None:
-            self._begin(again, again.end, begun.end, begun.end)
-        elif close.end is not None:
-            self._begun, self._at, self._search = None, close.end, close.end
-            self._behind = begun.end if again.open else None
-        elif (again.open or close.open) and not final:
+        if again.end is None and close.end is None and (again.open or close.open) and not final:
             return None, False
-        else:
+        ended = again if again.end is not None else close
+        call = self._call(begun.name if form.name_first else ended.name, begun.arguments, begun.end)
+        if call is None or ended.end is None:
             return None, self._give_up(begun)
+        if ended is again:
+            self._begin(again, ended.end, begun.end, begun.end)
+        else:
+            self._begun, self._at, self._search = None, ended.end, ended.end
+            self._behind = begun.end if again.open else None
         self.called = True
         return call, True
 
@@ -144,13 +143,13 @@ class CallReader:
         self._begun, self._at, self._search = None, begun.start, begun.retry
         return True
 
-    def _call(self, begun: _Begun, end: int) -> Call | None:
-        arguments = self._text[begun.arguments : end]
+    def _call(self, name: str, start: int, end: int) -> Call | None:
+        arguments = self._text[start:end]
         try:
             decode(arguments)
         except Refused:
             return None
-        return Call(begun.name, arguments) if begun.name in self._offered else None
+        return Call(name, arguments) if name in self._offered else None
 
 
 class _Scan:

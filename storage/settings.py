@@ -47,6 +47,12 @@ class Settings(BaseSettings):
     """Where the engine listens (``unix://…`` or ``http://host:port``); empty: at ``inference_url``."""
     api_processes: int = Field(default=1, ge=1, le=64)
     """Processes that share the API's port."""
+    max_requests: int = Field(default=512, ge=1)
+    """Requests that one API process works on at a time; to more it answers 503 `overloaded`."""
+    max_followers: int = Field(default=1024, ge=1)
+    """Event streams of jobs that one API process serves at a time, beside those requests."""
+    body_seconds: float = Field(default=30.0, gt=0)
+    """How long a request's body may be waited for, besides a second for each 16 KB of it; then 408."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
     """One file, as OpenAI's limit."""
     max_assembled_bytes: int = Field(default=8 * 2**30, ge=1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from inference.batcher import Batcher
-from inference.errors import EngineError
+from inference.errors import EngineError, EngineUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -78,3 +78,13 @@ async def test_those_who_left_are_not_answered() -> None:
     await first
     assert await doubler.batcher.ask(2, 1) == 4
     assert doubler.batches == [[0], [2]]
+
+
+async def test_a_queue_that_is_full_turns_requests_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.batcher.WAITING", 3)
+    doubler = Doubler()
+    answers = await doubler.ask(1, 2, 3, 4)
+    assert answers[:4] == [0, 2, 4, 6]
+    assert isinstance(answers[4], EngineUnavailable)
+    assert answers[4].code == "engine_overloaded"
+    assert await doubler.batcher.ask(5, 1) == 10

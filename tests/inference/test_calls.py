@@ -38,13 +38,18 @@ MISTRAL_LIST = (
     "{%- elif m.role == 'assistant' -%}{{ m.content }}<|end|>"
     "{%- else -%}<|{{ m.role }}|>{{ m.content }}{%- endif -%}{%- endfor -%}"
 )
+# As Hermes 2: the name behind the arguments.
+BEHIND = HERMES.replace(
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>',
+    '{ "arguments": {{ call.function.arguments | tojson }}, "name": "{{ call.function.name }}"}\n</tool_call> ',
+)
 # As DeepSeek V3: a fence of JSON between control tokens.
 FENCED = TEMPLATES["joining"].replace(
     "{{ '[CALLS]' + call.function.name + '\n' + call.function.arguments }}",
     "{{ ('[CALLS]' if loop.first else '\n') + '[ARGS]function[TOOLS]' + call.function.name + '\n```json\n' "
     "+ call.function.arguments + '\n```[/TOOLS]' + ('[RESULT]' if loop.last else '') }}",
 )
-FORMS = {**TEMPLATES, "qwen": QWEN, "llama": LLAMA, "mistral-list": MISTRAL_LIST, "fenced": FENCED}
+FORMS = {**TEMPLATES, "qwen": QWEN, "llama": LLAMA, "mistral-list": MISTRAL_LIST, "fenced": FENCED, "behind": BEHIND}
 OFFERED = {"get_weather", "add"}
 WEATHER, ADD = Call("get_weather", '{"city": "Pa\\"}ris", "in": {"a": [1, {}]}}'), Call("add", '{"a": 1, "b": 2}')
 

@@ -108,7 +108,7 @@ async def test_the_base_answers_as_transformers_generates(engine: Engine, house:
 async def base_lane(engine: Engine, house: House) -> tuple[Lane, list[int]]:
     """Where the base is decoded, and the tokens of the question."""
     async with engine._models.writer(house.refs["base"], "chat/completions") as model:
-        return model.lane, await chat._prompt(model.lane, asked())
+        return model.lane, chat._asked(model.lane, asked()).ids
 
 
 async def test_one_base_is_shared_by_its_adapters_and_dora_is_alone(engine: Engine, house: House) -> None:

@@ -1,13 +1,13 @@
 """How a base writes the calls of tools, learnt from its own chat template.
 
-Two calls that only a probe would make are rendered; what stands before a name, between name and arguments, between two
-calls and behind the last is the form. Ids that the template writes into a call may be others in an answer.
+Two calls that only a probe would make are rendered; what stands before, between and behind their names and arguments is
+the form. Ids that the template writes into a call may be others in an answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,13 @@ class Found:
 @dataclass(frozen=True)
 class CallForm:
     """``head`` opens the first call and ends with its arguments' brace, ``again`` leads from one call's arguments to
-    the next one's, ``close`` follows the last."""
+    the next one's, ``close`` follows the last. A name stands before its call's arguments, or behind them (Hermes 2)."""
 
     head: tuple[Part, ...]
     again: tuple[Part, ...] | None
     """None where a turn holds one call."""
     close: tuple[Part, ...]
+    name_first: bool
     tokens: frozenset[int]
     """Control tokens of a call: they must be seen in an answer's text."""
 
@@ -70,23 +71,24 @@ def match(parts: Sequence[Part], text: str, at: int) -> Found:
 
 def learn(template: ChatTemplate) -> CallForm:
     """Raises ``jinja2.TemplateError`` where the template writes no calls, or none that can be read back."""
-    one = _pieces(template.answer(_turns(1), [_TOOL]), 1)
+    one = _split(template.answer(_turns(1), [_TOOL]))
     try:
-        two = _pieces(template.answer(_turns(2), [_TOOL]), 2)
+        two = _split(template.answer(_turns(2), [_TOOL]))
     except TemplateError:
         # Llama's takes one call a turn.
         two = None
-    head = tuple(_parts(one[0].lstrip(), one[1])) if one else ()
-    if one is None or not isinstance(head[0], str):
+    head = (*_compiled(one[0].lstrip()), "{") if len(one) == 2 else ()
+    if NAME not in _compiled("".join(one)) or not head or not isinstance(head[0], str):
         raise LeftOut(
             "tools",
-            "The calls that it writes are not words, a name and JSON arguments, so they could not be told from text; "
-            "choose another base, or describe the tools in a system message.",
+            "The calls that it writes are not words with a name and JSON arguments, so they could not be told from "
+            "text; choose another base, or describe the tools in a system message.",
         )
     return CallForm(
         head=head,
-        again=tuple(_parts(two[2], two[3])) if two else None,
-        close=tuple(_compiled(one[2].rstrip())),
+        again=(*_compiled(two[1]), "{") if two and len(two) == 3 else None,
+        close=tuple(_compiled(one[1].rstrip())),
+        name_first=NAME in head,
         tokens=frozenset(template.control_tokens("".join([*one, *(two or ())]))),
     )
 
@@ -99,45 +101,21 @@ def _turns(calls: int) -> list[dict[str, Any]]:
     return [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": made}]
 
 
-def _pieces(text: str, calls: int) -> list[str] | None:
-    """What stands around each call's name and arguments: ``2 * calls + 1`` texts; None where these are not found."""
-    pieces, at = list[str](), 0
-    for _ in range(calls):
-        name = text.find(_NAME, at)
-        if name < 0:
-            return None
-        behind = name + len(_NAME)
-        found = next(_probes(text, behind), None)
-        if found is None:
-            return None
-        pieces += [text[at:name], text[behind : found[0]]]
-        at = found[1]
-    return [*pieces, text[at:]]
-
-
-def _probes(text: str, start: int) -> Iterator[tuple[int, int]]:
-    """Where the probe's arguments stand as JSON."""
-    for brace in re.compile("{").finditer(text, start):
+def _split(text: str) -> list[str]:
+    """At the probe's arguments, where they stand as JSON."""
+    pieces, start = list[str](), 0
+    for brace in re.compile("{").finditer(text):
         try:
             value, end = decode_at(text, brace.start())
         except Refused:
             continue
         if value == _ARGUMENTS:
-            yield brace.start(), end
+            pieces.append(text[start : brace.start()])
+            start = end
+    return [*pieces, text[start:]]
 
 
-def _parts(before: str, middle: str) -> Iterator[Part]:
-    yield from _compiled(before)
-    yield NAME
-    yield from _compiled(middle)
-    yield "{"
-
-
-def _compiled(text: str) -> Iterator[Part]:
-    for word in re.split(rf"(\s+|{'|'.join(_IDS)})", text):
-        if word in _IDS:
-            yield ID
-        elif word.isspace():
-            yield BLANK
-        elif word:
-            yield word
+def _compiled(text: str) -> list[Part]:
+    slots = {_NAME: NAME, **dict.fromkeys(_IDS, ID)}
+    words = [word for word in re.split(rf"(\s+|{'|'.join(slots)})", text) if word]
+    return [BLANK if word.isspace() else slots.get(word, word) for word in words]
