@@ -72,7 +72,7 @@ async def test_what_is_stored(db: Database, project: Project) -> None:
         session.add(File(id="file-1", bytes=2**40, sha256="0", blob_key="k", **shared))
         for number, status in enumerate(["pending", "completed", "cancelled"]):
             session.add(
-                Upload(id=str(number), expires_at=now, mime_type="x", bytes=10**number, status=status, **shared)
+                Upload(id=str(number), expires_at=now + 60, mime_type="x", bytes=10**number, status=status, **shared)
             )
         await session.flush()
         await lock_project(session, project.id)
