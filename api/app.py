@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
-from fastapi import APIRouter, Depends, FastAPI, params
+from fastapi import Depends, FastAPI, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -56,9 +56,10 @@ PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
 """The paths that need no key."""
 
 ROUTERS: tuple[tuple[ModuleType, params.Depends], ...] = (
+    # First, because that is what clients poll.
+    (jobs, DATA),
     (files, DATA),
     (uploads, DATA),
-    (jobs, DATA),
     (job_actions, DATA),
     (job_metrics, DATA),
     (preflight, DATA),
@@ -109,10 +110,9 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
         exception_handlers={HTTPException: handle, RequestValidationError: handle},
     )
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(_KEY)])
     for module, needed in ROUTERS:
-        v1.include_router(module.router, dependencies=[needed], responses=documented(403))
-    app.include_router(v1)
+        # Straight into the application: FastAPI matches a request anew in every router that it lies in.
+        app.include_router(module.router, prefix="/v1", dependencies=[Depends(_KEY), needed], responses=documented(403))
     app.include_router(health.router)
     if open_to_all := unchecked(app.routes, PUBLIC):
         raise RuntimeError(f"no role is asked for at {open_to_all}; give their router a line in ROUTERS")

@@ -45,7 +45,6 @@ async def authenticated(scope: Scope, key: str) -> Principal | None:
 
 RoomsDep = Annotated[Rooms, Depends(rooms_of)]
 PrincipalDep = Annotated[Principal, Depends(principal_of)]
-LookupsDep = Annotated[Lookups, Depends(lookups_of)]
 MeterDep = Annotated[Meter, Depends(meter_of)]
 OnceDep = Annotated[Once, Depends(once_of)]
 """For routes that make something: :meth:`Once.keep` in the transaction that makes it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uvicorn
 
 from api.patience import Impatient
+from api.spread import Spread
 from storage import logs
 from storage.settings import Settings
 
@@ -15,7 +16,7 @@ STOP_SECONDS = 10
 def main() -> None:
     logs.configure()
     settings = Settings()
-    uvicorn.run(
+    config = uvicorn.Config(
         "api.app:create_app_from_environment",
         factory=True,
         http=Impatient,
@@ -26,6 +27,8 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
+    server: uvicorn.Server | Spread = Spread(config) if settings.api_processes > 1 else uvicorn.Server(config)
+    server.run()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -159,11 +160,18 @@ def _api(settings: Settings) -> Iterator[None]:
     environment = child_environment(settings)
     with subprocess.Popen([sys.executable, "-m", "api.main"], env=environment) as process:
         try:
-            services.wait_for(lambda: _answers(settings), seconds=60)
+            # All of them: a client stays with the process that its connection came to.
+            services.wait_for(lambda: _listening(settings.port) == PROCESSES and _answers(settings), seconds=60)
             yield
         finally:
             process.terminate()
             process.wait()
+
+
+def _listening(port: int) -> int:
+    """How many processes take connections there."""
+    sockets = psutil.net_connections("tcp")
+    return sum(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
 
 
 def _answers(settings: Settings) -> bool:

@@ -1,9 +1,9 @@
 """Many look-ups at once as one query.
 
 A thousand clients that poll their jobs ask for a thousand rows a second or two; a query of its own for each spends most
-of its time on the way to the database's thread and back. Here what is asked for while a query runs goes into the next.
-It is no cache: every answer comes from a query that began after it was asked for, so a row that was written, or a key
-that was revoked, is seen by whoever asks afterwards.
+of its time on the way to the database's thread and back. Here what is asked for while a query runs, or soon after one
+began, goes into the next. It is no cache: every answer comes from a query that began after it was asked for, so a row
+that was written, or a key that was revoked, is seen by whoever asks afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ V = TypeVar("V")
 
 MOST = 500
 """Keys in one query; SQLite takes 32,766 variables, and a huge query would hold up those behind it."""
+SPACING_SECONDS = 0.008
+"""From one query's beginning to the next one's. Who asks alone never waits; of many, some go together."""
 
 
 class Batched(Generic[K, V]):
@@ -27,6 +29,8 @@ class Batched(Generic[K, V]):
         self._query = query
         self._waiting: dict[K, asyncio.Future[V | None]] = {}
         self._runner: asyncio.Task[None] | None = None
+        self._next = 0.0
+        """When the next query may begin, by the loop's clock."""
 
     async def get(self, key: K) -> V | None:
         """None where the query found nothing. Raises what the query raised."""
@@ -39,7 +43,11 @@ class Batched(Generic[K, V]):
         return await asyncio.shield(answer)
 
     async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
         while self._waiting:
+            if (early := self._next - clock()) > 0:
+                await asyncio.sleep(early)
+            self._next = clock() + SPACING_SECONDS
             asked = dict(islice(self._waiting.items(), MOST))
             for key in asked:
                 del self._waiting[key]

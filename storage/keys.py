@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from sqlalchemy import ColumnElement, or_
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlmodel import col, select, update
+from sqlmodel import SQLModel, col, select, update
 
 from storage.ids import new_id, random_text
 from storage.limits import Limits
@@ -74,22 +75,22 @@ def in_force() -> ColumnElement[bool]:
 
 async def principals(session: AsyncSession, hashes: Sequence[str]) -> dict[str, Principal]:
     """By hash, those of keys in force. The lookup is by hash, so its timing says nothing about the key."""
-    query = (
-        select(ApiKey, Project)
-        .join(Project, col(Project.id) == col(ApiKey.project_id))
-        .where(col(ApiKey.hash).in_(hashes), in_force())
+    # Every request asks this: columns of tables, which SQLAlchemy reads in half the time that those of classes take.
+    key, project = (SQLModel.metadata.tables[name].c for name in ("api_keys", "projects"))
+    wanted: list[Any] = [key.hash, key.id, key.role, key.project_id, project.organization_id]
+    query = select(*wanted, *(project[field.name] for field in fields(Limits))).where(
+        key.project_id == project.id, key.hash.in_(hashes), in_force()
     )
-    return {key.hash: _principal(key, project) for key, project in (await session.execute(query)).all()}
-
-
-def _principal(key: ApiKey, project: Project) -> Principal:
-    return Principal(
-        project_id=project.id,
-        key_id=key.id,
-        organization_id=project.organization_id,
-        role=key.role,
-        limits=Limits.of(project),
-    )
+    return {
+        row.hash: Principal(
+            project_id=row.project_id,
+            key_id=row.id,
+            organization_id=row.organization_id,
+            role=row.role,
+            limits=Limits.of(row),
+        )
+        for row in await session.execute(query)
+    }
 
 
 async def authenticate(session: AsyncSession, key: str) -> Principal | None:

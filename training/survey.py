@@ -43,7 +43,7 @@ class Sample:
 
     over: int = 16 << 20
     """Bytes of a file that is still encoded whole."""
-    aim: int = 4 << 20
+    aim: int = 2 << 20
     """Bytes, about, of the chunks that are encoded."""
     longest: int = 64
     """Rows."""

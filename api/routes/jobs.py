@@ -10,7 +10,7 @@ from sqlmodel import col
 from starlette.requests import Request
 
 from api.creation import make_job
-from api.deps import LookupsDep, OnceDep, PrincipalDep, RoomsDep
+from api.deps import OnceDep, PrincipalDep, RoomsDep, lookups_of, principal_of
 from api.errors import InvalidRequest, documented
 from api.owned import owned_job
 from api.pages import CHECKPOINTS, EVENTS, JOBS, After, Cursor, Limit, ListOut, listed
@@ -46,12 +46,12 @@ async def list_fine_tuning_jobs(
 
 
 @router.get("/{job_id}")
-async def retrieve_fine_tuning_job(
-    job_id: str, request: Request, lookups: LookupsDep, principal: PrincipalDep
-) -> JobOut:
+async def retrieve_fine_tuning_job(job_id: str, request: Request) -> JobOut:
     """One job: its state, progress and result, and its place in the queue while it waits there."""
+    # Thousands ask every few seconds: what FastAPI would hand over by annotation takes longer than this route.
+    principal, lookups = await principal_of(request), await lookups_of(request)
     job = await lookups.job(principal.project_id, job_id)
-    # Thousands ask every few seconds; only of a queued job more is looked up than its row, and that seldom.
+    # Only of a queued job more is looked up than its row, and that seldom.
     place = await request.app.state.outlook.place(job.id) if job.state == QUEUED else None
     return job_out(job, principal.organization_id, place)
 
