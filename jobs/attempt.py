@@ -111,7 +111,7 @@ class Attempt:
             await stage_checkpoint(rooms, self.job, self._folder)
         memory = settings.validate_memory_bytes if self.phase == "validate" else None
         child = await self.children.start(self._folder, self.phase, memory)
-        watch = followed(child, lease, self.stopping, settings.stall_seconds, settings.cancel_grace_seconds)
+        watch = followed(child, lease, self.stopping, settings)
         async with watch as run:
             last = await self._follow(run)
             code = await child.wait()

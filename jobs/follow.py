@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from jobs.children import Child
 from jobs.lease import Lease
-from training.report import Line, parse
+from storage.settings import Settings
+from training.report import Line, Metrics, parse
 
 log = logging.getLogger("luthier.follow")
 
@@ -22,18 +23,25 @@ STOP_GRACE_SECONDS = 30.0
 class Followed:
     """A child being followed. ``stalled`` tells why the guard killed it."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, gather: float) -> None:
         self.child = child
+        self._gather = gather
         self.stalled = False
         self._heard = asyncio.Event()
         self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
 
     async def batches(self) -> AsyncIterator[list[Line]]:
-        """Lines as they come, those that piled up meanwhile together, so that a slow reader writes fewer rows."""
+        """Lines as they come. Steps are told together that come within ``gather`` seconds of the batch before, and
+        whatever piled up while that was written: each batch is a transaction, whose end the disk has to confirm."""
+        clock, due = asyncio.get_running_loop().time, 0.0
         while True:
             batch = [await self._lines.get()]
+            with suppress(TimeoutError):
+                while isinstance(batch[-1], Metrics):
+                    batch.append(await asyncio.wait_for(self._lines.get(), due - clock()))
             while not self._lines.empty():
                 batch.append(self._lines.get_nowait())
+            due = clock() + self._gather
             if lines := [line for line in batch if line is not None]:
                 yield lines
             if batch[-1] is None:
@@ -65,15 +73,13 @@ class Followed:
 
 
 @asynccontextmanager
-async def followed(
-    child: Child, lease: Lease, stopping: asyncio.Event, stall_seconds: float, cancel_grace: float
-) -> AsyncIterator[Followed]:
+async def followed(child: Child, lease: Lease, stopping: asyncio.Event, settings: Settings) -> AsyncIterator[Followed]:
     """Follow a child while the body runs; it is gone when the body is left."""
-    run = Followed(child)
+    run = Followed(child, settings.report_seconds)
     tasks = [
         asyncio.create_task(run._read()),
-        asyncio.create_task(run._watch(stall_seconds)),
-        asyncio.create_task(_obey_lease(child, lease, cancel_grace)),
+        asyncio.create_task(run._watch(settings.stall_seconds)),
+        asyncio.create_task(_obey_lease(child, lease, settings.cancel_grace_seconds)),
         asyncio.create_task(_obey_stop(child, stopping)),
         asyncio.create_task(_obey_stop(child, lease.pausing)),
     ]

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     inference_bind: str = ""
     """Where the engine listens (``unix://…`` or ``http://host:port``); empty: at ``inference_url``."""
     api_processes: int = Field(default=1, ge=1, le=64)
-    """Processes that share the API's port."""
+    """Processes that share the API's port, each with a listener of its own."""
     max_requests: int = Field(default=512, ge=1)
     """Requests that one API process works on at a time; to more it answers 503 `overloaded`."""
     max_followers: int = Field(default=1024, ge=1)
@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     """Between asking a child to stop and killing it."""
     stall_seconds: float = Field(default=600.0, gt=0)
     """A child that says nothing for so long is killed: run code ``stalled``."""
+    report_seconds: float = Field(default=0.5, ge=0)
+    """Steps of a job that are done within so long are written together."""
     max_failures: int = Field(default=3, ge=1)
     """Abnormal ends without a new checkpoint between them before a job fails: run code ``crash_loop``."""
     save_seconds: float = Field(default=30.0, gt=0)

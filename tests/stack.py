@@ -156,8 +156,8 @@ def free_port() -> int:
 def settings(home: Path, **values: Any) -> Settings:
     """Quick to notice and to retry; everything else as shipped."""
     (home / "run").mkdir(parents=True, exist_ok=True)
-    quick = {"lease_seconds": 4.0, "reap_seconds": 0.5, "poll_seconds": 0.5, "save_seconds": 0.3, "train_threads": 1}
-    return Settings(home=home, **{**quick, "engine_threads": 1, **values})
+    quick = {"lease_seconds": 4.0, "reap_seconds": 0.5, "poll_seconds": 0.5, "save_seconds": 0.3}
+    return Settings(home=home, **{**quick, "report_seconds": 0.05, "train_threads": 1, "engine_threads": 1, **values})
 
 
 def wait_job(client: OpenAI, job_id: str, seconds: float = 120.0) -> Any:

@@ -16,10 +16,16 @@ from jobs.children import Child
 from jobs.follow import Followed, followed
 from jobs.lease import Lease
 from jobs.scratch import scratch, sweep
+from storage.settings import Settings
 from training import report
 
 PRELUDE = "import signal, sys, time\ndef say(text): print(text, flush=True)\n"
 STEP = report.dump(report.Stopped(step=7))
+FIRST = report.dump(report.Metrics(step=1, total_steps=9, epoch=0.1, learning_rate=0.1, train_loss=1.0, tokens=8))
+
+
+def limits(stall: float, grace: float, gather: float = 0) -> Settings:
+    return Settings(stall_seconds=stall, cancel_grace_seconds=grace, report_seconds=gather)
 
 
 @asynccontextmanager
@@ -46,14 +52,27 @@ async def follow(run: Followed) -> list[report.Line]:
 @pytest.mark.anyio
 async def test_lines_come_in_order_and_other_words_are_left_out() -> None:
     code = f"say({STEP!r}); say('hello from a library'); say('{{}}'); say({STEP!r})"
-    async with child(code) as one, followed(one, Lease(), asyncio.Event(), 10, 1) as run:
+    async with child(code) as one, followed(one, Lease(), asyncio.Event(), limits(10, 1)) as run:
         assert await follow(run) == [report.Stopped(step=7)] * 2
         assert await one.wait() == 0
 
 
 @pytest.mark.anyio
+async def test_steps_are_told_together_and_the_end_at_once() -> None:
+    code = f"say({FIRST!r}); [(say({FIRST!r}), time.sleep(0.05)) for _ in range(6)]; say({STEP!r}); time.sleep(60)"
+    async with child(code) as one, followed(one, Lease(), asyncio.Event(), limits(100, 1, gather=30)) as run:
+        lines = run.batches()
+        first = await anext(lines)
+        rest = await asyncio.wait_for(anext(lines), 20)
+        assert len(first) + len(rest) == 8
+        assert rest[-1] == report.Stopped(step=7)
+        one.kill()
+        assert [batch async for batch in lines] == []
+
+
+@pytest.mark.anyio
 async def test_a_child_that_says_nothing_is_killed() -> None:
-    async with child("time.sleep(60)") as one, followed(one, Lease(), asyncio.Event(), 0.3, 1) as run:
+    async with child("time.sleep(60)") as one, followed(one, Lease(), asyncio.Event(), limits(0.3, 1)) as run:
         assert await follow(run) == []
         assert await one.wait() == -signal.SIGKILL
         assert run.stalled
@@ -62,7 +81,7 @@ async def test_a_child_that_says_nothing_is_killed() -> None:
 @pytest.mark.anyio
 async def test_a_child_that_speaks_is_not() -> None:
     code = f"for _ in range(8): say({STEP!r}); time.sleep(0.1)"
-    async with child(code) as one, followed(one, Lease(), asyncio.Event(), 0.5, 1) as run:
+    async with child(code) as one, followed(one, Lease(), asyncio.Event(), limits(0.5, 1)) as run:
         assert len(await follow(run)) == 8
         assert not run.stalled
 
@@ -71,7 +90,7 @@ async def test_a_child_that_speaks_is_not() -> None:
 async def test_a_stop_is_asked_for_first() -> None:
     code = f"signal.signal(15, lambda *_: (say({STEP!r}), sys.exit(0))); say({STEP!r}); time.sleep(60)"
     stopping = asyncio.Event()
-    async with child(code) as one, followed(one, Lease(), stopping, 10, 1) as run:
+    async with child(code) as one, followed(one, Lease(), stopping, limits(10, 1)) as run:
         lines = run.batches()
         await anext(lines)
         stopping.set()
@@ -84,7 +103,7 @@ async def test_a_stop_is_asked_for_first() -> None:
 async def test_a_child_that_ignores_a_cancel_is_killed(lost: bool) -> None:
     code = f"signal.signal(15, signal.SIG_IGN); say({STEP!r}); time.sleep(60)"
     lease = Lease()
-    async with child(code) as one, followed(one, lease, asyncio.Event(), 10, 0.2) as run:
+    async with child(code) as one, followed(one, lease, asyncio.Event(), limits(10, 0.2)) as run:
         lines = run.batches()
         await anext(lines)
         (lease.lose if lost else lease.cancel)()
@@ -95,7 +114,7 @@ async def test_a_child_that_ignores_a_cancel_is_killed(lost: bool) -> None:
 @pytest.mark.anyio
 async def test_leaving_the_block_leaves_no_child() -> None:
     async with child("time.sleep(60)") as one:
-        async with followed(one, Lease(), asyncio.Event(), 10, 1):
+        async with followed(one, Lease(), asyncio.Event(), limits(10, 1)):
             pass
         assert await one.wait() == -signal.SIGKILL
 
