@@ -37,6 +37,8 @@ from training.updates import UPDATES, AnyUpdate
 _PLACE = "method.{}.hyperparameters"
 _SAME_THING = (frozenset({"model", "from_checkpoint"}), frozenset({"method", "hyperparameters"}))
 """Fields of which one says what another would."""
+_ALWAYS = frozenset({"model", "training_file"})
+"""What every job has: a null leaves that of a clone's source."""
 
 
 async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
@@ -99,6 +101,7 @@ def cloned(source: Job, changes: CloneIn) -> JobIn:
             headers={"x-should-retry": "false"},
         )
     sent = changes.model_dump(mode="json", exclude_unset=True)
+    sent = {name: value for name, value in sent.items() if value is not None or name not in _ALWAYS}
     asked = {"seed": source.seed, **source.request}
     for names in _SAME_THING:
         if names & sent.keys():

@@ -101,7 +101,8 @@ class JobIn(JobFields):
 
 
 class CloneIn(JobFields):
-    """What is to be different from the job that is cloned. Null is a value: it takes the source's away."""
+    """What is to be different from the job that is cloned. Null is a value: it takes the source's away, but not its
+    model or training file, which every job has."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"suffix": "longer", "seed": 2}]})
 

@@ -25,25 +25,26 @@ T = TypeVar("T", bound="CloneIn")
 
 @_attrs_define
 class CloneIn:
-    """What is to be different from the job that is cloned. Null is a value: it takes the source's away.
+    """What is to be different from the job that is cloned. Null is a value: it takes the source's away, but not its
+    model or training file, which every job has.
 
-    Attributes:
-        model (None | str | Unset):
-        from_checkpoint (None | str | Unset):
-        validation_file (None | str | Unset):
-        general_file (None | str | Unset):
-        hyperparameters (Hyperparameters | None | Unset):
-        method (MethodIn | None | Unset):
-        suffix (None | str | Unset):
-        integrations (list[MlflowIntegration | WandbIntegration] | None | Unset):
-        checkpoint_ttl_seconds (int | None | Unset):
-        seed (int | None | Unset):
-        metadata (CloneInMetadataType0 | None | Unset):
-        auto_start (bool | Unset):  Default: True.
-        task (None | str | Unset):
-        update (FullUpdate | HeadUpdate | LayersUpdate | LoraUpdate | None | Unset):
-        columns (CloneInColumnsType0 | None | Unset):
-        training_file (None | str | Unset):
+        Attributes:
+            model (None | str | Unset):
+            from_checkpoint (None | str | Unset):
+            validation_file (None | str | Unset):
+            general_file (None | str | Unset):
+            hyperparameters (Hyperparameters | None | Unset):
+            method (MethodIn | None | Unset):
+            suffix (None | str | Unset):
+            integrations (list[MlflowIntegration | WandbIntegration] | None | Unset):
+            checkpoint_ttl_seconds (int | None | Unset):
+            seed (int | None | Unset):
+            metadata (CloneInMetadataType0 | None | Unset):
+            auto_start (bool | Unset):  Default: True.
+            task (None | str | Unset):
+            update (FullUpdate | HeadUpdate | LayersUpdate | LoraUpdate | None | Unset):
+            columns (CloneInColumnsType0 | None | Unset):
+            training_file (None | str | Unset):
     """
 
     model: None | str | Unset = UNSET
