@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any
 
 import httpx
 import psutil
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -55,6 +57,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["sqlite", "postgres", "validate"])
     asked = parser.parse_args()
     console, figures = Console(), dict[str, Any]()
+    # The clients' own pauses would count as the server's.
+    gc.freeze()
     if asked.only in (None, "sqlite"):
         with _home() as home:
             figures |= _measured(home, f"sqlite+aiosqlite:///{home}/luthier.db", "", asked.seconds, console)
@@ -82,7 +86,7 @@ def _measured(home: Path, database: str, suffix: str, seconds: float, console: C
     seeded = asyncio.run(_seed(settings))
     what = f"{POLLERS} pollers for {WARM_UP_SECONDS + seconds:.0f} s …"
     with services.redis(_made(home / "run")), _api(settings), console.status(what):
-        polls, creates = asyncio.run(_loaded(settings, seeded, seconds))
+        polls, creates = uvloop.run(_loaded(settings, seeded, seconds))
     _show(console, suffix.removeprefix("_") or "sqlite", polls, creates)
     for fault in (polls.errors + creates.errors)[:3]:
         console.print(fault)

@@ -18,7 +18,7 @@ V = TypeVar("V")
 
 MOST = 500
 """Keys in one query; SQLite takes 32,766 variables, and a huge query would hold up those behind it."""
-SPACING_SECONDS = 0.008
+SPACING_SECONDS = 0.012
 """From one query's beginning to the next one's. Who asks alone never waits; of many, some go together."""
 
 

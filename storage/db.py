@@ -12,11 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from storage.errors import StorageUnavailable, UnknownUrl
 
 _WRITE = "luthier_write"
+_SINGLE = "luthier_single"
 
 # A stuck holder of locks or of an open transaction must not stop everybody else (milliseconds).
 _POSTGRES = {
@@ -34,6 +35,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+_UNBEGUN: dict[str, dict[str, Any]] = {
+    "sqlite": {_SINGLE: True},
+    "postgresql": {"isolation_level": "AUTOCOMMIT"},
+}
+"""How a connection is told that its statements are transactions of their own."""
+
 # As it is, not escaped: SQLite compares the keys of stored JSON as text.
 _JSON = partial(json.dumps, ensure_ascii=False)
 
@@ -48,6 +55,7 @@ class Database:
         self.engine = engine
         self._reader = async_sessionmaker(engine, expire_on_commit=False)
         self._writer = async_sessionmaker(engine.execution_options(**{_WRITE: True}), expire_on_commit=False)
+        self._single = engine.execution_options(**_UNBEGUN[engine.dialect.name])
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -55,6 +63,13 @@ class Database:
         with _translated():
             async with self._reader() as session:
                 yield session
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one ``SELECT``, without the round trips in which a transaction begins and ends."""
+        with _translated():
+            async with self._single.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -109,5 +124,6 @@ def _sqlite_connect(connection: Any, record: Any) -> None:
 def _sqlite_begin(connection: Connection) -> None:
     # A deferred transaction that starts reading and then writes fails at once when another one committed between;
     # IMMEDIATE takes the write lock first and waits for it.
-    writes = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(_SINGLE, False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE, False) else "BEGIN")

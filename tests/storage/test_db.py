@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, event, select, text
 from sqlmodel import col
 
 from storage import keys, migrate
@@ -47,6 +47,32 @@ async def test_a_write_is_kept_whole_or_not_at_all(database_url: str) -> None:
         await break_off()
     async with db.read() as session:
         assert (await session.execute(select(col(Project.name)))).scalars().all() == ["kept"]
+    await db.close()
+
+
+async def test_a_single_select_begins_no_transaction_and_leaves_those_of_others_alone(database_url: str) -> None:
+    db = connect(database_url)
+    names = select(col(Project.name))
+    said: list[str] = []
+    listening = (db.engine.sync_engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    async with db.write() as session:
+        await keys.create_project(session, "kept")
+    event.listen(*listening)
+    async with db.single() as connection:
+        assert (await connection.execute(names)).scalars().all() == ["kept"]
+    event.remove(*listening)
+    assert [statement.split()[0] for statement in said] == ["SELECT"]
+
+    # From the same pool, so the same connection.
+    async def break_off() -> None:
+        async with db.write() as session:
+            await keys.create_project(session, "lost")
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        await break_off()
+    async with db.single() as connection:
+        assert (await connection.execute(names)).scalars().all() == ["kept"]
     await db.close()
 
 
