@@ -11,7 +11,7 @@ TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
 .PHONY: help quickstart up test test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
-.PHONY: bench-banking77 lint format e2e-production starter docs sdk clean
+.PHONY: bench-overload bench-banking77 lint format e2e-production starter docs sdk clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -71,6 +71,9 @@ bench-training: $(STAMP) ## our training child beside TRL and HF Trainer: speed,
 
 bench-api: $(STAMP) ## 1,000 clients that poll their jobs, on SQLite and Postgres; a gigabyte of rows checked
 	$(BIN)/python -m benchmarks.api
+
+bench-overload: $(STAMP) ## ten times as many chats as the service can answer: what is answered then
+	$(BIN)/python -m benchmarks.overload
 
 bench-banking77: $(STAMP) ## 77 intents on minilm-l6 through the API, by every way of updating (about an hour)
 	$(BIN)/python -m examples.banking77

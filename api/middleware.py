@@ -79,6 +79,8 @@ class Bounded:
         self.public = public
         self.rooms = [(re.compile(pattern), _Room(limit)) for pattern, limit in apart.items()]
         self.others = _Room(most)
+        # Made once and not logged: what a refusal takes is missing for those who are answered.
+        self.refusal = answer(Overloaded())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in self.public:
@@ -86,7 +88,8 @@ class Bounded:
             return
         room = next((room for pattern, room in self.rooms if pattern.fullmatch(scope["path"])), self.others)
         if room.taken >= room.places:
-            raise Overloaded
+            await self.refusal(scope, receive, send)
+            return
         room.taken += 1
         try:
             await self.app(scope, receive, send)

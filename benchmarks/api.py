@@ -105,14 +105,14 @@ def _measured(home: Path, database: str, suffix: str, seconds: float, console: C
 async def _loaded(settings: Settings, seeded: Seeded, seconds: float) -> tuple[Times, Times]:
     polls, creates = Times(), Times()
     path = "/v1/fine_tuning/jobs"
-    asking = [(get(f"{path}/{job_id}", seeded.key), f'"{job_id}"'.encode()) for job_id in seeded.jobs]
+    asking = [(get(f"{path}/{id}", seeded.key), polls.expecting(f'"{id}"'.encode())) for id in seeded.jobs]
     body = json.dumps({"model": "starter", "training_file": seeded.file_id}).encode()
-    making = [(post(path, seeded.key, body), b'"ftjob-')] * CREATORS
+    making = [(post(path, seeded.key, body), creates.expecting(b'"ftjob-'))] * CREATORS
     load = Load(settings.host, settings.port, PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
     beside = Load(settings.host, settings.port, CREATE_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
     async with asyncio.TaskGroup() as group:
-        group.create_task(poll(load, asking, polls))
-        group.create_task(poll(beside, making, creates))
+        group.create_task(poll(load, asking))
+        group.create_task(poll(beside, making))
     return polls, creates
 
 

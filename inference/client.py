@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import aiohttp
 
 from inference.errors import EngineError, EngineUnavailable
 from inference.refs import ModelRef, Variant
@@ -15,18 +17,25 @@ from training.tasks.base import Route
 
 DONE = "[DONE]"
 
-_TIMEOUT = httpx.Timeout(600, connect=5, write=60, pool=30)
-_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=64)
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=600)
+_KEPT_SECONDS = 2.0
+"""An idle connection's life: less than the engine's own patience, so that no request meets a closing one."""
 
 
 def connect(url: str, token: str = "") -> EngineClient:
     """Speak to the engine at ``unix:///path`` or ``http://host:port``. No connection is made yet."""
     path = url.removeprefix("unix://")
     over_unix = path != url
-    transport = httpx.AsyncHTTPTransport(uds=path if over_unix else None, limits=_LIMITS)
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    base = "http://engine" if over_unix else url
-    return EngineClient(httpx.AsyncClient(transport=transport, base_url=base, headers=headers, timeout=_TIMEOUT))
+
+    def opened() -> aiohttp.ClientSession:
+        # No bound on connections: whoever calls has one of its own.
+        kept: Any = {"limit": 0, "keepalive_timeout": _KEPT_SECONDS}
+        connector = aiohttp.UnixConnector(path, **kept) if over_unix else aiohttp.TCPConnector(**kept)
+        base = "http://engine" if over_unix else url
+        return aiohttp.ClientSession(base, connector=connector, headers=headers, timeout=_TIMEOUT)
+
+    return EngineClient(opened)
 
 
 class EngineClient:
@@ -35,8 +44,13 @@ class EngineClient:
     Cancelling a call (or leaving a stream) closes its connection, and the engine stops working on it.
     """
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, opened: Callable[[], aiohttp.ClientSession]) -> None:
+        self._opened = opened
+
+    @cached_property
+    def _http(self) -> aiohttp.ClientSession:
+        # Belongs to the event loop in which it is made.
+        return self._opened()
 
     async def chat(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
         """A whole ``chat.completion``. ``body``: what a ``ChatRequest`` accepts; its ``stream`` is not looked at."""
@@ -76,10 +90,10 @@ class EngineClient:
 
     async def ping(self) -> dict[str, Any]:
         """What the engine holds and does: ``{status, loaded, running, waiting}``."""
-        return await self._answer(lambda: self._http.get("/healthz", timeout=5))
+        return await self._answer(self._http.get("/healthz", timeout=aiohttp.ClientTimeout(total=5)))
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,32 +111,40 @@ class EngineClient:
     ) -> AsyncGenerator[dict[str, Any], None]:
         content = {"ref": ref.model_dump(), "body": {**body, "stream": True}}
         try:
-            async with self._http.stream("POST", f"/v1/{route}", json=content) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    raise _error_of(response)
-                async for line in response.aiter_lines():
+            async with self._http.post(f"/v1/{route}", json=content) as response:
+                if response.status != 200:
+                    raise EngineError.from_body(await response.json())
+                async for line in _lines(response):
                     data = line.removeprefix("data: ")
                     if data == DONE:
                         return
                     if data:
                         yield _chunk(data)
-        except httpx.TransportError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise _unavailable(error) from error
         raise EngineUnavailable("The inference engine broke off in the middle of the answer; try again.")
 
     async def _post(self, path: str, ref: ModelRef, **rest: Any) -> dict[str, Any]:
-        return await self._answer(lambda: self._http.post(path, json={"ref": ref.model_dump(), **rest}))
+        return await self._answer(self._http.post(path, json={"ref": ref.model_dump(), **rest}))
 
-    async def _answer(self, call: Callable[[], Awaitable[httpx.Response]]) -> dict[str, Any]:
+    async def _answer(self, call: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> dict[str, Any]:
         try:
-            response = await call()
-        except httpx.TransportError as error:
+            async with call as response:
+                answer: dict[str, Any] = await response.json()
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise _unavailable(error) from error
-        if response.status_code != 200:
-            raise _error_of(response)
-        answer: dict[str, Any] = response.json()
+        if response.status != 200:
+            raise EngineError.from_body(answer)
         return answer
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    """aiohttp's own take no line of more than 128 KB, which a scored prompt has."""
+    rest = b""
+    async for part in response.content.iter_any():
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line.decode()
 
 
 def _chunk(data: str) -> dict[str, Any]:
@@ -132,9 +154,5 @@ def _chunk(data: str) -> dict[str, Any]:
     return chunk
 
 
-def _error_of(response: httpx.Response) -> EngineError:
-    return EngineError.from_body(response.json())
-
-
-def _unavailable(error: httpx.TransportError) -> EngineUnavailable:
+def _unavailable(error: Exception) -> EngineUnavailable:
     return EngineUnavailable(f"The inference engine does not answer ({type(error).__name__}); try again shortly.")

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
+
+Note = Callable[[float, bytes | Exception], None]
+"""Told of a request: the seconds since it was due, and its answer."""
 
 
 @dataclass
@@ -19,6 +23,18 @@ class Times:
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
+    def expecting(self, expected: bytes) -> Note:
+        """Notes a request whose answer must be a 200 and hold this."""
+
+        def note(seconds: float, answer: bytes | Exception) -> None:
+            self.seconds.append(seconds)
+            if isinstance(answer, Exception):
+                self.errors.append(f"{type(answer).__name__}: {answer}")
+            elif not (answer.startswith(b"HTTP/1.1 200") and expected in answer):
+                self.errors.append(answer[:200].decode())
+
+        return note
+
     def share(self, share: float) -> float:
         """The smallest time within which this share of the requests was answered, in milliseconds."""
         ordered = sorted(self.seconds)
@@ -27,7 +43,10 @@ class Times:
 
 @dataclass(frozen=True)
 class Load:
-    """Every client asks once in ``period`` seconds, at a phase of its own, for ``seconds`` after ``warm_up``."""
+    """Every client asks once in ``period`` seconds, at a phase of its own, for ``seconds`` after ``warm_up``.
+
+    ``period`` 0: it asks again as soon as it is answered.
+    """
 
     host: str
     port: int
@@ -86,31 +105,30 @@ def post(path: str, key: str, body: bytes) -> bytes:
     return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def poll(load: Load, requests: list[tuple[bytes, bytes]], times: Times) -> None:
-    """One client for each ``(request, what its answer must hold)``."""
+async def poll(load: Load, requests: Sequence[tuple[bytes, Note]]) -> None:
+    """One client for each request."""
     begin = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
-        for request, expected in requests:
-            group.create_task(_client(load, begin + random.uniform(0, load.period), request, expected, times))
+        for request, note in requests:
+            group.create_task(_client(load, begin + random.uniform(0, load.period), request, note))
 
 
-async def _client(load: Load, due: float, request: bytes, expected: bytes, times: Times) -> None:
+async def _client(load: Load, due: float, request: bytes, note: Note) -> None:
     loop = asyncio.get_running_loop()
     measured, end = due + load.warm_up, due + load.warm_up + load.seconds
     _, connection = await loop.create_connection(Connection, load.host, load.port)
     try:
         while due < end:
             await asyncio.sleep(max(0.0, due - loop.time()))
+            answer: bytes | Exception
             try:
                 answer = await connection.ask(request)
-                fault = None if answer.startswith(b"HTTP/1.1 200") and expected in answer else answer[:200].decode()
             except (ConnectionError, TimeoutError) as error:
-                fault = f"{type(error).__name__}: {error}"
+                answer = error
+                connection.close()
                 _, connection = await loop.create_connection(Connection, load.host, load.port)
             if due >= measured:
-                times.seconds.append(loop.time() - due)
-                if fault:
-                    times.errors.append(fault)
-            due += load.period
+                note(loop.time() - due, answer)
+            due = due + load.period if load.period else loop.time()
     finally:
         connection.close()

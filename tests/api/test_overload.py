@@ -18,6 +18,8 @@ import pytest
 
 from api.app import create_app
 from api.patience import Impatient
+from storage.ids import new_id
+from storage.tables import Event, Job
 from tests.api.stack import Stack, port_of, running_stack, serving
 from tests.api.test_errors import error_of
 
@@ -29,6 +31,7 @@ CHAT = "/v1/chat/completions"
 
 class Quick(Impatient):
     head_seconds = 1.5
+    write_seconds = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +188,64 @@ def test_a_request_that_takes_long_to_answer_is_not_hurried(small: Stack) -> Non
         ends = time.monotonic() + Quick.head_seconds + BODY_SECONDS
         while time.monotonic() < ends:
             assert raw.recv(65536), "the stream goes on"
+
+
+MANY = 300
+"""Events of 40 KB: more than the kernel keeps for a reader."""
+
+
+@pytest.fixture(scope="module")
+def long_past(small: Stack) -> Job:
+    """A job with so much to tell that a reader who takes nothing stalls the server."""
+    job = small.job(state="running")
+    common: dict[str, Any] = {"job_id": job.id, "attempt": 1, "created_at": 0, "level": "info"}
+    words = "x" * 40_000
+    small.insert(*[Event(id=new_id("event"), seq=n, message=f"{n}:{words}", **common) for n in range(1, MANY + 1)])
+    return job
+
+
+def follow(stack: Stack, job: Job) -> socket.socket:
+    """A reader who has taken the beginning."""
+    raw, url = socket.socket(), httpx.URL(stack.url)
+    # Before it connects: the window that it tells the server is made of it.
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(10)
+    raw.connect((url.host, url.port))
+    path = f"/v1/fine_tuning/jobs/{job.id}/events/stream"
+    raw.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {stack.ours.key}\r\n\r\n".encode())
+    assert raw.recv(12) == b"HTTP/1.1 200"
+    return raw
+
+
+async def test_who_takes_nothing_of_a_stream_loses_its_place(small: Stack, long_past: Job) -> None:
+    path = f"/v1/fine_tuning/jobs/{(await asyncio.to_thread(small.job, state='succeeded')).id}/events/stream"
+    async with client_of(small) as client:
+        stalled = [await asyncio.to_thread(follow, small, long_past) for _ in range(FOLLOWERS)]
+        try:
+            assert error_of(await client.get(path), 503)["code"] == "overloaded"
+            began = time.monotonic()
+            for _ in range(150):
+                if (answer := await client.get(path)).status_code != 503:
+                    break
+                await asyncio.sleep(0.1)
+            assert "event: done" in answer.text
+            assert time.monotonic() - began > Quick.write_seconds * 0.9
+            for raw in stalled:
+                # What the kernel had, and no more.
+                assert f'"message":"{MANY}:'.encode() not in await asyncio.to_thread(all_of, raw)
+        finally:
+            for raw in stalled:
+                raw.close()
+
+
+def test_who_reads_slowly_keeps_it(small: Stack, long_past: Job) -> None:
+    with closing(follow(small, long_past)) as raw:
+        taken, ends = b"", time.monotonic() + 4 * Quick.write_seconds
+        while time.monotonic() < ends:
+            time.sleep(Quick.write_seconds / 4)
+            taken += raw.recv(2048)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+        while f'"message":"{MANY}:'.encode() not in taken[-100_000:]:
+            part = raw.recv(65536)
+            assert part, "the server closed"
+            taken += part
