@@ -2,7 +2,7 @@
 
 A worker holds a job by a :class:`Claim`. Every write it makes names the claim, and a claim that is no longer in the
 row writes nothing: ``LeaseLost`` tells a worker that comes back late to stop. Leases are compared by the database's
-clock only. All functions take a session of ``Database.write`` and do no other I/O; ring the queue after the commit.
+clock only. Functions take a session of ``Database.write`` and do no other I/O; ring the queue after the commit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Integer, case, func, literal, or_, select, true, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -69,6 +69,15 @@ class Beat:
 _FROM: dict[Phase, str] = {"validate": VALIDATING, "train": QUEUED}
 
 
+def _claimable(states: Sequence[str]) -> list[ColumnElement[bool]]:
+    free = or_(col(Job.lease_until).is_(None), col(Job.lease_until) < db_now())
+    return [col(Job.state).in_(states), col(Job.run_after) <= db_now(), free]
+
+
+# Put together once: an idle worker asks every other second.
+_WAITING = select(col(Job.state)).where(*_claimable([*_FROM.values()])).distinct()
+
+
 async def create(session: AsyncSession, job: Job) -> Job:
     """Insert a new job with its first event."""
     job.state, job.last_seq = VALIDATING, 1
@@ -76,6 +85,12 @@ async def create(session: AsyncSession, job: Job) -> Job:
     await session.flush()
     session.add(_event(job.id, 1, 0, Note(f"Created fine-tuning job: {job.id}")))
     return job
+
+
+async def claimable(connection: AsyncConnection) -> set[Phase]:
+    """The phases for which a job waits, whether or not its project has room. It takes no lock: look, then claim."""
+    states = set((await connection.execute(_WAITING)).scalars())
+    return {phase for phase, state in _FROM.items() if state in states}
 
 
 async def claim(
@@ -95,10 +110,9 @@ async def claim(
     own = select(col(Project.max_running_jobs)).where(col(Project.id) == col(Job.project_id)).scalar_subquery()
     most = func.coalesce(own, literal(max_running, Integer()))
     room = true() if phase == "validate" else or_(most.is_(None), busy < most)
-    free = or_(col(Job.lease_until).is_(None), col(Job.lease_until) < db_now())
     chosen = (
         select(col(Job.id))
-        .where(col(Job.state) == _FROM[phase], col(Job.run_after) <= db_now(), free, room)
+        .where(*_claimable([_FROM[phase]]), room)
         .order_by(busy, col(Job.created_at), col(Job.id))
         .limit(1)
         .with_for_update(skip_locked=True)

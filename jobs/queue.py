@@ -71,7 +71,7 @@ class Bell:
                 max_tries=1,
                 keep_result=0,
                 job_timeout=5,
-                poll_delay=0.05,
+                poll_delay=0.1,
                 health_check_interval=3600,
             )
             try:

@@ -74,8 +74,15 @@ class Worker:
     async def _claim_any(self) -> bool:
         """Start what can be started now. False where there was nothing."""
         found = False
-        for phase, free in self._free.items():
-            if free and not self.stopping.is_set():
+        free = {phase for phase, places in self._free.items() if places}
+        try:
+            async with self.rooms.db.single() as connection:
+                wanted = free & await lifecycle.claimable(connection) if free else free
+        except StorageUnavailable as error:
+            log.warning("no claim: %s", error)
+            return False
+        for phase in wanted:
+            if not self.stopping.is_set():
                 found = await self._claim(phase) or found
         return found
 

@@ -137,8 +137,8 @@ def _bytes(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None) -> 
 
 async def tidy(rooms: Rooms) -> None:
     """Remove the parts of ended batches, those of attempts that were lost among them."""
-    async with rooms.db.read() as session:
-        ended = await rows.untidy(session)
+    async with rooms.db.single() as connection:
+        ended = await rows.untidy(connection)
     for batch in ended:
         await asyncio.to_thread(delete_folder, rooms.blobs, prefix(batch))
         async with rooms.db.write() as session:

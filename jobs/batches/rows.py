@@ -4,7 +4,7 @@
         │               │               │
         └───────────────┴───────────────┴──────► failed, expired, cancelling ──► cancelled
 
-All functions take a session of ``Database.write`` and do no other I/O.
+Functions take a session of ``Database.write``, or a connection to look, and do no other I/O.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import aliased
-from sqlmodel import col
+from sqlmodel import SQLModel, col
 
 from jobs.lifecycle import Claim, LeaseLost
 from jobs.webhooks import outbox
@@ -55,11 +55,6 @@ async def claim(session: AsyncSession, worker: str, lease_seconds: float) -> tup
         session, [col(Batch.id) == chosen, *_waiting()], {**values, "attempt": col(Batch.attempt) + 1}
     )
     return (Claim(batch.id, batch.attempt, owner), batch) if batch else None
-
-
-async def others_wait(session: AsyncSession) -> bool:
-    """Whether there is a batch that nobody works on."""
-    return (await session.execute(select(col(Batch.id)).where(*_waiting()).limit(1))).first() is not None
 
 
 async def heartbeat(session: AsyncSession, claim: Claim, lease_seconds: float) -> Batch:
@@ -123,10 +118,9 @@ async def unanswered(session: AsyncSession, project_id: str) -> int:
     return int((await session.execute(left)).scalar_one())
 
 
-async def untidy(session: AsyncSession) -> list[Batch]:
-    """Ended batches whose parts are still there."""
-    query = select(Batch).where(col(Batch.tidied).is_(False), col(Batch.status).in_(ENDED)).limit(20)
-    return list((await session.execute(query)).scalars())
+async def untidy(connection: AsyncConnection) -> list[Batch]:
+    """Ended batches whose parts are still there, to read."""
+    return cast(list[Batch], list(await connection.execute(_UNTIDY)))
 
 
 async def tidied(session: AsyncSession, batch_id: str) -> None:
@@ -137,6 +131,17 @@ async def tidied(session: AsyncSession, batch_id: str) -> None:
 def _waiting() -> list[ColumnElement[bool]]:
     free = or_(col(Batch.lease_until).is_(None), col(Batch.lease_until) < db_now())
     return [col(Batch.status).in_(LIVE), free]
+
+
+# Put together once: an idle worker asks every other second.
+_TABLE = SQLModel.metadata.tables["batches"]
+_WAITS = select(col(Batch.id)).where(*_waiting()).limit(1)
+_UNTIDY = select(_TABLE).where(_TABLE.c.tidied.is_(False), _TABLE.c.status.in_(ENDED)).limit(20)
+
+
+async def waits(connection: AsyncConnection) -> bool:
+    """Whether there is a batch that nobody works on. It takes no lock: look, then claim."""
+    return (await connection.execute(_WAITS)).first() is not None
 
 
 def _token(claim: Claim) -> list[ColumnElement[bool]]:

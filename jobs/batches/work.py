@@ -206,8 +206,8 @@ class Work:
         return await answers.answer(self.rooms, self.batch.project_id, ENDPOINTS[self.batch.endpoint], line)
 
     async def _others_wait(self) -> bool:
-        async with self.rooms.db.read() as session:
-            return await rows.others_wait(session)
+        async with self.rooms.db.single() as connection:
+            return await rows.waits(connection)
 
     async def _finish(self) -> None:
         """Put the files together, then name them and end the batch, all or nothing."""
@@ -258,12 +258,19 @@ async def work_for_ever(rooms: Rooms, scratch: Path) -> None:
         claimed = None
         with suppress(StorageUnavailable):
             await parts.tidy(rooms)
-            async with rooms.db.write() as session:
-                claimed = await rows.claim(session, name, rooms.settings.lease_seconds)
+            claimed = await _claimed(rooms, name)
         if claimed is None:
             await asyncio.sleep(rooms.settings.poll_seconds * random.uniform(0.75, 1.25))
         else:
             await _worked(Work(rooms, *claimed, folder=scratch / "batch"))
+
+
+async def _claimed(rooms: Rooms, name: str) -> tuple[Claim, Batch] | None:
+    async with rooms.db.single() as connection:
+        if not await rows.waits(connection):
+            return None
+    async with rooms.db.write() as session:
+        return await rows.claim(session, name, rooms.settings.lease_seconds)
 
 
 async def _worked(work: Work) -> None:

@@ -1,6 +1,6 @@
 """Deliveries as rows: written in the transaction of what they tell, claimed by a sender, ended.
 
-All functions take a session of ``Database.write`` and do no other I/O.
+Functions take a session of ``Database.write``, or a connection to look, and do no other I/O.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import secrets
 import time
 from typing import Any, Literal, get_args
 
-from sqlalchemy import delete, exists, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, delete, exists, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -64,6 +64,20 @@ def new_delivery(webhook: Webhook, kind: str, object_id: str) -> Delivery:
     )
 
 
+def _due() -> list[ColumnElement[bool]]:
+    free = or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) < db_now())
+    return [col(Delivery.state) == "pending", col(Delivery.next_at) <= db_now(), free]
+
+
+# Put together once: an idle worker asks every other second.
+_WAITS = select(col(Delivery.id)).where(*_due()).limit(1)
+
+
+async def waits(connection: AsyncConnection) -> bool:
+    """Whether a delivery is due. It takes no lock: look, then claim."""
+    return (await connection.execute(_WAITS)).first() is not None
+
+
 async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tuple[Delivery, Webhook] | None:
     """The delivery that is due longest, of a webhook to which nothing is under way. The claim counts as a try."""
     under_way = aliased(Delivery)
@@ -72,10 +86,9 @@ async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tup
         col(under_way.state) == "pending",
         col(under_way.lease_until) > db_now(),
     )
-    free = or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) < db_now())
     chosen = (
         select(col(Delivery.id))
-        .where(col(Delivery.state) == "pending", col(Delivery.next_at) <= db_now(), free, ~busy)
+        .where(*_due(), ~busy)
         .order_by(col(Delivery.next_at), col(Delivery.created_at))
         .limit(1)
         .with_for_update(skip_locked=True)

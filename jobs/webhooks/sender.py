@@ -112,6 +112,9 @@ def _secrets(webhook: Webhook) -> list[str]:
 
 async def claimed(db: Database, name: str) -> tuple[Delivery, Webhook] | None:
     """What is due longest, for this sender."""
+    async with db.single() as connection:
+        if not await outbox.waits(connection):
+            return None
     async with db.write() as session:
         return await outbox.claim(session, name, LEASE_SECONDS)
 
