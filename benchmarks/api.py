@@ -1,7 +1,8 @@
 """``make bench-api``: many clients that poll their jobs, on SQLite and on Postgres, and a large file's rows checked.
 
 The API runs as two processes with keys and a database as in production; the clients run on the same machine. 1,000 of
-them ask for a job of their own every 2 s, while others create a job every 250 ms. Nothing is cached between requests.
+them ask for a job of their own every 2 s, while others create a job every 250 ms; then each asks again as soon as it is
+answered. Nothing is cached between requests.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load.poller import Load, Times, get, poll, post
+from benchmarks.load.poller import Load, Note, Times, get, poll, post
 from benchmarks.load.rows import validated
 from benchmarks.result import write
 from storage import db as databases
@@ -40,6 +41,8 @@ from tests import services
 POLLERS, PERIOD_SECONDS = 1_000, 2.0
 CREATORS, CREATE_PERIOD_SECONDS = 4, 1.0
 WARM_UP_SECONDS = 6.0
+HASTY_SECONDS = 10.0
+JOBS = "/v1/fine_tuning/jobs"
 PROCESSES = 2
 
 
@@ -87,8 +90,9 @@ def _measured(home: Path, database: str, suffix: str, seconds: float, console: C
     what = f"{POLLERS} pollers for {WARM_UP_SECONDS + seconds:.0f} s …"
     with services.redis(_made(home / "run")), _api(settings), console.status(what):
         polls, creates = uvloop.run(_loaded(settings, seeded, seconds))
-    _show(console, suffix.removeprefix("_") or "sqlite", polls, creates)
-    for fault in (polls.errors + creates.errors)[:3]:
+        hasty = uvloop.run(_hasty(settings, seeded))
+    _show(console, suffix.removeprefix("_") or "sqlite", {"poll": polls, "create": creates, "poll at once": hasty})
+    for fault in (polls.errors + creates.errors + hasty.errors)[:3]:
         console.print(fault)
     return {
         f"poll_p50_ms{suffix}": round(polls.share(0.5), 2),
@@ -99,21 +103,35 @@ def _measured(home: Path, database: str, suffix: str, seconds: float, console: C
         f"create_p50_ms{suffix}": round(creates.share(0.5), 2),
         f"create_p99_ms{suffix}": round(creates.share(0.99), 2),
         f"create_errors{suffix}": len(creates.errors),
+        f"closed_polls_per_s{suffix}": round(len(hasty.seconds) / HASTY_SECONDS, 1),
+        f"closed_p99_ms{suffix}": round(hasty.share(0.99), 1),
+        f"closed_errors{suffix}": len(hasty.errors),
     }
 
 
 async def _loaded(settings: Settings, seeded: Seeded, seconds: float) -> tuple[Times, Times]:
     polls, creates = Times(), Times()
-    path = "/v1/fine_tuning/jobs"
-    asking = [(get(f"{path}/{id}", seeded.key), polls.expecting(f'"{id}"'.encode())) for id in seeded.jobs]
+    asking = [_asking(polls, seeded.key, job_id) for job_id in seeded.jobs]
     body = json.dumps({"model": "starter", "training_file": seeded.file_id}).encode()
-    making = [(post(path, seeded.key, body), creates.expecting(b'"ftjob-'))] * CREATORS
+    making = [(post(JOBS, seeded.key, body), creates.expecting(b'"ftjob-'))] * CREATORS
     load = Load(settings.host, settings.port, PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
     beside = Load(settings.host, settings.port, CREATE_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
     async with asyncio.TaskGroup() as group:
         group.create_task(poll(load, asking))
         group.create_task(poll(beside, making))
     return polls, creates
+
+
+async def _hasty(settings: Settings, seeded: Seeded) -> Times:
+    """The same clients, each asking again as soon as it is answered."""
+    times = Times()
+    asking = [_asking(times, seeded.key, job_id) for job_id in seeded.jobs]
+    await poll(Load(settings.host, settings.port, 0.0, WARM_UP_SECONDS, HASTY_SECONDS), asking)
+    return times
+
+
+def _asking(times: Times, key: str, job_id: str) -> tuple[bytes, Note]:
+    return get(f"{JOBS}/{job_id}", key), times.expecting(f'"{job_id}"'.encode())
 
 
 async def _seed(settings: Settings) -> Seeded:
@@ -197,9 +215,9 @@ def _free_port() -> int:
         return port
 
 
-def _show(console: Console, name: str, polls: Times, creates: Times) -> None:
+def _show(console: Console, name: str, phases: dict[str, Times]) -> None:
     table = Table(name, "requests", "p50 ms", "p99 ms", "slowest ms", "errors")
-    for what, times in (("poll", polls), ("create", creates)):
+    for what, times in phases.items():
         shares = [f"{times.share(share):.1f}" for share in (0.5, 0.99, 1)]
         table.add_row(what, str(len(times.seconds)), *shares, str(len(times.errors)))
     console.print(table)

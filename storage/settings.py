@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """Where the engine listens (``unix://…`` or ``http://host:port``); empty: at ``inference_url``."""
     api_processes: int = Field(default=1, ge=1, le=64)
     """Processes that share the API's port, each with a listener of its own."""
-    max_requests: int = Field(default=512, ge=1)
+    max_requests: int = Field(default=1024, ge=1)
     """Requests that one API process works on at a time; to more it answers 503 `overloaded`."""
     max_followers: int = Field(default=1024, ge=1)
     """Event streams of jobs that one API process serves at a time, beside those requests."""
