@@ -70,6 +70,15 @@ def test_projects_page(ours: Stack) -> None:
     assert len(walked) == len(set(walked))
 
 
+def test_a_project_archived_between_two_pages(ours: Stack) -> None:
+    projects = admin(ours).admin.organization.projects
+    older, newer = projects.create(name="older"), projects.create(name="newer")
+    page = projects.list(limit=1)
+    assert [project.id for project in page.data] == [newer.id]
+    projects.archive(newer.id)
+    assert page.get_next_page().data[0].id == older.id
+
+
 def test_limits_of_a_project(ours: Stack) -> None:
     with ours.http() as http:
         made = http.post(PROJECTS, json={"name": "p", "limits": {"max_bytes": 10, "max_running_jobs": 2}}).json()
