@@ -62,6 +62,14 @@ def test_projects(ours: Stack) -> None:
     assert made.id in [project.id for project in projects.list(include_archived=True)]
 
 
+@pytest.mark.parametrize("field", ["external_key_id", "geography", "residency"])
+def test_what_a_project_cannot_have(ours: Stack, field: str) -> None:
+    with ours.http() as http:
+        refused = error_of(http.post(PROJECTS, json={"name": "p", field: "EU"}), 400)
+        assert (refused["param"], refused["code"]) == (field, "unsupported_parameter")
+        assert http.post(PROJECTS, json={"name": "p", field: None}).status_code == 200
+
+
 def test_projects_page(ours: Stack) -> None:
     projects = admin(ours).admin.organization.projects
     ids = [projects.create(name=str(number)).id for number in range(5)]
