@@ -33,7 +33,7 @@ from storage.tables import (
 )
 from tests.api.stack import SHA, new_job
 
-BYTES = b"Example data"
+BYTES = b"More bytes than the part that a test adds."
 KEYS = {"My API Key": "ours", "My Admin API Key": "ours"}
 """Key -> its project."""
 PROJECTS = ("ours", "project_id", "string", "after")
