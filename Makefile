@@ -38,7 +38,7 @@ test: $(STAMP) ## lint, types, imports and all tests that fit in 15 minutes
 	@$(MAKE) --no-print-directory lint
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
 
-conformance: $(STAMP) ## OpenAI's clients, oldest to newest, Python and npm, and five tools on them, unmodified (installs them; about 15 minutes)
+conformance: $(STAMP) ## OpenAI's clients, oldest to newest, Python and npm, their own tests, five tools on them, all unmodified (installs them; about 25 minutes)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run
 
 fuzz: $(STAMP) ## schemathesis over the OpenAPI document, every check, 10,000 requests and more

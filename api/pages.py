@@ -64,11 +64,20 @@ class Listing(Generic[Row]):
     id: Mapped[str]
     keys: tuple[Mapped[Any], ...]
 
-    async def page(self, session: AsyncSession, conditions: Sequence[ColumnElement[bool]], cursor: Cursor) -> Page[Row]:
-        """``conditions`` scope the rows and the cursor alike. Raises ``InvalidRequest`` for a cursor not among them."""
+    async def page(
+        self,
+        session: AsyncSession,
+        conditions: Sequence[ColumnElement[bool]],
+        cursor: Cursor,
+        filters: Sequence[ColumnElement[bool]] = (),
+    ) -> Page[Row]:
+        """``conditions`` scope the rows and the cursor alike. Raises ``InvalidRequest`` for a cursor not among them.
+
+        ``filters`` choose rows only: what they ask may have changed of the last row of the page before.
+        """
         keys = tuple_(*self.keys)
         descending = cursor.direction == "desc"
-        query = select(self.table).where(*conditions).limit(cursor.limit + 1)
+        query = select(self.table).where(*conditions, *filters).limit(cursor.limit + 1)
         query = query.order_by(*(key.desc() if descending else key.asc() for key in self.keys))
         if cursor.after is not None:
             seen = (await session.execute(select(*self.keys).where(*conditions, self.id == cursor.after))).first()

@@ -67,7 +67,6 @@ HARMLESS: Mapping[str, Callable[[Any], bool]] = {
     "functions": _absent,
     "modalities": _is(["text"]),
     "moderation": _absent,
-    "prediction": _absent,
     "response_format": _is({"type": "text"}),
     "store": _is(False),
     "suffix": _is(""),

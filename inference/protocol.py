@@ -108,6 +108,10 @@ class ChatRequest(Generation):
     """Functions that the model may call."""
     parallel_tool_calls: bool | None = None
     """False: an answer ends with its first call."""
+    audio: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
+    """How speech would sound: it is asked for with ``modalities``."""
+    prediction: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
+    """What an answer may be like: it would be given sooner, not otherwise."""
     prompt_cache_key: Label | None = None
     prompt_cache_options: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
     prompt_cache_retention: Label | None = None
@@ -116,19 +120,17 @@ class ChatRequest(Generation):
     service_tier: Label | None = None
     verbosity: Label | None = None
 
-    audio: Any = None
     function_call: Any = None
     functions: Any = None
     modalities: Any = None
     moderation: Any = None
-    prediction: Any = None
     response_format: Any = None
     store: Any = None
     tool_choice: Any = None
     """``auto``, or ``none``: no tool is shown to the model and nothing that it writes is a call."""
     web_search_options: Any = None
 
-    _unsupported = field_validator(*sorted(HARMLESS.keys() - {"suffix"}))(refuse)
+    _unsupported = field_validator(*sorted(HARMLESS.keys() - {"audio", "suffix"}))(refuse)
 
     @field_validator("top_logprobs")
     @classmethod

@@ -60,7 +60,7 @@ _FORM: dict[str, Any] = {
 }
 
 Purpose = Annotated[str | None, Query(max_length=64, description="Only files with this purpose.")]
-FileLimit = Annotated[int, Field(ge=1, le=10_000), Digits, Query(description="Objects on one page.")]
+FileLimit = Annotated[int, Field(ge=0, le=10_000), Digits, Query(description="Objects on one page.")]
 
 
 @router.post("", response_model=FileOut, openapi_extra=_FORM)
@@ -117,11 +117,10 @@ async def list_files(
     after: After = None,
 ) -> ListOut[FileOut]:
     """The project's files, the newest first."""
-    conditions = [col(File.project_id) == principal.project_id, unexpired(col(File.expires_at))]
-    if purpose is not None:
-        conditions.append(col(File.purpose) == purpose)
+    there = [col(File.project_id) == principal.project_id, unexpired(col(File.expires_at))]
+    filters = [] if purpose is None else [col(File.purpose) == purpose]
     async with rooms.db.read() as session:
-        page = await FILES.page(session, conditions, Cursor(after, limit, order))
+        page = await FILES.page(session, there, Cursor(after, limit, order), filters)
     return listed([file_out(file) for file in page.rows], page.has_more)
 
 

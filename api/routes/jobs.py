@@ -39,9 +39,9 @@ async def list_fine_tuning_jobs(
     request: Request, rooms: RoomsDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[JobOut]:
     """The project's jobs, the newest first; ``metadata[key]=value`` or ``metadata=null`` (those without) filters."""
-    conditions = [col(Job.project_id) == principal.project_id, *_metadata_filter(request)]
+    mine, filters = [col(Job.project_id) == principal.project_id], _metadata_filter(request)
     async with rooms.db.read() as session:
-        page = await JOBS.page(session, conditions, Cursor(after, limit))
+        page = await JOBS.page(session, mine, Cursor(after, limit), filters)
     return listed([job_out(job, principal.organization_id) for job in page.rows], page.has_more)
 
 

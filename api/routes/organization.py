@@ -30,9 +30,9 @@ async def list_audit_logs(
     query: Annotated[AuditQuery, Query()], rooms: RoomsDep, principal: PrincipalDep
 ) -> ListOut[AuditOut]:
     """Every change that a key of the organization made, the newest first."""
-    conditions = [col(AuditEntry.organization_id) == principal.organization_id, *_audit_filter(query)]
+    mine = [col(AuditEntry.organization_id) == principal.organization_id]
     async with rooms.db.read() as session:
-        page = await AUDIT.page(session, conditions, Cursor(query.after, query.limit))
+        page = await AUDIT.page(session, mine, Cursor(query.after, query.limit), _audit_filter(query))
         projects = [col(Project.id).in_({entry.project_id for entry in page.rows})]
         found = await session.execute(select(col(Project.id), col(Project.name)).where(*projects))
         names = {row.id: row.name for row in found.all()}

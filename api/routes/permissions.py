@@ -85,11 +85,10 @@ async def list_checkpoint_permissions(
 ) -> ListOut[PermissionOut]:
     """Who may use the checkpoint besides its owner, the newest first."""
     await _owned(rooms, principal.project_id, checkpoint)
-    conditions = [col(Permission.checkpoint_model) == checkpoint]
-    if project_id is not None:
-        conditions.append(col(Permission.project_id) == project_id)
+    given = [col(Permission.checkpoint_model) == checkpoint]
+    filters = [] if project_id is None else [col(Permission.project_id) == project_id]
     async with rooms.db.read() as session:
-        page = await PERMISSIONS.page(session, conditions, Cursor(after, limit, _DIRECTIONS[order]))
+        page = await PERMISSIONS.page(session, given, Cursor(after, limit, _DIRECTIONS[order]), filters)
     return listed([permission_out(permission) for permission in page.rows], page.has_more)
 
 

@@ -48,11 +48,10 @@ async def list_projects(
     after: After = None,
 ) -> ListOut[ProjectOut]:
     """The organization's projects, the newest first."""
-    conditions = [col(Project.organization_id) == principal.organization_id]
-    if not include_archived:
-        conditions.append(col(Project.archived_at).is_(None))
+    mine = [col(Project.organization_id) == principal.organization_id]
+    filters = [] if include_archived else [col(Project.archived_at).is_(None)]
     async with rooms.db.read() as session:
-        page = await PROJECTS.page(session, conditions, Cursor(after, limit))
+        page = await PROJECTS.page(session, mine, Cursor(after, limit), filters)
     return listed([project_out(project) for project in page.rows], page.has_more)
 
 

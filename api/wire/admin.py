@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.wire.base import In
+from api.wire.base import In, Missed
 from storage.limits import Limits
 from storage.roles import Role
 from storage.tables import ApiKey, AuditEntry, Project
@@ -35,6 +35,9 @@ class ProjectIn(In):
 
     name: Name
     limits: LimitsIn | None = None
+    external_key_id: Missed = None
+    geography: Missed = None
+    residency: Missed = None
 
 
 class ProjectChange(In):
@@ -45,6 +48,8 @@ class ProjectChange(In):
     name: Name | None = None
     limits: LimitsIn | None = None
     """Those that are named change."""
+    external_key_id: Missed = None
+    geography: Missed = None
 
 
 class LimitsOut(BaseModel):

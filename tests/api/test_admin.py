@@ -62,12 +62,29 @@ def test_projects(ours: Stack) -> None:
     assert made.id in [project.id for project in projects.list(include_archived=True)]
 
 
+@pytest.mark.parametrize("field", ["external_key_id", "geography", "residency"])
+def test_what_a_project_cannot_have(ours: Stack, field: str) -> None:
+    with ours.http() as http:
+        refused = error_of(http.post(PROJECTS, json={"name": "p", field: "EU"}), 400)
+        assert (refused["param"], refused["code"]) == (field, "unsupported_parameter")
+        assert http.post(PROJECTS, json={"name": "p", field: None}).status_code == 200
+
+
 def test_projects_page(ours: Stack) -> None:
     projects = admin(ours).admin.organization.projects
     ids = [projects.create(name=str(number)).id for number in range(5)]
     walked = [project.id for project in projects.list(limit=2)]
     assert walked[:5] == ids[::-1]
     assert len(walked) == len(set(walked))
+
+
+def test_a_project_archived_between_two_pages(ours: Stack) -> None:
+    projects = admin(ours).admin.organization.projects
+    older, newer = projects.create(name="older"), projects.create(name="newer")
+    page = projects.list(limit=1)
+    assert [project.id for project in page.data] == [newer.id]
+    projects.archive(newer.id)
+    assert page.get_next_page().data[0].id == older.id
 
 
 def test_limits_of_a_project(ours: Stack) -> None:

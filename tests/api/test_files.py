@@ -187,10 +187,18 @@ def test_list_filters_orders_and_pages(stack: Stack) -> None:
         assert empty == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
 
 
-@pytest.mark.parametrize(("limit", "status"), [(1, 200), (10_000, 200), (0, 400), (10_001, 400)])
+@pytest.mark.parametrize(("limit", "status"), [(0, 200), (1, 200), (10_000, 200), (10_001, 400)])
 def test_list_limit(stack: Stack, limit: int, status: int) -> None:
     with stack.http() as http:
         assert http.get("/v1/files", params={"limit": limit}).status_code == status
+
+
+def test_a_cursor_need_not_fit_the_filter(stack: Stack) -> None:
+    stack = stack.fresh()
+    client = stack.client()
+    first, other = stack.file(purpose="vision"), stack.file(purpose="assistants")
+    assert [file.id for file in client.files.list(purpose="vision", after=other.id)] == [first.id]
+    assert client.files.list(purpose="nothing", after=other.id, limit=0).data == []
 
 
 def test_unknown_cursor(stack: Stack) -> None:

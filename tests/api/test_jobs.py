@@ -114,6 +114,7 @@ def test_metadata_filter(stack: Stack) -> None:
     without = client.fine_tuning.jobs.list(extra_query={"metadata": "null"}).data
     assert none.id in [job.id for job in without]
     assert both.id not in [job.id for job in without]
+    assert len(client.fine_tuning.jobs.list(metadata={"a b": "c&d"}, after=none.id).data) == 2
 
 
 BAD_FILTERS = ["=x", "[]=x", '[a"b]=x', "[a\\]=x", "[%0a]=x", "s[a]=1"]

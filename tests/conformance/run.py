@@ -1,7 +1,8 @@
 """``make conformance``: the official clients, oldest to newest, Python and npm, and tools built on them.
 
 Each runs unmodified in an environment of its own, made below ``--folder`` (a temporary one by default; kept when named,
-so that a second run installs nothing). Clients ask a server that misbehaves on demand, tools a whole stack.
+so that a second run installs nothing). Clients ask a server that misbehaves on demand, their own tests one that holds
+what they name, tools a whole stack.
 """
 
 from __future__ import annotations
@@ -13,30 +14,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from benchmarks.result import write
 from examples.stack import running_stack
+from tests.conformance.environments import CLIENTS, Result, environment_of, result_of
 from tests.conformance.server import running_world
+from tests.conformance.suites.run import suites
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 DATA = ROOT / "examples" / "data" / "chat_train.jsonl"
-
-CLIENTS: dict[str, tuple[str, ...]] = {
-    # The oldest that works; until 1.2 the client itself reads no `code` and `param` from an error's body.
-    # It passes an argument to httpx that 0.28 no longer takes.
-    "openai-1.3": ("openai==1.3.0", "httpx<0.28"),
-    "openai-1.109": ("openai==1.109.1",),
-    "openai-2.54": ("openai==2.54.0",),
-    "openai-newest": ("openai",),
-}
 
 TORCH = "torch==2.13.0"
 
@@ -59,45 +51,6 @@ parameters = 918_656
 context = 512
 license = "this repository's"
 """
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one client or tool showed."""
-
-    client: str
-    on: str
-    passed: int
-    failed: int
-    absent: int
-    checks: list[dict[str, Any]]
-
-    def figures(self) -> dict[str, Any]:
-        told = {"client": self.client, "on": self.on, "passed": self.passed, "failed": self.failed}
-        lacking = {check["check"]: check["detail"] for check in self.checks if check["outcome"] == "absent"}
-        failures = {check["check"]: check["detail"] for check in self.checks if check["outcome"] == "failed"}
-        return {**told, "absent": lacking, **({"failures": failures} if failures else {})}
-
-
-def environment_of(folder: Path, name: str, steps: Sequence[Sequence[str]]) -> Path:
-    """The Python of a virtual environment with these packages; made unless it is there."""
-    python = folder / name / "bin" / "python"
-    if not python.exists():
-        print(f"installing {name} …", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
-        for packages in steps:
-            quiet = ("--quiet", "--disable-pip-version-check")
-            subprocess.run([python, "-m", "pip", "install", *quiet, *packages], check=True)
-    return python
-
-
-def result_of(command: Sequence[str | Path], given: str = "", **options: Any) -> Result:
-    """Run a suite that prints a line of JSON for each check and a summary."""
-    ran = subprocess.run(command, input=given, capture_output=True, text=True, check=False, **options)
-    lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"c')]
-    if not lines or "client" not in lines[-1]:
-        raise RuntimeError(f"{command} told nothing:\n{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}")
-    return Result(**lines[-1], checks=lines[:-1])
 
 
 def clients(folder: Path) -> Iterator[Result]:
@@ -139,7 +92,12 @@ def tools(folder: Path) -> Iterator[Result]:
             yield result_of([python, "-m", f"tests.conformance.tools.{name}"], cwd=ROOT, env=environment)
 
 
-PARTS: dict[str, Callable[[Path], Iterator[Result]]] = {"clients": clients, "node": node, "tools": tools}
+PARTS: dict[str, Callable[[Path], Iterator[Result]]] = {
+    "clients": clients,
+    "node": node,
+    "suites": suites,
+    "tools": tools,
+}
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"messages": [USER, CALLING, RESULT, USER]},
     {"tools": [], "tool_choice": "none", "function_call": "none", "functions": None},
     {"response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None},
+    {"audio": {"voice": "x", "format": "wav"}, "prediction": {"type": "content", "content": "x"}},
 ]
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
@@ -66,8 +67,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format"),
     ({"response_format": {"type": "regex", "pattern": "(a+)+$"}}, "unsupported_parameter", "response_format"),
     ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities"),
-    ({"audio": {"voice": "x", "format": "wav"}}, "unsupported_parameter", "audio"),
-    ({"prediction": {"type": "content", "content": "x"}}, "unsupported_parameter", "prediction"),
+    ({"messages": [{**USER, "audio": {"id": "x"}}]}, "unsupported_parameter", "messages.0.audio"),
     ({"web_search_options": {}}, "unsupported_parameter", "web_search_options"),
     ({"moderation": {"x": 1}}, "unsupported_parameter", "moderation"),
     ({"store": True}, "unsupported_parameter", "store"),

@@ -9,8 +9,10 @@ from ..types import UNSET, Unset
 
 if TYPE_CHECKING:
     from ..models.chat_message import ChatMessage
+    from ..models.chat_request_audio_type_0 import ChatRequestAudioType0
     from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0
     from ..models.chat_request_metadata_type_0 import ChatRequestMetadataType0
+    from ..models.chat_request_prediction_type_0 import ChatRequestPredictionType0
     from ..models.chat_request_prompt_cache_options_type_0 import (
         ChatRequestPromptCacheOptionsType0,
     )
@@ -46,6 +48,8 @@ class ChatRequest:
         metadata (ChatRequestMetadataType0 | None | Unset):
         tools (list[Tool] | None | Unset):
         parallel_tool_calls (bool | None | Unset):
+        audio (ChatRequestAudioType0 | None | Unset):
+        prediction (ChatRequestPredictionType0 | None | Unset):
         prompt_cache_key (None | str | Unset):
         prompt_cache_options (ChatRequestPromptCacheOptionsType0 | None | Unset):
         prompt_cache_retention (None | str | Unset):
@@ -53,12 +57,10 @@ class ChatRequest:
         safety_identifier (None | str | Unset):
         service_tier (None | str | Unset):
         verbosity (None | str | Unset):
-        audio (Any | Unset):
         function_call (Any | Unset):
         functions (Any | Unset):
         modalities (Any | Unset):
         moderation (Any | Unset):
-        prediction (Any | Unset):
         response_format (Any | Unset):
         store (Any | Unset):
         tool_choice (Any | Unset):
@@ -85,6 +87,8 @@ class ChatRequest:
     metadata: ChatRequestMetadataType0 | None | Unset = UNSET
     tools: list[Tool] | None | Unset = UNSET
     parallel_tool_calls: bool | None | Unset = UNSET
+    audio: ChatRequestAudioType0 | None | Unset = UNSET
+    prediction: ChatRequestPredictionType0 | None | Unset = UNSET
     prompt_cache_key: None | str | Unset = UNSET
     prompt_cache_options: ChatRequestPromptCacheOptionsType0 | None | Unset = UNSET
     prompt_cache_retention: None | str | Unset = UNSET
@@ -92,20 +96,20 @@ class ChatRequest:
     safety_identifier: None | str | Unset = UNSET
     service_tier: None | str | Unset = UNSET
     verbosity: None | str | Unset = UNSET
-    audio: Any | Unset = UNSET
     function_call: Any | Unset = UNSET
     functions: Any | Unset = UNSET
     modalities: Any | Unset = UNSET
     moderation: Any | Unset = UNSET
-    prediction: Any | Unset = UNSET
     response_format: Any | Unset = UNSET
     store: Any | Unset = UNSET
     tool_choice: Any | Unset = UNSET
     web_search_options: Any | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
+        from ..models.chat_request_audio_type_0 import ChatRequestAudioType0  # noqa: PLC0415
         from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0  # noqa: PLC0415
         from ..models.chat_request_metadata_type_0 import ChatRequestMetadataType0  # noqa: PLC0415
+        from ..models.chat_request_prediction_type_0 import ChatRequestPredictionType0  # noqa: PLC0415
         from ..models.chat_request_prompt_cache_options_type_0 import (
             ChatRequestPromptCacheOptionsType0,  # noqa: PLC0415
         )
@@ -241,6 +245,22 @@ class ChatRequest:
         else:
             parallel_tool_calls = self.parallel_tool_calls
 
+        audio: dict[str, Any] | None | Unset
+        if isinstance(self.audio, Unset):
+            audio = UNSET
+        elif isinstance(self.audio, ChatRequestAudioType0):
+            audio = self.audio.to_dict()
+        else:
+            audio = self.audio
+
+        prediction: dict[str, Any] | None | Unset
+        if isinstance(self.prediction, Unset):
+            prediction = UNSET
+        elif isinstance(self.prediction, ChatRequestPredictionType0):
+            prediction = self.prediction.to_dict()
+        else:
+            prediction = self.prediction
+
         prompt_cache_key: None | str | Unset
         if isinstance(self.prompt_cache_key, Unset):
             prompt_cache_key = UNSET
@@ -285,8 +305,6 @@ class ChatRequest:
         else:
             verbosity = self.verbosity
 
-        audio = self.audio
-
         function_call = self.function_call
 
         functions = self.functions
@@ -294,8 +312,6 @@ class ChatRequest:
         modalities = self.modalities
 
         moderation = self.moderation
-
-        prediction = self.prediction
 
         response_format = self.response_format
 
@@ -349,6 +365,10 @@ class ChatRequest:
             field_dict["tools"] = tools
         if parallel_tool_calls is not UNSET:
             field_dict["parallel_tool_calls"] = parallel_tool_calls
+        if audio is not UNSET:
+            field_dict["audio"] = audio
+        if prediction is not UNSET:
+            field_dict["prediction"] = prediction
         if prompt_cache_key is not UNSET:
             field_dict["prompt_cache_key"] = prompt_cache_key
         if prompt_cache_options is not UNSET:
@@ -363,8 +383,6 @@ class ChatRequest:
             field_dict["service_tier"] = service_tier
         if verbosity is not UNSET:
             field_dict["verbosity"] = verbosity
-        if audio is not UNSET:
-            field_dict["audio"] = audio
         if function_call is not UNSET:
             field_dict["function_call"] = function_call
         if functions is not UNSET:
@@ -373,8 +391,6 @@ class ChatRequest:
             field_dict["modalities"] = modalities
         if moderation is not UNSET:
             field_dict["moderation"] = moderation
-        if prediction is not UNSET:
-            field_dict["prediction"] = prediction
         if response_format is not UNSET:
             field_dict["response_format"] = response_format
         if store is not UNSET:
@@ -389,8 +405,10 @@ class ChatRequest:
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         from ..models.chat_message import ChatMessage  # noqa: PLC0415
+        from ..models.chat_request_audio_type_0 import ChatRequestAudioType0  # noqa: PLC0415
         from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0  # noqa: PLC0415
         from ..models.chat_request_metadata_type_0 import ChatRequestMetadataType0  # noqa: PLC0415
+        from ..models.chat_request_prediction_type_0 import ChatRequestPredictionType0  # noqa: PLC0415
         from ..models.chat_request_prompt_cache_options_type_0 import (
             ChatRequestPromptCacheOptionsType0,  # noqa: PLC0415
         )
@@ -614,6 +632,40 @@ class ChatRequest:
 
         parallel_tool_calls = _parse_parallel_tool_calls(d.pop("parallel_tool_calls", UNSET))
 
+        def _parse_audio(data: object) -> ChatRequestAudioType0 | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                audio_type_0 = ChatRequestAudioType0.from_dict(data)
+
+                return audio_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(ChatRequestAudioType0 | None | Unset, data)
+
+        audio = _parse_audio(d.pop("audio", UNSET))
+
+        def _parse_prediction(data: object) -> ChatRequestPredictionType0 | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                prediction_type_0 = ChatRequestPredictionType0.from_dict(data)
+
+                return prediction_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(ChatRequestPredictionType0 | None | Unset, data)
+
+        prediction = _parse_prediction(d.pop("prediction", UNSET))
+
         def _parse_prompt_cache_key(data: object) -> None | str | Unset:
             if data is None:
                 return data
@@ -685,8 +737,6 @@ class ChatRequest:
 
         verbosity = _parse_verbosity(d.pop("verbosity", UNSET))
 
-        audio = d.pop("audio", UNSET)
-
         function_call = d.pop("function_call", UNSET)
 
         functions = d.pop("functions", UNSET)
@@ -694,8 +744,6 @@ class ChatRequest:
         modalities = d.pop("modalities", UNSET)
 
         moderation = d.pop("moderation", UNSET)
-
-        prediction = d.pop("prediction", UNSET)
 
         response_format = d.pop("response_format", UNSET)
 
@@ -726,6 +774,8 @@ class ChatRequest:
             metadata=metadata,
             tools=tools,
             parallel_tool_calls=parallel_tool_calls,
+            audio=audio,
+            prediction=prediction,
             prompt_cache_key=prompt_cache_key,
             prompt_cache_options=prompt_cache_options,
             prompt_cache_retention=prompt_cache_retention,
@@ -733,12 +783,10 @@ class ChatRequest:
             safety_identifier=safety_identifier,
             service_tier=service_tier,
             verbosity=verbosity,
-            audio=audio,
             function_call=function_call,
             functions=functions,
             modalities=modalities,
             moderation=moderation,
-            prediction=prediction,
             response_format=response_format,
             store=store,
             tool_choice=tool_choice,

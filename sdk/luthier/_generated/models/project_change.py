@@ -21,10 +21,14 @@ class ProjectChange:
     Attributes:
         name (None | str | Unset):
         limits (LimitsIn | None | Unset):
+        external_key_id (None | Unset):
+        geography (None | Unset):
     """
 
     name: None | str | Unset = UNSET
     limits: LimitsIn | None | Unset = UNSET
+    external_key_id: None | Unset = UNSET
+    geography: None | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
         from ..models.limits_in import LimitsIn  # noqa: PLC0415
@@ -43,6 +47,10 @@ class ProjectChange:
         else:
             limits = self.limits
 
+        external_key_id = self.external_key_id
+
+        geography = self.geography
+
         field_dict: dict[str, Any] = {}
 
         field_dict.update({})
@@ -50,6 +58,10 @@ class ProjectChange:
             field_dict["name"] = name
         if limits is not UNSET:
             field_dict["limits"] = limits
+        if external_key_id is not UNSET:
+            field_dict["external_key_id"] = external_key_id
+        if geography is not UNSET:
+            field_dict["geography"] = geography
 
         return field_dict
 
@@ -85,9 +97,15 @@ class ProjectChange:
 
         limits = _parse_limits(d.pop("limits", UNSET))
 
+        external_key_id = d.pop("external_key_id", UNSET)
+
+        geography = d.pop("geography", UNSET)
+
         project_change = cls(
             name=name,
             limits=limits,
+            external_key_id=external_key_id,
+            geography=geography,
         )
 
         return project_change

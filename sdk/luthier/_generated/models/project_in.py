@@ -21,10 +21,16 @@ class ProjectIn:
     Attributes:
         name (str):
         limits (LimitsIn | None | Unset):
+        external_key_id (None | Unset):
+        geography (None | Unset):
+        residency (None | Unset):
     """
 
     name: str
     limits: LimitsIn | None | Unset = UNSET
+    external_key_id: None | Unset = UNSET
+    geography: None | Unset = UNSET
+    residency: None | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
         from ..models.limits_in import LimitsIn  # noqa: PLC0415
@@ -39,6 +45,12 @@ class ProjectIn:
         else:
             limits = self.limits
 
+        external_key_id = self.external_key_id
+
+        geography = self.geography
+
+        residency = self.residency
+
         field_dict: dict[str, Any] = {}
 
         field_dict.update(
@@ -48,6 +60,12 @@ class ProjectIn:
         )
         if limits is not UNSET:
             field_dict["limits"] = limits
+        if external_key_id is not UNSET:
+            field_dict["external_key_id"] = external_key_id
+        if geography is not UNSET:
+            field_dict["geography"] = geography
+        if residency is not UNSET:
+            field_dict["residency"] = residency
 
         return field_dict
 
@@ -75,9 +93,18 @@ class ProjectIn:
 
         limits = _parse_limits(d.pop("limits", UNSET))
 
+        external_key_id = d.pop("external_key_id", UNSET)
+
+        geography = d.pop("geography", UNSET)
+
+        residency = d.pop("residency", UNSET)
+
         project_in = cls(
             name=name,
             limits=limits,
+            external_key_id=external_key_id,
+            geography=geography,
+            residency=residency,
         )
 
         return project_in

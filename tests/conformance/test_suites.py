@@ -1,0 +1,110 @@
+"""How the clients' own tests are run; ``make conformance`` runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+
+from tests.conformance.environments import Result, result_of
+from tests.conformance.suites import run
+from tests.conformance.suites.rows import BYTES
+from tests.conformance.suites.server import running
+
+TESTS = """
+import pytest
+
+def test_good(): pass
+
+def test_known(): raise ValueError("as told")
+
+@pytest.mark.parametrize("mode", ["strict", "loose"])
+def test_half_known(mode): assert mode == "loose", "as told"
+
+def test_another_failure(): raise ValueError("what nobody told")
+
+def test_good_after_all(): pass
+
+def test_bad(): raise ValueError("as told")
+
+@pytest.mark.skip(reason="not today")
+def test_left_out(): pass
+"""
+
+DIFFERENCES = [
+    ("::test_known", "as told", "why it fails"),
+    ("::test_half_known(strict)", "as told", "why it fails"),
+    ("::test_another_failure", "as told", "why it fails"),
+    ("::test_good_after_all", "as told", "why it fails"),
+]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[dict[str, str]]:
+    # Not pytest's tmp_path: a unix socket's path has at most 107 characters.
+    with (
+        tempfile.TemporaryDirectory(prefix="luthier-") as home,
+        running(Path(home), ["a-writer"], ["an-encoder"]) as place,
+    ):
+        yield place
+
+
+def test_the_rows_are_renewed(place: dict[str, str]) -> None:
+    renewed = httpx.post(f"http://{place['renew']}/")
+    with OpenAI(base_url=place["url"], api_key="My API Key", max_retries=0) as client:
+        assert renewed.status_code == 204
+        client.files.delete("file_id")
+        client.uploads.complete("upload_abc123", part_ids=["string"])
+        assert client.fine_tuning.jobs.cancel("ft-AF1WoRqd3aJAHsqc9NY7iL8F").status == "cancelled"
+        with pytest.raises(openai.NotFoundError):
+            client.files.retrieve("file_id")
+        httpx.post(f"http://{place['renew']}/")
+        assert client.files.content("file_id").read() == BYTES
+        assert client.uploads.complete("upload_abc123", part_ids=["string"]).status == "completed"
+        assert client.fine_tuning.jobs.retrieve("ft-AF1WoRqd3aJAHsqc9NY7iL8F").status == "queued"
+
+
+def test_a_real_engine_answers_by_the_names_of_the_tests(place: dict[str, str]) -> None:
+    httpx.post(f"http://{place['renew']}/")
+    with OpenAI(base_url=place["url"], api_key="My API Key", max_retries=0) as client:
+        answer = client.chat.completions.create(
+            model="a-writer", messages=[{"role": "user", "content": "Hi"}], max_tokens=3
+        )
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens <= 3
+        assert len(client.embeddings.create(model="an-encoder", input="Hi").data[0].embedding) == 384
+
+
+def test_differences_are_held_to_their_reasons(place: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text(TESTS)
+    result = _ran(place["renew"], tmp_path)
+    assert (result.passed, result.failed, result.absent) == (2, 3, 3)
+    failed = {check["check"].partition("::")[2] for check in result.checks if check["outcome"] == "failed"}
+    assert failed == {"test_another_failure", "test_good_after_all", "test_bad"}
+    left = {check["check"]: check["detail"] for check in result.checks if check["outcome"] == "absent"}
+    assert left["::test_half_known(strict)"] == "why it fails (1)"
+    assert set(left) == {"::test_known", "::test_half_known(strict)", "not today"}
+
+
+def test_a_file_that_cannot_be_read_is_a_failure(place: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text("import nothing_of_that_name")
+    assert _ran(place["renew"], tmp_path).failed == 1
+
+
+def _ran(renew: str, folder: Path) -> Result:
+    environment = {
+        **os.environ,
+        # This environment's plugins are no part of it, and take seconds to load.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": str(Path(run.__file__).parent / "inside"),
+        "LUTHIER_SUITE": json.dumps({"renew": renew, "differences": DIFFERENCES}),
+    }
+    return result_of([sys.executable, "-m", "pytest", *run.OPTIONS, folder], cwd=folder, env=environment)
