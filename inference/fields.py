@@ -68,10 +68,8 @@ HARMLESS: Mapping[str, Callable[[Any], bool]] = {
     "modalities": _is(["text"]),
     "moderation": _absent,
     "prediction": _absent,
-    "response_format": _is({"type": "text"}),
     "store": _is(False),
     "suffix": _is(""),
-    "tool_choice": _is("none", "auto"),
     "web_search_options": lambda value: value is None,
 }
 """Field whose effect would be missed -> the values of it that ask for nothing."""
@@ -79,7 +77,6 @@ HARMLESS: Mapping[str, Callable[[Any], bool]] = {
 _REMEDIES = {
     "functions": "is not supported here; send the functions as 'tools'",
     "function_call": "is not supported here; use 'tools' and 'tool_calls'",
-    "tool_choice": "is not supported here but as 'auto' and 'none', as no call can be forced; remove it",
 }
 
 

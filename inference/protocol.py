@@ -27,6 +27,7 @@ from inference.fields import (
     listed,
     refuse,
 )
+from inference.formats import ResponseFormat, ToolChoice, forces, names_of
 from inference.messages import MAX_TOOLS, ChatMessage, Tool, check_answered
 
 MAX_CHOICES = 16
@@ -106,6 +107,11 @@ class ChatRequest(Generation):
     metadata: Annotated[dict[FieldName, Label] | None, Field(max_length=16)] = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     """Functions that the model may call."""
+    tool_choice: ToolChoice | None = None
+    """``required`` and a function by name: the answer is a call. ``none``: no tool is shown to the model, and nothing
+    that it writes is a call."""
+    response_format: ResponseFormat | None = None
+    """What an answer that is no call is held to."""
     parallel_tool_calls: bool | None = None
     """False: an answer ends with its first call."""
     prompt_cache_key: Label | None = None
@@ -122,10 +128,7 @@ class ChatRequest(Generation):
     modalities: Any = None
     moderation: Any = None
     prediction: Any = None
-    response_format: Any = None
     store: Any = None
-    tool_choice: Any = None
-    """``auto``, or ``none``: no tool is shown to the model and nothing that it writes is a call."""
     web_search_options: Any = None
 
     _unsupported = field_validator(*sorted(HARMLESS.keys() - {"suffix"}))(refuse)
@@ -137,6 +140,17 @@ class ChatRequest(Generation):
             raise ValueError("it needs 'logprobs': true")
         return value
 
+    @field_validator("tool_choice")
+    @classmethod
+    def _of_the_tools(cls, value: ToolChoice | None, info: ValidationInfo) -> ToolChoice | None:
+        # Tools that are wrong themselves are not in `data`.
+        offered = {tool.function.name for tool in info.data.get("tools") or ()}
+        if "tools" in info.data and forces(value) and not offered:
+            raise ValueError("it forces a call, so 'tools' must hold a function to call")
+        if "tools" in info.data and not offered.issuperset(names_of(value) or ()):
+            raise ValueError("it names a function that is not among 'tools'; add it there or correct its name")
+        return value
+
     @field_validator("messages")
     @classmethod
     def _answer_calls(cls, value: list[ChatMessage]) -> list[ChatMessage]:
@@ -145,8 +159,18 @@ class ChatRequest(Generation):
 
     @property
     def offered(self) -> list[Tool]:
-        """The tools that this answer may call."""
+        """The tools that the model is shown."""
         return [] if self.tool_choice == "none" else self.tools or []
+
+    @property
+    def allowed(self) -> list[Tool]:
+        """Those of them that this answer may call."""
+        names = names_of(self.tool_choice)
+        return [tool for tool in self.offered if names is None or tool.function.name in names]
+
+    @property
+    def must_call(self) -> bool:
+        return forces(self.tool_choice)
 
     @property
     def answer_tokens(self) -> int | None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from inference.constraint import Grammar
 
 GREEDY = 1e-5
 """Temperatures below this take the likeliest token: dividing by them would overflow."""
@@ -33,11 +36,13 @@ class Sampling:
     logprobs: int | None = None
     """Alternatives to report beside each chosen token; None: report nothing."""
     seed: int | None = None
+    grammar: Grammar | None = None
+    """What the answer is held to."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A token and its log-probability (nats) before temperature, penalties and bias."""
+    """A token and its log-probability (nats) before temperature, penalties, bias and grammar."""
 
     token: int
     logprob: float
@@ -60,10 +65,17 @@ class Sampler:
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self.counts: Counter[int] = Counter()
+        self.matcher = sampling.grammar.begin() if sampling.grammar else None
         self._random = random.Random(sampling.seed)
 
     def uniform(self) -> float:
         return self._random.random()
+
+    def take(self, token: int) -> None:
+        """Remember the token that was chosen."""
+        self.counts[token] += 1
+        if self.matcher:
+            self.matcher.take(token)
 
     def shifts(self) -> Iterator[tuple[int, float]]:
         """Token id, and what its logit gains; a token may come twice."""
@@ -77,7 +89,7 @@ class Sampler:
 def choose(logits_BV: Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
     """The next token of every row; each sampler remembers its own."""
     raw_BV = logits_BV.float()
-    shifted_BV = _shifted(raw_BV, samplers)
+    shifted_BV = _allowed(_shifted(raw_BV, samplers), samplers)
     best_B, token_B = shifted_BV.max(dim=-1)
     bests, tokens = best_B.tolist(), token_B.tolist()
     choices = []
@@ -86,7 +98,8 @@ def choose(logits_BV: Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
         token = tokens[index]
         if finite and rules.temperature >= GREEDY:
             token = draw(shifted_BV[index], rules.temperature, rules.top_p, sampler.uniform())
-        sampler.counts[token] += 1
+        if finite:
+            sampler.take(token)
         choices.append(scored(raw_BV[index], token, rules.logprobs) if finite else Choice(token, False))
     return choices
 
@@ -115,6 +128,23 @@ def _shifted(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
         return logits_BV
     rows, tokens, gains = (torch.tensor(column, device=logits_BV.device) for column in zip(*entries, strict=True))
     return logits_BV.index_put((rows, tokens), gains.to(logits_BV.dtype), accumulate=True)
+
+
+def _allowed(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
+    """Without the tokens that a row's grammar does not let follow."""
+    held = {row: sampler.matcher for row, sampler in enumerate(samplers) if sampler.matcher}
+    if not held:
+        return logits_BV
+    # C constrained rows, 8 tokens a byte. On an accelerator the forward pass still runs while these are computed.
+    bits = torch.frombuffer(bytearray().join(matcher.allowed() for matcher in held.values()), dtype=torch.uint8)
+    bytes_C1 = bits.to(logits_BV.device).view(len(held), -1, 1)
+    places_8 = torch.arange(8, dtype=torch.uint8, device=logits_BV.device)
+    allowed_CV = (bytes_C1 >> places_8 & 1).flatten(1).bool()
+    # A model's vocabulary may be padded beyond the tokenizer's.
+    vocabulary = logits_BV.shape[1]
+    allowed_CV = pad(allowed_CV, (0, max(0, vocabulary - allowed_CV.shape[1])))[:, :vocabulary]
+    rows_C = torch.tensor(list(held), device=logits_BV.device)
+    return logits_BV.index_copy(0, rows_C, logits_BV[rows_C].masked_fill(~allowed_CV, -torch.inf))
 
 
 def scored(logits_V: Tensor, token: int, alternatives: int | None) -> Choice:
