@@ -13,7 +13,7 @@ from llguidance import LLMatcher, LLParserLimits
 from llguidance.hf import from_tokenizer
 
 from inference.errors import EngineError
-from inference.grammar import GrammarWriter, Wish
+from inference.grammar import Asked, GrammarWriter, Wish
 from training.tasks.chat_calls import CallForm
 
 # "at 2(9): failed to compile JSON schema: …", the reason, and lines of the grammar: "   1 | start: answer".
@@ -30,6 +30,7 @@ class Matcher:
     def __init__(self, matcher: LLMatcher, ends: Collection[int]) -> None:
         self._matcher = matcher
         self._ends = ends
+        self._stuck = False
 
     @property
     def whole(self) -> bool:
@@ -39,7 +40,9 @@ class Matcher:
     @property
     def fault(self) -> str:
         """Why it cannot go on; empty where it can."""
-        return _reason(self._matcher.get_error()) if self._matcher.is_error() else ""
+        if self._matcher.is_error():
+            return _reason(self._matcher.get_error())
+        return "no token of the model spells what must follow" if self._stuck else ""
 
     def allowed(self) -> bytearray:
         """A bit for each token, the lowest of a byte first; an end's is set where the answer may end."""
@@ -48,6 +51,7 @@ class Matcher:
         for end in self._ends:
             place, bit = end >> 3, 1 << (end & 7)
             bits[place] = bits[place] | bit if may_end else bits[place] & ~bit
+        self._stuck = bits.count(0) == len(bits)
         return bits
 
     def take(self, token: int) -> None:
@@ -84,9 +88,13 @@ class Grammars:
 
         Raises ``EngineError`` for a schema that cannot be held.
         """
+        # In a call a schema's turn comes late: what no answer can fit would be found by a row that has begun.
+        for asked in wish.calls.values():
+            self._check(asked)
         matcher, fault = self._started(wish, form)
+        if fault and wish.answer:
+            self._check(wish.answer)
         if fault:
-            self._blame(wish)
             raise EngineError("invalid_request", f"The schemas together cannot be held: {fault}.", "tools")
         return Grammar(matcher, self._ends)
 
@@ -97,16 +105,12 @@ class Grammars:
         matcher.compute_bitmask()
         return matcher, _reason(matcher.get_error()) if matcher.is_stopped() else ""
 
-    def _blame(self, wish: Wish) -> None:
-        """Raise the fault of the first schema that has one by itself."""
-        for asked in wish.schemas:
-            _, fault = self._started(Wish(answer=asked))
-            if fault:
-                raise EngineError(
-                    "invalid_request",
-                    f"Invalid '{asked.param}': an answer cannot be held to this schema: {fault}. Change the schema.",
-                    asked.param,
-                )
+    def _check(self, asked: Asked) -> None:
+        """Raise what is wrong with a schema by itself."""
+        _, fault = self._started(Wish(asked))
+        if fault:
+            what = f"Invalid '{asked.param}': an answer cannot be held to this schema: {fault}. Change the schema."
+            raise EngineError("invalid_request", what, asked.param)
 
 
 def _reason(error: str) -> str:

@@ -40,11 +40,6 @@ class Wish:
     calls: Mapping[str, Asked] = field(default_factory=dict)
     """Function -> its arguments."""
 
-    @property
-    def schemas(self) -> list[Asked]:
-        """All there are."""
-        return [*([self.answer] if self.answer else []), *self.calls.values()]
-
 
 class GrammarWriter:
     """Knows which words are tokens of their own: there a model writes that token, not its letters."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from inference.constraint import Grammar
 
@@ -132,19 +131,23 @@ def _shifted(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
 
 def _allowed(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     """Without the tokens that a row's grammar does not let follow."""
-    held = {row: sampler.matcher for row, sampler in enumerate(samplers) if sampler.matcher}
-    if not held:
+    if not any(sampler.matcher for sampler in samplers):
         return logits_BV
-    # C constrained rows, 8 tokens a byte. On an accelerator the forward pass still runs while these are computed.
-    bits = torch.frombuffer(bytearray().join(matcher.allowed() for matcher in held.values()), dtype=torch.uint8)
-    bytes_C1 = bits.to(logits_BV.device).view(len(held), -1, 1)
-    places_8 = torch.arange(8, dtype=torch.uint8, device=logits_BV.device)
-    allowed_CV = (bytes_C1 >> places_8 & 1).flatten(1).bool()
+    vocabulary, device = logits_BV.shape[1], logits_BV.device
+    # N bytes of 8 tokens each; on an accelerator the forward pass still runs while these are computed.
+    width = -(-vocabulary // 8)
+    rows = (_bits(sampler, width) for sampler in samplers)
+    bytes_BN1 = torch.frombuffer(bytearray().join(rows), dtype=torch.uint8).to(device).view(-1, width, 1)
+    places_8 = torch.tensor([1 << place for place in range(8)], dtype=torch.uint8, device=device)
+    banned_BV = ((bytes_BN1 & places_8) == 0).flatten(1)[:, :vocabulary]
+    return logits_BV.masked_fill(banned_BV, -torch.inf)
+
+
+def _bits(sampler: Sampler, width: int) -> bytes | bytearray:
+    if sampler.matcher is None:
+        return b"\xff" * width
     # A model's vocabulary may be padded beyond the tokenizer's.
-    vocabulary = logits_BV.shape[1]
-    allowed_CV = pad(allowed_CV, (0, max(0, vocabulary - allowed_CV.shape[1])))[:, :vocabulary]
-    rows_C = torch.tensor(list(held), device=logits_BV.device)
-    return logits_BV.index_copy(0, rows_C, logits_BV[rows_C].masked_fill(~allowed_CV, -torch.inf))
+    return sampler.matcher.allowed()[:width].ljust(width, b"\0")
 
 
 def scored(logits_V: Tensor, token: int, alternatives: int | None) -> Choice:
