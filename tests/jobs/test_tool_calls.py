@@ -11,17 +11,8 @@ from openai import BadRequestError, OpenAI
 
 from tests import services
 from tests.stack import Stack, settings, wait_job
-from tests.tiny import tiny_chat_base
+from tests.tiny import TOOL_TEMPLATE, tiny_chat_base
 
-# Hermes' form, with little of a tool told: each byte is a token, and the context has 256.
-TEMPLATE = (
-    "{%- for tool in tools or [] -%}<|system|>{{ tool.function.name }}<|end|>{%- endfor -%}"
-    "{%- for m in messages -%}{%- if m.role == 'tool' -%}<|user|>={{ m.content }}<|end|>"
-    "{%- elif m.role == 'assistant' and m.tool_calls -%}<|assistant|>{{ m.content }}{%- for call in m.tool_calls -%}"
-    '<call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</call>'
-    "{%- endfor -%}<|end|>{%- else -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endif -%}{%- endfor -%}"
-    "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
-)
 TOOL: Any = {
     "type": "function",
     "function": {"name": "rain", "parameters": {"type": "object", "properties": {"in": {"type": "string"}}}},
@@ -46,7 +37,7 @@ def talk(city: str, words: str, answer: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     home = tmp_path_factory.mktemp("t")
-    tiny_chat_base(home / "tiny", template=TEMPLATE)
+    tiny_chat_base(home / "tiny", template=TOOL_TEMPLATE)
     tiny_chat_base(home / "plain")
     entry = '[{0}]\npath = "{0}"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
     (home / "models.toml").write_text(entry.format("tiny") + entry.format("plain"))
