@@ -48,9 +48,9 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def example(**body: Any) -> ConfigDict:
-    """A body's ``model_config`` that shows one in the OpenAPI document."""
-    return ConfigDict(json_schema_extra={"examples": [body]})
+def example(*others: Any, **body: Any) -> ConfigDict:
+    """A body's ``model_config`` that shows one in the OpenAPI document, and ``others`` behind it."""
+    return ConfigDict(json_schema_extra={"examples": [body, *others]})
 
 
 def _absent(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 
-from inference.fields import Body, Text
+from inference.fields import Body, FieldName, Text
 from inference.messages import MAX_TOOLS, FunctionName
 
 MAX_SCHEMA = 64 * 1024
@@ -25,7 +25,7 @@ def _small(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-Schema = Annotated[dict[str, Any], AfterValidator(_small)]
+Schema = Annotated[dict[FieldName, Any], Field(max_length=64), AfterValidator(_small)]
 """JSON Schema. That it can be held is known only to the engine."""
 
 

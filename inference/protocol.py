@@ -91,10 +91,35 @@ class Generation(Body):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
+_KIND = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["animal", "color"]}},
+    "required": ["kind"],
+    "additionalProperties": False,
+}
+_KIND_EXAMPLE = {
+    "model": "starter",
+    "messages": [{"role": "user", "content": "What kind of word is 'cat'?"}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "kind", "schema": _KIND}},
+}
+_CALL_EXAMPLE = {
+    "model": "ft:qwen3-0.6b:luthier:words:abc12345",
+    "messages": [{"role": "user", "content": "What kind of word is 'cat'?"}],
+    "tools": [{"type": "function", "function": {"name": "sort_word", "parameters": _KIND}}],
+    "tool_choice": {"type": "function", "function": {"name": "sort_word"}},
+}
+
+
 class ChatRequest(Generation):
     """The body of ``POST /v1/chat/completions``."""
 
-    model_config = example(model="starter", messages=[{"role": "user", "content": "Say hello."}], max_tokens=16)
+    model_config = example(
+        _KIND_EXAMPLE,
+        _CALL_EXAMPLE,
+        model="starter",
+        messages=[{"role": "user", "content": "Say hello."}],
+        max_tokens=16,
+    )
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)

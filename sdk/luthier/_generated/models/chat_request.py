@@ -5,16 +5,25 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 
+from ..models.chat_request_tool_choice_type_0_type_0 import (
+    ChatRequestToolChoiceType0Type0,
+    check_chat_request_tool_choice_type_0_type_0,
+)
 from ..types import UNSET, Unset
 
 if TYPE_CHECKING:
+    from ..models.allowed_tool_choice import AllowedToolChoice
     from ..models.chat_message import ChatMessage
     from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0
     from ..models.chat_request_metadata_type_0 import ChatRequestMetadataType0
     from ..models.chat_request_prompt_cache_options_type_0 import (
         ChatRequestPromptCacheOptionsType0,
     )
+    from ..models.named_tool import NamedTool
+    from ..models.object_format import ObjectFormat
+    from ..models.schema_format import SchemaFormat
     from ..models.stream_options import StreamOptions
+    from ..models.text_format import TextFormat
     from ..models.tool import Tool
 
 
@@ -45,6 +54,8 @@ class ChatRequest:
         top_logprobs (int | None | Unset):
         metadata (ChatRequestMetadataType0 | None | Unset):
         tools (list[Tool] | None | Unset):
+        tool_choice (AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset):
+        response_format (None | ObjectFormat | SchemaFormat | TextFormat | Unset):
         parallel_tool_calls (bool | None | Unset):
         prompt_cache_key (None | str | Unset):
         prompt_cache_options (ChatRequestPromptCacheOptionsType0 | None | Unset):
@@ -59,9 +70,7 @@ class ChatRequest:
         modalities (Any | Unset):
         moderation (Any | Unset):
         prediction (Any | Unset):
-        response_format (Any | Unset):
         store (Any | Unset):
-        tool_choice (Any | Unset):
         web_search_options (Any | Unset):
     """
 
@@ -84,6 +93,8 @@ class ChatRequest:
     top_logprobs: int | None | Unset = UNSET
     metadata: ChatRequestMetadataType0 | None | Unset = UNSET
     tools: list[Tool] | None | Unset = UNSET
+    tool_choice: AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset = UNSET
+    response_format: None | ObjectFormat | SchemaFormat | TextFormat | Unset = UNSET
     parallel_tool_calls: bool | None | Unset = UNSET
     prompt_cache_key: None | str | Unset = UNSET
     prompt_cache_options: ChatRequestPromptCacheOptionsType0 | None | Unset = UNSET
@@ -98,18 +109,21 @@ class ChatRequest:
     modalities: Any | Unset = UNSET
     moderation: Any | Unset = UNSET
     prediction: Any | Unset = UNSET
-    response_format: Any | Unset = UNSET
     store: Any | Unset = UNSET
-    tool_choice: Any | Unset = UNSET
     web_search_options: Any | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
+        from ..models.allowed_tool_choice import AllowedToolChoice  # noqa: PLC0415
         from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0  # noqa: PLC0415
         from ..models.chat_request_metadata_type_0 import ChatRequestMetadataType0  # noqa: PLC0415
         from ..models.chat_request_prompt_cache_options_type_0 import (
             ChatRequestPromptCacheOptionsType0,  # noqa: PLC0415
         )
+        from ..models.named_tool import NamedTool  # noqa: PLC0415
+        from ..models.object_format import ObjectFormat  # noqa: PLC0415
+        from ..models.schema_format import SchemaFormat  # noqa: PLC0415
         from ..models.stream_options import StreamOptions  # noqa: PLC0415
+        from ..models.text_format import TextFormat  # noqa: PLC0415
 
         model = self.model
 
@@ -235,6 +249,30 @@ class ChatRequest:
         else:
             tools = self.tools
 
+        tool_choice: dict[str, Any] | None | str | Unset
+        if isinstance(self.tool_choice, Unset):
+            tool_choice = UNSET
+        elif isinstance(self.tool_choice, str):
+            tool_choice = self.tool_choice
+        elif isinstance(self.tool_choice, NamedTool):
+            tool_choice = self.tool_choice.to_dict()
+        elif isinstance(self.tool_choice, AllowedToolChoice):
+            tool_choice = self.tool_choice.to_dict()
+        else:
+            tool_choice = self.tool_choice
+
+        response_format: dict[str, Any] | None | Unset
+        if isinstance(self.response_format, Unset):
+            response_format = UNSET
+        elif isinstance(self.response_format, TextFormat):
+            response_format = self.response_format.to_dict()
+        elif isinstance(self.response_format, ObjectFormat):
+            response_format = self.response_format.to_dict()
+        elif isinstance(self.response_format, SchemaFormat):
+            response_format = self.response_format.to_dict()
+        else:
+            response_format = self.response_format
+
         parallel_tool_calls: bool | None | Unset
         if isinstance(self.parallel_tool_calls, Unset):
             parallel_tool_calls = UNSET
@@ -297,11 +335,7 @@ class ChatRequest:
 
         prediction = self.prediction
 
-        response_format = self.response_format
-
         store = self.store
-
-        tool_choice = self.tool_choice
 
         web_search_options = self.web_search_options
 
@@ -347,6 +381,10 @@ class ChatRequest:
             field_dict["metadata"] = metadata
         if tools is not UNSET:
             field_dict["tools"] = tools
+        if tool_choice is not UNSET:
+            field_dict["tool_choice"] = tool_choice
+        if response_format is not UNSET:
+            field_dict["response_format"] = response_format
         if parallel_tool_calls is not UNSET:
             field_dict["parallel_tool_calls"] = parallel_tool_calls
         if prompt_cache_key is not UNSET:
@@ -375,12 +413,8 @@ class ChatRequest:
             field_dict["moderation"] = moderation
         if prediction is not UNSET:
             field_dict["prediction"] = prediction
-        if response_format is not UNSET:
-            field_dict["response_format"] = response_format
         if store is not UNSET:
             field_dict["store"] = store
-        if tool_choice is not UNSET:
-            field_dict["tool_choice"] = tool_choice
         if web_search_options is not UNSET:
             field_dict["web_search_options"] = web_search_options
 
@@ -388,13 +422,18 @@ class ChatRequest:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        from ..models.allowed_tool_choice import AllowedToolChoice  # noqa: PLC0415
         from ..models.chat_message import ChatMessage  # noqa: PLC0415
         from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0  # noqa: PLC0415
         from ..models.chat_request_metadata_type_0 import ChatRequestMetadataType0  # noqa: PLC0415
         from ..models.chat_request_prompt_cache_options_type_0 import (
             ChatRequestPromptCacheOptionsType0,  # noqa: PLC0415
         )
+        from ..models.named_tool import NamedTool  # noqa: PLC0415
+        from ..models.object_format import ObjectFormat  # noqa: PLC0415
+        from ..models.schema_format import SchemaFormat  # noqa: PLC0415
         from ..models.stream_options import StreamOptions  # noqa: PLC0415
+        from ..models.text_format import TextFormat  # noqa: PLC0415
         from ..models.tool import Tool  # noqa: PLC0415
 
         d = dict(src_dict)
@@ -605,6 +644,74 @@ class ChatRequest:
 
         tools = _parse_tools(d.pop("tools", UNSET))
 
+        def _parse_tool_choice(
+            data: object,
+        ) -> AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                tool_choice_type_0_type_0 = check_chat_request_tool_choice_type_0_type_0(data)
+
+                return tool_choice_type_0_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                tool_choice_type_0_type_1 = NamedTool.from_dict(data)
+
+                return tool_choice_type_0_type_1
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                tool_choice_type_0_type_2 = AllowedToolChoice.from_dict(data)
+
+                return tool_choice_type_0_type_2
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset, data)
+
+        tool_choice = _parse_tool_choice(d.pop("tool_choice", UNSET))
+
+        def _parse_response_format(data: object) -> None | ObjectFormat | SchemaFormat | TextFormat | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                response_format_type_0_type_0 = TextFormat.from_dict(data)
+
+                return response_format_type_0_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                response_format_type_0_type_1 = ObjectFormat.from_dict(data)
+
+                return response_format_type_0_type_1
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                response_format_type_0_type_2 = SchemaFormat.from_dict(data)
+
+                return response_format_type_0_type_2
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(None | ObjectFormat | SchemaFormat | TextFormat | Unset, data)
+
+        response_format = _parse_response_format(d.pop("response_format", UNSET))
+
         def _parse_parallel_tool_calls(data: object) -> bool | None | Unset:
             if data is None:
                 return data
@@ -697,11 +804,7 @@ class ChatRequest:
 
         prediction = d.pop("prediction", UNSET)
 
-        response_format = d.pop("response_format", UNSET)
-
         store = d.pop("store", UNSET)
-
-        tool_choice = d.pop("tool_choice", UNSET)
 
         web_search_options = d.pop("web_search_options", UNSET)
 
@@ -725,6 +828,8 @@ class ChatRequest:
             top_logprobs=top_logprobs,
             metadata=metadata,
             tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
             parallel_tool_calls=parallel_tool_calls,
             prompt_cache_key=prompt_cache_key,
             prompt_cache_options=prompt_cache_options,
@@ -739,9 +844,7 @@ class ChatRequest:
             modalities=modalities,
             moderation=moderation,
             prediction=prediction,
-            response_format=response_format,
             store=store,
-            tool_choice=tool_choice,
             web_search_options=web_search_options,
         )
 
