@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from inference.closing import closed
 from inference.errors import EngineError
 from inference.formats import MAX_SCHEMA, ObjectFormat, SchemaFormat, TextFormat, size
 from inference.grammar import Asked, Wish
@@ -29,7 +30,7 @@ def wish_of(request: ChatRequest) -> Wish | None:
         return Wish(calls=_calls(request))
     if schema is None:
         return None
-    return Wish(Asked(schema, "response_format"), _calls(request))
+    return Wish(Asked(closed(schema), "response_format"), _calls(request))
 
 
 def _calls(request: ChatRequest) -> dict[str, Asked]:
@@ -52,4 +53,4 @@ def _arguments(parameters: Mapping[str, Any] | None, param: str) -> Mapping[str,
     if size(parameters) > MAX_SCHEMA:
         what = f"Invalid '{param}': a schema that a call is held to may have {MAX_SCHEMA:,} characters at most."
         raise EngineError("invalid_request", what, param)
-    return {**parameters, "type": "object"}
+    return closed({**parameters, "type": "object"})
