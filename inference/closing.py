@@ -6,11 +6,9 @@ commonly does not: a model that was never taught where an object ends goes on ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-_MAPS = ("properties", "$defs", "definitions")
-_LISTS = ("anyOf", "prefixItems")
 _JOINING = frozenset({"properties", "anyOf", "$ref"})
 """Two of these in one schema hold for the same object, each with properties of its own."""
 _WEIGHING = frozenset({"allOf", "oneOf"})
@@ -31,30 +29,40 @@ def _joins(schema: Mapping[str, Any]) -> bool:
     return bool(_WEIGHING & schema.keys()) or len(_JOINING & schema.keys()) > 1
 
 
-def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """It and every schema in it. Data (an ``enum``'s values, a ``default``) are none."""
-    if not isinstance(schema, dict):
-        return
-    yield schema
-    maps = (schema[key].values() for key in _MAPS if isinstance(schema.get(key), dict))
-    lists = (schema[key] for key in _LISTS if isinstance(schema.get(key), list))
-    for inner in (inner for group in (*maps, *lists, [schema.get("items")]) for inner in group):
-        yield from _parts(inner)
+def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every object in it. Some are data (a ``default``'s value), and at worst keep a schema from being closed."""
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _parts(inner)
 
 
 def _closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
-    whole = dict(schema)
-    for key in whole.keys() & {*_MAPS}:
-        if isinstance(whole[key], dict):
-            whole[key] = {name: _closed(inner) for name, inner in whole[key].items()}
-    for key in whole.keys() & {*_LISTS}:
-        if isinstance(whole[key], list):
-            whole[key] = [_closed(inner) for inner in whole[key]]
-    if "items" in whole:
-        whole["items"] = _closed(whole["items"])
+    whole = {key: _INNER.get(key, _as_it_is)(inner) for key, inner in schema.items()}
     return whole if _says_more(whole) else {**whole, "additionalProperties": False}
+
+
+def _as_it_is(inner: Any) -> Any:
+    return inner
+
+
+def _named(inner: Any) -> Any:
+    return {name: _closed(one) for name, one in inner.items()} if isinstance(inner, dict) else inner
+
+
+def _listed(inner: Any) -> Any:
+    return [_closed(one) for one in inner] if isinstance(inner, list) else inner
+
+
+_INNER: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions"), _named),
+    **dict.fromkeys(("anyOf", "prefixItems"), _listed),
+    **dict.fromkeys(("items", "additionalProperties"), _closed),
+}
+"""Keyword -> how the schemas in it are closed. All else is data, or is not held."""
 
 
 def _says_more(schema: Mapping[str, Any]) -> bool:
