@@ -143,7 +143,7 @@ def _grammars(lane: Lane, wish: Wish) -> Grammars:
             "unsupported_parameter",
             "This model's answers cannot be held to a schema: its tokens are not bytes. Choose another base, or ask "
             "for the form in a message.",
-            "response_format" if wish.answer else "tool_choice",
+            wish.param,
         ) from error
 
 

@@ -13,13 +13,15 @@ from llguidance import LLMatcher, LLParserLimits
 from llguidance.hf import from_tokenizer
 
 from inference.errors import EngineError
-from inference.grammar import Asked, GrammarWriter, Wish
+from inference.grammar import FieldSchema, GrammarWriter, Wish
 from training.tasks.chat_calls import CallForm
 
 # "at 2(9): failed to compile JSON schema: …", the reason, and lines of the grammar: "   1 | start: answer".
 _AROUND = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?|<non-verbose/>|\n *\d+ \| (?s:.*)")
 
 _QUIET = 0
+_SYMBOLS = 20_000
+"""Of a grammar: 700 objects to choose from have fewer. More take seconds to compile."""
 _REASON = 300
 """Characters that are told of why a schema cannot be held."""
 
@@ -27,9 +29,11 @@ _REASON = 300
 class Matcher:
     """One answer in the making, held to its grammar. Not for two threads at once."""
 
-    def __init__(self, matcher: LLMatcher, ends: Collection[int]) -> None:
+    def __init__(self, matcher: LLMatcher, ends: Collection[int], param: str) -> None:
+        """``param``: the field of the body that a fault is of."""
         self._matcher = matcher
         self._ends = ends
+        self._param = param
         self._stuck = False
 
     @property
@@ -38,11 +42,13 @@ class Matcher:
         return self._matcher.is_stopped() and not self._matcher.is_error()
 
     @property
-    def fault(self) -> str:
-        """Why it cannot go on; empty where it can."""
-        if self._matcher.is_error():
-            return _reason(self._matcher.get_error())
-        return "no token of the model spells what must follow" if self._stuck else ""
+    def fault(self) -> EngineError | None:
+        """Why it cannot go on, if it cannot."""
+        if not (self._stuck or self._matcher.is_error()):
+            return None
+        reason = "no token of the model spells what must follow" if self._stuck else _reason(self._matcher.get_error())
+        what = f"The answer can be held to its schema no longer: {reason}. Make the schema simpler."
+        return EngineError("invalid_request", what, self._param)
 
     def allowed(self) -> bytearray:
         """A bit for each token, the lowest of a byte first; an end's is set where the answer may end."""
@@ -63,13 +69,14 @@ class Matcher:
 class Grammar:
     """Compiled, for any number of answers."""
 
-    def __init__(self, matcher: LLMatcher, ends: Collection[int]) -> None:
+    def __init__(self, matcher: LLMatcher, ends: Collection[int], param: str) -> None:
         self._matcher = matcher
         self._ends = ends
+        self._param = param
 
     def begin(self) -> Matcher:
         """For one answer."""
-        return Matcher(self._matcher.deep_copy(), self._ends)
+        return Matcher(self._matcher.deep_copy(), self._ends, self._param)
 
 
 class Grammars:
@@ -81,7 +88,7 @@ class Grammars:
         self._ends = frozenset(ends)
         self._tokens = from_tokenizer(tokenizer, eos_token=sorted(ends) or None)
         # A parser's state is no help to who reads the message.
-        self._limits = LLParserLimits(verbose_errors=False)
+        self._limits = LLParserLimits(max_grammar_size=_SYMBOLS, verbose_errors=False)
 
     def compile(self, wish: Wish, form: CallForm | None = None) -> Grammar:
         """``form``: how a call is written. Blocks, for seconds at the worst.
@@ -89,14 +96,14 @@ class Grammars:
         Raises ``EngineError`` for a schema that cannot be held.
         """
         # In a call a schema's turn comes late: what no answer can fit would be found by a row that has begun.
-        for asked in wish.calls.values():
-            self._check(asked)
+        for arguments in wish.calls.values():
+            self._check(arguments)
         matcher, fault = self._started(wish, form)
         if fault and wish.answer:
             self._check(wish.answer)
         if fault:
             raise EngineError("invalid_request", f"The schemas together cannot be held: {fault}.", "tools")
-        return Grammar(matcher, self._ends)
+        return Grammar(matcher, self._ends, wish.param)
 
     def _started(self, wish: Wish, form: CallForm | None = None) -> tuple[LLMatcher, str]:
         """Before the first token, and why it cannot go on from there."""
@@ -105,12 +112,12 @@ class Grammars:
         matcher.compute_bitmask()
         return matcher, _reason(matcher.get_error()) if matcher.is_stopped() else ""
 
-    def _check(self, asked: Asked) -> None:
+    def _check(self, schema: FieldSchema) -> None:
         """Raise what is wrong with a schema by itself."""
-        _, fault = self._started(Wish(asked))
+        _, fault = self._started(Wish(schema))
         if fault:
-            what = f"Invalid '{asked.param}': an answer cannot be held to this schema: {fault}. Change the schema."
-            raise EngineError("invalid_request", what, asked.param)
+            what = f"Invalid '{schema.param}': an answer cannot be held to this schema: {fault}. Change the schema."
+            raise EngineError("invalid_request", what, schema.param)
 
 
 def _reason(error: str) -> str:

@@ -25,7 +25,7 @@ _JSON = {"whitespace_pattern": r" |\n {0,24}"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class FieldSchema:
     """A schema, and the field of the body that has it."""
 
     schema: Schema
@@ -36,9 +36,14 @@ class Asked:
 class Wish:
     """What an answer may be: text that fits ``answer``, or one call of one of ``calls``."""
 
-    answer: Asked | None = None
-    calls: Mapping[str, Asked] = field(default_factory=dict)
+    answer: FieldSchema | None = None
+    calls: Mapping[str, FieldSchema] = field(default_factory=dict)
     """Function -> its arguments."""
+
+    @property
+    def param(self) -> str:
+        """The field of the body that holds the answer."""
+        return self.answer.param if self.answer else "tools"
 
 
 class GrammarWriter:

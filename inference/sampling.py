@@ -21,6 +21,9 @@ GREEDY = 1e-5
 _NUCLEUS = 1024
 """Tokens among which a nucleus is sought before the whole vocabulary is sorted."""
 
+_BANNED = (torch.arange(256)[:, None] & 2 ** torch.arange(8) == 0).view(torch.int64).flatten()
+"""Byte of a mask, a bit for each token that is allowed -> eight truth values, in one number, of those that are not."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -134,19 +137,18 @@ def _allowed(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     if not any(sampler.matcher for sampler in samplers):
         return logits_BV
     vocabulary, device = logits_BV.shape[1], logits_BV.device
-    # N bytes of 8 tokens each; on an accelerator the forward pass still runs while these are computed.
     width = -(-vocabulary // 8)
-    rows = (_bits(sampler, width) for sampler in samplers)
-    bytes_BN1 = torch.frombuffer(bytearray().join(rows), dtype=torch.uint8).to(device).view(-1, width, 1)
-    places_8 = torch.tensor([1 << place for place in range(8)], dtype=torch.uint8, device=device)
-    banned_BV = ((bytes_BN1 & places_8) == 0).flatten(1)[:, :vocabulary]
-    return logits_BV.masked_fill(banned_BV, -torch.inf)
+    # On an accelerator the forward pass still runs while these are computed.
+    bits = bytearray().join(_bits(sampler, width) for sampler in samplers)
+    bytes_BN = torch.frombuffer(bits, dtype=torch.uint8).to(device).view(-1, width)
+    banned_BV = _BANNED.to(device)[bytes_BN.long()].view(torch.bool)[:, :vocabulary]
+    return torch.where(banned_BV, -torch.inf, logits_BV)
 
 
 def _bits(sampler: Sampler, width: int) -> bytes | bytearray:
     if sampler.matcher is None:
         return b"\xff" * width
-    # A model's vocabulary may be padded beyond the tokenizer's.
+    # A model's vocabulary may be padded beyond the tokenizer's, by tokens that nothing lets follow.
     return sampler.matcher.allowed()[:width].ljust(width, b"\0")
 
 

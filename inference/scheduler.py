@@ -66,9 +66,8 @@ class Row:
     def take(self, choice: Choice, ends: Collection[int]) -> Progress:
         """Add a token: what it settles."""
         matcher = self.sampler.matcher
-        if matcher and matcher.fault:
-            what = f"The answer can be held to its schema no longer: {matcher.fault}. Make the schema simpler."
-            return self.failed(EngineError("invalid_request", what))
+        if matcher and (fault := matcher.fault):
+            return self.failed(fault)
         if not choice.finite:
             return self.failed(EngineError("model_unusable", "The model gives no numbers (NaN); train it again."))
         self.tokens.append(choice.token)

@@ -8,8 +8,11 @@ from typing import Any
 from inference.closing import closed
 from inference.errors import EngineError
 from inference.formats import MAX_SCHEMA, ObjectFormat, SchemaFormat, TextFormat, size
-from inference.grammar import Asked, Wish
+from inference.grammar import FieldSchema, Wish
 from inference.protocol import ChatRequest
+
+MAX_SCHEMAS = 4 * MAX_SCHEMA
+"""Characters of the JSON of all schemas that one answer may choose from."""
 
 _ANY_OBJECT = {"type": "object"}
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -30,16 +33,20 @@ def wish_of(request: ChatRequest) -> Wish | None:
         return Wish(calls=_calls(request))
     if schema is None:
         return None
-    return Wish(Asked(closed(schema), "response_format"), _calls(request))
+    return Wish(FieldSchema(closed(schema), "response_format"), _calls(request))
 
 
-def _calls(request: ChatRequest) -> dict[str, Asked]:
+def _calls(request: ChatRequest) -> dict[str, FieldSchema]:
     allowed = {tool.function.name for tool in request.allowed}
-    return {
-        tool.function.name: Asked(_arguments(tool.function.parameters, param), param)
+    calls = {
+        tool.function.name: FieldSchema(_arguments(tool.function.parameters, param), param)
         for param, tool in ((f"tools.{at}.function.parameters", tool) for at, tool in enumerate(request.offered))
         if tool.function.name in allowed
     }
+    if sum(size(call.schema) for call in calls.values()) > MAX_SCHEMAS:
+        what = f"The schemas that a call is held to may have {MAX_SCHEMAS:,} characters together; allow fewer tools."
+        raise EngineError("invalid_request", what, "tools")
+    return calls
 
 
 def _arguments(parameters: Mapping[str, Any] | None, param: str) -> Mapping[str, Any]:

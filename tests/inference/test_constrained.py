@@ -16,7 +16,7 @@ from inference.calls import Call, CallReader
 from inference.constraint import Grammar, Grammars, Matcher
 from inference.decode import Decoder
 from inference.errors import EngineError
-from inference.grammar import Asked, Wish
+from inference.grammar import FieldSchema, Wish
 from inference.sampling import Sampler, Sampling, choose
 from inference.scheduler import Row, Scheduler
 from inference.text import TextStream
@@ -33,7 +33,7 @@ LIMIT = 4000
 
 
 def grammar_of(schema: dict[str, Any]) -> Grammar:
-    return GRAMMARS.compile(Wish(Asked(schema, "response_format")))
+    return GRAMMARS.compile(Wish(FieldSchema(schema, "response_format")))
 
 
 def row_of(prompt: str, limit: int = LIMIT, stop: tuple[str, ...] = (), **sampling: Any) -> Answer:
@@ -148,7 +148,7 @@ OTHER, ONE = (TOKENIZER.encode(character)[0] for character in "z1")
 def test_a_whole_object_ends_its_row_whatever_ends_there_are(model: Model, ends: list[int]) -> None:
     grammars = Grammars(TOKENIZER, ends)
     scheduler = Scheduler(Decoder(model, torch.device("cpu")), ends, 4, "test")
-    row = row_of("the", grammar=grammars.compile(Wish(Asked({"const": {"a": [1]}}, "response_format"))))
+    row = row_of("the", grammar=grammars.compile(Wish(FieldSchema({"const": {"a": [1]}}, "response_format"))))
     [(text, finish, tokens)] = answers(scheduler, row)
     scheduler.close()
     assert (json.loads(text), finish) == ({"a": [1]}, "stop")
@@ -158,7 +158,7 @@ def test_a_whole_object_ends_its_row_whatever_ends_there_are(model: Model, ends:
 def test_a_vocabulary_that_cannot_spell_an_answer_says_so(model: Model) -> None:
     ends = [END, ONE]
     scheduler = Scheduler(Decoder(model, torch.device("cpu")), ends, 4, "test")
-    row = row_of("the", grammar=Grammars(TOKENIZER, ends).compile(Wish(Asked({"const": [1]}, "response_format"))))
+    row = row_of("the", grammar=Grammars(TOKENIZER, ends).compile(Wish(FieldSchema({"const": [1]}, "response_format"))))
     with pytest.raises(EngineError, match="no token of the model spells"):
         answers(scheduler, row)
     scheduler.close()
@@ -225,7 +225,7 @@ def spelled(matcher: Matcher, tokenizer: Any, text: str) -> bool:
 def test_a_forced_call_is_what_the_template_writes_and_the_reader_reads(name: str) -> None:
     template, tokenizer = template_of(name), tokenizer_of(FORMS[name])
     form = learn(template)
-    arguments = Asked({**CITY, "additionalProperties": False}, "tools")
+    arguments = FieldSchema({**CITY, "additionalProperties": False}, "tools")
     # One's name is the beginning of the other's.
     grammar = Grammars(tokenizer, [1]).compile(Wish(calls={"get": arguments, "get_weather": arguments}), form)
     calls = [Call("get", '{"city": "Rome"}'), Call("get_weather", '{"city": "Rome", "n": 3}')]
@@ -241,13 +241,13 @@ def test_a_forced_call_is_what_the_template_writes_and_the_reader_reads(name: st
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_each_kind_of_tokenizer(name: str) -> None:
     tokenizer = TOKENIZERS[name]
-    grammar = Grammars(tokenizer, [5]).compile(Wish(Asked({"type": "object"}, "response_format")))
+    grammar = Grammars(tokenizer, [5]).compile(Wish(FieldSchema({"type": "object"}, "response_format")))
     matcher = grammar.begin()
     ids = tokenizer.encode('{"the": "🎻"}', add_special_tokens=False)
     # Llama's first kind sets a space before a text, which belongs to no answer.
     for token in ids[tokenizer.decode(ids[:1]).isspace() or tokenizer.convert_ids_to_tokens(ids[0]) == "▁" :]:
         matcher.take(token)
-    assert (matcher.whole, matcher.fault) == (True, "")
+    assert (matcher.whole, matcher.fault) == (True, None)
 
 
 def optional(count: int) -> dict[str, Any]:
@@ -273,6 +273,7 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"type": "string", "format": "telepathy"}, "Unknown format"),
     ({"enum": []}, "Unsatisfiable"),
     (doubling(30), "too large"),
+    (optional(5000), "too big"),
     ({"type": "integer", "multipleOf": 999_999_937}, "fuel exhausted"),
 ]
 
@@ -285,7 +286,9 @@ def test_a_schema_that_cannot_be_held_is_named_with_the_reason(schema: dict[str,
     assert reason in caught.value.message
     assert "x-guidance" not in caught.value.message, "the grammar is no client's business"
     with pytest.raises(EngineError) as caught:
-        GRAMMARS.compile(Wish(calls={"b": Asked(schema, "tools.1.function.parameters")}), learn(template_of("hermes")))
+        GRAMMARS.compile(
+            Wish(calls={"b": FieldSchema(schema, "tools.1.function.parameters")}), learn(template_of("hermes"))
+        )
     assert caught.value.param == "tools.1.function.parameters"
 
 
@@ -308,7 +311,7 @@ def test_a_schema_that_turns_out_too_hard_fails_its_own_row_only(model: Model, s
     scheduler.submit([hard.row, good.row])
     with pytest.raises(EngineError) as caught:
         hard.result()
-    assert (caught.value.status, caught.value.code) == (400, "invalid_request")
+    assert (caught.value.status, caught.value.param) == (400, "response_format")
     assert "Make the schema simpler" in caught.value.message
     good.result()
     assert good.row.tokens == alone(model, "dog", 12)

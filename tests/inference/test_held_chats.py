@@ -60,8 +60,10 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     home = tmp_path_factory.mktemp("held")
     tiny_chat_base(home / "tools", template=TOOL_TEMPLATE)
     tiny_chat_base(home / "plain")
+    file = tiny_chat_base(home / "odd") / "tokenizer.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "decoder": {"type": "Fuse"}}))
     entry = '[{0}]\npath = "{1}"\ntasks = ["chat"]\nparameters = 1\ncontext = 256\nlicense = "none"\n'
-    (home / "bases.toml").write_text("".join(entry.format(name, home / name) for name in ("tools", "plain")))
+    (home / "bases.toml").write_text("".join(entry.format(name, home / name) for name in ("tools", "plain", "odd")))
     return Settings(home=home, models_file=home / "bases.toml", engine_models=3, engine_batch=8)
 
 
@@ -213,8 +215,10 @@ async def test_a_stop_string_ends_a_held_answer(caller: Engine) -> None:
          "tools.0.function.parameters"),
         ({"tools": [tool("get", {"$comment": "x" * 70_000})], "tool_choice": named("get")}, "invalid_request",
          "tools.0.function.parameters"),
+        ({"tools": [tool(f"get{at}", {"$comment": "x" * 60_000}) for at in range(5)], "tool_choice": "required"},
+         "invalid_request", "tools"),
     ],
-    ids=["keyword", "reference", "pattern", "kind", "size"],
+    ids=["keyword", "reference", "pattern", "kind", "size", "sizes"],
 )  # fmt: skip
 async def test_a_schema_that_cannot_be_held(caller: Engine, fields: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(EngineError) as whole:
@@ -232,3 +236,11 @@ async def test_a_base_whose_template_knows_no_tools_forces_none(caller: Engine) 
     with pytest.raises(EngineError) as caught:
         await caller.chat(PLAIN, asked(tools=TOOLS, tool_choice="required"))
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
+
+
+async def test_a_base_whose_tokens_are_not_bytes_is_held_to_nothing(caller: Engine) -> None:
+    odd = ModelRef.of_base("odd", "chat")
+    with pytest.raises(EngineError, match="its tokens are not bytes") as caught:
+        await caller.chat(odd, asked(response_format=fits()))
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "response_format")
+    assert (await caller.chat(odd, asked(max_tokens=1)))["choices"]
