@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.tasks.chat_calls import ID, NAME, CallForm, Part
-from training.tasks.seams import PROBE, SEAM, any_of, shield
+from training.tasks.seams import PROBE, any_of
 
 Schema = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ class GrammarWriter:
 
     def _words(self, parts: Sequence[Part], name: str) -> Iterator[str]:
         """Part of a rule's body."""
-        slots: Mapping[Part, str] = {NAME: shield(name, self._names), ID: PROBE}
+        slots: Mapping[Part, str] = {NAME: name, ID: PROBE}
         text = "".join(str(slots.get(part, part)) for part in parts)
         for words in re.split(f"({PROBE}|{self._names.pattern})", text):
             if words in self._ids:
@@ -76,7 +76,7 @@ class GrammarWriter:
             elif words == PROBE:
                 yield "ID"
             elif words:
-                yield json.dumps(words.replace(SEAM, ""), ensure_ascii=False)
+                yield json.dumps(words, ensure_ascii=False)
 
 
 def _json(schema: Schema) -> str:
