@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.tasks.chat_calls import ID, NAME, CallForm, Part
-from training.tasks.seams import PROBE, any_of
+from training.tasks.seams import PROBE, any_of, shield
 
 Schema = Mapping[str, Any]
 
@@ -22,6 +22,11 @@ _ID = "/[a-zA-Z0-9]{9}/"
 
 # Room for a line of its own, indented; without an end to it a model may write blanks for ever.
 _JSON = {"whitespace_pattern": r" |\n {0,24}"}
+
+
+# Where only one text can follow, the library takes the tokens that its tokenizer makes of it, and of a control token's
+# name in a schema it makes that token. Where such a name stands, the model spells what follows itself.
+_BY_LETTERS = '%llguidance {"no_forcing": true}'
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class GrammarWriter:
             rules |= {f"call_{index}": " ".join(body), f"arguments_{index}": _json(arguments.schema)}
         starts = " | ".join(rule for rule in rules if not rule.startswith("arguments"))
         lines = [f"{rule}: {body}" for rule, body in {"start": starts, **rules, "ID": _ID}.items()]
-        return "\n".join(lines)
+        schemas = [schema.schema for schema in (wish.answer, *wish.calls.values()) if schema]
+        return "\n".join([*([_BY_LETTERS] if shield(schemas, self._names) != schemas else []), *lines])
 
     def _words(self, parts: Sequence[Part], name: str) -> Iterator[str]:
         """Part of a rule's body."""

@@ -155,6 +155,12 @@ def test_a_whole_object_ends_its_row_whatever_ends_there_are(model: Model, ends:
     assert tokens == len(row.row.tokens) == len(TOKENIZER.encode(text)), "no end was asked of the model"
 
 
+def test_a_control_tokens_name_in_a_schema_is_text(scheduler: Scheduler) -> None:
+    schema = {"type": "object", "properties": {"<end>": {"const": "a<end>"}}, "required": ["<end>"]}
+    [(text, finish, _)] = answers(scheduler, row_of("the", seed=1, grammar=grammar_of(schema)))
+    assert (json.loads(text)["<end>"], finish) == ("a<end>", "stop")
+
+
 def test_a_vocabulary_that_cannot_spell_an_answer_says_so(model: Model) -> None:
     ends = [END, ONE]
     scheduler = Scheduler(Decoder(model, torch.device("cpu")), ends, 4, "test")
