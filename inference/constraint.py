@@ -19,6 +19,9 @@ from training.tasks.chat_calls import CallForm
 # "at 2(9): failed to compile JSON schema: …", the reason, and lines of the grammar: "   1 | start: answer".
 _AROUND = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?|<non-verbose/>|\n *\d+ \| (?s:.*)")
 
+# What the library says to who calls it -> what helps who wrote the schema.
+_OURS = {"oneOf constraints are not supported": "several branches of its oneOf may fit the same value; use anyOf"}
+
 _QUIET = 0
 _SYMBOLS = 20_000
 """Of a grammar: 700 objects to choose from have fewer. More take seconds to compile."""
@@ -123,4 +126,5 @@ class Grammars:
 def _reason(error: str) -> str:
     """The library's words without what it shows around them; it has none for a grammar that no text fits."""
     words = " ".join(_AROUND.sub("", error).split())
-    return words[:_REASON].rstrip(".") if " " in words else "no answer could fit it"
+    told = next((ours for theirs, ours in _OURS.items() if words.startswith(theirs)), words)
+    return told[:_REASON].rstrip(".") if " " in told else "no answer could fit it"

@@ -278,6 +278,8 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"type": "string", "pattern": "("}, "regex parse error"),
     ({"type": "string", "format": "telepathy"}, "Unknown format"),
     ({"enum": []}, "Unsatisfiable"),
+    ({"oneOf": [{"type": "string"}, {"type": "string", "minLength": 3}]}, "use anyOf"),
+    ({"type": "array", "uniqueItems": True}, 'Unimplemented keys: ["uniqueItems"]'),
     (doubling(30), "too large"),
     (optional(5000), "too big"),
     ({"type": "integer", "multipleOf": 999_999_937}, "fuel exhausted"),
