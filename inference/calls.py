@@ -46,11 +46,17 @@ class CallReader:
     written. Blanks beside a call are the template's and are dropped.
     """
 
-    def __init__(self, form: CallForm | None, offered: Collection[str] = (), single: bool = False) -> None:
-        """``form`` None: there are no tools, all is text. ``single``: the answer ends with its first call."""
+    def __init__(
+        self, form: CallForm | None, offered: Collection[str] = (), single: bool = False, held: bool = False
+    ) -> None:
+        """``form`` None: there are no tools, all is text. ``single``: the answer ends with its first call.
+
+        ``held``: decoding was constrained to calls, so that arguments are JSON that fits their schema.
+        """
         self._form = form
         self._offered = offered
         self._single = single
+        self._held = held
         self._text = ""
         # text[:at] has been given out or was a call's; no call begins before `search`.
         self._at = self._search = 0
@@ -145,11 +151,15 @@ class CallReader:
 
     def _call(self, name: str, start: int, end: int) -> Call | None:
         arguments = self._text[start:end]
-        try:
-            decode(arguments)
-        except Refused:
-            return None
-        return Call(name, arguments) if name in self._offered else None
+        return Call(name, arguments) if name in self._offered and (self._held or _is_json(arguments)) else None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        decode(text)
+    except Refused:
+        return False
+    return True
 
 
 class _Scan:

@@ -15,12 +15,16 @@ from typing import Any
 from jinja2 import TemplateError
 
 from inference.calls import Call, CallReader
+from inference.constraint import Grammar, Grammars
 from inference.errors import EngineError
 from inference.exchange import Exchange, Wanted, at_work, room, sampling_of
+from inference.formats import NamedTool
+from inference.grammar import Wish
 from inference.lane import Lane, Writer
 from inference.protocol import ChatRequest
 from inference.sampling import Choice, Scored
 from inference.text import TextStream, TokenNames
+from inference.wishes import wish_of
 from storage.ids import new_id
 from training.tasks.chat import Chat
 from training.tasks.chat_calls import CallForm
@@ -35,10 +39,15 @@ class _Asked:
     ids: list[int]
     form: CallForm | None = None
     """None: it offers no tools."""
+    grammar: Grammar | None = None
+    """What the answer is held to."""
 
     def reader(self, request: ChatRequest) -> CallReader:
         return CallReader(
-            self.form, {tool.function.name for tool in request.offered}, single=request.parallel_tool_calls is False
+            self.form,
+            {tool.function.name for tool in request.allowed},
+            single=request.parallel_tool_calls is False,
+            held=self.grammar is not None,
         )
 
 
@@ -58,7 +67,7 @@ async def complete(writer: Writer, name: str, request: ChatRequest) -> dict[str,
                     "index": index,
                     "message": message,
                     "logprobs": _logprobs(writer.lane.names, request, piece.records),
-                    "finish_reason": _finish(finish, reader),
+                    "finish_reason": _finish(finish, reader, request),
                 }
             )
         return {**_head("chat.completion", name), "choices": choices, "usage": exchange.usage(len(asked.ids))}
@@ -90,7 +99,7 @@ async def stream(writer: Writer, name: str, request: ChatRequest) -> AsyncGenera
                 yield chunk(index, {"tool_calls": [{"index": counts[index], **_call(call)}]})
                 counts[index] += 1
             if update.finish:
-                yield chunk(index, {}, finish=_finish(update.finish, readers[index]))
+                yield chunk(index, {}, finish=_finish(update.finish, readers[index], request))
         if request.tells_usage:
             yield {**head, "choices": [], "usage": exchange.usage(len(asked.ids))}
 
@@ -101,8 +110,10 @@ def _call(call: Call) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _finish(finish: str | None, reader: CallReader) -> str | None:
-    return "tool_calls" if finish == "stop" and reader.called else finish
+def _finish(finish: str | None, reader: CallReader, request: ChatRequest) -> str | None:
+    # A call that was asked for by name ends with OpenAI, too, as an answer does.
+    asked = isinstance(request.tool_choice, NamedTool)
+    return "tool_calls" if finish == "stop" and reader.called and not asked else finish
 
 
 def _asked(lane: Lane, request: ChatRequest) -> _Asked:
@@ -112,13 +123,27 @@ def _asked(lane: Lane, request: ChatRequest) -> _Asked:
     assert isinstance(lane.task, Chat)
     try:
         ids = lane.task.encode_prompt(messages, lane.tokenizer, tools)
-        return _Asked(ids, lane.call_form if tools else None)
+        form = lane.call_form if tools else None
     except LeftOut as error:
         field = error.field.replace("[", ".").replace("]", "")
         raise EngineError("unsupported_parameter", f"This model's chat template: {error}", field) from error
     except TemplateError as error:
         raise EngineError(
             "invalid_request", f"This model's chat template refuses the conversation: {error}.", "messages"
+        ) from error
+    wish = wish_of(request)
+    return _Asked(ids, form, _grammars(lane, wish).compile(wish, form) if wish else None)
+
+
+def _grammars(lane: Lane, wish: Wish) -> Grammars:
+    try:
+        return lane.grammars
+    except ValueError as error:
+        raise EngineError(
+            "unsupported_parameter",
+            "This model's answers cannot be held to a schema: its tokens are not bytes. Choose another base, or ask "
+            "for the form in a message.",
+            wish.param,
         ) from error
 
 
@@ -131,7 +156,7 @@ def _answering(writer: Writer, asked: _Asked, request: ChatRequest) -> AbstractA
         [
             Wanted(
                 asked.ids,
-                sampling_of(request, logprobs, index, len(lane.tokenizer)),
+                sampling_of(request, logprobs, index, len(lane.tokenizer), asked.grammar),
                 TextStream(lane.tokenizer, request.stop_strings, shown=asked.form.tokens if asked.form else ()),
                 min(request.answer_tokens or left, left),
             )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from inference.constraint import Grammar
 from inference.errors import EngineError
 from inference.lane import Lane, Writer
 from inference.protocol import Generation
@@ -104,7 +105,9 @@ def room(lane: Lane, prompt: Sequence[int], what: str) -> int:
     return left
 
 
-def sampling_of(request: Generation, logprobs: int | None, index: int, vocabulary: int) -> Sampling:
+def sampling_of(
+    request: Generation, logprobs: int | None, index: int, vocabulary: int, grammar: Grammar | None = None
+) -> Sampling:
     """How the ``index``-th answer to a prompt is chosen. Raises ``EngineError``."""
     bias = {int(token): value for token, value in (request.logit_bias or {}).items()}
     if bias and max(bias) >= vocabulary:
@@ -118,4 +121,5 @@ def sampling_of(request: Generation, logprobs: int | None, index: int, vocabular
         logprobs=logprobs,
         # Answers to one request differ from one another, and are the same ones the next time.
         seed=None if request.seed is None else request.seed + index,
+        grammar=grammar,
     )

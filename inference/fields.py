@@ -48,9 +48,9 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def example(**body: Any) -> ConfigDict:
-    """A body's ``model_config`` that shows one in the OpenAPI document."""
-    return ConfigDict(json_schema_extra={"examples": [body]})
+def example(*others: Any, **body: Any) -> ConfigDict:
+    """A body's ``model_config`` that shows one in the OpenAPI document, and ``others`` behind it."""
+    return ConfigDict(json_schema_extra={"examples": [body, *others]})
 
 
 def _absent(value: Any) -> bool:
@@ -67,10 +67,8 @@ HARMLESS: Mapping[str, Callable[[Any], bool]] = {
     "functions": _absent,
     "modalities": _is(["text"]),
     "moderation": _absent,
-    "response_format": _is({"type": "text"}),
     "store": _is(False),
     "suffix": _is(""),
-    "tool_choice": _is("none", "auto"),
     "web_search_options": lambda value: value is None,
 }
 """Field whose effect would be missed -> the values of it that ask for nothing."""
@@ -78,7 +76,6 @@ HARMLESS: Mapping[str, Callable[[Any], bool]] = {
 _REMEDIES = {
     "functions": "is not supported here; send the functions as 'tools'",
     "function_call": "is not supported here; use 'tools' and 'tool_calls'",
-    "tool_choice": "is not supported here but as 'auto' and 'none', as no call can be forced; remove it",
 }
 
 

@@ -15,6 +15,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from inference.constraint import Grammars
 from inference.decode import Decoder, new_cache
 from inference.sampling import Choice, scored
 from inference.scheduler import Deliver, Scheduler
@@ -57,13 +58,18 @@ class Lane:
         self._numbers = itertools.count()
         assert isinstance(served.task, Writing)
         self.task: Writing = served.task
-        ends = self.task.stop_tokens(served.model, self.tokenizer)
-        self.scheduler = Scheduler(Decoder(self._forward, served.model.device), ends, slots, name, deliver)
+        self._ends = self.task.stop_tokens(served.model, self.tokenizer)
+        self.scheduler = Scheduler(Decoder(self._forward, served.model.device), self._ends, slots, name, deliver)
 
     @cached_property
     def call_form(self) -> CallForm:
         """How its chat template writes calls of tools. Raises ``jinja2.TemplateError``."""
         return learn(ChatTemplate(self.tokenizer))
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """What holds its answers to a schema. Raises ``ValueError`` for a tokenizer whose tokens are not bytes."""
+        return Grammars(self.tokenizer, self._ends)
 
     def add(self, directory: Path) -> str:
         """Load an adapter beside the others; its name in this lane. Blocks. Raises what loading raises."""

@@ -23,7 +23,7 @@ class Function(Body):
     parameters: Annotated[dict[FieldName, Any] | None, Field(max_length=64)] = None
     """JSON Schema of the arguments; none: it takes none."""
     strict: bool | None = None
-    """Accepted, no effect: arguments are JSON but are not held to the schema."""
+    """Accepted, no effect: arguments are held to the schema where ``tool_choice`` forces a call, and only there."""
 
 
 class Tool(Body):

@@ -27,6 +27,7 @@ from inference.fields import (
     listed,
     refuse,
 )
+from inference.formats import ResponseFormat, ToolChoice, forces, names_of
 from inference.messages import MAX_TOOLS, ChatMessage, Tool, check_answered
 
 MAX_CHOICES = 16
@@ -90,10 +91,35 @@ class Generation(Body):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
+_KIND = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["animal", "color"]}},
+    "required": ["kind"],
+    "additionalProperties": False,
+}
+_KIND_EXAMPLE = {
+    "model": "starter",
+    "messages": [{"role": "user", "content": "What kind of word is 'cat'?"}],
+    "response_format": {"type": "json_schema", "json_schema": {"name": "kind", "schema": _KIND}},
+}
+_CALL_EXAMPLE = {
+    "model": "ft:qwen3-0.6b:luthier:words:abc12345",
+    "messages": [{"role": "user", "content": "What kind of word is 'cat'?"}],
+    "tools": [{"type": "function", "function": {"name": "sort_word", "parameters": _KIND}}],
+    "tool_choice": {"type": "function", "function": {"name": "sort_word"}},
+}
+
+
 class ChatRequest(Generation):
     """The body of ``POST /v1/chat/completions``."""
 
-    model_config = example(model="starter", messages=[{"role": "user", "content": "Say hello."}], max_tokens=16)
+    model_config = example(
+        _KIND_EXAMPLE,
+        _CALL_EXAMPLE,
+        model="starter",
+        messages=[{"role": "user", "content": "Say hello."}],
+        max_tokens=16,
+    )
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
@@ -106,6 +132,11 @@ class ChatRequest(Generation):
     metadata: Annotated[dict[FieldName, Label] | None, Field(max_length=16)] = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     """Functions that the model may call."""
+    tool_choice: ToolChoice | None = None
+    """``required`` and a function by name: the answer is a call. ``none``: no tool is shown to the model, and nothing
+    that it writes is a call."""
+    response_format: ResponseFormat | None = None
+    """What an answer that is no call is held to."""
     parallel_tool_calls: bool | None = None
     """False: an answer ends with its first call."""
     audio: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
@@ -124,10 +155,7 @@ class ChatRequest(Generation):
     functions: Any = None
     modalities: Any = None
     moderation: Any = None
-    response_format: Any = None
     store: Any = None
-    tool_choice: Any = None
-    """``auto``, or ``none``: no tool is shown to the model and nothing that it writes is a call."""
     web_search_options: Any = None
 
     _unsupported = field_validator(*sorted(HARMLESS.keys() - {"audio", "suffix"}))(refuse)
@@ -139,6 +167,17 @@ class ChatRequest(Generation):
             raise ValueError("it needs 'logprobs': true")
         return value
 
+    @field_validator("tool_choice")
+    @classmethod
+    def _of_the_tools(cls, value: ToolChoice | None, info: ValidationInfo) -> ToolChoice | None:
+        # Tools that are wrong themselves are not in `data`.
+        offered = {tool.function.name for tool in info.data.get("tools") or ()}
+        if "tools" in info.data and forces(value) and not offered:
+            raise ValueError("it forces a call, so 'tools' must hold a function to call")
+        if "tools" in info.data and not offered.issuperset(names_of(value) or ()):
+            raise ValueError("it names a function that is not among 'tools'; add it there or correct its name")
+        return value
+
     @field_validator("messages")
     @classmethod
     def _answer_calls(cls, value: list[ChatMessage]) -> list[ChatMessage]:
@@ -147,8 +186,18 @@ class ChatRequest(Generation):
 
     @property
     def offered(self) -> list[Tool]:
-        """The tools that this answer may call."""
+        """The tools that the model is shown."""
         return [] if self.tool_choice == "none" else self.tools or []
+
+    @property
+    def allowed(self) -> list[Tool]:
+        """Those of them that this answer may call."""
+        names = names_of(self.tool_choice)
+        return [tool for tool in self.offered if names is None or tool.function.name in names]
+
+    @property
+    def must_call(self) -> bool:
+        return forces(self.tool_choice)
 
     @property
     def answer_tokens(self) -> int | None:

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from inference.constraint import Grammar
+
 GREEDY = 1e-5
 """Temperatures below this take the likeliest token: dividing by them would overflow."""
 
 _NUCLEUS = 1024
 """Tokens among which a nucleus is sought before the whole vocabulary is sorted."""
+
+_BANNED = (torch.arange(256)[:, None] & 2 ** torch.arange(8) == 0).view(torch.int64).flatten()
+"""Byte of a mask, a bit for each token that is allowed -> eight truth values, in one number, of those that are not."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,13 @@ class Sampling:
     logprobs: int | None = None
     """Alternatives to report beside each chosen token; None: report nothing."""
     seed: int | None = None
+    grammar: Grammar | None = None
+    """What the answer is held to."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A token and its log-probability (nats) before temperature, penalties and bias."""
+    """A token and its log-probability (nats) before temperature, penalties, bias and grammar."""
 
     token: int
     logprob: float
@@ -60,10 +67,17 @@ class Sampler:
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self.counts: Counter[int] = Counter()
+        self.matcher = sampling.grammar.begin() if sampling.grammar else None
         self._random = random.Random(sampling.seed)
 
     def uniform(self) -> float:
         return self._random.random()
+
+    def take(self, token: int) -> None:
+        """Remember the token that was chosen."""
+        self.counts[token] += 1
+        if self.matcher:
+            self.matcher.take(token)
 
     def shifts(self) -> Iterator[tuple[int, float]]:
         """Token id, and what its logit gains; a token may come twice."""
@@ -77,7 +91,7 @@ class Sampler:
 def choose(logits_BV: Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
     """The next token of every row; each sampler remembers its own."""
     raw_BV = logits_BV.float()
-    shifted_BV = _shifted(raw_BV, samplers)
+    shifted_BV = _allowed(_shifted(raw_BV, samplers), samplers)
     best_B, token_B = shifted_BV.max(dim=-1)
     bests, tokens = best_B.tolist(), token_B.tolist()
     choices = []
@@ -86,7 +100,8 @@ def choose(logits_BV: Tensor, samplers: Sequence[Sampler]) -> list[Choice]:
         token = tokens[index]
         if finite and rules.temperature >= GREEDY:
             token = draw(shifted_BV[index], rules.temperature, rules.top_p, sampler.uniform())
-        sampler.counts[token] += 1
+        if finite:
+            sampler.take(token)
         choices.append(scored(raw_BV[index], token, rules.logprobs) if finite else Choice(token, False))
     return choices
 
@@ -115,6 +130,26 @@ def _shifted(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
         return logits_BV
     rows, tokens, gains = (torch.tensor(column, device=logits_BV.device) for column in zip(*entries, strict=True))
     return logits_BV.index_put((rows, tokens), gains.to(logits_BV.dtype), accumulate=True)
+
+
+def _allowed(logits_BV: Tensor, samplers: Sequence[Sampler]) -> Tensor:
+    """Without the tokens that a row's grammar does not let follow."""
+    if not any(sampler.matcher for sampler in samplers):
+        return logits_BV
+    vocabulary, device = logits_BV.shape[1], logits_BV.device
+    width = -(-vocabulary // 8)
+    # On an accelerator the forward pass still runs while these are computed.
+    bits = bytearray().join(_bits(sampler, width) for sampler in samplers)
+    bytes_BN = torch.frombuffer(bits, dtype=torch.uint8).to(device).view(-1, width)
+    banned_BV = _BANNED.to(device)[bytes_BN.long()].view(torch.bool)[:, :vocabulary]
+    return torch.where(banned_BV, -torch.inf, logits_BV)
+
+
+def _bits(sampler: Sampler, width: int) -> bytes | bytearray:
+    if sampler.matcher is None:
+        return b"\xff" * width
+    # A model's vocabulary may be padded beyond the tokenizer's, by tokens that nothing lets follow.
+    return sampler.matcher.allowed()[:width].ljust(width, b"\0")
 
 
 def scored(logits_V: Tensor, token: int, alternatives: int | None) -> Choice:

@@ -65,12 +65,16 @@ class Row:
 
     def take(self, choice: Choice, ends: Collection[int]) -> Progress:
         """Add a token: what it settles."""
+        matcher = self.sampler.matcher
+        if matcher and (fault := matcher.fault):
+            return self.failed(fault)
         if not choice.finite:
             return self.failed(EngineError("model_unusable", "The model gives no numbers (NaN); train it again."))
         self.tokens.append(choice.token)
         ended = choice.token in ends
         piece = Piece() if ended else self.stream.feed(choice.token, choice if choice.scored else None)
-        finish = "stop" if ended or self.stream.stopped else "length" if len(self.tokens) >= self.limit else None
+        over = ended or self.stream.stopped or (matcher is not None and matcher.whole)
+        finish = "stop" if over else "length" if len(self.tokens) >= self.limit else None
         if finish:
             piece += self.stream.finish()
             # What was held back to the last token may complete a stop string.

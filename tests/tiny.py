@@ -20,6 +20,15 @@ CHAT_TEMPLATE = (
     "{%- for message in messages -%}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{{ '\\n' }}"
     "{%- endfor -%}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
+# Hermes' form, with little of a tool told: each byte is a token, and the context has 256.
+TOOL_TEMPLATE = (
+    "{%- for tool in tools or [] -%}<|system|>{{ tool.function.name }}<|end|>{%- endfor -%}"
+    "{%- for m in messages -%}{%- if m.role == 'tool' -%}<|user|>={{ m.content }}<|end|>"
+    "{%- elif m.role == 'assistant' and m.tool_calls -%}<|assistant|>{{ m.content }}{%- for call in m.tool_calls -%}"
+    '<call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</call>'
+    "{%- endfor -%}<|end|>{%- else -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
+)
 CONTEXT = 256
 INITIAL = 0.2
 """Standard deviation of the weights: with the usual 0.02 so narrow a model hardly tells its inputs apart."""

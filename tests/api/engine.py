@@ -60,7 +60,7 @@ class TinyEngine:
             return StreamingResponse(self._stream(model, words, told), media_type="text/event-stream")
         if words == "hang":
             await self._until_gone(request)
-        message = {"role": "assistant", "content": f"You said {words}.", "refusal": None}
+        message = {"role": "assistant", "refusal": None, **_said(asked["body"], words)}
         return JSONResponse(
             {
                 "id": "chatcmpl-1",
@@ -149,6 +149,15 @@ class TinyEngine:
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "loaded": [], "running": 0, "waiting": 0})
+
+
+def _said(body: dict[str, Any], words: str) -> dict[str, Any]:
+    """What an answer says; the words themselves, or a call with them, where it is held to a form."""
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        function = {"name": choice["function"]["name"], "arguments": words}
+        return {"content": None, "tool_calls": [{"id": "abcdefgh1", "type": "function", "function": function}]}
+    return {"content": words if body.get("response_format") else f"You said {words}."}
 
 
 def _text_of(content: str | list[dict[str, str]]) -> str:

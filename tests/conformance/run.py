@@ -25,6 +25,7 @@ from examples.stack import running_stack
 from tests.conformance.environments import CLIENTS, Result, environment_of, result_of
 from tests.conformance.server import running_world
 from tests.conformance.suites.run import suites
+from tests.tiny import TOOL_TEMPLATE
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -42,10 +43,13 @@ TOOLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "instructor_extract": (("instructor",),),
 }
 
-# A tool that looks a model's context up in a table of OpenAI's names finds this one there.
-MODELS = f"""
-["gpt-3.5-turbo"]
-path = "{ROOT / "models" / "starter"}"
+STARTER = ROOT / "models" / "starter"
+
+# A tool that looks a model's context up in a table of OpenAI's names finds these there.
+BASE, TOOL_BASE = "gpt-3.5-turbo", "gpt-4o"
+MODEL = """
+["{name}"]
+path = "{path}"
 tasks = ["chat", "completion"]
 parameters = 918_656
 context = 512
@@ -79,13 +83,18 @@ def tools(folder: Path) -> Iterator[Result]:
     pythons = {name: environment_of(folder, name, steps) for name, steps in TOOLS.items()}
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="luthier-")))
-        (home / "models.toml").write_text(MODELS)
+        # The same weights under a template that knows tools.
+        shutil.copytree(STARTER, home / "tools")
+        (home / "tools" / "chat_template.jinja").write_text(TOOL_TEMPLATE)
+        paths = {BASE: STARTER, TOOL_BASE: home / "tools"}
+        (home / "models.toml").write_text("".join(MODEL.format(name=name, path=paths[name]) for name in paths))
         client = stack.enter_context(running_stack(home, Console()))
         place = {
             "url": str(client.base_url).rstrip("/"),
             "key": client.api_key,
             "rows": str(DATA),
-            "base": "gpt-3.5-turbo",
+            "base": BASE,
+            "tool_base": TOOL_BASE,
         }
         environment = {**os.environ, "CONFORMANCE_PLACE": json.dumps(place), "OPENAI_API_KEY": client.api_key}
         for name, python in pythons.items():

@@ -143,6 +143,15 @@ def test_words_are_not_held_back() -> None:
     assert reader.feed(', "arguments": {"a": 1}}</tool_call>').calls == [Call("add", '{"a": 1}')]
 
 
+def test_arguments_that_were_held_to_a_schema_are_read_as_they_are() -> None:
+    """A schema may let numbers be longer, and objects deeper, than the reader of what models write freely."""
+    form = learn(template_of("hermes"))
+    for arguments in ('{"a": 123456789012345678901234567890}', '{"a": "\\u0000"}', '{"a": ' * 40 + "{}" + "}" * 40):
+        text = f'<tool_call>{{"name": "add", "arguments": {arguments}}}</tool_call>'
+        assert read(form, [text], held=True) == ("", [Call("add", arguments)])
+        assert read(form, [text]) == (text, [])
+
+
 def test_blanks_in_a_call_may_differ() -> None:
     form = learn(template_of("hermes"))
     assert read(form, ['<tool_call>{"name":"add","arguments":{"a":1}}</tool_call>']) == ("", [Call("add", '{"a":1}')])

@@ -92,6 +92,27 @@ async def test_a_row_in_a_mixed_batch_equals_the_row_alone(engine: Engine, house
     assert len(set(answers.values())) == 3, "adapters that answer alike would prove nothing"
 
 
+async def test_held_and_free_rows_of_several_adapters_equal_those_alone(engine: Engine, house: House) -> None:
+    """Of one batch, some rows are held to JSON or to a schema, others to nothing."""
+    schema = {"type": "array", "items": {"type": "integer"}}
+    formats: list[Any] = [
+        None,
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "numbers", "schema": schema}},
+    ]
+    requests = [
+        (house.refs[name], asked(response_format=form, temperature=temperature, seed=4, max_tokens=30))
+        for name in ("base", "red", "blue")
+        for form in formats
+        for temperature in (0, 1)
+    ]
+    alone = [await engine.chat(ref, request) for ref, request in requests]
+    together = await asyncio.gather(*(engine.chat(ref, request) for ref, request in requests))
+    assert [answer["choices"] for answer in together] == [answer["choices"] for answer in alone]
+    assert {said(answer)[0] for answer in alone} >= {"[", "{"}
+    assert len({said(answer) for answer in alone}) > len(requests) / 2, "answers that are alike would prove nothing"
+
+
 async def test_the_base_answers_as_transformers_generates(engine: Engine, house: House) -> None:
     """Also with adapters loaded beside it."""
     await asyncio.gather(*(engine.load(house.refs[name]) for name in ("red", "blue")))

@@ -30,6 +30,16 @@ def calling(arguments: Any = "{}") -> dict[str, Any]:
     return {"role": "assistant", "content": None, "tool_calls": [call]}
 
 
+def allowing(*tools: dict[str, Any], mode: str = "auto") -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
+
+
+def with_schema(**values: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", **values}}}
+
+
+NAMED, UNKNOWN = ({"type": "function", "function": {"name": name}} for name in "fg")
+
 CALLING, RESULT = calling(), {"role": "tool", "tool_call_id": "a", "content": "x"}
 
 ACCEPTED: list[dict[str, Any]] = [
@@ -51,6 +61,13 @@ ACCEPTED: list[dict[str, Any]] = [
     {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
     {"messages": [USER, CALLING, RESULT, USER]},
     {"tools": [], "tool_choice": "none", "function_call": "none", "functions": None},
+    {"tools": [TOOL], "tool_choice": "required"},
+    {"tools": [TOOL], "tool_choice": NAMED},
+    {"tools": [TOOL], "tool_choice": allowing(NAMED)},
+    {"tools": [TOOL], "tool_choice": allowing(NAMED, mode="required"), "response_format": None},
+    {"tool_choice": "auto", "response_format": {"type": "json_object"}},
+    with_schema(schema={"$ref": "#"}, strict=True),
+    with_schema(schema=None, description="b"),
     {"response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None},
     {"audio": {"voice": "x", "format": "wav"}, "prediction": {"type": "content", "content": "x"}},
 ]
@@ -59,13 +76,28 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "invalid_request", "tools.0.type"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "invalid_request", "tools.0.function.name"),
     ({"tools": [TOOL] * 129}, "invalid_request", "tools"),
-    ({"tools": [TOOL], "tool_choice": "required"}, "unsupported_parameter", "tool_choice"),
-    ({"tools": [TOOL], "tool_choice": TOOL}, "unsupported_parameter", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": "any"}, "invalid_request", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": TOOL}, "unknown_parameter", "tool_choice.function.parameters"),
+    ({"tools": [TOOL], "tool_choice": UNKNOWN}, "invalid_request", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "missing_required_parameter", "tool_choice.function"),
+    ({"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "invalid_value", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"function": {"name": "f"}}}, "invalid_value", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": allowing(NAMED, UNKNOWN)}, "invalid_request", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": allowing()}, "invalid_request", "tool_choice.allowed_tools.tools"),
+    ({"tools": [TOOL], "tool_choice": allowing(NAMED, mode="x")}, "invalid_request", "tool_choice.allowed_tools.mode"),
+    ({"tool_choice": NAMED}, "invalid_request", "tool_choice"),
+    ({"tool_choice": 3}, "invalid_value", "tool_choice"),
     ({"functions": [{"name": "f"}]}, "unsupported_parameter", "functions"),
-    ({"tool_choice": "required"}, "unsupported_parameter", "tool_choice"),
+    ({"tool_choice": "required"}, "invalid_request", "tool_choice"),
+    ({"tools": [], "tool_choice": "required"}, "invalid_request", "tool_choice"),
     ({"function_call": {"name": "f"}}, "unsupported_parameter", "function_call"),
-    ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format"),
-    ({"response_format": {"type": "regex", "pattern": "(a+)+$"}}, "unsupported_parameter", "response_format"),
+    ({"response_format": {"type": "regex", "pattern": "(a+)+$"}}, "invalid_value", "response_format"),
+    ({"response_format": {"type": "json_schema"}}, "missing_required_parameter", "response_format.json_schema"),
+    ({"response_format": {"type": "json_object", "schema": {}}}, "unknown_parameter", "response_format.schema"),
+    (with_schema(name="a b"), "invalid_request", "response_format.json_schema.name"),
+    (with_schema(schema=[]), "invalid_request", "response_format.json_schema.schema"),
+    (with_schema(schema={"a": "b" * 65_536}), "invalid_request", "response_format.json_schema.schema"),
+    (with_schema(schemata={}), "unknown_parameter", "response_format.json_schema.schemata"),
     ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities"),
     ({"messages": [{**USER, "audio": {"id": "x"}}]}, "unsupported_parameter", "messages.0.audio"),
     ({"web_search_options": {}}, "unsupported_parameter", "web_search_options"),
@@ -226,6 +258,33 @@ def test_a_call_survives_the_way_to_the_engine() -> None:
     assert Message.model_validate(again.messages[1].turn()).calls(1)[0].function.arguments == {}
     assert again.offered
     assert not again.model_copy(update={"tool_choice": "none"}).offered
+
+
+def test_what_an_answer_is_held_to_survives_the_way_to_the_engine() -> None:
+    schema = {"type": "object", "properties": {"schema": {"type": "string"}}}
+    choice = allowing(NAMED, mode="required")
+    body = {**CHAT, **with_schema(schema=schema), "tools": [TOOL], "tool_choice": choice}
+    sent = ChatRequest.model_validate(body).model_dump(exclude_unset=True)
+    assert sent == body
+    assert ChatRequest.model_validate_json(json.dumps(sent)).must_call
+
+
+@pytest.mark.parametrize(
+    ("choice", "must", "allowed"),
+    [
+        (None, False, "fg"),
+        ("auto", False, "fg"),
+        ("none", False, ""),
+        ("required", True, "fg"),
+        (UNKNOWN, True, "g"),
+        (allowing(UNKNOWN), False, "g"),
+        (allowing(NAMED, UNKNOWN, mode="required"), True, "fg"),
+    ],
+)
+def test_what_a_tool_choice_allows_and_forces(choice: Any, must: bool, allowed: str) -> None:
+    request = ChatRequest.model_validate({**CHAT, "tools": [NAMED, UNKNOWN], "tool_choice": choice})
+    assert request.must_call == must
+    assert [tool.function.name for tool in request.allowed] == list(allowed)
 
 
 @pytest.mark.parametrize(

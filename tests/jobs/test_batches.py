@@ -209,7 +209,7 @@ async def test_half_of_the_lines_are_bad(bench: Bench) -> None:
         line("unknown", colour="red"),
         line("too hot", temperature=9),
         line("streamed", stream=True),
-        line("forced", tool_choice="required"),
+        line("legacy", function_call={"name": "f"}),
         line("long", "too long"),
         line("engine fails", "broken"),
     ]
@@ -228,7 +228,7 @@ async def test_half_of_the_lines_are_bad(bench: Bench) -> None:
         (400, "colour", "unknown_parameter"),
         (400, "temperature", "invalid_value"),
         (400, "stream", "unsupported_parameter"),
-        (400, "tool_choice", "unsupported_parameter"),
+        (400, "function_call", "unsupported_parameter"),
         (400, "messages", "context_length_exceeded"),
         (500, None, "internal_error"),
     ]

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from openai import BadRequestError, OpenAI
+from pydantic import BaseModel
 
 from tests import services
 from tests.stack import Stack, settings, wait_job
-from tests.tiny import tiny_chat_base
+from tests.tiny import TOOL_TEMPLATE, byte_tokenizer, tiny_chat_base
 
-# Hermes' form, with little of a tool told: each byte is a token, and the context has 256.
-TEMPLATE = (
-    "{%- for tool in tools or [] -%}<|system|>{{ tool.function.name }}<|end|>{%- endfor -%}"
-    "{%- for m in messages -%}{%- if m.role == 'tool' -%}<|user|>={{ m.content }}<|end|>"
-    "{%- elif m.role == 'assistant' and m.tool_calls -%}<|assistant|>{{ m.content }}{%- for call in m.tool_calls -%}"
-    '<call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</call>'
-    "{%- endfor -%}<|end|>{%- else -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endif -%}{%- endfor -%}"
-    "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
-)
 TOOL: Any = {
     "type": "function",
     "function": {"name": "rain", "parameters": {"type": "object", "properties": {"in": {"type": "string"}}}},
@@ -46,7 +38,7 @@ def talk(city: str, words: str, answer: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     home = tmp_path_factory.mktemp("t")
-    tiny_chat_base(home / "tiny", template=TEMPLATE)
+    tiny_chat_base(home / "tiny", template=TOOL_TEMPLATE)
     tiny_chat_base(home / "plain")
     entry = '[{0}]\npath = "{0}"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
     (home / "models.toml").write_text(entry.format("tiny") + entry.format("plain"))
@@ -118,14 +110,66 @@ def test_a_template_without_tools_says_what_to_change(client: OpenAI) -> None:
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
 
 
+class Word(BaseModel):
+    kind: Literal["city", "river"]
+
+
+def test_a_forced_call_is_made_in_the_words_that_were_learnt(client: OpenAI, model: str) -> None:
+    turns: list[Any] = [{"role": "user", "content": "Oslo?"}]
+    [made] = client.chat.completions.create(
+        model=model, messages=turns, tools=[TOOL], tool_choice="required", temperature=0
+    ).choices
+    assert made.finish_reason == "tool_calls"
+    assert made.message.tool_calls
+    [call] = made.message.tool_calls
+    assert call.type == "function"
+    assert (call.function.name, call.function.arguments) == ("rain", '{"in": "Oslo"}')
+
+
+def test_an_answer_is_parsed_into_a_model(client: OpenAI) -> None:
+    turns: list[Any] = [{"role": "user", "content": "Oslo?"}]
+    # These weights were taught nothing; without blanks the context has room.
+    bias = {str(token): -100 for token in byte_tokenizer().encode("\n ")}
+    answer = client.chat.completions.parse(
+        model="plain", messages=turns, response_format=Word, temperature=0, logit_bias=bias
+    )
+    assert isinstance(answer.choices[0].message.parsed, Word)
+    assert answer.choices[0].finish_reason == "stop"
+
+
 def test_lines_of_a_batch_call_tools_too(client: OpenAI, model: str) -> None:
     body = {"model": model, "messages": [{"role": "user", "content": "Oslo?"}], "tools": [TOOL], "temperature": 0}
-    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
-    file = client.files.create(file=("lines.jsonl", json.dumps(line).encode()), purpose="batch")
+    held, unfit = (
+        {"type": "json_schema", "json_schema": {"name": "word", "schema": schema}}
+        for schema in (Word.model_json_schema(), {"not": {}})
+    )
+    bodies: dict[str, dict[str, Any]] = {
+        "free": body,
+        "forced": {**body, "tool_choice": {"type": "function", "function": {"name": "rain"}}},
+        "held": {**body, "tools": [], "response_format": held, "max_tokens": 100},
+        "unfit": {
+            **body,
+            "tools": [],
+            "response_format": unfit,
+        },
+    }
+    lines = [
+        json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": each})
+        for name, each in bodies.items()
+    ]
+    file = client.files.create(file=("lines.jsonl", "\n".join(lines).encode()), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     services.wait_for(lambda: client.batches.retrieve(batch.id).status in ("completed", "failed"), 60, 0.1)
-    output = client.batches.retrieve(batch.id).output_file_id
-    assert output
-    answer = json.loads(client.files.content(output).text)["response"]["body"]
-    [call] = answer["choices"][0]["message"]["tool_calls"]
-    assert call["function"] == {"name": "rain", "arguments": '{"in": "Oslo"}'}
+    done = client.batches.retrieve(batch.id)
+    assert done.output_file_id
+    assert done.error_file_id
+    told = [json.loads(line) for line in client.files.content(done.output_file_id).text.splitlines()]
+    choices = {line["custom_id"]: line["response"]["body"]["choices"][0] for line in told}
+    for name, finish in (("free", "tool_calls"), ("forced", "stop")):
+        [call] = choices[name]["message"]["tool_calls"]
+        assert call["function"] == {"name": "rain", "arguments": '{"in": "Oslo"}'}
+        assert choices[name]["finish_reason"] == finish
+    Word.model_validate_json(choices["held"]["message"]["content"])
+    refused = json.loads(client.files.content(done.error_file_id).text)
+    error = refused["response"]["body"]["error"]
+    assert (refused["custom_id"], error["param"]) == ("unfit", "response_format")

@@ -24,10 +24,17 @@ _TOOL = {
     "function": {"name": _NAME, "description": "a", "parameters": {"type": "object", "properties": {}}},
 }
 
-NAME, ID, BLANK = re.compile(r"[a-zA-Z0-9_-]{1,64}"), re.compile(r"[\w-]{0,64}"), re.compile(r"\s*")
+NAME, ID = re.compile(r"[a-zA-Z0-9_-]{1,64}"), re.compile(r"[\w-]{0,64}")
+
+_BLANK = re.compile(r"\s*")
+
+
+class Blank(str):
+    """White space as the template writes it; in an answer it may be more, less or none."""
+
 
 Part = str | re.Pattern[str]
-"""Words as they are, or one of ``NAME``, ``ID`` and ``BLANK``."""
+"""Words as they are, a ``Blank``, or one of ``NAME`` and ``ID``."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ def match(parts: Sequence[Part], text: str, at: int) -> Found:
     """Whether ``parts`` stand in ``text`` at ``at``. Blanks may be more, fewer or none."""
     name = ""
     for part in parts:
+        if isinstance(part, Blank):
+            part = _BLANK
         if isinstance(part, str):
             if not text.startswith(part, at):
                 rest = text[at : at + len(part)]
@@ -118,4 +127,4 @@ def _split(text: str) -> list[str]:
 def _compiled(text: str) -> list[Part]:
     slots = {_NAME: NAME, **dict.fromkeys(_IDS, ID)}
     words = [word for word in re.split(rf"(\s+|{'|'.join(slots)})", text) if word]
-    return [BLANK if word.isspace() else slots.get(word, word) for word in words]
+    return [Blank(word) if word.isspace() else slots.get(word, word) for word in words]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Literal
 
 import openai
+from pydantic import BaseModel
 
 from tests.conformance.client.world import World, needs, raises
 
@@ -32,6 +33,10 @@ IDLE = {
     "verbosity": "low",
 }
 """Fields that OpenAI documents, with values that ask for nothing or for no other answer."""
+
+
+class Kind(BaseModel):
+    kind: Literal["animal", "color"]
 
 
 def ask(world: World, words: str, **values: Any) -> Any:
@@ -75,12 +80,40 @@ def check_chat_takes_what_has_no_effect_here(world: World) -> None:
 
 def check_chat_refuses_what_would_be_missed(world: World) -> None:
     with raises(openai.BadRequestError) as raised:
-        ask(world, "hello", tools=[TOOL], tool_choice="required")
-    raised.says(400, "unsupported_parameter", "tool_choice")
+        ask(world, "hello", functions=[TOOL["function"]])
+    raised.says(400, "unsupported_parameter", "functions")
 
 
 def check_chat_takes_tools(world: World) -> None:
-    assert ask(world, "hello", tools=[TOOL], tool_choice="auto").choices
+    for choice in ("none", "auto", "required"):
+        assert ask(world, "hello", tools=[TOOL], tool_choice=choice).choices
+    with raises(openai.BadRequestError) as raised:
+        ask(world, "hello", tool_choice="required")
+    raised.says(400, "invalid_value", "tool_choice")
+
+
+def check_chat_takes_formats(world: World) -> None:
+    assert ask(world, "{}", response_format={"type": "json_object"}).choices[0].message.content == "{}"
+    with raises(openai.BadRequestError) as raised:
+        ask(world, "{}", response_format={"type": "json_schema"})
+    raised.says(400, "missing_required_parameter", "response_format.json_schema")
+
+
+@needs("chat.completions.parse")
+def check_chat_parses_an_answer_into_a_model(world: World) -> None:
+    turns = [{"role": "user", "content": '{"kind": "animal"}'}]
+    answer = world.client().chat.completions.parse(model=world.model, messages=turns, response_format=Kind)
+    assert answer.choices[0].message.parsed == Kind(kind="animal")
+
+
+@needs("chat.completions.parse")
+def check_chat_parses_a_forced_call_into_a_model(world: World) -> None:
+    tools = [openai.pydantic_function_tool(Kind)]
+    choice = {"type": "function", "function": {"name": "Kind"}}
+    turns = [{"role": "user", "content": '{"kind": "color"}'}]
+    answer = world.client().chat.completions.parse(model=world.model, messages=turns, tools=tools, tool_choice=choice)
+    [call] = answer.choices[0].message.tool_calls
+    assert call.function.parsed_arguments == Kind(kind="color")
 
 
 def check_chat_stream(world: World) -> None:

@@ -191,10 +191,13 @@ const checks = {
     assert.match(answer._request_id, /^req_/);
     const tools = [{ type: "function", function: { name: "f" } }];
     assert.equal((await ask("hello", { tools })).choices.length, 1);
-    await refused(ask("hello", { tools, tool_choice: "required" }), OpenAI.BadRequestError, {
+    assert.equal((await ask("hello", { tools, tool_choice: "required" })).choices.length, 1);
+    const held = await ask("{}", { response_format: { type: "json_object" } });
+    assert.equal(held.choices[0].message.content, "{}");
+    await refused(ask("hello", { functions: [{ name: "f" }] }), OpenAI.BadRequestError, {
       status: 400,
       code: "unsupported_parameter",
-      param: "tool_choice",
+      param: "functions",
     });
   },
 

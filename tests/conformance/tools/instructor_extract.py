@@ -1,7 +1,6 @@
-"""Instructor: structured answers from a model that was fine-tuned, through the API, to give them.
+"""Instructor: structured answers, by a forced tool (its default), by ``response_format``, and by the prompt alone.
 
-Its modes that force a tool or ask for ``response_format`` are refused by name here; ``MD_JSON`` asks in the prompt
-alone.
+The first two hold any model to the form; for ``MD_JSON`` a model is fine-tuned, through the API, to answer so.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import instructor
 import openai
 from instructor.core.exceptions import IncompleteOutputException, InstructorRetryException
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tests.conformance.client.world import raises
 from tests.conformance.tools.place import Place, report, until_ended
@@ -48,12 +47,34 @@ def ask(asking: Any, model: str, word: str, **values: Any) -> Kind:
     return found
 
 
-def tools_and_formats_are_refused_by_name(place: Place) -> None:
-    for mode, field in ((instructor.Mode.TOOLS, "tool_choice"), (instructor.Mode.JSON, "response_format")):
-        # Wrapped by instructor in an error of its own.
-        with raises(Exception) as raised:
-            ask(instructor.from_openai(client_of(place), mode=mode), place.base, "cat", max_retries=0)
-        assert f"'{field}' is not supported here" in str(raised.error)
+class Word(BaseModel):
+    letters: int = Field(ge=1, le=20)
+    kinds: list[Kind] = Field(max_length=2)
+    near: Kind | None
+
+
+def by_a_forced_tool(place: Place) -> None:
+    asking = instructor.from_openai(client_of(place))
+    assert asking.mode == instructor.Mode.TOOLS
+    for word in WORDS:
+        assert ask(asking, place.tool_base, word, max_retries=0).kind in {"animal", "color"}
+
+
+def by_a_schema(place: Place) -> None:
+    asking = instructor.from_openai(client_of(place), mode=instructor.Mode.JSON_SCHEMA)
+    for word in WORDS:
+        assert ask(asking, place.base, word, max_retries=0).kind in {"animal", "color"}
+    turns = [{"role": "user", "content": "cat"}]
+    options = {"max_retries": 0, "max_tokens": 200, "seed": 1}
+    word = asking.chat.completions.create(model=place.base, messages=turns, response_model=Word, **options)
+    assert 1 <= word.letters <= 20
+
+
+def a_tool_is_refused_by_a_base_that_knows_none(place: Place) -> None:
+    # Wrapped by instructor in an error of its own.
+    with raises(Exception) as raised:
+        ask(instructor.from_openai(client_of(place)), place.base, "cat", max_retries=0)
+    assert "It knows no tools" in str(raised.error)
 
 
 def structured_answers_of_a_tuned_model(place: Place) -> None:
@@ -76,5 +97,10 @@ def structured_answers_of_a_tuned_model(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    checks = (tools_and_formats_are_refused_by_name, structured_answers_of_a_tuned_model)
+    checks = (
+        by_a_forced_tool,
+        by_a_schema,
+        a_tool_is_refused_by_a_base_that_knows_none,
+        structured_answers_of_a_tuned_model,
+    )
     report("instructor", {check.__name__: check for check in checks})

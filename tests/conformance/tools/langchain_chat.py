@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import openai
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import BaseModel
 
 from tests.conformance.client.world import raises
 from tests.conformance.tools.place import Place, report
 
 
-def chat_of(place: Place) -> ChatOpenAI:
-    return ChatOpenAI(model=place.base, base_url=place.url, api_key=place.key, temperature=0, max_tokens=12)
+class Kind(BaseModel):
+    """What a word names."""
+
+    kind: Literal["animal", "color"]
+    sure: bool
+
+
+def chat_of(place: Place, base: str = "", max_tokens: int = 12) -> ChatOpenAI:
+    return ChatOpenAI(
+        model=base or place.base, base_url=place.url, api_key=place.key, temperature=0, max_tokens=max_tokens
+    )
 
 
 def invoke(place: Place) -> None:
@@ -58,6 +69,26 @@ def embeddings(place: Place) -> None:
     assert near > far
 
 
+def structured_output_by_a_schema(place: Place) -> None:
+    # For `gpt-3.5-turbo` it would ask for a call instead: it knows that name.
+    chat = chat_of(place, place.tool_base, max_tokens=96)
+    assert set(chat.with_structured_output(Kind.model_json_schema(), method="json_schema").invoke("cat")) == {
+        "kind",
+        "sure",
+    }
+    asking = chat.with_structured_output(Kind, method="json_schema")
+    answers = [asking.invoke("cat"), *asking.batch(["dog", "red"])]
+    assert all(isinstance(answer, Kind) for answer in answers)
+
+
+def structured_output_by_a_forced_tool(place: Place) -> None:
+    chat = chat_of(place, place.tool_base, max_tokens=96)
+    assert isinstance(chat.with_structured_output(Kind, method="function_calling").invoke("cat"), Kind)
+    answer = chat.bind_tools([Kind], tool_choice="required").invoke("cat")
+    assert [call["name"] for call in answer.tool_calls] == ["Kind"]
+    assert answer.response_metadata["finish_reason"] == "tool_calls"
+
+
 def tools_are_refused_by_a_base_that_knows_none(place: Place) -> None:
     def add(a: int, b: int) -> int:
         """Add."""
@@ -69,5 +100,14 @@ def tools_are_refused_by_a_base_that_knows_none(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    checks = (invoke, stream, batch_and_async, chain, embeddings, tools_are_refused_by_a_base_that_knows_none)
+    checks = (
+        invoke,
+        stream,
+        batch_and_async,
+        chain,
+        embeddings,
+        structured_output_by_a_schema,
+        structured_output_by_a_forced_tool,
+        tools_are_refused_by_a_base_that_knows_none,
+    )
     report("langchain-openai", {check.__name__: check for check in checks})

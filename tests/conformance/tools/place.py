@@ -26,6 +26,8 @@ class Place:
     """Path of a JSONL file of chats to train on."""
     base: str
     """A chat model to train, listed by the operator under a name that tools know from OpenAI."""
+    tool_base: str
+    """Another one, whose template knows tools."""
 
     def get(self, path: str) -> Any:
         request = urllib.request.Request(f"{self.url}{path}", headers={"authorization": f"Bearer {self.key}"})

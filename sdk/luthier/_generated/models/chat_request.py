@@ -5,9 +5,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 
+from ..models.chat_request_tool_choice_type_0_type_0 import (
+    ChatRequestToolChoiceType0Type0,
+    check_chat_request_tool_choice_type_0_type_0,
+)
 from ..types import UNSET, Unset
 
 if TYPE_CHECKING:
+    from ..models.allowed_tool_choice import AllowedToolChoice
     from ..models.chat_message import ChatMessage
     from ..models.chat_request_audio_type_0 import ChatRequestAudioType0
     from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0
@@ -16,7 +21,11 @@ if TYPE_CHECKING:
     from ..models.chat_request_prompt_cache_options_type_0 import (
         ChatRequestPromptCacheOptionsType0,
     )
+    from ..models.named_tool import NamedTool
+    from ..models.object_format import ObjectFormat
+    from ..models.schema_format import SchemaFormat
     from ..models.stream_options import StreamOptions
+    from ..models.text_format import TextFormat
     from ..models.tool import Tool
 
 
@@ -47,6 +56,8 @@ class ChatRequest:
         top_logprobs (int | None | Unset):
         metadata (ChatRequestMetadataType0 | None | Unset):
         tools (list[Tool] | None | Unset):
+        tool_choice (AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset):
+        response_format (None | ObjectFormat | SchemaFormat | TextFormat | Unset):
         parallel_tool_calls (bool | None | Unset):
         audio (ChatRequestAudioType0 | None | Unset):
         prediction (ChatRequestPredictionType0 | None | Unset):
@@ -61,9 +72,7 @@ class ChatRequest:
         functions (Any | Unset):
         modalities (Any | Unset):
         moderation (Any | Unset):
-        response_format (Any | Unset):
         store (Any | Unset):
-        tool_choice (Any | Unset):
         web_search_options (Any | Unset):
     """
 
@@ -86,6 +95,8 @@ class ChatRequest:
     top_logprobs: int | None | Unset = UNSET
     metadata: ChatRequestMetadataType0 | None | Unset = UNSET
     tools: list[Tool] | None | Unset = UNSET
+    tool_choice: AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset = UNSET
+    response_format: None | ObjectFormat | SchemaFormat | TextFormat | Unset = UNSET
     parallel_tool_calls: bool | None | Unset = UNSET
     audio: ChatRequestAudioType0 | None | Unset = UNSET
     prediction: ChatRequestPredictionType0 | None | Unset = UNSET
@@ -100,12 +111,11 @@ class ChatRequest:
     functions: Any | Unset = UNSET
     modalities: Any | Unset = UNSET
     moderation: Any | Unset = UNSET
-    response_format: Any | Unset = UNSET
     store: Any | Unset = UNSET
-    tool_choice: Any | Unset = UNSET
     web_search_options: Any | Unset = UNSET
 
     def to_dict(self) -> dict[str, Any]:
+        from ..models.allowed_tool_choice import AllowedToolChoice  # noqa: PLC0415
         from ..models.chat_request_audio_type_0 import ChatRequestAudioType0  # noqa: PLC0415
         from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0  # noqa: PLC0415
         from ..models.chat_request_metadata_type_0 import ChatRequestMetadataType0  # noqa: PLC0415
@@ -113,7 +123,11 @@ class ChatRequest:
         from ..models.chat_request_prompt_cache_options_type_0 import (
             ChatRequestPromptCacheOptionsType0,  # noqa: PLC0415
         )
+        from ..models.named_tool import NamedTool  # noqa: PLC0415
+        from ..models.object_format import ObjectFormat  # noqa: PLC0415
+        from ..models.schema_format import SchemaFormat  # noqa: PLC0415
         from ..models.stream_options import StreamOptions  # noqa: PLC0415
+        from ..models.text_format import TextFormat  # noqa: PLC0415
 
         model = self.model
 
@@ -239,6 +253,30 @@ class ChatRequest:
         else:
             tools = self.tools
 
+        tool_choice: dict[str, Any] | None | str | Unset
+        if isinstance(self.tool_choice, Unset):
+            tool_choice = UNSET
+        elif isinstance(self.tool_choice, str):
+            tool_choice = self.tool_choice
+        elif isinstance(self.tool_choice, NamedTool):
+            tool_choice = self.tool_choice.to_dict()
+        elif isinstance(self.tool_choice, AllowedToolChoice):
+            tool_choice = self.tool_choice.to_dict()
+        else:
+            tool_choice = self.tool_choice
+
+        response_format: dict[str, Any] | None | Unset
+        if isinstance(self.response_format, Unset):
+            response_format = UNSET
+        elif isinstance(self.response_format, TextFormat):
+            response_format = self.response_format.to_dict()
+        elif isinstance(self.response_format, ObjectFormat):
+            response_format = self.response_format.to_dict()
+        elif isinstance(self.response_format, SchemaFormat):
+            response_format = self.response_format.to_dict()
+        else:
+            response_format = self.response_format
+
         parallel_tool_calls: bool | None | Unset
         if isinstance(self.parallel_tool_calls, Unset):
             parallel_tool_calls = UNSET
@@ -313,11 +351,7 @@ class ChatRequest:
 
         moderation = self.moderation
 
-        response_format = self.response_format
-
         store = self.store
-
-        tool_choice = self.tool_choice
 
         web_search_options = self.web_search_options
 
@@ -363,6 +397,10 @@ class ChatRequest:
             field_dict["metadata"] = metadata
         if tools is not UNSET:
             field_dict["tools"] = tools
+        if tool_choice is not UNSET:
+            field_dict["tool_choice"] = tool_choice
+        if response_format is not UNSET:
+            field_dict["response_format"] = response_format
         if parallel_tool_calls is not UNSET:
             field_dict["parallel_tool_calls"] = parallel_tool_calls
         if audio is not UNSET:
@@ -391,12 +429,8 @@ class ChatRequest:
             field_dict["modalities"] = modalities
         if moderation is not UNSET:
             field_dict["moderation"] = moderation
-        if response_format is not UNSET:
-            field_dict["response_format"] = response_format
         if store is not UNSET:
             field_dict["store"] = store
-        if tool_choice is not UNSET:
-            field_dict["tool_choice"] = tool_choice
         if web_search_options is not UNSET:
             field_dict["web_search_options"] = web_search_options
 
@@ -404,6 +438,7 @@ class ChatRequest:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        from ..models.allowed_tool_choice import AllowedToolChoice  # noqa: PLC0415
         from ..models.chat_message import ChatMessage  # noqa: PLC0415
         from ..models.chat_request_audio_type_0 import ChatRequestAudioType0  # noqa: PLC0415
         from ..models.chat_request_logit_bias_type_0 import ChatRequestLogitBiasType0  # noqa: PLC0415
@@ -412,7 +447,11 @@ class ChatRequest:
         from ..models.chat_request_prompt_cache_options_type_0 import (
             ChatRequestPromptCacheOptionsType0,  # noqa: PLC0415
         )
+        from ..models.named_tool import NamedTool  # noqa: PLC0415
+        from ..models.object_format import ObjectFormat  # noqa: PLC0415
+        from ..models.schema_format import SchemaFormat  # noqa: PLC0415
         from ..models.stream_options import StreamOptions  # noqa: PLC0415
+        from ..models.text_format import TextFormat  # noqa: PLC0415
         from ..models.tool import Tool  # noqa: PLC0415
 
         d = dict(src_dict)
@@ -623,6 +662,74 @@ class ChatRequest:
 
         tools = _parse_tools(d.pop("tools", UNSET))
 
+        def _parse_tool_choice(
+            data: object,
+        ) -> AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                tool_choice_type_0_type_0 = check_chat_request_tool_choice_type_0_type_0(data)
+
+                return tool_choice_type_0_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                tool_choice_type_0_type_1 = NamedTool.from_dict(data)
+
+                return tool_choice_type_0_type_1
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                tool_choice_type_0_type_2 = AllowedToolChoice.from_dict(data)
+
+                return tool_choice_type_0_type_2
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(AllowedToolChoice | ChatRequestToolChoiceType0Type0 | NamedTool | None | Unset, data)
+
+        tool_choice = _parse_tool_choice(d.pop("tool_choice", UNSET))
+
+        def _parse_response_format(data: object) -> None | ObjectFormat | SchemaFormat | TextFormat | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                response_format_type_0_type_0 = TextFormat.from_dict(data)
+
+                return response_format_type_0_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                response_format_type_0_type_1 = ObjectFormat.from_dict(data)
+
+                return response_format_type_0_type_1
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                response_format_type_0_type_2 = SchemaFormat.from_dict(data)
+
+                return response_format_type_0_type_2
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(None | ObjectFormat | SchemaFormat | TextFormat | Unset, data)
+
+        response_format = _parse_response_format(d.pop("response_format", UNSET))
+
         def _parse_parallel_tool_calls(data: object) -> bool | None | Unset:
             if data is None:
                 return data
@@ -745,11 +852,7 @@ class ChatRequest:
 
         moderation = d.pop("moderation", UNSET)
 
-        response_format = d.pop("response_format", UNSET)
-
         store = d.pop("store", UNSET)
-
-        tool_choice = d.pop("tool_choice", UNSET)
 
         web_search_options = d.pop("web_search_options", UNSET)
 
@@ -773,6 +876,8 @@ class ChatRequest:
             top_logprobs=top_logprobs,
             metadata=metadata,
             tools=tools,
+            tool_choice=tool_choice,
+            response_format=response_format,
             parallel_tool_calls=parallel_tool_calls,
             audio=audio,
             prediction=prediction,
@@ -787,9 +892,7 @@ class ChatRequest:
             functions=functions,
             modalities=modalities,
             moderation=moderation,
-            response_format=response_format,
             store=store,
-            tool_choice=tool_choice,
             web_search_options=web_search_options,
         )
 

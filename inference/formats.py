@@ -1,0 +1,141 @@
+"""What an answer is held to: OpenAI's ``response_format``, and the tools that ``tool_choice`` forces or allows."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+
+from inference.fields import Body, FieldName, Text
+from inference.messages import MAX_TOOLS, FunctionName
+
+MAX_SCHEMA = 64 * 1024
+"""Characters of a schema's JSON."""
+
+
+def size(schema: Any) -> int:
+    """Characters of its JSON."""
+    return len(json.dumps(schema, ensure_ascii=False))
+
+
+def _small(schema: dict[str, Any]) -> dict[str, Any]:
+    if size(schema) > MAX_SCHEMA:
+        raise ValueError(f"the schema may have {MAX_SCHEMA:,} characters at most; describe less of the answer")
+    return schema
+
+
+Schema = Annotated[dict[FieldName, Any], Field(max_length=64), AfterValidator(_small)]
+"""JSON Schema. That it can be held is known only to the engine."""
+
+
+class NamedSchema(Body):
+    """The schema of an answer."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: FunctionName
+    description: Text | None = None
+    """Accepted, no effect: the model is not shown it."""
+    schema_: Schema | None = Field(default=None, alias="schema")
+    """None: any JSON object."""
+    strict: bool | None = None
+    """Accepted, no effect: an answer is always held to the schema."""
+
+
+class TextFormat(Body):
+    type: Literal["text"]
+
+
+class ObjectFormat(Body):
+    """The answer is one JSON object."""
+
+    type: Literal["json_object"]
+
+
+class SchemaFormat(Body):
+    """The answer fits a JSON Schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+def _type(value: Any) -> str | None:
+    found = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"~{found}" if isinstance(found, str) else None
+
+
+def _by_type(*names: str) -> Discriminator:
+    """Chooses a union's branch by the field ``type``; the tags' ``~`` keeps them out of a fault's path."""
+    return Discriminator(
+        _type,
+        custom_error_type="invalid_value",
+        custom_error_message=f"its 'type' must be one of {', '.join(names)}",
+    )
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag("~text")]
+    | Annotated[ObjectFormat, Tag("~json_object")]
+    | Annotated[SchemaFormat, Tag("~json_schema")],
+    _by_type("text", "json_object", "json_schema"),
+]
+
+
+class FunctionReference(Body):
+    name: FunctionName
+
+
+class NamedTool(Body):
+    """One of the tools."""
+
+    type: Literal["function"]
+    function: FunctionReference
+
+
+class AllowedTools(Body):
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
+class AllowedToolChoice(Body):
+    """Some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+def _choice(value: Any) -> str | None:
+    return "~word" if isinstance(value, str) else _type(value)
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("~word")]
+    | Annotated[NamedTool, Tag("~function")]
+    | Annotated[AllowedToolChoice, Tag("~allowed_tools")],
+    Discriminator(
+        _choice,
+        custom_error_type="invalid_value",
+        custom_error_message="it must be 'none', 'auto', 'required' or an object of type function or allowed_tools",
+    ),
+]
+
+
+def names_of(choice: ToolChoice | None) -> list[str] | None:
+    """The tools that it names; None: it names none."""
+    match choice:
+        case NamedTool():
+            return [choice.function.name]
+        case AllowedToolChoice():
+            return [tool.function.name for tool in choice.allowed_tools.tools]
+    return None
+
+
+def forces(choice: ToolChoice | None) -> bool:
+    """Whether the answer must be a call."""
+    match choice:
+        case AllowedToolChoice():
+            return choice.allowed_tools.mode == "required"
+        case NamedTool():
+            return True
+    return choice == "required"
