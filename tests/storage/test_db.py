@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from storage import keys, migrate
 from storage.clock import db_now
-from storage.db import connect
+from storage.db import Database, connect
 from storage.errors import StorageUnavailable, UnknownUrl
 from storage.tables import METADATA, ApiKey, Project
 
@@ -33,18 +33,24 @@ async def test_migrations_make_exactly_the_tables_of_the_code(database_url: str)
     await db.close()
 
 
-async def test_a_write_is_kept_whole_or_not_at_all(database_url: str) -> None:
-    db = connect(database_url)
-    async with db.write() as session:
-        await keys.create_project(session, "kept")
+async def _break_off(db: Database) -> None:
+    """A transaction that ends midway."""
 
-    async def break_off() -> None:
+    async def begin() -> None:
         async with db.write() as session:
             await keys.create_project(session, "lost")
             raise RuntimeError("midway")
 
     with pytest.raises(RuntimeError, match="midway"):
-        await break_off()
+        await begin()
+
+
+async def test_a_write_is_kept_whole_or_not_at_all(database_url: str) -> None:
+    db = connect(database_url)
+    async with db.write() as session:
+        await keys.create_project(session, "kept")
+
+    await _break_off(db)
     async with db.read() as session:
         assert (await session.execute(select(col(Project.name)))).scalars().all() == ["kept"]
     await db.close()
@@ -64,13 +70,7 @@ async def test_a_single_select_begins_no_transaction_and_leaves_those_of_others_
     assert [statement.split()[0] for statement in said] == ["SELECT"]
 
     # From the same pool, so the same connection.
-    async def break_off() -> None:
-        async with db.write() as session:
-            await keys.create_project(session, "lost")
-            raise RuntimeError("midway")
-
-    with pytest.raises(RuntimeError, match="midway"):
-        await break_off()
+    await _break_off(db)
     async with db.single() as connection:
         assert (await connection.execute(names)).scalars().all() == ["kept"]
     await db.close()
