@@ -157,7 +157,8 @@ def _said(body: dict[str, Any], words: str) -> dict[str, Any]:
     if isinstance(choice, dict):
         function = {"name": choice["function"]["name"], "arguments": words}
         return {"content": None, "tool_calls": [{"id": "abcdefgh1", "type": "function", "function": function}]}
-    return {"content": words if body.get("response_format") else f"You said {words}."}
+    held = (body.get("response_format") or {"type": "text"})["type"] != "text"
+    return {"content": words if held else f"You said {words}."}
 
 
 def _text_of(content: str | list[dict[str, str]]) -> str:
