@@ -12,6 +12,7 @@ import hmac
 import json
 import logging
 import socket
+import sys
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, closing
@@ -43,6 +44,8 @@ CLIENT_GONE = 499
 """Nobody reads this status; the name is nginx's."""
 STOP_SECONDS = 5
 """How long running answers may take to end once the server is told to stop."""
+SWITCH_SECONDS = 0.0005
+"""Python's own is ten times as long."""
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Engine, Request], Coroutine[Any, Any, Response]]
@@ -228,6 +231,8 @@ def serve(settings: Settings) -> None:
     # Looking through all that was imported takes Python 0.4 s, in which every answer would stand still.
     gc.collect()
     gc.freeze()
+    # After every operation on tensors the decoding thread waits this long for the event loop's.
+    sys.setswitchinterval(SWITCH_SECONDS)
     with closing(listen(settings.inference_bind)) as listener:
         log.info("engine listens at %s", settings.inference_bind)
         uvicorn.Server(config).run(sockets=[listener])

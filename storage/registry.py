@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -64,23 +66,30 @@ class Registry:
         self._models_dir = models_dir
         self._stamp: tuple[tuple[Path, int, int], ...] = ()
         self._entries: dict[str, BaseModelEntry] = {}
+        self._packages: dict[str, Path] = {}
+        """Where they are installed: looked for once, since it takes longer than all else here."""
 
     def list(self) -> Entries:
-        return [*self._current().values()]
+        return [self._located(entry) for entry in self._current().values()]
 
     def get(self, name: str) -> BaseModelEntry | None:
-        """By id or alias; None where nothing has this name."""
+        """By id or alias; None where nothing has this name. Every request asks."""
         entries = self._current()
-        return entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
+        entry = entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
+        return self._located(entry) if entry else None
 
     def _current(self) -> dict[str, BaseModelEntry]:
-        present = [file for file in self._files if file.exists()]
-        stats = [(file, file.stat()) for file in present]
-        stamp = tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
+        stamp = tuple(self._stamps())
         if stamp != self._stamp:
-            self._entries = {entry.id: entry for file in present for entry in self._read(file)}
+            self._entries = {entry.id: entry for file, *_ in stamp for entry in self._read(file)}
             self._stamp = stamp
-        return {name: self._located(entry) for name, entry in self._entries.items()}
+        return self._entries
+
+    def _stamps(self) -> Iterator[tuple[Path, int, int]]:
+        for file in self._files:
+            with suppress(FileNotFoundError):
+                stat = file.stat()
+                yield file, stat.st_mtime_ns, stat.st_size
 
     def _read(self, file: Path) -> Entries:
         tables = tomllib.loads(file.read_text())
@@ -97,8 +106,15 @@ class Registry:
         if entry.path:
             return entry.path if entry.path.is_dir() else None
         if entry.package:
-            spec = importlib.util.find_spec(entry.package)
-            roots = [*(spec.submodule_search_locations or [])] if spec else []
-            return Path(roots[0]) / (entry.directory or "") if roots else None
+            root = self._package(entry.package)
+            return root / (entry.directory or "") if root else None
         pulled = self._models_dir / entry.id
         return pulled if (pulled / LOCK).exists() else None
+
+    def _package(self, name: str) -> Path | None:
+        if name not in self._packages:
+            spec = importlib.util.find_spec(name)
+            if spec is None or not spec.submodule_search_locations:
+                return None
+            self._packages[name] = Path(spec.submodule_search_locations[0])
+        return self._packages[name]
