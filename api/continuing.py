@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from api import naming
 from api.errors import InvalidRequest
-from inference.refs import ModelRef
+from inference.protocol.model_ref import ModelRef
 from jobs import checkpoints
 from jobs.rooms import Rooms
 from jobs.states import checkpoint_name

@@ -18,7 +18,7 @@ from api.idempotency import Once
 from api.options import check_options, check_update, learner
 from api.wire.jobs import CloneIn, JobIn, JobOut
 from api.wire.present import job_out
-from inference.validation import fault_of
+from inference.protocol.validation import fault_of
 from jobs import lifecycle
 from jobs.integrations import missing
 from jobs.rooms import Rooms

@@ -30,8 +30,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from inference.errors import EngineError, EngineUnavailable
-from inference.validation import Fault, fault_of
+from inference.protocol.errors import EngineError, EngineUnavailable
+from inference.protocol.validation import Fault, fault_of
 from jobs.lifecycle import IllegalTransition
 from storage.errors import ModelNotPulled, StorageUnavailable
 

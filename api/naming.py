@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.errors import InvalidRequest, NotFound
-from inference.refs import ModelRef
+from inference.protocol.model_ref import ModelRef
 from jobs.naming import NO_SUCH_MODEL, Found, answering_ref, checkpoint_ref, find, shared
 from jobs.rooms import Rooms
 from storage.registry import BaseModelEntry

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from inference.errors import EngineError
+from inference.protocol.errors import EngineError
 
 PING_SECONDS = 5.0
 """Silence after which a comment line tells client and proxies that the answer still comes."""

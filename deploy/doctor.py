@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from inference import client as engines
-from inference.errors import EngineError
+from inference.protocol.errors import EngineError
 from jobs import queue
 from storage import blobs as blob_stores
 from storage import db as databases

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from inference.errors import EngineError, EngineUnavailable
-from inference.refs import ModelRef, Variant
+from inference.protocol.errors import EngineError, EngineUnavailable
+from inference.protocol.model_ref import ModelRef, Variant
 from training.tasks.base import Route
 
 DONE = "[DONE]"

@@ -10,14 +10,14 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from inference import chat, completions, embeddings, predictions
-from inference.errors import EngineError
-from inference.export import write_zip
-from inference.fetch import FolderCache
-from inference.inputs import EmbeddingRequest, PredictionRequest
-from inference.models import Models
-from inference.protocol import ChatRequest, CompletionRequest
-from inference.refs import ModelRef, Variant
+from inference.models.artifact_cache import FolderCache
+from inference.models.export import write_zip
+from inference.models.manager import Models
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.model_ref import ModelRef, Variant
+from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
+from inference.serving import chat, completions, embeddings, predictions
 from storage import blobs
 from storage.registry import Registry
 from storage.settings import Settings

@@ -31,10 +31,10 @@ from starlette.routing import Route
 
 from inference.client import DONE
 from inference.engine import Engine
-from inference.errors import EngineError
-from inference.inputs import EmbeddingRequest, PredictionRequest
-from inference.protocol import ChatRequest, CompletionRequest
-from inference.refs import ModelRef, Variant
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.model_ref import ModelRef, Variant
+from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 from storage import logs
 from storage.settings import Settings
 

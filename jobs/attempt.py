@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.errors import EngineError, EngineUnavailable
+from inference.protocol.errors import EngineError, EngineUnavailable
 from jobs import commit, lifecycle, tidy
 from jobs.children import Children
 from jobs.follow import Followed, followed

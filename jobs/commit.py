@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlmodel import col
 
-from inference.refs import ModelRef
+from inference.protocol.model_ref import ModelRef
 from jobs import lifecycle, tidy
 from jobs.lifecycle import Claim, Note
 from jobs.results import result_files

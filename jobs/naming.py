@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from inference.errors import EngineError
-from inference.refs import ModelRef
-from inference.routes import answering, elsewhere
+from inference.protocol.errors import EngineError
+from inference.protocol.model_ref import ModelRef
+from inference.protocol.routes import answering, elsewhere
 from jobs.rooms import Rooms
 from jobs.states import checkpoint_name
 from storage.clock import unexpired

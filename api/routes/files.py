@@ -24,7 +24,7 @@ from api.pages import FILES, After, Cursor, Digits, Direction, ListOut, listed
 from api.streaming import verified
 from api.strict_json import StrictRoute
 from api.wire.files import MAX_LIFE, MIN_LIFE, FileDeleted, FileForm, FileOut, UploadPurpose, file_out, life_of
-from inference.validation import fault_of
+from inference.protocol.validation import fault_of
 from jobs.expiry import files_prefix, forget
 from jobs.files import needing
 from storage.audit import audit

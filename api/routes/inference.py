@@ -14,8 +14,8 @@ from api.errors import documented
 from api.streaming import Chunks, event_stream, while_connected
 from api.strict_json import StrictRoute
 from api.wire.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
-from inference.inputs import EmbeddingRequest, PredictionRequest
-from inference.protocol import ChatRequest, CompletionRequest
+from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 
 router = APIRouter(tags=["inference"], route_class=StrictRoute, responses=documented(404, 413))
 

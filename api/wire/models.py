@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from inference.refs import ModelRef
+from inference.protocol.model_ref import ModelRef
 from storage.registry import BaseModelEntry
 from storage.tables import Model
 

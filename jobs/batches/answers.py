@@ -12,12 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from inference.client import EngineClient
-from inference.errors import EngineError, EngineUnavailable
-from inference.fields import Body
-from inference.inputs import EmbeddingRequest, PredictionRequest
-from inference.protocol import ChatRequest, CompletionRequest
-from inference.refs import ModelRef
-from inference.validation import fault_of
+from inference.protocol.errors import EngineError, EngineUnavailable
+from inference.protocol.fields import Body
+from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.model_ref import ModelRef
+from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
+from inference.protocol.validation import fault_of
 from jobs import naming
 from jobs.batches.lines import Line
 from jobs.rooms import Rooms

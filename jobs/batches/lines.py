@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from inference.errors import EngineError
+from inference.protocol.errors import EngineError
 from training.strict_json import Refused, decode
 
 MAX_LINES = 50_000

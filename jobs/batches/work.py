@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from inference.errors import EngineError
+from inference.protocol.errors import EngineError
 from jobs.batches import answers, lines, parts, rows
 from jobs.batches.answers import ENDPOINTS, Answer
 from jobs.batches.lines import Fault, Line

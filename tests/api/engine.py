@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from inference.errors import EngineError, EngineUnavailable
+from inference.protocol.errors import EngineError, EngineUnavailable
 from storage.blobs import Blobs
 
 ERRORS = {

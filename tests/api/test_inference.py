@@ -17,7 +17,7 @@ import pytest
 from api.app import create_app
 from api.streaming import Chunks
 from api.wire.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
-from inference.errors import EngineError
+from inference.protocol.errors import EngineError
 from tests.api.stack import Stack, port_of, serving
 from tests.api.test_errors import error_of
 from training.tasks import TASKS

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from api.wire.jobs import JobIn
-from inference.inputs import PredictionRequest
-from inference.protocol import ChatRequest
-from inference.validation import Fault, fault_of
+from inference.protocol.generation import ChatRequest
+from inference.protocol.pooling import PredictionRequest
+from inference.protocol.validation import Fault, fault_of
 
 JOB = {"model": "m", "training_file": "f"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -22,8 +22,8 @@ from pydantic import SecretStr
 
 from inference.client import EngineClient, connect
 from inference.engine import Engine
-from inference.errors import EngineUnavailable
-from inference.refs import ModelRef
+from inference.protocol.errors import EngineUnavailable
+from inference.protocol.model_ref import ModelRef
 from storage import blobs
 from storage.folders import put_folder
 from storage.settings import REPOSITORY, Settings, child_environment

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from inference.batcher import Batcher
-from inference.errors import EngineError, EngineUnavailable
+from inference.pooling.batcher import Batcher
+from inference.protocol.errors import EngineError, EngineUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +81,7 @@ async def test_those_who_left_are_not_answered() -> None:
 
 
 async def test_a_queue_that_is_full_turns_requests_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference.batcher.WAITING", 3)
+    monkeypatch.setattr("inference.pooling.batcher.WAITING", 3)
     doubler = Doubler()
     answers = await doubler.ask(1, 2, 3, 4)
     assert answers[:4] == [0, 2, 4, 6]

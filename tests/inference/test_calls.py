@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from inference.calls import Call, CallReader
-from inference.text import TextStream
+from inference.generation.detokenizer import TextStream
+from inference.generation.tool_parser import Call, CallReader
 from tests.tiny import byte_tokenizer
 from tests.training.test_chat_tools import CALL_LESS, HERMES, IGNORING, TEMPLATES, tokenizer_of
 from training.tasks.chat_calls import CallForm, learn

@@ -10,11 +10,11 @@ import torch
 from openai.types import Completion
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from inference import lane
 from inference.engine import Engine
-from inference.errors import EngineError
-from inference.protocol import ChatRequest, CompletionRequest
-from inference.refs import ModelRef
+from inference.generation import llm_engine
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.model_ref import ModelRef
 from tests.inference.conftest import OPENING, QUESTION, TALES, House
 from tests.tiny import CONTEXT
 
@@ -105,7 +105,7 @@ async def test_a_prompts_scores_are_the_models(
     engine: Engine, tokenizer: Any, model: Any, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     """With nothing to add: how likely a text is."""
-    monkeypatch.setattr(lane, "PIECE", piece)
+    monkeypatch.setattr(llm_engine, "PIECE", piece)
     ids = tokenizer.encode(PROMPT)
     with torch.inference_mode():
         expected = model(torch.tensor([ids])).logits[0].log_softmax(-1)

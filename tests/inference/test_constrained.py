@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from inference.calls import Call, CallReader
-from inference.constraint import Grammar, Grammars, Matcher
-from inference.decode import Decoder
-from inference.errors import EngineError
-from inference.grammar import FieldSchema, Wish
-from inference.sampling import Sampler, Sampling, choose
-from inference.scheduler import Row, Scheduler
-from inference.text import TextStream
+from inference.generation.detokenizer import TextStream
+from inference.generation.model_runner import Decoder
+from inference.generation.sampling import Sampler, Sampling, choose
+from inference.generation.scheduler import Row, Scheduler
+from inference.generation.tool_parser import Call, CallReader
+from inference.protocol.errors import EngineError
+from inference.structured_output.grammar import FieldSchema, Wish
+from inference.structured_output.guidance import Grammar, Grammars, Matcher
 from tests.inference.test_calls import FORMS, template_of, written
 from tests.inference.test_scheduler import END, TOKENIZER, Model, alone
 from tests.inference.test_scheduler import Asked as Answer

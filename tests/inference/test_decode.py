@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import Cache
 
-from inference.decode import Decoder
+from inference.generation.model_runner import Decoder
 
 VOCABULARY = 64
 
@@ -83,7 +83,7 @@ def test_rows_come_and_go_without_a_trace(model: LlamaForCausalLM, seed: int) ->
 
 
 def test_steps_beyond_the_room_made_at_once(model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference.decode.ROOM", 3)
+    monkeypatch.setattr("inference.generation.model_runner.ROOM", 3)
     decoder, texts = decoder_of(model), [[1, 2, 3], [4]]
     check(decoder.join(texts, ["", ""]), model, texts)
     for token in range(10):

@@ -13,9 +13,9 @@ from openai.types import CreateEmbeddingResponse
 from transformers import AutoModel, AutoTokenizer
 
 from inference.engine import Engine
-from inference.errors import EngineError
-from inference.inputs import EmbeddingRequest
-from inference.refs import ModelRef
+from inference.protocol.errors import EngineError
+from inference.protocol.model_ref import ModelRef
+from inference.protocol.pooling import EmbeddingRequest
 from tests.inference.conftest import FRUITS, METALS, House
 from tests.tiny import CONTEXT
 

@@ -15,13 +15,13 @@ import torch
 from pydantic import SecretStr
 from transformers import AutoModelForCausalLM
 
-from inference import chat
 from inference.engine import Engine
-from inference.errors import EngineError
-from inference.inputs import PredictionRequest
-from inference.lane import Lane
-from inference.protocol import ChatRequest
-from inference.refs import ModelRef
+from inference.generation.llm_engine import Lane
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import ChatRequest
+from inference.protocol.model_ref import ModelRef
+from inference.protocol.pooling import PredictionRequest
+from inference.serving import chat
 from storage import blobs
 from storage.folders import put_folder
 from tests.inference.conftest import COLOURS, FRUITS, METALS, QUESTION, SORTERS, STEPS, TALES, House

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.errors import EngineError
-from inference.fetch import FolderCache
-from inference.refs import ModelRef
+from inference.models.artifact_cache import FolderCache
+from inference.protocol.errors import EngineError
+from inference.protocol.model_ref import ModelRef
 from storage.blobs import Blobs, connect
 from storage.folders import put_folder
 

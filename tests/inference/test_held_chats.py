@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from inference.engine import Engine
-from inference.errors import EngineError
-from inference.protocol import ChatRequest
-from inference.refs import ModelRef
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import ChatRequest
+from inference.protocol.model_ref import ModelRef
 from storage.settings import Settings
 from tests.tiny import TOOL_TEMPLATE, byte_tokenizer, tiny_chat_base
 

@@ -9,8 +9,8 @@ import pytest
 from openai.types.embedding_create_params import EmbeddingCreateParams
 from pydantic import ValidationError
 
-from inference.errors import EngineError
-from inference.inputs import EmbeddingRequest, PredictionRequest
+from inference.protocol.errors import EngineError
+from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from inference.errors import EngineError, EngineUnavailable
-from inference.pool import Pool
+from inference.models.pool import Pool
+from inference.protocol.errors import EngineError, EngineUnavailable
 
 pytestmark = pytest.mark.anyio
 

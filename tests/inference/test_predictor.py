@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 from pydantic import BaseModel, Field
 
-from inference import predictor
-from inference.errors import EngineError
-from inference.inputs import PredictionRequest
-from inference.predictions import TEXT_CHARACTERS, predict, probe
-from inference.predictor import Predictor
+from inference.pooling import predictor
+from inference.pooling.predictor import Predictor
+from inference.protocol.errors import EngineError
+from inference.protocol.pooling import PredictionRequest
+from inference.serving.predictions import TEXT_CHARACTERS, predict, probe
 from training.base_model import BaseModel as Base
 from training.serving import Served
 from training.tasks.base import Example, Flaw, Kit, Task

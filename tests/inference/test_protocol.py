@@ -13,9 +13,9 @@ from openai.types.chat import ChatCompletionMessage
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from pydantic import BaseModel, ValidationError
 
-from inference.errors import CODES, EngineError, EngineUnavailable
-from inference.protocol import ChatRequest, CompletionRequest
-from inference.refs import ModelRef
+from inference.protocol.errors import CODES, EngineError, EngineUnavailable
+from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.model_ref import ModelRef
 from training.tasks.chat_rows import Message
 
 USER = {"role": "user", "content": "hi"}
@@ -335,7 +335,7 @@ def test_errors_survive_the_wire(code: str) -> None:
 
 
 def test_what_the_api_imports_loads_no_torch() -> None:
-    modules = "inference.client, inference.refs, inference.inputs, inference.routes"
+    modules = "inference.client, inference.protocol.model_ref, inference.protocol.pooling, inference.protocol.routes"
     code = f"import {modules}, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

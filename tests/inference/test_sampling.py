@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.sampling import Sampler, Sampling, choose, draw
+from inference.generation.sampling import Sampler, Sampling, choose, draw
 
 
 def tokens(logits: list[float], sampling: Sampling, count: int) -> list[int]:

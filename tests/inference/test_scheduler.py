@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import Cache
 
-from inference.decode import Decoder
-from inference.errors import EngineError, EngineUnavailable
-from inference.sampling import Sampling
-from inference.scheduler import WAITING, Progress, Row, Scheduler
-from inference.text import TextStream
+from inference.generation.detokenizer import TextStream
+from inference.generation.model_runner import Decoder
+from inference.generation.sampling import Sampling
+from inference.generation.scheduler import WAITING, Progress, Row, Scheduler
+from inference.protocol.errors import EngineError, EngineUnavailable
 from tests.inference.test_text import TOKENIZERS
 
 TOKENIZER = TOKENIZERS["byte-level"]

@@ -17,9 +17,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from inference.client import EngineClient, connect
 from inference.engine import Engine
-from inference.errors import EngineError, EngineUnavailable
-from inference.protocol import ChatRequest
-from inference.refs import ModelRef
+from inference.protocol.errors import EngineError, EngineUnavailable
+from inference.protocol.generation import ChatRequest
+from inference.protocol.model_ref import ModelRef
 from inference.server import listen
 from storage.settings import Settings
 from tests.inference.conftest import COLOURS, OPENING, QUESTION, TALES, House, client_of, running

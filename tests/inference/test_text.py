@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from inference.text import UNFINISHED, Piece, TextStream, TokenNames
+from inference.generation.detokenizer import UNFINISHED, Piece, TextStream, TokenNames
 
 CORPUS = ["the quick brown fox jumps over the lazy dog", "Grüße aus Köln 你好 🎻 naïve café", "a b c\n\n  d"] * 3
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from inference.fields import (
+from inference.protocol.fields import (
     HARMLESS,
     SHAPE,
     TEXTS_OR_TOKENS,
@@ -27,8 +27,8 @@ from inference.fields import (
     listed,
     refuse,
 )
-from inference.formats import ResponseFormat, ToolChoice, forces, names_of
-from inference.messages import MAX_TOOLS, ChatMessage, Tool, check_answered
+from inference.protocol.messages import MAX_TOOLS, ChatMessage, Tool, check_answered
+from inference.protocol.response_format import ResponseFormat, ToolChoice, forces, names_of
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 256

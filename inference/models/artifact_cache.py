@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from inference.errors import EngineError, EngineUnavailable
-from inference.refs import ModelRef
+from inference.protocol.errors import EngineError, EngineUnavailable
+from inference.protocol.model_ref import ModelRef
 from storage.blobs import Blobs, hash_file
 from storage.errors import BlobCorrupt, BlobNotFound, StorageUnavailable
 from storage.folders import Manifest, get_folder, get_manifest

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from inference.closing import closed
-from inference.errors import EngineError
-from inference.formats import MAX_SCHEMA, ObjectFormat, SchemaFormat, TextFormat, size
-from inference.grammar import FieldSchema, Wish
-from inference.protocol import ChatRequest
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import ChatRequest
+from inference.protocol.response_format import MAX_SCHEMA, ObjectFormat, SchemaFormat, TextFormat, size
+from inference.structured_output.grammar import FieldSchema, Wish
+from inference.structured_output.schema import closed
 
 MAX_SCHEMAS = 4 * MAX_SCHEMA
 """Characters of the JSON of all schemas that one answer may choose from."""

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from inference.errors import EngineError, EngineUnavailable
-from inference.fetch import FolderCache
-from inference.lane import Lane, Writer
-from inference.pool import Pool
-from inference.predictor import Predictor
-from inference.refs import ModelRef
-from inference.routes import elsewhere
-from inference.scheduler import Deliver, Updates, emit_all
+from inference.generation.llm_engine import Lane, Writer
+from inference.generation.scheduler import Deliver, Updates, emit_all
+from inference.models.artifact_cache import FolderCache
+from inference.models.pool import Pool
+from inference.pooling.predictor import Predictor
+from inference.protocol.errors import EngineError, EngineUnavailable
+from inference.protocol.model_ref import ModelRef
+from inference.protocol.routes import elsewhere
 from storage.errors import ModelNotPulled
 from storage.registry import BaseModelEntry, Registry
 from storage.settings import Settings

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from inference.errors import EngineError
-from inference.inputs import PredictionRequest
-from inference.predictor import Predictor
+from inference.pooling.predictor import Predictor
+from inference.protocol.errors import EngineError
+from inference.protocol.pooling import PredictionRequest
 from training.tasks.base import AnyTask, Example, Family, Flaw
 
 TEXT_CHARACTERS = 1_000_000

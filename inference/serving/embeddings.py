@@ -9,9 +9,9 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, cast
 
-from inference.errors import EngineError
-from inference.inputs import EmbeddingRequest
-from inference.predictor import Predictor
+from inference.pooling.predictor import Predictor
+from inference.protocol.errors import EngineError
+from inference.protocol.pooling import EmbeddingRequest
 from training.tasks.base import Example, Flaw
 from training.tasks.text import EncoderExample
 

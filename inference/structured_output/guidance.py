@@ -12,8 +12,8 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits
 from llguidance.hf import from_tokenizer
 
-from inference.errors import EngineError
-from inference.grammar import FieldSchema, GrammarWriter, Wish
+from inference.protocol.errors import EngineError
+from inference.structured_output.grammar import FieldSchema, GrammarWriter, Wish
 from training.tasks.chat_calls import CallForm
 
 # "at 2(9): failed to compile JSON schema: …", the reason, and lines of the grammar: "   1 | start: answer".

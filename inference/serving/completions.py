@@ -9,12 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from inference.errors import EngineError
-from inference.exchange import Exchange, Wanted, at_work, room, sampling_of
-from inference.lane import Writer
-from inference.protocol import CompletionRequest
-from inference.sampling import Choice
-from inference.text import UNFINISHED, Piece, TextStream, TokenNames
+from inference.generation.detokenizer import UNFINISHED, Piece, TextStream, TokenNames
+from inference.generation.llm_engine import Writer
+from inference.generation.request import Exchange, Wanted, at_work, room, sampling_of
+from inference.generation.sampling import Choice
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import CompletionRequest
 from storage.ids import new_id
 
 DEFAULT_TOKENS = 16

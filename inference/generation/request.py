@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from inference.constraint import Grammar
-from inference.errors import EngineError
-from inference.lane import Lane, Writer
-from inference.protocol import Generation
-from inference.sampling import Sampling
-from inference.scheduler import Progress, Row
-from inference.text import Piece, TextStream
+from inference.generation.detokenizer import Piece, TextStream
+from inference.generation.llm_engine import Lane, Writer
+from inference.generation.sampling import Sampling
+from inference.generation.scheduler import Progress, Row
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import Generation
+from inference.structured_output.guidance import Grammar
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from inference.errors import EngineError, EngineUnavailable
+from inference.protocol.errors import EngineError, EngineUnavailable
 
 WAITING = 1024
 """Requests that may wait for a batch; more are turned away."""

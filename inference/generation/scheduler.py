@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from inference.decode import Decoder
-from inference.errors import EngineError, EngineUnavailable
-from inference.sampling import Choice, Sampler, Sampling, choose
-from inference.text import Piece, TextStream
+from inference.generation.detokenizer import Piece, TextStream
+from inference.generation.model_runner import Decoder
+from inference.generation.sampling import Choice, Sampler, Sampling, choose
+from inference.protocol.errors import EngineError, EngineUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, Tag, field_validator
 
-from inference.fields import SHAPE, TEXTS_OR_TOKENS, Body, FieldName, Label, Text, TokenIds, example, listed
+from inference.protocol.fields import SHAPE, TEXTS_OR_TOKENS, Body, FieldName, Label, Text, TokenIds, example, listed
 
 MAX_INPUTS = 1024
 MAX_TEXTS = 2048

@@ -15,11 +15,11 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from inference.constraint import Grammars
-from inference.decode import Decoder, new_cache
-from inference.sampling import Choice, scored
-from inference.scheduler import Deliver, Scheduler
-from inference.text import TokenNames
+from inference.generation.detokenizer import TokenNames
+from inference.generation.model_runner import Decoder, new_cache
+from inference.generation.sampling import Choice, scored
+from inference.generation.scheduler import Deliver, Scheduler
+from inference.structured_output.guidance import Grammars
 from training import serving
 from training.tasks.chat_calls import CallForm, learn
 from training.tasks.chat_template import ChatTemplate

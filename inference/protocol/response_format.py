@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 
-from inference.fields import Body, FieldName, Text
-from inference.messages import MAX_TOOLS, FunctionName
+from inference.protocol.fields import Body, FieldName, Text
+from inference.protocol.messages import MAX_TOOLS, FunctionName
 
 MAX_SCHEMA = 64 * 1024
 """Characters of a schema's JSON."""

@@ -14,17 +14,17 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from inference.calls import Call, CallReader
-from inference.constraint import Grammar, Grammars
-from inference.errors import EngineError
-from inference.exchange import Exchange, Wanted, at_work, room, sampling_of
-from inference.formats import NamedTool
-from inference.grammar import Wish
-from inference.lane import Lane, Writer
-from inference.protocol import ChatRequest
-from inference.sampling import Choice, Scored
-from inference.text import TextStream, TokenNames
-from inference.wishes import wish_of
+from inference.generation.detokenizer import TextStream, TokenNames
+from inference.generation.llm_engine import Lane, Writer
+from inference.generation.request import Exchange, Wanted, at_work, room, sampling_of
+from inference.generation.sampling import Choice, Scored
+from inference.generation.tool_parser import Call, CallReader
+from inference.protocol.errors import EngineError
+from inference.protocol.generation import ChatRequest
+from inference.protocol.response_format import NamedTool
+from inference.structured_output.grammar import Wish
+from inference.structured_output.guidance import Grammar, Grammars
+from inference.structured_output.request import wish_of
 from storage.ids import new_id
 from training.tasks.chat import Chat
 from training.tasks.chat_calls import CallForm

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from inference.fields import SHAPE, Body, FieldName, Label, Text, refuse
+from inference.protocol.fields import SHAPE, Body, FieldName, Label, Text, refuse
 from training.strict_json import Refused, decode
 
 MAX_TOOLS = 128

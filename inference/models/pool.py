@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from inference.errors import EngineUnavailable
+from inference.protocol.errors import EngineUnavailable
 
 WAIT_SECONDS = 30.0
 """How long a load waits for a place when everything loaded is in use."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from inference.constraint import Grammar
+from inference.structured_output.guidance import Grammar
 
 GREEDY = 1e-5
 """Temperatures below this take the likeliest token: dividing by them would overflow."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from inference.batcher import Batcher
-from inference.errors import EngineError
+from inference.pooling.batcher import Batcher
+from inference.protocol.errors import EngineError
 from training.serving import Served
 from training.tasks.base import Example
 

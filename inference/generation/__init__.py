@@ -1,0 +1,1 @@
+"""Continuous batching for autoregressive models: requests, scheduler, model runner, sampling."""

@@ -1,0 +1,1 @@
+"""Model artifacts: download, verification, loading, eviction and export."""

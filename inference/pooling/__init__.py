@@ -1,0 +1,1 @@
+"""Batched forward passes for classifiers, regressors and embedders."""

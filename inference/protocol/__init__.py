@@ -1,0 +1,1 @@
+"""Wire models, model references, errors and validation shared with callers. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Endpoint logic: turn a validated request into an OpenAI-shaped response."""

@@ -1,0 +1,1 @@
+"""Constrained decoding for `response_format`, `tools` and `tool_choice`."""
