@@ -47,10 +47,10 @@ from api.routes import (
     webhooks,
 )
 from api.upkeep import upkeep
-from jobs.outlook import Outlook
+from jobs.lifecycle.change_feed import watching
+from jobs.lifecycle.queue_position import Outlook
 from jobs.preflight import Desk
-from jobs.rooms import open_rooms
-from jobs.watch import watching
+from jobs.resources import open_rooms
 from storage.limits import Limits
 from storage.settings import Settings
 

@@ -13,8 +13,8 @@ from sqlmodel import col
 from api.errors import InvalidRequest
 from api.limits import check_quota
 from api.wire.uploads import UploadCompleteIn
-from jobs.expiry import files_prefix, forget
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
+from jobs.retention.expiry import files_prefix, forget
 from storage.audit import audit
 from storage.blobs import Blobs
 from storage.errors import BlobNotFound

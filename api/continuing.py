@@ -11,9 +11,9 @@ from sqlmodel import col
 from api import naming
 from api.errors import InvalidRequest
 from inference.protocol.model_ref import ModelRef
-from jobs import checkpoints
-from jobs.rooms import Rooms
-from jobs.states import checkpoint_name
+from jobs.lifecycle.states import checkpoint_name
+from jobs.resources import Rooms
+from jobs.retention import checkpoints
 from storage.ids import PREFIXES
 from storage.registry import BaseModelEntry
 from storage.tables import Checkpoint, Job, Model

@@ -19,9 +19,9 @@ from api.options import check_options, check_update, learner
 from api.wire.jobs import CloneIn, JobIn, JobOut
 from api.wire.present import job_out
 from inference.protocol.validation import fault_of
-from jobs import lifecycle
 from jobs.integrations import missing
-from jobs.rooms import Rooms
+from jobs.lifecycle import transitions
+from jobs.resources import Rooms
 from storage.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id
@@ -84,7 +84,7 @@ async def make_job(rooms: Rooms, principal: Principal, body: JobIn, once: Once) 
     job.key_id = principal.key_id
     async with rooms.db.write() as session:
         await check_files(session, job)
-        await lifecycle.create(session, job)
+        await transitions.create(session, job)
         await once.keep(session, job_out(job, principal.organization_id))
         await audit(session, principal, "fine_tuning.job.created", job.id)
     # After the commit: whoever hears the bell finds the row. A lost ring costs a worker's poll interval.

@@ -11,7 +11,7 @@ from starlette.types import Scope
 from api.idempotency import Once, once_of
 from api.lookups import Lookups
 from api.metering import Meter
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
 from storage.keys import Principal
 
 # All are async, though they wait for nothing: FastAPI would run others in a thread, which takes longer than they do.

@@ -32,7 +32,7 @@ from starlette.routing import Match
 
 from inference.protocol.errors import EngineError, EngineUnavailable
 from inference.protocol.validation import Fault, fault_of
-from jobs.lifecycle import IllegalTransition
+from jobs.lifecycle.transitions import IllegalTransition
 from storage.errors import ModelNotPulled, StorageUnavailable
 
 log = logging.getLogger("luthier.api")

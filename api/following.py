@@ -19,8 +19,8 @@ from sqlmodel import col
 from starlette.responses import StreamingResponse
 
 from api.pages import Digits
-from jobs.states import STATUS, TERMINAL
-from jobs.watch import Watch
+from jobs.lifecycle.change_feed import Watch
+from jobs.lifecycle.states import STATUS, TERMINAL
 from storage.db import Database
 from storage.errors import StorageUnavailable
 from storage.tables import Event, Job

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import InvalidRequest, RateLimited
-from jobs.queue import Bell
+from jobs.wakeup import Bell
 from storage.keys import Principal
 from storage.limits import QuotaExceeded, check_bytes
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from api.limits import spend
-from jobs.queue import Bell
+from jobs.wakeup import Bell
 from storage.db import Database
 from storage.errors import StorageUnavailable
 from storage.keys import Principal

@@ -1,11 +1,11 @@
-"""Names of models in requests: :mod:`jobs.naming`, with the API's errors."""
+"""Names of models in requests: :mod:`jobs.model_lookup`, with the API's errors."""
 
 from __future__ import annotations
 
 from api.errors import InvalidRequest, NotFound
 from inference.protocol.model_ref import ModelRef
-from jobs.naming import NO_SUCH_MODEL, Found, answering_ref, checkpoint_ref, find, shared
-from jobs.rooms import Rooms
+from jobs.model_lookup import NO_SUCH_MODEL, Found, answering_ref, checkpoint_ref, find, shared
+from jobs.resources import Rooms
 from storage.registry import BaseModelEntry
 from storage.tables import Model
 

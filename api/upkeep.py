@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from api.metering import Meter
-from jobs.reaper import reap_for_ever
-from jobs.rooms import Rooms
+from jobs.lifecycle.reaper import reap_for_ever
+from jobs.resources import Rooms
 from storage import idempotency
 from storage.errors import StorageUnavailable
 

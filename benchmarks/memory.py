@@ -22,7 +22,7 @@ class Peak:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess, OSError):
                 parent = process.parent()
-                if parent and "jobs.warm" in parent.cmdline():
+                if parent and "jobs.runner.forkserver" in parent.cmdline():
                     self.bytes = max(self.bytes, _high_water(process.pid))
 
 

@@ -87,7 +87,7 @@ def _processor_seconds() -> Iterator[dict[str, float]]:
                 except psutil.NoSuchProcess:
                     continue
                 spent = times.user + times.system
-                kind = "training" if "jobs.warm" in line else "service"
+                kind = "training" if "jobs.runner.forkserver" in line else "service"
                 used[kind] += spent - last.get(process.pid, spent if process.pid in before else 0.0)
                 last[process.pid] = spent
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from inference import client as engines
 from inference.protocol.errors import EngineError
-from jobs import queue
+from jobs import wakeup
 from storage import blobs as blob_stores
 from storage import db as databases
 from storage.errors import StorageError
@@ -81,7 +81,7 @@ async def _blobs(settings: Settings) -> str:
 
 
 async def _redis(settings: Settings) -> str:
-    bell = queue.connect(settings.redis_url)
+    bell = wakeup.connect(settings.redis_url)
     try:
         await bell.ping()
     finally:

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlmodel import col
 
-from jobs.children import Child, Children
-from jobs.rooms import Rooms
-from jobs.scratch import scratch
-from jobs.staging import stage_in
-from jobs.states import SUCCEEDED
+from jobs.lifecycle.states import SUCCEEDED
+from jobs.resources import Rooms
+from jobs.runner.forkserver_client import Child, Children
+from jobs.runner.scratch import scratch
+from jobs.runner.staging import stage_in
 from storage.settings import Settings
 from storage.tables import Job
 from training import report

@@ -14,15 +14,16 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from jobs import checkpoints, expiry, lifecycle, tidy
-from jobs.attempt import Attempt
-from jobs.batches import work as batches
-from jobs.children import Children
-from jobs.integrations.mirror import Mirrors
-from jobs.lifecycle import Phase
-from jobs.reaper import reap_for_ever
-from jobs.rooms import Rooms, open_rooms
-from jobs.scratch import scratch
+from jobs.batches import worker as batches
+from jobs.integrations.exporter import Mirrors
+from jobs.lifecycle import transitions
+from jobs.lifecycle.reaper import reap_for_ever
+from jobs.lifecycle.transitions import Phase
+from jobs.resources import Rooms, open_rooms
+from jobs.retention import checkpoints, expiry, job_cleanup
+from jobs.runner.attempt import Attempt
+from jobs.runner.forkserver_client import Children
+from jobs.runner.scratch import scratch
 from jobs.webhooks import sender as webhooks
 from storage import logs
 from storage.errors import StorageUnavailable
@@ -77,7 +78,7 @@ class Worker:
         free = {phase for phase, places in self._free.items() if places}
         try:
             async with self.rooms.db.single() as connection:
-                wanted = free & await lifecycle.claimable(connection) if free else free
+                wanted = free & await transitions.claimable(connection) if free else free
         except StorageUnavailable as error:
             log.warning("no claim: %s", error)
             return False
@@ -90,7 +91,7 @@ class Worker:
         try:
             async with self.rooms.db.write() as session:
                 settings = self.rooms.settings
-                claimed = await lifecycle.claim(
+                claimed = await transitions.claim(
                     session, phase, self.name, settings.lease_seconds, settings.max_running_jobs
                 )
         except StorageUnavailable as error:
@@ -126,8 +127,8 @@ class Worker:
         while True:
             await asyncio.sleep(60)
             with suppress(StorageUnavailable):
-                for job_id in await tidy.untidy(self.rooms):
-                    await tidy.ended(self.rooms, job_id)
+                for job_id in await job_cleanup.untidy(self.rooms):
+                    await job_cleanup.ended(self.rooms, job_id)
                 await expiry.expire(self.rooms)
                 await checkpoints.expire(self.rooms)
 

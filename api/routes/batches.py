@@ -14,8 +14,8 @@ from api.errors import InvalidRequest, NotFound, documented
 from api.pages import After, Cursor, Limit, Listing, ListOut, listed
 from api.strict_json import StrictRoute
 from api.wire.batches import BatchIn, BatchOut, batch_out
-from jobs.batches import rows
-from jobs.batches.lines import MAX_BYTES
+from jobs.batches import store
+from jobs.batches.input_file import MAX_BYTES
 from storage.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id
@@ -40,8 +40,8 @@ async def create_batch(body: BatchIn, rooms: RoomsDep, principal: PrincipalDep, 
         completion_window=body.completion_window,
         meta=body.metadata,
         output_expires_after=body.output_expires_after.seconds if body.output_expires_after else None,
-        status=rows.VALIDATING,
-        expires_at=now + rows.WINDOW_SECONDS,
+        status=store.VALIDATING,
+        expires_at=now + store.WINDOW_SECONDS,
     )
     out = batch_out(batch)
     async with rooms.db.write() as session:
@@ -73,7 +73,7 @@ async def retrieve_batch(batch_id: str, rooms: RoomsDep, principal: PrincipalDep
 async def cancel_batch(batch_id: str, rooms: RoomsDep, principal: PrincipalDep) -> BatchOut:
     """Cancel a batch, within seconds; what was answered by then is in its output file. One that has ended is a 400."""
     async with rooms.db.write() as session:
-        batch = await rows.cancel(session, principal.project_id, batch_id)
+        batch = await store.cancel(session, principal.project_id, batch_id)
         if batch is None:
             status = (await _owned(session, principal.project_id, batch_id)).status
             raise InvalidRequest(

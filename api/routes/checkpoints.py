@@ -18,9 +18,9 @@ from api.strict_json import StrictRoute
 from api.wire.checkpoints import CheckpointChange, CheckpointDeleted, CheckpointsChosen
 from api.wire.jobs import CheckpointOut
 from api.wire.present import checkpoint_out
-from jobs import checkpoints
-from jobs.checkpoints import Leftovers
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
+from jobs.retention import checkpoints
+from jobs.retention.checkpoints import Leftovers
 from storage.audit import audit
 from storage.keys import Principal
 from storage.tables import Checkpoint, Job

@@ -25,8 +25,8 @@ from api.streaming import verified
 from api.strict_json import StrictRoute
 from api.wire.files import MAX_LIFE, MIN_LIFE, FileDeleted, FileForm, FileOut, UploadPurpose, file_out, life_of
 from inference.protocol.validation import fault_of
-from jobs.expiry import files_prefix, forget
-from jobs.files import needing
+from jobs.retention.expiry import files_prefix, forget
+from jobs.retention.file_references import needing
 from storage.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id

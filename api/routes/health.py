@@ -12,7 +12,7 @@ from fastapi import APIRouter, Response
 
 from api.deps import RoomsDep
 from api.wire.health import Alive, Ready
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
 from storage.blobs import Blobs, read
 from storage.errors import BlobNotFound
 

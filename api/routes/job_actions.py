@@ -14,8 +14,8 @@ from api.owned import no_such_job, owned_job
 from api.strict_json import StrictRoute
 from api.wire.jobs import CloneIn, JobOut
 from api.wire.present import job_out
-from jobs import lifecycle, pausing
-from jobs.rooms import Rooms
+from jobs.lifecycle import pause, transitions
+from jobs.resources import Rooms
 from storage.audit import audit
 from storage.keys import Principal
 from storage.tables import Job
@@ -30,7 +30,7 @@ Verb = Callable[[AsyncSession, str, str], Awaitable[Job | None]]
 @router.post("/cancel")
 async def cancel_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: PrincipalDep) -> JobOut:
     """Cancel a job: at once while it waits, within seconds while it runs. A job that has ended is a 400."""
-    job = await _done(lifecycle.cancel, "cancelled", rooms, principal, job_id)
+    job = await _done(transitions.cancel, "cancelled", rooms, principal, job_id)
     return job_out(job, principal.organization_id)
 
 
@@ -38,7 +38,7 @@ async def cancel_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: Princi
 async def pause_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: PrincipalDep) -> JobOut:
     """Pause a job: at once while it waits; while it runs it saves at its next step and gives its place to others. A job
     that is paused already is answered as it is, one that has ended is a 400."""
-    job = await _done(pausing.pause, "paused", rooms, principal, job_id)
+    job = await _done(pause.pause, "paused", rooms, principal, job_id)
     return job_out(job, principal.organization_id)
 
 
@@ -46,7 +46,7 @@ async def pause_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: Princip
 async def resume_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: PrincipalDep) -> JobOut:
     """Let a paused job go on from where it was, in the order of the queue. One that is not paused is answered as it is,
     one that has ended is a 400."""
-    job = await _done(pausing.resume, "resumed", rooms, principal, job_id)
+    job = await _done(pause.resume, "resumed", rooms, principal, job_id)
     await rooms.bell.ring(job.id, job.attempt)
     return job_out(job, principal.organization_id)
 
@@ -55,7 +55,7 @@ async def resume_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: Princi
 async def start_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: PrincipalDep) -> JobOut:
     """Start a job that was made with ``auto_start: false``: at once where its files are validated, else as soon as they
     are. One that was started is answered as it is, one that has ended is a 400."""
-    job = await _done(pausing.start, "started", rooms, principal, job_id)
+    job = await _done(pause.start, "started", rooms, principal, job_id)
     await rooms.bell.ring(job.id, job.attempt)
     return job_out(job, principal.organization_id)
 

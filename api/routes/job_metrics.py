@@ -18,7 +18,7 @@ from api.pages import Digits
 from api.strict_json import StrictRoute
 from api.wire.metrics import MetricOut, MetricsOut
 from api.wire.present import event_out
-from jobs import measured
+from jobs.metrics import query
 from storage.tables import Event
 
 router = APIRouter(
@@ -47,10 +47,10 @@ async def list_fine_tuning_job_metrics(
     resolution: Resolution = None,
 ) -> MetricsOut:
     """What was measured, step by step. Where there is more than ``limit``, ask again with a larger ``step_from``."""
-    wanted = measured.Wanted(step_from or 0, step_to, limit + 1, resolution)
+    wanted = query.Wanted(step_from or 0, step_to, limit + 1, resolution)
     async with rooms.db.read() as session:
         job = await owned_job(session, principal.project_id, job_id)
-        steps = await measured.steps(session, job.id, wanted)
+        steps = await query.steps(session, job.id, wanted)
     return MetricsOut(data=[MetricOut.model_validate(step) for step in steps[:limit]], has_more=len(steps) > limit)
 
 

@@ -17,8 +17,8 @@ from api.pages import CHECKPOINTS, EVENTS, JOBS, After, Cursor, Limit, ListOut, 
 from api.strict_json import StrictRoute
 from api.wire.jobs import CheckpointOut, EventOut, JobIn, JobOut
 from api.wire.present import checkpoint_out, event_out, job_out
-from jobs import checkpoints
-from jobs.states import QUEUED
+from jobs.lifecycle.states import QUEUED
+from jobs.retention import checkpoints
 from storage.tables import Checkpoint, Event, Job
 
 router = APIRouter(

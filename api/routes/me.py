@@ -12,7 +12,7 @@ from api.deps import PrincipalDep, RoomsDep
 from api.errors import documented
 from api.strict_json import StrictRoute
 from api.wire.admin import MeOut, NamedOut, UsageToday, key_out, limits_out
-from jobs.states import RUNNING
+from jobs.lifecycle.states import RUNNING
 from storage.limits import stored_bytes
 from storage.tables import ApiKey, Job, Organization, Project, Usage
 from storage.usage import day_of

@@ -25,7 +25,7 @@ from api.streaming import verified, while_connected
 from api.strict_json import StrictRoute
 from api.wire.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
 from inference.protocol.model_ref import ModelRef, Variant
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
 from storage.audit import audit
 from storage.folders import delete_folder
 from storage.registry import BaseModelEntry

@@ -20,7 +20,7 @@ from api.errors import InvalidRequest, NotFound, documented
 from api.pages import PERMISSIONS, After, Cursor, Limit, ListOut, listed
 from api.strict_json import StrictRoute
 from api.wire.permissions import PermissionDeleted, PermissionOut, PermissionsIn, permission_out
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
 from storage.audit import audit
 from storage.ids import new_id
 from storage.registry import BaseModelEntry

@@ -16,7 +16,7 @@ from api.strict_json import StrictRoute
 from api.wire.jobs import JobIn
 from api.wire.preflight import PreflightOut, PreviewIn, PreviewOut, preflight_out
 from jobs.preflight import SECONDS, Desk, LookCrashed, TooBusy, TooSlow, earlier_speeds
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
 from storage.errors import BlobCorrupt, BlobNotFound
 from storage.keys import Principal
 from storage.tables import Job

@@ -29,7 +29,7 @@ from api.wire.uploads import (
     status_of,
     upload_out,
 )
-from jobs.expiry import forget, uploads_prefix
+from jobs.retention.expiry import forget, uploads_prefix
 from storage.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id

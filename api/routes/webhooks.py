@@ -28,10 +28,10 @@ from api.wire.webhooks import (
     webhook_out,
     webhook_with_secret,
 )
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
 from jobs.webhooks import outbox, signing
-from jobs.webhooks.address import Refused
 from jobs.webhooks.sender import Undelivered, post_of
+from jobs.webhooks.url_policy import Refused
 from storage.audit import audit
 from storage.ids import new_id
 from storage.tables import Delivery, Webhook

@@ -14,8 +14,8 @@ from api.wire.jobs import (
     MethodOut,
     ProgressOut,
 )
-from jobs.outlook import Place
-from jobs.states import RUNNING, STATUS, checkpoint_name, full_state
+from jobs.lifecycle.queue_position import Place
+from jobs.lifecycle.states import RUNNING, STATUS, checkpoint_name, full_state
 from storage.tables import Checkpoint, Event, Job
 from training.engines import servable_by
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.wire.base import In
 from jobs.webhooks import signing
-from jobs.webhooks.address import MAX_URL
 from jobs.webhooks.outbox import EventType
+from jobs.webhooks.url_policy import MAX_URL
 from storage.tables import Delivery, Webhook
 
 WebhookName = Annotated[str, StringConstraints(min_length=1, max_length=256)]

@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import col
 
-from jobs.batches import rows
-from jobs.batches.answers import ENDPOINTS, Answer
-from jobs.expiry import files_prefix
-from jobs.lifecycle import Claim
-from jobs.rooms import Rooms
+from jobs.batches import store
+from jobs.batches.responses import ENDPOINTS, Answer
+from jobs.lifecycle.transitions import Claim
+from jobs.resources import Rooms
+from jobs.retention.expiry import files_prefix
 from storage.blobs import Blobs
 from storage.folders import delete_folder
 from storage.ids import new_id
@@ -86,7 +86,7 @@ async def commit(rooms: Rooms, claim: Claim, batch: Batch, part: Part) -> Batch:
         await check_bytes(session, batch.project_id, limits.max_bytes, part.grown["output_bytes"])
         used = {Counted(batch.project_id, key_id, day, kind, name): amount for name, amount in part.used.items()}
         await count(session, used.items())
-        return await rows.add_part(session, claim, row, **part.grown)
+        return await store.add_part(session, claim, row, **part.grown)
 
 
 async def _stored(rooms: Rooms, key: str, path: Path) -> dict[str, Any] | None:
@@ -138,8 +138,8 @@ def _bytes(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None) -> 
 async def tidy(rooms: Rooms) -> None:
     """Remove the parts of ended batches, those of attempts that were lost among them."""
     async with rooms.db.single() as connection:
-        ended = await rows.untidy(connection)
+        ended = await store.untidy(connection)
     for batch in ended:
         await asyncio.to_thread(delete_folder, rooms.blobs, prefix(batch))
         async with rooms.db.write() as session:
-            await rows.tidied(session, batch.id)
+            await store.tidied(session, batch.id)

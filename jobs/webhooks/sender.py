@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import httpx
 
 from jobs.webhooks import outbox, signing
-from jobs.webhooks.address import Refused, Resolver, parse, resolved, system_resolver
+from jobs.webhooks.url_policy import Refused, Resolver, parse, resolved, system_resolver
 from storage.db import Database
 from storage.errors import StorageUnavailable
 from storage.settings import Network, Settings, networks_of

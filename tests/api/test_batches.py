@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from jobs.batches import rows
-from jobs.batches.work import Work
-from jobs.rooms import open_rooms
+from jobs.batches import store
+from jobs.batches.worker import Work
+from jobs.resources import open_rooms
 from storage.ids import new_id
 from storage.tables import Batch, File
 from tests.api.stack import Stack, running_stack
@@ -64,7 +64,7 @@ def work(stack: Stack) -> None:
     async def turn() -> None:
         async with open_rooms(stack.settings) as rooms:
             async with rooms.db.write() as session:
-                found = await rows.claim(session, "w", 30)
+                found = await store.claim(session, "w", 30)
             assert found is not None
             await Work(rooms, *found, folder=stack.settings.home / "scratch").work()
 

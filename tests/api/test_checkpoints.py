@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from jobs import checkpoints as ending
-from jobs.rooms import open_rooms
-from jobs.states import checkpoint_name
+from jobs.lifecycle.states import checkpoint_name
+from jobs.resources import open_rooms
+from jobs.retention import checkpoints as ending
 from storage.tables import Checkpoint, Job
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import openai
 import pytest
 
-from jobs.states import checkpoint_name
+from jobs.lifecycle.states import checkpoint_name
 from storage.ids import new_id
 from storage.keys import DEFAULT_ORGANIZATION
 from storage.tables import Organization, Project

@@ -173,7 +173,7 @@ def test_others_are_served_meanwhile(stack: Stack, http: httpx.Client, file_id: 
 def _children() -> list[psutil.Process]:
     """Processes that look at files: the warm parents' children."""
     mine = psutil.Process(os.getpid()).children()
-    parents = [one for one in mine if "jobs.warm" in one.cmdline()]
+    parents = [one for one in mine if "jobs.runner.forkserver" in one.cmdline()]
     return [child for parent in parents for child in parent.children()]
 
 

@@ -24,7 +24,7 @@ from sqlmodel import col
 from api.assembly import assemble
 from api.errors import InvalidRequest
 from api.wire.uploads import UploadCompleteIn
-from jobs.rooms import open_rooms
+from jobs.resources import open_rooms
 from storage.ids import new_id
 from storage.keys import authenticate
 from storage.limits import Limits

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from jobs import lifecycle
+from jobs.lifecycle import transitions
 from storage import keys
 from storage.db import Database, connect
 from storage.ids import new_id
@@ -52,6 +52,6 @@ def make_job(db: Database, project_id: str) -> MakeJob:
             }
         )
         async with db.write() as session:
-            return await lifecycle.create(session, job)
+            return await transitions.create(session, job)
 
     return make

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from jobs.webhooks import outbox, signing
-from jobs.webhooks.address import Address, Refused, is_public, parse, resolved
 from jobs.webhooks.sender import Post, Undelivered
+from jobs.webhooks.url_policy import Address, Refused, is_public, parse, resolved
 from storage.tables import Delivery, Webhook
 from tests.receiver import Receiver, Recorder, receiving, recording
 

@@ -22,10 +22,10 @@ from sqlmodel import col
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.batches import lines, parts, rows
-from jobs.batches.work import Work, work_for_ever
-from jobs.lifecycle import LeaseLost
-from jobs.rooms import Rooms, open_rooms
+from jobs.batches import input_file, parts, store
+from jobs.batches.worker import Work, work_for_ever
+from jobs.lifecycle.transitions import LeaseLost
+from jobs.resources import Rooms, open_rooms
 from storage import keys
 from storage.blobs import read
 from storage.ids import new_id
@@ -116,7 +116,7 @@ class Bench:
 
     async def claim(self, lease: float = 30.0) -> Work | None:
         async with self.rooms.db.write() as session:
-            found = await rows.claim(session, "w", lease)
+            found = await store.claim(session, "w", lease)
         return Work(self.rooms, *found, folder=self.home / "scratch") if found else None
 
     async def work(self) -> None:
@@ -193,7 +193,7 @@ async def test_from_file_to_file(bench: Bench) -> None:
     async with bench.rooms.db.read() as session:
         assert (await session.execute(select(BatchPart))).first() is None
     async with bench.rooms.db.single() as connection:
-        assert await rows.untidy(connection) == []
+        assert await store.untidy(connection) == []
 
 
 async def test_the_engine_is_asked_several_lines_at_once(bench: Bench) -> None:
@@ -289,7 +289,7 @@ async def test_files_that_are_refused(bench: Bench) -> None:
         assert done.failed_at is not None
         assert done.errors is not None
         found = [(each["code"], each["param"], each["line"]) for each in done.errors]
-        assert found == faults if name != "models" else len(found) == lines.MAX_FAULTS, name
+        assert found == faults if name != "models" else len(found) == input_file.MAX_FAULTS, name
         assert all(each["message"] for each in done.errors)
     assert bench.engine.asked == []
 
@@ -299,17 +299,17 @@ def test_long_lines_and_marks(tmp_path: Path) -> None:
     text = json.dumps(line("a")).encode()
     path.write_bytes(b"\xef\xbb\xbf" + text + b"\n" + b"x" * 10_000 + b"\n\n" + json.dumps(line("c")).encode())
     found = [
-        (number, each.code if isinstance(each, lines.Fault) else each.custom_id)
-        for number, each in lines.requests(path, 1000)
+        (number, each.code if isinstance(each, input_file.Fault) else each.custom_id)
+        for number, each in input_file.requests(path, 1000)
     ]
     assert found == [(1, "a"), (2, "line_too_long"), (4, "c")]
 
 
 def test_too_many_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "MAX_LINES", 3)
+    monkeypatch.setattr(input_file, "MAX_LINES", 3)
     path = tmp_path / "in"
     path.write_bytes(b"".join(json.dumps(line(str(n))).encode() + b"\n" for n in range(9)))
-    assert [(fault.code, fault.line) for fault in lines.check(path, URL, 1000).faults] == [("too_many_lines", 4)]
+    assert [(fault.code, fault.line) for fault in input_file.check(path, URL, 1000).faults] == [("too_many_lines", 4)]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -333,7 +333,7 @@ async def test_cancelled_in_the_middle(bench: Bench, small_parts: None) -> None:
     while (await bench.get(batch)).done < 12:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     async with bench.rooms.db.write() as session:
-        asked = await rows.cancel(session, bench.project_id, batch.id)
+        asked = await store.cancel(session, bench.project_id, batch.id)
     assert asked is not None
     assert (asked.status, asked.cancelling_at is not None) == ("cancelling", True)
     await asyncio.wait_for(working, 10)
@@ -343,7 +343,7 @@ async def test_cancelled_in_the_middle(bench: Bench, small_parts: None) -> None:
     output = await bench.answered(done.output_file_id)
     assert [found["custom_id"] for found in output] == [f"r{n}" for n in range(20)]
     async with bench.rooms.db.write() as session:
-        assert await rows.cancel(session, bench.project_id, batch.id) is None
+        assert await store.cancel(session, bench.project_id, batch.id) is None
         [told] = (await session.execute(select(Delivery))).scalars()
     assert told.type == "batch.cancelled"
 
@@ -351,9 +351,9 @@ async def test_cancelled_in_the_middle(bench: Bench, small_parts: None) -> None:
 async def test_cancelled_before_it_began(bench: Bench) -> None:
     batch = await bench.batch([line("a")])
     async with bench.rooms.db.write() as session:
-        assert await rows.cancel(session, "proj_other", batch.id) is None
+        assert await store.cancel(session, "proj_other", batch.id) is None
         for _ in range(2):
-            assert await rows.cancel(session, bench.project_id, batch.id) is not None
+            assert await store.cancel(session, bench.project_id, batch.id) is not None
     await bench.work()
     done = await bench.get(batch)
     assert (done.status, done.output_file_id, done.error_file_id) == ("cancelled", None, None)
@@ -365,7 +365,7 @@ async def test_a_cancel_that_the_worker_has_not_heard_of(bench: Bench) -> None:
     work = await bench.claim()
     assert work is not None
     async with bench.rooms.db.write() as session:
-        await rows.cancel(session, bench.project_id, batch.id)
+        await store.cancel(session, bench.project_id, batch.id)
     await work.work()
     done = await bench.get(batch)
     assert (done.status, done.in_progress_at, bench.engine.asked) == ("cancelled", None, [])
@@ -400,7 +400,7 @@ import asyncio, sys
 from pathlib import Path
 from jobs.batches import parts
 from jobs.batches.work import work_for_ever
-from jobs.rooms import open_rooms
+from jobs.resources import open_rooms
 from storage.settings import Settings
 
 parts.PART_LINES = 4
@@ -464,14 +464,14 @@ async def test_a_worker_that_comes_back_late_writes_nothing(bench: Bench) -> Non
     part = BatchPart(batch_id=batch.id, first=0)
     async with bench.rooms.db.write() as session:
         for writing in (
-            rows.heartbeat(session, late.claim, 30),
-            rows.advance(session, late.claim, rows.IN_PROGRESS, total=1),
-            rows.add_part(session, late.claim, part, done=1),
-            rows.end(session, late.claim, rows.COMPLETED),
+            store.heartbeat(session, late.claim, 30),
+            store.advance(session, late.claim, store.IN_PROGRESS, total=1),
+            store.add_part(session, late.claim, part, done=1),
+            store.end(session, late.claim, store.COMPLETED),
         ):
             with pytest.raises(LeaseLost):
                 await writing
-        await rows.release(session, late.claim)
+        await store.release(session, late.claim)
     await late.work()
     assert (await bench.get(batch)).owner == taken.claim.owner
     await taken.work()
@@ -576,7 +576,7 @@ async def test_projects_take_turns(bench: Bench) -> None:
 async def test_a_long_batch_makes_room_for_one_that_waits(
     bench: Bench, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.batches.work.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.batches.worker.SLICE_SECONDS", 0.0)
     long = await bench.batch([line(f"r{n}") for n in range(20)], created_at=1.0)
     short = await bench.batch([line("a")], created_at=2.0)
     await bench.work()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from openai import BadRequestError, OpenAI
 
-from jobs.states import SUCCEEDED
+from jobs.lifecycle.states import SUCCEEDED
 from storage.settings import Settings
 from tests import services
 from tests.stack import Stack, alive, chat_rows, settings, wait_job, wait_step

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import SQLModel, col
 
-from jobs import expiry, lifecycle
-from jobs.rooms import Rooms, open_rooms
+from jobs.lifecycle import transitions
+from jobs.resources import Rooms, open_rooms
+from jobs.retention import expiry
 from storage.db import Database
 from storage.ids import new_id
 from storage.settings import Settings
@@ -102,7 +103,7 @@ async def test_a_job_keeps_its_files_until_it_ends(
     assert await expiry.expire_files(rooms) == 0
     assert _keys(rooms) == {file.blob_key}
     async with rooms.db.write() as session:
-        await lifecycle.cancel(session, project_id, job.id)
+        await transitions.cancel(session, project_id, job.id)
     assert await expiry.expire_files(rooms) == 1
     assert _keys(rooms) == set()
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.children import Child
-from jobs.follow import Followed, followed
-from jobs.lease import Lease
-from jobs.scratch import scratch, sweep
+from jobs.lifecycle.lease import Lease
+from jobs.runner.forkserver_client import Child
+from jobs.runner.monitor import Followed, followed
+from jobs.runner.scratch import scratch, sweep
 from storage.settings import Settings
 from training import report
 

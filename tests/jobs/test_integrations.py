@@ -15,12 +15,13 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from jobs import commit, lifecycle
-from jobs.integrations import KINDS, mirror, missing
-from jobs.lifecycle import Claim
-from jobs.results import result_files
-from jobs.rooms import Rooms, open_rooms
-from jobs.states import FAILED, QUEUED, SUCCEEDED
+from jobs.integrations import KINDS, exporter, missing
+from jobs.lifecycle import transitions
+from jobs.lifecycle.states import FAILED, QUEUED, SUCCEEDED
+from jobs.lifecycle.transitions import Claim
+from jobs.metrics.result_files import result_files
+from jobs.resources import Rooms, open_rooms
+from jobs.runner import recorder
 from storage import keys, migrate
 from storage.blobs import read
 from storage.ids import new_id
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(exporter, "POLL_SECONDS", 0.05)
     # MLflow asks for this before it writes a folder of files.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
@@ -68,11 +69,11 @@ class Running:
             )
             for step in steps
         ]
-        await commit.told(self.rooms, self.claim, lines)
+        await recorder.told(self.rooms, self.claim, lines)
 
     async def ended(self, state: str) -> None:
         async with self.rooms.db.write() as session:
-            await lifecycle.move(session, self.claim, state, [])
+            await transitions.move(session, self.claim, state, [])
 
     async def events(self) -> list[Event]:
         query = select(Event).where(col(Event.job_id) == self.job.id, col(Event.type) == "message")
@@ -82,7 +83,7 @@ class Running:
     async def mirrored(self, *steps: int, state: str = SUCCEEDED) -> None:
         """Told while a mirror looks, then ended."""
         assert self.job.integrations
-        work = asyncio.create_task(mirror.mirror(self.rooms, self.claim, self.job, self.job.integrations[0]))
+        work = asyncio.create_task(exporter.mirror(self.rooms, self.claim, self.job, self.job.integrations[0]))
         while not any(event.attempt == self.claim.attempt for event in await self.events()):
             assert not work.done(), await work
             await asyncio.sleep(0.1)
@@ -110,14 +111,14 @@ async def _running(rooms: Rooms, integration: dict[str, Any]) -> Running:
             integrations=[integration],
             seed=1,
         )
-        await lifecycle.create(session, job)
+        await transitions.create(session, job)
         job.state = QUEUED
     return await _claimed(rooms)
 
 
 async def _claimed(rooms: Rooms) -> Running:
     async with rooms.db.write() as session:
-        claimed = await lifecycle.claim(session, "train", "test", 60)
+        claimed = await transitions.claim(session, "train", "test", 60)
     assert claimed
     return Running(rooms, *claimed)
 
@@ -172,7 +173,7 @@ async def test_a_service_that_fails_is_a_warning(rooms: Rooms) -> None:
     elsewhere = replace(rooms, settings=rooms.settings.model_copy(update={"mlflow_uri": "file:///proc/nowhere"}))
     running = await _running(elsewhere, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
-    await mirror.mirror(elsewhere, running.claim, running.job, running.job.integrations[0])
+    await exporter.mirror(elsewhere, running.claim, running.job, running.job.integrations[0])
     [*_, last] = await running.events()
     assert last.level == "warn"
     assert last.message.startswith("Figures no longer go to MLflow: ")
@@ -180,10 +181,10 @@ async def test_a_service_that_fails_is_a_warning(rooms: Rooms) -> None:
 
 
 async def test_a_service_that_does_not_answer(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(exporter, "ANSWER_SECONDS", 0.2)
     running = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
-    await mirror.mirror(rooms, running.claim, running.job, running.job.integrations[0])
+    await exporter.mirror(rooms, running.claim, running.job, running.job.integrations[0])
     [*_, last] = await running.events()
     assert (last.level, last.message) == ("warn", "Figures no longer go to MLflow: the service does not answer.")
     await running.ended(SUCCEEDED)

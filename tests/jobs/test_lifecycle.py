@@ -9,9 +9,20 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from jobs import lifecycle
-from jobs.lifecycle import Claim, IllegalTransition, LeaseLost, Note, Phase
-from jobs.states import CANCELLED, FAILED, NEXT, QUEUED, RUNNING, STATUS, SUCCEEDED, TERMINAL, VALIDATING, full_state
+from jobs.lifecycle import transitions
+from jobs.lifecycle.states import (
+    CANCELLED,
+    FAILED,
+    NEXT,
+    QUEUED,
+    RUNNING,
+    STATUS,
+    SUCCEEDED,
+    TERMINAL,
+    VALIDATING,
+    full_state,
+)
+from jobs.lifecycle.transitions import Claim, IllegalTransition, LeaseLost, Note, Phase
 from storage import keys
 from storage.db import Database
 from storage.tables import Event, Job
@@ -25,7 +36,7 @@ async def claim(
     db: Database, phase: Phase = "train", lease: float = LEASE, worker: str = "w"
 ) -> tuple[Claim, Job] | None:
     async with db.write() as session:
-        return await lifecycle.claim(session, phase, worker, lease)
+        return await transitions.claim(session, phase, worker, lease)
 
 
 async def claimed(db: Database, phase: Phase = "train", lease: float = LEASE) -> Claim:
@@ -48,7 +59,7 @@ async def events(db: Database, job_id: str) -> list[Event]:
 async def queue(db: Database) -> None:
     held = await claimed(db, "validate")
     async with db.write() as session:
-        await lifecycle.move(session, held, QUEUED, [Note("validated")])
+        await transitions.move(session, held, QUEUED, [Note("validated")])
 
 
 async def test_a_job_goes_from_upload_to_success(db: Database, make_job: MakeJob) -> None:
@@ -58,8 +69,8 @@ async def test_a_job_goes_from_upload_to_success(db: Database, make_job: MakeJob
     held = await claimed(db)
     assert (held.job_id, held.attempt) == (job.id, 1)
     async with db.write() as session:
-        await lifecycle.record(session, held, [Note("a"), Note("b")], progress={"step": 1})
-        await lifecycle.move(session, held, SUCCEEDED, [Note("done")], fine_tuned_model="ft:x")
+        await transitions.record(session, held, [Note("a"), Note("b")], progress={"step": 1})
+        await transitions.move(session, held, SUCCEEDED, [Note("done")], fine_tuned_model="ft:x")
     done = await get(db, job.id)
     assert (done.state, done.owner, done.fine_tuned_model, done.progress) == (SUCCEEDED, None, "ft:x", {"step": 1})
     assert done.finished_at is not None
@@ -93,19 +104,19 @@ async def test_a_claim_without_heartbeat_is_lost_to_the_reaper(db: Database, mak
     late = await claimed(db, lease=0.05)
     await asyncio.sleep(0.1)
     async with db.write() as session:
-        assert [reaped.id for reaped in await lifecycle.reap(session)] == [job.id]
+        assert [reaped.id for reaped in await transitions.reap(session)] == [job.id]
     async with db.write() as session:
-        assert await lifecycle.reap(session) == []
+        assert await transitions.reap(session) == []
     assert (await get(db, job.id)).state == QUEUED
     new = await claimed(db)
     assert new.attempt == 2
 
     for write in (
-        lambda s: lifecycle.heartbeat(s, late, LEASE),
-        lambda s: lifecycle.record(s, late, [Note("ghost")]),
-        lambda s: lifecycle.move(s, late, SUCCEEDED, []),
-        lambda s: lifecycle.fail(s, late, {"code": "x", "message": "y", "param": None}),
-        lambda s: lifecycle.crash(s, late, {"code": "x", "message": "y", "param": None}, 3),
+        lambda s: transitions.heartbeat(s, late, LEASE),
+        lambda s: transitions.record(s, late, [Note("ghost")]),
+        lambda s: transitions.move(s, late, SUCCEEDED, []),
+        lambda s: transitions.fail(s, late, {"code": "x", "message": "y", "param": None}),
+        lambda s: transitions.crash(s, late, {"code": "x", "message": "y", "param": None}, 3),
     ):
         with pytest.raises(LeaseLost):
             async with db.write() as session:
@@ -121,8 +132,8 @@ async def test_a_heartbeat_keeps_the_claim(db: Database, make_job: MakeJob) -> N
     for _ in range(4):
         await asyncio.sleep(0.08)
         async with db.write() as session:
-            assert not (await lifecycle.heartbeat(session, held, 0.2)).cancel
-            assert await lifecycle.reap(session) == []
+            assert not (await transitions.heartbeat(session, held, 0.2)).cancel
+            assert await transitions.reap(session) == []
 
 
 async def test_the_same_attempt_of_another_owner_is_a_stranger(db: Database, make_job: MakeJob) -> None:
@@ -134,7 +145,7 @@ async def test_the_same_attempt_of_another_owner_is_a_stranger(db: Database, mak
     assert (late.attempt, new.attempt, job.id) == (0, 0, new.job_id)
     with pytest.raises(LeaseLost):
         async with db.write() as session:
-            await lifecycle.move(session, late, QUEUED, [])
+            await transitions.move(session, late, QUEUED, [])
 
 
 @pytest.mark.parametrize("phase", ["validate", "train"])
@@ -148,13 +159,13 @@ async def test_crashes_are_retried_with_a_pause_and_end_at_the_limit(
     for _ in range(2):
         held = await claimed(db, phase)
         async with db.write() as session:
-            await lifecycle.crash(session, held, error, limit=3)
+            await transitions.crash(session, held, error, limit=3)
         assert await claim(db, phase) is None, "not before its pause is over"
         async with db.write() as session:
             await session.execute(update(Job).values(run_after=0.0))
     held = await claimed(db, phase)
     async with db.write() as session:
-        await lifecycle.crash(session, held, error, limit=3)
+        await transitions.crash(session, held, error, limit=3)
     failed = await get(db, job.id)
     assert failed.state == FAILED
     assert failed.error is not None
@@ -170,7 +181,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_never_claimed(
         if prepare:
             await queue(db)
         async with db.write() as session:
-            cancelled = await lifecycle.cancel(session, project_id, job.id)
+            cancelled = await transitions.cancel(session, project_id, job.id)
         assert cancelled is not None
         assert cancelled.state == CANCELLED
         assert await claim(db, "validate") is None
@@ -181,10 +192,10 @@ async def test_a_job_is_cancelled_while_its_file_is_read(db: Database, make_job:
     job = await make_job()
     held = await claimed(db, "validate")
     async with db.write() as session:
-        await lifecycle.cancel(session, project_id, job.id)
+        await transitions.cancel(session, project_id, job.id)
     with pytest.raises(LeaseLost):
         async with db.write() as session:
-            await lifecycle.move(session, held, QUEUED, [])
+            await transitions.move(session, held, QUEUED, [])
     assert (await get(db, job.id)).state == CANCELLED
 
 
@@ -195,16 +206,16 @@ async def test_a_running_job_hears_of_its_cancel_and_cannot_succeed(
     await queue(db)
     held = await claimed(db)
     async with db.write() as session:
-        asked = await lifecycle.cancel(session, project_id, job.id)
+        asked = await transitions.cancel(session, project_id, job.id)
     assert asked is not None
     assert (asked.state, full_state(asked)) == (RUNNING, "cancelling")
     async with db.write() as session:
-        assert (await lifecycle.heartbeat(session, held, LEASE)).cancel
+        assert (await transitions.heartbeat(session, held, LEASE)).cancel
     with pytest.raises(LeaseLost):
         async with db.write() as session:
-            await lifecycle.move(session, held, SUCCEEDED, [], fine_tuned_model="ft:x")
+            await transitions.move(session, held, SUCCEEDED, [], fine_tuned_model="ft:x")
     async with db.write() as session:
-        await lifecycle.move(session, held, CANCELLED, [Note("cancelled")])
+        await transitions.move(session, held, CANCELLED, [Note("cancelled")])
     ended = await get(db, job.id)
     assert (ended.state, ended.fine_tuned_model) == (CANCELLED, None)
 
@@ -216,22 +227,22 @@ async def test_a_cancel_of_a_dead_workers_job_is_finished_by_the_reaper(
     await queue(db)
     await claimed(db, lease=0.05)
     async with db.write() as session:
-        await lifecycle.cancel(session, project_id, job.id)
+        await transitions.cancel(session, project_id, job.id)
     await asyncio.sleep(0.1)
     async with db.write() as session:
-        await lifecycle.reap(session)
+        await transitions.reap(session)
     assert (await get(db, job.id)).state == CANCELLED
 
 
 async def test_cancel_knows_its_project_and_its_states(db: Database, make_job: MakeJob, project_id: str) -> None:
     job = await make_job()
     async with db.write() as session:
-        assert await lifecycle.cancel(session, "proj_other", job.id) is None
-        assert await lifecycle.cancel(session, project_id, "ftjob-none") is None
-        await lifecycle.cancel(session, project_id, job.id)
+        assert await transitions.cancel(session, "proj_other", job.id) is None
+        assert await transitions.cancel(session, project_id, "ftjob-none") is None
+        await transitions.cancel(session, project_id, job.id)
     with pytest.raises(IllegalTransition, match="cancelled"):
         async with db.write() as session:
-            await lifecycle.cancel(session, project_id, job.id)
+            await transitions.cancel(session, project_id, job.id)
 
 
 async def test_cancel_against_finish_has_one_winner(db: Database, make_job: MakeJob, project_id: str) -> None:
@@ -242,10 +253,10 @@ async def test_cancel_against_finish_has_one_winner(db: Database, make_job: Make
         await asyncio.sleep(rng.random() * 0.004)
         try:
             async with db.write() as session:
-                await lifecycle.move(session, held, SUCCEEDED, [Note("succeeded")])
+                await transitions.move(session, held, SUCCEEDED, [Note("succeeded")])
         except LeaseLost:
             async with db.write() as session:
-                await lifecycle.move(session, held, CANCELLED, [Note("cancelled")])
+                await transitions.move(session, held, CANCELLED, [Note("cancelled")])
             return CANCELLED
         return SUCCEEDED
 
@@ -253,7 +264,7 @@ async def test_cancel_against_finish_has_one_winner(db: Database, make_job: Make
         await asyncio.sleep(rng.random() * 0.004)
         try:
             async with db.write() as session:
-                return await lifecycle.cancel(session, project_id, job_id) is not None
+                return await transitions.cancel(session, project_id, job_id) is not None
         except IllegalTransition:
             return False
 
@@ -275,7 +286,7 @@ async def test_only_waiting_jobs_are_rung_for(db: Database, make_job: MakeJob) -
     held = await claimed(db, "validate")
     assert held.job_id == first.id
     async with db.read() as session:
-        assert await lifecycle.waiting(session) == [(second.id, 0)]
+        assert await transitions.waiting(session) == [(second.id, 0)]
 
 
 async def test_every_event_is_numbered_once_under_load(db: Database, make_job: MakeJob) -> None:
@@ -285,7 +296,7 @@ async def test_every_event_is_numbered_once_under_load(db: Database, make_job: M
 
     async def tell(number: int) -> None:
         async with db.write() as session:
-            await lifecycle.record(session, held, [Note(str(number)), Note("again")])
+            await transitions.record(session, held, [Note(str(number)), Note("again")])
 
     await asyncio.gather(*(tell(number) for number in range(20)))
     assert [event.seq for event in await events(db, job.id)] == list(range(1, 43))

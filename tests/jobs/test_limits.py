@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from jobs import lifecycle
-from jobs.states import QUEUED, SUCCEEDED
+from jobs.lifecycle import transitions
+from jobs.lifecycle.states import QUEUED, SUCCEEDED
 from storage import keys
 from storage.db import Database
 from storage.tables import Job, Project
@@ -25,12 +25,12 @@ async def _queued(db: Database, make_job: MakeJob, count: int, **values: object)
             await session.execute(update(Job).where(col(Job.id) == job.id).values(state=QUEUED))
 
 
-async def _claims(db: Database, count: int, default: int | None = None) -> list[lifecycle.Claim]:
+async def _claims(db: Database, count: int, default: int | None = None) -> list[transitions.Claim]:
     """Of as many workers at once."""
 
-    async def one(number: int) -> lifecycle.Claim | None:
+    async def one(number: int) -> transitions.Claim | None:
         async with db.write() as session:
-            found = await lifecycle.claim(session, "train", f"w{number}", 30.0, default)
+            found = await transitions.claim(session, "train", f"w{number}", 30.0, default)
         return found[0] if found else None
 
     return [held for held in await asyncio.gather(*(one(number) for number in range(count))) if held]
@@ -47,7 +47,7 @@ async def test_as_many_as_the_project_may(db: Database, project_id: str, make_jo
     held = [claim for _ in range(3) for claim in await _claims(db, 6)]
     assert len(held) == 2
     async with db.write() as session:
-        await lifecycle.move(session, held[0], SUCCEEDED, [])
+        await transitions.move(session, held[0], SUCCEEDED, [])
     assert len(await _claims(db, 6) + await _claims(db, 6)) == 1
 
 

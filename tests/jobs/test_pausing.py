@@ -9,10 +9,20 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from jobs import lifecycle, pausing
-from jobs.lifecycle import IllegalTransition, LeaseLost, Note
-from jobs.outlook import Outlook, Place, expected, places
-from jobs.states import CANCELLED, PAUSED, QUEUED, RUNNING, STATUS, SUCCEEDED, VALIDATED, VALIDATING, full_state
+from jobs.lifecycle import pause, transitions
+from jobs.lifecycle.queue_position import Outlook, Place, expected, places
+from jobs.lifecycle.states import (
+    CANCELLED,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    STATUS,
+    SUCCEEDED,
+    VALIDATED,
+    VALIDATING,
+    full_state,
+)
+from jobs.lifecycle.transitions import IllegalTransition, LeaseLost, Note
 from storage import keys
 from storage.db import Database
 from storage.tables import Job
@@ -30,7 +40,7 @@ class Owner:
         self.db, self.project_id = db, project_id
 
     async def asks(self, verb: str, job_id: str) -> Job:
-        verbs = {"pause": pausing.pause, "resume": pausing.resume, "start": pausing.start, "cancel": lifecycle.cancel}
+        verbs = {"pause": pause.pause, "resume": pause.resume, "start": pause.start, "cancel": transitions.cancel}
         async with self.db.write() as session:
             job = await verbs[verb](session, self.project_id, job_id)
         assert job is not None
@@ -42,7 +52,7 @@ def owner(db: Database, project_id: str) -> Owner:
     return Owner(db, project_id)
 
 
-async def running(db: Database, make_job: MakeJob, lease: float = LEASE) -> lifecycle.Claim:
+async def running(db: Database, make_job: MakeJob, lease: float = LEASE) -> transitions.Claim:
     await make_job()
     await queue(db)
     return await claimed(db, lease=lease)
@@ -79,7 +89,7 @@ async def test_a_reader_of_files_loses_a_paused_job(db: Database, make_job: Make
     await owner.asks("pause", job.id)
     with pytest.raises(LeaseLost):
         async with db.write() as session:
-            await lifecycle.validated(session, held, Note("validated"))
+            await transitions.validated(session, held, Note("validated"))
     assert (await get(db, job.id)).state == PAUSED
 
 
@@ -88,10 +98,10 @@ async def test_a_running_job_hears_of_its_pause(db: Database, make_job: MakeJob,
     asked = await owner.asks("pause", held.job_id)
     assert (asked.state, full_state(asked)) == (RUNNING, "pausing")
     async with db.write() as session:
-        beat = await lifecycle.heartbeat(session, held, LEASE)
+        beat = await transitions.heartbeat(session, held, LEASE)
     assert (beat.pause, beat.cancel) == (True, False)
     async with db.write() as session:
-        paused = await lifecycle.move(session, held, QUEUED, [Note("saved")])
+        paused = await transitions.move(session, held, QUEUED, [Note("saved")])
     assert (paused.state, paused.owner, paused.pause_requested) == (PAUSED, None, False)
     assert await claim(db) is None
     assert (await owner.asks("resume", held.job_id)).state == QUEUED
@@ -103,15 +113,15 @@ async def test_a_pause_can_be_taken_back(db: Database, make_job: MakeJob, owner:
     await owner.asks("pause", held.job_id)
     assert full_state(await owner.asks("resume", held.job_id)) == RUNNING
     async with db.write() as session:
-        assert not (await lifecycle.heartbeat(session, held, LEASE)).pause
-        assert (await lifecycle.move(session, held, QUEUED, [])).state == QUEUED
+        assert not (await transitions.heartbeat(session, held, LEASE)).pause
+        assert (await transitions.move(session, held, QUEUED, [])).state == QUEUED
 
 
 async def test_a_crash_while_pausing_pauses(db: Database, make_job: MakeJob, owner: Owner) -> None:
     held = await running(db, make_job)
     await owner.asks("pause", held.job_id)
     async with db.write() as session:
-        assert (await lifecycle.crash(session, held, ERROR, limit=3)).state == PAUSED
+        assert (await transitions.crash(session, held, ERROR, limit=3)).state == PAUSED
 
 
 async def test_the_reaper_pauses_what_a_lost_worker_was_to_pause(db: Database, make_job: MakeJob, owner: Owner) -> None:
@@ -119,17 +129,17 @@ async def test_the_reaper_pauses_what_a_lost_worker_was_to_pause(db: Database, m
     await owner.asks("pause", held.job_id)
     await asyncio.sleep(0.1)
     async with db.write() as session:
-        [reaped] = await lifecycle.reap(session)
+        [reaped] = await transitions.reap(session)
     assert (reaped.state, reaped.pause_requested) == (PAUSED, False)
     async with db.read() as session:
-        assert await lifecycle.waiting(session) == []
+        assert await transitions.waiting(session) == []
 
 
 async def test_a_job_that_ends_while_pausing_has_ended(db: Database, make_job: MakeJob, owner: Owner) -> None:
     held = await running(db, make_job)
     await owner.asks("pause", held.job_id)
     async with db.write() as session:
-        assert (await lifecycle.move(session, held, SUCCEEDED, [])).state == SUCCEEDED
+        assert (await transitions.move(session, held, SUCCEEDED, [])).state == SUCCEEDED
     for verb in ("pause", "resume", "start"):
         with pytest.raises(IllegalTransition, match=SUCCEEDED):
             await owner.asks(verb, held.job_id)
@@ -149,7 +159,7 @@ async def test_cancel_comes_before_pause(db: Database, make_job: MakeJob, owner:
 async def test_another_projects_job_is_not_there(db: Database, make_job: MakeJob) -> None:
     job = await make_job()
     async with db.write() as session:
-        for verb in (pausing.pause, pausing.resume, pausing.start):
+        for verb in (pause.pause, pause.resume, pause.start):
             assert await verb(session, "proj_other", job.id) is None
     assert (await get(db, job.id)).last_seq == 1
 
@@ -158,7 +168,7 @@ async def test_a_job_waits_to_be_started(db: Database, make_job: MakeJob, owner:
     job = await make_job(auto_start=False)
     held = await claimed(db, "validate")
     async with db.write() as session:
-        assert (await lifecycle.validated(session, held, Note("validated"))).state == VALIDATED
+        assert (await transitions.validated(session, held, Note("validated"))).state == VALIDATED
     assert await claim(db) is None
     assert (await owner.asks("start", job.id)).state == QUEUED
     assert (await owner.asks("start", job.id)).state == QUEUED
@@ -170,7 +180,7 @@ async def test_started_before_it_was_validated(db: Database, make_job: MakeJob, 
     assert (await owner.asks("start", job.id)).state == VALIDATING
     held = await claimed(db, "validate")
     async with db.write() as session:
-        assert (await lifecycle.validated(session, held, Note("validated"))).state == QUEUED
+        assert (await transitions.validated(session, held, Note("validated"))).state == QUEUED
 
 
 async def test_a_validated_job_that_is_paused_and_started_goes_on_in_the_queue(
@@ -185,9 +195,9 @@ async def test_a_validated_job_that_is_paused_and_started_goes_on_in_the_queue(
 
 
 async def test_pause_against_finish_has_one_winner(db: Database, make_job: MakeJob, owner: Owner) -> None:
-    async def give_back(held: lifecycle.Claim) -> None:
+    async def give_back(held: transitions.Claim) -> None:
         async with db.write() as session:
-            await lifecycle.move(session, held, QUEUED, [Note("left")])
+            await transitions.move(session, held, QUEUED, [Note("left")])
 
     for _ in range(10):
         held = await running(db, make_job)

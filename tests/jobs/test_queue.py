@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import queue
-from jobs.queue import Bell
+from jobs import wakeup
+from jobs.wakeup import Bell
 from tests import services
 
 pytestmark = [
@@ -40,7 +40,7 @@ async def until(condition: object, seconds: float = 10.0) -> None:
 
 
 async def test_a_ring_is_heard_at_once(redis_url: str) -> None:
-    bell, heard = queue.connect(redis_url), list[float]()
+    bell, heard = wakeup.connect(redis_url), list[float]()
     async with listening(bell, heard):
         await bell.ring("ftjob-first", 0)
         await until(lambda: heard)
@@ -53,7 +53,7 @@ async def test_a_ring_is_heard_at_once(redis_url: str) -> None:
 
 
 async def test_the_same_job_can_be_rung_for_again(redis_url: str) -> None:
-    bell, heard = queue.connect(redis_url), list[float]()
+    bell, heard = wakeup.connect(redis_url), list[float]()
     async with listening(bell, heard):
         await bell.ring("ftjob-b", 0)
         await until(lambda: len(heard) == 1)
@@ -64,18 +64,18 @@ async def test_the_same_job_can_be_rung_for_again(redis_url: str) -> None:
 
 
 async def test_without_redis_a_ring_is_lost_quickly_and_quietly(tmp_path: Path) -> None:
-    bell = queue.connect(f"unix://{tmp_path}/none.sock")
+    bell = wakeup.connect(f"unix://{tmp_path}/none.sock")
     began = time.monotonic()
     assert await bell.ring("ftjob-c", 0) is False
     assert time.monotonic() - began < 3
-    with pytest.raises((OSError, queue.RedisError)):
+    with pytest.raises((OSError, wakeup.RedisError)):
         await bell.ping()
 
 
 async def test_listening_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
     heard = list[float]()
     with services.redis(tmp_path) as (url, process):
-        bell = queue.connect(url)
+        bell = wakeup.connect(url)
         async with listening(bell, heard):
             await bell.ring("ftjob-d", 0)
             await until(lambda: heard)

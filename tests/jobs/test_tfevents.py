@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobs.figures import tagged
-from jobs.tfevents import Scalars, event_file
+from jobs.metrics.scalars import tagged
+from jobs.metrics.tfevents import Scalars, event_file
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from jobs import lifecycle
-from jobs.lifecycle import Note
-from jobs.states import SUCCEEDED
+from jobs.lifecycle import transitions
+from jobs.lifecycle.states import SUCCEEDED
+from jobs.lifecycle.transitions import Note
 from jobs.webhooks import outbox, sender, signing
 from jobs.webhooks.sender import Post
 from storage.db import Database
@@ -111,14 +111,14 @@ async def test_the_end_of_a_job_and_its_telling_are_one(db: Database, project_id
 
     async def succeed() -> None:
         async with db.write() as session:
-            await lifecycle.move(session, held, SUCCEEDED, [Note("done")])
+            await transitions.move(session, held, SUCCEEDED, [Note("done")])
             raise RuntimeError("the transaction breaks")
 
     with pytest.raises(RuntimeError):
         await succeed()
     assert await deliveries(db) == []
     async with db.write() as session:
-        await lifecycle.move(session, held, SUCCEEDED, [Note("done")])
+        await transitions.move(session, held, SUCCEEDED, [Note("done")])
     [row] = await deliveries(db)
     event = json.loads(row.body)
     assert (row.type, row.state, row.tries) == ("fine_tuning.job.succeeded", "pending", 0)
@@ -130,11 +130,11 @@ async def test_every_end_of_a_job_is_told(db: Database, project_id: str, make_jo
     await hook(db, project_id)
     jobs = [await make_job() for _ in range(3)]
     async with db.write() as session:
-        await lifecycle.cancel(session, project_id, jobs[0].id)
+        await transitions.cancel(session, project_id, jobs[0].id)
     first, second = await claimed(db, "validate"), await claimed(db, "validate")
     async with db.write() as session:
-        await lifecycle.fail(session, first, {"code": "invalid_dataset", "message": "no", "param": None})
-        await lifecycle.crash(session, second, {"code": "stalled", "message": "no", "param": None}, 1)
+        await transitions.fail(session, first, {"code": "invalid_dataset", "message": "no", "param": None})
+        await transitions.crash(session, second, {"code": "stalled", "message": "no", "param": None}, 1)
     kinds = [row.type for row in await deliveries(db)]
     assert sorted(kinds) == ["fine_tuning.job.cancelled", "fine_tuning.job.failed", "fine_tuning.job.failed"]
 
@@ -293,7 +293,7 @@ async def test_a_worker_sends(
     settings = Settings(home=tmp_path, poll_seconds=0.05, webhook_networks="127.0.0.0/8")
     sending = asyncio.create_task(sender.send_for_ever(db, settings))
     async with db.write() as session:
-        await lifecycle.cancel(session, project_id, job.id)
+        await transitions.cancel(session, project_id, job.id)
     for _ in range(500):
         if (await deliveries(db))[0].state == "delivered":
             break
@@ -321,7 +321,7 @@ async def test_a_deleted_webhook_does_not_break_the_end_of_a_job(
 
         async def cancel(job_id: str = job.id) -> None:
             async with db.write() as session:
-                await lifecycle.cancel(session, project_id, job_id)
+                await transitions.cancel(session, project_id, job_id)
 
         await asyncio.gather(delete(), cancel())
         async with db.read() as session:

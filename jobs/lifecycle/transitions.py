@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from jobs.states import CANCELLED, FAILED, PAUSED, QUEUED, RUNNING, TERMINAL, VALIDATED, VALIDATING, WAITING
+from jobs.lifecycle.states import CANCELLED, FAILED, PAUSED, QUEUED, RUNNING, TERMINAL, VALIDATED, VALIDATING, WAITING
 from jobs.webhooks import outbox
 from storage.clock import db_now
 from storage.ids import new_id

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 
 from pydantic import ValidationError
 
-from jobs.children import Child
-from jobs.lease import Lease
+from jobs.lifecycle.lease import Lease
+from jobs.runner.forkserver_client import Child
 from storage.settings import Settings
 from training.report import Line, Metrics, parse
 

@@ -15,8 +15,8 @@ from itertools import islice
 from sqlalchemy import delete, func, select, update
 from sqlmodel import col
 
-from jobs.files import needing
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
+from jobs.retention.file_references import needing
 from storage.blobs import BlobInfo, Blobs
 from storage.clock import db_now
 from storage.errors import StorageUnavailable

@@ -10,51 +10,51 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from jobs import lifecycle
-from jobs.lifecycle import IllegalTransition, Note
-from jobs.states import PAUSED, QUEUED, RUNNING, TERMINAL, VALIDATED, WAITING, full_state
+from jobs.lifecycle import transitions
+from jobs.lifecycle.states import PAUSED, QUEUED, RUNNING, TERMINAL, VALIDATED, WAITING, full_state
+from jobs.lifecycle.transitions import IllegalTransition, Note
 from storage.tables import Job
 
 
 async def pause(session: AsyncSession, project_id: str, job_id: str) -> Job | None:
     """At once what waits; a running job saves at its next step and gives its place to others."""
-    job = await lifecycle.locked(session, project_id, job_id)
+    job = await transitions.locked(session, project_id, job_id)
     if job is None or job.state == PAUSED:
         return job
     if job.state in TERMINAL or job.cancel_requested:
         raise IllegalTransition("paused", full_state(job))
     mine = [col(Job.id) == job_id]
-    now = {**lifecycle.leaving(PAUSED), "paused_in": col(Job.state)}
-    paused = await lifecycle.put(session, [*mine, col(Job.state).in_(WAITING)], now, Note("The job was paused."))
-    return paused or await lifecycle.change(session, [*mine, col(Job.state) == RUNNING], {"pause_requested": True})
+    now = {**transitions.leaving(PAUSED), "paused_in": col(Job.state)}
+    paused = await transitions.put(session, [*mine, col(Job.state).in_(WAITING)], now, Note("The job was paused."))
+    return paused or await transitions.change(session, [*mine, col(Job.state) == RUNNING], {"pause_requested": True})
 
 
 async def resume(session: AsyncSession, project_id: str, job_id: str) -> Job | None:
     """Back to where it was, from ``running`` to the queue. One that is still pausing goes on as soon as it can."""
-    job = await lifecycle.locked(session, project_id, job_id)
+    job = await transitions.locked(session, project_id, job_id)
     if job is None:
         return None
     if job.state in TERMINAL:
         raise IllegalTransition("resumed", job.state)
     mine = [col(Job.id) == job_id]
     back = {"state": col(Job.paused_in)}
-    resumed = await lifecycle.put(session, [*mine, col(Job.state) == PAUSED], back, Note("The job goes on."))
-    return resumed or await lifecycle.change(session, mine, {"pause_requested": False})
+    resumed = await transitions.put(session, [*mine, col(Job.state) == PAUSED], back, Note("The job goes on."))
+    return resumed or await transitions.change(session, mine, {"pause_requested": False})
 
 
 async def start(session: AsyncSession, project_id: str, job_id: str) -> Job | None:
     """To the queue, where its files are validated; else it will not wait once they are. A paused job stays paused."""
-    job = await lifecycle.locked(session, project_id, job_id)
+    job = await transitions.locked(session, project_id, job_id)
     if job is None:
         return None
     if job.state in TERMINAL:
         raise IllegalTransition("started", job.state)
     mine = [col(Job.id) == job_id]
     started = {"state": QUEUED, "auto_start": True}
-    if queued := await lifecycle.put(
+    if queued := await transitions.put(
         session, [*mine, col(Job.state) == VALIDATED], started, Note("The job was started.")
     ):
         return queued
     validated = [*mine, col(Job.state) == PAUSED, col(Job.paused_in) == VALIDATED]
-    later = await lifecycle.change(session, validated, {"paused_in": QUEUED, "auto_start": True})
-    return later or await lifecycle.change(session, mine, {"auto_start": True})
+    later = await transitions.change(session, validated, {"paused_in": QUEUED, "auto_start": True})
+    return later or await transitions.change(session, mine, {"auto_start": True})

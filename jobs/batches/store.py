@@ -1,4 +1,4 @@
-"""A batch's row: each verb is one conditional UPDATE whose row count says who won, as in :mod:`jobs.lifecycle`.
+"""A batch's row: each verb is one conditional UPDATE whose row count says who won.
 
     validating ──► in_progress ──► finalizing ──► completed
         │               │               │
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import SQLModel, col
 
-from jobs.lifecycle import Claim, LeaseLost
+from jobs.lifecycle.transitions import Claim, LeaseLost
 from jobs.webhooks import outbox
 from storage.clock import db_now
 from storage.tables import Batch, BatchPart, File

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import col
 
-from jobs.rooms import Rooms
+from jobs.resources import Rooms
 from storage.blobs import get_file
 from storage.errors import BlobCorrupt, BlobNotFound, ModelNotPulled
 from storage.folders import get_folder

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from jobs.figures import measured
-from jobs.lifecycle import Claim
-from jobs.rooms import Rooms
-from jobs.staging import attempt_prefix, result_csv
-from jobs.tfevents import event_file
+from jobs.lifecycle.transitions import Claim
+from jobs.metrics.scalars import measured
+from jobs.metrics.tfevents import event_file
+from jobs.resources import Rooms
+from jobs.runner.staging import attempt_prefix, result_csv
 from storage.ids import new_id
 from storage.tables import File, Job
 

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import col
 
-from jobs.rooms import Rooms
-from jobs.tfevents import Scalars
+from jobs.metrics.tfevents import Scalars
+from jobs.resources import Rooms
 from storage.tables import Event
 
 TAGS: Mapping[str, str] = {

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from jobs.rooms import Rooms
-from jobs.states import TERMINAL, checkpoint_name
+from jobs.lifecycle.states import TERMINAL, checkpoint_name
+from jobs.resources import Rooms
 from storage.clock import db_now, unexpired
 from storage.folders import delete_folder
 from storage.tables import Checkpoint, Export, Job, Permission

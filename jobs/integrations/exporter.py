@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from jobs import lifecycle
-from jobs.figures import measured
 from jobs.integrations import KINDS
 from jobs.integrations.sink import Close, Closed, Open, Opened, Status, Step
-from jobs.lifecycle import Claim, LeaseLost, Note
-from jobs.rooms import Rooms
-from jobs.states import CANCELLED, FAILED, SUCCEEDED, model_name
+from jobs.lifecycle import transitions
+from jobs.lifecycle.states import CANCELLED, FAILED, SUCCEEDED, model_name
+from jobs.lifecycle.transitions import Claim, LeaseLost, Note
+from jobs.metrics.scalars import measured
+from jobs.resources import Rooms
 from storage.errors import StorageUnavailable
 from storage.settings import integration_environment
 from storage.tables import Job
@@ -198,4 +198,4 @@ async def _tell(rooms: Rooms, claim: Claim, note: Note) -> None:
     """A job that has ended is told nothing more."""
     with suppress(LeaseLost):
         async with rooms.db.write() as session:
-            await lifecycle.record(session, claim, [note])
+            await transitions.record(session, claim, [note])

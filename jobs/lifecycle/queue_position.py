@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from jobs.states import QUEUED, RUNNING
+from jobs.lifecycle.states import QUEUED, RUNNING
 from storage.db import Database
 from storage.tables import Job
 
@@ -66,7 +66,7 @@ class Outlook:
 
 
 async def places(session: AsyncSession) -> dict[str, Place]:
-    """Every queued job, in the order in which :func:`jobs.lifecycle.claim` takes them."""
+    """Every queued job, in the order in which :func:`jobs.lifecycle.transitions.claim` takes them."""
     running = (await session.execute(select(col(Job.progress)).where(col(Job.state) == RUNNING))).scalars().all()
     other = aliased(Job)
     same = [col(other.project_id) == col(Job.project_id), col(other.state) == RUNNING]

@@ -19,12 +19,12 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from inference.protocol.errors import EngineError
-from jobs.batches import answers, lines, parts, rows
-from jobs.batches.answers import ENDPOINTS, Answer
-from jobs.batches.lines import Fault, Line
+from jobs.batches import input_file, parts, responses, store
+from jobs.batches.input_file import Fault, Line
 from jobs.batches.parts import Part
-from jobs.lifecycle import Claim, LeaseLost
-from jobs.rooms import Rooms
+from jobs.batches.responses import ENDPOINTS, Answer
+from jobs.lifecycle.transitions import Claim, LeaseLost
+from jobs.resources import Rooms
 from storage.blobs import get_file
 from storage.errors import BlobCorrupt, BlobNotFound, StorageError, StorageUnavailable
 from storage.limits import Limits, QuotaExceeded, limits_of, lock_project
@@ -83,7 +83,7 @@ class Work:
             asked = time.monotonic()
             try:
                 async with self.rooms.db.write() as session:
-                    self._look(await rows.heartbeat(session, self.claim, seconds))
+                    self._look(await store.heartbeat(session, self.claim, seconds))
                 renewed = asked
             except StorageUnavailable:
                 # By its own clock this worker stops before anyone else may take the batch.
@@ -91,7 +91,7 @@ class Work:
                     raise LeaseLost(self.batch.id) from None
 
     def _look(self, batch: Batch) -> None:
-        if batch.status == rows.CANCELLING or time.time() >= batch.expires_at:
+        if batch.status == store.CANCELLING or time.time() >= batch.expires_at:
             self.ending.set()
 
     async def _run(self) -> None:
@@ -101,10 +101,10 @@ class Work:
         except (BlobCorrupt, BlobNotFound):
             await self._refuse([Fault("file_unreadable", "The input file's bytes are damaged; upload it again.")])
             return
-        if self.batch.status == rows.VALIDATING and not self.ending.is_set() and not await self._validated():
+        if self.batch.status == store.VALIDATING and not self.ending.is_set() and not await self._validated():
             return
         try:
-            if self.batch.status == rows.IN_PROGRESS and not self.ending.is_set() and not await self._answered():
+            if self.batch.status == store.IN_PROGRESS and not self.ending.is_set() and not await self._answered():
                 await self._release()
                 return
         except QuotaExceeded as error:
@@ -127,10 +127,10 @@ class Work:
     async def _validated(self) -> bool:
         """False where the file was refused, which ends the batch."""
         endpoint, limit = self.batch.endpoint, self.rooms.settings.max_body_bytes
-        checked = await asyncio.to_thread(lines.check, self._input, endpoint, limit)
+        checked = await asyncio.to_thread(input_file.check, self._input, endpoint, limit)
         for name, line in checked.models.items():
             try:
-                await answers.model(self.rooms, self.batch.project_id, name, ENDPOINTS[endpoint])
+                await responses.model(self.rooms, self.batch.project_id, name, ENDPOINTS[endpoint])
             except EngineError as error:
                 checked.refuse(Fault(error.code, error.message, "body.model", line))
         if checked.faults:
@@ -140,7 +140,9 @@ class Work:
         async with self.rooms.db.write() as session:
             full = await self._queue_full(session, checked.total)
             if full is None:
-                self.batch = await rows.advance(session, self.claim, rows.IN_PROGRESS, total=checked.total, model=only)
+                self.batch = await store.advance(
+                    session, self.claim, store.IN_PROGRESS, total=checked.total, model=only
+                )
         if full:
             await self._refuse([full])
         return full is None
@@ -152,7 +154,7 @@ class Work:
         if limit is None:
             return None
         await lock_project(session, project_id)
-        queued = await rows.unanswered(session, project_id)
+        queued = await store.unanswered(session, project_id)
         if queued + more <= limit:
             return None
         return Fault(
@@ -165,7 +167,7 @@ class Work:
     async def _refuse(self, faults: list[Fault]) -> None:
         async with self.rooms.db.write() as session:
             errors = [asdict(fault) for fault in faults]
-            self.batch = await rows.end(session, self.claim, rows.FAILED, errors=errors)
+            self.batch = await store.end(session, self.claim, store.FAILED, errors=errors)
 
     async def _answered(self) -> bool:
         """Answer what is left, until the end or a reason to stop. False where it is another batch's turn."""
@@ -197,44 +199,44 @@ class Work:
 
     def _left(self) -> Iterator[Line]:
         """Requests that have no committed answer."""
-        found = lines.requests(self._input, self.rooms.settings.max_body_bytes)
+        found = input_file.requests(self._input, self.rooms.settings.max_body_bytes)
         for _, line in islice(found, self.batch.done, None):
             if isinstance(line, Line):
                 yield line
 
     async def _answer(self, line: Line) -> Answer:
-        return await answers.answer(self.rooms, self.batch.project_id, ENDPOINTS[self.batch.endpoint], line)
+        return await responses.answer(self.rooms, self.batch.project_id, ENDPOINTS[self.batch.endpoint], line)
 
     async def _others_wait(self) -> bool:
         async with self.rooms.db.single() as connection:
-            return await rows.waits(connection)
+            return await store.waits(connection)
 
     async def _finish(self) -> None:
         """Put the files together, then name them and end the batch, all or nothing."""
         async with self.rooms.db.write() as session:
             if self.batch.total and self.batch.done == self.batch.total:
-                self.batch = await rows.advance(session, self.claim, rows.FINALIZING)
+                self.batch = await store.advance(session, self.claim, store.FINALIZING)
             else:
-                self.batch = await rows.heartbeat(session, self.claim, self.rooms.settings.lease_seconds)
+                self.batch = await store.heartbeat(session, self.claim, self.rooms.settings.lease_seconds)
         tail = None
-        if self.batch.status == rows.CANCELLING:
-            status = rows.CANCELLED
-        elif self.batch.status == rows.FINALIZING:
-            status = rows.COMPLETED
+        if self.batch.status == store.CANCELLING:
+            status = store.CANCELLED
+        elif self.batch.status == store.FINALIZING:
+            status = store.COMPLETED
         elif self.fault:
-            status = rows.FAILED
+            status = store.FAILED
         else:
-            status, tail = rows.EXPIRED, await asyncio.to_thread(self._unanswered)
+            status, tail = store.EXPIRED, await asyncio.to_thread(self._unanswered)
         output, errors = await parts.files(self.rooms, self.batch, tail)
-        failed = self.batch.total - self.batch.completed if status == rows.EXPIRED else self.batch.failed
+        failed = self.batch.total - self.batch.completed if status == store.EXPIRED else self.batch.failed
         async with self.rooms.db.write() as session:
-            self.batch = await rows.end(
+            self.batch = await store.end(
                 session,
                 self.claim,
                 status,
                 [file for file in (output, errors) if file],
                 failed=failed,
-                errors=[asdict(self.fault)] if status == rows.FAILED and self.fault else None,
+                errors=[asdict(self.fault)] if status == store.FAILED and self.fault else None,
                 output_file_id=output.id if output else None,
                 error_file_id=errors.id if errors else None,
             )
@@ -243,12 +245,12 @@ class Work:
         """A line of the error file for each request that nobody got to."""
         path = self.folder / "expired"
         with path.open("wb") as file:
-            file.writelines(answers.expired(line) for line in self._left())
+            file.writelines(responses.expired(line) for line in self._left())
         return path
 
     async def _release(self) -> None:
         async with self.rooms.db.write() as session:
-            await rows.release(session, self.claim)
+            await store.release(session, self.claim)
 
 
 async def work_for_ever(rooms: Rooms, scratch: Path) -> None:
@@ -267,10 +269,10 @@ async def work_for_ever(rooms: Rooms, scratch: Path) -> None:
 
 async def _claimed(rooms: Rooms, name: str) -> tuple[Claim, Batch] | None:
     async with rooms.db.single() as connection:
-        if not await rows.waits(connection):
+        if not await store.waits(connection):
             return None
     async with rooms.db.write() as session:
-        return await rows.claim(session, name, rooms.settings.lease_seconds)
+        return await store.claim(session, name, rooms.settings.lease_seconds)
 
 
 async def _worked(work: Work) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 from sqlmodel import col
 
-from jobs.states import TERMINAL
+from jobs.lifecycle.states import TERMINAL
 from storage.tables import Batch, Job
 
 _BATCH_ENDED = ("completed", "failed", "expired", "cancelled")

@@ -8,8 +8,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from jobs import lifecycle
-from jobs.lifecycle import Claim, LeaseLost
+from jobs.lifecycle import transitions
+from jobs.lifecycle.transitions import Claim, LeaseLost
 from storage.db import Database
 from storage.errors import StorageUnavailable
 
@@ -57,7 +57,7 @@ async def _beat(db: Database, claim: Claim, seconds: float, lease: Lease) -> Non
         asked = time.monotonic()
         try:
             async with db.write() as session:
-                beat = await lifecycle.heartbeat(session, claim, seconds)
+                beat = await transitions.heartbeat(session, claim, seconds)
         except LeaseLost:
             log.warning("✗ %s attempt %d: the lease is another's", claim.job_id, claim.attempt)
             lease.lose()

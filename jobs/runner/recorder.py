@@ -1,6 +1,6 @@
 """Making a child's work durable: bytes first, then one short transaction that names them.
 
-A crash between the two leaves bytes that no row names; :mod:`jobs.tidy` removes them.
+A crash between the two leaves bytes that no row names; :mod:`jobs.retention.job_cleanup` removes them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from sqlalchemy import delete, select
 from sqlmodel import col
 
 from inference.protocol.model_ref import ModelRef
-from jobs import lifecycle, tidy
-from jobs.lifecycle import Claim, Note
-from jobs.results import result_files
-from jobs.rooms import Rooms
-from jobs.staging import attempt_prefix
-from jobs.states import SUCCEEDED, checkpoint_name, model_name
+from jobs.lifecycle import transitions
+from jobs.lifecycle.states import SUCCEEDED, checkpoint_name, model_name
+from jobs.lifecycle.transitions import Claim, Note
+from jobs.metrics.result_files import result_files
+from jobs.resources import Rooms
+from jobs.retention import job_cleanup
+from jobs.runner.staging import attempt_prefix
 from storage.folders import put_folder
 from storage.ids import new_id
 from storage.tables import Checkpoint, Job, Metric, Model
@@ -40,7 +41,7 @@ async def validated(rooms: Rooms, claim: Claim, line: report.Validated) -> None:
     # For an estimate of how long the queue takes; the first measured step replaces it.
     progress["tokens"] = line.tokens / line.rows * line.hyperparameters["batch_size"] * line.total_steps
     async with rooms.db.write() as session:
-        await lifecycle.validated(
+        await transitions.validated(
             session, claim, note, hyperparameters=line.hyperparameters, progress=progress, failures=0
         )
 
@@ -66,7 +67,7 @@ async def told(rooms: Rooms, claim: Claim, lines: Sequence[Told]) -> None:
                     session.add(
                         Metric(job_id=claim.job_id, step=line.step, attempt=claim.attempt, data=line.model_dump())
                     )
-        await lifecycle.record(session, claim, notes, **values)
+        await transitions.record(session, claim, notes, **values)
 
 
 def _started(line: report.Started) -> Note:
@@ -120,13 +121,13 @@ async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: r
     )
     notes = [Note(f"Checkpoint created at step {line.step}: {checkpoint_name(job, line.step)}")] if line.keep else []
     async with rooms.db.write() as session:
-        await lifecycle.record(session, claim, notes, failures=0)
+        await transitions.record(session, claim, notes, failures=0)
         # A damaged checkpoint of this step, which this attempt did not resume from, makes way for the new one.
         await session.execute(
             delete(Checkpoint).where(col(Checkpoint.job_id) == job.id, col(Checkpoint.step) == line.step)
         )
         session.add(row)
-    await tidy.superseded(rooms, job, line.step)
+    await job_cleanup.superseded(rooms, job, line.step)
 
 
 async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: report.Result) -> None:
@@ -155,7 +156,7 @@ async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: repor
         # In the transaction that only one attempt can make, so that no token counts twice.
         of = Counted(job.project_id, job.key_id or "", day_of(time.time()), "training", job.base_model)
         await count(session, [(of, Amount(1, line.trained_tokens))])
-        await lifecycle.move(
+        await transitions.move(
             session,
             claim,
             SUCCEEDED,

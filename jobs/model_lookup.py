@@ -15,8 +15,8 @@ from sqlmodel import col
 from inference.protocol.errors import EngineError
 from inference.protocol.model_ref import ModelRef
 from inference.protocol.routes import answering, elsewhere
-from jobs.rooms import Rooms
-from jobs.states import checkpoint_name
+from jobs.lifecycle.states import checkpoint_name
+from jobs.resources import Rooms
 from storage.clock import unexpired
 from storage.registry import BaseModelEntry
 from storage.tables import Checkpoint, Job, Model, Permission

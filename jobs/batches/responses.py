@@ -18,9 +18,9 @@ from inference.protocol.generation import ChatRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef
 from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 from inference.protocol.validation import fault_of
-from jobs import naming
-from jobs.batches.lines import Line
-from jobs.rooms import Rooms
+from jobs import model_lookup
+from jobs.batches.input_file import Line
+from jobs.resources import Rooms
 from storage.errors import ModelNotPulled
 from storage.ids import new_id
 from storage.usage import Amount
@@ -93,7 +93,7 @@ async def _asked(rooms: Rooms, project_id: str, endpoint: Endpoint, sent: dict[s
 async def model(rooms: Rooms, project_id: str, name: str, endpoint: Endpoint) -> ModelRef:
     """The one that a line asks. Raises ``EngineError`` where this project has no such one at this endpoint."""
     try:
-        return await naming.answering_ref(rooms, project_id, name, endpoint.route)
+        return await model_lookup.answering_ref(rooms, project_id, name, endpoint.route)
     except ModelNotPulled as error:
         raise EngineError("base_model_unavailable", str(error), "model") from error
 

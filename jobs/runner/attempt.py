@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from inference.protocol.errors import EngineError, EngineUnavailable
-from jobs import commit, lifecycle, tidy
-from jobs.children import Children
-from jobs.follow import Followed, followed
-from jobs.lease import Lease, held
-from jobs.lifecycle import Claim, LeaseLost, Note, Phase
-from jobs.rooms import Rooms
-from jobs.staging import stage_checkpoint, stage_in
-from jobs.states import CANCELLED, QUEUED, TERMINAL, VALIDATING
+from jobs.lifecycle import transitions
+from jobs.lifecycle.lease import Lease, held
+from jobs.lifecycle.states import CANCELLED, QUEUED, TERMINAL, VALIDATING
+from jobs.lifecycle.transitions import Claim, LeaseLost, Note, Phase
+from jobs.resources import Rooms
+from jobs.retention import job_cleanup
+from jobs.runner import recorder
+from jobs.runner.forkserver_client import Children
+from jobs.runner.monitor import Followed, followed
+from jobs.runner.staging import stage_checkpoint, stage_in
 from storage.errors import ModelNotPulled, StorageError
 from storage.tables import Job
 from training import report
@@ -71,7 +73,7 @@ class Attempt:
             finally:
                 shutil.rmtree(self._folder, ignore_errors=True)
         log.info("← %s %s: %s in %.2f s", self.phase, self.job.id, end, time.monotonic() - started)
-        await tidy.ended(self.rooms, self.job.id)
+        await job_cleanup.ended(self.rooms, self.job.id)
 
     @property
     def _folder(self) -> Path:
@@ -85,14 +87,14 @@ class Attempt:
             if not lease.cancelled:
                 raise
             async with db.write() as session:
-                job = await lifecycle.move(session, claim, CANCELLED, [Note("The job was cancelled.")])
+                job = await transitions.move(session, claim, CANCELLED, [Note("The job was cancelled.")])
         except Failed as error:
             async with db.write() as session:
-                job = await lifecycle.fail(session, claim, error.error, error.notes)
+                job = await transitions.fail(session, claim, error.error, error.notes)
         except ModelNotPulled as error:
             async with db.write() as session:
                 missing = {"code": "base_model_unavailable", "message": str(error), "param": "model"}
-                job = await lifecycle.fail(session, claim, missing)
+                job = await transitions.fail(session, claim, missing)
         except (Crashed, StorageError) as error:
             await self._crash(error)
             return f"crashed: {error}"
@@ -102,7 +104,7 @@ class Attempt:
         lost = {"code": "storage_unavailable", "message": f"Storage failed: {error}.", "param": None}
         async with self.rooms.db.write() as session:
             limit = self.rooms.settings.max_failures
-            await lifecycle.crash(session, self.claim, error.error if isinstance(error, Crashed) else lost, limit)
+            await transitions.crash(session, self.claim, error.error if isinstance(error, Crashed) else lost, limit)
 
     async def _run(self, lease: Lease) -> str:
         rooms, settings = self.rooms, self.rooms.settings
@@ -123,28 +125,28 @@ class Attempt:
         """Make each line durable in the order it came; the last one tells the end."""
         last: report.Line | None = None
         async for batch in run.batches():
-            told: list[commit.Told] = []
+            told: list[recorder.Told] = []
             for line in batch:
-                if isinstance(line, commit.Told):
+                if isinstance(line, recorder.Told):
                     told.append(line)
                 elif isinstance(line, report.Checkpoint):
                     await self._tell(told)
-                    await commit.checkpoint(self.rooms, self.claim, self.job, self._folder, line)
+                    await recorder.checkpoint(self.rooms, self.claim, self.job, self._folder, line)
                     shutil.rmtree(self._folder / line.path)
                 else:
                     last = line
             await self._tell(told)
         return last
 
-    async def _tell(self, lines: list[commit.Told]) -> None:
+    async def _tell(self, lines: list[recorder.Told]) -> None:
         if lines:
-            await commit.told(self.rooms, self.claim, lines)
+            await recorder.told(self.rooms, self.claim, lines)
             lines.clear()
 
     async def _conclude(self, last: report.Line | None, code: int, stalled: bool, pausing: bool) -> str:
         match last:
             case report.Validated():
-                await commit.validated(self.rooms, self.claim, last)
+                await recorder.validated(self.rooms, self.claim, last)
                 await self.rooms.bell.ring(self.job.id, self.claim.attempt)
                 return "validated"
             case report.Result():
@@ -168,7 +170,7 @@ class Attempt:
         deadline = time.monotonic() + ENGINE_PATIENCE_SECONDS
         while True:
             try:
-                return await commit.finish(self.rooms, self.claim, self.job, self._folder, result)
+                return await recorder.finish(self.rooms, self.claim, self.job, self._folder, result)
             except EngineUnavailable as error:
                 if time.monotonic() > deadline:
                     raise Crashed("internal_error", "The inference engine did not answer.") from error
@@ -180,7 +182,7 @@ class Attempt:
     async def _release(self, message: str) -> str:
         state = VALIDATING if self.phase == "validate" else QUEUED
         async with self.rooms.db.write() as session:
-            job = await lifecycle.move(session, self.claim, state, [Note(message)])
+            job = await transitions.move(session, self.claim, state, [Note(message)])
         assert job.state not in TERMINAL
         await self.rooms.bell.ring(self.job.id, self.claim.attempt)
         return f"released: {job.state}"

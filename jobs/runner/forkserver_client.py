@@ -81,7 +81,7 @@ class Children:
         await self._ready
 
     async def start(self, folder: Path, phase: str, memory: int | None = None) -> Child:
-        """Fork a child for the run in ``folder``. ``phase``: one of ``jobs.warm.PHASES``; ``memory``: limit of its
+        """Fork a child for the run in ``folder``. ``phase``: one of ``jobs.runner.forkserver.PHASES``; ``memory``: limit of its
         address space, bytes."""
         async with self._starting:
             await self.warm()
@@ -113,7 +113,7 @@ class Children:
             self._channel.close()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        command = [sys.executable, "-m", "jobs.warm", str(theirs.fileno()), str(os.getpid())]
+        command = [sys.executable, "-m", "jobs.runner.forkserver", str(theirs.fileno()), str(os.getpid())]
         # A fork and an exec, not a wait; asyncio's own subprocesses would tie the parent to a child watcher.
         self._parent = subprocess.Popen(  # noqa: ASYNC220
             command,

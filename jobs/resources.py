@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from inference import client as engine_client
 from inference.client import EngineClient
-from jobs import queue
-from jobs.queue import Bell
+from jobs import wakeup
+from jobs.wakeup import Bell
 from storage import blobs as blob_stores
 from storage import db as databases
 from storage.blobs import Blobs
@@ -35,7 +35,7 @@ async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
         settings=settings,
         db=databases.connect(settings.database_url),
         blobs=blob_stores.connect(settings.blob_url),
-        bell=queue.connect(settings.redis_url),
+        bell=wakeup.connect(settings.redis_url),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
         registry=settings.registry(),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from jobs import lifecycle
-from jobs.queue import Bell
+from jobs.lifecycle import transitions
+from jobs.wakeup import Bell
 from storage.db import Database
 from storage.errors import StorageUnavailable
 
@@ -16,8 +16,8 @@ log = logging.getLogger("luthier.reaper")
 async def reap_once(db: Database, bell: Bell) -> int:
     """Take back expired leases and ring for what waits. The number of jobs taken back."""
     async with db.write() as session:
-        reaped = await lifecycle.reap(session)
-        waiting = await lifecycle.waiting(session)
+        reaped = await transitions.reap(session)
+        waiting = await transitions.waiting(session)
     for job in reaped:
         log.warning("↻ %s attempt %d lost its worker; now %s", job.id, job.attempt, job.state)
     for job_id, attempt in waiting:

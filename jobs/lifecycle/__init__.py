@@ -1,0 +1,1 @@
+"""Job states, the transitions between them, leases, queue position and change feed."""

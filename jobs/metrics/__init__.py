@@ -1,0 +1,1 @@
+"""Training metrics: recorded steps, result files and TensorBoard events."""

@@ -1,0 +1,1 @@
+"""Deletion of blobs and rows that are no longer needed."""

@@ -1,0 +1,1 @@
+"""One attempt of a job: staging, the training process, its events and its result."""
