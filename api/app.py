@@ -18,35 +18,19 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from api.access import ADMIN, DATA, INFER, ITSELF, MODELS, unchecked
-from api.assembly import AT_ONCE
+from api.authorization import ADMIN, DATA, INFER, ITSELF, MODELS, unchecked
 from api.deps import authenticated
 from api.errors import documented, handle
+from api.http.multipart import OVERHEAD
 from api.limits import Paced
-from api.lookups import Lookups
-from api.metering import Meter
 from api.middleware import Answering, Bounded, Keyed, Limited
-from api.multipart import OVERHEAD
-from api.routes import (
-    batches,
-    checkpoints,
-    files,
-    health,
-    inference,
-    job_actions,
-    job_metrics,
-    jobs,
-    me,
-    models,
-    organization,
-    permissions,
-    preflight,
-    project_keys,
-    projects,
-    uploads,
-    webhooks,
-)
-from api.upkeep import upkeep
+from api.routes import batches, files, health, inference, models, uploads, webhooks
+from api.routes.fine_tuning import checkpoints, job_actions, job_metrics, jobs, permissions, preflight
+from api.routes.organization import audit_and_usage, me, project_keys, projects
+from api.services.background import upkeep
+from api.services.batched_queries import Lookups
+from api.services.upload_assembly import AT_ONCE
+from api.services.usage_meter import Meter
 from jobs.lifecycle.change_feed import watching
 from jobs.lifecycle.queue_position import Outlook
 from jobs.preflight import Desk
@@ -73,10 +57,10 @@ ROUTERS: tuple[tuple[ModuleType, params.Depends], ...] = (
     (webhooks, DATA),
     (projects, ADMIN),
     (project_keys, ADMIN),
-    (organization, ADMIN),
+    (audit_and_usage, ADMIN),
     (me, ITSELF),
 )
-"""Everything under ``/v1``, with what it asks of a key's role (:mod:`api.access`), in the order of matching."""
+"""Everything under ``/v1``, with what it asks of a key's role (:mod:`api.authorization`), in the order of matching."""
 
 STALE_UPLOAD_SECONDS = 3600
 

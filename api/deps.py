@@ -8,9 +8,9 @@ from fastapi import Depends
 from starlette.requests import Request
 from starlette.types import Scope
 
-from api.idempotency import Once, once_of
-from api.lookups import Lookups
-from api.metering import Meter
+from api.services.batched_queries import Lookups
+from api.services.idempotency import Once, once_of
+from api.services.usage_meter import Meter
 from jobs.resources import Rooms
 from storage.keys import Principal
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uvicorn
 
-from api.patience import Impatient
-from api.spread import Spread
+from api.server.multiprocess import Spread
+from api.server.timeouts import Impatient
 from storage import logs
 from storage.settings import Settings
 

@@ -1,7 +1,7 @@
 """From the name of a model to the model: a base of the registry, a finished model, or a job's checkpoint.
 
 Everything but the bases is looked up within one project, so another project's model is not there at all, unless its
-owner lets this project use it (``api/routes/permissions.py``).
+owner lets this project use it (``api/routes/fine_tuning/permissions.py``).
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from sqlmodel import col
 
 from api.deps import OnceDep, PrincipalDep, RoomsDep
 from api.errors import InvalidRequest, NotFound, documented
-from api.pages import After, Cursor, Limit, Listing, ListOut, listed
-from api.strict_json import StrictRoute
-from api.wire.batches import BatchIn, BatchOut, batch_out
+from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
+from api.http.strict_json import StrictRoute
+from api.schemas.batches import BatchIn, BatchOut, batch_out
 from jobs.batches import store
 from jobs.batches.input_file import MAX_BYTES
 from storage.audit import audit

@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from api.deps import PrincipalDep, RoomsDep
 from api.errors import InProgress, InvalidRequest, NotFound, documented, invalid
-from api.idempotency import is_replayed, once_of, once_only_form
+from api.http.multipart import nested, received
+from api.http.pagination import FILES, After, Cursor, Digits, Direction, ListOut, listed
+from api.http.streaming import verified
+from api.http.strict_json import StrictRoute
 from api.limits import check_quota
-from api.multipart import nested, received
-from api.pages import FILES, After, Cursor, Digits, Direction, ListOut, listed
-from api.streaming import verified
-from api.strict_json import StrictRoute
-from api.wire.files import MAX_LIFE, MIN_LIFE, FileDeleted, FileForm, FileOut, UploadPurpose, file_out, life_of
+from api.schemas.files import MAX_LIFE, MIN_LIFE, FileDeleted, FileForm, FileOut, UploadPurpose, file_out, life_of
+from api.services.idempotency import is_replayed, once_of, once_only_form
 from inference.protocol.validation import fault_of
 from jobs.retention.expiry import files_prefix, forget
 from jobs.retention.file_references import needing

@@ -11,7 +11,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 
 from api.deps import RoomsDep
-from api.wire.health import Alive, Ready
+from api.schemas.health import Alive, Ready
 from jobs.resources import Rooms
 from storage.blobs import Blobs, read
 from storage.errors import BlobNotFound

@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from api import naming
 from api.deps import MeterDep, PrincipalDep, RoomsDep
 from api.errors import documented
-from api.streaming import Chunks, event_stream, while_connected
-from api.strict_json import StrictRoute
-from api.wire.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
+from api.http.streaming import Chunks, event_stream, while_connected
+from api.http.strict_json import StrictRoute
+from api.schemas.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
 from inference.protocol.generation import ChatRequest, CompletionRequest
 from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 

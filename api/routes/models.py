@@ -21,9 +21,9 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from api import naming
 from api.deps import PrincipalDep, RoomsDep
 from api.errors import Forbidden, documented
-from api.streaming import verified, while_connected
-from api.strict_json import StrictRoute
-from api.wire.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
+from api.http.streaming import verified, while_connected
+from api.http.strict_json import StrictRoute
+from api.schemas.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
 from inference.protocol.model_ref import ModelRef, Variant
 from jobs.resources import Rooms
 from storage.audit import audit

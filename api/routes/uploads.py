@@ -12,14 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 from starlette.requests import Request
 
-from api.assembly import assemble
 from api.deps import OnceDep, PrincipalDep, RoomsDep
 from api.errors import InvalidRequest, NotFound, documented
+from api.http.multipart import received
+from api.http.strict_json import StrictRoute
 from api.limits import check_quota
-from api.multipart import received
-from api.strict_json import StrictRoute
-from api.wire.files import life_of
-from api.wire.uploads import (
+from api.schemas.files import life_of
+from api.schemas.uploads import (
     MAX_PARTS,
     UploadCompleteIn,
     UploadIn,
@@ -29,6 +28,7 @@ from api.wire.uploads import (
     status_of,
     upload_out,
 )
+from api.services.upload_assembly import assemble
 from jobs.retention.expiry import forget, uploads_prefix
 from storage.audit import audit
 from storage.clock import unexpired

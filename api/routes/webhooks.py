@@ -11,9 +11,9 @@ from sqlmodel import col
 
 from api.deps import PrincipalDep, RoomsDep
 from api.errors import InvalidRequest, NotFound, documented
-from api.pages import After, Cursor, Limit, Listing, ListOut, listed
-from api.strict_json import StrictRoute
-from api.wire.webhooks import (
+from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
+from api.http.strict_json import StrictRoute
+from api.schemas.webhooks import (
     DeliveryOut,
     EventTypesOut,
     RotateSecretIn,

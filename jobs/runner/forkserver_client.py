@@ -81,8 +81,10 @@ class Children:
         await self._ready
 
     async def start(self, folder: Path, phase: str, memory: int | None = None) -> Child:
-        """Fork a child for the run in ``folder``. ``phase``: one of ``jobs.runner.forkserver.PHASES``; ``memory``: limit of its
-        address space, bytes."""
+        """Fork a child for the run in ``folder``.
+
+        ``phase`` is one of ``jobs.runner.forkserver.PHASES``; ``memory`` limits its address space, in bytes.
+        """
         async with self._starting:
             await self.warm()
             assert self._channel is not None

@@ -15,8 +15,8 @@ import openai
 import pytest
 
 from api.app import create_app
-from api.streaming import Chunks
-from api.wire.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
+from api.http.streaming import Chunks
+from api.schemas.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
 from inference.protocol.errors import EngineError
 from tests.api.stack import Stack, port_of, serving
 from tests.api.test_errors import error_of

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.patience import Impatient
+from api.server.timeouts import Impatient
 from storage.ids import new_id
 from storage.tables import Event, Job
 from tests.api.stack import Stack, port_of, running_stack, serving

@@ -10,8 +10,8 @@ from fastapi import APIRouter, FastAPI
 from sqlalchemy import update
 from sqlmodel import col
 
-from api.access import DATA, unchecked
 from api.app import PUBLIC
+from api.authorization import DATA, unchecked
 from storage.keys import create_key, create_project, revoke_key
 from storage.roles import ROLES, Permission, Role, allows, roles_with
 from storage.tables import Project

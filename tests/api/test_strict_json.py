@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.errors import InvalidRequest
-from api.strict_json import loads
+from api.http.strict_json import loads
 from tests.api import hostile
 from tests.api.openapi import document_of, examples_of, operations_of
 from tests.api.stack import Stack

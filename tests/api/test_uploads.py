@@ -21,9 +21,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.assembly import assemble
 from api.errors import InvalidRequest
-from api.wire.uploads import UploadCompleteIn
+from api.schemas.uploads import UploadCompleteIn
+from api.services.upload_assembly import assemble
 from jobs.resources import open_rooms
 from storage.ids import new_id
 from storage.keys import authenticate

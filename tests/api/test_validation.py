@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from api.wire.jobs import JobIn
+from api.schemas.fine_tuning.jobs import JobIn
 from inference.protocol.generation import ChatRequest
 from inference.protocol.pooling import PredictionRequest
 from inference.protocol.validation import Fault, fault_of

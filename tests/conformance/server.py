@@ -17,8 +17,8 @@ from unittest.mock import patch
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.http.streaming import Chunks
 from api.routes import inference
-from api.streaming import Chunks
 from jobs.webhooks import outbox, signing
 from storage.tables import Job, Model, Webhook
 from tests.api.stack import Stack, new_job, new_tenant, running_stack

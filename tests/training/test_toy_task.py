@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api.options import check_update, learner
+from api.services.job_validation import check_update, learner
 from deploy import tables
 from tests.training.workshop import make_folder, trained
 from training import serving

@@ -1,0 +1,1 @@
+"""HTTP building blocks: strict JSON, multipart bodies, pagination and streaming."""

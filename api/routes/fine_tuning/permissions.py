@@ -1,0 +1,139 @@
+"""Checkpoints and finished models shared with other projects of the organization.
+
+Whoever is granted one asks it, reads about it, downloads it and trains on from it by its name; deleting it and sharing
+it on stay with its owner. Names may hold slashes, which clients percent-encode: hence ``:path``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from api import naming
+from api.deps import PrincipalDep, RoomsDep
+from api.errors import InvalidRequest, NotFound, documented
+from api.http.pagination import PERMISSIONS, After, Cursor, Limit, ListOut, listed
+from api.http.strict_json import StrictRoute
+from api.schemas.fine_tuning.permissions import PermissionDeleted, PermissionOut, PermissionsIn, permission_out
+from jobs.resources import Rooms
+from storage.audit import audit
+from storage.ids import new_id
+from storage.registry import BaseModelEntry
+from storage.tables import Job, Permission, Project
+
+router = APIRouter(
+    prefix="/fine_tuning/checkpoints/{checkpoint:path}/permissions",
+    tags=["fine-tuning"],
+    route_class=StrictRoute,
+    responses=documented(404, 413),
+)
+
+Order = Literal["ascending", "descending"]
+ProjectFilter = Annotated[str | None, Query(max_length=256, description="Only this project's permission.")]
+
+_DIRECTIONS: dict[Order, Literal["asc", "desc"]] = {"ascending": "asc", "descending": "desc"}
+
+
+@router.post("")
+async def create_checkpoint_permissions(
+    checkpoint: str, body: PermissionsIn, rooms: RoomsDep, principal: PrincipalDep
+) -> ListOut[PermissionOut]:
+    """Let projects of the organization use a checkpoint, or a finished model. Those that may already stay as they
+    are."""
+    job_id = await _owned(rooms, principal.project_id, checkpoint)
+    wanted = list(dict.fromkeys(body.project_ids))
+    async with rooms.db.write() as session:
+        # One grant at a time, and none beside the checkpoint's deletion.
+        await session.execute(select(col(Job.id)).where(col(Job.id) == job_id).with_for_update())
+        await _check_projects(session, principal.project_id, wanted)
+        known = await _granted(session, checkpoint, wanted)
+        made = [
+            Permission(
+                id=new_id("permission"),
+                checkpoint_model=checkpoint,
+                owner_project_id=principal.project_id,
+                project_id=project_id,
+                created_at=time.time(),
+            )
+            for project_id in wanted
+            if project_id not in known
+        ]
+        session.add_all(made)
+        for permission in made:
+            await audit(
+                session, principal, "checkpoint.permission.created", permission.id, detail={"checkpoint": checkpoint}
+            )
+        granted = known | {permission.project_id: permission for permission in made}
+        data = [permission_out(granted[project_id]) for project_id in wanted]
+    return listed(data, has_more=False)
+
+
+@router.get("")
+async def list_checkpoint_permissions(
+    checkpoint: str,
+    rooms: RoomsDep,
+    principal: PrincipalDep,
+    project_id: ProjectFilter = None,
+    limit: Limit = 10,
+    order: Order = "descending",
+    after: After = None,
+) -> ListOut[PermissionOut]:
+    """Who may use the checkpoint besides its owner, the newest first."""
+    await _owned(rooms, principal.project_id, checkpoint)
+    given = [col(Permission.checkpoint_model) == checkpoint]
+    filters = [] if project_id is None else [col(Permission.project_id) == project_id]
+    async with rooms.db.read() as session:
+        page = await PERMISSIONS.page(session, given, Cursor(after, limit, _DIRECTIONS[order]), filters)
+    return listed([permission_out(permission) for permission in page.rows], page.has_more)
+
+
+@router.delete("/{permission_id}")
+async def delete_checkpoint_permission(
+    checkpoint: str, permission_id: str, rooms: RoomsDep, principal: PrincipalDep
+) -> PermissionDeleted:
+    """Take a permission back. Jobs that already train on from the checkpoint go on."""
+    await _owned(rooms, principal.project_id, checkpoint)
+    mine = [col(Permission.id) == permission_id, col(Permission.checkpoint_model) == checkpoint]
+    async with rooms.db.write() as session:
+        gone = (await session.execute(delete(Permission).where(*mine).returning(col(Permission.id)))).first()
+        if gone is None:
+            raise NotFound("There is no such permission for this checkpoint.", param="permission_id")
+        await audit(session, principal, "checkpoint.permission.deleted", permission_id)
+    return PermissionDeleted(id=permission_id)
+
+
+async def _owned(rooms: Rooms, project_id: str, name: str) -> str:
+    """The job that made it. Raises ``NotFound``, also for a base model and for what only was granted."""
+    found = await naming.find(rooms, project_id, name)
+    if found is None or isinstance(found, BaseModelEntry) or naming.owner_of(found) != project_id:
+        raise NotFound(
+            "There is no such checkpoint or fine-tuned model of this project.",
+            param="fine_tuned_model_checkpoint",
+            code="model_not_found",
+        )
+    return naming.job_of(found)
+
+
+async def _check_projects(session: AsyncSession, own_id: str, wanted: list[str]) -> None:
+    """Another organization's project is like one that does not exist. Raises ``InvalidRequest``."""
+    organization = select(col(Project.organization_id)).where(col(Project.id) == own_id).scalar_subquery()
+    beside = [col(Project.organization_id) == organization, col(Project.archived_at).is_(None)]
+    query = select(col(Project.id)).where(col(Project.id).in_(wanted), *beside)
+    found = set((await session.execute(query)).scalars())
+    for place, project_id in enumerate(wanted):
+        if project_id not in found:
+            raise InvalidRequest(
+                "There is no such project in this key's organization.",
+                param=f"project_ids.{place}",
+                code="project_not_found",
+            )
+
+
+async def _granted(session: AsyncSession, name: str, wanted: list[str]) -> dict[str, Permission]:
+    query = select(Permission).where(col(Permission.checkpoint_model) == name, col(Permission.project_id).in_(wanted))
+    return {permission.project_id: permission for permission in (await session.execute(query)).scalars()}

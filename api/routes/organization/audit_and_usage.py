@@ -1,0 +1,118 @@
+"""What happened in an organization: its audit log, and what its keys used."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy import ColumnElement, func, select
+from sqlmodel import col
+
+from api.deps import PrincipalDep, RoomsDep
+from api.errors import InvalidRequest, documented
+from api.http.pagination import Cursor, Listing, ListOut, listed
+from api.http.strict_json import StrictRoute
+from api.schemas.organization.admin import AuditOut, BucketOut, UsageOut, UsagePage, audit_out
+from api.schemas.organization.organization import DAY, AuditQuery, UsageQuery
+from storage.tables import AuditEntry, Project, Usage
+
+router = APIRouter(prefix="/organization", tags=["organization"], route_class=StrictRoute, responses=documented())
+
+AUDIT = Listing(AuditEntry, col(AuditEntry.id), (col(AuditEntry.created_at), col(AuditEntry.id)))
+
+
+@router.get("/audit_logs")
+async def list_audit_logs(
+    query: Annotated[AuditQuery, Query()], rooms: RoomsDep, principal: PrincipalDep
+) -> ListOut[AuditOut]:
+    """Every change that a key of the organization made, the newest first."""
+    mine = [col(AuditEntry.organization_id) == principal.organization_id]
+    async with rooms.db.read() as session:
+        page = await AUDIT.page(session, mine, Cursor(query.after, query.limit), _audit_filter(query))
+        projects = [col(Project.id).in_({entry.project_id for entry in page.rows})]
+        found = await session.execute(select(col(Project.id), col(Project.name)).where(*projects))
+        names = {row.id: row.name for row in found.all()}
+    return listed([audit_out(entry, names[entry.project_id]) for entry in page.rows], page.has_more)
+
+
+def _audit_filter(query: AuditQuery) -> list[ColumnElement[bool]]:
+    at = col(AuditEntry.created_at)
+    # Clients see whole seconds: a change in second 5 is neither after it nor before it.
+    bounds = {
+        "gt": None if query.gt is None else at >= query.gt + 1,
+        "gte": None if query.gte is None else at >= query.gte,
+        "lt": None if query.lt is None else at < query.lt,
+        "lte": None if query.lte is None else at < query.lte + 1,
+    }
+    inside = _inside(
+        (AuditEntry.project_id, query.project_ids),
+        (AuditEntry.action, query.event_types),
+        (AuditEntry.key_id, query.actor_ids),
+        (AuditEntry.target, query.resource_ids),
+    )
+    return [bound for bound in bounds.values() if bound is not None] + inside
+
+
+@router.get("/usage")
+async def retrieve_usage(query: Annotated[UsageQuery, Query()], rooms: RoomsDep, principal: PrincipalDep) -> UsagePage:
+    """Tokens and requests of the organization's keys, day by day (UTC), summed over what ``group_by`` does not name."""
+    days = _days(query)
+    shown = dict(list(days.items())[: query.limit])
+    groups = {"project_id": Usage.project_id, "api_key_id": Usage.key_id, "model": Usage.model, "kind": Usage.kind}
+    by = {name: col(groups[name]) for name in dict.fromkeys(query.group_by)}
+    counted = [Usage.input_tokens, Usage.output_tokens, Usage.requests]
+    statement = (
+        select(col(Usage.day), *by.values(), *(func.sum(col(column)) for column in counted))
+        .join(Project, col(Project.id) == col(Usage.project_id))
+        .where(col(Project.organization_id) == principal.organization_id, col(Usage.day).in_(shown))
+        .where(*_usage_filter(query))
+        .group_by(col(Usage.day), *by.values())
+        .order_by(col(Usage.day), *by.values())
+    )
+    results: defaultdict[str, list[UsageOut]] = defaultdict(list)
+    async with rooms.db.read() as session:
+        for day, *rest in (await session.execute(statement)).all():
+            read, written, requests = rest[len(by) :]
+            results[day].append(
+                UsageOut(
+                    input_tokens=read,
+                    output_tokens=written,
+                    num_model_requests=requests,
+                    **dict(zip(by, rest, strict=False)),
+                )
+            )
+    data = [BucketOut(start_time=at, end_time=at + DAY, results=results[day]) for day, at in shown.items()]
+    later = list(days)[query.limit :]
+    return UsagePage(data=data, has_more=bool(later), next_page=later[0] if later else None)
+
+
+def _days(query: UsageQuery) -> dict[str, int]:
+    """``2026-11-21`` -> its first second, of the days asked for. Raises ``InvalidRequest``."""
+    end = int(time.time()) if query.end_time is None else query.end_time - 1
+    first, last = query.start_time // DAY, end // DAY
+    if last - first > 3660:
+        raise InvalidRequest("Ask for ten years at most.", param="start_time")
+    days = {_day(number * DAY): number * DAY for number in range(first, last + 1)}
+    return {day: at for day, at in days.items() if query.page is None or day >= query.page}
+
+
+def _day(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d")
+
+
+def _usage_filter(query: UsageQuery) -> list[ColumnElement[bool]]:
+    return _inside(
+        (Usage.project_id, query.project_ids),
+        (Usage.key_id, query.api_key_ids),
+        (Usage.model, query.models),
+        (Usage.kind, query.kinds),
+    )
+
+
+def _inside(*named: tuple[str, Sequence[str]]) -> list[ColumnElement[bool]]:
+    """A list that names nothing filters nothing."""
+    return [col(column).in_(values) for column, values in named if values]

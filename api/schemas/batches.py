@@ -1,0 +1,147 @@
+"""Batches on the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.schemas.base import In
+from api.schemas.fine_tuning.jobs import MetadataKey, MetadataValue, Reference
+from storage.tables import Batch
+
+BatchEndpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/predictions"]
+
+
+class OutputExpiresAfterIn(In):
+    anchor: Literal["created_at"]
+    """When the output file was made."""
+    seconds: int = Field(ge=3600, le=2_592_000)
+
+
+class BatchIn(In):
+    """The body of ``POST /v1/batches``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"input_file_id": "file-abc", "endpoint": "/v1/chat/completions", "completion_window": "24h"},
+            ]
+        }
+    )
+
+    input_file_id: Reference
+    """A file with purpose ``batch``: JSON lines ``{custom_id, method: "POST", url, body}``."""
+    endpoint: BatchEndpoint
+    """The ``url`` of every line."""
+    completion_window: Literal["24h"]
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+    output_expires_after: OutputExpiresAfterIn | None = None
+    """How long output and error file are kept; for good where absent."""
+
+
+class BatchErrorOut(BaseModel):
+    code: str
+    message: str
+    param: str | None
+    line: int | None
+    """Of the input file, counted from 1."""
+
+
+class BatchErrorsOut(BaseModel):
+    """Why validation refused the file: the first 100 faults."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchErrorOut]
+
+
+class RequestCountsOut(BaseModel):
+    """Of the file's requests. ``completed`` and ``failed`` are seconds old at most."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class InputTokensOut(BaseModel):
+    cached_tokens: int = 0
+
+
+class OutputTokensOut(BaseModel):
+    reasoning_tokens: int = 0
+
+
+class BatchUsageOut(BaseModel):
+    input_tokens: int
+    input_tokens_details: InputTokensOut
+    output_tokens: int
+    output_tokens_details: OutputTokensOut
+    total_tokens: int
+
+
+class BatchOut(BaseModel):
+    """Requests of one file, answered into another."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None
+    """The one that all lines ask; null where there are several, or none is known yet."""
+    errors: BatchErrorsOut | None
+    input_file_id: str
+    completion_window: str
+    status: Literal[
+        "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    """Answers, in the order of the lines; null until the end, and where no line was answered."""
+    error_file_id: str | None
+    """Lines that failed or expired; null until the end, and where there were none."""
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCountsOut
+    usage: BatchUsageOut
+    metadata: dict[str, str] | None
+
+
+def batch_out(batch: Batch) -> BatchOut:
+    return BatchOut(
+        id=batch.id,
+        endpoint=batch.endpoint,
+        model=batch.model,
+        errors=None if batch.errors is None else BatchErrorsOut(data=[BatchErrorOut(**e) for e in batch.errors]),
+        input_file_id=batch.input_file_id,
+        completion_window=batch.completion_window,
+        status=batch.status,
+        output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id,
+        created_at=int(batch.created_at),
+        in_progress_at=_seconds(batch.in_progress_at),
+        expires_at=int(batch.expires_at),
+        finalizing_at=_seconds(batch.finalizing_at),
+        completed_at=_seconds(batch.completed_at),
+        failed_at=_seconds(batch.failed_at),
+        expired_at=_seconds(batch.expired_at),
+        cancelling_at=_seconds(batch.cancelling_at),
+        cancelled_at=_seconds(batch.cancelled_at),
+        request_counts=RequestCountsOut(total=batch.total, completed=batch.completed, failed=batch.failed),
+        usage=BatchUsageOut(
+            input_tokens=batch.input_tokens,
+            input_tokens_details=InputTokensOut(),
+            output_tokens=batch.output_tokens,
+            output_tokens_details=OutputTokensOut(),
+            total_tokens=batch.input_tokens + batch.output_tokens,
+        ),
+        metadata=batch.meta,
+    )
+
+
+def _seconds(time: float | None) -> int | None:
+    return None if time is None else int(time)

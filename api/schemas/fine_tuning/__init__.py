@@ -1,0 +1,1 @@
+"""Bodies of the routes under `/v1/fine_tuning`."""

@@ -1,0 +1,159 @@
+"""Webhooks on the wire: OpenAI's webhook endpoints, with what became of deliveries beside them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.schemas.base import In
+from jobs.webhooks import signing
+from jobs.webhooks.outbox import EventType
+from jobs.webhooks.url_policy import MAX_URL
+from storage.tables import Delivery, Webhook
+
+WebhookName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+WebhookUrl = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)]
+EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=32)]
+
+
+class WebhookIn(In):
+    """The body of ``POST /v1/webhook_endpoints``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "release",
+                    "url": "https://example.com/hooks/luthier",
+                    "event_types": ["fine_tuning.job.succeeded", "fine_tuning.job.failed"],
+                }
+            ]
+        }
+    )
+
+    name: WebhookName
+    url: WebhookUrl
+    """Begins with ``https://`` and leads to the internet; the operator may allow more."""
+    event_types: EventTypes
+
+
+class WebhookChangeIn(In):
+    """What is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"event_types": ["batch.completed"]}]})
+
+    name: WebhookName | None = None
+    url: WebhookUrl | None = None
+    event_types: EventTypes | None = None
+    enabled: bool | None = None
+    """False: nothing is sent, and what waits is dropped."""
+
+
+class WebhookTestIn(In):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"event_type": "batch.completed"}]})
+
+    event_type: EventType
+
+
+class RotateSecretIn(In):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"keep_old_secret_active_for_24_hours": True}]})
+
+    keep_old_secret_active_for_24_hours: bool = False
+    """Sign with both for so long, so that receivers can change in their own time."""
+
+
+class WebhookOut(BaseModel):
+    """Where a project wants to be told what happened."""
+
+    id: str
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    created_at: int
+    updated_at: int
+    name: str
+    url: str
+    event_types: list[str]
+    signing_secret_hint: str
+    enabled: bool
+    disabled_at: int | None
+    note: str | None
+    """Why the server disabled it."""
+    failures: int
+    """Deliveries given up since the last one that arrived."""
+
+
+class WebhookWithSecretOut(WebhookOut):
+    signing_secret: str
+    """Not shown again."""
+
+
+class WebhookDeleted(BaseModel):
+    id: str
+    object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
+    deleted: Literal[True] = True
+
+
+class WebhookTested(BaseModel):
+    """The sample arrived; the status is the receiver's answer."""
+
+    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
+    webhook_endpoint_id: str
+    event_type: str
+    status_code: int
+    success: Literal[True] = True
+
+
+class EventTypesOut(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[str]
+
+
+class DeliveryOut(BaseModel):
+    """One event on its way to one webhook."""
+
+    id: str
+    """The ``webhook-id`` header, the same in every try."""
+    object: Literal["webhook_endpoint.delivery"] = "webhook_endpoint.delivery"
+    created_at: int
+    event_type: str
+    state: Literal["pending", "delivered", "given_up"]
+    tries: int
+    next_try_at: int | None
+    status_code: int | None
+    """Of the last answer; null where there was none."""
+    note: str | None
+    """Why the last try failed."""
+
+
+def webhook_out(webhook: Webhook) -> WebhookOut:
+    return WebhookOut(
+        id=webhook.id,
+        created_at=int(webhook.created_at),
+        updated_at=int(webhook.updated_at),
+        name=webhook.name,
+        url=webhook.url,
+        event_types=webhook.events,
+        signing_secret_hint=signing.hint(webhook.secret),
+        enabled=webhook.disabled_at is None,
+        disabled_at=None if webhook.disabled_at is None else int(webhook.disabled_at),
+        note=webhook.note,
+        failures=webhook.failures,
+    )
+
+
+def webhook_with_secret(webhook: Webhook) -> WebhookWithSecretOut:
+    return WebhookWithSecretOut(**webhook_out(webhook).model_dump(), signing_secret=webhook.secret)
+
+
+def delivery_out(delivery: Delivery) -> DeliveryOut:
+    pending = delivery.state == "pending"
+    return DeliveryOut(
+        id=delivery.id,
+        created_at=int(delivery.created_at),
+        event_type=delivery.type,
+        state=delivery.state,
+        tries=delivery.tries,
+        next_try_at=int(delivery.next_at or delivery.created_at) if pending else None,
+        status_code=delivery.status_code,
+        note=delivery.note,
+    )

@@ -1,0 +1,1 @@
+"""uvicorn extensions: connection timeouts and several processes on one port."""

@@ -1,0 +1,1 @@
+"""Work behind the routes: database queries, validation and background tasks."""

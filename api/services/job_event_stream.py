@@ -1,0 +1,99 @@
+"""A job's events as server-sent events, while they happen.
+
+Every event has its number in the job as ``id``; who comes back with it in ``Last-Event-ID`` misses none and gets none
+twice. The stream ends with an event ``done`` when the job has ended; one that ends without it was interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Header
+from pydantic import BaseModel, Field
+from sqlalchemy import ColumnElement, select
+from sqlmodel import col
+from starlette.responses import StreamingResponse
+
+from api.http.pagination import Digits
+from jobs.lifecycle.change_feed import Watch
+from jobs.lifecycle.states import STATUS, TERMINAL
+from storage.db import Database
+from storage.errors import StorageUnavailable
+from storage.tables import Event, Job
+
+log = logging.getLogger("luthier.api")
+
+PING_SECONDS = 10.0
+"""Silence after which a comment line tells client and proxies that the stream still runs."""
+AT_ONCE = 500
+"""Events that are read at once."""
+
+LastEventId = Annotated[
+    Annotated[int, Field(ge=0, le=2**31 - 1)] | None,
+    Digits,
+    Header(alias="Last-Event-ID", description="The last event that arrived: what came after it is told."),
+]
+
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}
+}
+
+Shown = Callable[[Event], BaseModel]
+
+
+@dataclass(frozen=True)
+class Following:
+    """Which of a job's events are told, and in what form."""
+
+    db: Database
+    watch: Watch
+    job_id: str
+    conditions: Sequence[ColumnElement[bool]]
+    shown: Shown
+
+    def response(self, after: int) -> StreamingResponse:
+        # Proxies such as nginx would otherwise collect events before passing them on.
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        return StreamingResponse(self._stream(after), media_type="text/event-stream", headers=headers)
+
+    async def _stream(self, seq: int) -> AsyncIterator[str]:
+        with self.watch.on(self.job_id) as changed:
+            # So that the headers leave at once.
+            yield ": here\n\n"
+            while True:
+                changed.clear()
+                try:
+                    state, events = await self._after(seq)
+                except StorageUnavailable as error:
+                    log.warning("a stream of %s ends early: %s", self.job_id, error)
+                    return
+                for event in events:
+                    yield f"id: {event.seq}\ndata: {self.shown(event).model_dump_json()}\n\n"
+                    seq = event.seq
+                if len(events) == AT_ONCE:
+                    continue
+                if state in TERMINAL:
+                    yield f'event: done\ndata: {{"status": "{STATUS[state]}"}}\n\n'
+                    return
+                while not await _set_within(changed, PING_SECONDS):
+                    yield ": ping\n\n"
+
+    async def _after(self, seq: int) -> tuple[str, Sequence[Event]]:
+        query = select(Event).where(col(Event.job_id) == self.job_id, col(Event.seq) > seq, *self.conditions)
+        async with self.db.read() as session:
+            # The state first: what an ended job has told is all there then.
+            state = (await session.execute(select(col(Job.state)).where(col(Job.id) == self.job_id))).scalar_one()
+            events = (await session.execute(query.order_by(col(Event.seq)).limit(AT_ONCE))).scalars().all()
+        return state, events
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
