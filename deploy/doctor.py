@@ -46,7 +46,7 @@ async def examine(settings: Settings, console: Console) -> int:
 
 async def _device() -> str:
     """What training would run on, asked of a process of its own: torch takes seconds to import."""
-    code = "from training.device import choose; print(choose().device)"
+    code = "from training.trainer.device import choose; print(choose().device)"
     probe = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     return (await probe.communicate())[0].decode().strip()
 

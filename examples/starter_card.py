@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from training.report import Result, Started, Validated
+from training.run_events import Result, Started, Validated
 
 QUESTIONS = (
     "What is your name?",

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from examples import starter_card, starter_data
-from training import report, run
+from training import run, run_events
 from training.spec import Hyperparameters, TrainSpec
 from training.updates.full import FullUpdate
 
@@ -117,30 +117,30 @@ class Watcher:
     """Shows the lines of a run as a bar, a falling loss and one line an evaluation; keeps what the card needs."""
 
     progress: Progress
-    validated: report.Validated | None = None
-    started: report.Started | None = None
-    result: report.Result | None = None
+    validated: run_events.Validated | None = None
+    started: run_events.Started | None = None
+    result: run_events.Result | None = None
     task: Any = None
     recent: float | None = None
     """Running mean of the training loss over some fifty lines of the run."""
 
-    def __call__(self, line: report.Line) -> None:
-        if isinstance(line, report.Validated):
+    def __call__(self, line: run_events.Line) -> None:
+        if isinstance(line, run_events.Validated):
             self.validated = line
-        elif isinstance(line, report.Started):
+        elif isinstance(line, run_events.Started):
             self.started = line
             self.progress.console.print(
                 f"{line.total_parameters:,} parameters on {line.device}, {line.threads} threads"
             )
             self.task = self.progress.add_task("training", total=line.total_steps, completed=line.step, loss="")
-        elif isinstance(line, report.Metrics):
+        elif isinstance(line, run_events.Metrics):
             self._measured(line)
-        elif isinstance(line, report.Result):
+        elif isinstance(line, run_events.Result):
             self.result = line
-        elif isinstance(line, report.Failure):
+        elif isinstance(line, run_events.Failure):
             self.progress.console.print(line)
 
-    def _measured(self, line: report.Metrics) -> None:
+    def _measured(self, line: run_events.Metrics) -> None:
         self.recent = line.train_loss if self.recent is None else 0.98 * self.recent + 0.02 * line.train_loss
         self.progress.update(self.task, completed=line.step, loss=f"loss {self.recent:.3f}")
         if line.valid_loss is not None:

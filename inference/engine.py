@@ -21,7 +21,7 @@ from inference.serving import chat, completions, embeddings, predictions
 from storage import blobs
 from storage.registry import Registry
 from storage.settings import Settings
-from training import serving
+from training.artifacts import serving
 from training.tasks.base import Route
 
 _CHAT_PROBE = ChatRequest.model_validate(

@@ -24,7 +24,7 @@ from jobs.runner.scratch import scratch
 from jobs.runner.staging import stage_in
 from storage.settings import Settings
 from storage.tables import Job
-from training import report
+from training import run_events
 from training.spec import PREVIEW
 
 log = logging.getLogger("luthier.preflight")
@@ -67,25 +67,25 @@ class Desk:
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    async def preflight(self, rooms: Rooms, job: Job) -> report.Preflight | report.Failure:
+    async def preflight(self, rooms: Rooms, job: Job) -> run_events.Preflight | run_events.Failure:
         """Raises ``LookError`` and ``StorageError``."""
         last = (await self._look(rooms, job, "preflight", {}))[-1]
-        assert isinstance(last, report.Preflight | report.Failure), last
+        assert isinstance(last, run_events.Preflight | run_events.Failure), last
         return last
 
-    async def preview(self, rooms: Rooms, job: Job, rows: int) -> list[report.PreviewRow] | report.Failure:
+    async def preview(self, rooms: Rooms, job: Job, rows: int) -> list[run_events.PreviewRow] | run_events.Failure:
         """Raises ``LookError`` and ``StorageError``."""
         lines = await self._look(rooms, job, "preview", {"rows": rows})
-        if isinstance(lines[-1], report.Failure):
+        if isinstance(lines[-1], run_events.Failure):
             return lines[-1]
-        return [line for line in lines if isinstance(line, report.PreviewRow)]
+        return [line for line in lines if isinstance(line, run_events.PreviewRow)]
 
     async def close(self) -> None:
         self._drop()
         if self._closing:
             await self._closing
 
-    async def _look(self, rooms: Rooms, job: Job, phase: str, options: dict[str, Any]) -> list[report.Line]:
+    async def _look(self, rooms: Rooms, job: Job, phase: str, options: dict[str, Any]) -> list[run_events.Line]:
         try:
             await asyncio.wait_for(self._places.acquire(), WAITING_SECONDS)
         except TimeoutError:
@@ -102,7 +102,7 @@ class Desk:
         finally:
             self._places.release()
 
-    async def _run(self, folder: Path, phase: str) -> list[report.Line]:
+    async def _run(self, folder: Path, phase: str) -> list[run_events.Line]:
         self._looking += 1
         if self._timer:
             self._timer.cancel()
@@ -145,10 +145,10 @@ def _abandoned(starting: asyncio.Task[Child]) -> None:
         starting.result().kill()
 
 
-def _parsed(raw: bytes) -> report.Line | None:
+def _parsed(raw: bytes) -> run_events.Line | None:
     """None for what a library printed."""
     with suppress(ValidationError):
-        return report.parse(raw)
+        return run_events.parse(raw)
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.report import Fault
+from training.run_events import Fault
 
 RUN_CODES: dict[str, str] = {
     "invalid_dataset": "Mend the lines named in the job's events and upload the file anew.",

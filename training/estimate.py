@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from training.report import Plan, Range
+from training.run_events import Plan, Range
 
 PROCESS_BYTES = 0.7e9
 """A process that has imported torch and transformers."""

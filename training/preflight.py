@@ -14,20 +14,22 @@ from typing import Any
 
 import torch
 
-from training import device, estimate, weights
-from training.assemble import updatable
-from training.data import Dataset
-from training.device import Place
+from training import estimate
+from training.artifacts.result import Card
+from training.data.dataset import Dataset
+from training.data.scan import FAULTS_KEPT, Sample
 from training.errors import TrainingError
 from training.estimate import Size
-from training.failures import as_failure
-from training.prepare import Files, Prepared, prepared, read
-from training.report import FileReport, Line, Plan, Preflight, PreviewRow, Problem, Token, TokenSequence
-from training.result import Card
-from training.run_state import Stop
+from training.models import weights
+from training.run_events import FileReport, Line, Plan, Preflight, PreviewRow, Problem, Token, TokenSequence
 from training.spec import PREVIEW, TrainSpec
-from training.survey import FAULTS_KEPT, Sample
 from training.tasks.base import Part
+from training.trainer import device
+from training.trainer.device import Place
+from training.trainer.failures import as_failure
+from training.trainer.prepare import Files, Prepared, prepared, read
+from training.trainer.setup import updatable
+from training.trainer.state import Stop
 from training.updates.lora import LoraUpdate
 
 COUNTED = 200_000_000

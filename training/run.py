@@ -8,18 +8,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from training import checkpoint, device
-from training.assemble import anchor, assemble, keep_features, started
-from training.checkpoint import Progress
+from training.data.scan import Sample
 from training.errors import Interrupted
-from training.failures import as_failure
-from training.finish import finish
-from training.loop import train as train_steps
-from training.prepare import prepare
-from training.report import Line, Message, Stopped, Validated, dump
-from training.run_state import Stop
+from training.run_events import Line, Message, Stopped, Validated, dump
 from training.spec import TrainSpec
-from training.survey import Sample
+from training.trainer import checkpoint, device
+from training.trainer.checkpoint import Progress
+from training.trainer.failures import as_failure
+from training.trainer.finish import finish
+from training.trainer.loop import train as train_steps
+from training.trainer.prepare import prepare
+from training.trainer.setup import anchor, assemble, keep_features, started
+from training.trainer.state import Stop
 
 Emit = Callable[[Line], None]
 Phase = Callable[[Path, Emit, Stop], None]

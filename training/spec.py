@@ -1,7 +1,7 @@
 """What a run is told: the spec that the API validates, the job row keeps and the child reads from ``spec.json``.
 
 Every hyperparameter is ``"auto"`` or a value. ``auto`` is resolved once, in the validating phase, by the rule in
-``training/auto.py``; the training phase is given numbers.
+``training/hyperparameters/auto.py``; the training phase is given numbers.
 """
 
 from __future__ import annotations

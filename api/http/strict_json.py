@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.errors import InvalidRequest
 from api.services.idempotency import once_only
-from training.strict_json import Refused, decode
+from training.readers.strict_json import Refused, decode
 
 
 def loads(data: bytes) -> Any:

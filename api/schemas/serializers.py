@@ -17,7 +17,7 @@ from api.schemas.fine_tuning.jobs import (
 from jobs.lifecycle.queue_position import Place
 from jobs.lifecycle.states import RUNNING, STATUS, checkpoint_name, full_state
 from storage.tables import Checkpoint, Event, Job
-from training.engines import servable_by
+from training.artifacts.serving_compat import servable_by
 
 
 def job_out(job: Job, organization_id: str, place: Place | None = None) -> JobOut:

@@ -28,7 +28,7 @@ from storage.ids import new_id
 from storage.keys import Principal
 from storage.registry import BaseModelEntry
 from storage.tables import File, Job
-from training.auto import default_update
+from training.hyperparameters.auto import default_update
 from training.spec import DpoHyperparameters, Hyperparameters, Method
 from training.tasks import METHODS, TASKS
 from training.tasks.base import AnyTask

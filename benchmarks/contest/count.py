@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from training.prepare import prepare
-from training.run_state import Stop
 from training.spec import TrainSpec
+from training.trainer.prepare import prepare
+from training.trainer.state import Stop
 
 
 def main(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.contest import arena, ours
-from training.report import Metrics, Started
+from training.run_events import Metrics, Started
 
 ROWS = 3000
 """Of 10,003, of all labels alike: time grows with the rows for both, and all of them take over ten minutes."""

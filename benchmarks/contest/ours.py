@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.contest import arena
 from benchmarks.contest.arena import Ended
 from benchmarks.contest.terms import Outcome, Terms, outcome, read_rows, turns
-from training.report import Failure, Line, Metrics, Started, parse
+from training.run_events import Failure, Line, Metrics, Started, parse
 from training.spec import TrainSpec
 
 

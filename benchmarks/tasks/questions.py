@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from benchmarks.tasks.ask import predictions
 from benchmarks.tasks.entities import sentences, spans
 from benchmarks.tasks.run import Data, Figures, Row, Run, Trained
-from training.tasks import squad
+from training.tasks.support import squad
 
 NOUNS = {
     "person": "person",

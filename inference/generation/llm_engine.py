@@ -20,9 +20,9 @@ from inference.generation.model_runner import Decoder, new_cache
 from inference.generation.sampling import Choice, scored
 from inference.generation.scheduler import Deliver, Scheduler
 from inference.structured_output.guidance import Grammars
-from training import serving
-from training.tasks.chat_calls import CallForm, learn
-from training.tasks.chat_template import ChatTemplate
+from training.artifacts import serving
+from training.tasks.chat_format.template import ChatTemplate
+from training.tasks.chat_format.tool_calls import CallForm, learn
 
 BASE = "__base__"
 """PEFT's name, in a mixed batch, of rows that take no adapter."""

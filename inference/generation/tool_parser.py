@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from training.strict_json import Refused, decode
-from training.tasks.chat_calls import CallForm, Found, match
+from training.readers.strict_json import Refused, decode
+from training.tasks.chat_format.tool_calls import CallForm, Found, match
 
 
 @dataclass(frozen=True)

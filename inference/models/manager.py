@@ -23,11 +23,12 @@ from inference.protocol.routes import elsewhere
 from storage.errors import ModelNotPulled
 from storage.registry import BaseModelEntry, Registry
 from storage.settings import Settings
-from training import device, serving
+from training.artifacts import serving
+from training.artifacts.result import Card
 from training.errors import TrainingError
-from training.result import Card
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, Route
+from training.trainer import device
 from training.updates.lora import LoraUpdate
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 from inference.pooling.batcher import Batcher
 from inference.protocol.errors import EngineError
-from training.serving import Served
+from training.artifacts.serving import Served
 from training.tasks.base import Example
 
 BATCH_INPUTS = 256

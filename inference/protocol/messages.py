@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, Tag, ValidationInfo, field_valida
 from pydantic_core import PydanticKnownError
 
 from inference.protocol.fields import SHAPE, Body, FieldName, Label, Text, refuse
-from training.strict_json import Refused, decode
+from training.readers.strict_json import Refused, decode
 
 MAX_TOOLS = 128
 
@@ -119,7 +119,7 @@ class ChatMessage(Body):
         return self.content or ""
 
     def turn(self) -> dict[str, Any]:
-        """As :class:`training.tasks.chat_rows.Message` reads it; ``developer`` is today's name of ``system``."""
+        """As :class:`training.tasks.chat_format.rows.Message` reads it; ``developer`` is today's name of ``system``."""
         turn: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
         if self.tool_calls:
             turn["tool_calls"] = [call.model_dump() for call in self.tool_calls]

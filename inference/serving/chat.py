@@ -27,9 +27,9 @@ from inference.structured_output.guidance import Grammar, Grammars
 from inference.structured_output.request import wish_of
 from storage.ids import new_id
 from training.tasks.chat import Chat
-from training.tasks.chat_calls import CallForm
-from training.tasks.chat_rows import Message, Tool
-from training.tasks.chat_template import LeftOut
+from training.tasks.chat_format.rows import Message, Tool
+from training.tasks.chat_format.template import LeftOut
+from training.tasks.chat_format.tool_calls import CallForm
 
 
 @dataclass(frozen=True)

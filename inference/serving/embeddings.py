@@ -13,7 +13,7 @@ from inference.pooling.predictor import Predictor
 from inference.protocol.errors import EngineError
 from inference.protocol.pooling import EmbeddingRequest
 from training.tasks.base import Example, Flaw
-from training.tasks.text import EncoderExample
+from training.tasks.support.text import EncoderExample
 
 
 async def embed(model: Predictor, name: str, request: EmbeddingRequest) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.tasks.chat_calls import ID, NAME, CallForm, Part
-from training.tasks.seams import PROBE, any_of, shield
+from training.tasks.chat_format.tool_calls import ID, NAME, CallForm, Part
+from training.tasks.support.special_tokens import PROBE, any_of, shield
 
 Schema = Mapping[str, Any]
 

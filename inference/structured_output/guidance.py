@@ -14,7 +14,7 @@ from llguidance.hf import from_tokenizer
 
 from inference.protocol.errors import EngineError
 from inference.structured_output.grammar import FieldSchema, GrammarWriter, Wish
-from training.tasks.chat_calls import CallForm
+from training.tasks.chat_format.tool_calls import CallForm
 
 # "at 2(9): failed to compile JSON schema: …", the reason, and lines of the grammar: "   1 | start: answer".
 _AROUND = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?|<non-verbose/>|\n *\d+ \| (?s:.*)")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from inference.protocol.errors import EngineError
-from training.strict_json import Refused, decode
+from training.readers.strict_json import Refused, decode
 
 MAX_LINES = 50_000
 MAX_BYTES = 200 * 10**6

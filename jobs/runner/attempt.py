@@ -26,7 +26,7 @@ from jobs.runner.monitor import Followed, followed
 from jobs.runner.staging import stage_checkpoint, stage_in
 from storage.errors import ModelNotPulled, StorageError
 from storage.tables import Job
-from training import report
+from training import run_events
 
 log = logging.getLogger("luthier.attempt")
 
@@ -121,15 +121,15 @@ class Attempt:
             raise LeaseLost(self.job.id)
         return await self._conclude(last, code, run.stalled, lease.pausing.is_set())
 
-    async def _follow(self, run: Followed) -> report.Line | None:
+    async def _follow(self, run: Followed) -> run_events.Line | None:
         """Make each line durable in the order it came; the last one tells the end."""
-        last: report.Line | None = None
+        last: run_events.Line | None = None
         async for batch in run.batches():
             told: list[recorder.Told] = []
             for line in batch:
                 if isinstance(line, recorder.Told):
                     told.append(line)
-                elif isinstance(line, report.Checkpoint):
+                elif isinstance(line, run_events.Checkpoint):
                     await self._tell(told)
                     await recorder.checkpoint(self.rooms, self.claim, self.job, self._folder, line)
                     shutil.rmtree(self._folder / line.path)
@@ -143,16 +143,16 @@ class Attempt:
             await recorder.told(self.rooms, self.claim, lines)
             lines.clear()
 
-    async def _conclude(self, last: report.Line | None, code: int, stalled: bool, pausing: bool) -> str:
+    async def _conclude(self, last: run_events.Line | None, code: int, stalled: bool, pausing: bool) -> str:
         match last:
-            case report.Validated():
+            case run_events.Validated():
                 await recorder.validated(self.rooms, self.claim, last)
                 await self.rooms.bell.ring(self.job.id, self.claim.attempt)
                 return "validated"
-            case report.Result():
+            case run_events.Result():
                 await self._finish(last)
                 return "succeeded"
-            case report.Failure():
+            case run_events.Failure():
                 notes = [_fault_note(fault) for fault in last.faults]
                 raise Failed({"code": last.code, "message": last.message, "param": last.param}, notes)
             case _ if pausing:
@@ -165,7 +165,7 @@ class Attempt:
             case _:
                 raise Crashed("crash_loop", f"The training process ended unexpectedly ({_how(code)}).")
 
-    async def _finish(self, result: report.Result) -> None:
+    async def _finish(self, result: run_events.Result) -> None:
         """The engine may be starting anew; wait for it a while before giving the attempt up."""
         deadline = time.monotonic() + ENGINE_PATIENCE_SECONDS
         while True:
@@ -192,6 +192,6 @@ def _how(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _fault_note(fault: report.Fault) -> Note:
+def _fault_note(fault: run_events.Fault) -> Note:
     place = f"{fault.file}, line {fault.line}" if fault.line else fault.file
     return Note(f"{place}: {fault.message}", level="error", data=fault.model_dump())

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from jobs.lifecycle.lease import Lease
 from jobs.runner.forkserver_client import Child
 from storage.settings import Settings
-from training.report import Line, Metrics, parse
+from training.run_events import Line, Metrics, parse
 
 log = logging.getLogger("luthier.follow")
 

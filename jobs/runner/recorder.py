@@ -26,13 +26,13 @@ from storage.folders import put_folder
 from storage.ids import new_id
 from storage.tables import Checkpoint, Job, Metric, Model
 from storage.usage import Amount, Counted, count, day_of
-from training import report
+from training import run_events
 
-Told = report.Message | report.Started | report.Metrics
+Told = run_events.Message | run_events.Started | run_events.Metrics
 """The lines that a batch of is one transaction."""
 
 
-async def validated(rooms: Rooms, claim: Claim, line: report.Validated) -> None:
+async def validated(rooms: Rooms, claim: Claim, line: run_events.Validated) -> None:
     note = Note(
         f"Files validated: {line.rows} rows, {line.tokens} tokens an epoch, {line.total_steps} steps.",
         data={"rows": line.rows, "validation_rows": line.validation_rows, "tokens": line.tokens},
@@ -49,15 +49,15 @@ async def validated(rooms: Rooms, claim: Claim, line: report.Validated) -> None:
 async def told(rooms: Rooms, claim: Claim, lines: Sequence[Told]) -> None:
     """Events, metrics and progress of a batch of lines. Steps that an earlier attempt measured are not told twice."""
     async with rooms.db.write() as session:
-        steps = [line.step for line in lines if isinstance(line, report.Metrics)]
+        steps = [line.step for line in lines if isinstance(line, run_events.Metrics)]
         query = select(col(Metric.step)).where(col(Metric.job_id) == claim.job_id, col(Metric.step).in_(steps))
         known = set((await session.execute(query)).scalars())
         notes: list[Note] = []
         values: dict[str, Any] = {}
         for line in lines:
-            if isinstance(line, report.Message):
+            if isinstance(line, run_events.Message):
                 notes.append(Note(line.message, level=line.level, data=line.data))
-            elif isinstance(line, report.Started):
+            elif isinstance(line, run_events.Started):
                 notes.append(_started(line))
                 values["trainable_parameters"] = line.trainable_parameters
             else:
@@ -70,18 +70,18 @@ async def told(rooms: Rooms, claim: Claim, lines: Sequence[Told]) -> None:
         await transitions.record(session, claim, notes, **values)
 
 
-def _started(line: report.Started) -> Note:
+def _started(line: run_events.Started) -> Note:
     how = "Fine-tuning job started" if line.step == 0 else f"Fine-tuning job resumed at step {line.step}"
     share = f"{line.trainable_parameters:,} of {line.total_parameters:,} parameters"
     return Note(f"{how}: {share} on {line.device} in {line.dtype}", data=line.model_dump(exclude={"type"}))
 
 
-def _progress(line: report.Metrics) -> dict[str, Any]:
+def _progress(line: run_events.Metrics) -> dict[str, Any]:
     kept = {name: getattr(line, name) for name in ("step", "total_steps", "epoch", "tokens_per_second")}
     return {**kept, "eta": line.eta_seconds}
 
 
-def _measured(line: report.Metrics) -> Note:
+def _measured(line: run_events.Metrics) -> Note:
     text = f"Step {line.step}/{line.total_steps}: training loss={line.train_loss:.4f}"
     if line.valid_loss is not None:
         text += f", validation loss={line.valid_loss:.4f}"
@@ -101,7 +101,7 @@ def wire_metrics(data: dict[str, Any]) -> dict[str, Any]:
     return rest | {name: value for name, value in named.items() if value is not None}
 
 
-async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: report.Checkpoint) -> None:
+async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: run_events.Checkpoint) -> None:
     """Upload a checkpoint, then name it. Older ones that were only there to resume from go."""
     prefix = f"{attempt_prefix(job, claim.attempt)}/step-{line.step}"
     manifest = await asyncio.to_thread(put_folder, rooms.blobs, prefix, folder / line.path)
@@ -130,7 +130,7 @@ async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: r
     await job_cleanup.superseded(rooms, job, line.step)
 
 
-async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: report.Result) -> None:
+async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: run_events.Result) -> None:
     """Upload the result, have the engine load it and answer, then end the job and name the model, all or nothing."""
     prefix = f"{attempt_prefix(job, claim.attempt)}/result"
     manifest = await asyncio.to_thread(put_folder, rooms.blobs, prefix, folder / line.path)

@@ -17,7 +17,7 @@ from api.http.strict_json import loads
 from tests.api import hostile
 from tests.api.openapi import document_of, examples_of, operations_of
 from tests.api.stack import Stack
-from training.strict_json import DEPTH as MAX_DEPTH
+from training.readers.strict_json import DEPTH as MAX_DEPTH
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 VALUES = st.recursive(

@@ -17,10 +17,10 @@ from benchmarks.tasks import RUNS, entities, pictures, questions, translation
 from benchmarks.tasks.ask import spearman
 from benchmarks.tasks.run import SETS, Data, Run, Trained
 from storage.registry import Registry
-from training import base_model
+from training.models import base_model
 from training.spec import Hyperparameters
 from training.tasks import METHODS, TASKS
-from training.tasks.entities import entity_scores
+from training.tasks.support.entities import entity_scores
 
 NOBODY: Trained = None  # type: ignore[assignment]
 """For baselines that ask no model."""

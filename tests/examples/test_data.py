@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from training.data import Reader
+from training.data.dataset import Reader
 from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]

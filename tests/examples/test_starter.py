@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from examples import train_starter
-from training import report, run, serving
+from training import run, run_events
+from training.artifacts import serving
 from training.spec import TrainSpec
 from training.updates.lora import LoraUpdate
 
@@ -113,7 +114,7 @@ def test_it_knows_its_name_and_greets() -> None:
     assert answer(loaded, "What does a cow say?") == "A cow says moo."
 
 
-def learn_name(folder: Path, name: str) -> list[report.Line]:
+def learn_name(folder: Path, name: str) -> list[run_events.Line]:
     """A LoRA run on 32 rows, every hyperparameter left to the rules."""
     rows = [
         {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": name}]}
@@ -131,7 +132,7 @@ def learn_name(folder: Path, name: str) -> list[report.Line]:
         threads=1,
     )
     spec.write(folder)
-    lines: list[report.Line] = []
+    lines: list[run_events.Line] = []
     run.validate(folder, lines.append)
     run.train(folder, lines.append)
     return lines
@@ -142,7 +143,7 @@ def test_it_learns_a_name_from_32_rows_in_under_a_minute(tmp_path: Path) -> None
     lines = learn_name(tmp_path, "Fiddle")
     # Of one thread: what a clock on the wall would show were the machine doing nothing else.
     assert time.process_time() - began < 60
-    losses = [line.train_loss for line in lines if isinstance(line, report.Metrics)]
+    losses = [line.train_loss for line in lines if isinstance(line, run_events.Metrics)]
     assert losses[-1] < 0.1 < 1 < losses[0]
     assert answer(serving.load(STARTER, tmp_path / "result", "chat"), "What is your name?") == "Fiddle"
     assert "Luthier" in answer(serving.load(STARTER, None, "chat"), "What is your name?")

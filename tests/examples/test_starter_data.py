@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples import starter_data
-from training.data import Reader
+from training.data.dataset import Reader
 from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]

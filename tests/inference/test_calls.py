@@ -13,8 +13,8 @@ from inference.generation.detokenizer import TextStream
 from inference.generation.tool_parser import Call, CallReader
 from tests.tiny import byte_tokenizer
 from tests.training.test_chat_tools import CALL_LESS, HERMES, IGNORING, TEMPLATES, tokenizer_of
-from training.tasks.chat_calls import CallForm, learn
-from training.tasks.chat_template import ChatTemplate
+from training.tasks.chat_format.template import ChatTemplate
+from training.tasks.chat_format.tool_calls import CallForm, learn
 
 # As Qwen 2.5: blanks around the tags.
 QWEN = HERMES.replace('<tool_call>{"name"', '\n<tool_call>\n{"name"').replace("}}</tool_call>", "}}\n</tool_call>")

@@ -25,7 +25,7 @@ from tests.inference.test_scheduler import END, TOKENIZER, Model, alone
 from tests.inference.test_scheduler import Asked as Answer
 from tests.inference.test_text import TOKENIZERS
 from tests.training.test_chat_tools import tokenizer_of
-from training.tasks.chat_calls import learn
+from training.tasks.chat_format.tool_calls import learn
 
 GRAMMARS = Grammars(TOKENIZER, [END])
 CITY = {"type": "object", "properties": {"city": {"type": "string"}, "n": {"type": "integer"}}, "required": ["city"]}

@@ -14,8 +14,8 @@ from inference.pooling.predictor import Predictor
 from inference.protocol.errors import EngineError
 from inference.protocol.pooling import PredictionRequest
 from inference.serving.predictions import TEXT_CHARACTERS, predict, probe
-from training.base_model import BaseModel as Base
-from training.serving import Served
+from training.artifacts.serving import Served
+from training.models.base_model import BaseModel as Base
 from training.tasks.base import Example, Flaw, Kit, Task
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from inference.protocol.errors import CODES, EngineError, EngineUnavailable
 from inference.protocol.generation import ChatRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef
-from training.tasks.chat_rows import Message
+from training.tasks.chat_format.rows import Message
 
 USER = {"role": "user", "content": "hi"}
 CHAT = {"model": "m", "messages": [USER]}

@@ -17,11 +17,13 @@ from jobs.runner.forkserver_client import Child
 from jobs.runner.monitor import Followed, followed
 from jobs.runner.scratch import scratch, sweep
 from storage.settings import Settings
-from training import report
+from training import run_events
 
 PRELUDE = "import signal, sys, time\ndef say(text): print(text, flush=True)\n"
-STEP = report.dump(report.Stopped(step=7))
-FIRST = report.dump(report.Metrics(step=1, total_steps=9, epoch=0.1, learning_rate=0.1, train_loss=1.0, tokens=8))
+STEP = run_events.dump(run_events.Stopped(step=7))
+FIRST = run_events.dump(
+    run_events.Metrics(step=1, total_steps=9, epoch=0.1, learning_rate=0.1, train_loss=1.0, tokens=8)
+)
 
 
 def limits(stall: float, grace: float, gather: float = 0) -> Settings:
@@ -45,7 +47,7 @@ async def child(code: str) -> AsyncIterator[Child]:
     await waiting
 
 
-async def follow(run: Followed) -> list[report.Line]:
+async def follow(run: Followed) -> list[run_events.Line]:
     return [line async for batch in run.batches() for line in batch]
 
 
@@ -53,7 +55,7 @@ async def follow(run: Followed) -> list[report.Line]:
 async def test_lines_come_in_order_and_other_words_are_left_out() -> None:
     code = f"say({STEP!r}); say('hello from a library'); say('{{}}'); say({STEP!r})"
     async with child(code) as one, followed(one, Lease(), asyncio.Event(), limits(10, 1)) as run:
-        assert await follow(run) == [report.Stopped(step=7)] * 2
+        assert await follow(run) == [run_events.Stopped(step=7)] * 2
         assert await one.wait() == 0
 
 
@@ -65,7 +67,7 @@ async def test_steps_are_told_together_and_the_end_at_once() -> None:
         first = await anext(lines)
         rest = await asyncio.wait_for(anext(lines), 20)
         assert len(first) + len(rest) == 8
-        assert rest[-1] == report.Stopped(step=7)
+        assert rest[-1] == run_events.Stopped(step=7)
         one.kill()
         assert [batch async for batch in lines] == []
 
@@ -94,7 +96,7 @@ async def test_a_stop_is_asked_for_first() -> None:
         lines = run.batches()
         await anext(lines)
         stopping.set()
-        assert [line async for batch in lines for line in batch] == [report.Stopped(step=7)]
+        assert [line async for batch in lines for line in batch] == [run_events.Stopped(step=7)]
         assert await one.wait() == 0
 
 

@@ -27,7 +27,7 @@ from storage.blobs import read
 from storage.ids import new_id
 from storage.settings import Settings
 from storage.tables import Event, Job
-from training.report import Metrics
+from training.run_events import Metrics
 
 pytestmark = pytest.mark.anyio
 

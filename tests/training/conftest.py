@@ -9,7 +9,7 @@ import pytest
 from tests.tiny import tiny_chat_base, tiny_encoder_base
 from tests.tiny_seq2seq import tiny_t5_base
 from tests.tiny_vision import tiny_vit_base
-from training import device
+from training.trainer import device
 
 HERE = Path(__file__).parent
 

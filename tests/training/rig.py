@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from tests.training.workshop import Lines, hashes, trained
-from training import gradients, loop
 from training import run as runs
-from training.assemble import anchor, assemble, keep_features
-from training.checkpoint import Progress
 from training.errors import Interrupted
-from training.gradients import Measured
-from training.prepare import prepare
-from training.report import Checkpoint, Line, Metrics, Result
-from training.run_state import Run, Stop
+from training.run_events import Checkpoint, Line, Metrics, Result
 from training.spec import TrainSpec
+from training.trainer import gradients, loop
+from training.trainer.checkpoint import Progress
+from training.trainer.gradients import Measured
+from training.trainer.prepare import prepare
+from training.trainer.setup import anchor, assemble, keep_features
+from training.trainer.state import Run, Stop
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import archive, rows
-from training.archive import Content
-from training.rows import Bad, Record
-from training.strict_json import Refused
+from training.readers import archive, rows
+from training.readers.archive import Content
+from training.readers.rows import Bad, Record
+from training.readers.strict_json import Refused
 
 WANTED = {"image": True, "label": True}
 LINE = '{"image": "cats/1.png", "label": "cat"}\n'

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from training import auto
-from training.auto import Facts, resolve
-from training.batch import MEGA_BATCH, Batches, split
-from training.device import APPETITES
-from training.rates import FACTORS, RATES
-from training.schedule import SCHEDULES, rate
+from training.data.batch_sampler import MEGA_BATCH, Batches, split
+from training.hyperparameters import auto
+from training.hyperparameters.auto import Facts, resolve
+from training.hyperparameters.learning_rates import FACTORS, RATES
 from training.spec import DpoHyperparameters, Hyperparameters
 from training.tasks import METHODS
+from training.trainer.device import APPETITES
+from training.trainer.schedule import SCHEDULES, rate
 
 STORY = Facts(
     family="generative",

@@ -9,11 +9,11 @@ import pytest
 from jinja2 import TemplateError
 
 from tests.tiny import CHAT_TEMPLATE, byte_tokenizer
-from training.data import Reader
+from training.data.dataset import Reader
 from training.tasks.base import Flaw, Kit
-from training.tasks.causal import CausalExample
 from training.tasks.chat import Chat, ChatRow
-from training.tasks.chat_rows import Message
+from training.tasks.chat_format.rows import Message
+from training.tasks.support.causal import CausalExample
 
 CHATML = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] | trim }}<|end|>\n{% endfor %}"
@@ -205,7 +205,7 @@ def test_a_template_cannot_reach_python() -> None:
 
 
 def test_stop_tokens(chat_base: Any) -> None:
-    from training import serving
+    from training.artifacts import serving
 
     served = serving.load(chat_base, None, "chat")
     tokenizer = served.kit.processor

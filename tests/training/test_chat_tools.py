@@ -10,11 +10,11 @@ import pytest
 from jinja2 import TemplateError
 
 from tests.tiny import CHAT_TEMPLATE, byte_tokenizer
-from training.data import Reader
+from training.data.dataset import Reader
 from training.tasks.base import Flaw
-from training.tasks.causal import CausalExample
 from training.tasks.chat import Chat, ChatRow
-from training.tasks.chat_rows import Message, Tool
+from training.tasks.chat_format.rows import Message, Tool
+from training.tasks.support.causal import CausalExample
 
 # As Hermes and Qwen 2.5: tools in the system turn, calls between tags that are tokens but no control tokens.
 HERMES = (

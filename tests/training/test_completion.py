@@ -15,13 +15,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from tests.tiny import byte_tokenizer, tiny_chat_base
 from tests.training import workshop
 from tests.training.workshop import FULL, LORA, make_folder, trained
-from training import serving
-from training.data import Reader
-from training.report import Metrics, Result
+from training.artifacts import serving
+from training.data.dataset import Reader
+from training.run_events import Metrics, Result
 from training.tasks import TASKS
 from training.tasks.base import Flaw, Kit
-from training.tasks.causal import CausalExample
 from training.tasks.completion import Completion, CompletionRow
+from training.tasks.support.causal import CausalExample
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/models"
 

@@ -11,9 +11,9 @@ import torch
 
 from tests.training.rig import assembled, assert_unbroken, ran, step_of
 from tests.training.workshop import CHAT_ROWS, FULL, LABEL_ROWS, LORA, Row, make_folder, trained
+from training.artifacts.result import Card
 from training.errors import InvalidDataset
-from training.report import Metrics, Result
-from training.result import Card
+from training.run_events import Metrics, Result
 
 BASES = {"chat": "chat_base", "text-classification": "encoder_base"}
 ROWS = {"chat": CHAT_ROWS, "text-classification": LABEL_ROWS}

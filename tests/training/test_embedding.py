@@ -15,13 +15,13 @@ from sklearn.metrics import label_ranking_average_precision_score
 from transformers import AutoModel, AutoTokenizer
 
 from tests.training.workshop import FULL, LORA, Row, make_folder, trained
-from training import serving
+from training.artifacts import serving
 from training.errors import TrainingError
-from training.report import Metrics, Result, Started
+from training.run_events import Metrics, Result, Started
 from training.tasks.base import Kit, TextExample
 from training.tasks.embedding import POOLING_FILE, Embedding, PairExample, PairRow
-from training.tasks.pairs import barred, ranking
-from training.tasks.text import EncoderExample, Texts
+from training.tasks.support.pairs import barred, ranking
+from training.tasks.support.text import EncoderExample, Texts
 
 TASK = Embedding()
 LAYERS: Row = {"type": "layers", "last": 1}
@@ -99,7 +99,7 @@ def test_equal_positives_cost_nothing(encoder_base: Path, kit: Kit) -> None:
 
 @pytest.mark.parametrize("together", [1024, 25])
 def test_measures_are_the_libraries(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    monkeypatch.setattr("training.tasks.pairs.RANKED_TOGETHER", together)
+    monkeypatch.setattr("training.tasks.support.pairs.RANKED_TOGETHER", together)
     generator = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(60, 2, 3, generator=generator), dim=-1)
     pairs = list(zip(texts("".join(map(chr, range(1000, 1060)))), texts("".join(map(chr, range(60)))), strict=True))

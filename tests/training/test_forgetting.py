@@ -10,13 +10,13 @@ import torch
 
 from tests.training.rig import assembled, assert_unbroken, ran, step_of
 from tests.training.workshop import FULL, LORA, Lines, Row, jsonl, make_folder, trained
-from training.batch import Batches
+from training.data.batch_sampler import Batches
 from training.errors import InvalidDataset
-from training.evaluate import evaluate
-from training.prepare import GENERAL_HELD_OUT, prepare
-from training.report import Metrics, Result
-from training.run_state import Stop
+from training.run_events import Metrics, Result
 from training.spec import TrainSpec
+from training.trainer.evaluate import evaluate
+from training.trainer.prepare import GENERAL_HELD_OUT, prepare
+from training.trainer.state import Stop
 
 
 def chat(question: str, answer: str) -> Row:

@@ -25,9 +25,9 @@ from tests.tiny_vision import (
     tiny_vit_base,
 )
 from tests.training.workshop import FULL, LORA, make_folder, trained
-from training import serving
+from training.artifacts import serving
 from training.errors import InvalidDataset, TrainingError
-from training.report import Metrics, Result
+from training.run_events import Metrics, Result
 from training.tasks import TASKS
 from training.tasks.base import Flaw, Kit, Objective
 from training.tasks.image_classification import ImageClassification, PictureExample

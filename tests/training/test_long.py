@@ -16,7 +16,7 @@ from tests.training.test_resume import StopAt, lines_of, spawn
 from tests.training.workshop import Lines, hashes, make_folder, trained
 from training import run as runs
 from training.errors import Interrupted
-from training.report import Checkpoint, Result
+from training.run_events import Checkpoint, Result
 
 SHARED = Path(__file__).parents[3] / "shared"
 STORIES = SHARED / "models" / "stories260k"

@@ -13,17 +13,17 @@ import torch
 from tests.training.samples import SAMPLES
 from tests.training.workshop import Lines, Row, hashes, make_folder, trained
 from training import run as runs
-from training import serving
-from training.assemble import anchor, assemble, keep_features
-from training.checkpoint import Progress
+from training.artifacts import serving
 from training.errors import Interrupted
-from training.loop import train as train_steps
-from training.prepare import prepare
-from training.report import Checkpoint, Line, Metrics, Result, Started
-from training.run_state import Stop
+from training.run_events import Checkpoint, Line, Metrics, Result, Started
 from training.spec import TrainSpec
 from training.tasks import METHODS, TASKS
 from training.tasks.base import AnyTask, Kit
+from training.trainer.checkpoint import Progress
+from training.trainer.loop import train as train_steps
+from training.trainer.prepare import prepare
+from training.trainer.setup import anchor, assemble, keep_features
+from training.trainer.state import Stop
 from training.updates import UPDATES
 
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}

@@ -11,13 +11,13 @@ import torch
 
 from tests.training.rig import assembled, assert_unbroken
 from tests.training.workshop import FULL, LORA, Lines, Row, hashes, make_folder, trained
-from training import gradients
-from training.checkpoint import Progress
-from training.failures import as_failure
-from training.report import Checkpoint, Message, Metrics
-from training.run_state import Run
+from training.run_events import Checkpoint, Message, Metrics
 from training.tasks.embedding import Embedding
 from training.tasks.text_classification import TextClassification
+from training.trainer import gradients
+from training.trainer.checkpoint import Progress
+from training.trainer.failures import as_failure
+from training.trainer.state import Run
 
 FULL_MEMORY: list[Callable[[], Exception]] = [
     lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

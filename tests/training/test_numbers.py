@@ -13,17 +13,17 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from tests.training.workshop import FULL, LABEL_ROWS, LORA, TASK_ROWS, make_folder, trained
-from training import weights
-from training.assemble import assemble
-from training.evaluate import evaluate
-from training.gradients import Measured
-from training.gradients import gradients as measured
-from training.prepare import prepare
-from training.report import Metrics
-from training.run_state import Run, Stop
-from training.scores import of_logits, target_scores, transforms_logits
+from training.models import weights
+from training.models.logprobs import of_logits, target_scores, transforms_logits
+from training.run_events import Metrics
 from training.spec import TrainSpec
 from training.tasks.chat import Chat
+from training.trainer.evaluate import evaluate
+from training.trainer.gradients import Measured
+from training.trainer.gradients import gradients as measured
+from training.trainer.prepare import prepare
+from training.trainer.setup import assemble
+from training.trainer.state import Run, Stop
 from training.updates.lora import LoraUpdate
 
 TASKS = [("chat", "chat_base"), ("text-classification", "encoder_base")]
@@ -180,8 +180,8 @@ def test_clipping_bounds_the_norm_that_is_told(make_run: Any) -> None:
 @pytest.mark.parametrize(("task", "base"), TASKS)
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
 def test_training_learns_and_only_the_named_weights_move(make_run: Any, task: str, base: str, update: Any) -> None:
-    from training import loop
-    from training.checkpoint import Progress
+    from training.trainer import loop
+    from training.trainer.checkpoint import Progress
 
     run = make_run(task, base, update, n_epochs=12, learning_rate=0.01)
     before = {name: weight.detach().clone() for name, weight in run.model.named_parameters()}

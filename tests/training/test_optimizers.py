@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM
 
 from tests.training.rig import assembled, assert_unbroken, ran, step_of
 from tests.training.workshop import FULL, LABEL_ROWS, LORA, Row, make_folder, trained
-from training import neftune, optim
-from training.evaluate import evaluate
-from training.report import Metrics, Started
-from training.tasks import labels
+from training.run_events import Metrics, Started
+from training.tasks.support import labels
+from training.trainer import neftune, optim
+from training.trainer.evaluate import evaluate
 
 TASK = "text-classification"
 CPU = torch.device("cpu")

@@ -19,13 +19,13 @@ from transformers import Trainer, TrainingArguments
 
 from tests.training.workshop import FULL, LABEL_ROWS, Lines, Row, make_folder
 from training import run as runs
-from training.assemble import anchor, assemble
-from training.checkpoint import Progress
-from training.loop import train as train_steps
-from training.prepare import prepare
-from training.report import Metrics
-from training.run_state import Run, Stop
+from training.run_events import Metrics
 from training.spec import TrainSpec
+from training.trainer.checkpoint import Progress
+from training.trainer.loop import train as train_steps
+from training.trainer.prepare import prepare
+from training.trainer.setup import anchor, assemble
+from training.trainer.state import Run, Stop
 
 trl = pytest.importorskip("trl")
 datasets = pytest.importorskip("datasets")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.tiny_vision import COLOURS, base64_of, packed, picture
-from training.archive import Held
-from training.strict_json import Refused
-from training.tasks.pictures import MAX_ASPECT, MAX_PIXELS, Picture, decode
+from training.readers.archive import Held
+from training.readers.strict_json import Refused
+from training.tasks.support.images import MAX_ASPECT, MAX_PIXELS, Picture, decode
 
 RED = COLOURS["red"]
 

@@ -17,15 +17,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.tiny import byte_tokenizer
 from tests.training.workshop import LORA, make_folder, trained
-from training import serving, tasks
-from training.data import Reader
-from training.report import Metrics
-from training.scores import target_scores
+from training import tasks
+from training.artifacts import serving
+from training.data.dataset import Reader
+from training.models.logprobs import target_scores
+from training.run_events import Metrics
 from training.tasks.base import Flaw, Kit, Objective, pad_right
-from training.tasks.causal import CausalExample
 from training.tasks.chat import Chat, ChatRow
-from training.tasks.chat_rows import Message
+from training.tasks.chat_format.rows import Message
 from training.tasks.preference import REFERENCE_TOKENS, ChatPreference, PreferenceExample, PreferenceRow, _batches
+from training.tasks.support.causal import CausalExample
 from training.updates.lora import LoraUpdate
 
 TASK = ChatPreference()

@@ -13,9 +13,9 @@ from tests.training.workshop import CHAT_ROWS, LABEL_ROWS, LORA, Lines, jsonl, m
 from training import preflight as looking
 from training import run as runs
 from training.errors import TrainingError
-from training.report import Metrics, Preflight, PreviewRow, Started, Validated
-from training.run_state import Stop
+from training.run_events import Metrics, Preflight, PreviewRow, Started, Validated
 from training.spec import PREVIEW
+from training.trainer.state import Stop
 
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 FULL = {"type": "full"}

@@ -17,14 +17,14 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from tests.tiny import byte_tokenizer
 from tests.training.workshop import FULL, LORA, make_folder, trained
-from training import serving
+from training.artifacts import serving
 from training.errors import TrainingError
-from training.report import Result
-from training.tasks import squad
+from training.run_events import Result
 from training.tasks.base import Flaw, Kit
 from training.tasks.question_answering import QuestionAnswering, QuestionExample, QuestionInput, QuestionRow
-from training.tasks.spans import LONGEST, TOGETHER, Found, best_of, best_spans
-from training.tasks.windows import Passage, encode_passages
+from training.tasks.support import squad
+from training.tasks.support.spans import LONGEST, TOGETHER, Found, best_of, best_spans
+from training.tasks.support.windows import Passage, encode_passages
 
 TASK = QuestionAnswering()
 

@@ -17,11 +17,11 @@ from sklearn import metrics
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.training.workshop import FULL, LORA, make_folder, trained
-from training import serving
+from training.artifacts import serving
 from training.errors import TrainingError
-from training.report import Metrics, Result
+from training.run_events import Metrics, Result
 from training.tasks.base import Kit
-from training.tasks.text import Texts
+from training.tasks.support.text import Texts
 from training.tasks.text_regression import NumberExample, RegressionRow, TextRegression, figures_of
 
 TASK = TextRegression()

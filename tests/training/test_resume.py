@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests.training.workshop import FULL, LORA, TASK_ROWS, Lines, hashes, make_folder, trained
-from training import report, run
+from training import run, run_events
 from training.errors import Interrupted
-from training.report import Checkpoint, Metrics, Result
-from training.run_state import Stop
+from training.run_events import Checkpoint, Metrics, Result
+from training.trainer.state import Stop
 
 CASES = [
     ("chat", "chat_base", LORA),
@@ -37,7 +37,7 @@ class StopAt(Lines):
         self.step = step
         self.stop = Stop()
 
-    def __call__(self, line: report.Line) -> None:
+    def __call__(self, line: run_events.Line) -> None:
         super().__call__(line)
         if isinstance(line, Metrics) and line.step == self.step:
             self.stop.requested = True
@@ -124,10 +124,10 @@ def spawn(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
-def lines_of(process: subprocess.Popen[str]) -> Iterator[report.Line]:
+def lines_of(process: subprocess.Popen[str]) -> Iterator[run_events.Line]:
     assert process.stdout
     for line in process.stdout:
-        yield report.parse(line)
+        yield run_events.parse(line)
 
 
 @pytest.mark.parametrize(

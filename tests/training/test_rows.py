@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import rows
-from training.rows import Bad, Record
+from training.readers import rows
+from training.readers.rows import Bad, Record
 
 WANTED = {"text": True, "label": True, "text_pair": False}
 GOOD = b'{"text": "a", "label": "x"}'

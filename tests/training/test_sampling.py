@@ -12,9 +12,9 @@ import pytest
 
 from tests.tiny import byte_tokenizer
 from tests.training.workshop import LORA, make_folder
-from training.check import CHUNK
-from training.data import Dataset, Reader
-from training.survey import Sample
+from training.data.dataset import Dataset, Reader
+from training.data.row_validation import CHUNK
+from training.data.scan import Sample
 from training.tasks import TASKS
 
 ROWS = 8 * CHUNK
@@ -80,7 +80,7 @@ def test_whoever_is_asked_to_leave_leaves(tmp_path: Path, chat_base: Path) -> No
     reader = Reader(TASKS["chat"], byte_tokenizer(), {}, 200, leave, Sample(over=1000, processes=2))
     with pytest.raises(Left):
         reader.read(folder / "training.data", "training_file")
-    assert not [child for child in psutil.Process().children() if "training.survey" in " ".join(child.cmdline())]
+    assert not [child for child in psutil.Process().children() if "training.data.scan" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize(

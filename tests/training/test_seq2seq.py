@@ -13,9 +13,9 @@ from sacrebleu import BLEU, CHRF
 
 from tests.tiny_seq2seq import tiny_bart_base, tiny_t5_base
 from tests.training.workshop import FULL, LORA, make_folder, trained
-from training import serving
-from training.report import Metrics, Result
-from training.scores import target_scores
+from training.artifacts import serving
+from training.models.logprobs import target_scores
+from training.run_events import Metrics, Result
 from training.tasks import TASKS
 from training.tasks.base import Kit, Objective
 from training.tasks.seq2seq import MARGIN, MAX_ANSWER_TOKENS, PairExample, Seq2Seq

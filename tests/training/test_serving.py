@@ -11,10 +11,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.training.workshop import FULL, LABEL_ROWS, LORA, make_folder, trained
-from training import serving
+from training.artifacts import serving
+from training.artifacts.result import Card
 from training.errors import TrainingError
-from training.report import Result
-from training.result import Card
+from training.run_events import Result
 from training.tasks.chat import Chat, Message
 from training.tasks.text_classification import Texts
 

@@ -11,14 +11,14 @@ import pytest
 
 from tests.training.rig import assembled, assert_unbroken, lines_of
 from tests.training.workshop import FULL, LABEL_ROWS, LORA, Lines, Row, hashes, make_folder, trained
-from training import loop
-from training.checkpoint import BEST, Progress
-from training.finish import finish
-from training.prepare import prepare
-from training.report import Checkpoint, Message, Metrics, Result
-from training.run_state import Run, Stop
-from training.saver import judged
+from training.run_events import Checkpoint, Message, Metrics, Result
 from training.spec import TrainSpec
+from training.trainer import loop
+from training.trainer.checkpoint import BEST, Progress
+from training.trainer.finish import finish
+from training.trainer.prepare import prepare
+from training.trainer.saver import judged
+from training.trainer.state import Run, Stop
 
 # Most rows are the training file's, some contradict it: the loss on them falls, then rises with the model's certainty.
 CONTRADICTED: list[Row] = [

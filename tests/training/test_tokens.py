@@ -18,11 +18,11 @@ from seqeval.metrics.sequence_labeling import get_entities
 from transformers import AutoTokenizer
 
 from tests.training.workshop import FULL, LORA, make_folder, trained
-from training import serving
+from training.artifacts import serving
 from training.errors import TrainingError
-from training.report import Result
+from training.run_events import Result
 from training.tasks.base import Flaw, Kit, Objective
-from training.tasks.entities import counted, entities, entity_scores, joined, split
+from training.tasks.support.entities import counted, entities, entity_scores, joined, split
 from training.tasks.token_classification import TaggedRow, TokenClassification, WordsExample, WordsInput
 
 TASK = TokenClassification()

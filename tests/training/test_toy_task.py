@@ -12,9 +12,9 @@ import pytest
 from api.services.job_validation import check_update, learner
 from deploy import tables
 from tests.training.workshop import make_folder, trained
-from training import serving
-from training.engines import servable_by
-from training.report import Result
+from training.artifacts import serving
+from training.artifacts.serving_compat import servable_by
+from training.run_events import Result
 from training.tasks import TASKS
 
 FILE = '''

@@ -22,8 +22,8 @@ from transformers import (
 
 from tests.training.rig import assembled, assert_unbroken, lines_of, ran, step_of
 from tests.training.workshop import Row, make_folder, trained
-from training import trunk
-from training.report import Message, Result
+from training.run_events import Message, Result
+from training.trainer import feature_cache
 
 SHAPE: Row = {
     "vocab_size": 193,
@@ -133,7 +133,7 @@ def test_what_takes_too_much_memory_is_not_kept(
         return ran(make_folder(tmp_path / name, bases["gpt2"], "text-classification", LAST, hyperparameters=hyper))
 
     kept = done("kept")
-    monkeypatch.setattr(trunk, "CACHE_BYTES", 1000)
+    monkeypatch.setattr(feature_cache, "CACHE_BYTES", 1000)
     fresh = done("fresh")
     assert kept.run.trunk
     assert fresh.run.trunk is None

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tests.training.rig import Done, ran, tensors
 from tests.training.workshop import Row, make_folder, trained
-from training import serving
-from training.assemble import started
+from training.artifacts import serving
 from training.errors import TrainingError
+from training.trainer.setup import started
 from training.updates.lora import LoraUpdate
 
 RANK = 4

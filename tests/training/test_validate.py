@@ -13,12 +13,12 @@ import torch
 
 from tests.tiny import tiny_chat_base
 from tests.training.workshop import CHAT_ROWS, FULL, LABEL_ROWS, LORA, Lines, hashes, jsonl, make_folder, trained
-from training import report, run
+from training import run, run_events
 from training.errors import RUN_CODES, Interrupted, InvalidDataset, TrainingError
-from training.failures import as_failure
-from training.report import Checkpoint, Failure, Message, Metrics, Result, Started, Stopped, Validated
-from training.run_state import Stop
+from training.run_events import Checkpoint, Failure, Message, Metrics, Result, Started, Stopped, Validated
 from training.spec import TrainSpec
+from training.trainer.failures import as_failure
+from training.trainer.state import Stop
 
 
 def validated(folder: Path) -> Lines:
@@ -71,7 +71,7 @@ def test_metrics_and_checkpoints_come_when_asked(tmp_path: Path, chat_base: Path
 
 
 def test_ten_thousand_steps_tell_about_a_thousand() -> None:
-    from training.loop import _told
+    from training.trainer.loop import _told
 
     steps = [step for step in range(1, 10_001) if _told(step, 10_000)]
     assert (steps[0], steps[-1]) == (1, 10_000)
@@ -223,14 +223,14 @@ def test_main_prints_how_it_ended(
             run.main(Path(), phase)
         return
     assert run.main(Path(), phase) == 0
-    assert report.parse(capsys.readouterr().out).type == last
+    assert run_events.parse(capsys.readouterr().out).type == last
     assert Stopped(step=1).type == "stopped"
 
 
 def test_codes_are_closed() -> None:
     with pytest.raises(AssertionError):
         TrainingError("nonsense", "x")
-    fault = report.Fault(code="json", line=3, field=None, message="Broken.")
+    fault = run_events.Fault(code="json", line=3, field=None, message="Broken.")
     assert "training_file, line 3: Broken." in str(InvalidDataset([fault], 1))
     assert all(len(advice) > 20 for advice in RUN_CODES.values())
 

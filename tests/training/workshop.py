@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training import report, run
+from training import run, run_events
 from training.spec import TrainSpec
 
 Row = dict[str, Any]
@@ -55,9 +55,9 @@ def make_folder(directory: Path, base: Path, task: str, update: Row, **changes: 
 class Lines:
     """An ``emit`` that keeps what it is given."""
 
-    all: list[report.Line] = field(default_factory=list)
+    all: list[run_events.Line] = field(default_factory=list)
 
-    def __call__(self, line: report.Line) -> None:
+    def __call__(self, line: run_events.Line) -> None:
         self.all.append(line)
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -67,7 +67,7 @@ class Lines:
     def numbers(self) -> list[tuple[Any, ...]]:
         """Every figure of the metrics that does not depend on the clock."""
         timed = {"tokens_per_second", "eta_seconds"}
-        return [tuple(line.model_dump(exclude=timed).items()) for line in self.of(report.Metrics)]
+        return [tuple(line.model_dump(exclude=timed).items()) for line in self.of(run_events.Metrics)]
 
 
 def trained(folder: Path) -> Lines:

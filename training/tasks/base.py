@@ -74,7 +74,7 @@ class Kit:
     packed: bool = False
     """Rows of a batch are laid end to end instead of padded; only for models whose attention can tell them apart."""
     scores: Callable[..., Any] | None = None
-    """``training.scores.target_scores``, handed in so that a task's file needs no torch."""
+    """``training.models.logprobs.target_scores``, handed in so that a task's file needs no torch."""
 
     @property
     def pad(self) -> int:
@@ -139,7 +139,7 @@ class Task(Generic[R, E]):
     bare: ClassVar[str] = "text"
     """Field of ``input`` that an input without fields is."""
     file_field: ClassVar[str | None] = None
-    """Field of a row that can name a file inside an uploaded zip; the row is given a ``training.archive.Content``."""
+    """Row field that can name a file in an uploaded zip; the row gets a ``training.readers.archive.Content``."""
     chat_template: ClassVar[bool] = False
     """Whether the base must have one."""
     separable: ClassVar[bool] = True

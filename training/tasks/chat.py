@@ -18,8 +18,7 @@ from jinja2 import TemplateError
 from pydantic import Field
 
 from training.tasks.base import Flaw
-from training.tasks.causal import CausalExample, CausalTask, sequence
-from training.tasks.chat_rows import (
+from training.tasks.chat_format.rows import (
     Conversation,
     Message,
     Tool,
@@ -27,8 +26,9 @@ from training.tasks.chat_rows import (
     check_conversation,
     tools_as_templates_know,
 )
-from training.tasks.chat_template import ChatTemplate, LeftOut
-from training.tasks.seams import Rendered, Tokens
+from training.tasks.chat_format.template import ChatTemplate, LeftOut
+from training.tasks.support.causal import CausalExample, CausalTask, sequence
+from training.tasks.support.special_tokens import Rendered, Tokens
 
 
 class ChatRow(Conversation):

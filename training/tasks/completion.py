@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.tasks.base import Flaw
-from training.tasks.causal import CausalExample, CausalTask, sequence
+from training.tasks.support.causal import CausalExample, CausalTask, sequence
 
 
 class CompletionRow(BaseModel):

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from training.errors import TrainingError
 from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
-from training.tasks.pairs import MEASURES, barred, ranking
-from training.tasks.text import EncoderExample, Texts, encode_texts, text_inputs
+from training.tasks.support.pairs import MEASURES, barred, ranking
+from training.tasks.support.text import EncoderExample, Texts, encode_texts, text_inputs
 
 if TYPE_CHECKING:
     import torch

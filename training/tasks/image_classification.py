@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.archive import Content
-from training.strict_json import Refused
-from training.tasks import labels, pictures
+from training.readers.archive import Content
+from training.readers.strict_json import Refused
 from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Shown, State, Task, load_auto
-from training.tasks.labels import Label
-from training.tasks.pictures import Picture
+from training.tasks.support import images, labels
+from training.tasks.support.images import Picture
+from training.tasks.support.labels import Label
 
 if TYPE_CHECKING:
     import torch
@@ -57,14 +57,14 @@ class ImageClassification(Task[PictureRow, PictureExample]):
         yield from ()
 
     def load_processor(self, directory: Path) -> Any:
-        return pictures.load_processor(directory)
+        return images.load_processor(directory)
 
     def encode(self, rows: Sequence[PictureRow], processor: Any, max_length: int) -> list[PictureExample | Flaw]:
-        size = pictures.size_of(processor)
+        size = images.size_of(processor)
         return [_example(row.image, row.label, size) for row in rows]
 
     def encode_inputs(self, inputs: Sequence[Picture], processor: Any, max_length: int) -> list[PictureExample | Flaw]:
-        size = pictures.size_of(processor)
+        size = images.size_of(processor)
         return [_example(one.image, None, size) for one in inputs]
 
     def prepare(self, examples: Sequence[PictureExample]) -> State:
@@ -123,7 +123,7 @@ class ImageClassification(Task[PictureRow, PictureExample]):
 def _example(content: Content, label: str | None, size: int) -> PictureExample | Flaw:
     """Decoded to know that it can be."""
     try:
-        pictures.decode(content)
+        images.decode(content)
     except Refused as error:
         return Flaw(error.code, "image", error.message)
     return PictureExample(size, False, content, label)
@@ -131,7 +131,7 @@ def _example(content: Content, label: str | None, size: int) -> PictureExample |
 
 def _seen(examples: Sequence[PictureExample], kit: Kit) -> torch.Tensor:
     """(B, 3, H, W)."""
-    return pictures.pixels([pictures.decode(example.content) for example in examples], kit.processor)
+    return images.pixels([images.decode(example.content) for example in examples], kit.processor)
 
 
 def _truth(examples: Sequence[PictureExample], kit: Kit) -> torch.Tensor:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Objective, Part, Shown, State, Task
-from training.tasks.causal import CausalExample, collate, inputs_of, load_causal, sequence
 from training.tasks.chat import render, tokenised
-from training.tasks.chat_rows import Conversation, Message, check_conversation, check_messages
-from training.tasks.chat_template import ChatTemplate
-from training.tasks.seams import Rendered, Tokens
+from training.tasks.chat_format.rows import Conversation, Message, check_conversation, check_messages
+from training.tasks.chat_format.template import ChatTemplate
+from training.tasks.support.causal import CausalExample, collate, inputs_of, load_causal, sequence
+from training.tasks.support.special_tokens import Rendered, Tokens
 
 if TYPE_CHECKING:
     import torch

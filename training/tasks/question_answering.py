@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from training.errors import TrainingError
-from training.strict_json import decode
-from training.tasks import squad
+from training.readers.strict_json import decode
 from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
-from training.tasks.spans import NOWHERE, Found, best_of, best_spans, looked, span_logits, window_inputs
-from training.tasks.text import EncoderExample
-from training.tasks.windows import Passage, Window, encode_passages
+from training.tasks.support import squad
+from training.tasks.support.spans import NOWHERE, Found, best_of, best_spans, looked, span_logits, window_inputs
+from training.tasks.support.text import EncoderExample
+from training.tasks.support.windows import Passage, Window, encode_passages
 
 if TYPE_CHECKING:
     import torch

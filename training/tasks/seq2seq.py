@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto, pad_right
-from training.tasks.text import Texts, encode_texts
+from training.tasks.support.text import Texts, encode_texts
 
 if TYPE_CHECKING:
     import torch

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from training.errors import TrainingError
-from training.tasks import labels
 from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
-from training.tasks.labels import Label
-from training.tasks.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
+from training.tasks.support import labels
+from training.tasks.support.labels import Label
+from training.tasks.support.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field
 
 from training.errors import TrainingError
 from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
-from training.tasks.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
+from training.tasks.support.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
 
 if TYPE_CHECKING:
     import torch

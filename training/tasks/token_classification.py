@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from training.errors import TrainingError
-from training.tasks import labels
 from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto, pad_right
-from training.tasks.entities import (
+from training.tasks.support import labels
+from training.tasks.support.entities import (
     MEASURES,
     TAG,
     Words,
@@ -37,8 +37,8 @@ from training.tasks.entities import (
     places,
     split,
 )
-from training.tasks.labels import Label
-from training.tasks.text import EncoderExample, text_inputs
+from training.tasks.support.labels import Label
+from training.tasks.support.text import EncoderExample, text_inputs
 
 if TYPE_CHECKING:
     import torch

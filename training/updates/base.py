@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from training.base_model import BaseModel
+    from training.models.base_model import BaseModel
     from training.tasks.base import AnyTask, State
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
-from training.updates.whole import WholeModel
+from training.updates.full_model import WholeModel
 
 if TYPE_CHECKING:
     import torch

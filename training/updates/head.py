@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
-from training.anatomy import anatomy
-from training.updates.whole import WholeModel
+from training.models.blocks import anatomy
+from training.updates.full_model import WholeModel
 
 if TYPE_CHECKING:
     from training.tasks.base import AnyTask

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from training.anatomy import anatomy
+from training.models.blocks import anatomy
+from training.updates.full_model import WholeModel
 from training.updates.head import train_only
-from training.updates.whole import WholeModel
 
 if TYPE_CHECKING:
     from training.tasks.base import AnyTask

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 if TYPE_CHECKING:
     import torch
 
-    from training.base_model import BaseModel
+    from training.models.base_model import BaseModel
     from training.tasks.base import AnyTask, State
 
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.]+$")]

@@ -20,7 +20,7 @@ from jobs.resources import Rooms
 from storage.errors import BlobCorrupt, BlobNotFound
 from storage.keys import Principal
 from storage.tables import Job
-from training.report import Failure
+from training.run_events import Failure
 
 router = APIRouter(prefix="/fine_tuning", tags=["fine-tuning"], route_class=StrictRoute, responses=documented(413))
 

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from api.schemas.fine_tuning.jobs import JobIn
 from storage.tables import Job
-from training import estimate, report
-from training.engines import servable_by
-from training.report import Fault, FileReport, Plan, PreviewRow, Problem, Range
+from training import estimate, run_events
+from training.artifacts.serving_compat import servable_by
+from training.run_events import Fault, FileReport, Plan, PreviewRow, Problem, Range
 
 
 class PreviewIn(JobIn):
@@ -68,11 +68,11 @@ class PreviewOut(BaseModel):
     task: str
 
 
-def preflight_out(job: Job, found: report.Preflight | report.Failure, speeds: list[float]) -> PreflightOut:
+def preflight_out(job: Job, found: run_events.Preflight | run_events.Failure, speeds: list[float]) -> PreflightOut:
     """``speeds``: tokens a second of earlier jobs like this one."""
-    if isinstance(found, report.Failure):
+    if isinstance(found, run_events.Failure):
         problem = Problem(code=found.code, message=found.message, param=found.param)
-        found = report.Preflight(
+        found = run_events.Preflight(
             files={}, faults=found.faults, fault_count=found.fault_count, error=problem, warnings=[], plan=None
         )
     plan = found.plan

@@ -1,0 +1,1 @@
+"""The result of a run: files, metadata, and loading it to serve."""

@@ -1,0 +1,49 @@
+"""A trained model on disk: the update's own files and ``luthier.json``, which says what they are.
+
+``result/`` and ``checkpoints/step-N/model/`` have this form. The same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from training.hyperparameters.auto import Resolved
+from training.models import base_model
+from training.spec import Method
+from training.tasks import TASKS
+from training.tasks.base import State
+from training.updates import Update
+from training.updates.lora import LoraUpdate
+
+CARD = "luthier.json"
+
+
+class Card(BaseModel):
+    """What a result is, whole enough to serve it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
+    task: str
+    update: Update
+    base: str
+    """Id of the base model."""
+    state: State
+    """What the task learned from the data before training: a classifier's labels."""
+    method: Method = "supervised"
+    hyperparameters: Resolved
+    seed: int
+
+    def write(self, directory: Path, model: Any, base: base_model.BaseModel) -> None:
+        """Into a directory that exists and is empty."""
+        self.update.save(model, base, directory)
+        if not isinstance(self.update, LoraUpdate):
+            TASKS[self.task].accompany(model, directory)
+        (directory / CARD).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> Card:
+        return cls.model_validate_json((directory / CARD).read_bytes())

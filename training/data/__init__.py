@@ -1,0 +1,1 @@
+"""Dataset validation, scanning, encoding and batch sampling."""

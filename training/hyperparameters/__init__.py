@@ -1,0 +1,1 @@
+"""Resolution of `auto` hyperparameters."""

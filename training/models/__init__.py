@@ -1,0 +1,1 @@
+"""Base models: loading, layer blocks, log-probabilities and saved weights."""

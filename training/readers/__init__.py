@@ -1,0 +1,1 @@
+"""Readers: dataset files to raw rows."""

@@ -1,0 +1,1 @@
+"""Chat rows, chat templates and tool calls."""

@@ -1,0 +1,44 @@
+"""From an exception to the run code that tells the user what happened."""
+
+from __future__ import annotations
+
+import errno
+
+import torch
+
+from training.errors import RUN_CODES, InvalidDataset, TrainingError
+from training.run_events import Failure
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def as_failure(error: Exception) -> Failure | None:
+    """None where another attempt may go better, or nobody knows: the process then ends with its traceback."""
+    match error:
+        case InvalidDataset():
+            return Failure(
+                code=error.code,
+                message=error.message,
+                param=error.param,
+                faults=error.faults,
+                fault_count=error.count,
+            )
+        case TrainingError():
+            return Failure(code=error.code, message=f"{error.message} {RUN_CODES[error.code]}", param=error.param)
+        case OSError() if error.errno in _FULL:
+            return _plain("disk_full", "The worker's disk is full.")
+        case _ if out_of_memory(error):
+            return _plain("out_of_memory", "The run needs more memory than the worker has.")
+    return None
+
+
+def _plain(code: str, message: str) -> Failure:
+    return Failure(code=code, message=f"{message} {RUN_CODES[code]}")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """On any device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    # The CPU allocator has no class of its own.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
