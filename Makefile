@@ -85,7 +85,7 @@ starter: $(STAMP) ## train the starter model anew (about 15 minutes)
 	$(BIN)/python -m examples.train_starter
 
 docs: $(STAMP) ## write the tables in docs/ anew from the code
-	$(BIN)/python -m deploy.tables
+	$(BIN)/python -m deploy.docs_tables
 
 # openapi-python-client has an environment of its own: it needs an older typer than luthierd.
 $(GENERATOR): sdk/generator.txt

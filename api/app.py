@@ -35,7 +35,7 @@ from jobs.lifecycle.change_feed import watching
 from jobs.lifecycle.queue_position import Outlook
 from jobs.preflight import Desk
 from jobs.resources import open_rooms
-from storage.limits import Limits
+from storage.access.limits import Limits
 from storage.settings import Settings
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})

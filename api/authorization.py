@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from api.errors import Forbidden
-from storage.roles import Permission, allows, roles_with
+from storage.access.roles import Permission, allows, roles_with
 
 
 def needs(get: Permission, other: Permission, **by_name: Permission) -> params.Depends:

@@ -12,7 +12,7 @@ from api.services.batched_queries import Lookups
 from api.services.idempotency import Once, once_of
 from api.services.usage_meter import Meter
 from jobs.resources import Rooms
-from storage.keys import Principal
+from storage.access.keys import Principal
 
 # All are async, though they wait for nothing: FastAPI would run others in a thread, which takes longer than they do.
 

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import InvalidRequest, RateLimited
 from jobs.wakeup import Bell
-from storage.keys import Principal
-from storage.limits import QuotaExceeded, check_bytes
+from storage.access.keys import Principal
+from storage.access.limits import QuotaExceeded, check_bytes
 
 # A bucket holds a minute's worth and fills steadily; ``{level, at}`` is what it held when, in Redis' milliseconds.
 # KEYS: requests, tokens. ARGV for each: limit a minute (0: none), level needed to pass, what passing takes.

@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import InvalidRequest, Overloaded, TooLarge, TooSlow, Unauthorized, answer
+from storage.access.keys import Principal
 from storage.ids import new_id
-from storage.keys import Principal
 
 log = logging.getLogger("luthier.api")
 

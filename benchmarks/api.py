@@ -32,7 +32,8 @@ from benchmarks.load.poller import Load, Note, Times, get, poll, post
 from benchmarks.load.rows import validated
 from benchmarks.result import write
 from storage import db as databases
-from storage import keys, migrate
+from storage import migrate
+from storage.access import keys
 from storage.ids import new_id
 from storage.settings import Settings, child_environment
 from storage.tables import File, Job

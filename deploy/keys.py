@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col, select
 
 from storage import db as databases
-from storage import keys
-from storage.audit import audit
-from storage.roles import ROLES
+from storage.access import keys
+from storage.access.audit import audit
+from storage.access.roles import ROLES
 from storage.settings import Settings
 from storage.tables import ApiKey, Project
 

@@ -22,7 +22,8 @@ from rich.status import Status
 from deploy import redis_server
 from deploy.supervisor import Service, supervise
 from storage import db as databases
-from storage import keys, migrate
+from storage import migrate
+from storage.access import keys
 from storage.settings import Settings, child_environment
 
 PARTS = {"inference": "inference.server", "worker": "jobs.worker", "api": "api.main"}

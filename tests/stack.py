@@ -20,7 +20,8 @@ from openai import OpenAI
 
 from storage import blobs as blob_stores
 from storage import db as databases
-from storage import keys, migrate
+from storage import migrate
+from storage.access import keys
 from storage.folders import get_manifest
 from storage.settings import Settings, child_environment
 from storage.tables import Job, Model

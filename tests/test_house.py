@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import tables
+from deploy import docs_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ["api", "jobs", "inference", "training", "storage", "deploy"]
@@ -74,9 +74,9 @@ def test_the_api_loads_every_task_and_no_torch() -> None:
     assert "text-classification" in ran.stdout
 
 
-@pytest.mark.parametrize("name", sorted(tables.PAGES))
+@pytest.mark.parametrize("name", sorted(docs_tables.PAGES))
 def test_generated_pages_are_up_to_date(name: str) -> None:
-    assert (ROOT / "docs" / name).read_text() == tables.PAGES[name](), "run `make docs`"
+    assert (ROOT / "docs" / name).read_text() == docs_tables.PAGES[name](), "run `make docs`"
 
 
 def test_the_readmes_commands_are_the_makefiles() -> None:

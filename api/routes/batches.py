@@ -16,7 +16,7 @@ from api.http.strict_json import StrictRoute
 from api.schemas.batches import BatchIn, BatchOut, batch_out
 from jobs.batches import store
 from jobs.batches.input_file import MAX_BYTES
-from storage.audit import audit
+from storage.access.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id
 from storage.tables import Batch, File

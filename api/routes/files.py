@@ -27,7 +27,7 @@ from api.services.idempotency import is_replayed, once_of, once_only_form
 from inference.protocol.validation import fault_of
 from jobs.retention.expiry import files_prefix, forget
 from jobs.retention.file_references import needing
-from storage.audit import audit
+from storage.access.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id
 from storage.tables import File

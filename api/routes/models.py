@@ -26,7 +26,7 @@ from api.http.strict_json import StrictRoute
 from api.schemas.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
 from inference.protocol.model_ref import ModelRef, Variant
 from jobs.resources import Rooms
-from storage.audit import audit
+from storage.access.audit import audit
 from storage.folders import delete_folder
 from storage.registry import BaseModelEntry
 from storage.tables import Export, Model, Permission

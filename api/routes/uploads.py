@@ -30,7 +30,7 @@ from api.schemas.uploads import (
 )
 from api.services.upload_assembly import assemble
 from jobs.retention.expiry import forget, uploads_prefix
-from storage.audit import audit
+from storage.access.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id
 from storage.tables import File, Upload, UploadPart

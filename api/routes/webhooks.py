@@ -32,7 +32,7 @@ from jobs.resources import Rooms
 from jobs.webhooks import outbox, signing
 from jobs.webhooks.sender import Undelivered, post_of
 from jobs.webhooks.url_policy import Refused
-from storage.audit import audit
+from storage.access.audit import audit
 from storage.ids import new_id
 from storage.tables import Delivery, Webhook
 

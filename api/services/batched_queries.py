@@ -1,4 +1,4 @@
-"""What thousands of polling clients ask for, each kind as one query at a time: see :mod:`storage.batched`."""
+"""What thousands of polling clients ask for, each kind as one query at a time: see :mod:`storage.batch_loader`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy import bindparam, select
 from sqlmodel import SQLModel
 
 from api.services.job_queries import no_such_job
-from storage import keys
-from storage.batched import Batched
+from storage.access import keys
+from storage.access.keys import Principal
+from storage.access.limits import Limits
+from storage.batch_loader import Batched
 from storage.db import Database
-from storage.keys import Principal
-from storage.limits import Limits
 from storage.tables import Job
 
 # Rows with a job's attributes, not objects that SQLAlchemy would keep watch of: half the time.

@@ -20,9 +20,9 @@ from starlette.responses import Response
 
 from api.errors import InProgress, InvalidRequest
 from storage import idempotency
+from storage.access.keys import Principal
 from storage.db import Database
 from storage.idempotency import Answer, Busy, Reused, Ticket
-from storage.keys import Principal
 
 RETRY_SECONDS = 600.0
 MAX_KEY = 255

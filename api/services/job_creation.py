@@ -22,10 +22,10 @@ from inference.protocol.validation import fault_of
 from jobs.integrations import missing
 from jobs.lifecycle import transitions
 from jobs.resources import Rooms
-from storage.audit import audit
+from storage.access.audit import audit
+from storage.access.keys import Principal
 from storage.clock import unexpired
 from storage.ids import new_id
-from storage.keys import Principal
 from storage.registry import BaseModelEntry
 from storage.tables import File, Job
 from training.hyperparameters.auto import default_update

@@ -15,11 +15,11 @@ from api.limits import check_quota
 from api.schemas.uploads import UploadCompleteIn
 from jobs.resources import Rooms
 from jobs.retention.expiry import files_prefix, forget
-from storage.audit import audit
+from storage.access.audit import audit
+from storage.access.keys import Principal
 from storage.blobs import Blobs
 from storage.errors import BlobNotFound
 from storage.ids import new_id
-from storage.keys import Principal
 from storage.tables import File, Upload, UploadPart
 
 AT_ONCE = 2

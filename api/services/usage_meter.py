@@ -10,10 +10,10 @@ from typing import Any
 
 from api.limits import spend
 from jobs.wakeup import Bell
+from storage.access.keys import Principal
+from storage.access.usage import Amount, Counted, count, day_of
 from storage.db import Database
 from storage.errors import StorageUnavailable
-from storage.keys import Principal
-from storage.usage import Amount, Counted, count, day_of
 
 log = logging.getLogger("luthier.api")
 

@@ -17,12 +17,12 @@ from jobs.batches.responses import ENDPOINTS, Answer
 from jobs.lifecycle.transitions import Claim
 from jobs.resources import Rooms
 from jobs.retention.expiry import files_prefix
+from storage.access.limits import Limits, check_bytes, limits_of
+from storage.access.usage import Amount, Counted, count, day_of
 from storage.blobs import Blobs
 from storage.folders import delete_folder
 from storage.ids import new_id
-from storage.limits import Limits, check_bytes, limits_of
 from storage.tables import Batch, BatchPart, File
-from storage.usage import Amount, Counted, count, day_of
 
 _GROWING = ("done", "completed", "failed", "input_tokens", "output_tokens", "output_bytes")
 """Columns of a batch that a part adds to."""

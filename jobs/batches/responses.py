@@ -21,9 +21,9 @@ from inference.protocol.validation import fault_of
 from jobs import model_lookup
 from jobs.batches.input_file import Line
 from jobs.resources import Rooms
+from storage.access.usage import Amount
 from storage.errors import ModelNotPulled
 from storage.ids import new_id
-from storage.usage import Amount
 from training.tasks.base import Route
 
 PATIENCE_SECONDS = 20.0

@@ -25,9 +25,9 @@ from jobs.batches.parts import Part
 from jobs.batches.responses import ENDPOINTS, Answer
 from jobs.lifecycle.transitions import Claim, LeaseLost
 from jobs.resources import Rooms
+from storage.access.limits import Limits, QuotaExceeded, limits_of, lock_project
 from storage.blobs import get_file
 from storage.errors import BlobCorrupt, BlobNotFound, StorageError, StorageUnavailable
-from storage.limits import Limits, QuotaExceeded, limits_of, lock_project
 from storage.tables import Batch, File
 
 log = logging.getLogger("luthier.batches")

@@ -22,10 +22,10 @@ from jobs.metrics.result_files import result_files
 from jobs.resources import Rooms
 from jobs.retention import job_cleanup
 from jobs.runner.staging import attempt_prefix
+from storage.access.usage import Amount, Counted, count, day_of
 from storage.folders import put_folder
 from storage.ids import new_id
 from storage.tables import Checkpoint, Job, Metric, Model
-from storage.usage import Amount, Counted, count, day_of
 from training import run_events
 
 Told = run_events.Message | run_events.Started | run_events.Metrics

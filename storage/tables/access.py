@@ -50,7 +50,7 @@ class ApiKey(SQLModel, table=True):
     project_id: str = Field(foreign_key="projects.id", index=True)
     name: str
     role: str = "admin"
-    """``admin``, ``member``, ``inference`` or ``read``: see :mod:`storage.roles`."""
+    """``admin``, ``member``, ``inference`` or ``read``: see :mod:`storage.access.roles`."""
     prefix: str
     """The first characters, to tell keys apart in a list."""
     hash: str = Field(unique=True)

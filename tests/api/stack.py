@@ -22,9 +22,9 @@ from api.app import create_app
 from storage import blobs as blob_stores
 from storage import db as databases
 from storage import migrate
+from storage.access.keys import create_key, create_project
 from storage.blobs import Blobs
 from storage.ids import new_id
-from storage.keys import create_key, create_project
 from storage.settings import Settings
 from storage.tables import Checkpoint, Event, File, Job, Model
 from tests.api.engine import TinyEngine

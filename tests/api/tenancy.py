@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage.roles import Permission
+from storage.access.roles import Permission
 from tests.api import worlds
 from tests.api.worlds import Make, at
 

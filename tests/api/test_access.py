@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from api.app import PUBLIC
-from storage.keys import create_key, revoke_key
+from storage.access.keys import create_key, revoke_key
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of
 

@@ -12,10 +12,10 @@ from openai import OpenAI
 from sqlalchemy import select
 from sqlmodel import col
 
+from storage.access.keys import create_key, create_project
+from storage.access.usage import day_of
 from storage.ids import new_id
-from storage.keys import create_key, create_project
 from storage.tables import ApiKey, AuditEntry, Organization, Usage
-from storage.usage import day_of
 from tests.api.stack import Stack, Tenant
 from tests.api.test_errors import error_of
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from storage.keys import DEFAULT_ORGANIZATION
+from storage.access.keys import DEFAULT_ORGANIZATION
 from storage.tables import Event, Job
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlmodel import col
 
-from storage.keys import create_key
+from storage.access.keys import create_key
 from storage.tables import Idempotent, Job
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of

@@ -11,8 +11,8 @@ import openai
 import pytest
 
 from jobs.lifecycle.states import checkpoint_name
+from storage.access.keys import DEFAULT_ORGANIZATION
 from storage.ids import new_id
-from storage.keys import DEFAULT_ORGANIZATION
 from storage.tables import Organization, Project
 from tests.api.stack import SHA, Stack
 from tests.api.test_errors import error_of

@@ -12,8 +12,8 @@ from sqlmodel import col
 
 from api.app import PUBLIC
 from api.authorization import DATA, unchecked
-from storage.keys import create_key, create_project, revoke_key
-from storage.roles import ROLES, Permission, Role, allows, roles_with
+from storage.access.keys import create_key, create_project, revoke_key
+from storage.access.roles import ROLES, Permission, Role, allows, roles_with
 from storage.tables import Project
 from tests.api.stack import Stack
 from tests.api.test_errors import error_of

@@ -16,8 +16,8 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from api.app import PUBLIC, create_app
-from storage.keys import create_key, revoke_key
-from storage.roles import ROLES, Role, allows
+from storage.access.keys import create_key, revoke_key
+from storage.access.roles import ROLES, Role, allows
 from tests.api.stack import Stack
 from tests.api.tenancy import LINES, Line, unknown
 from tests.api.test_admin import new_organization

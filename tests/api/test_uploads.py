@@ -25,9 +25,9 @@ from api.errors import InvalidRequest
 from api.schemas.uploads import UploadCompleteIn
 from api.services.upload_assembly import assemble
 from jobs.resources import open_rooms
+from storage.access.keys import authenticate
+from storage.access.limits import Limits
 from storage.ids import new_id
-from storage.keys import authenticate
-from storage.limits import Limits
 from storage.tables import File, Upload, UploadPart
 from tests.api.stack import Stack, running_stack
 from tests.api.test_errors import error_of

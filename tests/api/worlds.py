@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from storage.access.keys import create_key, create_project
 from storage.ids import new_id
-from storage.keys import create_key, create_project
 from storage.tables import AuditEntry, Batch, Delivery, Project, Upload, UploadPart, Webhook
 from storage.tables import Permission as Granted
 from tests.api.stack import Stack

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from jobs.lifecycle import transitions
-from storage import keys
+from storage.access import keys
 from storage.db import Database, connect
 from storage.ids import new_id
 from storage.tables import Job

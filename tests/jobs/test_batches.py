@@ -26,10 +26,10 @@ from jobs.batches import input_file, parts, store
 from jobs.batches.worker import Work, work_for_ever
 from jobs.lifecycle.transitions import LeaseLost
 from jobs.resources import Rooms, open_rooms
-from storage import keys
+from storage.access import keys
+from storage.access.limits import stored_bytes
 from storage.blobs import read
 from storage.ids import new_id
-from storage.limits import stored_bytes
 from storage.settings import child_environment
 from storage.tables import Batch, BatchPart, Delivery, File, Project, Usage
 from tests.api.engine import TinyEngine

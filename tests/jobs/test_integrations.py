@@ -22,7 +22,8 @@ from jobs.lifecycle.transitions import Claim
 from jobs.metrics.result_files import result_files
 from jobs.resources import Rooms, open_rooms
 from jobs.runner import recorder
-from storage import keys, migrate
+from storage import migrate
+from storage.access import keys
 from storage.blobs import read
 from storage.ids import new_id
 from storage.settings import Settings

@@ -23,7 +23,7 @@ from jobs.lifecycle.states import (
     full_state,
 )
 from jobs.lifecycle.transitions import Claim, IllegalTransition, LeaseLost, Note, Phase
-from storage import keys
+from storage.access import keys
 from storage.db import Database
 from storage.tables import Event, Job
 from tests.jobs.conftest import MakeJob

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from jobs.lifecycle import transitions
 from jobs.lifecycle.states import QUEUED, SUCCEEDED
-from storage import keys
+from storage.access import keys
 from storage.db import Database
 from storage.tables import Job, Project
 from tests.jobs.conftest import MakeJob

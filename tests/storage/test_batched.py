@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from storage.batched import MOST, Batched
+from storage.batch_loader import MOST, Batched
 
 pytestmark = pytest.mark.anyio
 

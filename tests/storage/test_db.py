@@ -12,7 +12,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, event, select, text
 from sqlmodel import col
 
-from storage import keys, migrate
+from storage import migrate
+from storage.access import keys
 from storage.clock import db_now
 from storage.db import Database, connect
 from storage.errors import StorageUnavailable, UnknownUrl

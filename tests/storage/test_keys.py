@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from storage import idempotency, keys, usage
-from storage.audit import audit
+from storage import idempotency
+from storage.access import keys, usage
+from storage.access.audit import audit
+from storage.access.limits import Limits, lock_project, stored_bytes
+from storage.access.usage import Amount, Counted
 from storage.db import Database, connect
 from storage.idempotency import Answer, Busy, Reused, ticket
-from storage.limits import Limits, lock_project, stored_bytes
 from storage.tables import AuditEntry, File, Idempotent, Project, Upload, Usage
-from storage.usage import Amount, Counted
 
 pytestmark = pytest.mark.anyio
 

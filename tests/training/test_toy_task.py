@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api.services.job_validation import check_update, learner
-from deploy import tables
+from deploy import docs_tables
 from tests.training.workshop import make_folder, trained
 from training.artifacts import serving
 from training.artifacts.serving_compat import servable_by
@@ -119,4 +119,4 @@ def test_the_api_and_the_docs_learn_of_it_by_themselves(toy: Any) -> None:
     assert learner("supervised", toy.name) is toy
     check_update("head", toy)
     assert servable_by(toy.name, {"type": "full"}) == ["luthier"]
-    assert f"| `{toy.name}` | How long a text is |" in tables.tasks_page()
+    assert f"| `{toy.name}` | How long a text is |" in docs_tables.tasks_page()

@@ -32,7 +32,7 @@ FAULTS_KEPT = 100
 MOST_PROCESSES = 8
 """Each takes some 50 MB, and beyond these one waits for the disk."""
 POLL_SECONDS = 0.2
-HOUSE = Path(__file__).parent.parent
+HOUSE = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)

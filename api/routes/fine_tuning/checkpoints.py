@@ -21,8 +21,8 @@ from api.services.job_queries import no_such_job
 from jobs.resources import Rooms
 from jobs.retention import checkpoints
 from jobs.retention.checkpoints import Leftovers
-from storage.audit import audit
-from storage.keys import Principal
+from storage.access.audit import audit
+from storage.access.keys import Principal
 from storage.tables import Checkpoint, Job
 
 router = APIRouter(

@@ -16,8 +16,8 @@ from api.services.job_creation import cloned, make_job
 from api.services.job_queries import no_such_job, owned_job
 from jobs.lifecycle import pause, transitions
 from jobs.resources import Rooms
-from storage.audit import audit
-from storage.keys import Principal
+from storage.access.audit import audit
+from storage.access.keys import Principal
 from storage.tables import Job
 
 router = APIRouter(

@@ -21,7 +21,7 @@ from api.http.pagination import PERMISSIONS, After, Cursor, Limit, ListOut, list
 from api.http.strict_json import StrictRoute
 from api.schemas.fine_tuning.permissions import PermissionDeleted, PermissionOut, PermissionsIn, permission_out
 from jobs.resources import Rooms
-from storage.audit import audit
+from storage.access.audit import audit
 from storage.ids import new_id
 from storage.registry import BaseModelEntry
 from storage.tables import Job, Permission, Project

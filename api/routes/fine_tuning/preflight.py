@@ -17,8 +17,8 @@ from api.schemas.fine_tuning.preflight import PreflightOut, PreviewIn, PreviewOu
 from api.services.job_creation import check_files, new_job
 from jobs.preflight import SECONDS, Desk, LookCrashed, TooBusy, TooSlow, earlier_speeds
 from jobs.resources import Rooms
+from storage.access.keys import Principal
 from storage.errors import BlobCorrupt, BlobNotFound
-from storage.keys import Principal
 from storage.tables import Job
 from training.run_events import Failure
 

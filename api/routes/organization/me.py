@@ -13,9 +13,9 @@ from api.errors import documented
 from api.http.strict_json import StrictRoute
 from api.schemas.organization.admin import MeOut, NamedOut, UsageToday, key_out, limits_out
 from jobs.lifecycle.states import RUNNING
-from storage.limits import stored_bytes
+from storage.access.limits import stored_bytes
+from storage.access.usage import day_of
 from storage.tables import ApiKey, Job, Organization, Project, Usage
-from storage.usage import day_of
 
 router = APIRouter(tags=["organization"], route_class=StrictRoute, responses=documented())
 

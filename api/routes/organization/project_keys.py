@@ -14,8 +14,8 @@ from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
 from api.http.strict_json import StrictRoute
 from api.routes.organization.projects import owned_project
 from api.schemas.organization.admin import KeyDeleted, KeyIn, KeyMade, KeyOut, key_made, key_out
-from storage.audit import audit
-from storage.keys import create_key, revoke_key
+from storage.access.audit import audit
+from storage.access.keys import create_key, revoke_key
 from storage.tables import ApiKey
 
 router = APIRouter(

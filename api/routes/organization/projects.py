@@ -15,8 +15,8 @@ from api.errors import InvalidRequest, NotFound, documented
 from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
 from api.http.strict_json import StrictRoute
 from api.schemas.organization.admin import LimitsIn, ProjectChange, ProjectIn, ProjectOut, project_out
-from storage.audit import audit
-from storage.keys import Principal, create_project
+from storage.access.audit import audit
+from storage.access.keys import Principal, create_project
 from storage.tables import Project
 
 router = APIRouter(

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.schemas.base import In, Missed
-from storage.limits import Limits
-from storage.roles import Role
+from storage.access.limits import Limits
+from storage.access.roles import Role
 from storage.tables import ApiKey, AuditEntry, Project
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -12,7 +12,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel
 
-from storage import keys
+from storage.access import keys
 from storage.blobs import Blobs
 from storage.tables import (
     METADATA,

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from storage.access.keys import Principal
 from storage.ids import new_id
-from storage.keys import Principal
 from storage.tables import AuditEntry
 
 

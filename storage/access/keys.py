@@ -12,9 +12,9 @@ from sqlalchemy import Float, Select, bindparam
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlmodel import SQLModel, col, select, update
 
+from storage.access.limits import Limits
+from storage.access.roles import Role
 from storage.ids import new_id, random_text
-from storage.limits import Limits
-from storage.roles import Role
 from storage.tables import ApiKey, Project
 
 KEY_PREFIX = "sk-luthier-"
