@@ -94,7 +94,7 @@ $(GENERATOR): sdk/generator.txt
 	@touch $(GENERATOR)
 
 sdk: $(STAMP) $(GENERATOR) ## make the client of sdk/ and its pages anew from the routes, the docstrings and sdk/luthier/_async
-	PYTHONPATH=sdk $(BIN)/python -m making $(GENERATOR)
+	PYTHONPATH=sdk $(BIN)/python -m codegen $(GENERATOR)
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .quickstart .pytest_cache .mypy_cache .ruff_cache

@@ -22,11 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from benchmarks import service
-from benchmarks.contest import frozen
-from benchmarks.contest.frozen import KINDS
-from benchmarks.contest.league import Data, League
-from benchmarks.contest.shapes import SHAPES
 from benchmarks.result import write
+from benchmarks.trainer_comparison import frozen_encoder
+from benchmarks.trainer_comparison.comparison import Data, League
+from benchmarks.trainer_comparison.frozen_encoder import KINDS
+from benchmarks.trainer_comparison.shapes import SHAPES
 from examples.stack import running_stack
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -107,7 +107,7 @@ def banking77(asked: argparse.Namespace, folder: Path, bar: Progress) -> dict[st
     compared = {}
     for name, kind in KINDS.items():
         bar.update(task, description=f"Banking77, {name}")
-        one = frozen.compare(kind, BANKING77, asked.rows or frozen.ROWS, folder / name, asked.threads)
+        one = frozen_encoder.compare(kind, BANKING77, asked.rows or frozen_encoder.ROWS, folder / name, asked.threads)
         table.add_row(name, *(f"{one[who]['seconds']:.1f}" for who in ("ours", "hf_trainer")), f"{one['ratio']:.2f}×")
         compared[name] = one
         bar.advance(task)

@@ -11,13 +11,13 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import training
-from benchmarks.contest import arena, count, ours
-from benchmarks.contest import rows as plain
-from benchmarks.contest.base import gpt2
-from benchmarks.contest.figures import OURS, TITLES, Season
-from benchmarks.contest.pilot import RUNS, STEPS, Pilot, fastest
-from benchmarks.contest.shapes import SHAPES, VOCABULARY, Shape
-from benchmarks.contest.terms import Outcome, Terms, outcome, turns
+from benchmarks.trainer_comparison import count, ours, subprocesses
+from benchmarks.trainer_comparison import rows as plain
+from benchmarks.trainer_comparison.base import gpt2
+from benchmarks.trainer_comparison.config import Outcome, Terms, outcome, turns
+from benchmarks.trainer_comparison.figures import OURS, TITLES, Season
+from benchmarks.trainer_comparison.shapes import SHAPES, VOCABULARY, Shape
+from benchmarks.trainer_comparison.trl_search import RUNS, STEPS, Pilot, fastest
 from tests.tiny import tiny_chat_base
 from training.tasks import TASKS
 
@@ -147,7 +147,7 @@ def test_our_child_by_its_own_lines(terms: Terms, capsys: pytest.CaptureFixture[
 
 def test_a_process_that_fails_is_told_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"json\.tool ended with 2(.|\n)*No such file"):
-        arena.run("json.tool", "none", threads=1, log=tmp_path / "log")
+        subprocesses.run("json.tool", "none", threads=1, log=tmp_path / "log")
 
 
 @pytest.mark.skipif(not training.SHARED.exists(), reason="the data is not here")

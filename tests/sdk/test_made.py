@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from making.document import document
-from making.generated import generate, readable, stamp
-from making.pages import PAGES
-from making.places import DOCS, DOCUMENT, GENERATED, PACKAGE, REQUIREMENTS, SDK, STAMP
-from making.twins import TWIN, translated, twins
+from codegen.generated_client import generate, readable, stamp
+from codegen.openapi_document import document
+from codegen.pages import PAGES
+from codegen.paths import DOCS, DOCUMENT, GENERATED, PACKAGE, REQUIREMENTS, SDK, STAMP
+from codegen.sync_client import TWIN, translated, twins
 
 AGAIN = "run `make sdk`"
 BY_HAND = [path for path in sorted(PACKAGE.rglob("*.py")) if GENERATED not in path.parents] + sorted(
-    (SDK / "making").glob("*.py")
+    (SDK / "codegen").glob("*.py")
 )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from benchmarks.contest.rows import IGNORED
-from benchmarks.contest.terms import Outcome, outcome
+from benchmarks.trainer_comparison.config import Outcome, outcome
+from benchmarks.trainer_comparison.rows import IGNORED
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]

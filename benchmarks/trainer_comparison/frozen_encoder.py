@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.contest import arena, ours
+from benchmarks.trainer_comparison import ours, subprocesses
 from training.run_events import Metrics, Started
 
 ROWS = 3000
@@ -77,7 +77,9 @@ def compare(kind: Kind, data: Path, rows: int, folder: Path, threads: int) -> di
     mine = _ours(work, kind)
     told = folder / "work.json"
     told.write_text(work.model_dump_json())
-    ended = arena.run("benchmarks.contest.hf_frozen", told, threads=threads, log=folder / "log")
+    ended = subprocesses.run(
+        "benchmarks.trainer_comparison.hf_frozen_encoder", told, threads=threads, log=folder / "log"
+    )
     theirs = {**ended.told, "peak_gb": ended.peak_bytes / 1e9}
     assert theirs["trainable"] == mine["trainable"], (theirs, mine)
     return {

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.contest.shapes import Shape
-from benchmarks.contest.terms import Outcome
+from benchmarks.trainer_comparison.config import Outcome
+from benchmarks.trainer_comparison.shapes import Shape
 
 OURS = "ours"
 TITLES: Mapping[str, str] = {

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from making.places import PACKAGE
+from codegen.paths import PACKAGE
 
 SOURCE = PACKAGE / "_async"
 TWIN = PACKAGE / "_sync"

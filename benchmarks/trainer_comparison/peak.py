@@ -1,4 +1,7 @@
-"""What this machine multiplies at most: ``python -m benchmarks.contest.peak THREADS`` prints FLOP/s by dtype."""
+"""What this machine multiplies at most.
+
+``python -m benchmarks.trainer_comparison.peak THREADS`` prints FLOP/s by dtype.
+"""
 
 from __future__ import annotations
 

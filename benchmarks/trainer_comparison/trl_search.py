@@ -12,7 +12,7 @@ from itertools import product
 from math import ceil
 from typing import Any, NamedTuple
 
-from benchmarks.contest.terms import Outcome, Terms
+from benchmarks.trainer_comparison.config import Outcome, Terms
 
 STEPS = 3
 """The first warms up."""

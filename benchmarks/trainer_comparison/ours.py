@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import arena
-from benchmarks.contest.arena import Ended
-from benchmarks.contest.terms import Outcome, Terms, outcome, read_rows, turns
+from benchmarks.trainer_comparison import subprocesses
+from benchmarks.trainer_comparison.config import Outcome, Terms, outcome, read_rows, turns
+from benchmarks.trainer_comparison.subprocesses import Ended
 from training.run_events import Failure, Line, Metrics, Started, parse
 from training.spec import TrainSpec
 
@@ -61,7 +61,7 @@ def write_spec(folder: Path, rows: str, **spec: Any) -> None:
 
 def child(folder: Path, threads: int) -> Ended:
     """Raises ``SystemExit`` where the run fails."""
-    ended = arena.run("training.run", folder, threads=threads, log=folder / "log")
+    ended = subprocesses.run("training.run", folder, threads=threads, log=folder / "log")
     for _, line in told(ended):
         if isinstance(line, Failure):
             raise SystemExit(f"our run failed: {line.code}: {line.message}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from making.places import REPOSITORY
+from codegen.paths import REPOSITORY
 
 BEFORE = REPOSITORY / "examples" / "moving" / "with_openai.py"
 AFTER = REPOSITORY / "examples" / "moving" / "with_luthier.py"

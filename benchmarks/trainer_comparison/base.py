@@ -1,4 +1,7 @@
-"""Writes a base, its random weights always the same: ``python -m benchmarks.contest.base SHAPE VOCABULARY FOLDER``."""
+"""Writes a base, its random weights always the same.
+
+``python -m benchmarks.trainer_comparison.base SHAPE VOCABULARY FOLDER``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.contest.shapes import CONTEXT, END, SHAPES, TEMPLATE, Shape
+from benchmarks.trainer_comparison.shapes import CONTEXT, END, SHAPES, TEMPLATE, Shape
 
 
 def write(shape: Shape, vocabulary: Path, directory: Path) -> None:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from making.places import CONFIG, DOCUMENT, GENERATED, REQUIREMENTS
+from codegen.paths import CONFIG, DOCUMENT, GENERATED, REQUIREMENTS
 
 
 def generate(generator: Path, target: Path = GENERATED) -> None:

@@ -14,20 +14,20 @@ from typing import Any
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from benchmarks.contest import arena, ours
-from benchmarks.contest.figures import OURS, TITLES, Season
-from benchmarks.contest.pilot import CHECKPOINTING, DTYPES, RUNS, Pilot, Settings, Tried, fastest
-from benchmarks.contest.shapes import Shape
-from benchmarks.contest.terms import ADAPTER, Outcome, Terms, read_rows
+from benchmarks.trainer_comparison import ours, subprocesses
+from benchmarks.trainer_comparison.config import ADAPTER, Outcome, Terms, read_rows
+from benchmarks.trainer_comparison.figures import OURS, TITLES, Season
+from benchmarks.trainer_comparison.shapes import Shape
+from benchmarks.trainer_comparison.trl_search import CHECKPOINTING, DTYPES, RUNS, Pilot, Settings, Tried, fastest
 
 PILOT_BATCHES = 3
 
-_sft = partial(arena.theirs, "benchmarks.contest.trl_sft")
+_sft = partial(subprocesses.theirs, "benchmarks.trainer_comparison.trl_sft")
 RUNNERS: Mapping[str, Callable[[Terms], Outcome]] = {
     OURS: ours.run,
     "trl_default": _sft,
     "trl_best": _sft,
-    "hf_trainer": partial(arena.theirs, "benchmarks.contest.hf_trainer"),
+    "hf_trainer": partial(subprocesses.theirs, "benchmarks.trainer_comparison.hf_trainer"),
 }
 ADAPTERS: Mapping[str, str] = {name: "result" if name == OURS else ADAPTER for name in TITLES}
 """Where in a contestant's folder its adapter is."""
@@ -106,7 +106,9 @@ class League:
 
     def _child(self, module: str, *arguments: str) -> Any:
         log = self._folder / f"{module}.log"
-        ended = arena.run(f"benchmarks.contest.{module}", *arguments, threads=self._terms.threads, log=log)
+        ended = subprocesses.run(
+            f"benchmarks.trainer_comparison.{module}", *arguments, threads=self._terms.threads, log=log
+        )
         return ended.told if ended.lines else None
 
     def _pilot(self, lengths: list[int], bar: Progress, task: TaskID) -> list[Tried]:
@@ -152,7 +154,7 @@ class League:
     def _judge(self, rounds: int) -> dict[str, float]:
         """Mean over the rounds: a short run's loss depends on its seed more than on who trains."""
         adapters = [str(self._place(number, name) / ADAPTERS[name]) for name in TITLES for number in range(rounds)]
-        losses = self._child("judge", str(self._terms.base), str(self._held_out), *adapters)
+        losses = self._child("held_out_loss", str(self._terms.base), str(self._held_out), *adapters)
         return {name: fmean(losses[at * rounds : (at + 1) * rounds]) for at, name in enumerate(TITLES)}
 
     def _with_targets(self, one: dict[str, Outcome], counted: dict[str, Any]) -> dict[str, Outcome]:

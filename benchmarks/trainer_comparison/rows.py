@@ -7,7 +7,7 @@ from typing import Any
 
 from peft import LoraConfig, TaskType
 
-from benchmarks.contest.terms import Terms, read_rows, turns
+from benchmarks.trainer_comparison.config import Terms, read_rows, turns
 
 IGNORED = -100
 """Label of what is not learnt."""

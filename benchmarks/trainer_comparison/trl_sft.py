@@ -1,4 +1,4 @@
-"""TRL's ``SFTTrainer``: ``python -m benchmarks.contest.trl_sft TERMS.json``.
+"""TRL's ``SFTTrainer``: ``python -m benchmarks.trainer_comparison.trl_sft TERMS.json``.
 
 Its defaults stay but for the terms and ``settings``. A model given by its path is loaded as TRL loads it; rows are
 given as prompt and completion, of which its default learns the completion.
@@ -14,9 +14,9 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from benchmarks.contest.rows import lora
-from benchmarks.contest.terms import ADAPTER, Outcome, Terms, read_rows, turns
-from benchmarks.contest.watch import Watch, watched
+from benchmarks.trainer_comparison.config import ADAPTER, Outcome, Terms, read_rows, turns
+from benchmarks.trainer_comparison.rows import lora
+from benchmarks.trainer_comparison.step_timer import Watch, watched
 
 TOLD = (
     *("bf16", "gradient_checkpointing", "packing", "padding_free", "max_length", "loss_type", "optim"),

@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from codegen.paths import PACKAGE
 from luthier.cli.table import COMMANDS, Option
-from making.places import PACKAGE
 
 SHOWN = {
     "_sync/client.py": ["Luthier"],

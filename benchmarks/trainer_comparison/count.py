@@ -1,4 +1,7 @@
-"""How our task reads the rows: ``python -m benchmarks.contest.count FOLDER`` prints the rows' tokens and targets."""
+"""How our task reads the rows.
+
+``python -m benchmarks.trainer_comparison.count FOLDER`` prints the rows' tokens and targets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One judge for all: ``python -m benchmarks.contest.judge BASE ROWS ADAPTER …`` prints each adapter's loss on the rows.
+"""One judge for all.
+
+``python -m benchmarks.trainer_comparison.held_out_loss BASE ROWS ADAPTER …`` prints each adapter's loss on the rows.
 
 Adapters are loaded by stock PEFT onto the base, in float32; the loss is the mean over all learnt tokens, nats.
 """
@@ -14,7 +16,7 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.contest.rows import encoded
+from benchmarks.trainer_comparison.rows import encoded
 
 
 @torch.inference_mode()

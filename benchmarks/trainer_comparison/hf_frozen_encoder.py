@@ -1,4 +1,6 @@
-"""HF ``Trainer`` with most of an encoder frozen: ``python -m benchmarks.contest.hf_frozen WORK.json``.
+"""HF ``Trainer`` with most of an encoder frozen.
+
+``python -m benchmarks.trainer_comparison.hf_frozen_encoder WORK.json``.
 
 Rows padded to the longest of their batch, float32, the trainer's defaults. It sets the whole model to train, so the
 frozen part keeps its dropout and is computed anew for every batch.
@@ -23,7 +25,7 @@ from transformers import (
     set_seed,
 )
 
-from benchmarks.contest.frozen import Work
+from benchmarks.trainer_comparison.frozen_encoder import Work
 
 LEAST_EPOCHS = 2
 MOST_SECONDS = 360.0

@@ -9,11 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from making.document import document
-from making.generated import generate, stamp
-from making.pages import PAGES
-from making.places import DOCS, DOCUMENT, STAMP
-from making.twins import TWIN, twins
+from codegen.generated_client import generate, stamp
+from codegen.openapi_document import document
+from codegen.pages import PAGES
+from codegen.paths import DOCS, DOCUMENT, STAMP
+from codegen.sync_client import TWIN, twins
 
 
 def main(generator: Path) -> None:

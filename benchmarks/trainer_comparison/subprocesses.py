@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.contest.terms import Outcome, Terms
+from benchmarks.trainer_comparison.config import Outcome, Terms
 
 LOG_SHOWN = 4000
 """Characters of a failed process's log."""

@@ -1,4 +1,7 @@
-"""HF ``Trainer`` with PEFT, rows padded, float32: ``python -m benchmarks.contest.hf_trainer TERMS.json``."""
+"""HF ``Trainer`` with PEFT, rows padded, float32.
+
+``python -m benchmarks.trainer_comparison.hf_trainer TERMS.json``.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from transformers import (
     set_seed,
 )
 
-from benchmarks.contest.rows import encoded, lora
-from benchmarks.contest.terms import ADAPTER, Outcome, Terms
-from benchmarks.contest.watch import Watch, watched
+from benchmarks.trainer_comparison.config import ADAPTER, Outcome, Terms
+from benchmarks.trainer_comparison.rows import encoded, lora
+from benchmarks.trainer_comparison.step_timer import Watch, watched
 
 TOLD = ("bf16", "gradient_checkpointing", "optim", "train_sampling_strategy", "lr_scheduler_type", "max_grad_norm")
 """Settings that the result names."""
