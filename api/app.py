@@ -22,8 +22,11 @@ from api.authorization import ADMIN, DATA, INFER, ITSELF, MODELS, unchecked
 from api.deps import authenticated
 from api.errors import documented, handle
 from api.http.multipart import OVERHEAD
-from api.limits import Paced
-from api.middleware import Answering, Bounded, Keyed, Limited
+from api.middleware.auth import AuthenticationMiddleware
+from api.middleware.body import BodyLimitMiddleware
+from api.middleware.concurrency import ConcurrencyLimitMiddleware
+from api.middleware.rate_limit import RateLimitMiddleware
+from api.middleware.request_context import RequestContextMiddleware
 from api.routes import batches, files, health, inference, models, uploads, webhooks
 from api.routes.fine_tuning import checkpoints, job_actions, job_metrics, jobs, permissions, preflight
 from api.routes.organization import audit_and_usage, me, project_keys, projects
@@ -82,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.lookups = Lookups(rooms.db, Limits.of(settings))
             app.state.desk = Desk(settings)
             app.state.assemblies = asyncio.Semaphore(AT_ONCE)
-            app.state.meter = Meter(rooms.db, rooms.bell)
+            app.state.meter = Meter(rooms.db, rooms.scripts)
             app.state.outlook = Outlook(rooms.db)
             async with upkeep(rooms, app.state.meter), watching(rooms.db) as app.state.watch:
                 yield
@@ -110,13 +113,15 @@ def create_app(settings: Settings) -> FastAPI:
         "/v1/files": settings.max_upload_bytes + OVERHEAD,
         "/v1/uploads/[^/]+/parts": uploads.MAX_PART_BYTES + OVERHEAD,
     }
-    app.add_middleware(Limited, default=settings.max_body_bytes, by_path=larger, seconds=settings.body_seconds)
-    app.add_middleware(Paced)
-    app.add_middleware(Keyed, public=PUBLIC, authenticate=authenticated)
+    app.add_middleware(
+        BodyLimitMiddleware, default=settings.max_body_bytes, by_path=larger, seconds=settings.body_seconds
+    )
+    app.add_middleware(RateLimitMiddleware)
+    app.add_middleware(AuthenticationMiddleware, public=PUBLIC, authenticate=authenticated)
     # Who follows a job stays for as long as it runs.
     followers = {"/v1/fine_tuning/jobs/[^/]+/(events|metrics)/stream": settings.max_followers}
-    app.add_middleware(Bounded, public=PUBLIC, most=settings.max_requests, apart=followers)
-    app.add_middleware(Answering)
+    app.add_middleware(ConcurrencyLimitMiddleware, public=PUBLIC, most=settings.max_requests, apart=followers)
+    app.add_middleware(RequestContextMiddleware)
     return app
 
 

@@ -8,8 +8,8 @@ from fastapi import Depends
 from starlette.requests import Request
 from starlette.types import Scope
 
+from api.http.idempotency import Once, once_of
 from api.services.batched_queries import Lookups
-from api.services.idempotency import Once, once_of
 from api.services.usage_meter import Meter
 from jobs.resources import Rooms
 from storage.access.keys import Principal

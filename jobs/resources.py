@@ -14,6 +14,7 @@ from storage import blobs as blob_stores
 from storage import db as databases
 from storage.blobs import Blobs
 from storage.db import Database
+from storage.redis_scripts import RedisScripts
 from storage.registry import Registry
 from storage.settings import Settings
 
@@ -24,6 +25,7 @@ class Rooms:
     db: Database
     blobs: Blobs
     bell: Bell
+    scripts: RedisScripts
     engine: EngineClient
     registry: Registry
 
@@ -31,11 +33,13 @@ class Rooms:
 @asynccontextmanager
 async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
     """Open the four URLs. None of them needs to answer yet."""
+    bell = wakeup.connect(settings.redis_url)
     rooms = Rooms(
         settings=settings,
         db=databases.connect(settings.database_url),
         blobs=blob_stores.connect(settings.blob_url),
-        bell=wakeup.connect(settings.redis_url),
+        bell=bell,
+        scripts=RedisScripts(bell.connection),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
         registry=settings.registry(),
     )

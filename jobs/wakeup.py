@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,9 +21,6 @@ from redis.exceptions import RedisError
 log = logging.getLogger("luthier.queue")
 
 QUEUE = "luthier:bell"
-RECKON_SECONDS = 0.25
-"""How long a request waits at most to learn whether it is within its limits."""
-AWAY_SECONDS = 5.0
 _SILENT = (RedisError, OSError, TimeoutError)
 
 
@@ -34,18 +30,17 @@ def _dumps(value: dict[str, Any]) -> bytes:
 
 
 class Bell:
-    """``ring``, ``listen`` and ``reckon``; none of them raises because Redis is away."""
+    """``ring`` and ``listen`` never raise because Redis is away."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._pool: ArqRedis | None = None
         self._opening = asyncio.Lock()
-        self._away_until = 0.0
 
     async def ring(self, job_id: str, attempt: int) -> bool:
         """False where the ring was lost."""
         try:
-            pool = await self._connected()
+            pool = await self.connection()
             await pool.enqueue_job("poke", job_id, attempt, _job_id=f"{job_id}:{attempt}", _expires=60)
         except _SILENT as error:
             log.warning("bell lost for %s: %s", job_id, type(error).__name__)
@@ -82,29 +77,16 @@ class Bell:
                 await _closed(worker)
             await asyncio.sleep(1.0)
 
-    async def reckon(self, script: str, keys: Sequence[str], numbers: Sequence[float]) -> list[int] | None:
-        """What a Lua script answers, or None: Redis is away, and is not asked again for a while."""
-        if time.monotonic() < self._away_until:
-            return None
-        try:
-            async with asyncio.timeout(RECKON_SECONDS):
-                pool = await self._connected()
-                answer: list[int] = await pool.register_script(script)(keys=list(keys), args=list(numbers))
-        except _SILENT as error:
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            log.warning("redis is away (%s); nothing is limited for %d s", type(error).__name__, AWAY_SECONDS)
-            return None
-        return answer
-
     async def ping(self) -> None:
         """Raises ``RedisError``, ``OSError`` or ``TimeoutError`` where Redis is away."""
-        await (await self._connected()).ping()
+        await (await self.connection()).ping()
 
     async def close(self) -> None:
         if self._pool:
             await self._pool.aclose()
 
-    async def _connected(self) -> ArqRedis:
+    async def connection(self) -> ArqRedis:
+        """Return the connection pool, opened on first use. Raises ``RedisError``, ``OSError`` or ``TimeoutError``."""
         async with self._opening:
             if self._pool is None:
                 self._pool = await create_pool(

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.errors import InvalidRequest
-from api.services.idempotency import once_only
+from api.http.idempotency import once_only
 from training.readers.strict_json import Refused, decode
 
 
@@ -32,7 +32,7 @@ class StrictRequest(Request):
 
 class StrictRoute(APIRoute):
     """The route class of every router under ``/v1``: FastAPI asks its request for the body's JSON, and nothing is done
-    twice (:mod:`api.services.idempotency`)."""
+    twice (:mod:`api.http.idempotency`)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()

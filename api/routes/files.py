@@ -17,15 +17,16 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from api.deps import PrincipalDep, RoomsDep
 from api.errors import InProgress, InvalidRequest, NotFound, documented, invalid
+from api.http.idempotency import is_replayed, once_of, once_only_form
 from api.http.multipart import nested, received
 from api.http.pagination import FILES, After, Cursor, Digits, Direction, ListOut, listed
 from api.http.streaming import verified
 from api.http.strict_json import StrictRoute
-from api.limits import check_quota
 from api.schemas.files import MAX_LIFE, MIN_LIFE, FileDeleted, FileForm, FileOut, UploadPurpose, file_out, life_of
-from api.services.idempotency import is_replayed, once_of, once_only_form
+from api.services.quota import check_quota
 from inference.protocol.validation import fault_of
-from jobs.retention.expiry import files_prefix, forget
+from jobs.blob_keys import files_prefix
+from jobs.retention.expiry import forget
 from jobs.retention.file_references import needing
 from storage.access.audit import audit
 from storage.clock import unexpired

@@ -8,7 +8,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from api import naming
 from api.deps import MeterDep, PrincipalDep, RoomsDep
 from api.errors import documented
 from api.http.streaming import Chunks, event_stream, while_connected
@@ -16,6 +15,7 @@ from api.http.strict_json import StrictRoute
 from api.schemas.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
 from inference.protocol.generation import ChatRequest, CompletionRequest
 from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
+from jobs import model_lookup
 
 router = APIRouter(tags=["inference"], route_class=StrictRoute, responses=documented(404, 413))
 
@@ -30,7 +30,7 @@ async def create_chat_completion(
     body: ChatRequest, request: Request, rooms: RoomsDep, principal: PrincipalDep, meter: MeterDep
 ) -> Response:
     """A chat model's answer, whole or, with ``stream``, as server-sent events."""
-    ref = await naming.answering_ref(rooms, principal.project_id, body.model, "chat/completions")
+    ref = await model_lookup.answering_ref(rooms, principal.project_id, body.model, "chat/completions")
     asked = body.model_dump(exclude_unset=True)
     if body.stream:
         chunks = rooms.engine.chat_stream(ref, asked | _TOLD)
@@ -44,7 +44,7 @@ async def create_completion(
     body: CompletionRequest, request: Request, rooms: RoomsDep, principal: PrincipalDep, meter: MeterDep
 ) -> Response:
     """What a model writes after one prompt or several, whole or, with ``stream``, as server-sent events."""
-    ref = await naming.answering_ref(rooms, principal.project_id, body.model, "completions")
+    ref = await model_lookup.answering_ref(rooms, principal.project_id, body.model, "completions")
     asked = body.model_dump(exclude_unset=True)
     if body.stream:
         chunks = rooms.engine.complete_stream(ref, asked | _TOLD)
@@ -58,7 +58,7 @@ async def create_embeddings(
     body: EmbeddingRequest, request: Request, rooms: RoomsDep, principal: PrincipalDep, meter: MeterDep
 ) -> Response:
     """A vector for each text, in their order; of a base model untuned, too."""
-    ref = await naming.answering_ref(rooms, principal.project_id, body.model, "embeddings")
+    ref = await model_lookup.answering_ref(rooms, principal.project_id, body.model, "embeddings")
     answer = await while_connected(request, rooms.engine.embed(ref, body.model_dump(exclude_unset=True)))
     return JSONResponse(await meter.answer(principal, "embedding", answer))
 
@@ -68,6 +68,6 @@ async def create_predictions(
     body: PredictionRequest, request: Request, rooms: RoomsDep, principal: PrincipalDep, meter: MeterDep
 ) -> Response:
     """A model's answers to texts, rows or images, in their order; their fields depend on the model's task."""
-    ref = await naming.answering_ref(rooms, principal.project_id, body.model, "predictions")
+    ref = await model_lookup.answering_ref(rooms, principal.project_id, body.model, "predictions")
     answer = await while_connected(request, rooms.engine.predict(ref, body.model_dump(exclude_unset=True)))
     return JSONResponse(await meter.answer(principal, "prediction", answer))

@@ -18,13 +18,14 @@ from sqlmodel import col
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from api import naming
 from api.deps import PrincipalDep, RoomsDep
 from api.errors import Forbidden, documented
 from api.http.streaming import verified, while_connected
 from api.http.strict_json import StrictRoute
 from api.schemas.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
+from api.services import model_queries
 from inference.protocol.model_ref import ModelRef, Variant
+from jobs import model_lookup
 from jobs.resources import Rooms
 from storage.access.audit import audit
 from storage.folders import delete_folder
@@ -47,7 +48,7 @@ async def list_models(rooms: RoomsDep, principal: PrincipalDep) -> ModelsOut:
     query = select(Model).where(*mine).order_by(col(Model.created_at), col(Model.id))
     async with rooms.db.read() as session:
         models = (await session.execute(query)).scalars().all()
-    shared = await naming.shared(rooms, principal.project_id)
+    shared = await model_lookup.shared(rooms, principal.project_id)
     return ModelsOut(data=[*map(base_out, rooms.registry.list()), *map(tuned_out, models), *map(_out, shared)])
 
 
@@ -64,7 +65,7 @@ async def download_model(
     model: str, request: Request, rooms: RoomsDep, principal: PrincipalDep, variant: DownloadVariant = "adapter"
 ) -> Response:
     """The weights, as a zip of safetensors, configuration and tokenizer."""
-    ref = await naming.tuned_ref(rooms, principal.project_id, model)
+    ref = await model_queries.get_tuned_model_or_404(rooms, principal.project_id, model)
     export = await _kept(rooms, ref, variant)
     if export is None:
         export = await while_connected(request, _made(rooms, ref, variant))
@@ -84,18 +85,18 @@ async def download_model(
 @router.get("/{model:path}")
 async def retrieve_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> ModelOut:
     """One model, by id or alias."""
-    found = await naming.find(rooms, principal.project_id, model)
+    found = await model_lookup.find(rooms, principal.project_id, model)
     if found is None:
-        raise naming.no_such_model()
+        raise model_queries.model_not_found()
     return base_out(found) if isinstance(found, BaseModelEntry) else _out(found)
 
 
 @router.delete("/{model:path}")
 async def delete_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> ModelDeleted:
     """Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their job."""
-    found = await naming.find(rooms, principal.project_id, model)
+    found = await model_lookup.find(rooms, principal.project_id, model)
     if found is None:
-        raise naming.no_such_model()
+        raise model_queries.model_not_found()
     if not isinstance(found, Model):
         raise Forbidden("Only a finished model can be deleted, not a base model or a checkpoint.", param="model")
     if found.project_id != principal.project_id:
@@ -114,7 +115,9 @@ async def delete_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> 
 
 
 def _out(found: Model | ModelRef) -> ModelOut:
-    return tuned_out(found) if isinstance(found, Model) else checkpoint_model_out(found, naming.owner_of(found))
+    if isinstance(found, Model):
+        return tuned_out(found)
+    return checkpoint_model_out(found, model_queries.job_path(found).project_id)
 
 
 async def _kept(rooms: Rooms, ref: ModelRef, variant: Variant) -> Export | None:

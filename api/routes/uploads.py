@@ -16,7 +16,6 @@ from api.deps import OnceDep, PrincipalDep, RoomsDep
 from api.errors import InvalidRequest, NotFound, documented
 from api.http.multipart import received
 from api.http.strict_json import StrictRoute
-from api.limits import check_quota
 from api.schemas.files import life_of
 from api.schemas.uploads import (
     MAX_PARTS,
@@ -28,8 +27,10 @@ from api.schemas.uploads import (
     status_of,
     upload_out,
 )
+from api.services.quota import check_quota
 from api.services.upload_assembly import assemble
-from jobs.retention.expiry import forget, uploads_prefix
+from jobs.blob_keys import uploads_prefix
+from jobs.retention.expiry import forget
 from storage.access.audit import audit
 from storage.clock import unexpired
 from storage.ids import new_id

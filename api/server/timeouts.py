@@ -17,7 +17,7 @@ class Impatient(HttpToolsProtocol):
     the client has taken nothing of an answer for ``write_seconds``.
 
     A head's time counts from the connection's beginning, or from the first byte after an answer. A body's deadline is
-    :class:`api.middleware.Limited`'s, silence between two requests uvicorn's ``timeout_keep_alive``.
+    :class:`api.middleware.body.BodyLimitMiddleware`'s, silence between two requests uvicorn's ``timeout_keep_alive``.
     """
 
     head_seconds: ClassVar[float] = 10.0

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from api.errors import InvalidRequest, invalid
+from api.http.idempotency import Once
 from api.schemas.fine_tuning.jobs import CloneIn, JobIn, JobOut
 from api.schemas.serializers import job_out
-from api.services.idempotency import Once
 from api.services.job_validation import check_options, check_update, learner
 from api.services.starting_point import Beginning, beginning
 from inference.protocol.validation import fault_of

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from api import naming
 from api.errors import InvalidRequest
 from inference.protocol.model_ref import ModelRef
+from jobs import model_lookup
+from jobs.blob_keys import parse_job_path
 from jobs.lifecycle.states import checkpoint_name
 from jobs.resources import Rooms
 from jobs.retention import checkpoints
@@ -21,7 +22,7 @@ from training.updates import UPDATES, AnyUpdate
 from training.updates.lora import LoraUpdate
 
 _NOTHING = {
-    "model": naming.NO_SUCH_MODEL,
+    "model": model_lookup.NO_SUCH_MODEL,
     "from_checkpoint": "There is no such checkpoint for this key; send a model's id, or a job's id with ':' and a step "
     "of GET /v1/fine_tuning/jobs/{id}/checkpoints.",
 }
@@ -81,7 +82,7 @@ async def _spelt_out(rooms: Rooms, project_id: str, text: str) -> str:
     stepped = step.isascii() and step.isdigit() and len(step) < 10
     if not text.startswith(PREFIXES["job"]):
         # A model's own name may end in digits.
-        known = not (name and stepped) or await naming.find(rooms, project_id, text)
+        known = not (name and stepped) or await model_lookup.find(rooms, project_id, text)
         return text if known else f"{name}:ckpt-step-{int(step)}"
     async with rooms.db.read() as session:
         mine = [col(Job.id) == (name or text), col(Job.project_id) == project_id]
@@ -96,7 +97,7 @@ async def _spelt_out(rooms: Rooms, project_id: str, text: str) -> str:
 
 
 async def _named(rooms: Rooms, project_id: str, name: str, param: str) -> Beginning:
-    found = await naming.find(rooms, project_id, name)
+    found = await model_lookup.find(rooms, project_id, name)
     if found is None:
         raise InvalidRequest(_NOTHING[param], param=param, code="model_not_found")
     if isinstance(found, BaseModelEntry):
@@ -108,8 +109,8 @@ async def _named(rooms: Rooms, project_id: str, name: str, param: str) -> Beginn
         raise _unsuitable(f"The base model of '{ref.id}' is no longer offered.", param)
     base.require()
     async with rooms.db.read() as session:
-        # Blobs of a job lie under its id, and its checkpoints beside its result. It may be another project's.
-        made_by = col(Job.id) == str(ref.prefix).split("/")[3]
+        # The job may be another project's.
+        made_by = col(Job.id) == parse_job_path(str(ref.prefix)).job_id
         job = (await session.execute(select(Job).where(made_by))).scalar_one()
     return Beginning(base, ref, job.update)
 

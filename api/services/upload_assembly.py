@@ -11,10 +11,11 @@ from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 from api.errors import InvalidRequest
-from api.limits import check_quota
 from api.schemas.uploads import UploadCompleteIn
+from api.services.quota import check_quota
+from jobs.blob_keys import files_prefix
 from jobs.resources import Rooms
-from jobs.retention.expiry import files_prefix, forget
+from jobs.retention.expiry import forget
 from storage.access.audit import audit
 from storage.access.keys import Principal
 from storage.blobs import Blobs

@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
-from api.limits import spend
-from jobs.wakeup import Bell
+from api.rate_limits import charge
 from storage.access.keys import Principal
 from storage.access.usage import Amount, Counted, count, day_of
 from storage.db import Database
 from storage.errors import StorageUnavailable
+from storage.redis_scripts import RedisScripts
 
 log = logging.getLogger("luthier.api")
 
@@ -23,9 +23,9 @@ FLUSH_SECONDS = 1.0
 class Meter:
     """One for each process. A process that is killed loses what it gathered since the last second."""
 
-    def __init__(self, db: Database, bell: Bell) -> None:
+    def __init__(self, db: Database, scripts: RedisScripts) -> None:
         self._db = db
-        self._bell = bell
+        self._scripts = scripts
         self._gathered: dict[Counted, Amount] = {}
         self._writing = asyncio.Lock()
 
@@ -34,7 +34,7 @@ class Meter:
         amount = Amount(1, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
         of = Counted(principal.project_id, principal.key_id, day_of(time.time()), kind, model)
         self._gathered.setdefault(of, Amount()).add(amount)
-        await spend(self._bell, principal, amount.input_tokens + amount.output_tokens)
+        await charge(self._scripts, principal, amount.input_tokens + amount.output_tokens)
 
     async def answer(self, principal: Principal, kind: str, answer: dict[str, Any]) -> dict[str, Any]:
         """The same answer, counted."""

@@ -14,9 +14,9 @@ from sqlmodel import col
 
 from jobs.batches import store
 from jobs.batches.responses import ENDPOINTS, Answer
+from jobs.blob_keys import batch_prefix, files_prefix
 from jobs.lifecycle.transitions import Claim
 from jobs.resources import Rooms
-from jobs.retention.expiry import files_prefix
 from storage.access.limits import Limits, check_bytes, limits_of
 from storage.access.usage import Amount, Counted, count, day_of
 from storage.blobs import Blobs
@@ -67,16 +67,12 @@ class Part:
             self.used.setdefault(answer.model, Amount()).add(answer.used)
 
 
-def prefix(batch: Batch) -> str:
-    return f"projects/{batch.project_id}/batches/{batch.id}"
-
-
 async def commit(rooms: Rooms, claim: Claim, batch: Batch, part: Part) -> Batch:
     """The part, and what the batch's key used for it. Raises ``LeaseLost``, and ``QuotaExceeded`` for want of room."""
     if not part.grown["done"]:
         return batch
     stored = {
-        good: await _stored(rooms, f"{prefix(batch)}/a{claim.attempt}/{part.first}-{path.name}.jsonl", path)
+        good: await _stored(rooms, f"{batch_prefix(batch)}/a{claim.attempt}/{part.first}-{path.name}.jsonl", path)
         for good, path in part.paths.items()
     }
     row = BatchPart(batch_id=batch.id, first=part.first, output=stored[True], errors=stored[False])
@@ -140,6 +136,6 @@ async def tidy(rooms: Rooms) -> None:
     async with rooms.db.single() as connection:
         ended = await store.untidy(connection)
     for batch in ended:
-        await asyncio.to_thread(delete_folder, rooms.blobs, prefix(batch))
+        await asyncio.to_thread(delete_folder, rooms.blobs, batch_prefix(batch))
         async with rooms.db.write() as session:
             await store.tidied(session, batch.id)

@@ -9,7 +9,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from jobs.runner.recorder import wire_metrics
+from jobs.metrics.wire_format import wire_metrics
 from storage.tables import Metric
 
 

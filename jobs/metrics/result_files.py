@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import time
+from typing import Any
 
+from sqlalchemy import select
+from sqlmodel import col
+
+from jobs.blob_keys import attempt_prefix
 from jobs.lifecycle.transitions import Claim
 from jobs.metrics.scalars import measured
 from jobs.metrics.tfevents import event_file
 from jobs.resources import Rooms
-from jobs.runner.staging import attempt_prefix, result_csv
 from storage.ids import new_id
-from storage.tables import File, Job
+from storage.tables import File, Job, Metric
 
 
 async def result_files(rooms: Rooms, claim: Claim, job: Job) -> list[File]:
@@ -39,3 +45,36 @@ async def _stored(rooms: Rooms, claim: Claim, job: Job, filename: str, data: byt
         sha256=stored.sha256,
         blob_key=key,
     )
+
+
+COLUMNS = {
+    "step": "step",
+    "train_loss": "train_loss",
+    "train_accuracy": "train_accuracy",
+    "valid_loss": "valid_loss",
+    "valid_mean_token_accuracy": "valid_accuracy",
+    "train_mean_token_accuracy": "train_accuracy",
+    "full_valid_loss": "valid_loss",
+    "full_valid_mean_token_accuracy": "valid_accuracy",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "general_loss": "general_loss",
+    "tokens": "tokens",
+}
+"""Column of the result file -> field of a metrics line: OpenAI's columns as it orders them, then Azure's, then ours."""
+
+
+async def result_csv(rooms: Rooms, job: Job) -> bytes:
+    """The ``fine-tune-results`` file: one line a measured step; behind all columns ``valid_…`` of the task's own."""
+    async with rooms.db.read() as session:
+        query = select(col(Metric.data)).where(col(Metric.job_id) == job.id).order_by(col(Metric.step))
+        steps: list[dict[str, Any]] = list((await session.execute(query)).scalars())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    measures = list(dict.fromkeys(name for step in steps for name in step["measures"]))
+    writer.writerow([*COLUMNS, *(f"valid_{name}" for name in measures)])
+    writer.writerows(
+        [*(step[field] for field in COLUMNS.values()), *(step["measures"].get(name) for name in measures)]
+        for step in steps
+    )
+    return text.getvalue().encode()

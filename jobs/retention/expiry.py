@@ -15,6 +15,7 @@ from itertools import islice
 from sqlalchemy import delete, func, select, update
 from sqlmodel import col
 
+from jobs.blob_keys import files_prefix, uploads_prefix
 from jobs.resources import Rooms
 from jobs.retention.file_references import needing
 from storage.blobs import BlobInfo, Blobs
@@ -29,16 +30,6 @@ STALE_SECONDS = 3600
 ASSEMBLY_SECONDS = 900
 """An upload asked to complete in time may still be reading its parts for so long."""
 _AT_ONCE = 100
-
-
-def files_prefix(project_id: str) -> str:
-    """Under it a file's blob is named by the file's id."""
-    return f"projects/{project_id}/files"
-
-
-def uploads_prefix(project_id: str) -> str:
-    """Under it a part's blob is named by upload and part."""
-    return f"projects/{project_id}/uploads"
 
 
 async def expire(rooms: Rooms) -> None:

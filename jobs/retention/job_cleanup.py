@@ -8,9 +8,9 @@ import logging
 from sqlalchemy import delete, select, update
 from sqlmodel import col
 
+from jobs.blob_keys import job_prefix
 from jobs.lifecycle.states import TERMINAL
 from jobs.resources import Rooms
-from jobs.runner.staging import job_prefix
 from storage.folders import MANIFEST, delete_folder
 from storage.tables import Checkpoint, File, Job, Model
 

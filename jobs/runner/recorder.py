@@ -15,13 +15,14 @@ from sqlalchemy import delete, select
 from sqlmodel import col
 
 from inference.protocol.model_ref import ModelRef
+from jobs.blob_keys import attempt_prefix
 from jobs.lifecycle import transitions
 from jobs.lifecycle.states import SUCCEEDED, checkpoint_name, model_name
 from jobs.lifecycle.transitions import Claim, Note
 from jobs.metrics.result_files import result_files
+from jobs.metrics.wire_format import wire_metrics
 from jobs.resources import Rooms
 from jobs.retention import job_cleanup
-from jobs.runner.staging import attempt_prefix
 from storage.access.usage import Amount, Counted, count, day_of
 from storage.folders import put_folder
 from storage.ids import new_id
@@ -86,19 +87,6 @@ def _measured(line: run_events.Metrics) -> Note:
     if line.valid_loss is not None:
         text += f", validation loss={line.valid_loss:.4f}"
     return Note(text, type="metrics", data=wire_metrics(line.model_dump()))
-
-
-def wire_metrics(data: dict[str, Any]) -> dict[str, Any]:
-    """A metrics line with OpenAI's names beside ours."""
-    rest = {name: value for name, value in data.items() if name not in ("type", "measures") and value is not None}
-    rest |= {f"valid_{name}": value for name, value in data["measures"].items()}
-    named = {
-        "train_mean_token_accuracy": data["train_accuracy"],
-        "valid_mean_token_accuracy": data["valid_accuracy"],
-        "full_valid_loss": data["valid_loss"],
-        "full_valid_mean_token_accuracy": data["valid_accuracy"],
-    }
-    return rest | {name: value for name, value in named.items() if value is not None}
 
 
 async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: run_events.Checkpoint) -> None:

@@ -1,17 +1,11 @@
-"""What an attempt needs on local disk before its child starts, and what it brings back.
-
-Keys are immutable and carry the attempt: two workers that both believe to hold a job never write the same key.
-"""
+"""What an attempt needs on local disk before its child starts, and what it brings back."""
 
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 from sqlmodel import col
@@ -20,7 +14,7 @@ from jobs.resources import Rooms
 from storage.blobs import get_file
 from storage.errors import BlobCorrupt, BlobNotFound, ModelNotPulled
 from storage.folders import get_folder
-from storage.tables import Checkpoint, File, Job, Metric
+from storage.tables import Checkpoint, File, Job
 from training.spec import TrainSpec
 
 log = logging.getLogger("luthier.staging")
@@ -29,14 +23,6 @@ TRAINING_FILE, VALIDATION_FILE, GENERAL_FILE = "training.data", "validation.data
 FILES = {TRAINING_FILE: "training_file", VALIDATION_FILE: "validation_file", GENERAL_FILE: "general_file"}
 """Name in the run's folder -> column of the job."""
 RESUME, START = "resume", "start"
-
-
-def job_prefix(job: Job) -> str:
-    return f"projects/{job.project_id}/jobs/{job.id}"
-
-
-def attempt_prefix(job: Job, attempt: int) -> str:
-    return f"{job_prefix(job)}/a{attempt}"
 
 
 async def stage_in(rooms: Rooms, job: Job, folder: Path) -> None:
@@ -100,36 +86,3 @@ async def stage_checkpoint(rooms: Rooms, job: Job, folder: Path) -> int:
         else:
             return checkpoint.step
     return 0
-
-
-COLUMNS = {
-    "step": "step",
-    "train_loss": "train_loss",
-    "train_accuracy": "train_accuracy",
-    "valid_loss": "valid_loss",
-    "valid_mean_token_accuracy": "valid_accuracy",
-    "train_mean_token_accuracy": "train_accuracy",
-    "full_valid_loss": "valid_loss",
-    "full_valid_mean_token_accuracy": "valid_accuracy",
-    "learning_rate": "learning_rate",
-    "grad_norm": "grad_norm",
-    "general_loss": "general_loss",
-    "tokens": "tokens",
-}
-"""Column of the result file -> field of a metrics line: OpenAI's columns as it orders them, then Azure's, then ours."""
-
-
-async def result_csv(rooms: Rooms, job: Job) -> bytes:
-    """The ``fine-tune-results`` file: one line a measured step; behind all columns ``valid_…`` of the task's own."""
-    async with rooms.db.read() as session:
-        query = select(col(Metric.data)).where(col(Metric.job_id) == job.id).order_by(col(Metric.step))
-        steps: list[dict[str, Any]] = list((await session.execute(query)).scalars())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    measures = list(dict.fromkeys(name for step in steps for name in step["measures"]))
-    writer.writerow([*COLUMNS, *(f"valid_{name}" for name in measures)])
-    writer.writerows(
-        [*(step[field] for field in COLUMNS.values()), *(step["measures"].get(name) for name in measures)]
-        for step in steps
-    )
-    return text.getvalue().encode()

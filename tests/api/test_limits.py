@@ -20,7 +20,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from api.app import create_app
-from api.limits import duration
+from api.rate_limits import duration
 from storage.tables import Project, Upload
 from tests import services
 from tests.api.stack import Stack, port_of, running_stack, serving

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from jobs.runner.recorder import wire_metrics
+from jobs.metrics.wire_format import wire_metrics
 from storage import db as databases
 from storage.ids import new_id
 from storage.tables import Event, Job, Metric, Model

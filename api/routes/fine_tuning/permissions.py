@@ -14,12 +14,13 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api import naming
 from api.deps import PrincipalDep, RoomsDep
 from api.errors import InvalidRequest, NotFound, documented
 from api.http.pagination import PERMISSIONS, After, Cursor, Limit, ListOut, listed
 from api.http.strict_json import StrictRoute
 from api.schemas.fine_tuning.permissions import PermissionDeleted, PermissionOut, PermissionsIn, permission_out
+from api.services import model_queries
+from jobs import model_lookup
 from jobs.resources import Rooms
 from storage.access.audit import audit
 from storage.ids import new_id
@@ -109,14 +110,14 @@ async def delete_checkpoint_permission(
 
 async def _owned(rooms: Rooms, project_id: str, name: str) -> str:
     """The job that made it. Raises ``NotFound``, also for a base model and for what only was granted."""
-    found = await naming.find(rooms, project_id, name)
-    if found is None or isinstance(found, BaseModelEntry) or naming.owner_of(found) != project_id:
+    found = await model_lookup.find(rooms, project_id, name)
+    if found is None or isinstance(found, BaseModelEntry) or model_queries.job_path(found).project_id != project_id:
         raise NotFound(
             "There is no such checkpoint or fine-tuned model of this project.",
             param="fine_tuned_model_checkpoint",
             code="model_not_found",
         )
-    return naming.job_of(found)
+    return model_queries.job_path(found).job_id
 
 
 async def _check_projects(session: AsyncSession, own_id: str, wanted: list[str]) -> None:

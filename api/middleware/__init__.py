@@ -1,0 +1,1 @@
+"""ASGI middleware, from the outside in: request context, concurrency limit, authentication, rate limit, body limit."""

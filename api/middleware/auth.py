@@ -1,0 +1,45 @@
+"""API keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import Unauthorized
+from storage.access.keys import Principal
+
+
+class Authenticator(Protocol):
+    async def __call__(self, scope: Scope, key: str) -> Principal | None: ...
+
+
+class AuthenticationMiddleware:
+    """Fails closed: all but the named public paths need a key, routes or not; ``scope["state"]`` keeps whose it is."""
+
+    def __init__(self, app: ASGIApp, public: frozenset[str], authenticate: Authenticator) -> None:
+        self.app = app
+        self.public = public
+        self.authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self.public:
+            key = extract_api_key(Headers(scope=scope))
+            principal = await self.authenticate(scope, key) if key else None
+            if principal is None:
+                raise Unauthorized
+            state = scope["state"]
+            state["principal"] = replace(principal, request_id=state["request_id"])
+            state["headers"]["openai-organization"] = principal.organization_id
+        await self.app(scope, receive, send)
+
+
+def extract_api_key(headers: Headers) -> str | None:
+    """From ``Authorization: Bearer`` or ``x-api-key``; None where there is none, or two that differ."""
+    keys = set(headers.getlist("x-api-key"))
+    for value in headers.getlist("authorization"):
+        scheme, _, key = value.partition(" ")
+        keys.add(key.strip() if scheme.lower() == "bearer" else "")
+    return keys.pop() if len(keys) == 1 else None

@@ -1,0 +1,17 @@
+"""Bytes that a project may store."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.errors import InvalidRequest
+from storage.access.keys import Principal
+from storage.access.limits import QuotaExceeded, check_bytes
+
+
+async def check_quota(session: AsyncSession, principal: Principal, more: int) -> None:
+    """In the transaction that adds ``more`` bytes. Raises ``InvalidRequest``."""
+    try:
+        await check_bytes(session, principal.project_id, principal.limits.max_bytes, more)
+    except QuotaExceeded as error:
+        raise InvalidRequest(str(error), code="quota_exceeded") from None
