@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.result import write
 
 COMMAND = "make test-long"
-TESTS = ["tests/training/test_long.py", "tests/training/test_parity.py"]
+TESTS = ["tests/training/trainer/test_long.py", "tests/training/trainer/test_parity.py"]
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ from storage.blobs import Blobs
 from storage.ids import new_id
 from storage.settings import Settings
 from storage.tables import Checkpoint, Event, File, Job, Model
-from tests.api.engine import TinyEngine
+from tests.api.fake_engine import TinyEngine
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from fastapi.routing import iter_route_contexts
 from jsonschema import Draft202012Validator
 
 from api.app import PUBLIC, create_app
-from tests.api.openapi import Operation, document_of, examples_of, operations_of, parts_of
+from tests.api.openapi_document import Operation, document_of, examples_of, operations_of, parts_of
 from tests.api.stack import Stack
 
 ERRORS = {"400", "401", "500", "503", "default"}

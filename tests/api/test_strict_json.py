@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from api.errors import InvalidRequest
 from api.http.strict_json import loads
-from tests.api import hostile
-from tests.api.openapi import document_of, examples_of, operations_of
+from tests.api import hostile_bodies
+from tests.api.openapi_document import document_of, examples_of, operations_of
 from tests.api.stack import Stack
 from training.readers.strict_json import DEPTH as MAX_DEPTH
 
@@ -95,7 +95,7 @@ def test_hostile_bodies_cost_no_more_than_others(body: bytes) -> None:
     assert time.perf_counter() - began < 2
 
 
-@pytest.mark.parametrize("name", hostile.around({}))
+@pytest.mark.parametrize("name", hostile_bodies.around({}))
 def test_every_route_refuses_hostile_bodies(stack: Stack, name: str) -> None:
     document = document_of(stack)
     asked = 0
@@ -108,8 +108,8 @@ def test_every_route_refuses_hostile_bodies(stack: Stack, name: str) -> None:
             # None of the ids exists; a body is read before they are looked up.
             url = re.sub(r"\{[^}]+\}", "none", operation.path)
             headers = {"content-type": "application/json"}
-            answer = http.request(operation.method, url, content=hostile.around(good)[name], headers=headers)
-            unread = not takes_json or (name in hostile.NO_BODY and not operation.needs_body)
+            answer = http.request(operation.method, url, content=hostile_bodies.around(good)[name], headers=headers)
+            unread = not takes_json or (name in hostile_bodies.NO_BODY and not operation.needs_body)
             assert answer.status_code in ({400, 404} if unread else {400}), f"{operation}: {answer.text[:300]}"
             assert sorted(answer.json()["error"]) == ["code", "message", "param", "type"]
             asked += 1

@@ -19,7 +19,7 @@ from storage.ids import new_id
 from storage.tables import Delivery
 from tests.api.stack import Stack, running_stack
 from tests.api.test_errors import error_of
-from tests.receiver import Receiver, receiving
+from tests.webhook_receiver import Receiver, receiving
 
 URL = "https://hooks.invalid/luthier"
 KINDS: list[Any] = ["fine_tuning.job.succeeded", "batch.completed"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.client.world import World
+from tests.conformance.client.context import World
 from tests.conformance.server import running_world
 
 

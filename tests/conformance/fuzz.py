@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import write
-from tests.conformance.client.world import World
-from tests.conformance.pool import pool_of
+from tests.conformance.client.context import World
+from tests.conformance.sample_objects import pool_of
 from tests.conformance.server import running_world
 
 HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ def fuzz(world: World, options: Sequence[str]) -> Fuzzed:
         ]
         environment = {
             **os.environ,
-            "SCHEMATHESIS_HOOKS": "tests.conformance.fuzzing",
+            "SCHEMATHESIS_HOOKS": "tests.conformance.schemathesis_hooks",
             "CONFORMANCE_POOL": json.dumps(pool_of(world)),
             "CONFORMANCE_COUNTS": str(counts),
             "PYTHONPATH": str(ROOT),

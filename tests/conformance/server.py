@@ -1,6 +1,6 @@
 """The server that the checks ask, with what they look for: ``python -m tests.conformance.server`` tells where it is.
 
-A real API over SQLite with a tiny engine that misbehaves when a message tells it to (``tests/api/engine.py``).
+A real API over SQLite with a tiny engine that misbehaves when a message tells it to (``tests/api/fake_engine.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from api.routes import inference
 from jobs.webhooks import outbox, signing
 from storage.tables import Job, Model, Webhook
 from tests.api.stack import Stack, new_job, new_tenant, running_stack
-from tests.conformance.client.world import World
+from tests.conformance.client.context import World
 from tests.conformance.proxy import proxying
 
 WALK_JOBS = 1000

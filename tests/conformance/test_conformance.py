@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conformance.client.context import World, missing
 from tests.conformance.client.run import CHECKS
-from tests.conformance.client.world import World, missing
 
 
 @pytest.mark.parametrize("name", CHECKS)

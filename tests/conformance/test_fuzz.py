@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.client.world import World
+from tests.conformance.client.context import World
 from tests.conformance.fuzz import fuzz
 
 

@@ -24,6 +24,7 @@ from starlette.responses import Response
 
 from jobs.batches import input_file, parts, store
 from jobs.batches.worker import Work, work_for_ever
+from jobs.blob_keys import batch_prefix
 from jobs.lifecycle.transitions import LeaseLost
 from jobs.resources import Rooms, open_rooms
 from storage.access import keys
@@ -32,7 +33,7 @@ from storage.blobs import read
 from storage.ids import new_id
 from storage.settings import child_environment
 from storage.tables import Batch, BatchPart, Delivery, File, Project, Usage
-from tests.api.engine import TinyEngine
+from tests.api.fake_engine import TinyEngine
 from tests.api.stack import new_settings, serving
 from tests.jobs.test_webhooks import hook
 
@@ -185,7 +186,7 @@ async def test_from_file_to_file(bench: Bench) -> None:
     assert file.expires_at == pytest.approx(file.created_at + 3600)
     assert (told.type, json.loads(told.body)["data"]) == ("batch.completed", {"id": batch.id})
     await parts.tidy(bench.rooms)
-    assert list(bench.rooms.blobs.list(parts.prefix(batch))) == []
+    assert list(bench.rooms.blobs.list(batch_prefix(batch))) == []
     async with bench.rooms.db.read() as session:
         [used] = (await session.execute(select(Usage))).scalars()
     assert (used.key_id, used.kind, used.model) == ("key_x", "chat", "starter")
@@ -483,7 +484,7 @@ async def test_an_engine_that_is_away_is_waited_for(bench: Bench, monkeypatch: p
     working = asyncio.create_task(bench.work())
     await asyncio.sleep(0.3)
     assert not working.done()
-    monkeypatch.setattr("tests.api.engine.ERRORS", {})
+    monkeypatch.setattr("tests.api.fake_engine.ERRORS", {})
     await asyncio.wait_for(working, 10)
     done = await bench.get(batch)
     assert (done.status, done.completed, done.failed) == ("completed", 2, 0)
@@ -524,7 +525,7 @@ async def test_answers_stay_within_the_project_s_bytes(bench: Bench, small_parts
     assert [each["custom_id"] for each in await bench.answered(done.output_file_id)] == [f"{n:02}" for n in range(8)]
     assert await kept(bench) == limit + 1 - of_a_part
     await parts.tidy(bench.rooms)
-    assert list(bench.rooms.blobs.list(parts.prefix(batch))) == []
+    assert list(bench.rooms.blobs.list(batch_prefix(batch))) == []
     async with bench.rooms.db.read() as session:
         told = (await session.execute(select(col(Delivery.type)).order_by(col(Delivery.created_at)))).scalars().all()
         files = set((await session.execute(select(col(File.blob_key)))).scalars())

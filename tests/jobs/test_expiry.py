@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import SQLModel, col
 
+from jobs import blob_keys
 from jobs.lifecycle import transitions
 from jobs.resources import Rooms, open_rooms
 from jobs.retention import expiry
@@ -49,7 +50,7 @@ def _stored(rooms: Rooms, key: str, old: bool = False) -> str:
 
 async def _file(rooms: Rooms, project_id: str, **values: Any) -> File:
     file_id = new_id("file")
-    key = _stored(rooms, f"{expiry.files_prefix(project_id)}/{file_id}", old=True)
+    key = _stored(rooms, f"{blob_keys.files_prefix(project_id)}/{file_id}", old=True)
     facts: dict[str, Any] = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "sha256": "0", "blob_key": key}
     file = File(id=file_id, project_id=project_id, created_at=LONG_AGO, **{**facts, **values})
     await _insert(rooms.db, file)
@@ -69,7 +70,7 @@ async def _upload(rooms: Rooms, project_id: str, expires_at: float, status: str 
         status=status,
     )
     part_id = new_id("part")
-    key = _stored(rooms, f"{expiry.uploads_prefix(project_id)}/{upload.id}/{part_id}", old=True)
+    key = _stored(rooms, f"{blob_keys.uploads_prefix(project_id)}/{upload.id}/{part_id}", old=True)
     part = UploadPart(id=part_id, upload_id=upload.id, created_at=LONG_AGO, bytes=3, sha256="0", blob_key=key)
     await _insert(rooms.db, upload, part)
     return upload, key
@@ -162,7 +163,7 @@ async def test_an_upload_that_nobody_completed_loses_its_parts(rooms: Rooms, pro
 async def test_bytes_without_a_row_are_swept_once_they_are_old(rooms: Rooms, project_id: str) -> None:
     file = await _file(rooms, project_id)
     _, part = await _upload(rooms, project_id, time.time() + 60)
-    files, uploads = expiry.files_prefix(project_id), expiry.uploads_prefix(project_id)
+    files, uploads = blob_keys.files_prefix(project_id), blob_keys.uploads_prefix(project_id)
     for key in (f"{files}/file-lost", f"{uploads}/upload_lost/part_lost", f"{uploads}/upload_lost/{file.id}"):
         _stored(rooms, key, old=True)
     fresh = _stored(rooms, f"{files}/file-fresh")
@@ -174,7 +175,7 @@ async def test_bytes_without_a_row_are_swept_once_they_are_old(rooms: Rooms, pro
 async def test_a_round_does_all_of_it_and_may_run_twice_at_once(rooms: Rooms, project_id: str) -> None:
     await _file(rooms, project_id, expires_at=LONG_AGO)
     await _upload(rooms, project_id, LONG_AGO)
-    _stored(rooms, f"{expiry.files_prefix(project_id)}/file-lost", old=True)
+    _stored(rooms, f"{blob_keys.files_prefix(project_id)}/file-lost", old=True)
     aside = rooms.settings.home / "blobs" / ".aside" / "left"
     aside.write_bytes(b"x")
     os.utime(aside, (LONG_AGO, LONG_AGO))

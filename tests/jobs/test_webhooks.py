@@ -24,8 +24,8 @@ from storage.ids import new_id
 from storage.settings import Settings
 from storage.tables import Delivery, Job, Webhook
 from tests.jobs.conftest import MakeJob
-from tests.jobs.test_lifecycle import claimed, queue
-from tests.receiver import Receiver, receiving
+from tests.jobs.test_transitions import claimed, queue
+from tests.webhook_receiver import Receiver, receiving
 
 pytestmark = pytest.mark.anyio
 

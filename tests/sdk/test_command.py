@@ -16,7 +16,7 @@ from luthier.cli.completion import SHELLS, candidates
 from luthier.cli.main import main, parser
 from luthier.cli.table import COMMANDS
 from tests.api.stack import Stack
-from tests.sdk.worker import working
+from tests.sdk.simulated_worker import working
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10

@@ -12,7 +12,7 @@ import pytest
 
 from luthier.cli.table import COMMANDS
 from tests.api.stack import Stack
-from tests.sdk.worker import working
+from tests.sdk.simulated_worker import working
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"

@@ -10,7 +10,7 @@ import pytest
 import luthier
 from luthier import Luthier
 from tests.api.stack import Stack
-from tests.sdk.crooked import crooked
+from tests.sdk.faulty_proxy import crooked
 
 
 def test_a_file_goes_up_and_comes_back(client: Luthier, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import luthier
 from luthier import AsyncLuthier, Luthier, Quiet
 from luthier._display import Bar, Lines, display_for, sparkline
 from tests.api.stack import Stack
-from tests.sdk.crooked import crooked
-from tests.sdk.worker import measure, working
+from tests.sdk.faulty_proxy import crooked
+from tests.sdk.simulated_worker import measure, working
 
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
 

@@ -13,7 +13,7 @@ import luthier
 from luthier import AsyncLuthier, Luthier
 from luthier._retry import pause
 from tests.api.stack import Stack
-from tests.sdk.crooked import crooked
+from tests.sdk.faulty_proxy import crooked
 
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.samples import SAMPLES
-from tests.training.workshop import Lines, Row, hashes, make_folder, trained
+from tests.training.run_folders import Lines, Row, hashes, make_folder, trained
+from tests.training.sample_rows import SAMPLES
 from training import run as runs
 from training.artifacts import serving
 from training.errors import Interrupted

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.training.samples import SAMPLES
-from tests.training.workshop import CHAT_ROWS, LABEL_ROWS, LORA, Lines, jsonl, make_folder, trained
+from tests.training.run_folders import CHAT_ROWS, LABEL_ROWS, LORA, Lines, jsonl, make_folder, trained
+from tests.training.sample_rows import SAMPLES
 from training import preflight as looking
 from training import run as runs
 from training.errors import TrainingError

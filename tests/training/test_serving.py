@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.training.workshop import FULL, LABEL_ROWS, LORA, make_folder, trained
+from tests.training.run_folders import FULL, LABEL_ROWS, LORA, make_folder, trained
 from training.artifacts import serving
 from training.artifacts.result import Card
 from training.errors import TrainingError

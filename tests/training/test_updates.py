@@ -12,8 +12,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.training.rig import Done, ran, tensors
-from tests.training.workshop import Row, make_folder, trained
+from tests.training.run_folders import Row, make_folder, trained
+from tests.training.step_probe import Done, ran, tensors
 from training.artifacts import serving
 from training.errors import TrainingError
 from training.trainer.setup import started

@@ -9,8 +9,8 @@ from typing import Any
 
 import openai
 
+from tests.conformance.client.context import World, raises
 from tests.conformance.client.files import ROW
-from tests.conformance.client.world import World, raises
 
 
 def in_a_loop(check: Callable[[World, Any], Coroutine[Any, Any, None]]) -> Callable[[World], None]:

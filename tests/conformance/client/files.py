@@ -7,7 +7,7 @@ import time
 
 import openai
 
-from tests.conformance.client.world import World, needs, raises
+from tests.conformance.client.context import World, needs, raises
 
 ROW = '{"messages": [{"role": "user", "content": "größer"}, {"role": "assistant", "content": "als"}]}\n'.encode()
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import openai
 from pydantic import BaseModel
 
-from tests.conformance.client.world import World, needs, raises
+from tests.conformance.client.context import World, needs, raises
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import openai
 
+from tests.conformance.client.context import World, needs, raises
 from tests.conformance.client.files import ROW
-from tests.conformance.client.world import World, needs, raises
 
 STATUSES = {"validating_files", "queued", "running", "succeeded", "failed", "cancelled"}
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import openai
 
-from tests.conformance.client import asynchronous, files, inference, jobs, manners
-from tests.conformance.client.world import Check, World, missing
+from tests.conformance.client import asynchronous, errors_and_retries, files, inference, jobs
+from tests.conformance.client.context import Check, World, missing
 
-MODULES: tuple[ModuleType, ...] = (files, jobs, inference, manners, asynchronous)
+MODULES: tuple[ModuleType, ...] = (files, jobs, inference, errors_and_retries, asynchronous)
 
 CHECKS: dict[str, Check] = {
     name.removeprefix("check_"): function

@@ -21,7 +21,7 @@ from storage import migrate
 from storage.settings import REPOSITORY, Settings
 from tests.api.stack import port_of, serving
 from tests.conformance.suites.rows import renew
-from tests.receiver import receiving
+from tests.webhook_receiver import receiving
 
 MODELS = f"""
 [starter]

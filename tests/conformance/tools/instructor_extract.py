@@ -14,8 +14,8 @@ import openai
 from instructor.core.exceptions import IncompleteOutputException, InstructorRetryException
 from pydantic import BaseModel, Field
 
-from tests.conformance.client.world import raises
-from tests.conformance.tools.place import Place, report, until_ended
+from tests.conformance.client.context import raises
+from tests.conformance.tools.server_info import Place, report, until_ended
 
 WORDS = {"cat": "animal", "dog": "animal", "bird": "animal", "red": "color", "blue": "color", "green": "color"}
 

@@ -11,8 +11,8 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
-from tests.conformance.client.world import raises
-from tests.conformance.tools.place import Place, report
+from tests.conformance.client.context import raises
+from tests.conformance.tools.server_info import Place, report
 
 
 class Kind(BaseModel):

@@ -11,8 +11,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
 
-from tests.conformance.client.world import raises
-from tests.conformance.tools.place import Place, report, until_ended
+from tests.conformance.client.context import raises
+from tests.conformance.tools.server_info import Place, report, until_ended
 
 TURNS = [{"role": "user", "content": "Say hello."}]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.conformance.tools.place import Place, report, until_ended
+from tests.conformance.tools.server_info import Place, report, until_ended
 
 
 def finetune_engine(place: Place) -> None:

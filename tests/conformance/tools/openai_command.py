@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.tools.place import Place, report, until_ended
+from tests.conformance.tools.server_info import Place, report, until_ended
 
 
 def run(place: Place, *words: str) -> str:

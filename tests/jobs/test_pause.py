@@ -1,0 +1,256 @@
+"""Pausing, going on and starting, on both databases; and with a child that has to save."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
+from jobs.lifecycle import pause, transitions
+from jobs.lifecycle.queue_position import Outlook, Place, expected, places
+from jobs.lifecycle.states import (
+    CANCELLED,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    STATUS,
+    SUCCEEDED,
+    VALIDATED,
+    VALIDATING,
+    full_state,
+)
+from jobs.lifecycle.transitions import IllegalTransition, LeaseLost, Note
+from storage.access import keys
+from storage.db import Database
+from storage.tables import Job
+from tests.jobs.conftest import MakeJob
+from tests.jobs.test_transitions import LEASE, claim, claimed, events, get, queue
+
+pytestmark = pytest.mark.anyio
+ERROR = {"code": "crash_loop", "message": "It died.", "param": None}
+
+
+class Owner:
+    """Of a project, who asks for things."""
+
+    def __init__(self, db: Database, project_id: str) -> None:
+        self.db, self.project_id = db, project_id
+
+    async def asks(self, verb: str, job_id: str) -> Job:
+        verbs = {"pause": pause.pause, "resume": pause.resume, "start": pause.start, "cancel": transitions.cancel}
+        async with self.db.write() as session:
+            job = await verbs[verb](session, self.project_id, job_id)
+        assert job is not None
+        return job
+
+
+@pytest.fixture
+def owner(db: Database, project_id: str) -> Owner:
+    return Owner(db, project_id)
+
+
+async def running(db: Database, make_job: MakeJob, lease: float = LEASE) -> transitions.Claim:
+    await make_job()
+    await queue(db)
+    return await claimed(db, lease=lease)
+
+
+async def test_a_waiting_job_is_paused_at_once_and_goes_back_to_where_it_was(
+    db: Database, make_job: MakeJob, owner: Owner
+) -> None:
+    job = await make_job()
+    assert (await owner.asks("pause", job.id)).state == PAUSED
+    assert STATUS[PAUSED] == "queued"
+    assert await claim(db, "validate") is None
+    assert (await owner.asks("resume", job.id)).state == VALIDATING
+    await queue(db)
+    assert (await owner.asks("pause", job.id)).state == PAUSED
+    assert await claim(db) is None
+    assert (await owner.asks("resume", job.id)).state == QUEUED
+    assert (await claimed(db)).job_id == job.id
+    told = [event.message for event in await events(db, job.id)]
+    assert told.count("The job was paused.") == told.count("The job goes on.") == 2
+
+
+async def test_asking_twice_changes_nothing(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    job = await make_job()
+    first = await owner.asks("pause", job.id)
+    assert (await owner.asks("pause", job.id)).last_seq == first.last_seq
+    second = await owner.asks("resume", job.id)
+    assert (await owner.asks("resume", job.id)).last_seq == second.last_seq
+
+
+async def test_a_reader_of_files_loses_a_paused_job(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    job = await make_job()
+    held = await claimed(db, "validate")
+    await owner.asks("pause", job.id)
+    with pytest.raises(LeaseLost):
+        async with db.write() as session:
+            await transitions.validated(session, held, Note("validated"))
+    assert (await get(db, job.id)).state == PAUSED
+
+
+async def test_a_running_job_hears_of_its_pause(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    held = await running(db, make_job)
+    asked = await owner.asks("pause", held.job_id)
+    assert (asked.state, full_state(asked)) == (RUNNING, "pausing")
+    async with db.write() as session:
+        beat = await transitions.heartbeat(session, held, LEASE)
+    assert (beat.pause, beat.cancel) == (True, False)
+    async with db.write() as session:
+        paused = await transitions.move(session, held, QUEUED, [Note("saved")])
+    assert (paused.state, paused.owner, paused.pause_requested) == (PAUSED, None, False)
+    assert await claim(db) is None
+    assert (await owner.asks("resume", held.job_id)).state == QUEUED
+    assert (await claimed(db)).attempt == 2
+
+
+async def test_a_pause_can_be_taken_back(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    held = await running(db, make_job)
+    await owner.asks("pause", held.job_id)
+    assert full_state(await owner.asks("resume", held.job_id)) == RUNNING
+    async with db.write() as session:
+        assert not (await transitions.heartbeat(session, held, LEASE)).pause
+        assert (await transitions.move(session, held, QUEUED, [])).state == QUEUED
+
+
+async def test_a_crash_while_pausing_pauses(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    held = await running(db, make_job)
+    await owner.asks("pause", held.job_id)
+    async with db.write() as session:
+        assert (await transitions.crash(session, held, ERROR, limit=3)).state == PAUSED
+
+
+async def test_the_reaper_pauses_what_a_lost_worker_was_to_pause(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    held = await running(db, make_job, lease=0.05)
+    await owner.asks("pause", held.job_id)
+    await asyncio.sleep(0.1)
+    async with db.write() as session:
+        [reaped] = await transitions.reap(session)
+    assert (reaped.state, reaped.pause_requested) == (PAUSED, False)
+    async with db.read() as session:
+        assert await transitions.waiting(session) == []
+
+
+async def test_a_job_that_ends_while_pausing_has_ended(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    held = await running(db, make_job)
+    await owner.asks("pause", held.job_id)
+    async with db.write() as session:
+        assert (await transitions.move(session, held, SUCCEEDED, [])).state == SUCCEEDED
+    for verb in ("pause", "resume", "start"):
+        with pytest.raises(IllegalTransition, match=SUCCEEDED):
+            await owner.asks(verb, held.job_id)
+
+
+async def test_cancel_comes_before_pause(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    waits = await make_job()
+    await owner.asks("pause", waits.id)
+    assert (await owner.asks("cancel", waits.id)).state == CANCELLED
+    held = await running(db, make_job)
+    await owner.asks("pause", held.job_id)
+    assert full_state(await owner.asks("cancel", held.job_id)) == "cancelling"
+    with pytest.raises(IllegalTransition, match="cancelling"):
+        await owner.asks("pause", held.job_id)
+
+
+async def test_another_projects_job_is_not_there(db: Database, make_job: MakeJob) -> None:
+    job = await make_job()
+    async with db.write() as session:
+        for verb in (pause.pause, pause.resume, pause.start):
+            assert await verb(session, "proj_other", job.id) is None
+    assert (await get(db, job.id)).last_seq == 1
+
+
+async def test_a_job_waits_to_be_started(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    job = await make_job(auto_start=False)
+    held = await claimed(db, "validate")
+    async with db.write() as session:
+        assert (await transitions.validated(session, held, Note("validated"))).state == VALIDATED
+    assert await claim(db) is None
+    assert (await owner.asks("start", job.id)).state == QUEUED
+    assert (await owner.asks("start", job.id)).state == QUEUED
+    assert (await claimed(db)).job_id == job.id
+
+
+async def test_started_before_it_was_validated(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    job = await make_job(auto_start=False)
+    assert (await owner.asks("start", job.id)).state == VALIDATING
+    held = await claimed(db, "validate")
+    async with db.write() as session:
+        assert (await transitions.validated(session, held, Note("validated"))).state == QUEUED
+
+
+async def test_a_validated_job_that_is_paused_and_started_goes_on_in_the_queue(
+    db: Database, make_job: MakeJob, owner: Owner
+) -> None:
+    job = await make_job(auto_start=False)
+    async with db.write() as session:
+        await session.execute(update(Job).where(col(Job.id) == job.id).values(state=VALIDATED))
+    await owner.asks("pause", job.id)
+    assert (await owner.asks("start", job.id)).state == PAUSED
+    assert (await owner.asks("resume", job.id)).state == QUEUED
+
+
+async def test_pause_against_finish_has_one_winner(db: Database, make_job: MakeJob, owner: Owner) -> None:
+    async def give_back(held: transitions.Claim) -> None:
+        async with db.write() as session:
+            await transitions.move(session, held, QUEUED, [Note("left")])
+
+    for _ in range(10):
+        held = await running(db, make_job)
+        await asyncio.gather(give_back(held), owner.asks("pause", held.job_id))
+        assert (await get(db, held.job_id)).state == PAUSED
+
+
+async def test_places_are_the_order_of_claims(db: Database, make_job: MakeJob) -> None:
+    async with db.write() as session:
+        other = (await keys.create_project(session, "other")).id
+    for number in range(3):
+        await make_job(id=f"greedy{number}")
+    await make_job(id="modest", project_id=other)
+    for _ in range(4):
+        await queue(db)
+    assert (await claimed(db)).job_id == "greedy0"
+    async with db.read() as session:
+        found = await places(session)
+    assert [(job_id, place.position) for job_id, place in found.items()] == [
+        ("modest", 1),
+        ("greedy1", 2),
+        ("greedy2", 3),
+    ]
+    assert (await claimed(db)).job_id == "modest"
+
+
+async def test_a_look_is_shared_and_a_new_job_is_found(db: Database, make_job: MakeJob) -> None:
+    first = await make_job()
+    await queue(db)
+    outlook = Outlook(db)
+    assert await asyncio.gather(*(outlook.place(first.id) for _ in range(5))) == [Place(1)] * 5
+    second = await make_job()
+    await queue(db)
+    assert await outlook.place(second.id) == Place(2)
+    assert await outlook.place("ftjob-none") is None
+
+
+def test_what_is_expected_of_a_queue() -> None:
+    runs: list[dict[str, Any] | None] = [
+        {"eta": 100.0, "tokens_per_second": 50.0},
+        {"eta": 10.0, "tokens_per_second": 50.0},
+    ]
+    waits: list[tuple[str, dict[str, Any] | None]] = [
+        ("known", {"eta": None, "tokens": 1000.0}),
+        ("resumed", {"eta": 5.0}),
+        ("unknown", {"eta": None}),
+        ("after", {"eta": 1.0}),
+        ("never", {"eta": 1.0}),
+    ]
+    found = expected(waits, runs, 1000.0)
+    assert found["known"] == Place(1, 1010.0, 1030.0)
+    assert found["resumed"] == Place(2, 1030.0, 1035.0)
+    assert found["unknown"] == Place(3, 1035.0, None)
+    assert found["after"] == Place(4, 1100.0, 1101.0)
+    assert expected(waits[:1], [], 0.0) == {"known": Place(1)}
+    assert expected(waits[:1], [None], 0.0) == {"known": Place(1)}

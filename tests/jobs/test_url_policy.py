@@ -1,0 +1,308 @@
+"""Where no webhook goes, whatever its URL, its name server or an answer says: the recorder hears of none of it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from jobs.webhooks import outbox, signing
+from jobs.webhooks.sender import Post, Undelivered
+from jobs.webhooks.url_policy import Address, Refused, is_public, parse, resolved
+from storage.tables import Delivery, Webhook
+from tests.webhook_receiver import Receiver, Recorder, receiving, recording
+
+pytestmark = pytest.mark.anyio
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+PUBLIC = "93.184.216.34"
+
+NAMES = {
+    "localhost": ["127.0.0.1"],
+    "internal.example": ["10.0.0.5"],
+    "metadata.example": ["169.254.169.254"],
+    "mixed.example": [PUBLIC, "127.0.0.1"],
+    "mapped.example": ["::ffff:127.0.0.1"],
+    "six.example": ["::1"],
+    "unique-local.example": ["fd00::1"],
+    "link-local.example": ["fe80::1"],
+    "translated.example": ["64:ff9b::7f00:1"],
+    "bücher.example": ["127.0.0.1"],
+    "xn--bcher-kva.example": ["127.0.0.1"],
+    "good.example": [PUBLIC],
+}
+
+FORBIDDEN = [
+    "https://127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}/",
+    "https://127.8.9.10:{port}/",
+    "https://localhost:{port}/",
+    "https://LOCALHOST:{port}/",
+    "https://localhost.:{port}/",
+    "https://internal.example:{port}/",
+    "https://metadata.example:{port}/latest/meta-data/",
+    "https://mixed.example:{port}/",
+    "https://mapped.example:{port}/",
+    "https://six.example:{port}/",
+    "https://unique-local.example:{port}/",
+    "https://link-local.example:{port}/",
+    "https://translated.example:{port}/",
+    "https://bücher.example:{port}/",
+    "https://xn--bcher-kva.example:{port}/",
+    "https://[::1]:{port}/",
+    "https://[::]:{port}/",
+    "https://[::ffff:127.0.0.1]:{port}/",
+    "https://[::ffff:7f00:1]:{port}/",
+    "https://[::127.0.0.1]:{port}/",
+    "https://[::ffff:169.254.169.254]/",
+    "https://[64:ff9b::127.0.0.1]:{port}/",
+    "https://[64:ff9b:1::7f00:1]:{port}/",
+    "https://[2002:7f00:1::]:{port}/",
+    "https://[2001:0:7f00:1::]:{port}/",
+    "https://[fe80::1]:{port}/",
+    "https://[fe80::1%25lo]:{port}/",
+    "https://[fec0::1]:{port}/",
+    "https://[fc00::1]:{port}/",
+    "https://[ff02::1]:{port}/",
+    "https://0.0.0.0:{port}/",
+    "https://0.1.2.3:{port}/",
+    "https://0:{port}/",
+    "https://127.1:{port}/",
+    "https://2130706433:{port}/",
+    "https://0x7f000001:{port}/",
+    "https://0x7f.0.0.1:{port}/",
+    "https://0177.0.0.1:{port}/",
+    "https://017700000001:{port}/",
+    "https://127.0.0.1.:{port}/",
+    "https://１２７.０.０.１:{port}/",
+    "https://127。0。0。1:{port}/",
+    "https://10.0.0.1/",
+    "https://172.16.0.1/",
+    "https://192.168.1.1/",
+    "https://100.64.0.1/",
+    "https://169.254.169.254/latest/meta-data/",
+    "https://198.18.0.1/",
+    "https://192.0.2.1/",
+    "https://192.88.99.1/",
+    "https://224.0.0.1/",
+    "https://240.0.0.1/",
+    "https://255.255.255.255/",
+    "http://good.example/",
+    "https://good.example:6379/",
+    "https://good.example:22/",
+    "https://good.example:0/",
+    "https://good.example:65536/",
+    "https://good.example:{port}@127.0.0.1:{port}/",
+    "https://good.example@127.0.0.1:{port}/",
+    "https://127.0.0.1:{port}#@good.example/",
+    "https://127.0.0.1:{port}\\@good.example/",
+    "https://good.example\\@127.0.0.1:{port}/",
+    "https://good.example/\r\nHost: 127.0.0.1",
+    "https://good.example /",
+    "https://good.exa%6dple/",
+    "https://-good.example/",
+    "https://good..example/",
+    "https:///hook",
+    "https://",
+    "//127.0.0.1:{port}/",
+    "file:///etc/passwd",
+    "gopher://127.0.0.1:{port}/_INFO",
+    "ftp://127.0.0.1:{port}/",
+    "dict://127.0.0.1:{port}/",
+    "javascript:alert(1)",
+    "127.0.0.1:{port}",
+    "",
+    "https://good.example/" + "x" * 2048,
+    "https://good.example/ü",
+]
+
+
+async def resolver(host: str, port: int) -> list[Address]:
+    if host not in NAMES:
+        raise OSError("no such name")
+    return [ip_address(text) for text in NAMES[host]]
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Recorder]:
+    with recording() as found:
+        yield found
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
+
+
+def webhook(url: str) -> Webhook:
+    return Webhook(
+        id="wh_x", project_id="p", created_at=0, updated_at=0, name="w", url=url, secret=signing.new_secret(), events=[]
+    )
+
+
+def sample(hook: Webhook) -> Delivery:
+    return outbox.new_delivery(hook, "batch.completed", "batch_x")
+
+
+async def send(post: Post, url: str) -> int:
+    hook = webhook(url)
+    return await post.send(hook, sample(hook))
+
+
+@pytest.mark.parametrize("template", FORBIDDEN)
+async def test_refused_at_creation_and_at_delivery(recorder: Recorder, template: str) -> None:
+    url, post = template.replace("{port}", str(recorder.port)), Post(resolver=resolver, seconds=2)
+    with pytest.raises(Refused) as caught:
+        await post.check(url)
+    with pytest.raises(Undelivered, match=r".") as undelivered:
+        await send(post, url)
+    assert str(undelivered.value) == str(caught.value)
+    assert recorder.hits == 0
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(set(FORBIDDEN)) >= 40
+
+
+def test_the_recorder_hears() -> None:
+    with recording() as own:
+        socket.create_connection(("127.0.0.1", own.port)).close()
+        deadline = time.monotonic() + 5
+        while not own.hits:
+            assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path"),
+    [
+        ("https://good.example", "good.example", 443, "/"),
+        ("HTTPS://Good.Example/A?b=c", "good.example", 443, "/A?b=c"),
+        ("https://good.example:8443/a%20b", "good.example", 8443, "/a%20b"),
+        ("https://bücher.example/", "xn--bcher-kva.example", 443, "/"),
+        ("https://93.184.216.34/", PUBLIC, 443, "/"),
+        ("https://[2606:4700:0:0::6810:84e5]/", "2606:4700::6810:84e5", 443, "/"),
+    ],
+)
+async def test_what_is_allowed(url: str, host: str, port: int, path: str) -> None:
+    target = parse(url)
+    assert (target.host, target.port, target.path) == (host, port, path)
+
+
+@pytest.mark.parametrize("text", [PUBLIC, "1.1.1.1", "2606:4700::6810:84e5", "2a00:1450:4001:80b::200e"])
+def test_the_internet_is_public(text: str) -> None:
+    assert is_public(ip_address(text))
+
+
+async def test_a_name_that_does_not_resolve_yet_may_be_kept() -> None:
+    post = Post(resolver=resolver)
+    await post.check("https://later.example/hook")
+    with pytest.raises(Undelivered, match="no address"):
+        await send(post, "https://later.example/hook")
+
+
+async def test_rebinding(recorder: Recorder) -> None:
+    answers = [[PUBLIC], ["127.0.0.1"]]
+
+    async def rebinding(host: str, port: int) -> Sequence[Address]:
+        return [ip_address(text) for text in answers.pop(0)]
+
+    post = Post(resolver=rebinding, seconds=2)
+    url = f"https://good.example:{recorder.port}/"
+    await post.check(url)
+    with pytest.raises(Undelivered, match="not the internet's"):
+        await send(post, url)
+    assert (answers, recorder.hits) == ([], 0)
+
+
+async def test_the_address_is_looked_up_once_and_connected_to(receiver: Receiver) -> None:
+    asked: list[str] = []
+
+    async def once(host: str, port: int) -> Sequence[Address]:
+        asked.append(host)
+        return [ip_address("127.0.0.1")]
+
+    assert await send(Post(LOOPBACK, once), receiver.url("/hook?a=b", "hooks.example")) == 200
+    assert asked == ["hooks.example"]
+    assert receiver.headers[0]["host"] == f"hooks.example:{receiver.port}"
+
+
+async def test_an_allowed_network_allows_nothing_else(recorder: Recorder) -> None:
+    post = Post((ip_network("127.0.0.1/32"),), resolver)
+    await resolved(parse(f"http://127.0.0.1:{recorder.port}/"), resolver, post.networks)
+    for url in (f"http://127.0.0.2:{recorder.port}/", "https://internal.example/", "http://good.example/"):
+        with pytest.raises(Refused):
+            await post.check(url)
+
+
+async def test_a_redirect_is_an_answer_and_no_more(receiver: Receiver, recorder: Recorder) -> None:
+    receiver.elsewhere = f"http://127.0.0.1:{recorder.port}/"
+    assert await send(Post(LOOPBACK), receiver.url("/redirect")) == 307
+    assert recorder.hits == 0
+
+
+async def test_silence_ends(receiver: Receiver) -> None:
+    with pytest.raises(Undelivered, match="No answer within"):
+        await send(Post(LOOPBACK, seconds=0.3), receiver.url("/silent"))
+
+
+async def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
+    started = time.monotonic()
+    assert await send(Post(LOOPBACK), receiver.url("/endless")) == 200
+    assert time.monotonic() - started < 2
+
+
+async def test_nobody_listens() -> None:
+    with receiving() as gone:
+        url = gone.url()
+    with pytest.raises(Undelivered, match=r"connection failed \(ConnectError\)"):
+        await send(Post(LOOPBACK), url)
+
+
+def certificate(folder: Path, name: str) -> tuple[str, str]:
+    """A self-signed one and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now()
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+async def test_the_certificate_is_the_names_not_the_addresss(tmp_path: Path) -> None:
+    async def loopback(host: str, port: int) -> Sequence[Address]:
+        return [ip_address("127.0.0.1")]
+
+    cert, key = certificate(tmp_path, "hooks.example")
+    post = Post(LOOPBACK, loopback, tls=ssl.create_default_context(cafile=cert))
+    with receiving(ssl_certfile=cert, ssl_keyfile=key) as receiver:
+        assert await send(post, receiver.url(host="hooks.example")) == 200
+        for host in ("other.example", "127.0.0.1"):
+            with pytest.raises(Undelivered, match="connection failed"):
+                await send(post, receiver.url(host=host))
+        with pytest.raises(Undelivered, match="connection failed"):
+            await send(Post(LOOPBACK, loopback), receiver.url(host="hooks.example"))
+        assert len(receiver.bodies) == 1

@@ -1,0 +1,93 @@
+"""For every method and task a few rows that it can be trained on, and inputs that a trained model can be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.tiny_vision import base64_of, packed, picture
+from tests.training.run_folders import CHAT_ROWS, LABEL_ROWS, Row
+
+
+@dataclass(frozen=True)
+class Sample:
+    base: str
+    """Fixture of a tiny base."""
+    rows: list[Row]
+    inputs: list[Any] = field(default_factory=list)
+    unfit: frozenset[str] = frozenset()
+    """Ways of updating that this base has no use for."""
+
+
+COMPLETION_ROWS: list[Row] = [
+    *({"prompt": f"{number} and {number} make", "completion": f" {2 * number}."} for number in range(8)),
+    *({"text": f"Once there were {number} frogs."} for number in range(4)),
+]
+PAIR_ROWS: list[Row] = [
+    {
+        "input": {"messages": row["messages"][:1]},
+        "preferred_output": row["messages"][1:],
+        "non_preferred_output": [{"role": "assistant", "content": "No idea" + "!" * (number % 3)}],
+    }
+    for number, row in enumerate(CHAT_ROWS)
+]
+
+COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+IMAGE_ROWS: list[Row] = [
+    {"image": base64_of(packed(picture(colour, number))), "label": label}
+    for number in range(6)
+    for label, colour in COLOURS.items()
+]
+TAGGED_ROWS: list[Row] = [
+    {"tokens": ["Anna", "met", name, "in", "Rome"], "tags": ["B-PER", "O", "B-PER", "O", "B-LOC"]}
+    for name in ("Bo", "Carl", "Dora", "Emil", "Frida", "Gus", "Hanna", "Ivo", "Jan", "Karin", "Leo", "Maja")
+]
+QUESTION_ROWS: list[Row] = [
+    {
+        "question": "What is sold?",
+        "context": f"In shop {number} they sell {thing}.",
+        "answers": [{"text": thing, "start": len(f"In shop {number} they sell ")}],
+    }
+    for number, thing in enumerate(("bread", "tea", "wine", "ink", "rope", "salt", "silk", "nails", "glue", "corn"))
+]
+
+SAMPLES = {
+    ("supervised", "chat"): Sample("chat_base", CHAT_ROWS),
+    ("supervised", "completion"): Sample("chat_base", COMPLETION_ROWS),
+    ("dpo", "chat"): Sample("chat_base", PAIR_ROWS),
+    ("supervised", "seq2seq"): Sample(
+        "seq2seq_base",
+        [{"source": "ab" * (1 + number % 3), "target": "ba" * (1 + number % 3)} for number in range(12)],
+        [{"source": "ab"}, {"source": "ababab"}],
+    ),
+    ("supervised", "text-classification"): Sample(
+        "encoder_base", LABEL_ROWS, [{"text": "apple pie"}, {"text": "a pear", "text_pair": "and another one"}]
+    ),
+    ("supervised", "text-regression"): Sample(
+        "encoder_base",
+        [{"text": "long " * (1 + number % 5), "target": float(number % 5)} for number in range(15)],
+        [{"text": "long"}, {"text": "long " * 7}],
+    ),
+    ("supervised", "token-classification"): Sample(
+        "encoder_base", TAGGED_ROWS, [{"text": "Anna met Bo."}, {"tokens": ["Rome", "is", "far", "away"]}]
+    ),
+    ("supervised", "question-answering"): Sample(
+        "encoder_base",
+        QUESTION_ROWS,
+        [
+            {"question": "What is sold?", "context": "In shop 7 they sell nails."},
+            {"question": "What?", "context": "They sell " + "very " * 20 + "old rope."},
+        ],
+    ),
+    ("supervised", "embedding"): Sample(
+        "encoder_base",
+        [
+            {"anchor": f"{word} one", "positive": f"two {word}"}
+            for word in ("sun", "rain", "snow", "wind", "fog", "ice")
+        ],
+        [{"text": "sun"}, {"text": "much rain and wind"}],
+    ),
+    ("supervised", "image-classification"): Sample(
+        "vision_base", IMAGE_ROWS, [{"image": row["image"]} for row in IMAGE_ROWS[:3]]
+    ),
+}

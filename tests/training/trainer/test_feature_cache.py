@@ -1,0 +1,157 @@
+"""What frozen blocks give is computed once, and nobody can tell by the numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AlbertConfig,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    ModernBertConfig,
+)
+
+from tests.training.run_folders import Row, make_folder, trained
+from tests.training.step_probe import assembled, assert_unbroken, lines_of, ran, step_of
+from training.run_events import Message, Result
+from training.trainer import feature_cache
+
+SHAPE: Row = {
+    "vocab_size": 193,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+}
+NO_ENDS: Row = {"bos_token_id": None, "eos_token_id": None}
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "bert": lambda: BertConfig(**SHAPE, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5),
+    # Its dropout on the embeddings stands between them and the blocks, and has no weights.
+    "gpt2": lambda: GPT2Config(
+        **{**SHAPE, "n_positions": 256}, **NO_ENDS, embd_pdrop=0.5, attn_pdrop=0.5, resid_pdrop=0.5
+    ),
+    # Asks each block which attention it wants.
+    "modernbert": lambda: ModernBertConfig(**SHAPE, local_attention=4, mlp_dropout=0.5, cls_token_id=2, sep_token_id=3),
+    # Has a list of which attention stands where.
+    "gemma3": lambda: Gemma3TextConfig(
+        **SHAPE,
+        **NO_ENDS,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    ),
+    # Has one block, and goes through it four times.
+    "albert": lambda: AlbertConfig(**SHAPE, embedding_size=16),
+}
+HEAD: Row = {"type": "head"}
+LAST: Row = {"type": "layers", "last": 2}
+HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> dict[str, Path]:
+    """Dropout of a half wherever the kind has any."""
+    made = {}
+    for name, config in CONFIGS.items():
+        made[name] = tmp_path_factory.mktemp("bases") / name
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            AutoModel.from_config(config()).save_pretrained(made[name])
+        AutoTokenizer.from_pretrained(encoder_base).save_pretrained(made[name])
+    return made
+
+
+@pytest.mark.parametrize("update", [HEAD, LAST], ids=["head", "layers"])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_kept_features_are_fresh_ones(tmp_path: Path, bases: dict[str, Path], kind: str, update: Row) -> None:
+    """Loss and gradient of every batch, in train mode: what is frozen hears no dropout, what is trained the same."""
+    folder = make_folder(tmp_path / "run", bases[kind], "text-classification", update, hyperparameters=HYPER)
+    kept, fresh = assembled(folder), assembled(folder, keep=False)
+    assert (kept.trunk is None) == (kind == "albert")
+    assert fresh.trunk is None
+    for step in range(1, kept.batches.per_epoch + 1):
+        rows = kept.batches.rows(step)
+        left, right = (step_of(run, [run.rows.trained[row] for row in rows], step) for run in (kept, fresh))
+        torch.testing.assert_close(left[0], right[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(left[1], right[1], rtol=1e-5, atol=1e-5)
+
+
+def test_of_rows_laid_end_to_end_too(tmp_path: Path, chat_base: Path) -> None:
+    folder = make_folder(tmp_path / "run", chat_base, "chat", {"type": "layers", "last": 1}, hyperparameters=HYPER)
+    kept, fresh = assembled(folder), assembled(folder, keep=False)
+    assert kept.kit.packed
+    assert kept.trunk is not None
+    left, right = (step_of(run, run.rows.trained) for run in (kept, fresh))
+    torch.testing.assert_close(left[1], right[1], rtol=1e-5, atol=1e-5)
+
+
+def test_the_frozen_part_hears_no_dropout(tmp_path: Path, bases: dict[str, Path]) -> None:
+    """A base that differs in nothing but the dropout of its config trains the same head."""
+    folders = []
+    for name, rate in (("half", 0.5), ("none", 0.0)):
+        base = tmp_path / name / "base"
+        shutil.copytree(bases["bert"], base)
+        config = AutoConfig.from_pretrained(base)
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = rate
+        config.classifier_dropout = 0.0
+        config.save_pretrained(base)
+        folders.append(make_folder(tmp_path / name / "run", base, "text-classification", HEAD, hyperparameters=HYPER))
+    left, right = (step_of(run, run.rows.trained) for run in (assembled(folder, keep=False) for folder in folders))
+    assert left[0] == right[0]
+    assert all(torch.equal(left[1][name], right[1][name]) for name in right[1])
+
+
+@pytest.mark.parametrize("update", [{"type": "lora", "rank": 4}, {"type": "full"}], ids=["lora", "full"])
+def test_nothing_is_kept_where_every_block_learns(tmp_path: Path, encoder_base: Path, update: Row) -> None:
+    folder = make_folder(tmp_path / "run", encoder_base, "text-classification", update)
+    run = assembled(folder)
+    assert run.trunk is None
+    assert run.frozen == []
+    assert lines_of(run).all == []
+
+
+def test_what_takes_too_much_memory_is_not_kept(
+    tmp_path: Path, bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SGD: AdamW takes a gradient that is nothing but rounding for a direction.
+    hyper = {**HYPER, "optimizer": "sgd"}
+
+    def done(name: str) -> Any:
+        return ran(make_folder(tmp_path / name, bases["gpt2"], "text-classification", LAST, hyperparameters=hyper))
+
+    kept = done("kept")
+    monkeypatch.setattr(feature_cache, "CACHE_BYTES", 1000)
+    fresh = done("fresh")
+    assert kept.run.trunk
+    assert fresh.run.trunk is None
+    told = [done.lines.of(Message)[0].message for done in (kept, fresh)]
+    assert "2 frozen blocks are computed once and kept" in told[0]
+    assert "too much memory" in told[1]
+    assert kept.moved == fresh.moved
+    for name in kept.run.trained:
+        torch.testing.assert_close(kept.run.trained[name], fresh.run.trained[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("update", [HEAD, LAST], ids=["head", "layers"])
+def test_stopped_at_every_step(tmp_path: Path, bases: dict[str, Path], update: Row) -> None:
+    def folder(name: str) -> Path:
+        return make_folder(tmp_path / name, bases["bert"], "text-classification", update, hyperparameters=HYPER)
+
+    whole = trained(folder("whole"))
+    [result] = whole.of(Result)
+    assert result.step == 8
+    for step in range(1, result.step):
+        assert_unbroken(folder, step, whole)

@@ -1,0 +1,92 @@
+"""The long form of the equalities: ``make test-long``."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.run_folders import Lines, hashes, make_folder, trained
+from tests.training.sample_rows import SAMPLES
+from tests.training.test_matrix import CASES, HYPER, UPDATE_ROWS
+from tests.training.trainer.test_resume import StopAt, lines_of, spawn
+from training import run as runs
+from training.errors import Interrupted
+from training.run_events import Checkpoint, Result
+
+SHARED = Path(__file__).parents[4] / "shared"
+STORIES = SHARED / "models" / "stories260k"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize(("method", "task", "update"), CASES)
+def test_stopped_at_every_step(
+    tmp_path: Path, method: str, task: str, update: str, request: pytest.FixtureRequest
+) -> None:
+    sample = SAMPLES[method, task]
+    hyper = {**HYPER, "n_epochs": 3, "early_stopping_patience": 2}
+
+    def folder(name: str) -> Path:
+        rows = {"training": sample.rows, "validation": sample.rows[:5], "method": method, "hyperparameters": hyper}
+        return make_folder(tmp_path / name, request.getfixturevalue(sample.base), task, UPDATE_ROWS[update], **rows)
+
+    whole = trained(folder("whole"))
+    [result] = whole.of(Result)
+    last = result.resume_proof["step"]
+    assert last >= 4
+    for step in range(1, last):
+        first, second = folder(f"{step}-first"), folder(f"{step}-second")
+        lines = StopAt(step)
+        with pytest.raises(Interrupted):
+            runs.train(first, lines, lines.stop)
+        shutil.copytree(first / lines.of(Checkpoint)[-1].path, second / "resume")
+        rest = trained(second)
+        assert hashes(second / "result") == hashes(tmp_path / "whole/result"), step
+        assert lines.numbers + rest.numbers == whole.numbers
+        assert rest.of(Result) == [result]
+        shutil.rmtree(first)
+        shutil.rmtree(second)
+
+
+@pytest.mark.skipif(not STORIES.exists(), reason="the shared model is not here")
+@pytest.mark.parametrize("update", ["lora", "full", "layers"])
+def test_killed_at_random_points_of_a_longer_run(tmp_path: Path, update: str) -> None:
+    """A real process, SIGKILLed where it happens to be, again and again, until it comes through."""
+    stories = (SHARED / "data/tinystories/tinystories_sample.txt").read_text().split("<|endoftext|>")
+    rows = [{"text": story.strip()[:600]} for story in stories[:200]]
+    hyper = {"n_epochs": 3, "batch_size": 4, "max_length": 128, "validation_share": 0.1, "early_stopping_patience": 50}
+    chance = random.Random(update)
+
+    def folder(name: str) -> Path:
+        changes: Any = {"training": rows, "hyperparameters": hyper, "save_seconds": 0.2}
+        return make_folder(tmp_path / name, STORIES, "completion", UPDATE_ROWS[update], **changes)
+
+    whole = trained(folder("whole"))
+    [result] = whole.of(Result)
+    resume: Path | None = None
+    kills = 0
+    for attempt in range(40):
+        place = folder(f"attempt{attempt}")
+        if resume:
+            shutil.copytree(resume, place / "resume")
+        lines = Lines()
+        patience = chance.randrange(2, 25) if kills < 10 else 10**9
+        with spawn(place) as process:
+            for line in lines_of(process):
+                lines(line)
+                patience -= 1
+                if patience == 0:
+                    process.send_signal(signal.SIGKILL)
+        kills += process.returncode == -signal.SIGKILL
+        written = lines.of(Checkpoint)
+        resume = place / written[-1].path if written else resume
+        if lines.of(Result):
+            break
+    assert kills >= 10
+    assert lines.of(Result)[0].resume_proof == result.resume_proof
+    assert hashes(place / "result") == hashes(tmp_path / "whole/result")

@@ -1,0 +1,253 @@
+"""Per-step loss and gradient norm beside HF ``Trainer`` + PEFT and TRL, on the same batches, in fp32.
+
+The residual must be small at every step, and its mean must not lean to one side: a drift shows there first.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from tests.training.run_folders import FULL, LABEL_ROWS, Lines, Row, make_folder
+from training import run as runs
+from training.run_events import Metrics
+from training.spec import TrainSpec
+from training.trainer.checkpoint import Progress
+from training.trainer.loop import train as train_steps
+from training.trainer.prepare import prepare
+from training.trainer.setup import anchor, assemble
+from training.trainer.state import Run, Stop
+
+trl = pytest.importorskip("trl")
+datasets = pytest.importorskip("datasets")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
+]
+
+CHAT: list[Row] = [
+    {
+        "messages": [
+            {"role": "user", "content": f"Count from {number}" + " slowly" * (number % 5) + "."},
+            {"role": "assistant", "content": " ".join(str(number + step) for step in range(3 + number % 4)) + "."},
+        ]
+    }
+    for number in range(40)
+]
+PAIRS: list[Row] = [
+    {
+        "input": {"messages": row["messages"][:1]},
+        "preferred_output": row["messages"][1:],
+        "non_preferred_output": [{"role": "assistant", "content": "No" + " no" * (number % 6) + "."}],
+    }
+    for number, row in enumerate(CHAT)
+]
+LORA: Row = {"type": "lora", "rank": 8, "alpha": 16, "dropout": 0.0}
+HYPER: Row = {
+    "n_epochs": 1,
+    "batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 5e-3,
+    "lr_scheduler": "constant",
+    "warmup_ratio": 0.0,
+    "weight_decay": 0.0,
+}
+
+
+@dataclass
+class Curve:
+    """What each step measured."""
+
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Ours:
+    """A run of ours, and its untrained twin for another trainer."""
+
+    run: Run
+    twin: Any
+
+    @property
+    def batches(self) -> list[list[Any]]:
+        steps = range(1, self.run.hyper.max_steps + 1)
+        return [[self.run.rows.training[row] for row in self.run.batches.rows(step)] for step in steps]
+
+    def curve(self) -> Curve:
+        lines = Lines()
+        self.run.emit = lines
+        train_steps(self.run, Progress())
+        told = lines.of(Metrics)
+        assert [line.step for line in told] == list(range(1, self.run.hyper.max_steps + 1))
+        return Curve([line.train_loss for line in told], [line.grad_norm for line in told])
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Callable[..., Ours]:
+    def make(task: str, base: Path, update: Row, rows: list[Row], **changes: Any) -> Ours:
+        folder = make_folder(
+            tmp_path / "ours", base, task, update, training=rows, **{"hyperparameters": HYPER, **changes}
+        )
+        spec = TrainSpec.read(folder)
+
+        def fresh() -> Run:
+            return assemble(folder, spec, prepare(folder, spec, Stop()), lambda line: None, Stop())
+
+        run = fresh()
+        anchor(run)
+        return Ours(run, fresh().model)
+
+    return make
+
+
+def arguments(kind: type[Any], folder: Path, steps: int, **more: Any) -> Any:
+    return kind(
+        output_dir=str(folder / "theirs"),
+        max_steps=steps,
+        per_device_train_batch_size=4,
+        learning_rate=HYPER["learning_rate"],
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        **{"bf16": False, "gradient_checkpointing": False, **more},
+    )
+
+
+def theirs(kind: type[Any], batches: list[dict[str, Any]], **made: Any) -> Curve:
+    """Another trainer's own step, on batches that are handed to it."""
+    curve = Curve()
+
+    class Watched(kind):  # type: ignore[misc]
+        def get_train_dataloader(self) -> Any:
+            return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            out = super().compute_loss(*args, **kwargs)
+            curve.losses.append(float((out[0] if isinstance(out, tuple) else out).detach()))
+            return out
+
+        def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+            if "grad_norm" in logs:
+                curve.norms.append(float(logs["grad_norm"]))
+
+    Watched(**made).train()
+    return curve
+
+
+def agree(left: Curve, right: Curve) -> None:
+    for name in ("losses", "norms"):
+        a, b = (torch.tensor(getattr(curve, name), dtype=torch.float64) for curve in (left, right))
+        assert len(a) == len(b) >= 4
+        residual = (a - b) / b
+        assert residual.abs().max() < 1e-4, (name, residual)
+        # Zero-mean: within what chance allows residuals of this size, or far below what could matter.
+        assert residual.mean().abs() < max(3 * float(residual.std()) / len(residual) ** 0.5, 1e-6), (name, residual)
+    assert left.losses[0] != left.losses[-1]
+
+
+def padded(examples: list[Any], pad: int) -> dict[str, Any]:
+    longest = max(len(example.ids) for example in examples)
+    ids = torch.full((len(examples), longest), pad)
+    labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
+    for index, example in enumerate(examples):
+        row = torch.tensor(list(example.ids))
+        ids[index, : len(row)], mask[index, : len(row)] = row, 1
+        labels[index, : len(row)] = row.masked_fill(torch.tensor(list(example.weights)) == 0, -100)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+@pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
+def test_supervised_as_hf_trainer(ours: Any, chat_base: Path, tmp_path: Path, update: Row) -> None:
+    mine = ours("chat", chat_base, update, CHAT)
+    batches = [padded(batch, mine.run.kit.pad) for batch in mine.batches]
+    curve = theirs(
+        Trainer,
+        batches,
+        model=mine.twin,
+        args=arguments(TrainingArguments, tmp_path, len(batches)),
+        train_dataset=batches,
+    )
+    agree(mine.curve(), curve)
+
+
+def test_classification_as_hf_trainer(ours: Any, encoder_base: Path, tmp_path: Path) -> None:
+    # Dropout would be drawn in another order.
+    mine = ours("text-classification", still(encoder_base, tmp_path), LORA, LABEL_ROWS)
+    batches = []
+    for examples in mine.batches:
+        batch = mine.run.task.collate(examples, mine.run.kit)
+        truth = batch.pop("truth_BL")
+        batches.append({**batch, "labels": truth.int().argmax(-1)})
+    curve = theirs(
+        Trainer,
+        batches,
+        model=mine.twin,
+        args=arguments(TrainingArguments, tmp_path, len(batches)),
+        train_dataset=batches,
+    )
+    agree(mine.curve(), curve)
+
+
+def test_supervised_as_trl(ours: Any, chat_base: Path, tmp_path: Path) -> None:
+    mine = ours("chat", chat_base, LORA, CHAT)
+    batches = [padded(batch, mine.run.kit.pad) for batch in mine.batches]
+    rows = datasets.Dataset.from_list([{"input_ids": list(example.ids)} for example in mine.run.rows.training])
+    args = arguments(trl.SFTConfig, tmp_path, len(batches), dataset_kwargs={"skip_prepare_dataset": True})
+    curve = theirs(
+        trl.SFTTrainer, batches, model=mine.twin, args=args, train_dataset=rows, processing_class=mine.run.kit.processor
+    )
+    agree(mine.curve(), curve)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
+def test_preference_as_trl(ours: Any, chat_base: Path, tmp_path: Path, loss: str) -> None:
+    hyper = {**HYPER, "beta": 0.2, "loss": loss}
+    mine = ours("chat", chat_base, LORA, PAIRS, method="dpo", hyperparameters=hyper)
+    batches = [dict(pairs(batch, mine.run.kit.pad)) for batch in mine.batches]
+    rows = datasets.Dataset.from_list(
+        [{"prompt": "a", "chosen": "b", "rejected": "c"} for example in mine.run.rows.training]
+    )
+    args = arguments(trl.DPOConfig, tmp_path, len(batches), beta=0.2, loss_type=[loss])
+    curve = theirs(
+        trl.DPOTrainer, batches, model=mine.twin, args=args, train_dataset=rows, processing_class=mine.run.kit.processor
+    )
+    agree(mine.curve(), curve)
+
+
+def pairs(examples: list[Any], pad: int) -> Iterator[tuple[str, Any]]:
+    """TRL's batch: all chosen, then all rejected."""
+    both = padded([example.chosen for example in examples] + [example.rejected for example in examples], pad)
+    yield from ((name, both[name]) for name in ("input_ids", "attention_mask"))
+    yield "completion_mask", (both["labels"] != -100).long()
+
+
+def still(base: Path, tmp_path: Path) -> Path:
+    """The same base without dropout."""
+    shutil.copytree(base, tmp_path / "still")
+    config = json.loads((tmp_path / "still/config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (tmp_path / "still/config.json").write_text(json.dumps(config))
+    return tmp_path / "still"
+
+
+def test_nothing_is_compared_with_itself() -> None:
+    assert runs.train.__module__.startswith("training")
+    with pytest.raises(AssertionError):
+        agree(Curve([1.0, 1.0, 1.0, 0.9], [1.0] * 4), Curve([1.0, 1.0, 1.0, 0.8], [1.0] * 4))
+    leaning = [1.00005] * 4
+    with pytest.raises(AssertionError):
+        agree(Curve(leaning, leaning), Curve([1.0] * 4, [1.0] * 4))
