@@ -37,7 +37,7 @@ from api.services.usage_meter import Meter
 from jobs.lifecycle.change_feed import watching
 from jobs.lifecycle.queue_position import Outlook
 from jobs.preflight import Desk
-from jobs.resources import open_rooms
+from jobs.resources import open_resources
 from storage.access.limits import Limits
 from storage.settings import Settings
 
@@ -80,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(_sweep, settings.home / "uploads")
-        async with open_rooms(settings) as rooms:
+        async with open_resources(settings) as rooms:
             app.state.rooms = rooms
             app.state.lookups = Lookups(rooms.db, Limits.of(settings))
             app.state.desk = Desk(settings)

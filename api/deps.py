@@ -11,14 +11,14 @@ from starlette.types import Scope
 from api.http.idempotency import Once, once_of
 from api.services.batched_queries import Lookups
 from api.services.usage_meter import Meter
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.keys import Principal
 
 # All are async, though they wait for nothing: FastAPI would run others in a thread, which takes longer than they do.
 
 
-async def rooms_of(request: Request) -> Rooms:
-    rooms: Rooms = request.app.state.rooms
+async def rooms_of(request: Request) -> Resources:
+    rooms: Resources = request.app.state.rooms
     return rooms
 
 
@@ -43,7 +43,7 @@ async def authenticated(scope: Scope, key: str) -> Principal | None:
     return await lookups.principal(key)
 
 
-RoomsDep = Annotated[Rooms, Depends(rooms_of)]
+RoomsDep = Annotated[Resources, Depends(rooms_of)]
 PrincipalDep = Annotated[Principal, Depends(principal_of)]
 MeterDep = Annotated[Meter, Depends(meter_of)]
 OnceDep = Annotated[Once, Depends(once_of)]

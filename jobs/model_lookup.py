@@ -16,7 +16,7 @@ from inference.protocol.errors import EngineError
 from inference.protocol.model_ref import ModelRef
 from inference.protocol.routes import answering, elsewhere
 from jobs.lifecycle.states import checkpoint_name
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.clock import unexpired
 from storage.registry import BaseModelEntry
 from storage.tables import Checkpoint, Job, Model, Permission
@@ -29,7 +29,7 @@ Found = BaseModelEntry | Model | ModelRef
 """A base, a finished model, or a checkpoint as the engine knows it."""
 
 
-async def find(rooms: Rooms, project_id: str, name: str) -> Found | None:
+async def find(rooms: Resources, project_id: str, name: str) -> Found | None:
     """None for what does not exist, was deleted, has expired, or is another project's that this one may not use."""
     if entry := rooms.registry.get(name):
         return entry
@@ -42,7 +42,7 @@ async def _model(session: AsyncSession, project_id: str, name: str) -> Model | N
     return (await session.execute(select(Model).where(*usable))).scalar_one_or_none()
 
 
-async def shared(rooms: Rooms, project_id: str) -> list[Model | ModelRef]:
+async def shared(rooms: Resources, project_id: str) -> list[Model | ModelRef]:
     """Finished models and checkpoints of other projects that this one may use, in the order in which it was let."""
     mine = [col(Permission.project_id) == project_id, col(Permission.owner_project_id) != project_id]
     granted = select(col(Permission.checkpoint_model)).where(*mine)
@@ -99,7 +99,7 @@ def checkpoint_ref(job: Job, checkpoint: Checkpoint) -> ModelRef:
     )
 
 
-async def answering_ref(rooms: Rooms, project_id: str, name: str, route: Route) -> ModelRef:
+async def answering_ref(rooms: Resources, project_id: str, name: str, route: Route) -> ModelRef:
     """A model that answers at ``POST /v1/{route}``. Raises ``EngineError`` and ``ModelNotPulled``.
 
     A base that answers for several tasks there does so for the first of them.

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from jobs.lifecycle.states import SUCCEEDED
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from jobs.runner.forkserver_client import Child, Children
 from jobs.runner.scratch import scratch
 from jobs.runner.staging import stage_in
@@ -67,13 +67,13 @@ class Desk:
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    async def preflight(self, rooms: Rooms, job: Job) -> run_events.Preflight | run_events.Failure:
+    async def preflight(self, rooms: Resources, job: Job) -> run_events.Preflight | run_events.Failure:
         """Raises ``LookError`` and ``StorageError``."""
         last = (await self._look(rooms, job, "preflight", {}))[-1]
         assert isinstance(last, run_events.Preflight | run_events.Failure), last
         return last
 
-    async def preview(self, rooms: Rooms, job: Job, rows: int) -> list[run_events.PreviewRow] | run_events.Failure:
+    async def preview(self, rooms: Resources, job: Job, rows: int) -> list[run_events.PreviewRow] | run_events.Failure:
         """Raises ``LookError`` and ``StorageError``."""
         lines = await self._look(rooms, job, "preview", {"rows": rows})
         if isinstance(lines[-1], run_events.Failure):
@@ -85,7 +85,7 @@ class Desk:
         if self._closing:
             await self._closing
 
-    async def _look(self, rooms: Rooms, job: Job, phase: str, options: dict[str, Any]) -> list[run_events.Line]:
+    async def _look(self, rooms: Resources, job: Job, phase: str, options: dict[str, Any]) -> list[run_events.Line]:
         try:
             await asyncio.wait_for(self._places.acquire(), WAITING_SECONDS)
         except TimeoutError:
@@ -152,7 +152,7 @@ def _parsed(raw: bytes) -> run_events.Line | None:
     return None
 
 
-async def earlier_speeds(rooms: Rooms, job: Job) -> list[float]:
+async def earlier_speeds(rooms: Resources, job: Job) -> list[float]:
     """Tokens a second of the newest runs like this one: the same base, task, method and kind of update."""
     alike = [
         col(Job.state) == SUCCEEDED,

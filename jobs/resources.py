@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from inference import client as engine_client
 from inference.client import EngineClient
 from jobs import wakeup
-from jobs.wakeup import Bell
+from jobs.wakeup import WakeupChannel
 from storage import blobs as blob_stores
 from storage import db as databases
 from storage.blobs import Blobs
@@ -20,25 +20,25 @@ from storage.settings import Settings
 
 
 @dataclass(frozen=True)
-class Rooms:
+class Resources:
     settings: Settings
     db: Database
     blobs: Blobs
-    bell: Bell
+    wakeup: WakeupChannel
     scripts: RedisScripts
     engine: EngineClient
     registry: Registry
 
 
 @asynccontextmanager
-async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Open the four URLs. None of them needs to answer yet."""
     bell = wakeup.connect(settings.redis_url)
-    rooms = Rooms(
+    rooms = Resources(
         settings=settings,
         db=databases.connect(settings.database_url),
         blobs=blob_stores.connect(settings.blob_url),
-        bell=bell,
+        wakeup=bell,
         scripts=RedisScripts(bell.connection),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
         registry=settings.registry(),
@@ -47,5 +47,5 @@ async def open_rooms(settings: Settings) -> AsyncIterator[Rooms]:
         yield rooms
     finally:
         await rooms.engine.close()
-        await rooms.bell.close()
+        await rooms.wakeup.close()
         await rooms.db.close()

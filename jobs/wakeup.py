@@ -29,7 +29,7 @@ def _dumps(value: dict[str, Any]) -> bytes:
     return json.dumps(value, default=str).encode()
 
 
-class Bell:
+class WakeupChannel:
     """``ring`` and ``listen`` never raise because Redis is away."""
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -37,7 +37,7 @@ class Bell:
         self._pool: ArqRedis | None = None
         self._opening = asyncio.Lock()
 
-    async def ring(self, job_id: str, attempt: int) -> bool:
+    async def notify(self, job_id: str, attempt: int) -> bool:
         """False where the ring was lost."""
         try:
             pool = await self.connection()
@@ -109,9 +109,9 @@ async def _closed(worker: Worker) -> None:
             await worker.pool.aclose(close_connection_pool=True)
 
 
-def connect(url: str) -> Bell:
+def connect(url: str) -> WakeupChannel:
     """``redis://…``, ``rediss://…`` or ``unix:///path``. Connects on first use."""
     settings = RedisSettings.from_dsn(url)
     settings.conn_timeout = 1
     settings.conn_retries = 0
-    return Bell(settings)
+    return WakeupChannel(settings)

@@ -19,7 +19,7 @@ from jobs.integrations.exporter import Mirrors
 from jobs.lifecycle import transitions
 from jobs.lifecycle.reaper import reap_for_ever
 from jobs.lifecycle.transitions import Phase
-from jobs.resources import Rooms, open_rooms
+from jobs.resources import Resources, open_resources
 from jobs.retention import checkpoints, expiry, job_cleanup
 from jobs.runner.attempt import Attempt
 from jobs.runner.forkserver_client import Children
@@ -33,7 +33,7 @@ log = logging.getLogger("luthier.worker")
 
 
 class Worker:
-    def __init__(self, rooms: Rooms, children: Children, scratch: Path) -> None:
+    def __init__(self, rooms: Resources, children: Children, scratch: Path) -> None:
         self.rooms = rooms
         self.children = children
         self.scratch = scratch
@@ -50,8 +50,8 @@ class Worker:
         settings = self.rooms.settings
         await self.children.warm()
         beside = [
-            asyncio.create_task(self.rooms.bell.listen(self._wake.set)),
-            asyncio.create_task(reap_for_ever(self.rooms.db, self.rooms.bell, settings.reap_seconds)),
+            asyncio.create_task(self.rooms.wakeup.listen(self._wake.set)),
+            asyncio.create_task(reap_for_ever(self.rooms.db, self.rooms.wakeup, settings.reap_seconds)),
             asyncio.create_task(self._tidy_for_ever()),
             asyncio.create_task(batches.work_for_ever(self.rooms, self.scratch)),
             asyncio.create_task(webhooks.send_for_ever(self.rooms.db, settings)),
@@ -136,7 +136,7 @@ class Worker:
 async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     with scratch(settings.work_dir) as folder:
-        async with open_rooms(settings) as rooms:
+        async with open_resources(settings) as rooms:
             children = Children(settings)
             worker = Worker(rooms, children, folder)
             loop = asyncio.get_running_loop()

@@ -38,7 +38,7 @@ class AlreadyDone(Exception):
 class Once(Protocol):
     """What a route that makes something asks for."""
 
-    async def keep(self, session: AsyncSession, out: BaseModel) -> None:
+    async def record(self, session: AsyncSession, out: BaseModel) -> None:
         """Call it in the transaction that makes the thing, with what will be answered."""
 
 

@@ -47,7 +47,7 @@ async def create_batch(body: BatchIn, rooms: RoomsDep, principal: PrincipalDep, 
     async with rooms.db.write() as session:
         await _check_file(session, principal.project_id, body.input_file_id)
         session.add(batch)
-        await once.keep(session, out)
+        await once.record(session, out)
         await audit(session, principal, "batch.created", batch.id)
     return out
 

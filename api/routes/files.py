@@ -94,7 +94,7 @@ async def create_file(request: Request, rooms: RoomsDep, principal: PrincipalDep
         async with rooms.db.write() as session:
             await check_quota(session, principal, file.bytes)
             session.add(file)
-            await once.keep(session, out)
+            await once.record(session, out)
             await audit(session, principal, "file.created", file.id)
         return JSONResponse(out.model_dump())
 

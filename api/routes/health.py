@@ -12,7 +12,7 @@ from fastapi import APIRouter, Response
 
 from api.deps import RoomsDep
 from api.schemas.health import Alive, Ready
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.blobs import Blobs, read
 from storage.errors import BlobNotFound
 
@@ -40,7 +40,7 @@ async def readyz(rooms: RoomsDep, response: Response) -> Ready:
     return Ready(status="ready", checks=checks)
 
 
-async def _check(name: str, check: Callable[[Rooms], Awaitable[object]], rooms: Rooms) -> Literal["ok", "down"]:
+async def _check(name: str, check: Callable[[Resources], Awaitable[object]], rooms: Resources) -> Literal["ok", "down"]:
     try:
         await asyncio.wait_for(check(rooms), CHECK_SECONDS)
     # Whatever a part raises is what this route is asked about.
@@ -57,9 +57,9 @@ def _probe_blobs(blobs: Blobs) -> None:
         blobs.put_bytes(_PROBE_KEY, _PROBE)
 
 
-CHECKS: dict[str, Callable[[Rooms], Awaitable[object]]] = {
+CHECKS: dict[str, Callable[[Resources], Awaitable[object]]] = {
     "database": lambda rooms: rooms.db.ping(),
     "blobs": lambda rooms: asyncio.to_thread(_probe_blobs, rooms.blobs),
-    "redis": lambda rooms: rooms.bell.ping(),
+    "redis": lambda rooms: rooms.wakeup.ping(),
     "engine": lambda rooms: rooms.engine.ping(),
 }

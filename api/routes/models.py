@@ -26,7 +26,7 @@ from api.schemas.models import ModelDeleted, ModelOut, ModelsOut, base_out, chec
 from api.services import model_queries
 from inference.protocol.model_ref import ModelRef, Variant
 from jobs import model_lookup
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.audit import audit
 from storage.folders import delete_folder
 from storage.registry import BaseModelEntry
@@ -120,12 +120,12 @@ def _out(found: Model | ModelRef) -> ModelOut:
     return checkpoint_model_out(found, model_queries.job_path(found).project_id)
 
 
-async def _kept(rooms: Rooms, ref: ModelRef, variant: Variant) -> Export | None:
+async def _kept(rooms: Resources, ref: ModelRef, variant: Variant) -> Export | None:
     async with rooms.db.read() as session:
         return await session.get(Export, (ref.id, variant))
 
 
-async def _made(rooms: Rooms, ref: ModelRef, variant: Variant) -> Export:
+async def _made(rooms: Resources, ref: ModelRef, variant: Variant) -> Export:
     """Have the engine make the zip, and remember it: the same weights give the same zip, whoever asks first."""
     answer = await rooms.engine.export(ref, variant)
     made = Export(

@@ -81,7 +81,7 @@ async def create_upload(body: UploadIn, rooms: RoomsDep, principal: PrincipalDep
     async with rooms.db.write() as session:
         await check_quota(session, principal, upload.bytes)
         session.add(upload)
-        await once.keep(session, upload_out(upload))
+        await once.record(session, upload_out(upload))
         await audit(session, principal, "upload.created", upload.id)
     return upload_out(upload)
 

@@ -28,7 +28,7 @@ from api.schemas.webhooks import (
     webhook_out,
     webhook_with_secret,
 )
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from jobs.webhooks import outbox, signing
 from jobs.webhooks.sender import Undelivered, post_of
 from jobs.webhooks.url_policy import Refused
@@ -178,7 +178,7 @@ async def _owned(session: AsyncSession, project_id: str, webhook_id: str, *, loc
     return webhook
 
 
-async def _check_url(rooms: Rooms, url: str) -> None:
+async def _check_url(rooms: Resources, url: str) -> None:
     """Raises ``InvalidRequest``. Looked at again before each delivery: names come to mean other addresses."""
     try:
         await post_of(rooms.settings).check(url)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from api.services.usage_meter import Meter
 from jobs.lifecycle.reaper import reap_for_ever
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage import idempotency
 from storage.errors import StorageUnavailable
 
@@ -19,10 +19,10 @@ FORGET_SECONDS = 600.0
 
 
 @asynccontextmanager
-async def upkeep(rooms: Rooms, meter: Meter) -> AsyncIterator[None]:
+async def upkeep(rooms: Resources, meter: Meter) -> AsyncIterator[None]:
     """Until it is left; then what the meter still holds is written."""
     work = [
-        reap_for_ever(rooms.db, rooms.bell, rooms.settings.reap_seconds),
+        reap_for_ever(rooms.db, rooms.wakeup, rooms.settings.reap_seconds),
         meter.flush_for_ever(),
         _forget_for_ever(rooms),
     ]
@@ -37,7 +37,7 @@ async def upkeep(rooms: Rooms, meter: Meter) -> AsyncIterator[None]:
             await meter.flush()
 
 
-async def _forget_for_ever(rooms: Rooms) -> None:
+async def _forget_for_ever(rooms: Resources) -> None:
     while True:
         await asyncio.sleep(FORGET_SECONDS)
         try:

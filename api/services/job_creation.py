@@ -21,7 +21,7 @@ from api.services.starting_point import Beginning, beginning
 from inference.protocol.validation import fault_of
 from jobs.integrations import missing
 from jobs.lifecycle import transitions
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.audit import audit
 from storage.access.keys import Principal
 from storage.clock import unexpired
@@ -41,7 +41,7 @@ _ALWAYS = frozenset({"model", "training_file"})
 """What every job has: a null leaves that of a clone's source."""
 
 
-async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
+async def new_job(rooms: Resources, project_id: str, body: JobIn) -> Job:
     """The row to be; its files are checked by :func:`check_files`. Raises ``InvalidRequest``, ``ModelNotPulled``."""
     method = _method(body)
     _check_integrations(rooms, body)
@@ -78,17 +78,17 @@ async def new_job(rooms: Rooms, project_id: str, body: JobIn) -> Job:
     )
 
 
-async def make_job(rooms: Rooms, principal: Principal, body: JobIn, once: Once) -> JobOut:
+async def make_job(rooms: Resources, principal: Principal, body: JobIn, once: Once) -> JobOut:
     """Insert it and have a worker look. Raises ``InvalidRequest``, ``ModelNotPulled``."""
     job = await new_job(rooms, principal.project_id, body)
     job.key_id = principal.key_id
     async with rooms.db.write() as session:
         await check_files(session, job)
         await transitions.create(session, job)
-        await once.keep(session, job_out(job, principal.organization_id))
+        await once.record(session, job_out(job, principal.organization_id))
         await audit(session, principal, "fine_tuning.job.created", job.id)
     # After the commit: whoever hears the bell finds the row. A lost ring costs a worker's poll interval.
-    await rooms.bell.ring(job.id, job.attempt)
+    await rooms.wakeup.notify(job.id, job.attempt)
     return job_out(job, principal.organization_id)
 
 
@@ -146,7 +146,7 @@ def _method(body: JobIn) -> Method:
     raise _unsupported("method.type", f"This method is not offered yet; it can be: {offered}.")
 
 
-def _check_integrations(rooms: Rooms, body: JobIn) -> None:
+def _check_integrations(rooms: Resources, body: JobIn) -> None:
     for place, one in enumerate(body.integrations or []):
         if lacking := missing(one.type, rooms.settings):
             raise InvalidRequest(lacking, param=f"integrations.{place}.type", code="integration_unavailable")

@@ -6,7 +6,7 @@ from api.errors import InvalidRequest, NotFound
 from inference.protocol.model_ref import ModelRef
 from jobs.blob_keys import JobPath, parse_job_path
 from jobs.model_lookup import NO_SUCH_MODEL, find
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.registry import BaseModelEntry
 from storage.tables import Model
 
@@ -22,7 +22,7 @@ def job_path(model: Model | ModelRef) -> JobPath:
     return parse_job_path(str(model.prefix))
 
 
-async def get_tuned_model_or_404(rooms: Rooms, project_id: str, name: str) -> ModelRef:
+async def get_tuned_model_or_404(rooms: Resources, project_id: str, name: str) -> ModelRef:
     """Return a finished model or a checkpoint. Raises ``NotFound``, and ``InvalidRequest`` for a base model."""
     model = await find(rooms, project_id, name)
     if isinstance(model, BaseModelEntry):

@@ -13,7 +13,7 @@ from inference.protocol.model_ref import ModelRef
 from jobs import model_lookup
 from jobs.blob_keys import parse_job_path
 from jobs.lifecycle.states import checkpoint_name
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from jobs.retention import checkpoints
 from storage.ids import PREFIXES
 from storage.registry import BaseModelEntry
@@ -59,7 +59,7 @@ class Beginning:
             )
 
 
-async def beginning(rooms: Rooms, project_id: str, model: str | None, from_checkpoint: str | None) -> Beginning:
+async def beginning(rooms: Resources, project_id: str, model: str | None, from_checkpoint: str | None) -> Beginning:
     """From the two fields of a new job. Raises ``InvalidRequest``, ``ModelNotPulled``."""
     if from_checkpoint is None:
         if model is None:
@@ -76,7 +76,7 @@ async def beginning(rooms: Rooms, project_id: str, model: str | None, from_check
     return found
 
 
-async def _spelt_out(rooms: Rooms, project_id: str, text: str) -> str:
+async def _spelt_out(rooms: Resources, project_id: str, text: str) -> str:
     """The model's name for ``{job id or model}[:step]``, which may be a name of nothing."""
     name, _, step = text.rpartition(":")
     stepped = step.isascii() and step.isdigit() and len(step) < 10
@@ -96,7 +96,7 @@ async def _spelt_out(rooms: Rooms, project_id: str, text: str) -> str:
     return job.fine_tuned_model or (text if last is None else checkpoint_name(job, last))
 
 
-async def _named(rooms: Rooms, project_id: str, name: str, param: str) -> Beginning:
+async def _named(rooms: Resources, project_id: str, name: str, param: str) -> Beginning:
     found = await model_lookup.find(rooms, project_id, name)
     if found is None:
         raise InvalidRequest(_NOTHING[param], param=param, code="model_not_found")

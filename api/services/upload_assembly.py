@@ -14,7 +14,7 @@ from api.errors import InvalidRequest
 from api.schemas.uploads import UploadCompleteIn
 from api.services.quota import check_quota
 from jobs.blob_keys import files_prefix
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from jobs.retention.expiry import forget
 from storage.access.audit import audit
 from storage.access.keys import Principal
@@ -27,7 +27,7 @@ AT_ONCE = 2
 """Assemblies that one process runs; the others wait. Each reads and writes up to ``max_assembled_bytes``."""
 
 
-async def assemble(rooms: Rooms, principal: Principal, upload: Upload, asked: UploadCompleteIn) -> None:
+async def assemble(rooms: Resources, principal: Principal, upload: Upload, asked: UploadCompleteIn) -> None:
     """Make the file, unless somebody else completes, cancels or expires the upload first. Raises ``InvalidRequest``.
 
     The bytes come first, then one transaction. Two that complete an upload at once both write a blob, and the one
@@ -54,7 +54,7 @@ async def assemble(rooms: Rooms, principal: Principal, upload: Upload, asked: Up
     await forget(rooms.blobs, unnamed)
 
 
-async def _complete(rooms: Rooms, principal: Principal, upload: Upload, file: File) -> list[str]:
+async def _complete(rooms: Resources, principal: Principal, upload: Upload, file: File) -> list[str]:
     """The keys of the bytes that nothing names now. Raises ``InvalidRequest``."""
     async with rooms.db.write() as session:
         if time.time() >= upload.expires_at:
@@ -71,13 +71,13 @@ async def _complete(rooms: Rooms, principal: Principal, upload: Upload, file: Fi
         return list((await session.execute(gone.returning(col(UploadPart.blob_key)))).scalars())
 
 
-async def _pending(rooms: Rooms, upload: Upload) -> bool:
+async def _pending(rooms: Resources, upload: Upload) -> bool:
     async with rooms.db.read() as session:
         query = select(col(Upload.status)).where(col(Upload.id) == upload.id)
         return (await session.execute(query)).scalar_one() == "pending"
 
 
-async def _parts(rooms: Rooms, upload: Upload) -> dict[str, UploadPart]:
+async def _parts(rooms: Resources, upload: Upload) -> dict[str, UploadPart]:
     async with rooms.db.read() as session:
         query = select(UploadPart).where(col(UploadPart.upload_id) == upload.id)
         return {part.id: part for part in (await session.execute(query)).scalars()}

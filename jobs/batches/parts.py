@@ -16,7 +16,7 @@ from jobs.batches import store
 from jobs.batches.responses import ENDPOINTS, Answer
 from jobs.blob_keys import batch_prefix, files_prefix
 from jobs.lifecycle.transitions import Claim
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.limits import Limits, check_bytes, limits_of
 from storage.access.usage import Amount, Counted, count, day_of
 from storage.blobs import Blobs
@@ -67,7 +67,7 @@ class Part:
             self.used.setdefault(answer.model, Amount()).add(answer.used)
 
 
-async def commit(rooms: Rooms, claim: Claim, batch: Batch, part: Part) -> Batch:
+async def commit(rooms: Resources, claim: Claim, batch: Batch, part: Part) -> Batch:
     """The part, and what the batch's key used for it. Raises ``LeaseLost``, and ``QuotaExceeded`` for want of room."""
     if not part.grown["done"]:
         return batch
@@ -85,14 +85,14 @@ async def commit(rooms: Rooms, claim: Claim, batch: Batch, part: Part) -> Batch:
         return await store.add_part(session, claim, row, **part.grown)
 
 
-async def _stored(rooms: Rooms, key: str, path: Path) -> dict[str, Any] | None:
+async def _stored(rooms: Resources, key: str, path: Path) -> dict[str, Any] | None:
     if not path.stat().st_size:
         return None
     stored = await asyncio.to_thread(rooms.blobs.put_file, key, path)
     return {"key": key, "sha256": stored.sha256}
 
 
-async def files(rooms: Rooms, batch: Batch, tail: Path | None) -> tuple[File | None, File | None]:
+async def files(rooms: Resources, batch: Batch, tail: Path | None) -> tuple[File | None, File | None]:
     """Output and error file, their bytes stored; ``tail`` goes behind the errors. None for one without a line."""
     query = select(BatchPart).where(col(BatchPart.batch_id) == batch.id).order_by(col(BatchPart.first))
     async with rooms.db.read() as session:
@@ -103,7 +103,7 @@ async def files(rooms: Rooms, batch: Batch, tail: Path | None) -> tuple[File | N
 
 
 async def _file(
-    rooms: Rooms, batch: Batch, kind: str, parts: Sequence[dict[str, Any]], tail: Path | None
+    rooms: Resources, batch: Batch, kind: str, parts: Sequence[dict[str, Any]], tail: Path | None
 ) -> File | None:
     if not parts and (tail is None or not tail.stat().st_size):
         return None
@@ -131,7 +131,7 @@ def _bytes(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None) -> 
                 yield chunk
 
 
-async def tidy(rooms: Rooms) -> None:
+async def tidy(rooms: Resources) -> None:
     """Remove the parts of ended batches, those of attempts that were lost among them."""
     async with rooms.db.single() as connection:
         ended = await store.untidy(connection)

@@ -20,7 +20,7 @@ from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 from inference.protocol.validation import fault_of
 from jobs import model_lookup
 from jobs.batches.input_file import Line
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.usage import Amount
 from storage.errors import ModelNotPulled
 from storage.ids import new_id
@@ -59,7 +59,7 @@ class Answer:
     used: Amount = field(default_factory=Amount)
 
 
-async def answer(rooms: Rooms, project_id: str, endpoint: Endpoint, line: Line) -> Answer:
+async def answer(rooms: Resources, project_id: str, endpoint: Endpoint, line: Line) -> Answer:
     """Waits for an engine that is away or full for as long as it takes; every other error is the line's answer."""
     try:
         body = await _asked(rooms, project_id, endpoint, line.body)
@@ -70,7 +70,7 @@ async def answer(rooms: Rooms, project_id: str, endpoint: Endpoint, line: Line) 
     return replace(_written(line, 200, body), model=body["model"], used=used)
 
 
-async def _asked(rooms: Rooms, project_id: str, endpoint: Endpoint, sent: dict[str, Any]) -> dict[str, Any]:
+async def _asked(rooms: Resources, project_id: str, endpoint: Endpoint, sent: dict[str, Any]) -> dict[str, Any]:
     try:
         body = endpoint.body.model_validate(sent)
     except ValidationError as error:
@@ -90,7 +90,7 @@ async def _asked(rooms: Rooms, project_id: str, endpoint: Endpoint, sent: dict[s
             pause = min(2 * pause, PATIENCE_SECONDS)
 
 
-async def model(rooms: Rooms, project_id: str, name: str, endpoint: Endpoint) -> ModelRef:
+async def model(rooms: Resources, project_id: str, name: str, endpoint: Endpoint) -> ModelRef:
     """The one that a line asks. Raises ``EngineError`` where this project has no such one at this endpoint."""
     try:
         return await model_lookup.answering_ref(rooms, project_id, name, endpoint.route)

@@ -24,7 +24,7 @@ from jobs.batches.input_file import Fault, Line
 from jobs.batches.parts import Part
 from jobs.batches.responses import ENDPOINTS, Answer
 from jobs.lifecycle.transitions import Claim, LeaseLost
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.limits import Limits, QuotaExceeded, limits_of, lock_project
 from storage.blobs import get_file
 from storage.errors import BlobCorrupt, BlobNotFound, StorageError, StorageUnavailable
@@ -40,7 +40,7 @@ SLICE_SECONDS = 30.0
 class Work:
     """One claim on one batch, from the claim to the row's next status or back into the queue."""
 
-    rooms: Rooms
+    rooms: Resources
     claim: Claim
     batch: Batch
     folder: Path
@@ -253,7 +253,7 @@ class Work:
             await store.release(session, self.claim)
 
 
-async def work_for_ever(rooms: Rooms, scratch: Path) -> None:
+async def work_for_ever(rooms: Resources, scratch: Path) -> None:
     """Until cancelled; then the batch in hand is given back."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     while True:
@@ -267,7 +267,7 @@ async def work_for_ever(rooms: Rooms, scratch: Path) -> None:
             await _worked(Work(rooms, *claimed, folder=scratch / "batch"))
 
 
-async def _claimed(rooms: Rooms, name: str) -> tuple[Claim, Batch] | None:
+async def _claimed(rooms: Resources, name: str) -> tuple[Claim, Batch] | None:
     async with rooms.db.single() as connection:
         if not await store.waits(connection):
             return None

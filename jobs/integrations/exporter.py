@@ -19,9 +19,9 @@ from jobs.integrations import KINDS
 from jobs.integrations.sink import Close, Closed, Open, Opened, Status, Step
 from jobs.lifecycle import transitions
 from jobs.lifecycle.states import CANCELLED, FAILED, SUCCEEDED, model_name
-from jobs.lifecycle.transitions import Claim, LeaseLost, Note
+from jobs.lifecycle.transitions import Claim, LeaseLost, NewEvent
 from jobs.metrics.scalars import measured
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.errors import StorageUnavailable
 from storage.settings import integration_environment
 from storage.tables import Job
@@ -47,7 +47,7 @@ class SinkFailed(Exception):
 class Mirrors:
     """Those of one worker."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Resources) -> None:
         self._rooms = rooms
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -71,7 +71,7 @@ class Mirrors:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-async def mirror(rooms: Rooms, claim: Claim, job: Job, integration: dict[str, Any]) -> None:
+async def mirror(rooms: Resources, claim: Claim, job: Job, integration: dict[str, Any]) -> None:
     """While the claim is in force, and what is left after it."""
     kind = integration["type"]
     title = KINDS[kind].title
@@ -79,12 +79,14 @@ async def mirror(rooms: Rooms, claim: Claim, job: Job, integration: dict[str, An
         async with _process(rooms, kind) as sink:
             opened = await sink.ask(_opening(job, integration[kind]), Opened)
             where = f": {opened.url}" if opened.url else ""
-            await _tell(rooms, claim, Note(f"The figures of this job go to {title}{where}", data={"url": opened.url}))
+            await _tell(
+                rooms, claim, NewEvent(f"The figures of this job go to {title}{where}", data={"url": opened.url})
+            )
             status = await _follow(rooms, claim, sink, opened.step)
             await sink.ask(Close(status=status), Closed)
     except SinkFailed as error:
         log.warning("! %s: %s: %s", job.id, kind, error)
-        await _tell(rooms, claim, Note(f"Figures no longer go to {title}: {error}", level="warn"))
+        await _tell(rooms, claim, NewEvent(f"Figures no longer go to {title}: {error}", level="warn"))
 
 
 _SILENT = "the service does not answer."
@@ -136,7 +138,7 @@ class _Sink:
 
 
 @asynccontextmanager
-async def _process(rooms: Rooms, kind: str) -> AsyncIterator[_Sink]:
+async def _process(rooms: Resources, kind: str) -> AsyncIterator[_Sink]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "jobs.integrations", kind, str(os.getpid())),
@@ -168,7 +170,7 @@ def _opening(job: Job, target: dict[str, Any]) -> Open:
     return Open(job_id=job.id, target=target, config={**asked, **update, **job.hyperparameters})
 
 
-async def _follow(rooms: Rooms, claim: Claim, sink: _Sink, last_step: int) -> Status:
+async def _follow(rooms: Resources, claim: Claim, sink: _Sink, last_step: int) -> Status:
     seq, status = 0, None
     while status is None:
         await asyncio.sleep(POLL_SECONDS)
@@ -185,7 +187,7 @@ async def _follow(rooms: Rooms, claim: Claim, sink: _Sink, last_step: int) -> St
     return status
 
 
-async def _status(rooms: Rooms, claim: Claim) -> Status | None:
+async def _status(rooms: Resources, claim: Claim) -> Status | None:
     """None while the claim is in force."""
     async with rooms.db.read() as session:
         job = await session.get_one(Job, claim.job_id)
@@ -194,7 +196,7 @@ async def _status(rooms: Rooms, claim: Claim) -> Status | None:
     return _STATUS.get(job.state, "left")
 
 
-async def _tell(rooms: Rooms, claim: Claim, note: Note) -> None:
+async def _tell(rooms: Resources, claim: Claim, note: NewEvent) -> None:
     """A job that has ended is told nothing more."""
     with suppress(LeaseLost):
         async with rooms.db.write() as session:

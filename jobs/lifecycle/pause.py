@@ -12,7 +12,7 @@ from sqlmodel import col
 
 from jobs.lifecycle import transitions
 from jobs.lifecycle.states import PAUSED, QUEUED, RUNNING, TERMINAL, VALIDATED, WAITING, full_state
-from jobs.lifecycle.transitions import IllegalTransition, Note
+from jobs.lifecycle.transitions import IllegalTransition, NewEvent
 from storage.tables import Job
 
 
@@ -25,7 +25,7 @@ async def pause(session: AsyncSession, project_id: str, job_id: str) -> Job | No
         raise IllegalTransition("paused", full_state(job))
     mine = [col(Job.id) == job_id]
     now = {**transitions.leaving(PAUSED), "paused_in": col(Job.state)}
-    paused = await transitions.put(session, [*mine, col(Job.state).in_(WAITING)], now, Note("The job was paused."))
+    paused = await transitions.put(session, [*mine, col(Job.state).in_(WAITING)], now, NewEvent("The job was paused."))
     return paused or await transitions.change(session, [*mine, col(Job.state) == RUNNING], {"pause_requested": True})
 
 
@@ -38,7 +38,7 @@ async def resume(session: AsyncSession, project_id: str, job_id: str) -> Job | N
         raise IllegalTransition("resumed", job.state)
     mine = [col(Job.id) == job_id]
     back = {"state": col(Job.paused_in)}
-    resumed = await transitions.put(session, [*mine, col(Job.state) == PAUSED], back, Note("The job goes on."))
+    resumed = await transitions.put(session, [*mine, col(Job.state) == PAUSED], back, NewEvent("The job goes on."))
     return resumed or await transitions.change(session, mine, {"pause_requested": False})
 
 
@@ -52,7 +52,7 @@ async def start(session: AsyncSession, project_id: str, job_id: str) -> Job | No
     mine = [col(Job.id) == job_id]
     started = {"state": QUEUED, "auto_start": True}
     if queued := await transitions.put(
-        session, [*mine, col(Job.state) == VALIDATED], started, Note("The job was started.")
+        session, [*mine, col(Job.state) == VALIDATED], started, NewEvent("The job was started.")
     ):
         return queued
     validated = [*mine, col(Job.state) == PAUSED, col(Job.paused_in) == VALIDATED]

@@ -6,14 +6,14 @@ import asyncio
 import logging
 
 from jobs.lifecycle import transitions
-from jobs.wakeup import Bell
+from jobs.wakeup import WakeupChannel
 from storage.db import Database
 from storage.errors import StorageUnavailable
 
 log = logging.getLogger("luthier.reaper")
 
 
-async def reap_once(db: Database, bell: Bell) -> int:
+async def reap_once(db: Database, bell: WakeupChannel) -> int:
     """Take back expired leases and ring for what waits. The number of jobs taken back."""
     async with db.write() as session:
         reaped = await transitions.reap(session)
@@ -21,11 +21,11 @@ async def reap_once(db: Database, bell: Bell) -> int:
     for job in reaped:
         log.warning("↻ %s attempt %d lost its worker; now %s", job.id, job.attempt, job.state)
     for job_id, attempt in waiting:
-        await bell.ring(job_id, attempt)
+        await bell.notify(job_id, attempt)
     return len(reaped)
 
 
-async def reap_for_ever(db: Database, bell: Bell, seconds: float) -> None:
+async def reap_for_ever(db: Database, bell: WakeupChannel, seconds: float) -> None:
     while True:
         try:
             await reap_once(db, bell)

@@ -49,7 +49,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Note:
+class NewEvent:
     """An event to be."""
 
     message: str
@@ -83,7 +83,7 @@ async def create(session: AsyncSession, job: Job) -> Job:
     job.state, job.last_seq = VALIDATING, 1
     session.add(job)
     await session.flush()
-    session.add(_event(job.id, 1, 0, Note(f"Created fine-tuning job: {job.id}")))
+    session.add(_event(job.id, 1, 0, NewEvent(f"Created fine-tuning job: {job.id}")))
     return job
 
 
@@ -138,7 +138,7 @@ async def heartbeat(session: AsyncSession, claim: Claim, lease_seconds: float) -
     return Beat(job.cancel_requested, job.pause_requested)
 
 
-async def record(session: AsyncSession, claim: Claim, notes: Sequence[Note], **values: Any) -> Job:
+async def record(session: AsyncSession, claim: Claim, notes: Sequence[NewEvent], **values: Any) -> Job:
     """Append events and set columns of the row. Raises ``LeaseLost``."""
     job = await _held(session, claim, {"last_seq": col(Job.last_seq) + len(notes), **values})
     first = job.last_seq - len(notes) + 1
@@ -146,7 +146,7 @@ async def record(session: AsyncSession, claim: Claim, notes: Sequence[Note], **v
     return job
 
 
-async def move(session: AsyncSession, claim: Claim, state: str, notes: Sequence[Note], **values: Any) -> Job:
+async def move(session: AsyncSession, claim: Claim, state: str, notes: Sequence[NewEvent], **values: Any) -> Job:
     """Leave the job in another state and give up the claim. Raises ``LeaseLost``, also when a cancel came first.
 
     One that is to be paused waits in ``paused`` instead of ``queued``.
@@ -157,15 +157,15 @@ async def move(session: AsyncSession, claim: Claim, state: str, notes: Sequence[
     return job
 
 
-async def validated(session: AsyncSession, claim: Claim, note: Note, **values: Any) -> Job:
+async def validated(session: AsyncSession, claim: Claim, note: NewEvent, **values: Any) -> Job:
     """Every row is good: on to the queue, or to where the job waits to be started. Raises ``LeaseLost``."""
     ready = case((col(Job.auto_start), QUEUED), else_=VALIDATED)
     return await record(session, claim, [note], **{**leaving(VALIDATED), "state": ready}, **values)
 
 
-async def fail(session: AsyncSession, claim: Claim, error: dict[str, Any], notes: Sequence[Note] = ()) -> Job:
+async def fail(session: AsyncSession, claim: Claim, error: dict[str, Any], notes: Sequence[NewEvent] = ()) -> Job:
     """``error``: ``{code, message, param}``."""
-    last = Note(f"The job failed: {error['message']}", level="error", data={"code": error["code"]})
+    last = NewEvent(f"The job failed: {error['message']}", level="error", data={"code": error["code"]})
     return await move(session, claim, FAILED, [*notes, last], error=error)
 
 
@@ -176,7 +176,7 @@ async def crash(session: AsyncSession, claim: Claim, error: dict[str, Any], limi
         message = f"{error['message']} It happened {job.failures} times without progress."
         return await fail(session, claim, {**error, "message": message})
     pause = 2.0 ** (job.failures - 1)
-    note = Note(f"{error['message']} Trying again.", level="warn", data={"code": error["code"]})
+    note = NewEvent(f"{error['message']} Trying again.", level="warn", data={"code": error["code"]})
     again = VALIDATING if job.state == VALIDATING else QUEUED
     return await move(session, claim, again, [note], run_after=db_now() + pause)
 
@@ -188,7 +188,7 @@ async def cancel(session: AsyncSession, project_id: str, job_id: str) -> Job | N
     """
     mine = [col(Job.id) == job_id, col(Job.project_id) == project_id]
     waiting = col(Job.state).in_([*WAITING, PAUSED])
-    note = Note("The job was cancelled.")
+    note = NewEvent("The job was cancelled.")
     job = await locked(session, project_id, job_id)
     if job is None:
         return None
@@ -213,9 +213,12 @@ async def reap(session: AsyncSession) -> list[Job]:
     for job_id in ids:
         mine = [col(Job.id) == job_id, *expired]
         cancelled = await put(
-            session, [*mine, col(Job.cancel_requested).is_(True)], leaving(CANCELLED), Note("The job was cancelled.")
+            session,
+            [*mine, col(Job.cancel_requested).is_(True)],
+            leaving(CANCELLED),
+            NewEvent("The job was cancelled."),
         )
-        lost = Note("The worker was lost; the job goes on from its last checkpoint.", level="warn")
+        lost = NewEvent("The worker was lost; the job goes on from its last checkpoint.", level="warn")
         if job := cancelled or await put(session, mine, leaving(QUEUED), lost):
             reaped.append(job)
     return reaped
@@ -243,7 +246,7 @@ def leaving(state: str) -> dict[str, Any]:
 
 
 async def put(
-    session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any], note: Note
+    session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any], note: NewEvent
 ) -> Job | None:
     """:func:`change`, with an event. None where the conditions do not hold."""
     job = await change(session, conditions, {**values, "last_seq": col(Job.last_seq) + 1})
@@ -272,7 +275,7 @@ async def change(
     return job
 
 
-def _event(job_id: str, seq: int, attempt: int, note: Note) -> Event:
+def _event(job_id: str, seq: int, attempt: int, note: NewEvent) -> Event:
     return Event(
         id=new_id("event"),
         job_id=job_id,

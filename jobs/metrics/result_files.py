@@ -15,12 +15,12 @@ from jobs.blob_keys import attempt_prefix
 from jobs.lifecycle.transitions import Claim
 from jobs.metrics.scalars import measured
 from jobs.metrics.tfevents import event_file
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.ids import new_id
 from storage.tables import File, Job, Metric
 
 
-async def result_files(rooms: Rooms, claim: Claim, job: Job) -> list[File]:
+async def result_files(rooms: Resources, claim: Claim, job: Job) -> list[File]:
     """Their rows to be; the bytes are stored. OpenAI's clients read the first as CSV."""
     steps = [scalars for _, scalars in await measured(rooms, job.id)]
     events = await asyncio.to_thread(event_file, job.created_at, steps)
@@ -32,7 +32,7 @@ async def result_files(rooms: Rooms, claim: Claim, job: Job) -> list[File]:
     return [await _stored(rooms, claim, job, filename, data) for filename, data in made.items()]
 
 
-async def _stored(rooms: Rooms, claim: Claim, job: Job, filename: str, data: bytes) -> File:
+async def _stored(rooms: Resources, claim: Claim, job: Job, filename: str, data: bytes) -> File:
     key = f"{attempt_prefix(job, claim.attempt)}/{filename}"
     stored = await asyncio.to_thread(rooms.blobs.put_bytes, key, data)
     return File(
@@ -64,7 +64,7 @@ COLUMNS = {
 """Column of the result file -> field of a metrics line: OpenAI's columns as it orders them, then Azure's, then ours."""
 
 
-async def result_csv(rooms: Rooms, job: Job) -> bytes:
+async def result_csv(rooms: Resources, job: Job) -> bytes:
     """The ``fine-tune-results`` file: one line a measured step; behind all columns ``valid_…`` of the task's own."""
     async with rooms.db.read() as session:
         query = select(col(Metric.data)).where(col(Metric.job_id) == job.id).order_by(col(Metric.step))

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from jobs.metrics.tfevents import Scalars
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.tables import Event
 
 TAGS: Mapping[str, str] = {
@@ -36,7 +36,7 @@ def tagged(data: Mapping[str, Any]) -> dict[str, float]:
     return named | {f"valid/{name.removeprefix('valid_')}": value for name, value in valid.items() if value is not None}
 
 
-async def measured(rooms: Rooms, job_id: str, after_seq: int = 0) -> list[tuple[int, Scalars]]:
+async def measured(rooms: Resources, job_id: str, after_seq: int = 0) -> list[tuple[int, Scalars]]:
     """The job's measured steps in order, each with its event's sequence number; those after one of them."""
     metrics = [col(Event.job_id) == job_id, col(Event.type) == "metrics", col(Event.seq) > after_seq]
     query = select(col(Event.seq), col(Event.created_at), col(Event.data)).where(*metrics).order_by(col(Event.seq))

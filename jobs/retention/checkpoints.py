@@ -18,7 +18,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from jobs.lifecycle.states import TERMINAL, checkpoint_name
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.clock import db_now, unexpired
 from storage.folders import delete_folder
 from storage.tables import Checkpoint, Export, Job, Permission
@@ -63,7 +63,7 @@ async def forget(session: AsyncSession, job: Job, checkpoints: Sequence[Checkpoi
     left.keys += (await session.execute(exports)).scalars()
 
 
-async def remove(rooms: Rooms, left: Leftovers) -> None:
+async def remove(rooms: Resources, left: Leftovers) -> None:
     """After the commit."""
     for prefix in left.prefixes:
         await asyncio.to_thread(delete_folder, rooms.blobs, prefix)
@@ -71,7 +71,7 @@ async def remove(rooms: Rooms, left: Leftovers) -> None:
         await asyncio.to_thread(rooms.blobs.delete, key)
 
 
-async def expire(rooms: Rooms) -> int:
+async def expire(rooms: Resources) -> int:
     """End those whose time has come. Their number."""
     due = [col(Checkpoint.keep).is_(True), col(Checkpoint.expires_at) <= db_now(), ~needed()]
     query = select(Checkpoint, Job).join(Job, col(Job.id) == col(Checkpoint.job_id)).where(*due)

@@ -16,7 +16,7 @@ from sqlalchemy import delete, func, select, update
 from sqlmodel import col
 
 from jobs.blob_keys import files_prefix, uploads_prefix
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from jobs.retention.file_references import needing
 from storage.blobs import BlobInfo, Blobs
 from storage.clock import db_now
@@ -32,7 +32,7 @@ ASSEMBLY_SECONDS = 900
 _AT_ONCE = 100
 
 
-async def expire(rooms: Rooms) -> None:
+async def expire(rooms: Resources) -> None:
     """One round: what is due, and a look for orphans in one project taken at random."""
     await expire_files(rooms)
     await expire_uploads(rooms)
@@ -44,7 +44,7 @@ async def expire(rooms: Rooms) -> None:
     await asyncio.to_thread(rooms.blobs.sweep, STALE_SECONDS)
 
 
-async def expire_files(rooms: Rooms) -> int:
+async def expire_files(rooms: Resources) -> int:
     """Delete expired files, but for those that a job or batch still needs. How many went."""
     needed = needing(col(File.project_id), col(File.id)).values()
     due = [col(File.expires_at) <= db_now(), *(~query.exists() for query in needed)]
@@ -55,7 +55,7 @@ async def expire_files(rooms: Rooms) -> int:
     return len(keys)
 
 
-async def _expire_file(rooms: Rooms, file_id: str) -> str | None:
+async def _expire_file(rooms: Resources, file_id: str) -> str | None:
     """The key of its bytes, which nothing names any more; None where something has come to need it."""
     async with rooms.db.write() as session:
         # The lock first, in a statement of its own, so that the second sees what was committed meanwhile.
@@ -69,7 +69,7 @@ async def _expire_file(rooms: Rooms, file_id: str) -> str | None:
     return file.blob_key
 
 
-async def expire_uploads(rooms: Rooms) -> int:
+async def expire_uploads(rooms: Resources) -> int:
     """Drop the parts of uploads that were not completed in time. How many uploads."""
     due = [col(Upload.status) == "pending", col(Upload.expires_at) <= db_now() - ASSEMBLY_SECONDS]
     async with rooms.db.read() as session:
@@ -84,7 +84,7 @@ async def expire_uploads(rooms: Rooms) -> int:
     return len(ids)
 
 
-async def sweep_orphans(rooms: Rooms, project_id: str) -> int:
+async def sweep_orphans(rooms: Resources, project_id: str) -> int:
     """Delete the project's blobs of files and parts that have no row. How many there were."""
     swept = 0
     tables: dict[str, type[File] | type[UploadPart]] = {

@@ -10,14 +10,14 @@ from sqlmodel import col
 
 from jobs.blob_keys import job_prefix
 from jobs.lifecycle.states import TERMINAL
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.folders import MANIFEST, delete_folder
 from storage.tables import Checkpoint, File, Job, Model
 
 log = logging.getLogger("luthier.tidy")
 
 
-async def superseded(rooms: Rooms, job: Job, step: int) -> None:
+async def superseded(rooms: Resources, job: Job, step: int) -> None:
     """Drop the resume-only checkpoints before the newest two: the one before it stays in case the newest is damaged."""
     async with rooms.db.write() as session:
         older = [col(Checkpoint.job_id) == job.id, col(Checkpoint.step) < step]
@@ -28,7 +28,7 @@ async def superseded(rooms: Rooms, job: Job, step: int) -> None:
         await asyncio.to_thread(delete_folder, rooms.blobs, row.prefix)
 
 
-async def ended(rooms: Rooms, job_id: str) -> None:
+async def ended(rooms: Resources, job_id: str) -> None:
     """Keep of an ended job what its rows name as a model; drop optimizer states and what dead attempts left."""
     async with rooms.db.write() as session:
         job = await session.get(Job, job_id)
@@ -46,14 +46,14 @@ async def ended(rooms: Rooms, job_id: str) -> None:
         await session.execute(update(Job).where(col(Job.id) == job_id).values(tidied=True))
 
 
-def _delete_others(rooms: Rooms, prefix: str, kept: tuple[str, ...]) -> None:
+def _delete_others(rooms: Resources, prefix: str, kept: tuple[str, ...]) -> None:
     others = [info for info in rooms.blobs.list(prefix) if not info.key.startswith(kept)]
     for info in others:
         rooms.blobs.delete(info.key)
     log.info("· %s: %d blobs that nothing names removed", prefix, len(others))
 
 
-async def untidy(rooms: Rooms) -> list[str]:
+async def untidy(rooms: Resources) -> list[str]:
     """Ended jobs whose worker did not get to tidy them."""
     query = select(col(Job.id)).where(col(Job.state).in_(TERMINAL), col(Job.tidied).is_(False)).limit(20)
     async with rooms.db.read() as session:

@@ -17,8 +17,8 @@ from inference.protocol.errors import EngineError, EngineUnavailable
 from jobs.lifecycle import transitions
 from jobs.lifecycle.lease import Lease, held
 from jobs.lifecycle.states import CANCELLED, QUEUED, TERMINAL, VALIDATING
-from jobs.lifecycle.transitions import Claim, LeaseLost, Note, Phase
-from jobs.resources import Rooms
+from jobs.lifecycle.transitions import Claim, LeaseLost, NewEvent, Phase
+from jobs.resources import Resources
 from jobs.retention import job_cleanup
 from jobs.runner import recorder
 from jobs.runner.forkserver_client import Children
@@ -44,7 +44,7 @@ class Crashed(Exception):
 class Failed(Exception):
     """An end that another attempt would meet again."""
 
-    def __init__(self, error: dict[str, Any], notes: list[Note]) -> None:
+    def __init__(self, error: dict[str, Any], notes: list[NewEvent]) -> None:
         super().__init__(error["message"])
         self.error = error
         self.notes = notes
@@ -52,7 +52,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    rooms: Rooms
+    rooms: Resources
     children: Children
     scratch: Path
     claim: Claim
@@ -87,7 +87,7 @@ class Attempt:
             if not lease.cancelled:
                 raise
             async with db.write() as session:
-                job = await transitions.move(session, claim, CANCELLED, [Note("The job was cancelled.")])
+                job = await transitions.move(session, claim, CANCELLED, [NewEvent("The job was cancelled.")])
         except Failed as error:
             async with db.write() as session:
                 job = await transitions.fail(session, claim, error.error, error.notes)
@@ -147,7 +147,7 @@ class Attempt:
         match last:
             case run_events.Validated():
                 await recorder.validated(self.rooms, self.claim, last)
-                await self.rooms.bell.ring(self.job.id, self.claim.attempt)
+                await self.rooms.wakeup.notify(self.job.id, self.claim.attempt)
                 return "validated"
             case run_events.Result():
                 await self._finish(last)
@@ -182,9 +182,9 @@ class Attempt:
     async def _release(self, message: str) -> str:
         state = VALIDATING if self.phase == "validate" else QUEUED
         async with self.rooms.db.write() as session:
-            job = await transitions.move(session, self.claim, state, [Note(message)])
+            job = await transitions.move(session, self.claim, state, [NewEvent(message)])
         assert job.state not in TERMINAL
-        await self.rooms.bell.ring(self.job.id, self.claim.attempt)
+        await self.rooms.wakeup.notify(self.job.id, self.claim.attempt)
         return f"released: {job.state}"
 
 
@@ -192,6 +192,6 @@ def _how(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _fault_note(fault: run_events.Fault) -> Note:
+def _fault_note(fault: run_events.Fault) -> NewEvent:
     place = f"{fault.file}, line {fault.line}" if fault.line else fault.file
-    return Note(f"{place}: {fault.message}", level="error", data=fault.model_dump())
+    return NewEvent(f"{place}: {fault.message}", level="error", data=fault.model_dump())

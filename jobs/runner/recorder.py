@@ -18,10 +18,10 @@ from inference.protocol.model_ref import ModelRef
 from jobs.blob_keys import attempt_prefix
 from jobs.lifecycle import transitions
 from jobs.lifecycle.states import SUCCEEDED, checkpoint_name, model_name
-from jobs.lifecycle.transitions import Claim, Note
+from jobs.lifecycle.transitions import Claim, NewEvent
 from jobs.metrics.result_files import result_files
 from jobs.metrics.wire_format import wire_metrics
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from jobs.retention import job_cleanup
 from storage.access.usage import Amount, Counted, count, day_of
 from storage.folders import put_folder
@@ -33,8 +33,8 @@ Told = run_events.Message | run_events.Started | run_events.Metrics
 """The lines that a batch of is one transaction."""
 
 
-async def validated(rooms: Rooms, claim: Claim, line: run_events.Validated) -> None:
-    note = Note(
+async def validated(rooms: Resources, claim: Claim, line: run_events.Validated) -> None:
+    note = NewEvent(
         f"Files validated: {line.rows} rows, {line.tokens} tokens an epoch, {line.total_steps} steps.",
         data={"rows": line.rows, "validation_rows": line.validation_rows, "tokens": line.tokens},
     )
@@ -47,17 +47,17 @@ async def validated(rooms: Rooms, claim: Claim, line: run_events.Validated) -> N
         )
 
 
-async def told(rooms: Rooms, claim: Claim, lines: Sequence[Told]) -> None:
+async def told(rooms: Resources, claim: Claim, lines: Sequence[Told]) -> None:
     """Events, metrics and progress of a batch of lines. Steps that an earlier attempt measured are not told twice."""
     async with rooms.db.write() as session:
         steps = [line.step for line in lines if isinstance(line, run_events.Metrics)]
         query = select(col(Metric.step)).where(col(Metric.job_id) == claim.job_id, col(Metric.step).in_(steps))
         known = set((await session.execute(query)).scalars())
-        notes: list[Note] = []
+        notes: list[NewEvent] = []
         values: dict[str, Any] = {}
         for line in lines:
             if isinstance(line, run_events.Message):
-                notes.append(Note(line.message, level=line.level, data=line.data))
+                notes.append(NewEvent(line.message, level=line.level, data=line.data))
             elif isinstance(line, run_events.Started):
                 notes.append(_started(line))
                 values["trainable_parameters"] = line.trainable_parameters
@@ -71,10 +71,10 @@ async def told(rooms: Rooms, claim: Claim, lines: Sequence[Told]) -> None:
         await transitions.record(session, claim, notes, **values)
 
 
-def _started(line: run_events.Started) -> Note:
+def _started(line: run_events.Started) -> NewEvent:
     how = "Fine-tuning job started" if line.step == 0 else f"Fine-tuning job resumed at step {line.step}"
     share = f"{line.trainable_parameters:,} of {line.total_parameters:,} parameters"
-    return Note(f"{how}: {share} on {line.device} in {line.dtype}", data=line.model_dump(exclude={"type"}))
+    return NewEvent(f"{how}: {share} on {line.device} in {line.dtype}", data=line.model_dump(exclude={"type"}))
 
 
 def _progress(line: run_events.Metrics) -> dict[str, Any]:
@@ -82,14 +82,14 @@ def _progress(line: run_events.Metrics) -> dict[str, Any]:
     return {**kept, "eta": line.eta_seconds}
 
 
-def _measured(line: run_events.Metrics) -> Note:
+def _measured(line: run_events.Metrics) -> NewEvent:
     text = f"Step {line.step}/{line.total_steps}: training loss={line.train_loss:.4f}"
     if line.valid_loss is not None:
         text += f", validation loss={line.valid_loss:.4f}"
-    return Note(text, type="metrics", data=wire_metrics(line.model_dump()))
+    return NewEvent(text, type="metrics", data=wire_metrics(line.model_dump()))
 
 
-async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: run_events.Checkpoint) -> None:
+async def checkpoint(rooms: Resources, claim: Claim, job: Job, folder: Path, line: run_events.Checkpoint) -> None:
     """Upload a checkpoint, then name it. Older ones that were only there to resume from go."""
     prefix = f"{attempt_prefix(job, claim.attempt)}/step-{line.step}"
     manifest = await asyncio.to_thread(put_folder, rooms.blobs, prefix, folder / line.path)
@@ -107,7 +107,9 @@ async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: r
         expires_at=now + job.checkpoint_ttl_seconds if line.keep and job.checkpoint_ttl_seconds else None,
         metrics=wire_metrics(line.metrics.model_dump()) if line.metrics else None,
     )
-    notes = [Note(f"Checkpoint created at step {line.step}: {checkpoint_name(job, line.step)}")] if line.keep else []
+    notes = (
+        [NewEvent(f"Checkpoint created at step {line.step}: {checkpoint_name(job, line.step)}")] if line.keep else []
+    )
     async with rooms.db.write() as session:
         await transitions.record(session, claim, notes, failures=0)
         # A damaged checkpoint of this step, which this attempt did not resume from, makes way for the new one.
@@ -118,7 +120,7 @@ async def checkpoint(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: r
     await job_cleanup.superseded(rooms, job, line.step)
 
 
-async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: run_events.Result) -> None:
+async def finish(rooms: Resources, claim: Claim, job: Job, folder: Path, line: run_events.Result) -> None:
     """Upload the result, have the engine load it and answer, then end the job and name the model, all or nothing."""
     prefix = f"{attempt_prefix(job, claim.attempt)}/result"
     manifest = await asyncio.to_thread(put_folder, rooms.blobs, prefix, folder / line.path)
@@ -136,8 +138,8 @@ async def finish(rooms: Rooms, claim: Claim, job: Job, folder: Path, line: run_e
     await rooms.engine.load(ModelRef.of_result(model))
     files = await result_files(rooms, claim, job)
     notes = [
-        Note(f"New fine-tuned model created: {model.id}", data={"metrics": line.metrics}),
-        Note("The job has successfully completed"),
+        NewEvent(f"New fine-tuned model created: {model.id}", data={"metrics": line.metrics}),
+        NewEvent("The job has successfully completed"),
     ]
     async with rooms.db.write() as session:
         session.add_all([model, *files])

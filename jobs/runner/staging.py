@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlmodel import col
 
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.blobs import get_file
 from storage.errors import BlobCorrupt, BlobNotFound, ModelNotPulled
 from storage.folders import get_folder
@@ -25,7 +25,7 @@ FILES = {TRAINING_FILE: "training_file", VALIDATION_FILE: "validation_file", GEN
 RESUME, START = "resume", "start"
 
 
-async def stage_in(rooms: Rooms, job: Job, folder: Path) -> None:
+async def stage_in(rooms: Resources, job: Job, folder: Path) -> None:
     """Spec, data and base model for either phase. Raises ``StorageError``, among it ``ModelNotPulled``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -60,7 +60,7 @@ async def stage_in(rooms: Rooms, job: Job, folder: Path) -> None:
     spec.write(folder)
 
 
-async def _stage_start(rooms: Rooms, start: dict[str, str], destination: Path) -> None:
+async def _stage_start(rooms: Resources, start: dict[str, str], destination: Path) -> None:
     prefix, sha256, part = (start[name] for name in ("prefix", "manifest_sha256", "part"))
     try:
         await asyncio.to_thread(get_folder, rooms.blobs, prefix, sha256, destination, part)
@@ -70,7 +70,7 @@ async def _stage_start(rooms: Rooms, start: dict[str, str], destination: Path) -
         ) from error
 
 
-async def stage_checkpoint(rooms: Rooms, job: Job, folder: Path) -> int:
+async def stage_checkpoint(rooms: Resources, job: Job, folder: Path) -> int:
     """The newest checkpoint that is whole, at ``folder/resume``. Its step; 0 where there is none."""
     async with rooms.db.read() as session:
         query = select(Checkpoint).where(col(Checkpoint.job_id) == job.id).order_by(col(Checkpoint.step).desc())

@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from jobs.batches import store
 from jobs.batches.worker import Work
-from jobs.resources import open_rooms
+from jobs.resources import open_resources
 from storage.ids import new_id
 from storage.tables import Batch, File
 from tests.api.stack import Stack, running_stack
@@ -62,7 +62,7 @@ def work(stack: Stack) -> None:
     """A worker's turn."""
 
     async def turn() -> None:
-        async with open_rooms(stack.settings) as rooms:
+        async with open_resources(stack.settings) as rooms:
             async with rooms.db.write() as session:
                 found = await store.claim(session, "w", 30)
             assert found is not None

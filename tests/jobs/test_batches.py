@@ -26,7 +26,7 @@ from jobs.batches import input_file, parts, store
 from jobs.batches.worker import Work, work_for_ever
 from jobs.blob_keys import batch_prefix
 from jobs.lifecycle.transitions import LeaseLost
-from jobs.resources import Rooms, open_rooms
+from jobs.resources import Resources, open_resources
 from storage.access import keys
 from storage.access.limits import stored_bytes
 from storage.blobs import read
@@ -66,7 +66,7 @@ class SlowEngine(TinyEngine):
 
 @dataclass
 class Bench:
-    rooms: Rooms
+    rooms: Resources
     engine: SlowEngine
     project_id: str
     home: Path
@@ -140,7 +140,7 @@ async def bench(database_url: str) -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="luthier-") as folder:
         home = Path(folder)
         settings = new_settings(home, database_url=database_url, poll_seconds=0.05)
-        async with open_rooms(settings) as rooms:
+        async with open_resources(settings) as rooms:
             engine = SlowEngine(rooms.blobs)
             async with rooms.db.write() as session:
                 project_id = (await keys.create_project(session, "test")).id

@@ -15,7 +15,7 @@ from sqlmodel import SQLModel, col
 
 from jobs import blob_keys
 from jobs.lifecycle import transitions
-from jobs.resources import Rooms, open_rooms
+from jobs.resources import Resources, open_resources
 from jobs.retention import expiry
 from storage.db import Database
 from storage.ids import new_id
@@ -29,8 +29,8 @@ LONG_AGO = time.time() - 100_000
 
 
 @pytest.fixture
-async def rooms(database_url: str, tmp_path: Path) -> AsyncIterator[Rooms]:
-    async with open_rooms(Settings(home=tmp_path, database_url=database_url)) as rooms:
+async def rooms(database_url: str, tmp_path: Path) -> AsyncIterator[Resources]:
+    async with open_resources(Settings(home=tmp_path, database_url=database_url)) as rooms:
         yield rooms
 
 
@@ -41,14 +41,14 @@ async def _insert(db: Database, *rows: SQLModel) -> None:
             await session.flush()
 
 
-def _stored(rooms: Rooms, key: str, old: bool = False) -> str:
+def _stored(rooms: Resources, key: str, old: bool = False) -> str:
     rooms.blobs.put_bytes(key, b"abc")
     if old:
         os.utime(rooms.settings.home / "blobs" / key, (LONG_AGO, LONG_AGO))
     return key
 
 
-async def _file(rooms: Rooms, project_id: str, **values: Any) -> File:
+async def _file(rooms: Resources, project_id: str, **values: Any) -> File:
     file_id = new_id("file")
     key = _stored(rooms, f"{blob_keys.files_prefix(project_id)}/{file_id}", old=True)
     facts: dict[str, Any] = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "sha256": "0", "blob_key": key}
@@ -57,7 +57,7 @@ async def _file(rooms: Rooms, project_id: str, **values: Any) -> File:
     return file
 
 
-async def _upload(rooms: Rooms, project_id: str, expires_at: float, status: str = "pending") -> tuple[Upload, str]:
+async def _upload(rooms: Resources, project_id: str, expires_at: float, status: str = "pending") -> tuple[Upload, str]:
     upload = Upload(
         id=new_id("upload"),
         project_id=project_id,
@@ -76,16 +76,16 @@ async def _upload(rooms: Rooms, project_id: str, expires_at: float, status: str 
     return upload, key
 
 
-def _keys(rooms: Rooms) -> set[str]:
+def _keys(rooms: Resources) -> set[str]:
     return {blob.key for blob in rooms.blobs.list("projects")}
 
 
-async def _ids(rooms: Rooms, table: Any) -> set[str]:
+async def _ids(rooms: Resources, table: Any) -> set[str]:
     async with rooms.db.read() as session:
         return set((await session.execute(select(table.id))).scalars())
 
 
-async def test_an_expired_file_goes_with_its_bytes(rooms: Rooms, project_id: str) -> None:
+async def test_an_expired_file_goes_with_its_bytes(rooms: Resources, project_id: str) -> None:
     gone = await _file(rooms, project_id, expires_at=time.time() - 1)
     kept = [await _file(rooms, project_id), await _file(rooms, project_id, expires_at=time.time() + 60)]
     assert await expiry.expire_files(rooms) == 1
@@ -97,7 +97,7 @@ async def test_an_expired_file_goes_with_its_bytes(rooms: Rooms, project_id: str
 
 @pytest.mark.parametrize("column", ["training_file", "validation_file", "general_file"])
 async def test_a_job_keeps_its_files_until_it_ends(
-    rooms: Rooms, project_id: str, make_job: MakeJob, column: str
+    rooms: Resources, project_id: str, make_job: MakeJob, column: str
 ) -> None:
     file = await _file(rooms, project_id, expires_at=LONG_AGO)
     job = await make_job(**{column: file.id})
@@ -110,7 +110,7 @@ async def test_a_job_keeps_its_files_until_it_ends(
 
 
 @pytest.mark.parametrize(("status", "gone"), [("validating", 0), ("finalizing", 0), ("expired", 1), ("failed", 1)])
-async def test_a_batch_keeps_its_file_until_it_ends(rooms: Rooms, project_id: str, status: str, gone: int) -> None:
+async def test_a_batch_keeps_its_file_until_it_ends(rooms: Resources, project_id: str, status: str, gone: int) -> None:
     file = await _file(rooms, project_id, expires_at=LONG_AGO, purpose="batch")
     batch = Batch(
         id=new_id("batch"),
@@ -127,7 +127,7 @@ async def test_a_batch_keeps_its_file_until_it_ends(rooms: Rooms, project_id: st
 
 
 async def test_needed_files_do_not_hold_up_the_others(
-    rooms: Rooms, project_id: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    rooms: Resources, project_id: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are: a round takes only so many."""
     monkeypatch.setattr(expiry, "_AT_ONCE", 2)
@@ -140,14 +140,14 @@ async def test_needed_files_do_not_hold_up_the_others(
     assert await _ids(rooms, File) == {needed.id}
 
 
-async def test_what_comes_to_need_a_file_in_time_keeps_it(rooms: Rooms, project_id: str, make_job: MakeJob) -> None:
+async def test_what_comes_to_need_a_file_in_time_keeps_it(rooms: Resources, project_id: str, make_job: MakeJob) -> None:
     file = await _file(rooms, project_id, expires_at=LONG_AGO)
     await make_job(training_file=file.id)
     assert await expiry._expire_file(rooms, file.id) is None
     assert await _ids(rooms, File) == {file.id}
 
 
-async def test_an_upload_that_nobody_completed_loses_its_parts(rooms: Rooms, project_id: str) -> None:
+async def test_an_upload_that_nobody_completed_loses_its_parts(rooms: Resources, project_id: str) -> None:
     late, _ = await _upload(rooms, project_id, LONG_AGO)
     # Somebody may be reading the parts of the first, and nobody's hour is over for the second.
     kept = [await _upload(rooms, project_id, time.time() + seconds) for seconds in (-10, 60)]
@@ -160,7 +160,7 @@ async def test_an_upload_that_nobody_completed_loses_its_parts(rooms: Rooms, pro
     assert _keys(rooms) == {key for _, key in kept}
 
 
-async def test_bytes_without_a_row_are_swept_once_they_are_old(rooms: Rooms, project_id: str) -> None:
+async def test_bytes_without_a_row_are_swept_once_they_are_old(rooms: Resources, project_id: str) -> None:
     file = await _file(rooms, project_id)
     _, part = await _upload(rooms, project_id, time.time() + 60)
     files, uploads = blob_keys.files_prefix(project_id), blob_keys.uploads_prefix(project_id)
@@ -172,7 +172,7 @@ async def test_bytes_without_a_row_are_swept_once_they_are_old(rooms: Rooms, pro
     assert _keys(rooms) == {file.blob_key, part, fresh, *others}
 
 
-async def test_a_round_does_all_of_it_and_may_run_twice_at_once(rooms: Rooms, project_id: str) -> None:
+async def test_a_round_does_all_of_it_and_may_run_twice_at_once(rooms: Resources, project_id: str) -> None:
     await _file(rooms, project_id, expires_at=LONG_AGO)
     await _upload(rooms, project_id, LONG_AGO)
     _stored(rooms, f"{blob_keys.files_prefix(project_id)}/file-lost", old=True)

@@ -20,7 +20,7 @@ from jobs.lifecycle import transitions
 from jobs.lifecycle.states import FAILED, QUEUED, SUCCEEDED
 from jobs.lifecycle.transitions import Claim
 from jobs.metrics.result_files import result_files
-from jobs.resources import Rooms, open_rooms
+from jobs.resources import Resources, open_resources
 from jobs.runner import recorder
 from storage import migrate
 from storage.access import keys
@@ -41,10 +41,10 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
+async def rooms(tmp_path: Path) -> AsyncIterator[Resources]:
     settings = Settings(home=tmp_path, mlflow_uri=f"file://{tmp_path}/mlruns", wandb_offline=True)
     await migrate.upgrade(settings.database_url)
-    async with open_rooms(settings) as rooms:
+    async with open_resources(settings) as rooms:
         yield rooms
 
 
@@ -52,7 +52,7 @@ async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
 class Running:
     """A job that a worker holds."""
 
-    rooms: Rooms
+    rooms: Resources
     claim: Claim
     job: Job
 
@@ -95,7 +95,7 @@ class Running:
         await work
 
 
-async def _running(rooms: Rooms, integration: dict[str, Any]) -> Running:
+async def _running(rooms: Resources, integration: dict[str, Any]) -> Running:
     async with rooms.db.write() as session:
         project = await keys.create_project(session, "test")
         job = Job(
@@ -117,14 +117,14 @@ async def _running(rooms: Rooms, integration: dict[str, Any]) -> Running:
     return await _claimed(rooms)
 
 
-async def _claimed(rooms: Rooms) -> Running:
+async def _claimed(rooms: Resources) -> Running:
     async with rooms.db.write() as session:
         claimed = await transitions.claim(session, "train", "test", 60)
     assert claimed
     return Running(rooms, *claimed)
 
 
-def _mlflow_runs(rooms: Rooms, experiment: str) -> list[Any]:
+def _mlflow_runs(rooms: Resources, experiment: str) -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
@@ -134,7 +134,7 @@ def _mlflow_runs(rooms: Rooms, experiment: str) -> list[Any]:
         return client.search_runs([known.experiment_id]) if known else []
 
 
-def _history(rooms: Rooms, run: Any, tag: str) -> list[tuple[int, float]]:
+def _history(rooms: Resources, run: Any, tag: str) -> list[tuple[int, float]]:
     from mlflow import MlflowClient
 
     with warnings.catch_warnings():
@@ -143,7 +143,7 @@ def _history(rooms: Rooms, run: Any, tag: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in found]
 
 
-async def test_mlflow_gets_every_step_once_over_two_attempts(rooms: Rooms) -> None:
+async def test_mlflow_gets_every_step_once_over_two_attempts(rooms: Resources) -> None:
     first = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "intents", "run_name": "one"}})
     await first.mirrored(1, 2, state=QUEUED)
     second = await _claimed(rooms)
@@ -158,7 +158,7 @@ async def test_mlflow_gets_every_step_once_over_two_attempts(rooms: Rooms) -> No
     assert last.message == "The figures of this job go to MLflow"
 
 
-async def test_wandb_offline(rooms: Rooms) -> None:
+async def test_wandb_offline(rooms: Resources) -> None:
     target = {"project": "p", "name": None, "entity": None, "tags": ["a"]}
     running = await _running(rooms, {"type": "wandb", "wandb": target})
     await running.mirrored(1, 2)
@@ -170,7 +170,7 @@ async def test_wandb_offline(rooms: Rooms) -> None:
     assert all(event.level == "info" for event in await running.events())
 
 
-async def test_a_service_that_fails_is_a_warning(rooms: Rooms) -> None:
+async def test_a_service_that_fails_is_a_warning(rooms: Resources) -> None:
     elsewhere = replace(rooms, settings=rooms.settings.model_copy(update={"mlflow_uri": "file:///proc/nowhere"}))
     running = await _running(elsewhere, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
@@ -181,7 +181,7 @@ async def test_a_service_that_fails_is_a_warning(rooms: Rooms) -> None:
     await running.ended(SUCCEEDED)
 
 
-async def test_a_service_that_does_not_answer(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_does_not_answer(rooms: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "ANSWER_SECONDS", 0.2)
     running = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
@@ -191,7 +191,7 @@ async def test_a_service_that_does_not_answer(rooms: Rooms, monkeypatch: pytest.
     await running.ended(SUCCEEDED)
 
 
-async def test_result_files(rooms: Rooms) -> None:
+async def test_result_files(rooms: Resources) -> None:
     """The same steps for spreadsheets and for TensorBoard; the CSV comes first, as OpenAI's clients expect."""
     running = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     await running.told(1, 2)
@@ -211,7 +211,7 @@ async def test_result_files(rooms: Rooms) -> None:
     assert data.count(b"train/loss") == data.count(b"valid/f1_macro") == 2
 
 
-async def test_no_key_reaches_another_service(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_key_reaches_another_service(rooms: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     from pydantic import SecretStr
 
     from storage.settings import integration_environment

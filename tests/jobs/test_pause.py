@@ -22,7 +22,7 @@ from jobs.lifecycle.states import (
     VALIDATING,
     full_state,
 )
-from jobs.lifecycle.transitions import IllegalTransition, LeaseLost, Note
+from jobs.lifecycle.transitions import IllegalTransition, LeaseLost, NewEvent
 from storage.access import keys
 from storage.db import Database
 from storage.tables import Job
@@ -89,7 +89,7 @@ async def test_a_reader_of_files_loses_a_paused_job(db: Database, make_job: Make
     await owner.asks("pause", job.id)
     with pytest.raises(LeaseLost):
         async with db.write() as session:
-            await transitions.validated(session, held, Note("validated"))
+            await transitions.validated(session, held, NewEvent("validated"))
     assert (await get(db, job.id)).state == PAUSED
 
 
@@ -101,7 +101,7 @@ async def test_a_running_job_hears_of_its_pause(db: Database, make_job: MakeJob,
         beat = await transitions.heartbeat(session, held, LEASE)
     assert (beat.pause, beat.cancel) == (True, False)
     async with db.write() as session:
-        paused = await transitions.move(session, held, QUEUED, [Note("saved")])
+        paused = await transitions.move(session, held, QUEUED, [NewEvent("saved")])
     assert (paused.state, paused.owner, paused.pause_requested) == (PAUSED, None, False)
     assert await claim(db) is None
     assert (await owner.asks("resume", held.job_id)).state == QUEUED
@@ -168,7 +168,7 @@ async def test_a_job_waits_to_be_started(db: Database, make_job: MakeJob, owner:
     job = await make_job(auto_start=False)
     held = await claimed(db, "validate")
     async with db.write() as session:
-        assert (await transitions.validated(session, held, Note("validated"))).state == VALIDATED
+        assert (await transitions.validated(session, held, NewEvent("validated"))).state == VALIDATED
     assert await claim(db) is None
     assert (await owner.asks("start", job.id)).state == QUEUED
     assert (await owner.asks("start", job.id)).state == QUEUED
@@ -180,7 +180,7 @@ async def test_started_before_it_was_validated(db: Database, make_job: MakeJob, 
     assert (await owner.asks("start", job.id)).state == VALIDATING
     held = await claimed(db, "validate")
     async with db.write() as session:
-        assert (await transitions.validated(session, held, Note("validated"))).state == QUEUED
+        assert (await transitions.validated(session, held, NewEvent("validated"))).state == QUEUED
 
 
 async def test_a_validated_job_that_is_paused_and_started_goes_on_in_the_queue(
@@ -197,7 +197,7 @@ async def test_a_validated_job_that_is_paused_and_started_goes_on_in_the_queue(
 async def test_pause_against_finish_has_one_winner(db: Database, make_job: MakeJob, owner: Owner) -> None:
     async def give_back(held: transitions.Claim) -> None:
         async with db.write() as session:
-            await transitions.move(session, held, QUEUED, [Note("left")])
+            await transitions.move(session, held, QUEUED, [NewEvent("left")])
 
     for _ in range(10):
         held = await running(db, make_job)

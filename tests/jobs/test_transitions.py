@@ -22,7 +22,7 @@ from jobs.lifecycle.states import (
     VALIDATING,
     full_state,
 )
-from jobs.lifecycle.transitions import Claim, IllegalTransition, LeaseLost, Note, Phase
+from jobs.lifecycle.transitions import Claim, IllegalTransition, LeaseLost, NewEvent, Phase
 from storage.access import keys
 from storage.db import Database
 from storage.tables import Event, Job
@@ -59,7 +59,7 @@ async def events(db: Database, job_id: str) -> list[Event]:
 async def queue(db: Database) -> None:
     held = await claimed(db, "validate")
     async with db.write() as session:
-        await transitions.move(session, held, QUEUED, [Note("validated")])
+        await transitions.move(session, held, QUEUED, [NewEvent("validated")])
 
 
 async def test_a_job_goes_from_upload_to_success(db: Database, make_job: MakeJob) -> None:
@@ -69,8 +69,8 @@ async def test_a_job_goes_from_upload_to_success(db: Database, make_job: MakeJob
     held = await claimed(db)
     assert (held.job_id, held.attempt) == (job.id, 1)
     async with db.write() as session:
-        await transitions.record(session, held, [Note("a"), Note("b")], progress={"step": 1})
-        await transitions.move(session, held, SUCCEEDED, [Note("done")], fine_tuned_model="ft:x")
+        await transitions.record(session, held, [NewEvent("a"), NewEvent("b")], progress={"step": 1})
+        await transitions.move(session, held, SUCCEEDED, [NewEvent("done")], fine_tuned_model="ft:x")
     done = await get(db, job.id)
     assert (done.state, done.owner, done.fine_tuned_model, done.progress) == (SUCCEEDED, None, "ft:x", {"step": 1})
     assert done.finished_at is not None
@@ -113,7 +113,7 @@ async def test_a_claim_without_heartbeat_is_lost_to_the_reaper(db: Database, mak
 
     for write in (
         lambda s: transitions.heartbeat(s, late, LEASE),
-        lambda s: transitions.record(s, late, [Note("ghost")]),
+        lambda s: transitions.record(s, late, [NewEvent("ghost")]),
         lambda s: transitions.move(s, late, SUCCEEDED, []),
         lambda s: transitions.fail(s, late, {"code": "x", "message": "y", "param": None}),
         lambda s: transitions.crash(s, late, {"code": "x", "message": "y", "param": None}, 3),
@@ -215,7 +215,7 @@ async def test_a_running_job_hears_of_its_cancel_and_cannot_succeed(
         async with db.write() as session:
             await transitions.move(session, held, SUCCEEDED, [], fine_tuned_model="ft:x")
     async with db.write() as session:
-        await transitions.move(session, held, CANCELLED, [Note("cancelled")])
+        await transitions.move(session, held, CANCELLED, [NewEvent("cancelled")])
     ended = await get(db, job.id)
     assert (ended.state, ended.fine_tuned_model) == (CANCELLED, None)
 
@@ -253,10 +253,10 @@ async def test_cancel_against_finish_has_one_winner(db: Database, make_job: Make
         await asyncio.sleep(rng.random() * 0.004)
         try:
             async with db.write() as session:
-                await transitions.move(session, held, SUCCEEDED, [Note("succeeded")])
+                await transitions.move(session, held, SUCCEEDED, [NewEvent("succeeded")])
         except LeaseLost:
             async with db.write() as session:
-                await transitions.move(session, held, CANCELLED, [Note("cancelled")])
+                await transitions.move(session, held, CANCELLED, [NewEvent("cancelled")])
             return CANCELLED
         return SUCCEEDED
 
@@ -296,7 +296,7 @@ async def test_every_event_is_numbered_once_under_load(db: Database, make_job: M
 
     async def tell(number: int) -> None:
         async with db.write() as session:
-            await transitions.record(session, held, [Note(str(number)), Note("again")])
+            await transitions.record(session, held, [NewEvent(str(number)), NewEvent("again")])
 
     await asyncio.gather(*(tell(number) for number in range(20)))
     assert [event.seq for event in await events(db, job.id)] == list(range(1, 43))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import wakeup
-from jobs.wakeup import Bell
+from jobs.wakeup import WakeupChannel
 from tests import services
 
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 @asynccontextmanager
-async def listening(bell: Bell, counted: list[float]) -> AsyncIterator[None]:
+async def listening(bell: WakeupChannel, counted: list[float]) -> AsyncIterator[None]:
     task = asyncio.create_task(bell.listen(lambda: counted.append(time.monotonic())))
     try:
         yield
@@ -42,11 +42,11 @@ async def until(condition: object, seconds: float = 10.0) -> None:
 async def test_a_ring_is_heard_at_once(redis_url: str) -> None:
     bell, heard = wakeup.connect(redis_url), list[float]()
     async with listening(bell, heard):
-        await bell.ring("ftjob-first", 0)
+        await bell.notify("ftjob-first", 0)
         await until(lambda: heard)
         for number in range(5):
             rung = time.monotonic()
-            assert await bell.ring("ftjob-a", number)
+            assert await bell.notify("ftjob-a", number)
             await until(lambda number=number: len(heard) == number + 2)
             assert heard[-1] - rung < 1.0
     await bell.close()
@@ -55,10 +55,10 @@ async def test_a_ring_is_heard_at_once(redis_url: str) -> None:
 async def test_the_same_job_can_be_rung_for_again(redis_url: str) -> None:
     bell, heard = wakeup.connect(redis_url), list[float]()
     async with listening(bell, heard):
-        await bell.ring("ftjob-b", 0)
+        await bell.notify("ftjob-b", 0)
         await until(lambda: len(heard) == 1)
         await asyncio.sleep(0.2)
-        await bell.ring("ftjob-b", 0)
+        await bell.notify("ftjob-b", 0)
         await until(lambda: len(heard) == 2)
     await bell.close()
 
@@ -66,7 +66,7 @@ async def test_the_same_job_can_be_rung_for_again(redis_url: str) -> None:
 async def test_without_redis_a_ring_is_lost_quickly_and_quietly(tmp_path: Path) -> None:
     bell = wakeup.connect(f"unix://{tmp_path}/none.sock")
     began = time.monotonic()
-    assert await bell.ring("ftjob-c", 0) is False
+    assert await bell.notify("ftjob-c", 0) is False
     assert time.monotonic() - began < 3
     with pytest.raises((OSError, wakeup.RedisError)):
         await bell.ping()
@@ -77,11 +77,11 @@ async def test_listening_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
     with services.redis(tmp_path) as (url, process):
         bell = wakeup.connect(url)
         async with listening(bell, heard):
-            await bell.ring("ftjob-d", 0)
+            await bell.notify("ftjob-d", 0)
             await until(lambda: heard)
             process.kill()
             process.wait()
-            assert await bell.ring("ftjob-e", 0) is False
+            assert await bell.notify("ftjob-e", 0) is False
             (tmp_path / "redis.sock").unlink(missing_ok=True)
             with services.redis(tmp_path):
                 await until_rung(bell)
@@ -89,8 +89,8 @@ async def test_listening_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
         await bell.close()
 
 
-async def until_rung(bell: Bell) -> None:
+async def until_rung(bell: WakeupChannel) -> None:
     deadline = time.monotonic() + 10
-    while not await bell.ring("ftjob-f", 0):
+    while not await bell.notify("ftjob-f", 0):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)

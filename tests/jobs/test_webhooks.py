@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from jobs.lifecycle import transitions
 from jobs.lifecycle.states import SUCCEEDED
-from jobs.lifecycle.transitions import Note
+from jobs.lifecycle.transitions import NewEvent
 from jobs.webhooks import outbox, sender, signing
 from jobs.webhooks.sender import Post
 from storage.db import Database
@@ -111,14 +111,14 @@ async def test_the_end_of_a_job_and_its_telling_are_one(db: Database, project_id
 
     async def succeed() -> None:
         async with db.write() as session:
-            await transitions.move(session, held, SUCCEEDED, [Note("done")])
+            await transitions.move(session, held, SUCCEEDED, [NewEvent("done")])
             raise RuntimeError("the transaction breaks")
 
     with pytest.raises(RuntimeError):
         await succeed()
     assert await deliveries(db) == []
     async with db.write() as session:
-        await transitions.move(session, held, SUCCEEDED, [Note("done")])
+        await transitions.move(session, held, SUCCEEDED, [NewEvent("done")])
     [row] = await deliveries(db)
     event = json.loads(row.body)
     assert (row.type, row.state, row.tries) == ("fine_tuning.job.succeeded", "pending", 0)

@@ -18,7 +18,7 @@ from api.schemas.fine_tuning.checkpoints import CheckpointChange, CheckpointDele
 from api.schemas.fine_tuning.jobs import CheckpointOut
 from api.schemas.serializers import checkpoint_out
 from api.services.job_queries import no_such_job
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from jobs.retention import checkpoints
 from jobs.retention.checkpoints import Leftovers
 from storage.access.audit import audit
@@ -63,7 +63,7 @@ async def delete_checkpoints(
 
 
 async def _deleted(
-    rooms: Rooms, principal: Principal, job_id: str, body: CheckpointsChosen
+    rooms: Resources, principal: Principal, job_id: str, body: CheckpointsChosen
 ) -> Sequence[CheckpointDeleted]:
     left = Leftovers()
     async with rooms.db.write() as session:

@@ -15,7 +15,7 @@ from api.schemas.serializers import job_out
 from api.services.job_creation import cloned, make_job
 from api.services.job_queries import no_such_job, owned_job
 from jobs.lifecycle import pause, transitions
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.audit import audit
 from storage.access.keys import Principal
 from storage.tables import Job
@@ -47,7 +47,7 @@ async def resume_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: Princi
     """Let a paused job go on from where it was, in the order of the queue. One that is not paused is answered as it is,
     one that has ended is a 400."""
     job = await _done(pause.resume, "resumed", rooms, principal, job_id)
-    await rooms.bell.ring(job.id, job.attempt)
+    await rooms.wakeup.notify(job.id, job.attempt)
     return job_out(job, principal.organization_id)
 
 
@@ -56,7 +56,7 @@ async def start_fine_tuning_job(job_id: str, rooms: RoomsDep, principal: Princip
     """Start a job that was made with ``auto_start: false``: at once where its files are validated, else as soon as they
     are. One that was started is answered as it is, one that has ended is a 400."""
     job = await _done(pause.start, "started", rooms, principal, job_id)
-    await rooms.bell.ring(job.id, job.attempt)
+    await rooms.wakeup.notify(job.id, job.attempt)
     return job_out(job, principal.organization_id)
 
 
@@ -70,7 +70,7 @@ async def clone_fine_tuning_job(
     return await make_job(rooms, principal, cloned(source, body or CloneIn()), once)
 
 
-async def _done(verb: Verb, done: str, rooms: Rooms, principal: Principal, job_id: str) -> Job:
+async def _done(verb: Verb, done: str, rooms: Resources, principal: Principal, job_id: str) -> Job:
     async with rooms.db.write() as session:
         job = await verb(session, principal.project_id, job_id)
         if job is None:

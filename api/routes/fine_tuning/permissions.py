@@ -21,7 +21,7 @@ from api.http.strict_json import StrictRoute
 from api.schemas.fine_tuning.permissions import PermissionDeleted, PermissionOut, PermissionsIn, permission_out
 from api.services import model_queries
 from jobs import model_lookup
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.audit import audit
 from storage.ids import new_id
 from storage.registry import BaseModelEntry
@@ -108,7 +108,7 @@ async def delete_checkpoint_permission(
     return PermissionDeleted(id=permission_id)
 
 
-async def _owned(rooms: Rooms, project_id: str, name: str) -> str:
+async def _owned(rooms: Resources, project_id: str, name: str) -> str:
     """The job that made it. Raises ``NotFound``, also for a base model and for what only was granted."""
     found = await model_lookup.find(rooms, project_id, name)
     if found is None or isinstance(found, BaseModelEntry) or model_queries.job_path(found).project_id != project_id:

@@ -16,7 +16,7 @@ from api.schemas.fine_tuning.jobs import JobIn
 from api.schemas.fine_tuning.preflight import PreflightOut, PreviewIn, PreviewOut, preflight_out
 from api.services.job_creation import check_files, new_job
 from jobs.preflight import SECONDS, Desk, LookCrashed, TooBusy, TooSlow, earlier_speeds
-from jobs.resources import Rooms
+from jobs.resources import Resources
 from storage.access.keys import Principal
 from storage.errors import BlobCorrupt, BlobNotFound
 from storage.tables import Job
@@ -58,7 +58,7 @@ async def preview_fine_tuning_rows(
     return PreviewOut(data=found, model=job.base_model, task=job.task)
 
 
-async def _job(rooms: Rooms, principal: Principal, body: JobIn) -> Job:
+async def _job(rooms: Resources, principal: Principal, body: JobIn) -> Job:
     """The row that is never inserted. Raises what creating it would."""
     job = await new_job(rooms, principal.project_id, body)
     async with rooms.db.read() as session:

@@ -24,7 +24,7 @@ from sqlmodel import col
 from api.errors import InvalidRequest
 from api.schemas.uploads import UploadCompleteIn
 from api.services.upload_assembly import assemble
-from jobs.resources import open_rooms
+from jobs.resources import open_resources
 from storage.access.keys import authenticate
 from storage.access.limits import Limits
 from storage.ids import new_id
@@ -265,7 +265,7 @@ def test_an_upload_that_expires_while_it_is_put_together_needs_room(stack: Stack
     _expire(stack, upload.id)
 
     async def complete(limit: int) -> None:
-        async with open_rooms(stack.settings) as rooms:
+        async with open_resources(stack.settings) as rooms:
             async with rooms.db.read() as session:
                 row = await session.get_one(Upload, upload.id)
                 principal = await authenticate(session, stack.ours.key)

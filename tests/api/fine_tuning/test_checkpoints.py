@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from jobs.lifecycle.states import checkpoint_name
-from jobs.resources import open_rooms
+from jobs.resources import open_resources
 from jobs.retention import checkpoints as ending
 from storage.tables import Checkpoint, Job
 from tests.api.stack import Stack
@@ -61,7 +61,7 @@ def _age(stack: Stack, checkpoint: Checkpoint) -> None:
 
 def _expire(stack: Stack) -> int:
     async def run() -> int:
-        async with open_rooms(stack.settings) as rooms:
+        async with open_resources(stack.settings) as rooms:
             return await ending.expire(rooms)
 
     return asyncio.run(run())
