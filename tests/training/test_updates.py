@@ -69,7 +69,9 @@ def to_move(task: str, update: str, names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(("task", "update"), CASES)
-def test_the_named_tensors_move_and_no_other(done: Any, task: str, update: str) -> None:
+def test_the_named_tensors_move_and_no_other(
+    done: dict[tuple[str, str], tuple[Path, Done]], task: str, update: str
+) -> None:
     """Every parameter and every buffer, saved or not; a tied weight under one of its names."""
     _, finished = done[task, update]
     model = finished.run.model
@@ -82,7 +84,7 @@ def test_the_named_tensors_move_and_no_other(done: Any, task: str, update: str) 
 
 
 @pytest.mark.parametrize(("task", "update"), CASES)
-def test_trainable_parameters_are_told(done: Any, task: str, update: str) -> None:
+def test_trainable_parameters_are_told(done: dict[tuple[str, str], tuple[Path, Done]], task: str, update: str) -> None:
     _, finished = done[task, update]
     told = started(finished.run, 0)
     assert told.trainable_parameters == sum(finished.before[name].numel() for name in finished.run.trained)
@@ -101,7 +103,9 @@ def logits(model: Any, finished: Done) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("task", "update"), CASES)
-def test_stock_libraries_load_what_is_saved(done: Any, task: str, update: str, request: pytest.FixtureRequest) -> None:
+def test_stock_libraries_load_what_is_saved(
+    done: dict[tuple[str, str], tuple[Path, Done]], task: str, update: str, request: pytest.FixtureRequest
+) -> None:
     saved, finished = done[task, update]
     auto = AutoModelForCausalLM if task == "chat" else AutoModelForSequenceClassification
     if isinstance(finished.run.card.update, LoraUpdate):
@@ -118,7 +122,9 @@ def test_stock_libraries_load_what_is_saved(done: Any, task: str, update: str, r
 
 
 @pytest.mark.parametrize("update", ["head", "layers"])
-def test_what_is_frozen_is_saved_bit_by_bit(done: Any, update: str, encoder_base: Path) -> None:
+def test_what_is_frozen_is_saved_bit_by_bit(
+    done: dict[tuple[str, str], tuple[Path, Done]], update: str, encoder_base: Path
+) -> None:
     saved, finished = done["text-classification", update]
     base, result = (load_file(directory / "model.safetensors") for directory in (encoder_base, saved))
     frozen = result.keys() - finished.run.trained.keys()
@@ -127,7 +133,7 @@ def test_what_is_frozen_is_saved_bit_by_bit(done: Any, update: str, encoder_base
         assert torch.equal(result[name], base[name.removeprefix("bert.")])
 
 
-def test_a_classifiers_new_head_is_in_its_adapter(done: Any) -> None:
+def test_a_classifiers_new_head_is_in_its_adapter(done: dict[tuple[str, str], tuple[Path, Done]]) -> None:
     saved, finished = done["text-classification", "lora"]
     assert "classifier" in json.loads((saved / "adapter_config.json").read_text())["modules_to_save"]
     head = load_file(saved / "adapter_model.safetensors")["base_model.model.classifier.weight"]
@@ -135,7 +141,7 @@ def test_a_classifiers_new_head_is_in_its_adapter(done: Any) -> None:
     assert torch.equal(head, mine)
 
 
-def test_rslora_and_dora_are_what_they_say(done: Any) -> None:
+def test_rslora_and_dora_are_what_they_say(done: dict[tuple[str, str], tuple[Path, Done]]) -> None:
     plain, rslora, dora = (done["chat", name][1].run.model for name in ("lora", "rslora", "dora"))
     layers = [
         model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj") for model in (plain, rslora, dora)

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from tests.training.run_folders import Row, make_folder, trained
-from tests.training.step_probe import assembled, assert_unbroken, lines_of, ran, step_of
+from tests.training.step_probe import Done, assembled, assert_unbroken, lines_of, ran, step_of
 from training.run_events import Message, Result
 from training.trainer import feature_cache
 
@@ -129,7 +129,7 @@ def test_what_takes_too_much_memory_is_not_kept(
     # SGD: AdamW takes a gradient that is nothing but rounding for a direction.
     hyper = {**HYPER, "optimizer": "sgd"}
 
-    def done(name: str) -> Any:
+    def done(name: str) -> Done:
         return ran(make_folder(tmp_path / name, bases["gpt2"], "text-classification", LAST, hyperparameters=hyper))
 
     kept = done("kept")

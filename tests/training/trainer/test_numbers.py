@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ TASKS = [("chat", "chat_base"), ("text-classification", "encoder_base")]
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+def make_run(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Run]:
     def make(task: str, base: str, update: dict[str, Any], **hyper: Any) -> Run:
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         rows = TASK_ROWS[task]
@@ -107,7 +108,7 @@ def test_models_that_transform_their_logits_use_their_own_forward() -> None:
     close(scores.logprobs_N, scored_by_hand(model, IDS, POSITIONS, targets).logprobs_N)
 
 
-def test_the_chat_loss_is_the_textbooks(make_run: Any) -> None:
+def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., Run]) -> None:
     """Against the model's own loss with labels, row by row, weighted by hand."""
     run = make_run("chat", "chat_base", FULL)
     examples = list(run.rows.training)
@@ -125,7 +126,7 @@ def test_the_chat_loss_is_the_textbooks(make_run: Any) -> None:
     close((loss, accuracy), (total / count, correct / count))
 
 
-def test_a_rows_weight_scales_its_part(make_run: Any) -> None:
+def test_a_rows_weight_scales_its_part(make_run: Callable[..., Run]) -> None:
     run = make_run("chat", "chat_base", FULL)
     first, second = run.rows.training[:2]
     heavy = replace(second, weights=array("f", [3 * weight for weight in second.weights]))
@@ -137,7 +138,9 @@ def test_a_rows_weight_scales_its_part(make_run: Any) -> None:
 
 @pytest.mark.parametrize(("task", "base"), TASKS)
 @pytest.mark.parametrize("parts", [2, 3, 6])
-def test_accumulated_gradients_equal_the_big_batch(make_run: Any, task: str, base: str, parts: int) -> None:
+def test_accumulated_gradients_equal_the_big_batch(
+    make_run: Callable[..., Run], task: str, base: str, parts: int
+) -> None:
     whole, split = make_run(task, base, FULL), make_run(task, base, FULL)
     examples = list(whole.rows.training[:6])
     close(take(whole, examples)[:3], take(split, examples, parts)[:3])
@@ -145,7 +148,7 @@ def test_accumulated_gradients_equal_the_big_batch(make_run: Any, task: str, bas
 
 
 @pytest.mark.parametrize(("task", "base"), TASKS)
-def test_padding_changes_nothing(make_run: Any, task: str, base: str) -> None:
+def test_padding_changes_nothing(make_run: Callable[..., Run], task: str, base: str) -> None:
     run = make_run(task, base, FULL, batch_size=1)
     alone = evaluate(run, run.rows.validation)
     run.hyper = run.hyper.model_copy(update={"batch_size": 16})
@@ -155,7 +158,7 @@ def test_padding_changes_nothing(make_run: Any, task: str, base: str) -> None:
 
 
 @pytest.mark.parametrize(("task", "base"), TASKS)
-def test_label_smoothing_is_torchs(make_run: Any, task: str, base: str) -> None:
+def test_label_smoothing_is_torchs(make_run: Callable[..., Run], task: str, base: str) -> None:
     run = make_run(task, base, FULL, label_smoothing=0.2)
     examples = list(run.rows.training)
     batch = run.task.collate(examples, run.kit)
@@ -169,7 +172,7 @@ def test_label_smoothing_is_torchs(make_run: Any, task: str, base: str) -> None:
     close(take(run, examples).loss, expected.item())
 
 
-def test_clipping_bounds_the_norm_that_is_told(make_run: Any) -> None:
+def test_clipping_bounds_the_norm_that_is_told(make_run: Callable[..., Run]) -> None:
     run = make_run("text-classification", "encoder_base", FULL, max_grad_norm=1e-3)
     norm = take(run, list(run.rows.training)).norm
     assert norm > 1e-3
@@ -179,7 +182,9 @@ def test_clipping_bounds_the_norm_that_is_told(make_run: Any) -> None:
 
 @pytest.mark.parametrize(("task", "base"), TASKS)
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
-def test_training_learns_and_only_the_named_weights_move(make_run: Any, task: str, base: str, update: Any) -> None:
+def test_training_learns_and_only_the_named_weights_move(
+    make_run: Callable[..., Run], task: str, base: str, update: Any
+) -> None:
     from training.trainer import loop
     from training.trainer.checkpoint import Progress
 
@@ -208,7 +213,9 @@ def test_labels_are_sorted_and_answers_name_them(tmp_path: Path, encoder_base: P
     assert lines.of(Metrics)[-1].train_accuracy == 1.0
 
 
-def test_rows_are_encoded_alike_alone_and_together(chat_base: Path, tmp_path: Path, make_run: Any) -> None:
+def test_rows_are_encoded_alike_alone_and_together(
+    chat_base: Path, tmp_path: Path, make_run: Callable[..., Run]
+) -> None:
     run = make_run("text-classification", "encoder_base", FULL)
     rows = [run.task.row.model_validate(row) for row in (*LABEL_ROWS, {**LABEL_ROWS[0], "text_pair": "b"})]
     tokenizer = prepare(run.folder, TrainSpec.read(run.folder), Stop()).base.processor

@@ -171,7 +171,7 @@ def padded(examples: list[Any], pad: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
-def test_supervised_as_hf_trainer(ours: Any, chat_base: Path, tmp_path: Path, update: Row) -> None:
+def test_supervised_as_hf_trainer(ours: Callable[..., Ours], chat_base: Path, tmp_path: Path, update: Row) -> None:
     mine = ours("chat", chat_base, update, CHAT)
     batches = [padded(batch, mine.run.kit.pad) for batch in mine.batches]
     curve = theirs(
@@ -184,7 +184,7 @@ def test_supervised_as_hf_trainer(ours: Any, chat_base: Path, tmp_path: Path, up
     agree(mine.curve(), curve)
 
 
-def test_classification_as_hf_trainer(ours: Any, encoder_base: Path, tmp_path: Path) -> None:
+def test_classification_as_hf_trainer(ours: Callable[..., Ours], encoder_base: Path, tmp_path: Path) -> None:
     # Dropout would be drawn in another order.
     mine = ours("text-classification", still(encoder_base, tmp_path), LORA, LABEL_ROWS)
     batches = []
@@ -202,7 +202,7 @@ def test_classification_as_hf_trainer(ours: Any, encoder_base: Path, tmp_path: P
     agree(mine.curve(), curve)
 
 
-def test_supervised_as_trl(ours: Any, chat_base: Path, tmp_path: Path) -> None:
+def test_supervised_as_trl(ours: Callable[..., Ours], chat_base: Path, tmp_path: Path) -> None:
     mine = ours("chat", chat_base, LORA, CHAT)
     batches = [padded(batch, mine.run.kit.pad) for batch in mine.batches]
     rows = datasets.Dataset.from_list([{"input_ids": list(example.ids)} for example in mine.run.rows.training])
@@ -214,7 +214,7 @@ def test_supervised_as_trl(ours: Any, chat_base: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
-def test_preference_as_trl(ours: Any, chat_base: Path, tmp_path: Path, loss: str) -> None:
+def test_preference_as_trl(ours: Callable[..., Ours], chat_base: Path, tmp_path: Path, loss: str) -> None:
     hyper = {**HYPER, "beta": 0.2, "loss": loss}
     mine = ours("chat", chat_base, LORA, PAIRS, method="dpo", hyperparameters=hyper)
     batches = [dict(pairs(batch, mine.run.kit.pad)) for batch in mine.batches]
