@@ -1,4 +1,4 @@
-"""The application: routes, what surrounds them, and the rooms they use."""
+"""The application: routes, what surrounds them, and the resources they use."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from api.authorization import ADMIN, DATA, INFER, ITSELF, MODELS, unchecked
-from api.deps import authenticated
-from api.errors import documented, handle
-from api.http.multipart import OVERHEAD
+from api.authorization import ADMIN, DATA, INFER, MODELS, SELF, routes_without_permission
+from api.deps import authenticate
+from api.errors import error_responses, handle_exception
+from api.http.multipart import MULTIPART_OVERHEAD_BYTES
 from api.middleware.auth import AuthenticationMiddleware
 from api.middleware.body import BodyLimitMiddleware
 from api.middleware.concurrency import ConcurrencyLimitMiddleware
@@ -30,18 +30,18 @@ from api.middleware.request_context import RequestContextMiddleware
 from api.routes import batches, files, health, inference, models, uploads, webhooks
 from api.routes.fine_tuning import checkpoints, job_actions, job_metrics, jobs, permissions, preflight
 from api.routes.organization import audit_and_usage, me, project_keys, projects
-from api.services.background import upkeep
-from api.services.batched_queries import Lookups
-from api.services.upload_assembly import AT_ONCE
-from api.services.usage_meter import Meter
-from jobs.lifecycle.change_feed import watching
-from jobs.lifecycle.queue_position import Outlook
-from jobs.preflight import Desk
+from api.services.background import background_tasks
+from api.services.batched_queries import BatchedQueries
+from api.services.upload_assembly import MAX_CONCURRENT_ASSEMBLIES
+from api.services.usage_meter import UsageMeter
+from jobs.lifecycle.change_feed import open_change_feed
+from jobs.lifecycle.queue_position import QueueEstimator
+from jobs.preflight import PreflightRunner
 from jobs.resources import open_resources
 from storage.access.limits import Limits
 from storage.settings import Settings
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
 """The paths that need no key."""
 
 ROUTERS: tuple[tuple[ModuleType, params.Depends], ...] = (
@@ -61,35 +61,40 @@ ROUTERS: tuple[tuple[ModuleType, params.Depends], ...] = (
     (projects, ADMIN),
     (project_keys, ADMIN),
     (audit_and_usage, ADMIN),
-    (me, ITSELF),
+    (me, SELF),
 )
 """Everything under ``/v1``, with what it asks of a key's role (:mod:`api.authorization`), in the order of matching."""
 
 STALE_UPLOAD_SECONDS = 3600
 
-SWITCH_SECONDS = 0.0005
+SWITCH_INTERVAL_SECONDS = 0.0005
 """Python's own is ten times as long."""
 
 # Only for the OpenAPI document; the middleware is what looks at the key.
-_KEY = HTTPBearer(scheme_name="ApiKey", description="A key of `luthierd keys`: sk-luthier-…", auto_error=False)
+_API_KEY_SCHEME = HTTPBearer(
+    scheme_name="ApiKey", description="A key of `luthierd keys`: sk-luthier-…", auto_error=False
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API over one set of rooms, which open when it starts. Each process of a server calls this once."""
+    """The API over one set of resources, which open when it starts. Each process of a server calls this once."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(_sweep, settings.home / "uploads")
-        async with open_resources(settings) as rooms:
-            app.state.rooms = rooms
-            app.state.lookups = Lookups(rooms.db, Limits.of(settings))
-            app.state.desk = Desk(settings)
-            app.state.assemblies = asyncio.Semaphore(AT_ONCE)
-            app.state.meter = Meter(rooms.db, rooms.scripts)
-            app.state.outlook = Outlook(rooms.db)
-            async with upkeep(rooms, app.state.meter), watching(rooms.db) as app.state.watch:
+        await asyncio.to_thread(_remove_stale_uploads, settings.home / "uploads")
+        async with open_resources(settings) as resources:
+            app.state.resources = resources
+            app.state.batched_queries = BatchedQueries(resources.db, Limits.from_attributes(settings))
+            app.state.preflight_runner = PreflightRunner(settings)
+            app.state.assembly_slots = asyncio.Semaphore(MAX_CONCURRENT_ASSEMBLIES)
+            app.state.usage_meter = UsageMeter(resources.db, resources.scripts)
+            app.state.queue_estimator = QueueEstimator(resources.db)
+            async with (
+                background_tasks(resources, app.state.usage_meter),
+                open_change_feed(resources.db) as app.state.change_feed,
+            ):
                 yield
-            await app.state.desk.close()
+            await app.state.preflight_runner.close()
 
     app = FastAPI(
         title="Luthier",
@@ -99,28 +104,38 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
-        generate_unique_id_function=_operation_id,
-        exception_handlers={HTTPException: handle, RequestValidationError: handle},
+        generate_unique_id_function=_generate_operation_id,
+        exception_handlers={HTTPException: handle_exception, RequestValidationError: handle_exception},
     )
     for module, needed in ROUTERS:
         # Straight into the application: FastAPI matches a request anew in every router that it lies in.
-        app.include_router(module.router, prefix="/v1", dependencies=[Depends(_KEY), needed], responses=documented(403))
+        app.include_router(
+            module.router, prefix="/v1", dependencies=[Depends(_API_KEY_SCHEME), needed], responses=error_responses(403)
+        )
     app.include_router(health.router)
-    if open_to_all := unchecked(app.routes, PUBLIC):
+    if open_to_all := routes_without_permission(app.routes, PUBLIC_PATHS):
         raise RuntimeError(f"no role is asked for at {open_to_all}; give their router a line in ROUTERS")
     # The last one added is the outermost.
     larger = {
-        "/v1/files": settings.max_upload_bytes + OVERHEAD,
-        "/v1/uploads/[^/]+/parts": uploads.MAX_PART_BYTES + OVERHEAD,
+        "/v1/files": settings.max_upload_bytes + MULTIPART_OVERHEAD_BYTES,
+        "/v1/uploads/[^/]+/parts": uploads.MAX_PART_BYTES + MULTIPART_OVERHEAD_BYTES,
     }
     app.add_middleware(
-        BodyLimitMiddleware, default=settings.max_body_bytes, by_path=larger, seconds=settings.body_seconds
+        BodyLimitMiddleware,
+        default_limit=settings.max_body_bytes,
+        per_path_limits=larger,
+        timeout_seconds=settings.body_seconds,
     )
     app.add_middleware(RateLimitMiddleware)
-    app.add_middleware(AuthenticationMiddleware, public=PUBLIC, authenticate=authenticated)
+    app.add_middleware(AuthenticationMiddleware, public_paths=PUBLIC_PATHS, authenticate=authenticate)
     # Who follows a job stays for as long as it runs.
-    followers = {"/v1/fine_tuning/jobs/[^/]+/(events|metrics)/stream": settings.max_followers}
-    app.add_middleware(ConcurrencyLimitMiddleware, public=PUBLIC, most=settings.max_requests, apart=followers)
+    followers = {"/v1/fine_tuning/jobs/[^/]+/(events|metrics)/stream": settings.max_event_streams}
+    app.add_middleware(
+        ConcurrencyLimitMiddleware,
+        public_paths=PUBLIC_PATHS,
+        limit=settings.max_requests,
+        per_path_limits=followers,
+    )
     app.add_middleware(RequestContextMiddleware)
     return app
 
@@ -133,15 +148,15 @@ def create_app_from_environment() -> FastAPI:
     gc.collect()
     gc.freeze()
     # A database's thread that has an answer waits this long for the event loop's, for every statement.
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     return app
 
 
-def _operation_id(route: APIRoute) -> str:
+def _generate_operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _sweep(folder: Path) -> None:
+def _remove_stale_uploads(folder: Path) -> None:
     """Remove what a killed process left of an upload; a living one writes to its file all the time."""
     if folder.is_dir():
         for path in folder.iterdir():

@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from inference.protocol.errors import EngineError, EngineUnavailable
-from inference.protocol.validation import Fault, fault_of
+from inference.protocol.validation import ValidationIssue, to_validation_issue
 from jobs.lifecycle.transitions import IllegalTransition
 from storage.errors import ModelNotPulled, StorageUnavailable
 
@@ -76,7 +76,7 @@ class ApiError(HTTPException):
         self.param = param
         self.code = code or self.default_code
 
-    def response(self) -> JSONResponse:
+    def to_response(self) -> JSONResponse:
         error = ErrorBody(message=self.detail, type=self.type, param=self.param, code=self.code)
         return JSONResponse(ErrorOut(error=error).model_dump(), self.status_code, self.headers)
 
@@ -115,14 +115,14 @@ class NotFound(ApiError):
     status = 404
 
 
-class WrongMethod(ApiError):
+class MethodNotAllowed(ApiError):
     """The path exists, the method does not."""
 
     status = 405
     default_code = "method_not_allowed"
 
 
-class TooSlow(ApiError):
+class RequestTimeout(ApiError):
     """The body did not arrive in time."""
 
     status = 408
@@ -136,7 +136,7 @@ class TooSlow(ApiError):
         )
 
 
-class InProgress(ApiError):
+class RequestInProgress(ApiError):
     """The same request, by its ``Idempotency-Key``, is still being worked on."""
 
     status = 409
@@ -149,7 +149,7 @@ class InProgress(ApiError):
         )
 
 
-class TooLarge(ApiError):
+class ContentTooLarge(ApiError):
     """The body is larger than this server takes."""
 
     status = 413
@@ -173,7 +173,7 @@ class RateLimited(ApiError):
         )
         self.kind = kind
 
-    def response(self) -> JSONResponse:
+    def to_response(self) -> JSONResponse:
         error = ErrorBody(message=self.detail, type=self.kind, param=None, code=self.code)
         return JSONResponse(ErrorOut(error=error).model_dump(), self.status_code, self.headers)
 
@@ -189,7 +189,7 @@ class InternalError(ApiError):
         super().__init__("The server failed on this request; its log has the cause under the x-request-id.")
 
 
-class Unavailable(ApiError):
+class ServiceUnavailable(ApiError):
     """A part of the service does not answer."""
 
     status = 503
@@ -200,7 +200,7 @@ class Unavailable(ApiError):
         super().__init__(message, code=code, headers={"retry-after": str(retry_after)})
 
 
-class Overloaded(Unavailable):
+class Overloaded(ServiceUnavailable):
     """This process has as many requests as it takes."""
 
     default_code = "overloaded"
@@ -209,90 +209,94 @@ class Overloaded(Unavailable):
         super().__init__("The server has as many requests as it can take; try again shortly.")
 
 
-FAMILY: tuple[type[ApiError], ...] = (
+ERROR_CLASSES: tuple[type[ApiError], ...] = (
     InvalidRequest,
     Unauthorized,
     Forbidden,
     NotFound,
-    WrongMethod,
-    TooSlow,
-    InProgress,
-    TooLarge,
+    MethodNotAllowed,
+    RequestTimeout,
+    RequestInProgress,
+    ContentTooLarge,
     RateLimited,
     InternalError,
-    Unavailable,
+    ServiceUnavailable,
 )
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error part of a route's ``responses`` in the OpenAPI document; without statuses, those of any route."""
     shown = {400, 401, 429, 500, 503, *statuses}
-    texts = {error.status: error.__doc__ for error in FAMILY}
+    texts = {error.status: error.__doc__ for error in ERROR_CLASSES}
     by_status: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorOut, "description": texts[status]} for status in sorted(shown)
     }
     return by_status | {"default": {"model": ErrorOut, "description": "Any other error."}}
 
 
-def invalid(fault: Fault) -> InvalidRequest:
-    return InvalidRequest(fault.message, param=fault.param, code=fault.code)
+def to_invalid_request(issue: ValidationIssue) -> InvalidRequest:
+    return InvalidRequest(issue.message, param=issue.param, code=issue.code)
 
 
-def _of_engine(error: EngineError) -> Response:
+def _handle_engine_error(error: EngineError) -> Response:
     if isinstance(error, EngineUnavailable):
-        return Unavailable(error.message, code=error.code, retry_after=error.retry_after).response()
+        return ServiceUnavailable(error.message, code=error.code, retry_after=error.retry_after).to_response()
     if error.code == "unauthorized":
         # The engine refused our token, not the client's key.
-        return _unexpected(error)
-    return JSONResponse(error.body(), error.status)
+        return _handle_unexpected(error)
+    return JSONResponse(error.to_body(), error.status)
 
 
-def _of_http(error: HTTPException) -> Response:
+def _handle_http_exception(error: HTTPException) -> Response:
     """What Starlette and FastAPI raise themselves: no route, wrong method, an unreadable body."""
     if error.status_code == 404:
-        return NotFound("There is no such URL; look for a typing error in it.", code="unknown_url").response()
+        return NotFound("There is no such URL; look for a typing error in it.", code="unknown_url").to_response()
     if error.status_code == 405:
-        return WrongMethod("This URL does not take this method.", headers=error.headers).response()
+        return MethodNotAllowed("This URL does not take this method.", headers=error.headers).to_response()
     if error.status_code == 400:
-        return InvalidRequest("The body could not be read; send what the content-type says.").response()
-    return _unexpected(error)
+        return InvalidRequest("The body could not be read; send what the content-type says.").to_response()
+    return _handle_unexpected(error)
 
 
-def _unexpected(error: Exception) -> Response:
+def _handle_unexpected(error: Exception) -> Response:
     log.error("a request failed", exc_info=error)
-    return InternalError().response()
+    return InternalError().to_response()
 
 
-_ANSWERS: dict[type[Exception], Callable[[Any], Response]] = {
-    ApiError: lambda error: error.response(),
-    HTTPException: _of_http,
-    RequestValidationError: lambda error: invalid(fault_of(error.errors(), error.body)).response(),
-    EngineError: _of_engine,
-    StorageUnavailable: lambda _: Unavailable("The storage does not answer; try again shortly.").response(),
-    ModelNotPulled: lambda error: InvalidRequest(str(error), param="model", code="base_model_unavailable").response(),
+_HANDLERS: dict[type[Exception], Callable[[Any], Response]] = {
+    ApiError: lambda error: error.to_response(),
+    HTTPException: _handle_http_exception,
+    RequestValidationError: lambda error: to_invalid_request(
+        to_validation_issue(error.errors(), error.body)
+    ).to_response(),
+    EngineError: _handle_engine_error,
+    StorageUnavailable: lambda _: ServiceUnavailable("The storage does not answer; try again shortly.").to_response(),
+    ModelNotPulled: lambda error: InvalidRequest(
+        str(error), param="model", code="base_model_unavailable"
+    ).to_response(),
     IllegalTransition: lambda error: InvalidRequest(
         str(error), code="invalid_state", headers={"x-should-retry": "false"}
-    ).response(),
+    ).to_response(),
 }
 
 
-def answer(error: Exception) -> Response:
+def to_response(error: Exception) -> Response:
     """The response for an exception, by the nearest of its classes that the table has; 500 without details else."""
     for kind in type(error).__mro__:
-        if kind in _ANSWERS:
-            return _ANSWERS[kind](error)
-    return _unexpected(error)
+        if kind in _HANDLERS:
+            return _HANDLERS[kind](error)
+    return _handle_unexpected(error)
 
 
-async def handle(request: Request, error: Exception) -> Response:
+async def handle_exception(request: Request, error: Exception) -> Response:
     """:func:`answer` in the form that FastAPI registers."""
-    response = answer(error)
-    if response.status_code == WrongMethod.status:
-        response.headers["allow"] = ", ".join(_methods_of(request))
+    response = to_response(error)
+    if response.status_code == MethodNotAllowed.status:
+        response.headers["allow"] = ", ".join(_list_allowed_methods(request))
     return response
 
 
-def _methods_of(request: Request) -> list[str]:
+def _list_allowed_methods(request: Request) -> list[str]:
     """Starlette's own ``Allow`` names the methods of the first route of a path only."""
     scopes = {method: {**request.scope, "method": method} for method in ("GET", "POST", "PUT", "PATCH", "DELETE")}
     routes = request.app.routes

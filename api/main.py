@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uvicorn
 
-from api.server.multiprocess import Spread
-from api.server.timeouts import Impatient
+from api.server.multiprocess import ReusePortSupervisor
+from api.server.timeouts import TimeoutProtocol
 from storage import logs
 from storage.settings import Settings
 
-STOP_SECONDS = 10
+GRACEFUL_SHUTDOWN_SECONDS = 10
 """How long running answers may take to end once the server is told to stop."""
 
 
@@ -19,15 +19,17 @@ def main() -> None:
     config = uvicorn.Config(
         "api.app:create_app_from_environment",
         factory=True,
-        http=Impatient,
+        http=TimeoutProtocol,
         host=settings.host,
         port=settings.port,
         workers=settings.api_processes,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )
-    server: uvicorn.Server | Spread = Spread(config) if settings.api_processes > 1 else uvicorn.Server(config)
+    server: uvicorn.Server | ReusePortSupervisor = (
+        ReusePortSupervisor(config) if settings.api_processes > 1 else uvicorn.Server(config)
+    )
     server.run()
 
 

@@ -14,25 +14,25 @@ from storage.redis_scripts import TOKEN_BUCKETS, RedisScripts
 # More than any bucket owes: what was used is taken, also from a bucket that is empty.
 ALLOW_DEBT = -1e12
 
-Kind = Literal["requests", "tokens"]
-_KINDS: tuple[Kind, Kind] = ("requests", "tokens")
+LimitKind = Literal["requests", "tokens"]
+_LIMIT_KINDS: tuple[LimitKind, LimitKind] = ("requests", "tokens")
 
 
 @dataclass(frozen=True)
 class TokenBucket:
     """One of a project's two, after a request; times in milliseconds."""
 
-    kind: Kind
+    kind: LimitKind
     limit: int
-    left: int
-    wait: int
-    full: int
+    remaining: int
+    wait_ms: int
+    reset_ms: int
 
-    def headers(self) -> dict[str, str]:
+    def to_headers(self) -> dict[str, str]:
         return {
             f"x-ratelimit-limit-{self.kind}": str(self.limit),
-            f"x-ratelimit-remaining-{self.kind}": str(self.left),
-            f"x-ratelimit-reset-{self.kind}": duration(self.full),
+            f"x-ratelimit-remaining-{self.kind}": str(self.remaining),
+            f"x-ratelimit-reset-{self.kind}": format_duration(self.reset_ms),
         }
 
 
@@ -42,18 +42,20 @@ async def charge(scripts: RedisScripts, principal: Principal, tokens: int) -> No
         await take(scripts, principal, [0, 0, ALLOW_DEBT, tokens])
 
 
-async def take(scripts: RedisScripts, principal: Principal, asked: list[float]) -> list[TokenBucket]:
+async def take(scripts: RedisScripts, principal: Principal, demand: list[float]) -> list[TokenBucket]:
     """``asked``: level needed and cost, of requests and of tokens. Nothing where Redis is away."""
     limits = [principal.limits.requests_per_minute or 0, principal.limits.tokens_per_minute or 0]
-    keys = [f"luthier:limit:{principal.project_id}:{kind}" for kind in _KINDS]
-    answer = await scripts.run(TOKEN_BUCKETS, keys, [limits[0], *asked[:2], limits[1], *asked[2:]])
+    keys = [f"luthier:limit:{principal.project_id}:{kind}" for kind in _LIMIT_KINDS]
+    answer = await scripts.run(TOKEN_BUCKETS, keys, [limits[0], *demand[:2], limits[1], *demand[2:]])
     if answer is None:
         return []
     held = (answer[1:4], answer[4:7])
-    return [TokenBucket(kind, limit, *rest) for kind, limit, rest in zip(_KINDS, limits, held, strict=True) if limit]
+    return [
+        TokenBucket(kind, limit, *rest) for kind, limit, rest in zip(_LIMIT_KINDS, limits, held, strict=True) if limit
+    ]
 
 
-def duration(milliseconds: int) -> str:
+def format_duration(milliseconds: int) -> str:
     """As OpenAI writes it: ``12ms``, ``1s``, ``8.64s``, ``6m0s``."""
     if milliseconds < 1000:
         return f"{milliseconds}ms"

@@ -28,27 +28,27 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load.poller import Load, Note, Times, get, poll, post
-from benchmarks.load.rows import validated
-from benchmarks.result import write
+from benchmarks.load.poller import LatencyRecorder, LoadProfile, ResponseCallback, build_get, build_post, poll
+from benchmarks.load.row_validation import measure_validation
+from benchmarks.result import write_result
 from storage import db as databases
 from storage import migrate
 from storage.access import keys
 from storage.ids import new_id
-from storage.settings import Settings, child_environment
+from storage.settings import Settings, build_child_environment
 from storage.tables import File, Job
 from tests import services
 
-POLLERS, PERIOD_SECONDS = 1_000, 2.0
-CREATORS, CREATE_PERIOD_SECONDS = 4, 1.0
+POLLER_COUNT, POLL_PERIOD_SECONDS = 1_000, 2.0
+CREATOR_COUNT, CREATE_PERIOD_SECONDS = 4, 1.0
 WARM_UP_SECONDS = 6.0
-HASTY_SECONDS = 10.0
-JOBS = "/v1/fine_tuning/jobs"
-PROCESSES = 2
+CLOSED_LOOP_SECONDS = 10.0
+JOBS_PATH = "/v1/fine_tuning/jobs"
+API_PROCESSES = 2
 
 
 @dataclass(frozen=True)
-class Seeded:
+class SeedData:
     key: str
     jobs: list[str]
     file_id: str
@@ -64,78 +64,82 @@ def main() -> None:
     # The clients' own pauses would count as the server's.
     gc.freeze()
     if asked.only in (None, "sqlite"):
-        with _home() as home:
-            figures |= _measured(home, f"sqlite+aiosqlite:///{home}/luthier.db", "", asked.seconds, console)
+        with _temporary_home() as home:
+            figures |= _measure_database(home, f"sqlite+aiosqlite:///{home}/luthier.db", "", asked.seconds, console)
     if asked.only in (None, "postgres"):
-        with services.postgres() as server, _home() as home:
-            figures |= _measured(home, server.database(), "_postgres", asked.seconds, console)
+        with services.run_postgres() as server, _temporary_home() as home:
+            figures |= _measure_database(home, server.create_database(), "_postgres", asked.seconds, console)
     if asked.only in (None, "validate"):
-        figures |= validated(asked.validate_mb, console)
-    write("api" if asked.only is None else f"api-{asked.only}", _command(asked), figures)
+        figures |= measure_validation(asked.validate_mb, console)
+    write_result("api" if asked.only is None else f"api-{asked.only}", _format_command(asked), figures)
 
 
-def _command(asked: argparse.Namespace) -> str:
-    rest = [f"--seconds {asked.seconds:g}", f"--validate-mb {asked.validate_mb}"]
-    return " ".join(["python -m benchmarks.api", *rest, *([f"--only {asked.only}"] if asked.only else [])])
+def _format_command(arguments: argparse.Namespace) -> str:
+    rest = [f"--seconds {arguments.seconds:g}", f"--validate-mb {arguments.validate_mb}"]
+    return " ".join(["python -m benchmarks.api", *rest, *([f"--only {arguments.only}"] if arguments.only else [])])
 
 
 @contextmanager
-def _home() -> Iterator[Path]:
+def _temporary_home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="lb") as folder:
         yield Path(folder)
 
 
-def _measured(home: Path, database: str, suffix: str, seconds: float, console: Console) -> dict[str, Any]:
-    settings = Settings(home=home, database_url=database, port=_free_port(), api_processes=PROCESSES)
+def _measure_database(home: Path, database: str, suffix: str, seconds: float, console: Console) -> dict[str, Any]:
+    settings = Settings(home=home, database_url=database, port=_find_free_port(), api_processes=API_PROCESSES)
     seeded = asyncio.run(_seed(settings))
-    what = f"{POLLERS} pollers for {WARM_UP_SECONDS + seconds:.0f} s …"
-    with services.redis(_made(home / "run")), _api(settings), console.status(what):
-        polls, creates = uvloop.run(_loaded(settings, seeded, seconds))
-        hasty = uvloop.run(_hasty(settings, seeded))
-    _show(console, suffix.removeprefix("_") or "sqlite", {"poll": polls, "create": creates, "poll at once": hasty})
+    what = f"{POLLER_COUNT} pollers for {WARM_UP_SECONDS + seconds:.0f} s …"
+    with services.run_redis(_create_folder(home / "run")), _run_api(settings), console.status(what):
+        polls, creates = uvloop.run(_run_open_loop(settings, seeded, seconds))
+        hasty = uvloop.run(_run_closed_loop(settings, seeded))
+    _print_table(
+        console, suffix.removeprefix("_") or "sqlite", {"poll": polls, "create": creates, "poll at once": hasty}
+    )
     for fault in (polls.errors + creates.errors + hasty.errors)[:3]:
         console.print(fault)
     return {
-        f"poll_p50_ms{suffix}": round(polls.share(0.5), 2),
-        f"poll_p99_ms{suffix}": round(polls.share(0.99), 2),
-        f"poll_max_ms{suffix}": round(polls.share(1), 2),
-        f"polls{suffix}": len(polls.seconds),
+        f"poll_p50_ms{suffix}": round(polls.quantile_ms(0.5), 2),
+        f"poll_p99_ms{suffix}": round(polls.quantile_ms(0.99), 2),
+        f"poll_max_ms{suffix}": round(polls.quantile_ms(1), 2),
+        f"polls{suffix}": len(polls.latencies),
         f"poll_errors{suffix}": len(polls.errors),
-        f"create_p50_ms{suffix}": round(creates.share(0.5), 2),
-        f"create_p99_ms{suffix}": round(creates.share(0.99), 2),
+        f"create_p50_ms{suffix}": round(creates.quantile_ms(0.5), 2),
+        f"create_p99_ms{suffix}": round(creates.quantile_ms(0.99), 2),
         f"create_errors{suffix}": len(creates.errors),
-        f"closed_polls_per_s{suffix}": round(len(hasty.seconds) / HASTY_SECONDS, 1),
-        f"closed_p99_ms{suffix}": round(hasty.share(0.99), 1),
+        f"closed_polls_per_s{suffix}": round(len(hasty.latencies) / CLOSED_LOOP_SECONDS, 1),
+        f"closed_p99_ms{suffix}": round(hasty.quantile_ms(0.99), 1),
         f"closed_errors{suffix}": len(hasty.errors),
     }
 
 
-async def _loaded(settings: Settings, seeded: Seeded, seconds: float) -> tuple[Times, Times]:
-    polls, creates = Times(), Times()
-    asking = [_asking(polls, seeded.key, job_id) for job_id in seeded.jobs]
+async def _run_open_loop(
+    settings: Settings, seeded: SeedData, seconds: float
+) -> tuple[LatencyRecorder, LatencyRecorder]:
+    polls, creates = LatencyRecorder(), LatencyRecorder()
+    asking = [_build_poll(polls, seeded.key, job_id) for job_id in seeded.jobs]
     body = json.dumps({"model": "starter", "training_file": seeded.file_id}).encode()
-    making = [(post(JOBS, seeded.key, body), creates.expecting(b'"ftjob-'))] * CREATORS
-    load = Load(settings.host, settings.port, PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
-    beside = Load(settings.host, settings.port, CREATE_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
+    making = [(build_post(JOBS_PATH, seeded.key, body), creates.build_callback(b'"ftjob-'))] * CREATOR_COUNT
+    load = LoadProfile(settings.host, settings.port, POLL_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
+    beside = LoadProfile(settings.host, settings.port, CREATE_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
     async with asyncio.TaskGroup() as group:
         group.create_task(poll(load, asking))
         group.create_task(poll(beside, making))
     return polls, creates
 
 
-async def _hasty(settings: Settings, seeded: Seeded) -> Times:
+async def _run_closed_loop(settings: Settings, seeded: SeedData) -> LatencyRecorder:
     """The same clients, each asking again as soon as it is answered."""
-    times = Times()
-    asking = [_asking(times, seeded.key, job_id) for job_id in seeded.jobs]
-    await poll(Load(settings.host, settings.port, 0.0, WARM_UP_SECONDS, HASTY_SECONDS), asking)
+    times = LatencyRecorder()
+    asking = [_build_poll(times, seeded.key, job_id) for job_id in seeded.jobs]
+    await poll(LoadProfile(settings.host, settings.port, 0.0, WARM_UP_SECONDS, CLOSED_LOOP_SECONDS), asking)
     return times
 
 
-def _asking(times: Times, key: str, job_id: str) -> tuple[bytes, Note]:
-    return get(f"{JOBS}/{job_id}", key), times.expecting(f'"{job_id}"'.encode())
+def _build_poll(times: LatencyRecorder, key: str, job_id: str) -> tuple[bytes, ResponseCallback]:
+    return build_get(f"{JOBS_PATH}/{job_id}", key), times.build_callback(f'"{job_id}"'.encode())
 
 
-async def _seed(settings: Settings) -> Seeded:
+async def _seed(settings: Settings) -> SeedData:
     """A project with a key, a file and as many running jobs as there are pollers."""
     await migrate.upgrade(settings.database_url)
     db = databases.connect(settings.database_url)
@@ -148,14 +152,14 @@ async def _seed(settings: Settings) -> Seeded:
                 id=new_id("file"), project_id=project.id, created_at=now, filename="rows.jsonl", purpose="fine-tune",
                 bytes=2, sha256="0" * 64, blob_key=f"projects/{project.id}/files/none",
             )  # fmt: skip
-            jobs = [_job(project.id, file.id, now - number) for number in range(POLLERS)]
+            jobs = [_build_job(project.id, file.id, now - number) for number in range(POLLER_COUNT)]
             session.add_all([file, *jobs])
-        return Seeded(key, [job.id for job in jobs], file.id)
+        return SeedData(key, [job.id for job in jobs], file.id)
     finally:
         await db.close()
 
 
-def _job(project_id: str, file_id: str, created_at: float) -> Job:
+def _build_job(project_id: str, file_id: str, created_at: float) -> Job:
     """A job in the middle of its training. No worker is there to find its lease run out."""
     return Job(
         id=new_id("job"),
@@ -179,48 +183,50 @@ def _job(project_id: str, file_id: str, created_at: float) -> Job:
 
 
 @contextmanager
-def _api(settings: Settings) -> Iterator[None]:
-    environment = child_environment(settings)
+def _run_api(settings: Settings) -> Iterator[None]:
+    environment = build_child_environment(settings)
     with subprocess.Popen([sys.executable, "-m", "api.main"], env=environment) as process:
         try:
             # All of them: a client stays with the process that its connection came to.
-            services.wait_for(lambda: _listening(settings.port) == PROCESSES and _answers(settings), seconds=60)
+            services.wait_for(
+                lambda: _count_listeners(settings.port) == API_PROCESSES and _is_healthy(settings), seconds=60
+            )
             yield
         finally:
             process.terminate()
             process.wait()
 
 
-def _listening(port: int) -> int:
+def _count_listeners(port: int) -> int:
     """How many processes take connections there."""
     sockets = psutil.net_connections("tcp")
     return sum(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
 
 
-def _answers(settings: Settings) -> bool:
+def _is_healthy(settings: Settings) -> bool:
     try:
         return httpx.get(f"http://{settings.host}:{settings.port}/healthz").status_code == 200
     except httpx.TransportError:
         return False
 
 
-def _made(folder: Path) -> Path:
+def _create_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _show(console: Console, name: str, phases: dict[str, Times]) -> None:
+def _print_table(console: Console, name: str, phases: dict[str, LatencyRecorder]) -> None:
     table = Table(name, "requests", "p50 ms", "p99 ms", "slowest ms", "errors")
     for what, times in phases.items():
-        shares = [f"{times.share(share):.1f}" for share in (0.5, 0.99, 1)]
-        table.add_row(what, str(len(times.seconds)), *shares, str(len(times.errors)))
+        shares = [f"{times.quantile_ms(share):.1f}" for share in (0.5, 0.99, 1)]
+        table.add_row(what, str(len(times.latencies)), *shares, str(len(times.errors)))
     console.print(table)
 
 

@@ -8,7 +8,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from benchmarks.result import write
+from benchmarks.result import write_result
 
 COMMAND = "make test-long"
 TESTS = ["tests/training/trainer/test_long.py", "tests/training/trainer/test_parity.py"]
@@ -26,7 +26,7 @@ def main() -> int:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     changed = subprocess.run(["git", "status", "--porcelain", "--", "training", "tests/training"], capture_output=True)
     figures = {**counts, "seconds": float(suite.get("time", 0)), "commit": commit, "clean": not changed.stdout}
-    write("equalities", COMMAND, figures)
+    write_result("equalities", COMMAND, figures)
     return code
 
 

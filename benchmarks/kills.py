@@ -18,12 +18,12 @@ from openai import OpenAI
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.result import write
+from benchmarks.result import write_result
 from tests import services
-from tests.stack import Stack, chat_rows, settings, wait_job
+from tests.stack import Stack, build_chat_rows, build_settings, wait_for_job
 
 HYPERPARAMETERS = {"n_epochs": 20, "batch_size": 4, "learning_rate": 0.003, "save_every": 20}
-WAITING = 3
+QUEUE_DEPTH = 3
 """Jobs kept in the queue, so that something always runs."""
 
 
@@ -35,31 +35,31 @@ def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="lk") as folder:
         # Three abnormal ends without a checkpoint fail a job by design; here they come from outside, not from the job.
-        config = settings(Path(folder), max_failures=100)
-        with services.redis(config.home / "run"), Stack(config) as stack:
+        config = build_settings(Path(folder), max_failures=100)
+        with services.run_redis(config.home / "run"), Stack(config) as stack:
             stack.prepare()
             stack.start("inference", "worker", "worker2", "api")
             figures = run(stack, asked.kills, random.Random(asked.seed), console)
-    write("kills", f"make bench-kills  # --kills {asked.kills} --seed {asked.seed}", figures)
+    write_result("kills", f"make bench-kills  # --kills {asked.kills} --seed {asked.seed}", figures)
 
 
 def run(stack: Stack, kills: int, rng: random.Random, console: Console) -> dict[str, Any]:
-    client = stack.ready(seconds=120)
-    file_id = client.files.create(file=("rows.jsonl", chat_rows(32)), purpose="fine-tune").id
-    reference = wait_job(client, post(client, file_id))
-    unbroken = stack.result_hashes(reference.fine_tuned_model)
+    client = stack.wait_until_ready(seconds=120)
+    file_id = client.files.create(file=("rows.jsonl", build_chat_rows(32)), purpose="fine-tune").id
+    reference = wait_for_job(client, submit_job(client, file_id))
+    unbroken = stack.get_result_hashes(reference.fine_tuned_model)
 
     began, killed = time.monotonic(), {"worker": 0, "child": 0}
     jobs: list[str] = []
     for _ in track(range(kills), description="killing", console=console):
-        while len(unfinished(client, jobs)) < WAITING:
-            jobs.append(post(client, file_id))
-        killed[kill_one(stack, rng)] += 1
-    ends = [wait_job(client, job_id, 300) for job_id in track(jobs, description="waiting", console=console)]
+        while len(list_unfinished(client, jobs)) < QUEUE_DEPTH:
+            jobs.append(submit_job(client, file_id))
+        killed[kill_random_process(stack, rng)] += 1
+    ends = [wait_for_job(client, job_id, 300) for job_id in track(jobs, description="waiting", console=console)]
 
     succeeded = [job for job in ends if job.status == "succeeded"]
-    different = sum(stack.result_hashes(job.fine_tuned_model) != unbroken for job in succeeded)
-    rows = [stack.job(job.id) for job in ends]
+    different = sum(stack.get_result_hashes(job.fine_tuned_model) != unbroken for job in succeeded)
+    rows = [stack.get_job(job.id) for job in ends]
     gaps = sum(len(list(client.fine_tuning.jobs.list_events(row.id, limit=100))) != row.last_seq for row in rows)
     return {
         "kills": kills,
@@ -76,7 +76,7 @@ def run(stack: Stack, kills: int, rng: random.Random, console: Console) -> dict[
     }
 
 
-def post(client: OpenAI, file_id: str) -> str:
+def submit_job(client: OpenAI, file_id: str) -> str:
     method: Any = {"type": "supervised", "supervised": {"hyperparameters": HYPERPARAMETERS}}
     update = {"type": "lora", "rank": 4, "alpha": 8, "dropout": 0.1}
     return client.fine_tuning.jobs.create(
@@ -84,16 +84,16 @@ def post(client: OpenAI, file_id: str) -> str:
     ).id
 
 
-def unfinished(client: OpenAI, jobs: list[str]) -> list[str]:
+def list_unfinished(client: OpenAI, jobs: list[str]) -> list[str]:
     ended = {"succeeded", "failed", "cancelled"}
     return [job_id for job_id in jobs if client.fine_tuning.jobs.retrieve(job_id).status not in ended]
 
 
-def kill_one(stack: Stack, rng: random.Random) -> str:
+def kill_random_process(stack: Stack, rng: random.Random) -> str:
     """A child at its work, or the worker that it works for: every kill interrupts a job."""
     while True:
         time.sleep(rng.uniform(0.3, 3.0))
-        busy = [(name, child) for name in ("worker", "worker2") for child in stack.children(name)]
+        busy = [(name, child) for name in ("worker", "worker2") for child in stack.list_training_processes(name)]
         if busy:
             break
     name, child = rng.choice(busy)
@@ -101,7 +101,7 @@ def kill_one(stack: Stack, rng: random.Random) -> str:
         try:
             child.kill()
         except psutil.NoSuchProcess:
-            return kill_one(stack, rng)
+            return kill_random_process(stack, rng)
         return "child"
     stack.kill(name)
     stack.start(name)

@@ -21,13 +21,13 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from benchmarks.result import write
+from benchmarks.result import write_result
 from benchmarks.service import DATA
-from examples.stack import running_stack
+from examples.stack import run_stack
 from examples.watch import upload, watch
 
-MOST_STEPS = 10_000_000
-COPIES = 40
+MAX_STEPS = 10_000_000
+DATASET_COPIES = 40
 """Of the rows: fifty epochs of them last longer than the job."""
 SAMPLE_SECONDS = 0.5
 POLL_SECONDS = 2.0
@@ -39,17 +39,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=600, help="of training")
     asked = parser.parse_args()
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="lb") as folder, running_stack(Path(folder), console) as client:
+    with tempfile.TemporaryDirectory(prefix="lb") as folder, run_stack(Path(folder), console) as client:
         rows = Path(folder, "rows.jsonl")
-        rows.write_text((DATA / "chat_train.jsonl").read_text() * COPIES)
+        rows.write_text((DATA / "chat_train.jsonl").read_text() * DATASET_COPIES)
         file_id = upload(client, rows)
-        hyperparameters = {"max_seconds": asked.seconds, "max_steps": MOST_STEPS}
+        hyperparameters = {"max_seconds": asked.seconds, "max_steps": MAX_STEPS}
         method: Any = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
-        with _processor_seconds() as used:
+        with _track_cpu_seconds() as used:
             posted = time.time()
             job = client.fine_tuning.jobs.create(model="starter", training_file=file_id, seed=1, method=method)
             run = watch(client, job.id, console, posted, POLL_SECONDS)
-        trained = _trained(client, job.id)
+        trained = _measure_training_seconds(client, job.id)
     outside, beside = run.seconds - trained, used["service"] / (os.cpu_count() or 1)
     figures = {
         "overhead_share": round((outside + beside) / run.seconds, 4),
@@ -59,10 +59,10 @@ def main() -> None:
         "service_processor_s": round(used["service"], 1),
         "training_processor_s": round(used["training"], 1),
     }
-    write("overhead", f"python -m benchmarks.overhead --seconds {asked.seconds}", figures)
+    write_result("overhead", f"python -m benchmarks.overhead --seconds {asked.seconds}", figures)
 
 
-def _trained(client: Any, job_id: str) -> float:
+def _measure_training_seconds(client: Any, job_id: str) -> float:
     """Seconds from the first forward pass to the last step's end, by the child's own clock."""
     last = client.fine_tuning.jobs.retrieve(job_id).model_extra["progress"]
     told = next(
@@ -74,7 +74,7 @@ def _trained(client: Any, job_id: str) -> float:
 
 
 @contextmanager
-def _processor_seconds() -> Iterator[dict[str, float]]:
+def _track_cpu_seconds() -> Iterator[dict[str, float]]:
     """Of the stack's processes while the block lasts: training children apart from all others."""
     used, last, over = {"service": 0.0, "training": 0.0}, dict[int, float](), Event()
 

@@ -15,39 +15,39 @@ from typing import Any
 from openai import OpenAI
 from rich.console import Console
 
-from benchmarks.result import write
-from examples.stack import running_stack
-from examples.watch import Run, upload, watch
+from benchmarks.result import write_result
+from examples.stack import run_stack
+from examples.watch import JobSummary, upload, watch
 
 DATA = Path(__file__).parent.parent / "examples" / "data"
-TIMES = 7
+REPEATS = 7
 
 
 def main() -> None:
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="lb") as folder, running_stack(Path(folder), console) as client:
+    with tempfile.TemporaryDirectory(prefix="lb") as folder, run_stack(Path(folder), console) as client:
         figures = run(client, console)
-    write("service", "make bench-service", figures)
+    write_result("service", "make bench-service", figures)
 
 
 def run(client: OpenAI, console: Console) -> dict[str, Any]:
-    starts = first_steps(client, console)
+    starts = measure_first_steps(client, console)
     chat, support = upload(client, DATA / "chat_train.jsonl"), upload(client, DATA / "support_train.jsonl")
     return {
         "first_step_s": round(statistics.median(starts), 3),
         "first_step_s_all": [round(value, 3) for value in starts],
-        "chat_job_s": round(_run(client, console, "starter", chat, {}).seconds, 2),
-        "classification_job_s": round(_run(client, console, "minilm-l6", support, {}).seconds, 2),
+        "chat_job_s": round(_run_job(client, console, "starter", chat, {}).seconds, 2),
+        "classification_job_s": round(_run_job(client, console, "minilm-l6", support, {}).seconds, 2),
     }
 
 
-def first_steps(client: OpenAI, console: Console) -> list[float]:
+def measure_first_steps(client: OpenAI, console: Console) -> list[float]:
     """Seconds from ``POST`` to the start of the first forward pass, of some tries on the starter."""
     chat = upload(client, DATA / "chat_train.jsonl")
-    return [_run(client, console, "starter", chat, {"max_steps": 3}).first_step_seconds for _ in range(TIMES)]
+    return [_run_job(client, console, "starter", chat, {"max_steps": 3}).first_step_seconds for _ in range(REPEATS)]
 
 
-def _run(client: OpenAI, console: Console, model: str, file_id: str, hyperparameters: dict[str, Any]) -> Run:
+def _run_job(client: OpenAI, console: Console, model: str, file_id: str, hyperparameters: dict[str, Any]) -> JobSummary:
     posted = time.time()
     method: Any = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
     job = client.fine_tuning.jobs.create(model=model, training_file=file_id, seed=1, method=method)

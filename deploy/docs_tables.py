@@ -1,97 +1,174 @@
-"""``make docs``: the tables in ``docs/`` that the code itself knows. A test fails where they are not up to date."""
+"""Pages in ``docs/`` that are generated from the code. ``make docs`` writes them; a test compares them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from storage.settings import REPOSITORY, Settings
+from deploy.luthierd import app as luthierd
+from storage.settings import REPOSITORY_ROOT, Settings
 from training.errors import RUN_CODES
 from training.tasks import METHODS
 
-DOCS = REPOSITORY / "docs"
+DOCS_DIR = REPOSITORY_ROOT / "docs"
+PROSE_COLUMNS = 100
 
 
-def settings_page() -> str:
+def render_settings_page() -> str:
     rows = [
-        f"| `LUTHIER_{name.upper()}` | {_default(field)} | {_text(field.description)} |"
+        [f"`LUTHIER_{name.upper()}`", _format_default(field), _to_cell(field.description or "")]
         for name, field in Settings.model_fields.items()
     ]
-    return _page(
+    return _render_page(
         "Settings",
-        "Each is an environment variable, read by `storage/settings.py` alone. An empty URL means the embedded part.",
-        ["variable", "default", "meaning"],
-        rows,
+        _wrap(
+            "Every setting is an environment variable. Only `storage/settings.py` reads them. An empty URL selects the "
+            "service of the embedded stack. [Production](operations.md#settings) lists the settings of a production "
+            "stack."
+        ),
+        _render_table(["variable", "default", "meaning"], rows),
     )
 
 
-def tasks_page() -> str:
-    rows = [
-        f"| `{task.name}`{_suffix(method)} | {task.title} | {_fields(task.row)} | `/v1/{task.route}` | "
-        f"{_listed(task.updates)} | {_listed(task.options)} | {_measures(task.measures)} |"
-        for method, tasks in METHODS.items()
-        for task in tasks.values()
+def render_tasks_page() -> str:
+    tasks = [
+        (f"`{task.name}`{_format_method(method)}", task) for method, tasks in METHODS.items() for task in tasks.values()
     ]
-    return _page(
+    overview = [
+        [label, _to_cell(task.title), f"`/v1/{task.route}`", _format_names(task.updates), _format_names(task.options)]
+        for label, task in tasks
+    ]
+    rows = [[label, _format_fields(task.row_schema)] for label, task in tasks]
+    metrics = [
+        [label, f"`{name}`", _to_cell(meaning)] for label, task in tasks for name, meaning in task.metrics.items()
+    ]
+    return _render_page(
         "Tasks",
-        "What a job's `task` can be. A row is one object of a JSONL, JSON or CSV file; `columns` renames its fields. "
-        "Every task tells its loss, and those that can be right or wrong an accuracy; the figures named here come with "
-        "the validation rows, as `valid_…`. How rows are read and losses made up stands at the top of each file in "
-        "`training/tasks/`.",
-        ["task", "what it learns", "fields of a row", "answers at", "updates", "its own hyperparameters", "figures"],
-        rows,
+        _wrap(
+            "The `task` of a job is one of these. [Hyperparameters](hyperparameters.md) describes the hyperparameters "
+            "that all tasks share."
+        ),
+        _render_table(["task", "learns", "route", "updates", "own hyperparameters"], overview),
+        "## Rows",
+        _wrap(
+            "A row is one object of a JSONL, JSON, or CSV file. The `columns` of a job rename fields. The top of each "
+            "file in `training/tasks/` describes how rows are read and how the loss is computed."
+        ),
+        _render_table(["task", "fields of a row"], rows),
+        "## Metrics",
+        _wrap(
+            "Every task reports its loss. Tasks with correct and incorrect predictions also report an accuracy. The "
+            "metrics in this table are computed on the validation rows and have the prefix `valid_`."
+        ),
+        _render_table(["task", "metric", "meaning"], metrics),
     )
 
 
-def _suffix(method: str) -> str:
-    return "" if method == "supervised" else f", method `{method}`"
+def render_run_codes_page() -> str:
+    return _render_page(
+        "Run codes",
+        "The `error.code` of a failed job is one of these.",
+        _render_table(["code", "what to do"], [[f"`{code}`", _to_cell(advice)] for code, advice in RUN_CODES.items()]),
+    )
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names))
+def render_luthierd_page() -> str:
+    return _render_page(
+        "The `luthierd` command",
+        _wrap(
+            "`luthierd` runs a stack on the server's machine. The [`luthier` command](sdk/command.md) is its client."
+        ),
+        *_render_commands(typer.main.get_command(luthierd), "luthierd"),
+    )
 
 
-def _measures(measures: Mapping[str, str]) -> str:
-    return "; ".join(f"`{name}`: {meaning}" for name, meaning in measures.items())
+def _render_commands(command: Any, name: str) -> Iterator[str]:
+    """Render a command, or the commands of a group."""
+    for each, child in getattr(command, "commands", {}).items():
+        yield from _render_commands(child, f"{name} {each}")
+    if hasattr(command, "commands"):
+        return
+    yield f"## {name}"
+    yield _to_markdown(command.help or "")
+    if command.params:
+        yield "\n".join(_render_parameter(parameter) for parameter in command.params)
 
 
-def codes_page() -> str:
-    rows = [f"| `{code}` | {advice} |" for code, advice in RUN_CODES.items()]
-    return _page("Run codes", "A failed job's `error.code` is one of these.", ["code", "what to do"], rows)
+def _render_parameter(parameter: Any) -> str:
+    is_option = parameter.param_type_name == "option"
+    label = parameter.opts[0] if is_option else parameter.name.upper()
+    notes = [getattr(parameter, "help", None) or ""]
+    choices = getattr(parameter.type_descriptor, "choices", None)
+    if choices:
+        notes.append(f"One of {_format_names(choice.value for choice in choices)}.")
+    if isinstance(parameter.default, str):
+        notes.append(f"Default: `{getattr(parameter.default, 'value', parameter.default)}`.")
+    text = _to_markdown(" ".join(filter(None, notes)))
+    return f"- `{label}`" + (f": {text}" if text else "")
 
 
-PAGES = {"settings.md": settings_page, "tasks.md": tasks_page, "run-codes.md": codes_page}
+PAGES = {
+    "settings.md": render_settings_page,
+    "tasks.md": render_tasks_page,
+    "run-codes.md": render_run_codes_page,
+    "luthierd.md": render_luthierd_page,
+}
+"""Path under ``docs`` -> function that renders the page."""
 
 
-def write(directory: Path = DOCS) -> None:
+def write_pages(directory: Path = DOCS_DIR) -> None:
     for name, page in PAGES.items():
         (directory / name).write_text(page())
 
 
-def _page(title: str, text: str, columns: list[str], rows: list[str]) -> str:
-    head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return "\n".join([f"# {title}", "", "Written by `make docs` from the code.", "", text, "", *head, *rows, ""])
+def _render_page(title: str, *blocks: str) -> str:
+    return "\n\n".join([f"# {title}", "Written by `make docs` from the code.", *blocks]) + "\n"
 
 
-def _default(field: FieldInfo) -> str:
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, PROSE_COLUMNS, break_long_words=False, break_on_hyphens=False)
+
+
+def _render_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def _format_method(method: str) -> str:
+    return "" if method == "supervised" else f", method `{method}`"
+
+
+def _format_names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+def _format_default(field: FieldInfo) -> str:
     if field.default_factory is not None:
         return "`~/.luthier`"
     shown = getattr(field.default, "get_secret_value", lambda: field.default)()
     if isinstance(shown, Path):
-        shown = shown.relative_to(REPOSITORY)
+        shown = shown.relative_to(REPOSITORY_ROOT)
     return f"`{shown}`" if shown not in ("", None) else "empty"
 
 
-def _text(description: str | None) -> str:
-    assert description, "every setting says what it means"
-    return re.sub(r"\s+", " ", description.replace("``", "`")).replace("|", "\\|")
+def _to_markdown(text: str) -> str:
+    return text.replace("``", "`")
 
 
-def _fields(row: type[BaseModel]) -> str:
+def _to_cell(text: str) -> str:
+    """Fit text into one cell of a table."""
+    assert text, "every entry has a description"
+    return re.sub(r"\s+", " ", _to_markdown(text)).replace("|", "\\|")
+
+
+def _format_fields(row: type[BaseModel]) -> str:
     return ", ".join(
         f"`{field.alias or name}`{'' if field.is_required() else ' (optional)'}"
         for name, field in row.model_fields.items()
@@ -99,4 +176,4 @@ def _fields(row: type[BaseModel]) -> str:
 
 
 if __name__ == "__main__":
-    write()
+    write_pages()

@@ -22,17 +22,17 @@ from storage.errors import StorageError
 from storage.settings import Settings
 
 
-async def examine(settings: Settings, console: Console) -> int:
+async def run_checks(settings: Settings, console: Console) -> int:
     """Print a line for each part. 0 where all is well."""
     console.print(f"python {platform.python_version()}, torch {version('torch')}, {os.cpu_count()} CPUs")
-    free = shutil.disk_usage(_existing(settings)).free
-    console.print(f"device: {await _device()}; free disk: {free / 2**30:.0f} GiB")
+    free = shutil.disk_usage(_find_existing_directory(settings)).free
+    console.print(f"device: {await _detect_device()}; free disk: {free / 2**30:.0f} GiB")
     probes: dict[str, tuple[str, Callable[[Settings], Awaitable[str]]]] = {
-        "database": (settings.database_url, _database),
-        "blobs": (settings.blob_url, _blobs),
-        "redis": (settings.redis_url, _redis),
-        "engine": (settings.inference_url, _engine),
-        "base models": (str(settings.models_file), _models),
+        "database": (settings.database_url, _check_database),
+        "blobs": (settings.blob_url, _check_blobs),
+        "redis": (settings.redis_url, _check_redis),
+        "engine": (settings.inference_url, _check_engine),
+        "base models": (str(settings.models_file), _check_models),
     }
     bad = 0
     for name, (where, probe) in probes.items():
@@ -40,27 +40,27 @@ async def examine(settings: Settings, console: Console) -> int:
             console.print(f"[green]✓[/] {name}: {await probe(settings)}")
         except (StorageError, EngineError, RedisError, OSError, TimeoutError) as error:
             bad += 1
-            console.print(f"[red]✗[/] {name} at {_without_password(where)}: {error}")
+            console.print(f"[red]✗[/] {name} at {_redact_password(where)}: {error}")
     return 1 if bad else 0
 
 
-async def _device() -> str:
+async def _detect_device() -> str:
     """What training would run on, asked of a process of its own: torch takes seconds to import."""
-    code = "from training.trainer.device import choose; print(choose().device)"
+    code = "from training.trainer.device import select_device; print(select_device().torch_device)"
     probe = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     return (await probe.communicate())[0].decode().strip()
 
 
-def _existing(settings: Settings) -> str:
+def _find_existing_directory(settings: Settings) -> str:
     return str(settings.home if settings.home.exists() else settings.home.parent)
 
 
-def _without_password(url: str) -> str:
+def _redact_password(url: str) -> str:
     head, at, tail = url.rpartition("@")
     return f"{head.partition('://')[0]}://…@{tail}" if at else tail
 
 
-async def _database(settings: Settings) -> str:
+async def _check_database(settings: Settings) -> str:
     db = databases.connect(settings.database_url)
     try:
         await db.ping()
@@ -69,7 +69,7 @@ async def _database(settings: Settings) -> str:
     return "answers"
 
 
-async def _blobs(settings: Settings) -> str:
+async def _check_blobs(settings: Settings) -> str:
     def round_trip() -> None:
         store = blob_stores.connect(settings.blob_url)
         stored = store.put_bytes("doctor/probe", b"luthier")
@@ -80,7 +80,7 @@ async def _blobs(settings: Settings) -> str:
     return "takes and gives bytes"
 
 
-async def _redis(settings: Settings) -> str:
+async def _check_redis(settings: Settings) -> str:
     bell = wakeup.connect(settings.redis_url)
     try:
         await bell.ping()
@@ -89,7 +89,7 @@ async def _redis(settings: Settings) -> str:
     return "answers"
 
 
-async def _engine(settings: Settings) -> str:
+async def _check_engine(settings: Settings) -> str:
     engine = engines.connect(settings.inference_url, settings.inference_token.get_secret_value())
     try:
         await engine.ping()
@@ -98,6 +98,6 @@ async def _engine(settings: Settings) -> str:
     return "answers"
 
 
-async def _models(settings: Settings) -> str:
-    entries = settings.registry().list()
+async def _check_models(settings: Settings) -> str:
+    entries = settings.create_registry().list()
     return f"{sum(1 for entry in entries if entry.location)} of {len(entries)} are here"

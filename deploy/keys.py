@@ -28,12 +28,12 @@ Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everythin
 T = TypeVar("T")
 
 
-def _run(home: Path | None, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+def _run_in_session(home: Path | None, operation: Callable[[AsyncSession], Awaitable[T]]) -> T:
     async def inside() -> T:
         db = databases.connect((Settings(home=home) if home else Settings()).database_url)
         try:
             async with db.write() as session:
-                return await work(session)
+                return await operation(session)
         finally:
             await db.close()
 
@@ -42,7 +42,7 @@ def _run(home: Path | None, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
 
 Role = Enum("Role", {role: role for role in ROLES}, type=str)  # type: ignore[misc]
 """As typer wants choices."""
-OPERATOR = "luthierd"
+OPERATOR_KEY_ID = "luthierd"
 """Who the audit log names for a change made here."""
 
 
@@ -62,19 +62,25 @@ def create(
         found = (await session.execute(select(Project).where(*living))).scalars().first()
         owner = found or await keys.create_project(session, project)
         value, key = await keys.create_key(session, owner.id, name, role.value, expires_at)
-        await audit(session, _operator(owner), "api_key.created", key.id, detail={"role": role.value})
+        await audit(session, _build_operator_principal(owner), "api_key.created", key.id, detail={"role": role.value})
         return value
 
-    typer.echo(_run(home, work))
+    typer.echo(_run_in_session(home, work))
 
 
 @app.command("list")
 def list_(home: Home = None) -> None:
     """Every key: its id, project, role, first characters and state."""
     table = Table("id", "project", "name", "role", "key", "made", "state")
-    for key, project in _run(home, keys.list_keys):
+    for key, project in _run_in_session(home, keys.list_keys):
         table.add_row(
-            key.id, project.name, key.name, key.role, f"{key.prefix}…", _date(key.created_at), _state(key, project)
+            key.id,
+            project.name,
+            key.name,
+            key.role,
+            f"{key.prefix}…",
+            _format_date(key.created_at),
+            _format_state(key, project),
         )
     Console().print(table)
 
@@ -88,28 +94,28 @@ def revoke(key_id: str, home: Home = None) -> None:
         if key is None:
             return False
         project = await session.get_one(Project, key.project_id)
-        await audit(session, _operator(project), "api_key.deleted", key_id)
+        await audit(session, _build_operator_principal(project), "api_key.deleted", key_id)
         return True
 
-    if not _run(home, work):
+    if not _run_in_session(home, work):
         typer.echo(f"no key {key_id} is in force; see 'luthierd keys list'", err=True)
         raise typer.Exit(1)
     typer.echo(f"{key_id} is revoked")
 
 
-def _operator(project: Project) -> keys.Principal:
-    return keys.Principal(project.id, OPERATOR, project.organization_id)
+def _build_operator_principal(project: Project) -> keys.Principal:
+    return keys.Principal(project.id, OPERATOR_KEY_ID, project.organization_id)
 
 
-def _state(key: ApiKey, project: Project) -> str:
+def _format_state(key: ApiKey, project: Project) -> str:
     if key.revoked_at is not None:
         return "revoked"
     if project.archived_at is not None:
         return "project archived"
     if key.expires_at is None:
         return "in force"
-    return f"{'expired' if key.expires_at <= time.time() else 'until'} {_date(key.expires_at)}"
+    return f"{'expired' if key.expires_at <= time.time() else 'until'} {_format_date(key.expires_at)}"
 
 
-def _date(second: float) -> str:
+def _format_date(second: float) -> str:
     return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%d %H:%M")

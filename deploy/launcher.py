@@ -24,13 +24,13 @@ from deploy.supervisor import Service, supervise
 from storage import db as databases
 from storage import migrate
 from storage.access import keys
-from storage.settings import Settings, child_environment
+from storage.settings import Settings, build_child_environment
 
-PARTS = {"inference": "inference.server", "worker": "jobs.worker", "api": "api.main"}
+SERVICE_MODULES = {"inference": "inference.server", "worker": "jobs.worker", "api": "api.main"}
 """Part of Luthier -> the module that is its process."""
 
-SOCKET_PATH_LIMIT = 100
-READY_SECONDS = 180.0
+MAX_SOCKET_PATH_LENGTH = 100
+READY_TIMEOUT_SECONDS = 180.0
 
 
 class LaunchError(RuntimeError):
@@ -39,38 +39,38 @@ class LaunchError(RuntimeError):
 
 async def up(settings: Settings, console: Console) -> None:
     """Start everything, say so, keep it running until SIGINT or SIGTERM."""
-    settings = settings.model_copy(update={"port": settings.port or _free_port(settings.host)})
-    _check(settings)
+    settings = settings.model_copy(update={"port": settings.port or _find_free_port(settings.host)})
+    _check_addresses(settings)
     for folder in (settings.home, settings.home / "run", settings.home / "logs"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     until = asyncio.Event()
     for sig in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sig, until.set)
     began = time.monotonic()
-    with _alone(settings.home), console.status("starting Luthier …") as status:
+    with _lock_home(settings.home), console.status("starting Luthier …") as status:
         await migrate.upgrade(settings.database_url)
-        new_key = await credentials(settings)
+        new_key = await ensure_credentials(settings)
 
         async def announce() -> None:
-            await _wait_ready(settings, status)
+            await _wait_until_ready(settings, status)
             status.stop()
-            _say_ready(settings, console, new_key, time.monotonic() - began)
+            _print_ready(settings, console, new_key, time.monotonic() - began)
 
-        await supervise(services(settings), until, announce)
+        await supervise(build_services(settings), until, announce)
     console.print("✓ Luthier has stopped")
 
 
-def services(settings: Settings) -> list[Service]:
+def build_services(settings: Settings) -> list[Service]:
     """The processes of the embedded stack, in the order in which they start."""
-    environment = child_environment(settings)
-    parts = {name: [sys.executable, "-m", module] for name, module in PARTS.items()}
+    environment = build_child_environment(settings)
+    parts = {name: [sys.executable, "-m", module] for name, module in SERVICE_MODULES.items()}
     redis = urlsplit(settings.redis_url)
     if redis.scheme == "unix":
-        parts = {"redis": redis_server.command(Path(redis.path), settings.home / "run"), **parts}
+        parts = {"redis": redis_server.build_command(Path(redis.path), settings.home / "run"), **parts}
     return [Service(name, words, environment, settings.home / "logs" / f"{name}.log") for name, words in parts.items()]
 
 
-async def credentials(settings: Settings) -> str | None:
+async def ensure_credentials(settings: Settings) -> str | None:
     """See that the credentials file holds a key in force and this stack's address. A key just made, or None."""
     file, db = settings.credentials_file, databases.connect(settings.database_url)
     try:
@@ -80,18 +80,18 @@ async def credentials(settings: Settings) -> str | None:
             if await keys.authenticate(session, held) is None:
                 project = await keys.create_project(session, "default")
                 made, _ = await keys.create_key(session, project.id, "made at first start")
-        content = {"base_url": base_url(settings), "api_key": made or held}
-        _write_private(file, json.dumps(content, indent=2) + "\n")
+        content = {"base_url": build_base_url(settings), "api_key": made or held}
+        _write_private_file(file, json.dumps(content, indent=2) + "\n")
     finally:
         await db.close()
     return made
 
 
-def base_url(settings: Settings) -> str:
+def build_base_url(settings: Settings) -> str:
     return f"http://{settings.host}:{settings.port}/v1"
 
 
-def _write_private(file: Path, text: str) -> None:
+def _write_private_file(file: Path, text: str) -> None:
     part = file.with_name(file.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as out:
@@ -99,10 +99,10 @@ def _write_private(file: Path, text: str) -> None:
     part.replace(file)
 
 
-def _check(settings: Settings) -> None:
+def _check_addresses(settings: Settings) -> None:
     for url in (settings.redis_url, settings.inference_url):
         parsed = urlsplit(url)
-        if parsed.scheme == "unix" and len(parsed.path) > SOCKET_PATH_LIMIT:
+        if parsed.scheme == "unix" and len(parsed.path) > MAX_SOCKET_PATH_LENGTH:
             raise LaunchError(f"LUTHIER_HOME is too long for a unix socket ({parsed.path}); choose a shorter one.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,7 +113,7 @@ def _check(settings: Settings) -> None:
             raise LaunchError(message) from error
 
 
-def _free_port(host: str) -> int:
+def _find_free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
@@ -121,7 +121,7 @@ def _free_port(host: str) -> int:
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _lock_home(home: Path) -> Iterator[None]:
     """Two stacks in one home would take each other's sockets."""
     with (home / "run" / "lock").open("w") as lock:
         try:
@@ -131,9 +131,9 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-async def _wait_ready(settings: Settings, status: Status) -> None:
+async def _wait_until_ready(settings: Settings, status: Status) -> None:
     url = f"http://{settings.host}:{settings.port}/readyz"
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     async with httpx.AsyncClient(timeout=5) as client:
         while time.monotonic() < deadline:
             try:
@@ -146,11 +146,11 @@ async def _wait_ready(settings: Settings, status: Status) -> None:
                 missing = ", ".join(name for name, state in answer.json().items() if state != "ok")
             status.update(f"starting Luthier … waiting for: {missing}")
             await asyncio.sleep(0.2)
-    raise LaunchError(f"Not ready after {READY_SECONDS:.0f} s; see the logs in {settings.home / 'logs'}.")
+    raise LaunchError(f"Not ready after {READY_TIMEOUT_SECONDS:.0f} s; see the logs in {settings.home / 'logs'}.")
 
 
-def _say_ready(settings: Settings, console: Console, new_key: str | None, seconds: float) -> None:
-    url, file = base_url(settings), settings.credentials_file
+def _print_ready(settings: Settings, console: Console, new_key: str | None, seconds: float) -> None:
+    url, file = build_base_url(settings), settings.credentials_file
     console.print(f"[green]✓[/] Luthier is ready at [bold]{url}[/] after {seconds:.1f} s; the key is in {file}")
     if new_key:
         console.print(f"  your key, shown this once: [bold]{new_key}[/]", soft_wrap=True)

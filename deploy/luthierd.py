@@ -24,9 +24,9 @@ app.add_typer(models.app, name="models")
 Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everything; ~/.luthier by default.")]
 
 
-def _settings(**given: object) -> Settings:
+def _load_settings(**overrides: object) -> Settings:
     logs.configure()
-    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
 
 
 @app.command()
@@ -38,7 +38,7 @@ def up(
     """Start everything on this machine and stay until Ctrl-C."""
     console = Console()
     try:
-        asyncio.run(launcher.up(_settings(home=home, host=host, port=port), console))
+        asyncio.run(launcher.up(_load_settings(home=home, host=host, port=port), console))
     except launcher.LaunchError as error:
         console.print(f"[red]✗[/] {error}")
         raise typer.Exit(1) from None
@@ -47,30 +47,30 @@ def up(
 @app.command()
 def api() -> None:
     """Run the HTTP API alone."""
-    _become("api")
+    _exec_service("api")
 
 
 @app.command()
 def worker() -> None:
     """Run a worker alone."""
-    _become("worker")
+    _exec_service("worker")
 
 
 @app.command()
 def inference() -> None:
     """Run the inference engine alone."""
-    _become("inference")
+    _exec_service("inference")
 
 
-def _become(part: str) -> NoReturn:
+def _exec_service(service: str) -> NoReturn:
     # Each part loads only what it needs: the API no torch, this command none of them.
-    os.execv(sys.executable, [sys.executable, "-m", launcher.PARTS[part]])
+    os.execv(sys.executable, [sys.executable, "-m", launcher.SERVICE_MODULES[service]])
 
 
 @app.command()
 def migrate(home: Home = None) -> None:
     """Bring the database to this version's tables."""
-    settings = _settings(home=home)
+    settings = _load_settings(home=home)
     asyncio.run(migrations.upgrade(settings.database_url))
     Console().print("[green]✓[/] the database is up to date")
 
@@ -78,7 +78,7 @@ def migrate(home: Home = None) -> None:
 @app.command()
 def doctor(home: Home = None) -> None:
     """Look at this machine, the settings and the four URLs, and say what is missing."""
-    raise typer.Exit(asyncio.run(doctors.examine(_settings(home=home), Console())))
+    raise typer.Exit(asyncio.run(doctors.run_checks(_load_settings(home=home), Console())))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ app = typer.Typer(help="List, fetch and check base models.", no_args_is_help=Tru
 Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everything.")]
 
 
-def _settings(home: Path | None) -> Settings:
+def _load_settings(home: Path | None) -> Settings:
     return Settings(home=home) if home else Settings()
 
 
-def _entry(settings: Settings, name: str) -> BaseModelEntry:
-    entry = settings.registry().get(name)
+def _get_entry(settings: Settings, name: str) -> BaseModelEntry:
+    entry = settings.create_registry().get(name)
     if entry is None:
         raise typer.BadParameter(f"'{name}' is in no models.toml; see 'luthierd models list'")
     return entry
@@ -34,7 +34,7 @@ def list_(home: Home = None) -> None:
     table = Table("id", "parameters", "context", "tasks", "here", "aliases")
     for column in table.columns:
         column.no_wrap = True
-    for entry in _settings(home).registry().list():
+    for entry in _load_settings(home).create_registry().list():
         size, here = f"{entry.parameters / 1e6:,.1f} M", "yes" if entry.location else "no"
         table.add_row(entry.id, size, f"{entry.context:,}", "\n".join(entry.tasks), here, "\n".join(entry.aliases))
     console = Console()
@@ -49,8 +49,8 @@ def pull(
     home: Home = None,
 ) -> None:
     """Fetch a model from its hub, scan it, and lock its commit and the hash of every file."""
-    settings, console = _settings(home), Console()
-    entry = _entry(settings, model)
+    settings, console = _load_settings(home), Console()
+    entry = _get_entry(settings, model)
     if entry.hub is None:
         console.print(f"'{entry.id}' comes with this installation; there is nothing to pull")
         return
@@ -69,14 +69,14 @@ def check(
     home: Home = None,
 ) -> None:
     """See that models hold nothing that could run, and are the files that were pulled."""
-    settings, console, bad = _settings(home), Console(), 0
-    entries = [_entry(settings, model)] if model else settings.registry().list()
+    settings, console, bad = _load_settings(home), Console(), 0
+    entries = [_get_entry(settings, model)] if model else settings.create_registry().list()
     for entry in entries:
         if entry.location is None:
             console.print(f"· {entry.id}: not here")
             continue
         try:
-            console.print(f"[green]✓[/] {entry.id}: {hub.check(entry.location)} files")
+            console.print(f"[green]✓[/] {entry.id}: {hub.verify(entry.location)} files")
         except (hub.UnsafeModel, hub.ChangedModel) as error:
             bad += 1
             console.print(f"[red]✗[/] {entry.id}: {error}")

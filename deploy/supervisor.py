@@ -17,10 +17,10 @@ from jobs.process import die_with_parent
 log = logging.getLogger("luthier.launcher")
 
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
-STEADY_SECONDS = 30.0
+STABLE_SECONDS = 30.0
 """A process that ran so long before it died is restarted without a pause."""
 
-LOG_LIMIT = 16 << 20
+MAX_LOG_BYTES = 16 << 20
 
 
 @dataclass
@@ -31,15 +31,15 @@ class Service:
     command: list[str]
     environment: dict[str, str]
     log_file: Path
-    grace: float = 40.0
+    grace_seconds: float = 40.0
     """Seconds between SIGTERM and SIGKILL; a worker's children save first."""
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
-    _quick_deaths: int = field(default=0, repr=False)
+    _quick_exits: int = field(default=0, repr=False)
 
     async def start(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        if self.log_file.exists() and self.log_file.stat().st_size > LOG_LIMIT:
+        if self.log_file.exists() and self.log_file.stat().st_size > MAX_LOG_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".old.log"))
         parent = os.getpid()
         with self.log_file.open("ab") as out:
@@ -54,15 +54,15 @@ class Service:
                 preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
             )
 
-    async def keep(self) -> None:
+    async def restart_on_exit(self) -> None:
         """Restart it for ever."""
         while True:
             assert self.process is not None
             began = time.monotonic()
             code = await self.process.wait()
             lasted = time.monotonic() - began
-            self._quick_deaths = 0 if lasted > STEADY_SECONDS else self._quick_deaths + 1
-            pause = BACKOFF_SECONDS[min(self._quick_deaths, len(BACKOFF_SECONDS)) - 1] if self._quick_deaths else 0.0
+            self._quick_exits = 0 if lasted > STABLE_SECONDS else self._quick_exits + 1
+            pause = BACKOFF_SECONDS[min(self._quick_exits, len(BACKOFF_SECONDS)) - 1] if self._quick_exits else 0.0
             log.warning("↻ %s ended with %d after %.0f s; again in %.1f s", self.name, code, lasted, pause)
             await asyncio.sleep(pause)
             self.restarts += 1
@@ -74,23 +74,25 @@ class Service:
         with suppress(ProcessLookupError):
             self.process.terminate()
         try:
-            await asyncio.wait_for(self.process.wait(), self.grace)
+            await asyncio.wait_for(self.process.wait(), self.grace_seconds)
         except TimeoutError:
-            log.warning("! %s did not leave in %.0f s; killed", self.name, self.grace)
+            log.warning("! %s did not leave in %.0f s; killed", self.name, self.grace_seconds)
             self.process.kill()
             await self.process.wait()
 
 
-async def supervise(services: list[Service], until: asyncio.Event, on_ready: Callable[[], Awaitable[None]]) -> None:
+async def supervise(
+    services: list[Service], stop_event: asyncio.Event, on_ready: Callable[[], Awaitable[None]]
+) -> None:
     """Run services until the event; start in order, stop in reverse."""
     keepers: list[asyncio.Task[None]] = []
     ready: asyncio.Task[None] | None = None
     try:
         for service in services:
             await service.start()
-            keepers.append(asyncio.create_task(service.keep()))
-        ready = asyncio.create_task(_awaited(on_ready))
-        stop = asyncio.create_task(until.wait())
+            keepers.append(asyncio.create_task(service.restart_on_exit()))
+        ready = asyncio.create_task(_run_callback(on_ready))
+        stop = asyncio.create_task(stop_event.wait())
         done, _ = await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
         if ready in done:
             ready.result()
@@ -102,5 +104,5 @@ async def supervise(services: list[Service], until: asyncio.Event, on_ready: Cal
             await service.stop()
 
 
-async def _awaited(call: Callable[[], Awaitable[None]]) -> None:
+async def _run_callback(call: Callable[[], Awaitable[None]]) -> None:
     await call()

@@ -20,20 +20,23 @@ from openai import OpenAI
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.memory import peak_of_children
-from benchmarks.result import write
-from examples.stack import running_stack
-from examples.watch import sparkline, upload, watch
+from benchmarks.memory import track_peak_memory
+from benchmarks.result import write_result
+from examples.stack import run_stack
+from examples.watch import format_sparkline, upload, watch
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data" / "banking77"
-PUBLISHED = {"BERT-base, tuned whole (Casanueva et al. 2020)": 93.66, "USE + ConveRT (Casanueva et al. 2020)": 93.36}
+PUBLISHED_ACCURACY = {
+    "BERT-base, tuned whole (Casanueva et al. 2020)": 93.66,
+    "USE + ConveRT (Casanueva et al. 2020)": 93.36,
+}
 UPDATES: dict[str, Any] = {
     "full": {"type": "full"},
     "lora": {"type": "lora", "rank": 16, "alpha": 32},
     "head": {"type": "head"},
     "layers": {"type": "layers", "last": 2},
 }
-ASKED_AT_ONCE = 256
+REQUEST_BATCH_SIZE = 256
 
 
 def main() -> None:
@@ -45,22 +48,22 @@ def main() -> None:
     console = Console()
     if not DATA.exists():
         raise SystemExit(f"the data set is not at {DATA}")
-    test = _rows("test.csv")
+    test = _read_rows("test.csv")
     majority = 100 * Counter(label for _, label in test).most_common(1)[0][1] / len(test)
     runs: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="lb") as home, running_stack(Path(home), console) as client:
+    with tempfile.TemporaryDirectory(prefix="lb") as home, run_stack(Path(home), console) as client:
         file_id = upload(client, DATA / "train.csv")
         for name in arguments.update:
             runs[name] = train(client, file_id, UPDATES[name], {"n_epochs": epochs} if epochs else {}, console)
             command = f"python -m examples.banking77 --update {name}" + (f" --epochs {epochs}" if epochs else "")
-            figures = {**runs[name], "majority": round(majority, 2), "published": PUBLISHED}
-            write(f"banking77-{name}" + (f"-{epochs}-epochs" if epochs else ""), command, figures)
+            figures = {**runs[name], "majority": round(majority, 2), "published": PUBLISHED_ACCURACY}
+            write_result(f"banking77-{name}" + (f"-{epochs}-epochs" if epochs else ""), command, figures)
 
     table = Table("model", "parameters trained", "test accuracy", "minutes", "peak memory")
     for name, run in runs.items():
         trained, peak = f"{run['trainable_parameters']:,}", f"{run['peak_bytes'] / 2**30:.2f} GiB"
         table.add_row(f"minilm-l6, {name}", trained, f"{run['accuracy']:.2f} %", f"{run['job_s'] / 60:.1f}", peak)
-    for name, accuracy in PUBLISHED.items():
+    for name, accuracy in PUBLISHED_ACCURACY.items():
         table.add_row(name, "110 M" if "BERT" in name else "", f"{accuracy:.2f} %", "", "")
     table.add_row("always the commonest intent", "0", f"{majority:.2f} %", "", "")
     console.print(table)
@@ -76,14 +79,14 @@ def train(
     job = client.fine_tuning.jobs.create(
         model="minilm-l6", training_file=file_id, seed=1, method=method, extra_body=extra
     )
-    with peak_of_children() as peak:
+    with track_peak_memory() as peak:
         run = watch(client, job.id, console, posted)
-    console.print(f"loss {sparkline(run.losses)}  {run.losses[0]:.2f} → {run.losses[-1]:.3f}")
+    console.print(f"loss {format_sparkline(run.losses)}  {run.losses[0]:.2f} → {run.losses[-1]:.3f}")
     ended = client.fine_tuning.jobs.retrieve(job.id)
     assert ended.method is not None
     assert ended.method.supervised is not None
     return {
-        "accuracy": round(100 * accuracy(client, run.model), 2),
+        "accuracy": round(100 * measure_accuracy(client, run.model), 2),
         "trainable_parameters": (ended.model_extra or {})["trainable_parameters"],
         "job_s": round(run.seconds, 1),
         "first_step_s": round(run.first_step_seconds, 2),
@@ -93,19 +96,19 @@ def train(
     }
 
 
-def accuracy(client: OpenAI, model: str) -> float:
+def measure_accuracy(client: OpenAI, model: str) -> float:
     """Share of the test rows that the served model labels right."""
-    rows = _rows("test.csv")
+    rows = _read_rows("test.csv")
     right = 0
-    for start in range(0, len(rows), ASKED_AT_ONCE):
-        part = rows[start : start + ASKED_AT_ONCE]
+    for start in range(0, len(rows), REQUEST_BATCH_SIZE):
+        part = rows[start : start + REQUEST_BATCH_SIZE]
         body = {"model": model, "inputs": [text for text, _ in part], "top_k": 1}
         data: Any = client.post("/predictions", body=body, cast_to=object)
         right += sum(item["label"] == label for item, (_, label) in zip(data["data"], part, strict=True))
     return right / len(rows)
 
 
-def _rows(name: str) -> list[tuple[str, str]]:
+def _read_rows(name: str) -> list[tuple[str, str]]:
     with (DATA / name).open(newline="", encoding="utf-8") as file:
         return [(row["text"], row["category"]) for row in csv.DictReader(file)]
 

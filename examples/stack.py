@@ -17,7 +17,7 @@ from rich.console import Console
 
 
 @contextmanager
-def running_stack(home: Path, console: Console) -> Iterator[OpenAI]:
+def run_stack(home: Path, console: Console) -> Iterator[OpenAI]:
     """``luthierd up`` in ``home`` on a free port; stopped when the block is left."""
     began = time.monotonic()
     # A `kill` of this script must stop the stack too; without a handler Python would skip the `finally` below.
@@ -30,7 +30,7 @@ def running_stack(home: Path, console: Console) -> Iterator[OpenAI]:
         stack = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         with console.status("starting Luthier: Redis, API, worker, inference engine …"):
-            client = _ready(stack, credentials, before)
+            client = _wait_until_ready(stack, credentials, before)
         console.print(f"✓ a stack is running at {client.base_url} after {time.monotonic() - began:.1f} s")
         yield client
     finally:
@@ -39,9 +39,9 @@ def running_stack(home: Path, console: Console) -> Iterator[OpenAI]:
         console.print("✓ the stack has stopped")
 
 
-def _ready(stack: subprocess.Popen[bytes], credentials: Path, before: int) -> OpenAI:
+def _wait_until_ready(stack: subprocess.Popen[bytes], credentials: Path, previous_mtime_ns: int) -> OpenAI:
     while stack.poll() is None:
-        if credentials.exists() and credentials.stat().st_mtime_ns != before:
+        if credentials.exists() and credentials.stat().st_mtime_ns != previous_mtime_ns:
             held = json.loads(credentials.read_text())
             root = held["base_url"].removesuffix("/v1")
             try:

@@ -85,7 +85,7 @@ Temperature 0.7:
 
 
 @dataclass(frozen=True)
-class Measured:
+class TrainingSummary:
     """What a training run said about itself."""
 
     validated: Validated
@@ -96,9 +96,9 @@ class Measured:
     minutes: float
 
 
-def write(measured: Measured, answers: dict[float, list[str]]) -> str:
+def render_card(summary: TrainingSummary, answers: dict[float, list[str]]) -> str:
     """The card. ``answers`` are those to ``QUESTIONS`` at temperatures 0 and 0.7."""
-    validated, started, result = measured.validated, measured.started, measured.result
+    validated, started, result = summary.validated, summary.started, summary.result
     valid_loss = result.metrics["valid_loss"]
     assert valid_loss is not None
     return _CARD.format(
@@ -111,17 +111,17 @@ def write(measured: Measured, answers: dict[float, list[str]]) -> str:
         batch=validated.hyperparameters["batch_size"],
         rate=validated.hyperparameters["learning_rate"],
         steps=validated.total_steps,
-        minutes=measured.minutes,
-        train_loss=measured.train_loss,
-        train_perplexity=math.exp(measured.train_loss),
+        minutes=summary.minutes,
+        train_loss=summary.train_loss,
+        train_perplexity=math.exp(summary.train_loss),
         valid_loss=valid_loss,
         valid_perplexity=math.exp(valid_loss),
-        greedy=_conversation(answers[0.0]),
-        sampled=_conversation(answers[0.7]),
+        greedy=_render_conversation(answers[0.0]),
+        sampled=_render_conversation(answers[0.7]),
     )
 
 
-def _conversation(answers: list[str]) -> str:
+def _render_conversation(answers: list[str]) -> str:
     """One quoted paragraph a question."""
     pairs = zip(QUESTIONS, answers, strict=True)
     return "\n>\n".join(f"> **{question}**\\\n> {' '.join(answer.split())}" for question, answer in pairs)

@@ -22,15 +22,15 @@ Row = dict[str, list[dict[str, str]]]
 """OpenAI's chat row."""
 
 END_OF_STORY = "<|endoftext|>"
-WORDS = range(40, 331)
+STORY_WORD_COUNTS = range(40, 331)
 """Stories of other lengths are left out: too short to have an end, or longer than the model's context."""
 
-SYSTEM = (
+SYSTEM_PROMPTS = (
     "You are a kind storyteller.",
     "You tell little stories.",
     "You are a friendly helper for children.",
 )
-ANY_STORY = (
+GENERIC_REQUESTS = (
     "Tell me a story.",
     "Can you tell me a story?",
     "I want to hear a story.",
@@ -38,7 +38,7 @@ ANY_STORY = (
     "tell me a story",
     "Do you know a story?",
 )
-STORY_ABOUT = (
+TOPIC_REQUESTS = (
     "Tell me a story about {}.",
     "Can you tell me a story about {}?",
     "I want to hear a story about {}.",
@@ -47,16 +47,23 @@ STORY_ABOUT = (
     "Write a story about {}.",
     "tell me a story about {}",
 )
-WHAT_NEXT = ("What happened next?", "What happened then?", "And then?", "Go on.", "Tell me more.", "Please go on!")
-HOW_ENDS = ("How does the story end?", "How does it end?", "What is the end of the story?")
-WHO = ("Who is in this story?", "Who is in the story?", "Who is the story about?", "Who is it about?")
+CONTINUE_REQUESTS = (
+    "What happened next?",
+    "What happened then?",
+    "And then?",
+    "Go on.",
+    "Tell me more.",
+    "Please go on!",
+)
+ENDING_REQUESTS = ("How does the story end?", "How does it end?", "What is the end of the story?")
+CHARACTER_QUESTIONS = ("Who is in this story?", "Who is in the story?", "Who is the story about?", "Who is it about?")
 
 
-def _words(text: str) -> frozenset[str]:
+def _split_words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-SUBJECTS = _words(
+SUBJECTS = _split_words(
     """animal ant apple baby ball balloon bear bed bee beetle bell bike bird boat book bowl box bug bunny bus
     butterfly cake camera candy car castle cat caterpillar chair chicken clown coat cookie cow crab crown crow
     dinosaur doctor dog doll dolphin donkey dragon dress drum duck eagle elephant fairy farm farmer fish flower
@@ -69,7 +76,7 @@ SUBJECTS = _words(
     swing teacher teddy tent tiger tower toy train treasure tree truck turtle umbrella unicorn whale window
     witch wizard wolf worm zebra zoo"""
 )
-NOT_NAMES = _words(
+NOT_NAMES = _split_words(
     """I A An And As At Be But By Can Come Do Don Every Everyone For From Good Happy He Hello Her Hey Hi His How If
     In Is It Its Let Look Make Mr Mrs Ms My No Not Now Of Oh Ok Okay On Once One Or Our Please She So Some Sorry
     Stop Thank Thanks That The Their Then There They This To Too Wait We Well Wow What When Where Who Why With
@@ -77,8 +84,8 @@ NOT_NAMES = _words(
 )
 
 _SENTENCE = re.compile(r"(?<=[.!?])[\"']?\s+(?=[\"'A-Z])|\n+")
-_NAMED = re.compile(r"\b(?:named|called|name was) ([A-Z][a-z]+)\b")
-_INSIDE = re.compile(r"(?<=[a-z,] )([A-Z][a-z]+)\b")
+_INTRODUCED_NAME = re.compile(r"\b(?:named|called|name was) ([A-Z][a-z]+)\b")
+_CAPITALIZED_WORD = re.compile(r"(?<=[a-z,] )([A-Z][a-z]+)\b")
 _OTHER_SPEAKER = re.compile(r"^\s*$|[.!\n]\s*[A-Z]")
 _QUOTE = re.compile(r'"([^"\n]{2,160})"')
 
@@ -87,10 +94,10 @@ def read_stories(path: Path) -> list[str]:
     """Every whole story of plain ASCII whose length is in ``WORDS``, in the file's order, each only once."""
     pieces = path.read_text(encoding="utf-8").split(END_OF_STORY)[:-1]
     plain = (piece.translate(str.maketrans("“”‘’", "\"\"''")).strip() for piece in pieces)
-    return list(dict.fromkeys(story for story in plain if story.isascii() and len(story.split()) in WORDS))
+    return list(dict.fromkeys(story for story in plain if story.isascii() and len(story.split()) in STORY_WORD_COUNTS))
 
 
-def sentences(story: str) -> list[str]:
+def split_sentences(story: str) -> list[str]:
     """The story's sentences; a closing quotation mark stays with the sentence it closes."""
     cuts = [match.span() for match in _SENTENCE.finditer(story)]
     starts = [0] + [end for _, end in cuts]
@@ -100,42 +107,42 @@ def sentences(story: str) -> list[str]:
     ]
 
 
-def names(story: str) -> list[str]:
+def find_names(story: str) -> list[str]:
     """Who the story is about, most mentioned first: words after "named", and capitalised words inside sentences."""
-    found = Counter(_INSIDE.findall(story)) + Counter(_NAMED.findall(story) * 3)
+    found = Counter(_CAPITALIZED_WORD.findall(story)) + Counter(_INTRODUCED_NAME.findall(story) * 3)
     return [name for name, count in found.most_common() if count >= 2 and name not in NOT_NAMES]
 
 
-def subject(story: str, opening: str) -> str | None:
+def find_subject(story: str, opening: str) -> str | None:
     """The thing or animal of the opening that the whole story speaks of most."""
-    early = set(_nouns(opening))
-    counts = Counter(noun for noun in _nouns(story) if noun in early)
+    early = set(_find_nouns(opening))
+    counts = Counter(noun for noun in _find_nouns(story) if noun in early)
     return next((noun for noun, _ in counts.most_common(1)), None)
 
 
-def _nouns(text: str) -> list[str]:
+def _find_nouns(text: str) -> list[str]:
     words = re.findall(r"[a-z]+", text.lower())
     return [noun for word in words if (noun := word if word in SUBJECTS else word.removesuffix("s")) in SUBJECTS]
 
 
-def request(story: str, opening: str, rng: random.Random) -> str:
+def build_request(story: str, opening: str, rng: random.Random) -> str:
     """A question that the opening answers: about its subject, its hero or both, or just for a story."""
-    who = [name for name in names(story) if name in opening][:1]
-    thing = subject(story, opening)
+    who = [name for name in find_names(story) if name in opening][:1]
+    thing = find_subject(story, opening)
     topics = [*who]
     if thing:
         noun = f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
         topics += [noun, noun, *(f"{name} and {noun}" for name in who)]
     if not topics or rng.random() < 0.15:
-        return rng.choice(ANY_STORY)
-    return rng.choice(STORY_ABOUT).format(rng.choice(topics))
+        return rng.choice(GENERIC_REQUESTS)
+    return rng.choice(TOPIC_REQUESTS).format(rng.choice(topics))
 
 
-def parts(story: str, rng: random.Random) -> list[str]:
+def split_story(story: str, rng: random.Random) -> list[str]:
     """The story in answers of about 35 to 65 words, whole sentences each."""
     answers, current = [], list[str]()
     limit = rng.randint(35, 65)
-    for sentence in sentences(story):
+    for sentence in split_sentences(story):
         if current and sum(len(s.split()) for s in current) + len(sentence.split()) > limit:
             answers.append(" ".join(current))
             current = []
@@ -143,19 +150,19 @@ def parts(story: str, rng: random.Random) -> list[str]:
     return [*answers, " ".join(current)]
 
 
-def conversation(story: str, rng: random.Random) -> list[Turn]:
+def build_conversation(story: str, rng: random.Random) -> list[Turn]:
     """Walk through the whole story, one answer after the other; sometimes ask who is in it."""
-    first, *rest = parts(story, rng)
-    turns = [(request(story, first, rng), first)]
-    people = [name for name in names(story) if name in first][:2]
+    first, *rest = split_story(story, rng)
+    turns = [(build_request(story, first, rng), first)]
+    people = [name for name in find_names(story) if name in first][:2]
     if people and rng.random() < 0.4:
-        turns.append((rng.choice(WHO), f"{' and '.join(people)}."))
+        turns.append((rng.choice(CHARACTER_QUESTIONS), f"{' and '.join(people)}."))
     for number, part in enumerate(rest, start=1):
-        turns.append((rng.choice(HOW_ENDS if number == len(rest) else WHAT_NEXT), part))
+        turns.append((rng.choice(ENDING_REQUESTS if number == len(rest) else CONTINUE_REQUESTS), part))
     return turns
 
 
-def exchanges(story: str) -> list[Turn]:
+def extract_dialogues(story: str) -> list[Turn]:
     """Each question that someone in the story asks, with what another says next where it stands close by.
 
     Nothing but space between two quotations, or a new sentence that leads to the second, means another speaker.
@@ -169,7 +176,7 @@ def exchanges(story: str) -> list[Turn]:
     ]
 
 
-def small_talk(path: Path, rng: random.Random) -> list[list[Turn]]:
+def read_small_talk(path: Path, rng: random.Random) -> list[list[Turn]]:
     """Each question of the table once, with one of its answers; now and then two make one conversation."""
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     turns = [(question, rng.choice(entry["answers"])) for entry in entries for question in entry["questions"]]
@@ -177,29 +184,29 @@ def small_talk(path: Path, rng: random.Random) -> list[list[Turn]]:
     return [[turn] for turn in turns] + [list(pair) for pair in zip(turns[::2], turns[1::2], strict=False)]
 
 
-def chat_row(turns: list[Turn], rng: random.Random) -> Row:
+def to_chat_row(turns: list[Turn], rng: random.Random) -> Row:
     """An OpenAI chat row; one in ten begins with a system message."""
-    messages = [{"role": "system", "content": rng.choice(SYSTEM)}] if rng.random() < 0.1 else []
+    messages = [{"role": "system", "content": rng.choice(SYSTEM_PROMPTS)}] if rng.random() < 0.1 else []
     for question, answer in turns:
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {"messages": messages}
 
 
-def build(stories: Path, talk: Path, seed: int) -> tuple[list[Row], list[Row]]:
+def build_rows(stories_path: Path, small_talk_path: Path, seed: int) -> tuple[list[Row], list[Row]]:
     """Training rows, and validation rows from one story in twenty, which training never sees."""
     rng = random.Random(seed)
-    whole = read_stories(stories)
+    whole = read_stories(stories_path)
     rng.shuffle(whole)
     held_out, kept = whole[: len(whole) // 20], whole[len(whole) // 20 :]
-    train = [conversation(story, rng) for story in kept]
-    train += [[turn] for story in kept for turn in exchanges(story)]
-    train += small_talk(talk, rng) + small_talk(talk, rng)
+    train = [build_conversation(story, rng) for story in kept]
+    train += [[turn] for story in kept for turn in extract_dialogues(story)]
+    train += read_small_talk(small_talk_path, rng) + read_small_talk(small_talk_path, rng)
     rng.shuffle(train)
-    validation = [conversation(story, rng) for story in held_out]
-    return [chat_row(turns, rng) for turns in train], [chat_row(turns, rng) for turns in validation]
+    validation = [build_conversation(story, rng) for story in held_out]
+    return [to_chat_row(turns, rng) for turns in train], [to_chat_row(turns, rng) for turns in validation]
 
 
-def texts(rows: list[Row]) -> list[str]:
+def list_texts(rows: list[Row]) -> list[str]:
     """What all messages say."""
     return [message["content"] for row in rows for message in row["messages"]]
 

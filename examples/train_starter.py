@@ -30,9 +30,9 @@ from training.spec import Hyperparameters, TrainSpec
 from training.updates.full import FullUpdate
 
 ROOT = Path(__file__).resolve().parent.parent
-TALK = ROOT / "examples" / "data" / "starter_talk.jsonl"
+SMALL_TALK = ROOT / "examples" / "data" / "starter_talk.jsonl"
 OUTPUT = ROOT / "models" / "starter"
-SHIPPED = (
+MODEL_FILES = (
     "config.json",
     "generation_config.json",
     "model.safetensors",
@@ -41,7 +41,7 @@ SHIPPED = (
     "chat_template.jinja",
 )
 
-PAD, END, ROLES = "<|pad|>", "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>")
+PAD_TOKEN, EOS_TOKEN, ROLE_TOKENS = "<|pad|>", "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message['role'] not in ('system', 'user', 'assistant') -%}
@@ -51,8 +51,8 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}<|assistant|>{%- endif -%}
 """
-VOCABULARY = 2048
-CONTEXT = 512
+VOCAB_SIZE = 2048
+CONTEXT_LENGTH = 512
 
 HYPERPARAMETERS = Hyperparameters(
     n_epochs=8,
@@ -62,7 +62,7 @@ HYPERPARAMETERS = Hyperparameters(
     warmup_ratio=0.05,
     weight_decay=0.1,
     max_grad_norm=1.0,
-    max_length=CONTEXT,
+    max_length=CONTEXT_LENGTH,
 )
 """Small batches: with so few rows the number of updates is what counts, and a CPU loses little by them."""
 
@@ -73,25 +73,25 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[PAD, END, *ROLES],
+        vocab_size=VOCAB_SIZE,
+        special_tokens=[PAD_TOKEN, EOS_TOKEN, *ROLE_TOKENS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token=PAD,
-        eos_token=END,
-        extra_special_tokens=list(ROLES),
-        model_max_length=CONTEXT,
+        pad_token=PAD_TOKEN,
+        eos_token=EOS_TOKEN,
+        extra_special_tokens=list(ROLE_TOKENS),
+        model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
 
 
-def random_base(tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) -> None:
+def write_random_base(tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) -> None:
     """Write a Llama with random weights: 4 layers of width 128, embeddings tied; fp32 it stays below 4 MB."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -101,7 +101,7 @@ def random_base(tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) 
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=CONTEXT_LENGTH,
         tie_word_embeddings=True,
         initializer_range=0.05,
         bos_token_id=None,
@@ -113,7 +113,7 @@ def random_base(tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) 
 
 
 @dataclass
-class Watcher:
+class TrainingDisplay:
     """Shows the lines of a run as a bar, a falling loss and one line an evaluation; keeps what the card needs."""
 
     progress: Progress
@@ -121,53 +121,57 @@ class Watcher:
     started: run_events.Started | None = None
     result: run_events.Result | None = None
     task: Any = None
-    recent: float | None = None
+    mean_train_loss: float | None = None
     """Running mean of the training loss over some fifty lines of the run."""
 
-    def __call__(self, line: run_events.Line) -> None:
-        if isinstance(line, run_events.Validated):
-            self.validated = line
-        elif isinstance(line, run_events.Started):
-            self.started = line
+    def __call__(self, event: run_events.RunEvent) -> None:
+        if isinstance(event, run_events.Validated):
+            self.validated = event
+        elif isinstance(event, run_events.Started):
+            self.started = event
             self.progress.console.print(
-                f"{line.total_parameters:,} parameters on {line.device}, {line.threads} threads"
+                f"{event.total_parameters:,} parameters on {event.device}, {event.threads} threads"
             )
-            self.task = self.progress.add_task("training", total=line.total_steps, completed=line.step, loss="")
-        elif isinstance(line, run_events.Metrics):
-            self._measured(line)
-        elif isinstance(line, run_events.Result):
-            self.result = line
-        elif isinstance(line, run_events.Failure):
-            self.progress.console.print(line)
+            self.task = self.progress.add_task("training", total=event.total_steps, completed=event.step, loss="")
+        elif isinstance(event, run_events.Metrics):
+            self._show_metrics(event)
+        elif isinstance(event, run_events.Result):
+            self.result = event
+        elif isinstance(event, run_events.Failure):
+            self.progress.console.print(event)
 
-    def _measured(self, line: run_events.Metrics) -> None:
-        self.recent = line.train_loss if self.recent is None else 0.98 * self.recent + 0.02 * line.train_loss
-        self.progress.update(self.task, completed=line.step, loss=f"loss {self.recent:.3f}")
-        if line.valid_loss is not None:
+    def _show_metrics(self, metrics: run_events.Metrics) -> None:
+        self.mean_train_loss = (
+            metrics.train_loss
+            if self.mean_train_loss is None
+            else 0.98 * self.mean_train_loss + 0.02 * metrics.train_loss
+        )
+        self.progress.update(self.task, completed=metrics.step, loss=f"loss {self.mean_train_loss:.3f}")
+        if metrics.valid_loss is not None:
             self.progress.console.print(
-                f"epoch {line.epoch:g}: training loss {self.recent:.3f}, held-out stories {line.valid_loss:.3f}"
+                f"epoch {metrics.epoch:g}: training loss {self.mean_train_loss:.3f}, held-out stories {metrics.valid_loss:.3f}"
             )
 
-    def measured(self, minutes: float) -> starter_card.Measured:
+    def summarize(self, minutes: float) -> starter_card.TrainingSummary:
         """For the card, when all is done."""
         assert self.validated
         assert self.started
         assert self.result
-        assert self.recent is not None
-        return starter_card.Measured(self.validated, self.started, self.result, self.recent, minutes)
+        assert self.mean_train_loss is not None
+        return starter_card.TrainingSummary(self.validated, self.started, self.result, self.mean_train_loss, minutes)
 
 
-def train(folder: Path, console: Console) -> Watcher:
+def train(folder: Path, console: Console) -> TrainingDisplay:
     """Validate and train what lies in ``folder``."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=console) as progress:
-        watcher = Watcher(progress)
+        watcher = TrainingDisplay(progress)
         run.validate(folder, watcher)
         run.train(folder, watcher)
     return watcher
 
 
-def ask(directory: Path, questions: list[str], temperature: float) -> list[str]:
+def generate_answers(directory: Path, questions: list[str], temperature: float) -> list[str]:
     """The model's answers; temperature 0 takes the likeliest token every time."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
     torch.manual_seed(0)
@@ -184,10 +188,10 @@ def ask(directory: Path, questions: list[str], temperature: float) -> list[str]:
 
 def prepare(folder: Path, base: Path, stories: Path, seed: int, threads: int | None) -> None:
     """Write the data, the random base and the spec."""
-    rows, held_out = starter_data.build(stories, TALK, seed)
+    rows, held_out = starter_data.build_rows(stories, SMALL_TALK, seed)
     starter_data.write_rows(folder / "train.jsonl", rows)
     starter_data.write_rows(folder / "validation.jsonl", held_out)
-    random_base(train_tokenizer(starter_data.texts(rows)), seed, base)
+    write_random_base(train_tokenizer(starter_data.list_texts(rows)), seed, base)
     TrainSpec(
         task="chat",
         update=FullUpdate(),
@@ -217,10 +221,10 @@ def main() -> None:
         watcher = train(folder, console)
         minutes = (time.monotonic() - started) / 60
         arguments.output.mkdir(parents=True, exist_ok=True)
-        for name in SHIPPED:
+        for name in MODEL_FILES:
             shutil.copyfile(folder / "result" / name, arguments.output / name)
-    answers = {t: ask(arguments.output, list(starter_card.QUESTIONS), t) for t in (0.0, 0.7)}
-    card = starter_card.write(watcher.measured(minutes), answers)
+    answers = {t: generate_answers(arguments.output, list(starter_card.QUESTIONS), t) for t in (0.0, 0.7)}
+    card = starter_card.render_card(watcher.summarize(minutes), answers)
     (arguments.output / "README.md").write_text(card, encoding="utf-8")
     console.print(card)
 

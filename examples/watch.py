@@ -17,7 +17,7 @@ POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Run:
+class JobSummary:
     """What a finished job showed on its way."""
 
     job_id: str
@@ -27,7 +27,7 @@ class Run:
     """From ``POST`` to the start of the first forward pass."""
     seconds: float
 
-    def figures(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "job": self.job_id,
             "model": self.model,
@@ -43,7 +43,9 @@ def upload(client: OpenAI, path: Path) -> str:
         return client.files.create(file=file, purpose="fine-tune").id
 
 
-def watch(client: OpenAI, job_id: str, console: Console, posted: float, poll_seconds: float = POLL_SECONDS) -> Run:
+def watch(
+    client: OpenAI, job_id: str, console: Console, posted_at: float, poll_seconds: float = POLL_SECONDS
+) -> JobSummary:
     """Show the job until it ends. ``posted``: ``time.time()`` before the ``POST``.
 
     Raises ``SystemExit`` with the job's error where it fails.
@@ -65,28 +67,28 @@ def watch(client: OpenAI, job_id: str, console: Console, posted: float, poll_sec
                 description=job.status,
                 total=progress.get("total_steps"),
                 completed=progress.get("step") or 0,
-                note=_note(client, job) if job.status == "running" else "",
+                note=_format_latest_loss(client, job) if job.status == "running" else "",
             )
             if job.finished_at or job.status in {"succeeded", "failed", "cancelled"}:
                 break
             time.sleep(poll_seconds)
     if job.status != "succeeded" or job.fine_tuned_model is None:
         raise SystemExit(f"{job.id} {job.status}: {job.error.message if job.error else 'no reason given'}")
-    seconds = time.time() - posted
+    seconds = time.time() - posted_at
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
     told: list[Any] = [event.data for event in reversed(events)]
     losses = [data["train_loss"] for data in told if data and "train_loss" in data]
     started = next(data["at"] for data in told if data and "at" in data)
-    return Run(job.id, job.fine_tuned_model, losses, started - posted, seconds)
+    return JobSummary(job.id, job.fine_tuned_model, losses, started - posted_at, seconds)
 
 
-def _note(client: OpenAI, job: FineTuningJob) -> str:
+def _format_latest_loss(client: OpenAI, job: FineTuningJob) -> str:
     events = client.fine_tuning.jobs.list_events(job.id, limit=1).data
     data: Any = events[0].data if events else None
     return f"loss {data['train_loss']:.3f}" if data and "train_loss" in data else ""
 
 
-def sparkline(values: list[float], width: int = 48) -> str:
+def format_sparkline(values: list[float], width: int = 48) -> str:
     """The values as one line of blocks, each the mean of its share."""
     size = max(1, len(values) // width)
     means = [sum(part) / len(part) for part in (values[i : i + size] for i in range(0, len(values), size))]

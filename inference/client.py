@@ -18,7 +18,7 @@ from training.tasks.base import Route
 DONE = "[DONE]"
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=600)
-_KEPT_SECONDS = 2.0
+_KEEPALIVE_SECONDS = 2.0
 """An idle connection's life: less than the engine's own patience, so that no request meets a closing one."""
 
 
@@ -28,14 +28,14 @@ def connect(url: str, token: str = "") -> EngineClient:
     over_unix = path != url
     headers = {"authorization": f"Bearer {token}"} if token else {}
 
-    def opened() -> aiohttp.ClientSession:
+    def open_session() -> aiohttp.ClientSession:
         # No bound on connections: whoever calls has one of its own.
-        kept: Any = {"limit": 0, "keepalive_timeout": _KEPT_SECONDS}
+        kept: Any = {"limit": 0, "keepalive_timeout": _KEEPALIVE_SECONDS}
         connector = aiohttp.UnixConnector(path, **kept) if over_unix else aiohttp.TCPConnector(**kept)
         base = "http://engine" if over_unix else url
         return aiohttp.ClientSession(base, connector=connector, headers=headers, timeout=_TIMEOUT)
 
-    return EngineClient(opened)
+    return EngineClient(open_session)
 
 
 class EngineClient:
@@ -44,17 +44,17 @@ class EngineClient:
     Cancelling a call (or leaving a stream) closes its connection, and the engine stops working on it.
     """
 
-    def __init__(self, opened: Callable[[], aiohttp.ClientSession]) -> None:
-        self._opened = opened
+    def __init__(self, open_session: Callable[[], aiohttp.ClientSession]) -> None:
+        self._open_session = open_session
 
     @cached_property
-    def _http(self) -> aiohttp.ClientSession:
+    def _session(self) -> aiohttp.ClientSession:
         # Belongs to the event loop in which it is made.
-        return self._opened()
+        return self._open_session()
 
     async def chat(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
         """A whole ``chat.completion``. ``body``: what a ``ChatRequest`` accepts; its ``stream`` is not looked at."""
-        return await self._whole("chat/completions", ref, body)
+        return await self._post_non_streaming("chat/completions", ref, body)
 
     def chat_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Chunks of a ``chat.completion.chunk`` stream, without the closing ``[DONE]``.
@@ -66,7 +66,7 @@ class EngineClient:
 
     async def complete(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
         """A whole ``text_completion``. ``body``: what a ``CompletionRequest`` accepts, but for its ``stream``."""
-        return await self._whole("completions", ref, body)
+        return await self._post_non_streaming("completions", ref, body)
 
     def complete_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Its chunks, as those of :meth:`chat_stream`."""
@@ -90,10 +90,10 @@ class EngineClient:
 
     async def ping(self) -> dict[str, Any]:
         """What the engine holds and does: ``{status, loaded, running, waiting}``."""
-        return await self._answer(self._http.get("/healthz", timeout=aiohttp.ClientTimeout(total=5)))
+        return await self._read_response(self._session.get("/healthz", timeout=aiohttp.ClientTimeout(total=5)))
 
     async def close(self) -> None:
-        await self._http.close()
+        await self._session.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,7 +103,7 @@ class EngineClient:
     ) -> None:
         await self.close()
 
-    async def _whole(self, route: Route, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _post_non_streaming(self, route: Route, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._post(f"/v1/{route}", ref, body={**body, "stream": False, "stream_options": None})
 
     async def _stream(
@@ -111,34 +111,34 @@ class EngineClient:
     ) -> AsyncGenerator[dict[str, Any], None]:
         content = {"ref": ref.model_dump(), "body": {**body, "stream": True}}
         try:
-            async with self._http.post(f"/v1/{route}", json=content) as response:
+            async with self._session.post(f"/v1/{route}", json=content) as response:
                 if response.status != 200:
                     raise EngineError.from_body(await response.json())
-                async for line in _lines(response):
+                async for line in _iter_lines(response):
                     data = line.removeprefix("data: ")
                     if data == DONE:
                         return
                     if data:
-                        yield _chunk(data)
+                        yield _parse_chunk(data)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unavailable(error) from error
+            raise _to_engine_unavailable(error) from error
         raise EngineUnavailable("The inference engine broke off in the middle of the answer; try again.")
 
-    async def _post(self, path: str, ref: ModelRef, **rest: Any) -> dict[str, Any]:
-        return await self._answer(self._http.post(path, json={"ref": ref.model_dump(), **rest}))
+    async def _post(self, path: str, ref: ModelRef, **fields: Any) -> dict[str, Any]:
+        return await self._read_response(self._session.post(path, json={"ref": ref.model_dump(), **fields}))
 
-    async def _answer(self, call: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> dict[str, Any]:
+    async def _read_response(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> dict[str, Any]:
         try:
-            async with call as response:
+            async with request as response:
                 answer: dict[str, Any] = await response.json()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unavailable(error) from error
+            raise _to_engine_unavailable(error) from error
         if response.status != 200:
             raise EngineError.from_body(answer)
         return answer
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+async def _iter_lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
     """aiohttp's own take no line of more than 128 KB, which a scored prompt has."""
     rest = b""
     async for part in response.content.iter_any():
@@ -147,12 +147,12 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
             yield line.decode()
 
 
-def _chunk(data: str) -> dict[str, Any]:
+def _parse_chunk(data: str) -> dict[str, Any]:
     chunk: dict[str, Any] = json.loads(data)
     if "error" in chunk:
         raise EngineError.from_body(chunk)
     return chunk
 
 
-def _unavailable(error: Exception) -> EngineUnavailable:
+def _to_engine_unavailable(error: Exception) -> EngineUnavailable:
     return EngineUnavailable(f"The inference engine does not answer ({type(error).__name__}); try again shortly.")

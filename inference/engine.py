@@ -10,11 +10,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from inference.models.artifact_cache import FolderCache
+from inference.models.artifact_cache import ArtifactCache
 from inference.models.export import write_zip
-from inference.models.manager import Models
+from inference.models.manager import ModelManager
 from inference.protocol.errors import EngineError
-from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.generation import ChatCompletionRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef, Variant
 from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 from inference.serving import chat, completions, embeddings, predictions
@@ -24,13 +24,13 @@ from storage.settings import Settings
 from training.artifacts import serving
 from training.tasks.base import Route
 
-_CHAT_PROBE = ChatRequest.model_validate(
+_CHAT_PROBE = ChatCompletionRequest.model_validate(
     {"model": "probe", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
 )
 _COMPLETION_PROBE = CompletionRequest(model="probe", prompt="Hello", max_tokens=4, temperature=0)
 _EMBEDDING_PROBE = EmbeddingRequest(model="probe", input="Hello")
 
-_EXPORTS: Mapping[tuple[str, Variant], bool] = {
+_EXPORT_NEEDS_MERGE: Mapping[tuple[str, Variant], bool] = {
     ("lora", "adapter"): False,
     ("lora", "merged"): True,
     ("full", "merged"): False,
@@ -46,18 +46,18 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         files = [settings.models_file, settings.home / "models.toml"]
         self._blobs = blobs.connect(settings.blob_url)
-        self._cache = FolderCache(self._blobs, settings.cache_dir)
-        self._models = Models(Registry(files, settings.models_dir), self._cache, settings)
+        self._cache = ArtifactCache(self._blobs, settings.cache_dir)
+        self._models = ModelManager(Registry(files, settings.models_dir), self._cache, settings)
 
-    async def chat(self, ref: ModelRef, request: ChatRequest) -> dict[str, Any]:
+    async def chat(self, ref: ModelRef, request: ChatCompletionRequest) -> dict[str, Any]:
         """A ``chat.completion``."""
-        async with self._models.writer(ref, "chat/completions") as model:
+        async with self._models.lease_generative_model(ref, "chat/completions") as model:
             return await chat.complete(model, ref.id, request)
 
-    async def chat_stream(self, ref: ModelRef, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
+    async def chat_stream(self, ref: ModelRef, request: ChatCompletionRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Its chunks."""
         async with (
-            self._models.writer(ref, "chat/completions") as model,
+            self._models.lease_generative_model(ref, "chat/completions") as model,
             aclosing(chat.stream(model, ref.id, request)) as chunks,
         ):
             async for chunk in chunks:
@@ -65,13 +65,13 @@ class Engine:
 
     async def complete(self, ref: ModelRef, request: CompletionRequest) -> dict[str, Any]:
         """A ``text_completion``."""
-        async with self._models.writer(ref, "completions") as model:
+        async with self._models.lease_generative_model(ref, "completions") as model:
             return await completions.complete(model, ref.id, request)
 
     async def complete_stream(self, ref: ModelRef, request: CompletionRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Its chunks."""
         async with (
-            self._models.writer(ref, "completions") as model,
+            self._models.lease_generative_model(ref, "completions") as model,
             aclosing(completions.stream(model, ref.id, request)) as chunks,
         ):
             async for chunk in chunks:
@@ -79,59 +79,59 @@ class Engine:
 
     async def embed(self, ref: ModelRef, request: EmbeddingRequest) -> dict[str, Any]:
         """One vector for each input, in their order."""
-        async with self._models.predictor(ref, "embeddings") as model:
+        async with self._models.lease_predictor(ref, "embeddings") as model:
             return await embeddings.embed(model, ref.id, request)
 
     async def predict(self, ref: ModelRef, request: PredictionRequest) -> dict[str, Any]:
         """One answer for each input, in their order."""
-        async with self._models.predictor(ref, "predictions") as model:
+        async with self._models.lease_predictor(ref, "predictions") as model:
             return await predictions.predict(model, ref.id, request)
 
     async def load(self, ref: ModelRef) -> dict[str, Any]:
         """Load the model and have it answer a probe."""
         started = time.monotonic()
-        answer = await _PROBES[self._models.task(ref).route](self, ref)
+        answer = await _PROBES[self._models.get_task(ref).route](self, ref)
         return {"model": ref.id, "seconds": time.monotonic() - started, "answer": answer}
 
     async def export(self, ref: ModelRef, variant: Variant) -> dict[str, Any]:
         """Put the weights as a zip into the blob store."""
         if ref.prefix is None:
             raise EngineError("unsuitable_model", f"'{ref.id}' is a base model: there are no tuned weights to take.")
-        if (ref.update, variant) not in _EXPORTS:
+        if (ref.update, variant) not in _EXPORT_NEEDS_MERGE:
             raise EngineError(
                 "invalid_request",
                 f"'{ref.id}' was made by a '{ref.update}' update and has no {variant}; take variant=merged.",
                 "variant",
             )
-        _, base = self._models.base(ref)
+        _, base = self._models.get_base_model(ref)
         return await asyncio.to_thread(self._export, ref, variant, base)
 
     def _export(self, ref: ModelRef, variant: Variant, base: Path) -> dict[str, Any]:
         key = f"exports/{ref.manifest_sha256}/{'checkpoint' if ref.part else 'result'}-{variant}.zip"
-        with self._cache.folder(ref) as result, tempfile.TemporaryDirectory(prefix="export-") as scratch:
+        with self._cache.lease_folder(ref) as result, tempfile.TemporaryDirectory(prefix="export-") as scratch:
             folder, archive = result, Path(scratch, "weights.zip")
-            if _EXPORTS[ref.update, variant]:
+            if _EXPORT_NEEDS_MERGE[ref.update, variant]:
                 folder = Path(scratch, "merged")
                 serving.merge(base, result, folder)
             write_zip(folder, archive)
             stored = self._blobs.put_file(key, archive)
         return {"blob_key": key, "sha256": stored.sha256, "bytes": stored.size}
 
-    def stats(self) -> dict[str, Any]:
+    def get_stats(self) -> dict[str, Any]:
         """What it holds and does, without a name."""
-        return {"status": "ok", **self._models.stats()}
+        return {"status": "ok", **self._models.get_stats()}
 
     async def close(self) -> None:
         await self._models.close()
 
-    async def _predict_probe(self, ref: ModelRef) -> dict[str, Any]:
-        return await self.predict(ref, predictions.probe(self._models.task(ref)))
+    async def _probe_predictions(self, ref: ModelRef) -> dict[str, Any]:
+        return await self.predict(ref, predictions.build_probe(self._models.get_task(ref)))
 
 
 _PROBES: Mapping[Route, Callable[[Engine, ModelRef], Awaitable[dict[str, Any]]]] = {
     "chat/completions": lambda engine, ref: engine.chat(ref, _CHAT_PROBE),
     "completions": lambda engine, ref: engine.complete(ref, _COMPLETION_PROBE),
     "embeddings": lambda engine, ref: engine.embed(ref, _EMBEDDING_PROBE),
-    "predictions": Engine._predict_probe,
+    "predictions": Engine._probe_predictions,
 }
 """Route -> how to ask a model there whether it answers at all."""

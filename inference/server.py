@@ -14,7 +14,7 @@ import logging
 import socket
 import sys
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,14 +25,15 @@ import transformers
 import uvicorn
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from inference.client import DONE
 from inference.engine import Engine
+from inference.protocol.disconnect import cancel_on_disconnect
 from inference.protocol.errors import EngineError
-from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.generation import ChatCompletionRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef, Variant
 from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 from storage import logs
@@ -40,18 +41,18 @@ from storage.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CLIENT_GONE = 499
+CLIENT_CLOSED_REQUEST = 499
 """Nobody reads this status; the name is nginx's."""
-STOP_SECONDS = 5
+GRACEFUL_SHUTDOWN_SECONDS = 5
 """How long running answers may take to end once the server is told to stop."""
-SWITCH_SECONDS = 0.0005
+SWITCH_INTERVAL_SECONDS = 0.0005
 """Python's own is ten times as long."""
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Engine, Request], Coroutine[Any, Any, Response]]
 
 
-class _Call(BaseModel):
+class _EngineRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ref: ModelRef
@@ -59,54 +60,54 @@ class _Call(BaseModel):
     variant: Variant = "merged"
 
 
-async def _chat(engine: Engine, request: Request) -> Response:
-    call = _parsed(_Call, await request.body())
-    body = _parsed(ChatRequest, call.body)
+async def _handle_chat(engine: Engine, request: Request) -> Response:
+    call = _parse(_EngineRequest, await request.body())
+    body = _parse(ChatCompletionRequest, call.body)
     if body.stream:
-        return await _streamed(engine.chat_stream(call.ref, body))
+        return await _start_stream(engine.chat_stream(call.ref, body))
     return JSONResponse(await engine.chat(call.ref, body))
 
 
-async def _completions(engine: Engine, request: Request) -> Response:
-    call = _parsed(_Call, await request.body())
-    body = _parsed(CompletionRequest, call.body)
+async def _handle_completions(engine: Engine, request: Request) -> Response:
+    call = _parse(_EngineRequest, await request.body())
+    body = _parse(CompletionRequest, call.body)
     if body.stream:
-        return await _streamed(engine.complete_stream(call.ref, body))
+        return await _start_stream(engine.complete_stream(call.ref, body))
     return JSONResponse(await engine.complete(call.ref, body))
 
 
-async def _streamed(chunks: AsyncGenerator[dict[str, Any], None]) -> Response:
+async def _start_stream(chunks: AsyncGenerator[dict[str, Any], None]) -> Response:
     # A request that cannot be answered fails here, while the status can still say so.
     first = await anext(chunks)
-    return StreamingResponse(_events(first, chunks), media_type="text/event-stream")
+    return StreamingResponse(_stream_events(first, chunks), media_type="text/event-stream")
 
 
-async def _embeddings(engine: Engine, request: Request) -> Response:
-    call = _parsed(_Call, await request.body())
-    return JSONResponse(await engine.embed(call.ref, _parsed(EmbeddingRequest, call.body)))
+async def _handle_embeddings(engine: Engine, request: Request) -> Response:
+    call = _parse(_EngineRequest, await request.body())
+    return JSONResponse(await engine.embed(call.ref, _parse(EmbeddingRequest, call.body)))
 
 
-async def _predictions(engine: Engine, request: Request) -> Response:
-    call = _parsed(_Call, await request.body())
-    return JSONResponse(await engine.predict(call.ref, _parsed(PredictionRequest, call.body)))
+async def _handle_predictions(engine: Engine, request: Request) -> Response:
+    call = _parse(_EngineRequest, await request.body())
+    return JSONResponse(await engine.predict(call.ref, _parse(PredictionRequest, call.body)))
 
 
-async def _load(engine: Engine, request: Request) -> Response:
-    return JSONResponse(await engine.load(_parsed(_Call, await request.body()).ref))
+async def _handle_load(engine: Engine, request: Request) -> Response:
+    return JSONResponse(await engine.load(_parse(_EngineRequest, await request.body()).ref))
 
 
-async def _export(engine: Engine, request: Request) -> Response:
-    call = _parsed(_Call, await request.body())
+async def _handle_export(engine: Engine, request: Request) -> Response:
+    call = _parse(_EngineRequest, await request.body())
     return JSONResponse(await engine.export(call.ref, call.variant))
 
 
-_POSTS: dict[str, Handler] = {
-    "/v1/chat/completions": _chat,
-    "/v1/completions": _completions,
-    "/v1/embeddings": _embeddings,
-    "/v1/predictions": _predictions,
-    "/internal/load": _load,
-    "/internal/export": _export,
+_POST_HANDLERS: dict[str, Handler] = {
+    "/v1/chat/completions": _handle_chat,
+    "/v1/completions": _handle_completions,
+    "/v1/embeddings": _handle_embeddings,
+    "/v1/predictions": _handle_predictions,
+    "/internal/load": _handle_load,
+    "/internal/export": _handle_export,
 }
 
 
@@ -122,79 +123,64 @@ def create_app(settings: Settings) -> Starlette:
         finally:
             await engine.close()
 
-    async def health(request: Request) -> Response:
+    async def get_health(request: Request) -> Response:
         engine: Engine = request.app.state.engine
-        return JSONResponse(engine.stats())
+        return JSONResponse(engine.get_stats())
 
-    def route(path: str, handler: Handler) -> Route:
+    def create_route(path: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
-            if token and not _authorized(request, token):
-                return _error(EngineError("unauthorized", "The engine's token is missing or wrong."))
+            if token and not _is_authorized(request, token):
+                return _to_error_response(EngineError("unauthorized", "The engine's token is missing or wrong."))
+            await request.body()
             try:
-                return await _while_connected(request, handler(request.app.state.engine, request))
+                return await cancel_on_disconnect(request, handler(request.app.state.engine, request))
             except EngineError as error:
-                return _error(error)
+                return _to_error_response(error)
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_CLOSED_REQUEST)
 
         return Route(path, endpoint, methods=["POST"])
 
-    async def unexpected(request: Request, error: Exception) -> Response:
+    async def handle_unexpected_error(request: Request, error: Exception) -> Response:
         # Starlette raises the error again behind this answer, and the server logs it.
-        return _error(EngineError("internal_error", f"The engine failed ({type(error).__name__}); its log says more."))
+        return _to_error_response(
+            EngineError("internal_error", f"The engine failed ({type(error).__name__}); its log says more.")
+        )
 
-    routes = [Route("/healthz", health), *(route(path, handler) for path, handler in _POSTS.items())]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: unexpected})
+    routes = [Route("/healthz", get_health), *(create_route(path, handler) for path, handler in _POST_HANDLERS.items())]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={Exception: handle_unexpected_error})
 
 
-def _parsed(model: type[M], data: bytes | dict[str, Any]) -> M:
+def _parse(model: type[M], data: bytes | dict[str, Any]) -> M:
     try:
         return model.model_validate_json(data) if isinstance(data, bytes) else model.model_validate(data)
     except ValidationError as error:
-        raise EngineError.from_validation(error) from error
+        raise EngineError.from_validation_error(error) from error
 
 
-def _authorized(request: Request, token: str) -> bool:
+def _is_authorized(request: Request, token: str) -> bool:
     sent = request.headers.get("authorization", "").removeprefix("Bearer ")
     return hmac.compare_digest(sent.encode(), token.encode())
 
 
-def _error(error: EngineError) -> Response:
-    return JSONResponse(error.body(), error.status)
+def _to_error_response(error: EngineError) -> Response:
+    return JSONResponse(error.to_body(), error.status)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """The response, unless the client leaves first: then the work is cancelled."""
-    # Read the body first: after it, the only message that can arrive is the disconnect.
-    await request.body()
-    working, leaving = asyncio.create_task(work), asyncio.ensure_future(_receive(request.receive))
-    try:
-        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        return Response(status_code=CLIENT_GONE)
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.wait([working, leaving])
-
-
-async def _receive(receive: Callable[[], Awaitable[Any]]) -> None:
-    await receive()
-
-
-async def _events(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
+async def _stream_events(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
     """Server-sent events; a failure in the middle is the last of them, in OpenAI's error shape."""
     async with aclosing(rest):
-        yield _event(first)
+        yield _format_event(first)
         try:
             async for chunk in rest:
-                yield _event(chunk)
+                yield _format_event(chunk)
         except EngineError as error:
-            yield _event(error.body())
+            yield _format_event(error.to_body())
             return
     yield f"data: {DONE}\n\n"
 
 
-def _event(chunk: dict[str, Any]) -> str:
+def _format_event(chunk: dict[str, Any]) -> str:
     return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
@@ -226,13 +212,13 @@ def serve(settings: Settings) -> None:
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*(is_gradient_checkpointing|was active which is now deleted)")
     config = uvicorn.Config(
-        create_app(settings), log_level="warning", timeout_graceful_shutdown=STOP_SECONDS, access_log=False
+        create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS, access_log=False
     )
     # Looking through all that was imported takes Python 0.4 s, in which every answer would stand still.
     gc.collect()
     gc.freeze()
     # After every operation on tensors the decoding thread waits this long for the event loop's.
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     with closing(listen(settings.inference_bind)) as listener:
         log.info("engine listens at %s", settings.inference_bind)
         uvicorn.Server(config).run(sockets=[listener])

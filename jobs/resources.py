@@ -1,4 +1,4 @@
-"""What the API and the workers need of the other rooms, opened once in each process and handed down."""
+"""What the API and the workers need of the other resources, opened once in each process and handed down."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Resources:
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     """Open the four URLs. None of them needs to answer yet."""
     bell = wakeup.connect(settings.redis_url)
-    rooms = Resources(
+    resources = Resources(
         settings=settings,
         db=databases.connect(settings.database_url),
         blobs=blob_stores.connect(settings.blob_url),
         wakeup=bell,
-        scripts=RedisScripts(bell.connection),
+        scripts=RedisScripts(bell.get_pool),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
-        registry=settings.registry(),
+        registry=settings.create_registry(),
     )
     try:
-        yield rooms
+        yield resources
     finally:
-        await rooms.engine.close()
-        await rooms.wakeup.close()
-        await rooms.db.close()
+        await resources.engine.close()
+        await resources.wakeup.close()
+        await resources.db.close()

@@ -16,27 +16,27 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-MOST = 500
+MAX_KEYS = 500
 """Keys in one query; SQLite takes 32,766 variables, and a huge query would hold up those behind it."""
-SPACING_SECONDS = 0.012
+MIN_INTERVAL_SECONDS = 0.012
 """From one query's beginning to the next one's. Who asks alone never waits; of many, some go together."""
 
 
-class Batched(Generic[K, V]):
+class BatchLoader(Generic[K, V]):
     """``query`` maps keys to what there is of them; it is run by one task at a time."""
 
     def __init__(self, query: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._query = query
-        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._pending: dict[K, asyncio.Future[V | None]] = {}
         self._runner: asyncio.Task[None] | None = None
-        self._next = 0.0
+        self._next_query_at = 0.0
         """When the next query may begin, by the loop's clock."""
 
-    async def get(self, key: K) -> V | None:
+    async def load(self, key: K) -> V | None:
         """None where the query found nothing. Raises what the query raised."""
-        answer = self._waiting.get(key)
+        answer = self._pending.get(key)
         if answer is None:
-            answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+            answer = self._pending[key] = asyncio.get_running_loop().create_future()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
         # One who leaves must not take the answer from the others who wait for it.
@@ -44,17 +44,17 @@ class Batched(Generic[K, V]):
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
-        while self._waiting:
-            if (early := self._next - clock()) > 0:
+        while self._pending:
+            if (early := self._next_query_at - clock()) > 0:
                 await asyncio.sleep(early)
-            self._next = clock() + SPACING_SECONDS
-            asked = dict(islice(self._waiting.items(), MOST))
-            for key in asked:
-                del self._waiting[key]
-            await self._answer(asked)
+            self._next_query_at = clock() + MIN_INTERVAL_SECONDS
+            pending = dict(islice(self._pending.items(), MAX_KEYS))
+            for key in pending:
+                del self._pending[key]
+            await self._resolve(pending)
         self._runner = None
 
-    async def _answer(self, asked: Mapping[K, asyncio.Future[V | None]]) -> None:
+    async def _resolve(self, asked: Mapping[K, asyncio.Future[V | None]]) -> None:
         try:
             found = await self._query(list(asked))
         # Whatever it is, it belongs to those who asked.

@@ -17,17 +17,17 @@ class db_now(ColumnElement[float]):
 
 
 @compiles(db_now, "sqlite")
-def _sqlite(element: db_now, compiler: Any, **kw: Any) -> str:
+def _compile_sqlite(element: db_now, compiler: Any, **kw: Any) -> str:
     # julianday is in every SQLite; unixepoch('subsec') needs 3.42. Resolution: about 0.05 ms.
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 @compiles(db_now, "postgresql")
-def _postgresql(element: db_now, compiler: Any, **kw: Any) -> str:
+def _compile_postgresql(element: db_now, compiler: Any, **kw: Any) -> str:
     # clock_timestamp moves within a transaction, now() does not.
     return "(extract(epoch from clock_timestamp())::double precision)"
 
 
-def unexpired(expires_at: Any) -> ColumnElement[bool]:
+def is_unexpired(expires_at: Any) -> ColumnElement[bool]:
     """Whether a row is still there for those who ask: ``expires_at``, a column, is null or to come."""
     return or_(expires_at.is_(None), expires_at > db_now())

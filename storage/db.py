@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from storage.errors import StorageUnavailable, UnknownUrl
 
 _WRITE = "luthier_write"
-_SINGLE = "luthier_single"
+_AUTOCOMMIT = "luthier_single"
 
 # A stuck holder of locks or of an open transaction must not stop everybody else (milliseconds).
-_POSTGRES = {
+_POSTGRES_CONNECT_ARGS = {
     "server_settings": {
         "lock_timeout": "5000",
         "statement_timeout": "30000",
@@ -29,20 +29,20 @@ _POSTGRES = {
     "timeout": 5,
 }
 
-_OPTIONS: dict[str, dict[str, Any]] = {
+_ENGINE_OPTIONS: dict[str, dict[str, Any]] = {
     "sqlite": {"connect_args": {"timeout": 10}, "pool_size": 8, "max_overflow": 8},
-    "postgresql": {"connect_args": _POSTGRES, "pool_size": 8, "max_overflow": 8, "pool_pre_ping": True},
+    "postgresql": {"connect_args": _POSTGRES_CONNECT_ARGS, "pool_size": 8, "max_overflow": 8, "pool_pre_ping": True},
 }
 
 
-_UNBEGUN: dict[str, dict[str, Any]] = {
-    "sqlite": {_SINGLE: True},
+_AUTOCOMMIT_OPTIONS: dict[str, dict[str, Any]] = {
+    "sqlite": {_AUTOCOMMIT: True},
     "postgresql": {"isolation_level": "AUTOCOMMIT"},
 }
 """How a connection is told that its statements are transactions of their own."""
 
 # As it is, not escaped: SQLite compares the keys of stored JSON as text.
-_JSON = partial(json.dumps, ensure_ascii=False)
+_serialize_json = partial(json.dumps, ensure_ascii=False)
 
 
 class Database:
@@ -55,26 +55,26 @@ class Database:
         self.engine = engine
         self._reader = async_sessionmaker(engine, expire_on_commit=False)
         self._writer = async_sessionmaker(engine.execution_options(**{_WRITE: True}), expire_on_commit=False)
-        self._single = engine.execution_options(**_UNBEGUN[engine.dialect.name])
+        self._autocommit_engine = engine.execution_options(**_AUTOCOMMIT_OPTIONS[engine.dialect.name])
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session whose changes are never kept."""
-        with _translated():
+        with _translate_errors():
             async with self._reader() as session:
                 yield session
 
     @asynccontextmanager
-    async def single(self) -> AsyncIterator[AsyncConnection]:
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
         """A connection for one ``SELECT``, without the round trips in which a transaction begins and ends."""
-        with _translated():
-            async with self._single.connect() as connection:
+        with _translate_errors():
+            async with self._autocommit_engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """One transaction: kept on leaving, undone when an exception leaves. Raises ``StorageUnavailable``."""
-        with _translated():
+        with _translate_errors():
             async with self._writer() as session, session.begin():
                 yield session
 
@@ -87,7 +87,7 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Lost connections and lock waits become ``StorageUnavailable``; mistakes of ours stay what they are."""
     try:
         yield
@@ -99,20 +99,20 @@ def connect(url: str) -> Database:
     """Open ``sqlite+aiosqlite:///path`` or ``postgresql+asyncpg://…``. Raises ``UnknownUrl`` for others."""
     parsed = make_url(url)
     backend = parsed.get_backend_name()
-    if backend not in _OPTIONS:
+    if backend not in _ENGINE_OPTIONS:
         raise UnknownUrl(
             f"LUTHIER_DATABASE_URL begins with {backend!r}; use sqlite+aiosqlite:// or postgresql+asyncpg://"
         )
     if backend == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, json_serializer=_JSON, **_OPTIONS[backend])
+    engine = create_async_engine(url, json_serializer=_serialize_json, **_ENGINE_OPTIONS[backend])
     if backend == "sqlite":
-        event.listen(engine.sync_engine, "connect", _sqlite_connect)
-        event.listen(engine.sync_engine, "begin", _sqlite_begin)
+        event.listen(engine.sync_engine, "connect", _configure_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return Database(engine)
 
 
-def _sqlite_connect(connection: Any, record: Any) -> None:
+def _configure_sqlite(connection: Any, record: Any) -> None:
     # The driver would open deferred transactions by itself; SQLAlchemy's "begin" event opens ours instead.
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -121,9 +121,9 @@ def _sqlite_connect(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def _sqlite_begin(connection: Connection) -> None:
+def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that starts reading and then writes fails at once when another one committed between;
     # IMMEDIATE takes the write lock first and waits for it.
     options = connection.get_execution_options()
-    if not options.get(_SINGLE, False):
+    if not options.get(_AUTOCOMMIT, False):
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE, False) else "BEGIN")

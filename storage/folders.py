@@ -6,16 +6,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.blobs import Blobs, Stored, get_file, read
+from storage.blobs import BlobDigest, Blobs, get_file, read
 
-MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a folder holds: path in the folder -> what was written."""
 
-    files: dict[str, Stored]
+    files: dict[str, BlobDigest]
     sha256: str
     """Of the manifest itself; the one hash that a database row keeps."""
 
@@ -29,33 +29,33 @@ def put_folder(blobs: Blobs, prefix: str, directory: Path) -> Manifest:
 
     Raises ``BlobExists`` where another writer finished a different folder under this prefix.
     """
-    files: dict[str, Stored] = {}
+    files: dict[str, BlobDigest] = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file():
             name = path.relative_to(directory).as_posix()
             files[name] = blobs.put_file(f"{prefix}/{name}", path)
     listing = {name: {"sha256": stored.sha256, "size": stored.size} for name, stored in files.items()}
     data = json.dumps({"format": 1, "files": listing}, indent=1, sort_keys=True).encode()
-    return Manifest(files, blobs.put_bytes(f"{prefix}/{MANIFEST}", data, exclusive=True).sha256)
+    return Manifest(files, blobs.put_bytes(f"{prefix}/{MANIFEST_FILE}", data, exclusive=True).sha256)
 
 
 def get_manifest(blobs: Blobs, prefix: str, sha256: str) -> Manifest:
     """Raises ``BlobNotFound`` or ``BlobCorrupt``."""
-    listing = json.loads(read(blobs, f"{prefix}/{MANIFEST}", sha256))
-    return Manifest({name: Stored(**entry) for name, entry in listing["files"].items()}, sha256)
+    listing = json.loads(read(blobs, f"{prefix}/{MANIFEST_FILE}", sha256))
+    return Manifest({name: BlobDigest(**entry) for name, entry in listing["files"].items()}, sha256)
 
 
-def get_folder(blobs: Blobs, prefix: str, sha256: str, dest: Path, part: str = "") -> Manifest:
+def get_folder(blobs: Blobs, prefix: str, sha256: str, dest: Path, subfolder: str = "") -> Manifest:
     """Fetch and verify a folder, or only what lies under ``part`` of it (``"model/"``), whose name is then dropped."""
     manifest = get_manifest(blobs, prefix, sha256)
     for name, stored in manifest.files.items():
-        if name.startswith(part):
-            get_file(blobs, f"{prefix}/{name}", stored.sha256, dest / name.removeprefix(part))
+        if name.startswith(subfolder):
+            get_file(blobs, f"{prefix}/{name}", stored.sha256, dest / name.removeprefix(subfolder))
     return manifest
 
 
 def delete_folder(blobs: Blobs, prefix: str) -> None:
     """The manifest first: what is left after a crash vouches for nothing."""
-    blobs.delete(f"{prefix}/{MANIFEST}")
+    blobs.delete(f"{prefix}/{MANIFEST_FILE}")
     for info in list(blobs.list(prefix)):
         blobs.delete(info.key)

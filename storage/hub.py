@@ -14,12 +14,12 @@ import httpx2
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from storage.blobs import Stored, hash_file
+from storage.blobs import BlobDigest, hash_file
 from storage.errors import StorageError
-from storage.registry import LOCK, BaseModelEntry
+from storage.registry import LOCK_FILE, BaseModelEntry
 
-ALLOWED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "README.md"]
-_SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ""}
+ALLOWED_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "README.md"]
+_ALLOWED_SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja", ".md", ""}
 
 
 class UnsafeModel(StorageError, ValueError):
@@ -40,29 +40,29 @@ def pull(entry: BaseModelEntry, models_dir: Path, revision: str = "main") -> Pat
     part, final = models_dir / f"{entry.id}.part", models_dir / entry.id
     try:
         commit = HfApi().model_info(entry.hub, revision=revision).sha
-        snapshot_download(entry.hub, revision=commit, local_dir=part, allow_patterns=ALLOWED)
+        snapshot_download(entry.hub, revision=commit, local_dir=part, allow_patterns=ALLOWED_PATTERNS)
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise HubUnavailable(f"the hub gave no {entry.hub}: {error}") from error
     shutil.rmtree(part / ".cache", ignore_errors=True)
     scan(part)
-    lock(part, entry.hub, commit)
+    write_lock_file(part, entry.hub, commit)
     shutil.rmtree(final, ignore_errors=True)
     return part.replace(final)
 
 
-def lock(directory: Path, repository: str, commit: str | None) -> None:
+def write_lock_file(directory: Path, repository: str, commit: str | None) -> None:
     """Write down what lies in the directory."""
-    files = {name: {"sha256": stored.sha256, "size": stored.size} for name, stored in _hashes(directory).items()}
+    files = {name: {"sha256": stored.sha256, "size": stored.size} for name, stored in _hash_files(directory).items()}
     content = {"format": 1, "repository": repository, "commit": commit, "files": files}
-    (directory / LOCK).write_text(json.dumps(content, indent=1, sort_keys=True))
+    (directory / LOCK_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
 
 
-def check(directory: Path) -> int:
+def verify(directory: Path) -> int:
     """Scan and, where there is a lock, compare every hash. The number of files. Raises both errors above."""
     scan(directory)
-    found = _hashes(directory)
-    if (directory / LOCK).exists():
-        locked = json.loads((directory / LOCK).read_text())["files"]
+    found = _hash_files(directory)
+    if (directory / LOCK_FILE).exists():
+        locked = json.loads((directory / LOCK_FILE).read_text())["files"]
         for name in sorted(locked.keys() | found.keys()):
             if name not in found or name not in locked or found[name].sha256 != locked[name]["sha256"]:
                 raise ChangedModel(f"{name} is not the file that was pulled; pull the model again")
@@ -77,12 +77,12 @@ def scan(directory: Path) -> None:
             continue
         if not path.resolve().is_relative_to(directory.resolve()):
             raise UnsafeModel(f"{name} is a link out of the model's directory")
-        if path.suffix not in _SUFFIXES:
+        if path.suffix not in _ALLOWED_SUFFIXES:
             raise UnsafeModel(f"{name}: only safetensors, JSON and text files may be in a model's directory")
         if path.suffix == ".json" and '"auto_map"' in path.read_text(encoding="utf-8", errors="replace"):
             raise UnsafeModel(f"{name} has an auto_map, which asks for code of the model's own; Luthier runs none")
 
 
-def _hashes(directory: Path) -> dict[str, Stored]:
-    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != LOCK]
+def _hash_files(directory: Path) -> dict[str, BlobDigest]:
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != LOCK_FILE]
     return {path.relative_to(directory).as_posix(): hash_file(path) for path in paths}

@@ -15,14 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from storage.ids import random_text
-from storage.tables import Idempotent
-from storage.upsert import inserting
+from storage.tables import IdempotencyRecord
+from storage.upsert import upsert_into
 
-DAY = 86_400.0
+RETENTION_SECONDS = 86_400.0
 STALE_SECONDS = 60.0
 """A request taken so long ago without an answer has died with its process; all that make something are faster."""
 
-_ID = [col(Idempotent.project_id), col(Idempotent.key)]
+_PRIMARY_KEY = [col(IdempotencyRecord.project_id), col(IdempotencyRecord.key)]
 
 
 @dataclass(frozen=True)
@@ -36,85 +36,93 @@ class Ticket:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredResponse:
     status: int
     body: str
 
 
-class Reused(Exception):
+class KeyReused(Exception):
     """The key was used for another request."""
 
 
-class Busy(Exception):
+class KeyInUse(Exception):
     """The first request with this key is still being worked on."""
 
 
-def ticket(project_id: str, key: str, fingerprint: str) -> Ticket:
+def new_ticket(project_id: str, key: str, fingerprint: str) -> Ticket:
     return Ticket(project_id, key, fingerprint, random_text(16))
 
 
-async def take(session: AsyncSession, wanted: Ticket) -> Answer | None:
+async def claim(session: AsyncSession, ticket: Ticket) -> StoredResponse | None:
     """None: it is the caller's to do. Raises ``Reused``, ``Busy``."""
     now = time.time()
-    stale = col(Idempotent.status).is_(None) & (col(Idempotent.created_at) < now - STALE_SECONDS)
-    same = stale & (col(Idempotent.fingerprint) == wanted.fingerprint)
-    if await _written(session, wanted, None, or_(col(Idempotent.created_at) < now - DAY, same)):
+    stale = col(IdempotencyRecord.status).is_(None) & (col(IdempotencyRecord.created_at) < now - STALE_SECONDS)
+    same = stale & (col(IdempotencyRecord.fingerprint) == ticket.fingerprint)
+    if await _upsert(session, ticket, None, or_(col(IdempotencyRecord.created_at) < now - RETENTION_SECONDS, same)):
         return None
-    row = (await session.execute(select(Idempotent).where(*_mine(wanted)))).scalar_one()
-    if row.fingerprint != wanted.fingerprint:
-        raise Reused(wanted.key)
+    row = (await session.execute(select(IdempotencyRecord).where(*_match_key(ticket)))).scalar_one()
+    if row.fingerprint != ticket.fingerprint:
+        raise KeyReused(ticket.key)
     if row.status is None:
-        raise Busy(wanted.key)
-    return Answer(row.status, row.body or "")
+        raise KeyInUse(ticket.key)
+    return StoredResponse(row.status, row.body or "")
 
 
-async def answered(session: AsyncSession, held: Ticket, answer: Answer) -> bool:
+async def complete(session: AsyncSession, ticket: Ticket, response: StoredResponse) -> bool:
     """Write what a taken request was answered. False where another has taken it since."""
-    statement = update(Idempotent).where(*_held(held)).values(status=answer.status, body=answer.body)
-    return (await session.execute(statement.returning(col(Idempotent.key)))).first() is not None
+    statement = (
+        update(IdempotencyRecord).where(*_match_ticket(ticket)).values(status=response.status, body=response.body)
+    )
+    return (await session.execute(statement.returning(col(IdempotencyRecord.key)))).first() is not None
 
 
-async def released(session: AsyncSession, held: Ticket) -> None:
+async def release(session: AsyncSession, ticket: Ticket) -> None:
     """Not done after all: the next request with the key is the first one again."""
-    await session.execute(delete(Idempotent).where(*_held(held)))
+    await session.execute(delete(IdempotencyRecord).where(*_match_ticket(ticket)))
 
 
-async def keep(session: AsyncSession, wanted: Ticket, answer: Answer, seconds: float) -> bool:
+async def store(session: AsyncSession, ticket: Ticket, response: StoredResponse, max_age_seconds: float) -> bool:
     """Write the answer of a request that was not taken. False where one is there that is younger than ``seconds``."""
-    return await _written(session, wanted, answer, col(Idempotent.created_at) <= time.time() - seconds)
+    return await _upsert(session, ticket, response, col(IdempotencyRecord.created_at) <= time.time() - max_age_seconds)
 
 
-async def kept(session: AsyncSession, wanted: Ticket, seconds: float) -> Answer | None:
+async def load(session: AsyncSession, ticket: Ticket, max_age_seconds: float) -> StoredResponse | None:
     """What the same request was answered within the last ``seconds``."""
-    young = [*_mine(wanted), col(Idempotent.created_at) > time.time() - seconds, col(Idempotent.status).is_not(None)]
-    row = (await session.execute(select(Idempotent).where(*young))).scalar_one_or_none()
-    return Answer(row.status or 0, row.body or "") if row else None
+    young = [
+        *_match_key(ticket),
+        col(IdempotencyRecord.created_at) > time.time() - max_age_seconds,
+        col(IdempotencyRecord.status).is_not(None),
+    ]
+    row = (await session.execute(select(IdempotencyRecord).where(*young))).scalar_one_or_none()
+    return StoredResponse(row.status or 0, row.body or "") if row else None
 
 
-async def forget(session: AsyncSession) -> None:
+async def delete_expired(session: AsyncSession) -> None:
     """Rows of which nobody asks any more."""
-    await session.execute(delete(Idempotent).where(col(Idempotent.created_at) < time.time() - DAY))
+    await session.execute(
+        delete(IdempotencyRecord).where(col(IdempotencyRecord.created_at) < time.time() - RETENTION_SECONDS)
+    )
 
 
-async def _written(
-    session: AsyncSession, wanted: Ticket, answer: Answer | None, replaceable: ColumnElement[bool]
+async def _upsert(
+    session: AsyncSession, ticket: Ticket, response: StoredResponse | None, replaceable: ColumnElement[bool]
 ) -> bool:
     """Insert the row, or replace one for which ``replaceable`` holds."""
     values = {
-        "fingerprint": wanted.fingerprint,
-        "owner": wanted.owner,
+        "fingerprint": ticket.fingerprint,
+        "owner": ticket.owner,
         "created_at": time.time(),
-        "status": answer and answer.status,
-        "body": answer and answer.body,
+        "status": response and response.status,
+        "body": response and response.body,
     }
-    insert = inserting(session, Idempotent).values(project_id=wanted.project_id, key=wanted.key, **values)
-    insert = insert.on_conflict_do_update(index_elements=_ID, set_=values, where=replaceable)
-    return (await session.execute(insert.returning(col(Idempotent.key)))).first() is not None
+    insert = upsert_into(session, IdempotencyRecord).values(project_id=ticket.project_id, key=ticket.key, **values)
+    insert = insert.on_conflict_do_update(index_elements=_PRIMARY_KEY, set_=values, where=replaceable)
+    return (await session.execute(insert.returning(col(IdempotencyRecord.key)))).first() is not None
 
 
-def _mine(wanted: Ticket) -> list[ColumnElement[bool]]:
-    return [col(Idempotent.project_id) == wanted.project_id, col(Idempotent.key) == wanted.key]
+def _match_key(ticket: Ticket) -> list[ColumnElement[bool]]:
+    return [col(IdempotencyRecord.project_id) == ticket.project_id, col(IdempotencyRecord.key) == ticket.key]
 
 
-def _held(held: Ticket) -> list[ColumnElement[bool]]:
-    return [*_mine(held), col(Idempotent.owner) == held.owner, col(Idempotent.status).is_(None)]
+def _match_ticket(ticket: Ticket) -> list[ColumnElement[bool]]:
+    return [*_match_key(ticket), col(IdempotencyRecord.owner) == ticket.owner, col(IdempotencyRecord.status).is_(None)]

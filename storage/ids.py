@@ -6,7 +6,7 @@ import secrets
 import string
 
 _ALPHABET = string.ascii_letters + string.digits
-_WHOLE = 256 // len(_ALPHABET) * len(_ALPHABET)
+_BYTE_LIMIT = 256 // len(_ALPHABET) * len(_ALPHABET)
 
 PREFIXES = {
     "file": "file-",
@@ -41,5 +41,7 @@ def random_text(length: int) -> str:
     found = ""
     while len(found) < length:
         # Bytes past the last whole alphabet would favour its first letters.
-        found += "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(2 * length) if byte < _WHOLE)
+        found += "".join(
+            _ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(2 * length) if byte < _BYTE_LIMIT
+        )
     return found[:length]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-_QUIET = ("arq", "httpx", "alembic")
+_QUIET_LOGGERS = ("arq", "httpx", "alembic")
 """Libraries that tell every request or poll."""
 
 
 def configure() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    for name in _QUIET:
+    for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from storage.db import connect
 
 
-def config(connection: Connection) -> Config:
+def build_config(connection: Connection) -> Config:
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     settings.attributes["connection"] = connection
@@ -23,6 +23,6 @@ async def upgrade(url: str) -> None:
     db = connect(url)
     try:
         async with db.engine.begin() as connection:
-            await connection.run_sync(lambda sync: command.upgrade(config(sync), "head"))
+            await connection.run_sync(lambda sync: command.upgrade(build_config(sync), "head"))
     finally:
         await db.close()

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from storage.errors import ModelNotPulled
 
-LOCK = "luthier.lock.json"
+LOCK_FILE = "luthier.lock.json"
 
 ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 
@@ -45,7 +45,7 @@ class BaseModelEntry(BaseModel):
     location: Path | None = None
     """Where its files are on this machine; None: not there yet."""
 
-    def require(self) -> Path:
+    def require_location(self) -> Path:
         """The directory. Raises ``ModelNotPulled``, whose message names the command to run."""
         if self.location is None:
             raise ModelNotPulled(
@@ -66,32 +66,32 @@ class Registry:
         self._models_dir = models_dir
         self._stamp: tuple[tuple[Path, int, int], ...] = ()
         self._entries: dict[str, BaseModelEntry] = {}
-        self._packages: dict[str, Path] = {}
+        self._package_dirs: dict[str, Path] = {}
         """Where they are installed: looked for once, since it takes longer than all else here."""
 
     def list(self) -> Entries:
-        return [self._located(entry) for entry in self._current().values()]
+        return [self._with_location(entry) for entry in self._load_entries().values()]
 
     def get(self, name: str) -> BaseModelEntry | None:
         """By id or alias; None where nothing has this name. Every request asks."""
-        entries = self._current()
+        entries = self._load_entries()
         entry = entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
-        return self._located(entry) if entry else None
+        return self._with_location(entry) if entry else None
 
-    def _current(self) -> dict[str, BaseModelEntry]:
-        stamp = tuple(self._stamps())
+    def _load_entries(self) -> dict[str, BaseModelEntry]:
+        stamp = tuple(self._stat_files())
         if stamp != self._stamp:
-            self._entries = {entry.id: entry for file, *_ in stamp for entry in self._read(file)}
+            self._entries = {entry.id: entry for file, *_ in stamp for entry in self._read_file(file)}
             self._stamp = stamp
         return self._entries
 
-    def _stamps(self) -> Iterator[tuple[Path, int, int]]:
+    def _stat_files(self) -> Iterator[tuple[Path, int, int]]:
         for file in self._files:
             with suppress(FileNotFoundError):
                 stat = file.stat()
                 yield file, stat.st_mtime_ns, stat.st_size
 
-    def _read(self, file: Path) -> Entries:
+    def _read_file(self, file: Path) -> Entries:
         tables = tomllib.loads(file.read_text())
         entries = [BaseModelEntry(id=name, **table) for name, table in tables.items()]
         return [
@@ -99,22 +99,22 @@ class Registry:
             for entry in entries
         ]
 
-    def _located(self, entry: BaseModelEntry) -> BaseModelEntry:
-        return entry.model_copy(update={"location": self._location(entry)})
+    def _with_location(self, entry: BaseModelEntry) -> BaseModelEntry:
+        return entry.model_copy(update={"location": self._find_location(entry)})
 
-    def _location(self, entry: BaseModelEntry) -> Path | None:
+    def _find_location(self, entry: BaseModelEntry) -> Path | None:
         if entry.path:
             return entry.path if entry.path.is_dir() else None
         if entry.package:
-            root = self._package(entry.package)
+            root = self._find_package(entry.package)
             return root / (entry.directory or "") if root else None
         pulled = self._models_dir / entry.id
-        return pulled if (pulled / LOCK).exists() else None
+        return pulled if (pulled / LOCK_FILE).exists() else None
 
-    def _package(self, name: str) -> Path | None:
-        if name not in self._packages:
+    def _find_package(self, name: str) -> Path | None:
+        if name not in self._package_dirs:
             spec = importlib.util.find_spec(name)
             if spec is None or not spec.submodule_search_locations:
                 return None
-            self._packages[name] = Path(spec.submodule_search_locations[0])
-        return self._packages[name]
+            self._package_dirs[name] = Path(spec.submodule_search_locations[0])
+        return self._package_dirs[name]

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.registry import Registry
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
 
 Network = IPv4Network | IPv6Network
 
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     """Processes that share the API's port, each with a listener of its own."""
     max_requests: int = Field(default=1024, ge=1)
     """Requests that one API process works on at a time; to more it answers 503 `overloaded`."""
-    max_followers: int = Field(default=1024, ge=1)
+    max_event_streams: int = Field(default=1024, ge=1)
     """Event streams of jobs that one API process serves at a time, beside those requests."""
     body_seconds: float = Field(default=30.0, gt=0)
     """How long a request's body may be waited for, besides a second for each 16 KB of it; then 408."""
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     max_bytes: int | None = Field(default=None, ge=1)
     """Files of one project together, where it has no limit of its own; empty: as many as fit."""
 
-    models_file: Path = REPOSITORY / "models.toml"
+    models_file: Path = REPOSITORY_ROOT / "models.toml"
     """The operator's list of base models; ``home/models.toml`` adds to it."""
 
     worker_slots: int = Field(default=1, ge=1, le=64)
@@ -80,13 +80,13 @@ class Settings(BaseSettings):
     """A worker silent for so long has lost its job; it beats three times as often."""
     poll_seconds: float = Field(default=2.0, gt=0)
     """How long a job waits at most when its ring was lost."""
-    reap_seconds: float = Field(default=5.0, gt=0)
+    reaper_interval_seconds: float = Field(default=5.0, gt=0)
     """Between two looks for expired leases."""
     cancel_grace_seconds: float = Field(default=5.0, ge=0)
     """Between asking a child to stop and killing it."""
     stall_seconds: float = Field(default=600.0, gt=0)
     """A child that says nothing for so long is killed: run code ``stalled``."""
-    report_seconds: float = Field(default=0.5, ge=0)
+    progress_flush_seconds: float = Field(default=0.5, ge=0)
     """Steps of a job that are done within so long are written together."""
     max_failures: int = Field(default=3, ge=1)
     """Abnormal ends without a new checkpoint between them before a job fails: run code ``crash_loop``."""
@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     """Networks that are not the internet's and yet may be sent webhooks, over plain http too: `10.1.0.0/16,::1/128`."""
 
     @model_validator(mode="after")
-    def _urls(self) -> Self:
+    def _set_default_urls(self) -> Self:
         self.home = self.home.expanduser().resolve()
         self.database_url = self.database_url or f"sqlite+aiosqlite:///{self.home}/luthier.db"
         self.blob_url = self.blob_url or f"file://{self.home}/blobs"
@@ -127,8 +127,8 @@ class Settings(BaseSettings):
 
     @field_validator("webhook_networks")
     @classmethod
-    def _readable(cls, value: str) -> str:
-        networks_of(value)
+    def _validate_networks(cls, value: str) -> str:
+        parse_networks(value)
         return value
 
     @property
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         """What the engine has fetched and verified."""
         return self.home / "cache"
 
-    def registry(self) -> Registry:
+    def create_registry(self) -> Registry:
         return Registry([self.models_file, self.home / "models.toml"], self.models_dir)
 
     @property
@@ -153,27 +153,27 @@ class Settings(BaseSettings):
         return self.home / "credentials"
 
 
-def networks_of(text: str) -> tuple[Network, ...]:
+def parse_networks(text: str) -> tuple[Network, ...]:
     """Of a list such as ``10.1.0.0/16,::1/128``. Raises ``ValueError``."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 # OpenMP's threads wait for each other by spinning, which starves whoever else wants the core, the other thread of the
 # same step among them. What sleeping costs on an idle machine has not been measured.
-_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+_THREAD_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE"}
 
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+_OFFLINE_VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
-def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+def build_child_environment(settings: Settings, **extra: str) -> dict[str, str]:
     """The environment of a process of ours: this one's, every setting spelled out, no reaching for a model hub."""
     secrets = {name: getattr(settings, name).get_secret_value() for name in ("inference_token", "wandb_api_key")}
     values: dict[str, Any] = {**settings.model_dump(), **secrets}
     ours = {f"LUTHIER_{name.upper()}": str(value) for name, value in values.items() if value is not None}
-    return {**os.environ, **ours, **_OFFLINE, **_THREADS, **extra}
+    return {**os.environ, **ours, **_OFFLINE_VARIABLES, **_THREAD_VARIABLES, **extra}
 
 
-def integration_environment(settings: Settings) -> dict[str, str]:
+def build_integration_environment(settings: Settings) -> dict[str, str]:
     """The environment of a process that sends figures to another service: that service's variables and no other's."""
     allowed = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "SSL_CERT_FILE"]
     allowed += ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"]
@@ -189,17 +189,17 @@ def integration_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
-    return {**kept, **{name: value for name, value in given.items() if value}, **_THREADS}
+    return {**kept, **{name: value for name, value in given.items() if value}, **_THREAD_VARIABLES}
 
 
-def training_environment(settings: Settings) -> dict[str, str]:
+def build_training_environment(settings: Settings) -> dict[str, str]:
     """The environment of a process that reads clients' data: no URL, no secret, no credential."""
     allowed = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
     kept = {name: os.environ[name] for name in allowed if name in os.environ}
     return {
         **kept,
-        **_OFFLINE,
-        **_THREADS,
+        **_OFFLINE_VARIABLES,
+        **_THREAD_VARIABLES,
         # The warm parent forks, so it may have no threads of its own.
         "OPENBLAS_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -8,9 +8,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import SQLModel
 
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def inserting(session: AsyncSession, table: type[SQLModel]) -> Any:
+def upsert_into(session: AsyncSession, table: type[SQLModel]) -> Any:
     """An insert with ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
-    return _INSERT[session.get_bind().dialect.name](table)
+    return _INSERTS[session.get_bind().dialect.name](table)

@@ -14,7 +14,7 @@ from tests import services
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _what_is_left_open_fails_its_own_module() -> Iterator[None]:
+def _collect_unclosed_resources() -> Iterator[None]:
     """An unclosed socket is noticed when it is collected: here, not in whatever test runs later."""
     yield
     gc.collect()
@@ -35,19 +35,19 @@ def aws_credentials() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[services.Postgres]:
-    with services.postgres() as server:
+    with services.run_postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def s3_url(aws_credentials: None) -> Iterator[str]:
-    with services.s3() as url:
+    with services.run_s3() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    with services.redis() as (url, _):
+    with services.run_redis() as (url, _):
         yield url
 
 
@@ -57,7 +57,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         url = f"sqlite+aiosqlite:///{tmp_path}/luthier.db"
     else:
-        url = request.getfixturevalue("postgres").database()
+        url = request.getfixturevalue("postgres").create_database()
     asyncio.run(migrate.upgrade(url))
     return url
 

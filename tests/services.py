@@ -31,10 +31,10 @@ class Postgres:
     """One server; :meth:`database` makes an empty database in it."""
 
     folder: str
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _database_numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def database(self) -> str:
-        name = f"test_{next(self._numbers)}"
+    def create_database(self) -> str:
+        name = f"test_{next(self._database_numbers)}"
 
         async def create() -> None:
             connection = await asyncpg.connect(user="postgres", database="postgres", host=self.folder)
@@ -46,7 +46,7 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
+def run_postgres() -> Iterator[Postgres]:
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
@@ -57,12 +57,12 @@ def postgres() -> Iterator[Postgres]:
 
 
 @contextmanager
-def redis(folder: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def run_redis(folder: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its URL and its process, so that a test can kill it."""
     with tempfile.TemporaryDirectory(prefix="rd") as made:
         home = folder or Path(made)
         socket_path = home / "redis.sock"
-        process = subprocess.Popen(redis_server.command(socket_path, home), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(redis_server.build_command(socket_path, home), stdout=subprocess.DEVNULL)
         wait_for(socket_path.exists)
         try:
             yield f"unix://{socket_path}", process
@@ -72,7 +72,7 @@ def redis(folder: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[by
 
 
 @contextmanager
-def s3() -> Iterator[str]:
+def run_s3() -> Iterator[str]:
     """A blob URL over real HTTP. Credentials are whatever boto3 finds; moto takes any."""
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
@@ -85,23 +85,23 @@ def s3() -> Iterator[str]:
         server.stop()
 
 
-def wait_for(condition, seconds: float = 10.0, pause: float = 0.02) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition, seconds: float = 10.0, interval: float = 0.02) -> None:  # type: ignore[no-untyped-def]
     """Raises ``TimeoutError``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{condition} did not become true in {seconds} s")
-        time.sleep(pause)
+        time.sleep(interval)
 
 
 @contextmanager
-def redis_on_a_port() -> Iterator[str]:
+def run_redis_over_tcp() -> Iterator[str]:
     """As in production: TCP, on loopback."""
     with tempfile.TemporaryDirectory(prefix="rd") as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        unix = redis_server.command(Path(folder) / "redis.sock", Path(folder))
+        unix = redis_server.build_command(Path(folder) / "redis.sock", Path(folder))
         process = subprocess.Popen([*unix, "--port", str(port), "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL)
         wait_for((Path(folder) / "redis.sock").exists)
         try:

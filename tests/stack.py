@@ -23,11 +23,11 @@ from storage import db as databases
 from storage import migrate
 from storage.access import keys
 from storage.folders import get_manifest
-from storage.settings import Settings, child_environment
+from storage.settings import Settings, build_child_environment
 from storage.tables import Job, Model
 from tests.services import wait_for
 
-ENDED = {"succeeded", "failed", "cancelled"}
+TERMINAL_STATUSES = {"succeeded", "failed", "cancelled"}
 
 
 @dataclass
@@ -48,9 +48,9 @@ class Stack:
     def prepare(self) -> None:
         """Tables and a key."""
         asyncio.run(migrate.upgrade(self.settings.database_url))
-        self.key = asyncio.run(self.make_key("default"))
+        self.key = asyncio.run(self.create_key("default"))
 
-    async def make_key(self, name: str) -> str:
+    async def create_key(self, name: str) -> str:
         db = databases.connect(self.settings.database_url)
         async with db.write() as session:
             project = await keys.create_project(session, name)
@@ -63,19 +63,19 @@ class Stack:
             part = name.rstrip("0123456789")
             extra = {}
             if part == "api":
-                self.ports[name] = free_port()
+                self.ports[name] = find_free_port()
                 extra = {"LUTHIER_PORT": str(self.ports[name])}
             logs = self.settings.home / "logs"
             logs.mkdir(parents=True, exist_ok=True)
             with (logs / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
                     [sys.executable, "-W", "ignore", "-m", "deploy.luthierd", part],
-                    env=child_environment(self.settings, **extra),
+                    env=build_child_environment(self.settings, **extra),
                     stdout=log,
                     stderr=log,
                 )
 
-    def ready(self, api: str = "api", seconds: float = 240.0) -> OpenAI:
+    def wait_until_ready(self, api: str = "api", seconds: float = 240.0) -> OpenAI:
         """Wait until this API and what it needs answers; a client for it."""
         root = f"http://127.0.0.1:{self.ports[api]}"
 
@@ -92,9 +92,9 @@ class Stack:
     def check_alive(self) -> None:
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise RuntimeError(f"{name} ended with {process.returncode}:\n{self.log(name)}")
+                raise RuntimeError(f"{name} ended with {process.returncode}:\n{self.read_log(name)}")
 
-    def log(self, name: str) -> str:
+    def read_log(self, name: str) -> str:
         file = self.settings.home / "logs" / f"{name}.log"
         return file.read_text()[-5000:] if file.exists() else ""
 
@@ -103,7 +103,7 @@ class Stack:
         process.send_signal(sig)
         process.wait(60)
 
-    def children(self, name: str) -> list[psutil.Process]:
+    def list_training_processes(self, name: str) -> list[psutil.Process]:
         """The training children of a worker."""
         try:
             parents = psutil.Process(self.processes[name].pid).children()
@@ -122,7 +122,7 @@ class Stack:
                 process.wait()
         self.processes.clear()
 
-    def job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str) -> Job:
         async def read() -> Job:
             db = databases.connect(self.settings.database_url)
             async with db.read() as session:
@@ -132,7 +132,7 @@ class Stack:
 
         return asyncio.run(read())
 
-    def result_hashes(self, model_id: str) -> dict[str, str]:
+    def get_result_hashes(self, model_id: str) -> dict[str, str]:
         """sha256 of every file of a finished model."""
 
         async def read() -> Model:
@@ -148,24 +148,26 @@ class Stack:
         return {name: stored.sha256 for name, stored in manifest.files.items()}
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def settings(home: Path, **values: Any) -> Settings:
+def build_settings(home: Path, **values: Any) -> Settings:
     """Quick to notice and to retry; everything else as shipped."""
     (home / "run").mkdir(parents=True, exist_ok=True)
-    quick = {"lease_seconds": 4.0, "reap_seconds": 0.5, "poll_seconds": 0.5, "save_seconds": 0.3}
-    return Settings(home=home, **{**quick, "report_seconds": 0.05, "train_threads": 1, "engine_threads": 1, **values})
+    quick = {"lease_seconds": 4.0, "reaper_interval_seconds": 0.5, "poll_seconds": 0.5, "save_seconds": 0.3}
+    return Settings(
+        home=home, **{**quick, "progress_flush_seconds": 0.05, "train_threads": 1, "engine_threads": 1, **values}
+    )
 
 
-def wait_job(client: OpenAI, job_id: str, seconds: float = 120.0) -> Any:
+def wait_for_job(client: OpenAI, job_id: str, seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         job = client.fine_tuning.jobs.retrieve(job_id)
-        if job.status in ENDED:
+        if job.status in TERMINAL_STATUSES:
             return job
         if time.monotonic() > deadline:
             events = [event.message for event in client.fine_tuning.jobs.list_events(job_id, limit=20)]
@@ -173,18 +175,18 @@ def wait_job(client: OpenAI, job_id: str, seconds: float = 120.0) -> Any:
         time.sleep(0.05)
 
 
-def wait_step(client: OpenAI, job_id: str, step: int, seconds: float = 60.0) -> None:
+def wait_for_step(client: OpenAI, job_id: str, step: int, seconds: float = 60.0) -> None:
     """Until the job has done so many steps (or ended)."""
 
     def reached() -> bool:
         job = client.fine_tuning.jobs.retrieve(job_id)
         progress: dict[str, Any] = (job.model_extra or {}).get("progress") or {}
-        return (progress.get("step") or 0) >= step or job.status in ENDED
+        return (progress.get("step") or 0) >= step or job.status in TERMINAL_STATUSES
 
     wait_for(reached, seconds)
 
 
-def chat_rows(count: int, start: int = 0) -> bytes:
+def build_chat_rows(count: int, start: int = 0) -> bytes:
     rows = [
         {"messages": [{"role": "user", "content": f"say {n % 7}"}, {"role": "assistant", "content": f"it is {n % 7}"}]}
         for n in range(start, start + count)
@@ -192,7 +194,7 @@ def chat_rows(count: int, start: int = 0) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -9,29 +9,46 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from deploy import docs_tables
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ["api", "jobs", "inference", "training", "storage", "deploy"]
-FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+PACKAGES = ["api", "jobs", "inference", "training", "storage", "deploy"]
+FILES = [path for room in PACKAGES for path in sorted((ROOT / room).rglob("*.py"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
 
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "sdk" / "README.md",
+    ROOT / "examples" / "data" / "README.md",
+]
+PAGE_NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
+TOP_LEVEL = [*PACKAGES, "sdk", "tests", "benchmarks", "examples", "models", "docs"]
+BANNED_PHRASES = re.compile(
+    r"\b(?:for ever|anew|nobody|whoever|meanwhile|so many|doorbell|"
+    r"behaviours?|colours?|licences?|favours?|(?:initial|normal|optim|recogn|serial|summar|token)is(?:e[ds]?|ing|ation))\b",
+    re.I,
+)
+"""Private phrases and British spellings."""
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+
+def iter_functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_rooms_are_small(path: Path) -> None:
+def test_files_and_functions_are_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
     if "migrations/versions" in path.as_posix():
         return
-    for function in functions(path):
+    for function in iter_functions(path):
         assert (function.end_lineno or 0) - function.lineno + 1 <= 60, function.name
         arguments = function.args
         assert len(arguments.args) + len(arguments.kwonlyargs) + len(arguments.posonlyargs) <= 9, function.name
@@ -45,7 +62,7 @@ def test_one_file_reads_the_environment() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_nothing_loads_what_could_run(path: Path) -> None:
+def test_nothing_loads_executable_code(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"^\s*(import|from) (pickle|dill|cloudpickle|joblib)\b", text, re.M)
     assert "torch.load(" not in text
@@ -53,13 +70,13 @@ def test_nothing_loads_what_could_run(path: Path) -> None:
     assert not re.search(r"\b(eval|exec)\(", text.replace(".eval(", ""))
 
 
-def test_no_function_imports_a_room() -> None:
-    rooms = {*ROOMS}
+def test_no_function_imports_a_package() -> None:
+    resources = {*PACKAGES}
     for path in FILES:
-        for function in functions(path):
+        for function in iter_functions(path):
             for node in ast.walk(function):
                 if isinstance(node, ast.ImportFrom):
-                    assert (node.module or "").partition(".")[0] not in rooms, f"{path}: {function.name}"
+                    assert (node.module or "").partition(".")[0] not in resources, f"{path}: {function.name}"
 
 
 def test_the_api_loads_every_task_and_no_torch() -> None:
@@ -94,17 +111,53 @@ def test_the_readmes_commands_are_the_makefiles() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_readmes_map_names_every_room() -> None:
-    mapped = re.findall(r"^\| `(\w+)/` \|", (ROOT / "README.md").read_text(), re.M)
-    ignored = {"build", "dist"}
+def test_the_repository_layout_names_every_directory() -> None:
+    layout = (ROOT / "docs" / "architecture.md").read_text().split("## Repository layout")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)/` \|", layout, re.M)
+    ignored = {"build", "dist", "site"}
     present = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))}
-    assert set(mapped) == {name for name in present if not name.endswith(".egg-info")} - ignored
+    assert set(documented) == {name for name in present if not name.endswith(".egg-info")} - ignored
 
 
-def test_links_between_documents_lead_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
+def test_links_lead_to_existing_files(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
+def test_prose_names_existing_paths(page: Path) -> None:
+    for name in re.findall(rf"`((?:{'|'.join(TOP_LEVEL)})/[\w./*-]*)`", page.read_text()):
+        assert list(ROOT.glob(name)), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_NAMES)
+def test_prose_uses_the_fields_language(page: Path) -> None:
+    assert not BANNED_PHRASES.findall(page.read_text())
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert set(list_navigation(navigation)) == pages
+
+
+def list_navigation(entry: Any) -> Iterator[str]:
+    """Paths of the pages in an entry of the navigation."""
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for child in entry.values() if isinstance(entry, dict) else entry:
+            yield from list_navigation(child)
+
+
+def test_pre_commit_runs_the_commands_of_make_lint() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = {hook["entry"].removeprefix(".venv/bin/") for repo in config["repos"] for hook in repo["hooks"]}
+    makefile = (ROOT / "Makefile").read_text()
+    targets = [re.search(rf"^{name}: .*\n((?:\t.*\n)+)", makefile, re.M) for name in ("lint", "docs-build")]
+    commands = re.findall(r"\t\$\(BIN\)/(.*)", "".join(target[1] for target in targets if target))
+    assert hooks == set(commands)
 
 
 def test_the_changelog_names_this_version() -> None:

@@ -29,25 +29,27 @@ TOOL_TEMPLATE = (
     "{%- endfor -%}<|end|>{%- else -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endif -%}{%- endfor -%}"
     "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
-CONTEXT = 256
-INITIAL = 0.2
+CONTEXT_LENGTH = 256
+INITIALIZER_RANGE = 0.2
 """Standard deviation of the weights: with the usual 0.02 so narrow a model hardly tells its inputs apart."""
 
 
-def tiny_chat_base(directory: Path, *, template: str = CHAT_TEMPLATE, layers: int = 2, hidden: int = 32) -> Path:
+def create_tiny_chat_base(
+    directory: Path, *, template: str = CHAT_TEMPLATE, num_layers: int = 2, hidden_size: int = 32
+) -> Path:
     """A Llama that reads bytes, with a chat template and an end-of-turn token."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = byte_tokenizer(template)
+    tokenizer = build_byte_tokenizer(template)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=num_layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=CONTEXT_LENGTH,
         tie_word_embeddings=True,
-        initializer_range=INITIAL,
+        initializer_range=INITIALIZER_RANGE,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -61,7 +63,7 @@ def tiny_chat_base(directory: Path, *, template: str = CHAT_TEMPLATE, layers: in
     return directory
 
 
-def byte_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
+def build_byte_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
     """Every byte is a token, after those of ``CHAT_TOKENS``."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*CHAT_TOKENS, *alphabet])}
@@ -73,14 +75,14 @@ def byte_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerF
         pad_token="<|pad|>",
         eos_token="<|end|>",
         extra_special_tokens=CHAT_TOKENS[2:],
-        model_max_length=CONTEXT,
+        model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = template
     return tokenizer
 
 
-def tiny_encoder_base(directory: Path, *, hidden: int = 32) -> Path:
+def create_tiny_encoder_base(directory: Path, *, hidden_size: int = 32) -> Path:
     """A BERT without a head that reads letters, with dropout."""
     directory.mkdir(parents=True, exist_ok=True)
     letters = [chr(code) for code in range(33, 127)]
@@ -98,17 +100,17 @@ def tiny_encoder_base(directory: Path, *, hidden: int = 32) -> Path:
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
-        model_max_length=CONTEXT,
+        model_max_length=CONTEXT_LENGTH,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
     config = BertConfig(
         vocab_size=len(tokens),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        initializer_range=INITIAL,
+        max_position_embeddings=CONTEXT_LENGTH,
+        initializer_range=INITIALIZER_RANGE,
         pad_token_id=0,
     )
     with torch.random.fork_rng():

@@ -16,17 +16,17 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from tests.tiny import CONTEXT, INITIAL, byte_tokenizer
+from tests.tiny import CONTEXT_LENGTH, INITIALIZER_RANGE, build_byte_tokenizer
 
 
-def tiny_t5_base(directory: Path, *, hidden: int = 32) -> Path:
+def create_tiny_t5_base(directory: Path, *, hidden_size: int = 32) -> Path:
     """A T5 that reads bytes: relative positions, and an output layer that is the embeddings, scaled."""
-    tokenizer = _ending()
+    tokenizer = _build_tokenizer_with_eos()
     config = T5Config(
         vocab_size=len(tokenizer),
-        d_model=hidden,
-        d_kv=hidden // 4,
-        d_ff=2 * hidden,
+        d_model=hidden_size,
+        d_kv=hidden_size // 4,
+        d_ff=2 * hidden_size,
         num_layers=2,
         num_heads=4,
         dropout_rate=0.1,
@@ -35,35 +35,35 @@ def tiny_t5_base(directory: Path, *, hidden: int = 32) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return _saved(T5ForConditionalGeneration, config, tokenizer, directory)
+    return _save_model(T5ForConditionalGeneration, config, tokenizer, directory)
 
 
-def tiny_bart_base(directory: Path, *, hidden: int = 32) -> Path:
+def create_tiny_bart_base(directory: Path, *, hidden_size: int = 32) -> Path:
     """A BART that reads bytes: a table of positions, and a bias on its logits."""
-    tokenizer = _ending()
+    tokenizer = _build_tokenizer_with_eos()
     config = BartConfig(
         vocab_size=len(tokenizer),
-        d_model=hidden,
+        d_model=hidden_size,
         encoder_layers=2,
         decoder_layers=2,
         encoder_attention_heads=4,
         decoder_attention_heads=4,
-        encoder_ffn_dim=2 * hidden,
-        decoder_ffn_dim=2 * hidden,
-        max_position_embeddings=CONTEXT,
-        init_std=INITIAL,
+        encoder_ffn_dim=2 * hidden_size,
+        decoder_ffn_dim=2 * hidden_size,
+        max_position_embeddings=CONTEXT_LENGTH,
+        init_std=INITIALIZER_RANGE,
         bos_token_id=None,
         decoder_start_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         forced_eos_token_id=None,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return _saved(BartForConditionalGeneration, config, tokenizer, directory)
+    return _save_model(BartForConditionalGeneration, config, tokenizer, directory)
 
 
-def _ending() -> PreTrainedTokenizerFast:
+def _build_tokenizer_with_eos() -> PreTrainedTokenizerFast:
     """The bytes' tokenizer; each text ends in its token of the end."""
-    tokenizer = byte_tokenizer(template=None)
+    tokenizer = build_byte_tokenizer(template=None)
     end = (tokenizer.eos_token, tokenizer.eos_token_id)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {end[0]}", pair=f"$A {end[0]} $B {end[0]}", special_tokens=[end]
@@ -71,13 +71,16 @@ def _ending() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _saved(
-    kind: type[PreTrainedModel], config: T5Config | BartConfig, tokenizer: PreTrainedTokenizerFast, directory: Path
+def _save_model(
+    model_class: type[PreTrainedModel],
+    config: T5Config | BartConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    directory: Path,
 ) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = kind(config)
+        model = model_class(config)
     model.generation_config = GenerationConfig(
         decoder_start_token_id=config.decoder_start_token_id,
         eos_token_id=config.eos_token_id,

@@ -14,66 +14,70 @@ from transformers import PreTrainedModel, ResNetConfig, ResNetModel, ViTConfig, 
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from tests.tiny import INITIAL
+from tests.tiny import INITIALIZER_RANGE
 
-SIDE = 32
-COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+IMAGE_SIZE = 32
+COLORS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 
 
-def tiny_vit_base(directory: Path, *, hidden: int = 32) -> Path:
+def create_tiny_vit_base(directory: Path, *, hidden_size: int = 32) -> Path:
     """A ViT without a head, of 16 patches; dropout in its blocks."""
     config = ViTConfig(
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
         num_attention_heads=4,
         hidden_dropout_prob=0.1,
-        image_size=SIDE,
+        image_size=IMAGE_SIZE,
         patch_size=8,
-        initializer_range=INITIAL,
+        initializer_range=INITIALIZER_RANGE,
     )
-    return _saved(ViTModel, config, ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}), directory)
+    return _save_model(
+        ViTModel, config, ViTImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}), directory
+    )
 
 
-def tiny_resnet_base(directory: Path) -> Path:
+def create_tiny_resnet_base(directory: Path) -> Path:
     """A ResNet without a head: convolutions, and statistics that training moves without a gradient."""
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
-    return _saved(ResNetModel, config, ConvNextImageProcessorPil(size={"shortest_edge": SIDE}), directory)
+    return _save_model(ResNetModel, config, ConvNextImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}), directory)
 
 
-def _saved(kind: type[PreTrainedModel], config: ViTConfig | ResNetConfig, processor: Any, directory: Path) -> Path:
+def _save_model(
+    model_class: type[PreTrainedModel], config: ViTConfig | ResNetConfig, processor: Any, directory: Path
+) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = kind(config)
+        model = model_class(config)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     return directory
 
 
-def picture(colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (20, 24)) -> Image.Image:
+def create_image(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (20, 24)) -> Image.Image:
     """Of about one colour, speckled."""
     chance = random.Random(seed)
     image = Image.new("RGB", size)
     image.putdata(
-        [tuple(max(0, value + chance.randrange(-30, 30)) for value in colour) for _ in range(size[0] * size[1])]
+        [tuple(max(0, value + chance.randrange(-30, 30)) for value in color) for _ in range(size[0] * size[1])]
     )
     return image
 
 
-def packed(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def encode_image(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
     """A file of it."""
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
-def base64_of(data: bytes) -> str:
+def encode_base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-PICTURE_ROWS = [
-    {"image": base64_of(packed(picture(colour, number))), "label": label}
+IMAGE_ROWS = [
+    {"image": encode_base64(encode_image(create_image(colour, number))), "label": label}
     for number in range(6)
-    for label, colour in COLOURS.items()
+    for label, colour in COLORS.items()
 ]

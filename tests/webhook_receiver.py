@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.api.stack import port_of, serving
+from tests.api.stack import get_port, run_server
 
 
 @dataclass
@@ -27,10 +27,10 @@ class Receiver:
     statuses: list[int] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
-    elsewhere: str = ""
+    redirect_url: str = ""
     """Where ``/redirect`` points."""
 
-    def url(self, path: str = "/hook", host: str = "127.0.0.1") -> str:
+    def build_url(self, path: str = "/hook", host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
     async def hook(self, request: Request) -> Response:
@@ -39,7 +39,7 @@ class Receiver:
         return Response(status_code=self.statuses.pop(0) if self.statuses else 200)
 
     async def redirect(self, request: Request) -> Response:
-        return RedirectResponse(self.elsewhere, 307)
+        return RedirectResponse(self.redirect_url, 307)
 
     async def silent(self, request: Request) -> Response:
         await asyncio.sleep(3)
@@ -54,34 +54,34 @@ class Receiver:
 
 
 @contextmanager
-def receiving(**tls: Any) -> Iterator[Receiver]:
+def run_receiver(**tls: Any) -> Iterator[Receiver]:
     receiver = Receiver(scheme="https" if tls else "http")
     routes = [
         Route(f"/{name}", getattr(receiver, name), methods=["POST"])
         for name in ("hook", "redirect", "silent", "endless")
     ]
-    with serving(Starlette(routes=routes), host="127.0.0.1", port=0, lifespan="off", **tls) as server:
-        receiver.port = port_of(server)
+    with run_server(Starlette(routes=routes), host="127.0.0.1", port=0, lifespan="off", **tls) as server:
+        receiver.port = get_port(server)
         yield receiver
 
 
 @dataclass
-class Recorder:
+class ConnectionCounter:
     """On every address of this machine, for IPv4 and IPv6 where there is one."""
 
     port: int
-    hits: int = 0
+    connections: int = 0
 
 
 @contextmanager
-def recording() -> Iterator[Recorder]:
+def count_connections() -> Iterator[ConnectionCounter]:
     dual = socket.has_dualstack_ipv6()
     listener = (
         socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
         if dual
         else socket.create_server(("0.0.0.0", 0))
     )
-    recorder = Recorder(listener.getsockname()[1])
+    recorder = ConnectionCounter(listener.getsockname()[1])
 
     def count() -> None:
         while True:
@@ -89,7 +89,7 @@ def recording() -> Iterator[Recorder]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            recorder.hits += 1
+            recorder.connections += 1
             connection.close()
 
     thread = threading.Thread(target=count, daemon=True)

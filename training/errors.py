@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.run_events import Fault
+from training.run_events import DatasetError
 
 RUN_CODES: dict[str, str] = {
     "invalid_dataset": "Mend the lines named in the job's events and upload the file anew.",
@@ -42,13 +42,13 @@ class TrainingError(ValueError):
 class InvalidDataset(TrainingError):
     """Rows that cannot be trained on. ``faults`` are the first of ``count``."""
 
-    def __init__(self, faults: Sequence[Fault], count: int) -> None:
-        first = faults[0]
+    def __init__(self, errors: Sequence[DatasetError], count: int) -> None:
+        first = errors[0]
         place = f"{first.file}, line {first.line}" if first.line else first.file
         field = f", {first.field}" if first.field else ""
         more = f" ({count - 1} more)" if count > 1 else ""
         super().__init__("invalid_dataset", f"{place}{field}: {first.message}{more}", first.file)
-        self.faults = list(faults)
+        self.errors = list(errors)
         self.count = count
 
 

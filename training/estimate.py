@@ -1,4 +1,4 @@
-"""What a run will take, by rules that know its size and the machine's speed. Told in docs/wire.md. No torch.
+"""What a run will take, by rules that know its size and the machine's speed. Told in docs/jobs.md. No torch.
 
 Time is told more exactly by earlier runs, where there are any: see :func:`seconds`.
 """
@@ -13,63 +13,70 @@ from training.run_events import Plan, Range
 
 PROCESS_BYTES = 0.7e9
 """A process that has imported torch and transformers."""
-START_SECONDS = 3.0
+STARTUP_SECONDS = 3.0
 """Forking, reading the rows again, writing the result."""
-LOAD_BYTES_A_SECOND = 1e9
-EFFICIENCY = 0.35
+LOAD_BYTES_PER_SECOND = 1e9
+FLOPS_UTILIZATION = 0.35
 """Share of the speed of one large matrix product that training reaches."""
-VALUES_A_WEIGHT = 1.4
+ACTIVATIONS_PER_PARAMETER = 1.4
 """A block of width h has about 12 h² weights and keeps about 17 h values of each token for the backward pass
 (Korthikanti et al. 2022, arXiv:2205.05198, 34 h bytes of two each): 17 / 12 values a weight, divided by h."""
-KEPT_CHECKPOINTED = 0.2
+CHECKPOINTED_ACTIVATION_SHARE = 0.2
 """Share of them that gradient checkpointing keeps."""
 
-OPERATIONS: Mapping[str, float] = {"full": 6.0, "lora": 4.5, "layers": 3.0, "head": 1.0}
+FLOPS_PER_PARAMETER: Mapping[str, float] = {"full": 6.0, "lora": 4.5, "layers": 3.0, "head": 1.0}
 """Of each weight for each token: 2 forward, 2 for what flows back, 2 for the weight's own gradient where it has one."""
-OPTIMIZER_BYTES: Mapping[str, float] = {"adamw": 8.0, "sgd": 4.0, "adafactor": 0.1}
+OPTIMIZER_BYTES_PER_PARAMETER: Mapping[str, float] = {"adamw": 8.0, "sgd": 4.0, "adafactor": 0.1}
 """Of each trained weight, beside its gradient."""
 
 
 @dataclass(frozen=True)
-class Size:
+class EstimateInputs:
     """What the rules know of a run."""
 
     update: str
     optimizer: str
     parameters: int
     width: int
-    trained: float
+    trainable_parameters: float
     """Parameters that move."""
     weight_bytes: int
     """Of each weight of the base, in memory."""
-    value_bytes: int
+    activation_bytes: int
     """Of each value that is kept for the backward pass."""
-    part_tokens: float
+    micro_batch_tokens: float
     """In one part of a batch."""
-    checkpointing: bool
+    gradient_checkpointing: bool
 
 
-def guess_trained(update: str, parameters: int, width: int, rank: int) -> float:
+def estimate_trainable_parameters(update: str, parameters: int, width: int, rank: int) -> float:
     """Parameters that move, where they were not counted: of a d × k matrix an adapter has rank · (d + k)."""
     shares = {"full": 1.0, "lora": 2 * rank / width, "layers": 0.2, "head": 0.02}
     return parameters * min(1.0, shares[update])
 
 
-def tokens_per_second(size: Size, operations_per_second: float) -> float:
+def estimate_throughput(inputs: EstimateInputs, flops_per_second: float) -> float:
     """``operations_per_second``: of a large matrix product in the run's arithmetic."""
-    return EFFICIENCY * operations_per_second / (OPERATIONS[size.update] * size.parameters)
+    return FLOPS_UTILIZATION * flops_per_second / (FLOPS_PER_PARAMETER[inputs.update] * inputs.parameters)
 
 
-def peak_memory(size: Size) -> Range:
+def estimate_peak_memory(inputs: EstimateInputs) -> Range:
     """Bytes of the training process, of a GPU's memory those beyond ``PROCESS_BYTES``."""
-    weights = size.parameters * size.weight_bytes
+    weights = inputs.parameters * inputs.weight_bytes
     # A gradient and, beside a base that is narrower or frozen, the weight itself in float32.
-    beside = 0.0 if size.update == "full" else 4.0
-    moving = size.trained * (4.0 + beside + OPTIMIZER_BYTES[size.optimizer])
-    share = 1.0 if size.update in ("full", "lora") else min(1.0, size.trained / size.parameters)
-    kept = VALUES_A_WEIGHT * size.parameters / size.width * size.part_tokens * size.value_bytes * share
-    if size.checkpointing:
-        kept *= KEPT_CHECKPOINTED
+    beside = 0.0 if inputs.update == "full" else 4.0
+    moving = inputs.trainable_parameters * (4.0 + beside + OPTIMIZER_BYTES_PER_PARAMETER[inputs.optimizer])
+    share = 1.0 if inputs.update in ("full", "lora") else min(1.0, inputs.trainable_parameters / inputs.parameters)
+    kept = (
+        ACTIVATIONS_PER_PARAMETER
+        * inputs.parameters
+        / inputs.width
+        * inputs.micro_batch_tokens
+        * inputs.activation_bytes
+        * share
+    )
+    if inputs.gradient_checkpointing:
+        kept *= CHECKPOINTED_ACTIVATION_SHARE
     expected = weights + moving + kept
     return Range(
         low=round(0.8 * PROCESS_BYTES + 0.5 * expected),
@@ -78,20 +85,21 @@ def peak_memory(size: Size) -> Range:
     )
 
 
-def usual_speed(plan: Plan, speeds: Sequence[float]) -> float:
+def select_throughput(plan: Plan, speeds: Sequence[float]) -> float:
     """Tokens a second: the median of earlier runs of this kind, where there are any."""
     return median(speeds) if speeds else plan.tokens_per_second
 
 
-def seconds(plan: Plan, speeds: Sequence[float], limit: int | None) -> Range:
+def estimate_duration(plan: Plan, speeds: Sequence[float], max_seconds: int | None) -> Range:
     """Of training, from the first step to the model. ``speeds``: tokens a second of earlier runs of this kind.
 
     With earlier runs: by their slowest, median and fastest, a quarter more on either side. Without: by the rule, a
     third and three times. ``limit``: the job's ``max_seconds``.
     """
-    usual = usual_speed(plan, speeds)
+    usual = select_throughput(plan, speeds)
     slow, fast = (min(speeds) / 1.25, max(speeds) * 1.25) if speeds else (usual / 3, usual * 3)
     low, expected, high = (
-        plan.start_seconds + min(plan.total_tokens / speed, limit or float("inf")) for speed in (fast, usual, slow)
+        plan.start_seconds + min(plan.total_tokens / speed, max_seconds or float("inf"))
+        for speed in (fast, usual, slow)
     )
     return Range(low=round(low, 1), expected=round(expected, 1), high=round(high, 1))

@@ -8,67 +8,67 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from training.data.scan import Sample
+from training.data.scan import SamplingPlan
 from training.errors import Interrupted
-from training.run_events import Line, Message, Stopped, Validated, dump
+from training.run_events import Message, RunEvent, Stopped, Validated, dump_event
 from training.spec import TrainSpec
 from training.trainer import checkpoint, device
 from training.trainer.checkpoint import Progress
-from training.trainer.failures import as_failure
-from training.trainer.finish import finish
+from training.trainer.failures import to_failure
+from training.trainer.finish import write_result
 from training.trainer.loop import train as train_steps
 from training.trainer.prepare import prepare
-from training.trainer.setup import anchor, assemble, keep_features, started
-from training.trainer.state import Stop
+from training.trainer.setup import build_run, build_started_event, cache_frozen_features, compute_reference_logprobs
+from training.trainer.state import StopFlag
 
-Emit = Callable[[Line], None]
-Phase = Callable[[Path, Emit, Stop], None]
+Emit = Callable[[RunEvent], None]
+Phase = Callable[[Path, Emit, StopFlag], None]
 
 
-def validate(folder: Path, emit: Emit, stop: Stop | None = None) -> None:
+def validate(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
     """Check every row and resolve every ``auto``. Raises ``TrainingError``, ``Interrupted``."""
     spec = TrainSpec.read(folder)
-    device.prepare(spec.threads)
-    prepared = prepare(folder, spec, stop or Stop(), sample=Sample(processes=device.threads()))
-    for note in prepared.notes():
+    device.configure_torch(spec.threads)
+    prepared = prepare(folder, spec, stop or StopFlag(), sampling=SamplingPlan(processes=device.get_num_threads()))
+    for note in prepared.iter_warnings():
         emit(Message(level="warn", message=note))
     emit(
         Validated(
-            rows=prepared.training.rows,
-            validation_rows=prepared.validation.rows,
-            tokens=prepared.training.tokens,
+            rows=prepared.training.num_rows,
+            validation_rows=prepared.validation.num_rows,
+            tokens=prepared.training.num_tokens,
             total_steps=prepared.hyper.max_steps,
-            hyperparameters=prepared.hyper.told(),
+            hyperparameters=prepared.hyper.public(),
         )
     )
 
 
-def train(folder: Path, emit: Emit, stop: Stop | None = None) -> None:
+def train(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
     """Train, from ``folder/resume`` where it is there. Raises ``TrainingError``, ``Interrupted``."""
-    stop = stop or Stop()
+    stop = stop or StopFlag()
     spec = TrainSpec.read(folder)
-    device.prepare(spec.threads)
+    device.configure_torch(spec.threads)
     prepared = prepare(folder, spec, stop)
-    run = assemble(folder, spec, prepared, emit, stop)
+    run = build_run(folder, spec, prepared, emit, stop)
     # What the untrained model says comes first: a resumed run must hear the same.
-    anchor(run)
+    compute_reference_logprobs(run)
     resume = folder / "resume"
-    progress = checkpoint.read(resume, run.state) if resume.is_dir() else Progress()
-    emit(started(run, progress.step))
-    keep_features(run, spec)
+    progress = checkpoint.load(resume, run.state) if resume.is_dir() else Progress()
+    emit(build_started_event(run, progress.step))
+    cache_frozen_features(run, spec)
     progress = train_steps(run, progress)
-    emit(finish(run, progress))
+    emit(write_result(run, progress))
 
 
 def main(folder: Path, phase: Phase) -> int:
     """Run a phase, its lines on stdout. Exit code 0: the last line tells the end, be it good or bad."""
-    stop = Stop()
+    stop = StopFlag()
     # What is imported stays: the collector need not walk through it each time that rows have made a few objects.
     gc.freeze()
     signal.signal(signal.SIGTERM, lambda *_: setattr(stop, "requested", True))
 
-    def emit(line: Line) -> None:
-        sys.stdout.write(dump(line) + "\n")
+    def emit(event: RunEvent) -> None:
+        sys.stdout.write(dump_event(event) + "\n")
         sys.stdout.flush()
 
     try:
@@ -77,7 +77,7 @@ def main(folder: Path, phase: Phase) -> int:
         emit(Stopped(step=left.step))
     # Whatever it is: what has a run code is told, anything else ends the process with its traceback.
     except Exception as error:
-        failure = as_failure(error)
+        failure = to_failure(error)
         if failure is None:
             raise
         emit(failure)

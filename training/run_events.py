@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 Level = Literal["info", "warn", "error"]
 
 
-class _Line(BaseModel):
+class _BaseEvent(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
-class Message(_Line):
+class Message(_BaseEvent):
     """Something a person following the job wants to read; becomes an event."""
 
     type: Literal["message"] = "message"
@@ -27,7 +27,7 @@ class Message(_Line):
     data: dict[str, Any] | None = None
 
 
-class Validated(_Line):
+class Validated(_BaseEvent):
     """Every row is good; every ``auto`` is a number now."""
 
     type: Literal["validated"] = "validated"
@@ -40,7 +40,7 @@ class Validated(_Line):
     """Resolved: no ``auto`` left in it. Sent back unchanged in the spec of the training phase."""
 
 
-class Started(_Line):
+class Started(_BaseEvent):
     """The model is loaded; the first forward pass comes next."""
 
     type: Literal["started"] = "started"
@@ -56,7 +56,7 @@ class Started(_Line):
     threads: int
 
 
-class Metrics(_Line):
+class Metrics(_BaseEvent):
     """What one optimizer step measured. ``valid_*`` are there on steps that evaluated."""
 
     type: Literal["metrics"] = "metrics"
@@ -84,7 +84,7 @@ class Metrics(_Line):
     eta_seconds: float | None = None
 
 
-class Checkpoint(_Line):
+class Checkpoint(_BaseEvent):
     """A checkpoint directory is complete on disk (written aside, then renamed)."""
 
     type: Literal["checkpoint"] = "checkpoint"
@@ -96,7 +96,7 @@ class Checkpoint(_Line):
     metrics: Metrics | None = None
 
 
-class Result(_Line):
+class Result(_BaseEvent):
     """Training is over and ``result/`` is complete."""
 
     type: Literal["result"] = "result"
@@ -109,14 +109,14 @@ class Result(_Line):
     """``{step, params_sha256, rng_sha256, batch_sha256}`` of the last step."""
 
 
-class Stopped(_Line):
+class Stopped(_BaseEvent):
     """SIGTERM was heeded: saved at a step's end and left. Not a failure."""
 
     type: Literal["stopped"] = "stopped"
     step: int
 
 
-class Fault(BaseModel):
+class DatasetError(BaseModel):
     """One thing wrong with one row."""
 
     model_config = ConfigDict(extra="forbid")
@@ -131,14 +131,14 @@ class Fault(BaseModel):
     file: Literal["training_file", "validation_file", "general_file"] = "training_file"
 
 
-class Failure(_Line):
+class Failure(_BaseEvent):
     """The run ends ``failed`` with this run code."""
 
     type: Literal["failure"] = "failure"
     code: str
     message: str
     param: str | None = None
-    faults: list[Fault] = []
+    faults: list[DatasetError] = []
     """The first 100 faults of a bad file."""
     fault_count: int = 0
 
@@ -189,12 +189,12 @@ class Plan(BaseModel):
     peak_memory_bytes: Range
 
 
-class Preflight(_Line):
+class Preflight(_BaseEvent):
     """What the files hold and what training on them would come to; nothing was trained."""
 
     type: Literal["preflight"] = "preflight"
     files: dict[str, FileReport]
-    faults: list[Fault]
+    faults: list[DatasetError]
     """The first 100 of all files."""
     fault_count: int
     error: Problem | None
@@ -226,7 +226,7 @@ class TokenSequence(BaseModel):
     tokens: list[Token]
 
 
-class PreviewRow(_Line):
+class PreviewRow(_BaseEvent):
     """One row as training sees it."""
 
     type: Literal["row"] = "row"
@@ -237,19 +237,19 @@ class PreviewRow(_Line):
     sequences: list[TokenSequence]
 
 
-Line = Annotated[
+RunEvent = Annotated[
     Message | Validated | Started | Metrics | Checkpoint | Result | Stopped | Failure | Preflight | PreviewRow,
     Field(discriminator="type"),
 ]
 
-_ADAPTER: TypeAdapter[Line] = TypeAdapter(Line)
+_EVENT_ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
 
 
-def parse(line: str | bytes) -> Line:
+def parse_event(line: str | bytes) -> RunEvent:
     """Read one line. Raises ``pydantic.ValidationError`` where it is not one of ours."""
-    return _ADAPTER.validate_json(line)
+    return _EVENT_ADAPTER.validate_json(line)
 
 
-def dump(line: Line) -> str:
+def dump_event(event: RunEvent) -> str:
     """One line of JSON without its newline."""
-    return line.model_dump_json(exclude_none=False)
+    return event.model_dump_json(exclude_none=False)

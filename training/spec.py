@@ -28,10 +28,10 @@ ClassWeights = (
 )
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
-PREVIEW = "preview.json"
+PREVIEW_FILE = "preview.json"
 """In the folder of a run that only looks at rows, beside ``spec.json``: ``{"rows": n}``."""
 
-_WITHOUT_A_NUMBER = frozenset({"max_seconds", "beta", "loss"})
+_OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss"})
 """Stay ``auto`` where they do not apply."""
 
 
@@ -91,9 +91,9 @@ class Hyperparameters(BaseModel):
     """Compute each block's activations twice rather than keep them: less memory, a third more time."""
 
     @model_validator(mode="after")
-    def _one_rate(self) -> Hyperparameters:
+    def _reject_two_rates(self) -> Hyperparameters:
         # Resolved ones, with no "auto" left, have both: the rate, and how it relates to the rule's.
-        asked = any(value == "auto" for name, value in self.__dict__.items() if name not in _WITHOUT_A_NUMBER)
+        asked = any(value == "auto" for name, value in self.__dict__.items() if name not in _OPTIONAL_HYPERPARAMETERS)
         if asked and self.learning_rate != "auto" and self.learning_rate_multiplier != "auto":
             raise ValueError("learning_rate and learning_rate_multiplier exclude each other; send one of them")
         return self

@@ -15,19 +15,19 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from api.errors import InvalidRequest, TooLarge
+from api.errors import ContentTooLarge, InvalidRequest
 
-OVERHEAD = 1 << 20
+MULTIPART_OVERHEAD_BYTES = 1 << 20
 """Bytes of a multipart body that are not the file's."""
 _MAX_PARTS = 16
-_MAX_FIELD = 4096
-MAX_FILENAME = 255
-_BUFFER = 1 << 20
-_NESTED = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
+_MAX_FIELD_BYTES = 4096
+MAX_FILENAME_LENGTH = 255
+_BUFFER_BYTES = 1 << 20
+_NESTED_FIELD = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
 
 
 @dataclass(frozen=True)
-class Received:
+class UploadedFile:
     """A file that lies at ``path`` until the ``async with`` is left."""
 
     path: Path
@@ -45,32 +45,32 @@ class _Part:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, file_field: str, limit: int) -> AsyncIterator[Received]:
+async def receive_file(request: Request, folder: Path, file_field: str, limit: int) -> AsyncIterator[UploadedFile]:
     """The request's one file, of at most ``limit`` bytes, and its fields. Raises ``InvalidRequest``, ``TooLarge``."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder) as out:
-        form = _Form(_boundary(request), file_field)
+        form = _FormParser(_parse_boundary(request), file_field)
         size = 0
         async for chunk in request.stream():
             form.write(chunk)
-            if len(form.file.data) >= _BUFFER:
+            if len(form.file.data) >= _BUFFER_BYTES:
                 size += await _drain(form.file, out)
                 if size > limit:
-                    raise TooLarge(limit)
+                    raise ContentTooLarge(limit)
         size += await _drain(form.file, out)
         if size > limit:
-            raise TooLarge(limit)
+            raise ContentTooLarge(limit)
         form.finish()
         await asyncio.to_thread(out.flush)
-        yield Received(Path(out.name), form.file.filename or "", size, form.fields)
+        yield UploadedFile(Path(out.name), form.file.filename or "", size, form.fields)
 
 
-def nested(fields: Mapping[str, str]) -> dict[str, Any]:
+def nest_fields(fields: Mapping[str, str]) -> dict[str, Any]:
     """``{"a[b]": "x"}`` as ``{"a": {"b": "x"}}``: how a form writes an object."""
-    plain = {name: value for name, value in fields.items() if not _NESTED.fullmatch(name)}
+    plain = {name: value for name, value in fields.items() if not _NESTED_FIELD.fullmatch(name)}
     objects: dict[str, dict[str, str]] = {}
     for name, value in fields.items():
-        if match := _NESTED.fullmatch(name):
+        if match := _NESTED_FIELD.fullmatch(name):
             objects.setdefault(match[1], {})[match[2]] = value
     return objects | plain
 
@@ -80,14 +80,14 @@ async def _drain(part: _Part, out: IO[bytes]) -> int:
     return await asyncio.to_thread(out.write, data)
 
 
-def _boundary(request: Request) -> bytes:
+def _parse_boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise InvalidRequest("Send the file as multipart/form-data, with a boundary.")
     return options[b"boundary"]
 
 
-class _Form:
+class _FormParser:
     """Parts as the parser meets them. The file's bytes wait in ``file.data`` until somebody takes them."""
 
     def __init__(self, boundary: bytes, file_field: str) -> None:
@@ -95,18 +95,18 @@ class _Form:
         self.fields: dict[str, str] = {}
         self._file_field = file_field
         self._part = _Part()
-        self._parts = 0
+        self._part_count = 0
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._ended = False
         callbacks: dict[str, Callable[..., None]] = {
-            "on_part_begin": self._begin,
+            "on_part_begin": self._on_part_begin,
             "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
             "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-            "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_finished,
-            "on_part_data": self._data,
-            "on_part_end": self._end,
-            "on_end": self._finished,
+            "on_header_end": self._on_header_end,
+            "on_headers_finished": self._on_headers_finished,
+            "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
+            "on_end": self._on_end,
         }
         try:
             self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
@@ -129,34 +129,36 @@ class _Form:
                 code="missing_required_parameter",
             )
 
-    def _begin(self) -> None:
+    def _on_part_begin(self) -> None:
         self._part = _Part()
-        self._parts += 1
-        if self._parts > _MAX_PARTS:
+        self._part_count += 1
+        if self._part_count > _MAX_PARTS:
             raise InvalidRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
 
-    def _header_end(self) -> None:
+    def _on_header_end(self) -> None:
         name, value = self._header
         self._part.headers[bytes(name).lower()] = bytes(value)
         self._header = (bytearray(), bytearray())
 
-    def _headers_finished(self) -> None:
+    def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._part.headers.get(b"content-disposition"))
         self._part.name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
-            self._part.filename = _checked_filename(options[b"filename"], self._part.name)
+            self._part.filename = _parse_filename(options[b"filename"], self._part.name)
         if self._part.name != self._file_field or self._part.filename is None:
             return
         if self.file.filename is not None:
             raise InvalidRequest(f"Send one '{self._file_field}' a request.", param=self._file_field)
         self.file = self._part
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._part.data.extend(memoryview(data)[start:end])
-        if self._part is not self.file and len(self._part.data) > _MAX_FIELD:
-            raise InvalidRequest(f"The field is longer than {_MAX_FIELD} bytes.", param=self._part.name[:256] or None)
+        if self._part is not self.file and len(self._part.data) > _MAX_FIELD_BYTES:
+            raise InvalidRequest(
+                f"The field is longer than {_MAX_FIELD_BYTES} bytes.", param=self._part.name[:256] or None
+            )
 
-    def _end(self) -> None:
+    def _on_part_end(self) -> None:
         part = self._part
         if part is self.file:
             return
@@ -168,14 +170,15 @@ class _Form:
             raise InvalidRequest("The field is there twice.", param=part.name[:256])
         self.fields[part.name] = part.data.decode("utf-8", "replace")
 
-    def _finished(self) -> None:
+    def _on_end(self) -> None:
         self._ended = True
 
 
-def _checked_filename(raw: bytes, param: str) -> str:
+def _parse_filename(raw: bytes, param: str) -> str:
     name = raw.decode("utf-8", "replace")
-    if not 1 <= len(name) <= MAX_FILENAME or not name.isprintable():
+    if not 1 <= len(name) <= MAX_FILENAME_LENGTH or not name.isprintable():
         raise InvalidRequest(
-            f"A file name has 1 to {MAX_FILENAME} characters and no control characters.", param=param[:256] or None
+            f"A file name has 1 to {MAX_FILENAME_LENGTH} characters and no control characters.",
+            param=param[:256] or None,
         )
     return name

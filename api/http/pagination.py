@@ -14,21 +14,21 @@ from sqlalchemy.orm import Mapped
 from sqlmodel import SQLModel, col
 
 from api.errors import InvalidRequest
-from storage.tables import Checkpoint, Event, File, Job, Permission
+from storage.tables import Checkpoint, CheckpointPermission, Event, File, Job
 
 Row = TypeVar("Row", bound=SQLModel)
 Item = TypeVar("Item", bound=BaseModel)
 Direction = Literal["asc", "desc"]
 
 
-def _digits(value: Any) -> Any:
+def _check_digits(value: Any) -> Any:
     # int() would also take "1_0", " 1" and digits of other scripts.
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 10):
         raise ValueError("it must be a whole number, 0 or more")
     return value
 
 
-Digits = BeforeValidator(_digits)
+Digits = BeforeValidator(_check_digits)
 After = Annotated[str | None, Query(max_length=256, description="Id of the last object of the page before.")]
 Limit = Annotated[int, Field(ge=0, le=1000), Digits, Query(description="Objects on one page.")]
 
@@ -57,14 +57,14 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Listing(Generic[Row]):
+class Paginator(Generic[Row]):
     """How the rows of a table are ordered. ``keys`` together are unique among the rows that one client can list."""
 
     table: type[Row]
     id: Mapped[str]
     keys: tuple[Mapped[Any], ...]
 
-    async def page(
+    async def fetch_page(
         self,
         session: AsyncSession,
         conditions: Sequence[ColumnElement[bool]],
@@ -88,14 +88,18 @@ class Listing(Generic[Row]):
         return Page(rows[: cursor.limit], len(rows) > cursor.limit)
 
 
-FILES = Listing(File, col(File.id), (col(File.created_at), col(File.id)))
-JOBS = Listing(Job, col(Job.id), (col(Job.created_at), col(Job.id)))
-EVENTS = Listing(Event, col(Event.id), (col(Event.seq),))
-CHECKPOINTS = Listing(Checkpoint, col(Checkpoint.id), (col(Checkpoint.step),))
-PERMISSIONS = Listing(Permission, col(Permission.id), (col(Permission.created_at), col(Permission.id)))
+FILES = Paginator(File, col(File.id), (col(File.created_at), col(File.id)))
+JOBS = Paginator(Job, col(Job.id), (col(Job.created_at), col(Job.id)))
+EVENTS = Paginator(Event, col(Event.id), (col(Event.seq),))
+CHECKPOINTS = Paginator(Checkpoint, col(Checkpoint.id), (col(Checkpoint.step),))
+PERMISSIONS = Paginator(
+    CheckpointPermission,
+    col(CheckpointPermission.id),
+    (col(CheckpointPermission.created_at), col(CheckpointPermission.id)),
+)
 
 
-def listed(items: Sequence[Item], has_more: bool) -> ListOut[Item]:
+def to_list(items: Sequence[Item], has_more: bool) -> ListOut[Item]:
     """``items`` have an ``id``."""
     ids: list[str] = [getattr(item, "id") for item in items]  # noqa: B009
     return ListOut[Any](

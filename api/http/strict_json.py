@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.errors import InvalidRequest
-from api.http.idempotency import once_only
-from training.readers.strict_json import Refused, decode
+from api.http.idempotency import run_idempotent
+from training.readers.strict_json import InvalidInput, decode
 
 
 def loads(data: bytes) -> Any:
@@ -20,7 +20,7 @@ def loads(data: bytes) -> Any:
         return decode(data.decode("utf-8"))
     except UnicodeDecodeError:
         reason = "it is not UTF-8."
-    except Refused as error:
+    except InvalidInput as error:
         reason = error.message
     raise InvalidRequest(f"The body is not the JSON that this server takes: {reason}", code="invalid_json")
 
@@ -38,6 +38,6 @@ class StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await once_only(StrictRequest(request.scope, request.receive), handler)
+            return await run_idempotent(StrictRequest(request.scope, request.receive), handler)
 
         return strict

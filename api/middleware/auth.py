@@ -19,13 +19,13 @@ class Authenticator(Protocol):
 class AuthenticationMiddleware:
     """Fails closed: all but the named public paths need a key, routes or not; ``scope["state"]`` keeps whose it is."""
 
-    def __init__(self, app: ASGIApp, public: frozenset[str], authenticate: Authenticator) -> None:
+    def __init__(self, app: ASGIApp, public_paths: frozenset[str], authenticate: Authenticator) -> None:
         self.app = app
-        self.public = public
+        self.public_paths = public_paths
         self.authenticate = authenticate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self.public:
+        if scope["type"] == "http" and scope["path"] not in self.public_paths:
             key = extract_api_key(Headers(scope=scope))
             principal = await self.authenticate(scope, key) if key else None
             if principal is None:

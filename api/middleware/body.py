@@ -10,33 +10,35 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import InvalidRequest, TooLarge, TooSlow
+from api.errors import ContentTooLarge, InvalidRequest, RequestTimeout
 
-BYTES_PER_SECOND = 16 * 2**10
+MIN_BYTES_PER_SECOND = 16 * 2**10
 """A body that comes no slower never times out, however large it is."""
 
 
 class BodyLimitMiddleware:
     """Counts the body while it arrives, before anything parses it, and refuses what no handler should see."""
 
-    def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int], seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, default_limit: int, per_path_limits: Mapping[str, int], timeout_seconds: float
+    ) -> None:
         """``by_path``: pattern of a whole path -> the bytes that it takes instead of ``default``.
 
         ``seconds``: how long a body may be waited for, besides a second for each ``BYTES_PER_SECOND`` that arrive.
         """
         self.app = app
-        self.default = default
-        self.seconds = seconds
-        self.by_path = [(re.compile(pattern), limit) for pattern, limit in by_path.items()]
+        self.default_limit = default_limit
+        self.timeout_seconds = timeout_seconds
+        self.per_path_limits = [(re.compile(pattern), limit) for pattern, limit in per_path_limits.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        limit = next((limit for pattern, limit in self.by_path if pattern.fullmatch(path)), self.default)
+        limit = next((limit for pattern, limit in self.per_path_limits if pattern.fullmatch(path)), self.default_limit)
         reject_malformed(scope, limit)
-        size, left, more = 0, self.seconds, True
+        size, left, more = 0, self.timeout_seconds, True
 
         async def counted() -> Message:
             nonlocal size, left, more
@@ -48,13 +50,13 @@ class BodyLimitMiddleware:
                 async with asyncio.timeout(left):
                     message = await receive()
             except TimeoutError as error:
-                raise TooSlow from error
+                raise RequestTimeout from error
             arrived = len(message.get("body", b""))
             # Time in which nobody asks for more of the body is not the client's.
-            left += arrived / BYTES_PER_SECOND - (time.monotonic() - began)
+            left += arrived / MIN_BYTES_PER_SECOND - (time.monotonic() - began)
             size, more = size + arrived, message.get("more_body", False)
             if size > limit:
-                raise TooLarge(limit)
+                raise ContentTooLarge(limit)
             return message
 
         await self.app(scope, counted, send)
@@ -68,4 +70,4 @@ def reject_malformed(scope: Scope, limit: int) -> None:
         raise InvalidRequest("Send the body uncompressed, without a content-encoding.")
     length = headers.get("content-length", "0")
     if length.isascii() and length.isdigit() and int(length[:20]) > limit:
-        raise TooLarge(limit)
+        raise ContentTooLarge(limit)

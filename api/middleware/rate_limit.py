@@ -23,9 +23,9 @@ class RateLimitMiddleware:
 
     async def _admit(self, scope: Scope, principal: Principal) -> None:
         # Tokens are taken when they are known; until then it is enough that some are left.
-        buckets = await take(scope["app"].state.rooms.scripts, principal, [1, 1, 1, 0])
+        buckets = await take(scope["app"].state.resources.scripts, principal, [1, 1, 1, 0])
         for bucket in buckets:
-            scope["state"]["headers"] |= bucket.headers()
-        waiting = max(buckets, key=lambda bucket: bucket.wait, default=None)
-        if waiting is not None and waiting.wait > 0:
-            raise RateLimited(waiting.kind, waiting.limit, waiting.wait)
+            scope["state"]["headers"] |= bucket.to_headers()
+        waiting = max(buckets, key=lambda bucket: bucket.wait_ms, default=None)
+        if waiting is not None and waiting.wait_ms > 0:
+            raise RateLimited(waiting.kind, waiting.limit, waiting.wait_ms)

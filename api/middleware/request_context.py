@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import answer
+from api.errors import to_response
 from storage.ids import new_id
 
 log = logging.getLogger("luthier.api")
@@ -54,6 +54,6 @@ class RequestContextMiddleware:
             if started:
                 log.warning("%s: broken off after the answer had begun", request_id)
                 raise
-            response = answer(error)
+            response = to_response(error)
             log.info("%s: %s %s answered %d", request_id, scope["method"], scope["path"], response.status_code)
             await response(scope, receive, headed)

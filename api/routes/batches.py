@@ -9,25 +9,27 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.deps import OnceDep, PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented
-from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
+from api.deps import IdempotencyDep, PrincipalDep, ResourcesDep
+from api.errors import InvalidRequest, NotFound, error_responses
+from api.http.pagination import After, Cursor, Limit, ListOut, Paginator, to_list
 from api.http.strict_json import StrictRoute
-from api.schemas.batches import BatchIn, BatchOut, batch_out
+from api.schemas.batches import BatchIn, BatchOut, to_batch_out
 from jobs.batches import store
 from jobs.batches.input_file import MAX_BYTES
 from storage.access.audit import audit
-from storage.clock import unexpired
+from storage.clock import is_unexpired
 from storage.ids import new_id
 from storage.tables import Batch, File
 
-router = APIRouter(prefix="/batches", tags=["batches"], route_class=StrictRoute, responses=documented(404, 413))
+router = APIRouter(prefix="/batches", tags=["batches"], route_class=StrictRoute, responses=error_responses(404, 413))
 
-BATCHES = Listing(Batch, col(Batch.id), (col(Batch.created_at), col(Batch.id)))
+BATCHES = Paginator(Batch, col(Batch.id), (col(Batch.created_at), col(Batch.id)))
 
 
 @router.post("")
-async def create_batch(body: BatchIn, rooms: RoomsDep, principal: PrincipalDep, once: OnceDep) -> BatchOut:
+async def create_batch(
+    body: BatchIn, resources: ResourcesDep, principal: PrincipalDep, recorder: IdempotencyDep
+) -> BatchOut:
     """Have every line of a file answered within 24 hours. Lines are checked after this, in status ``validating``."""
     now = time.time()
     batch = Batch(
@@ -41,51 +43,51 @@ async def create_batch(body: BatchIn, rooms: RoomsDep, principal: PrincipalDep, 
         meta=body.metadata,
         output_expires_after=body.output_expires_after.seconds if body.output_expires_after else None,
         status=store.VALIDATING,
-        expires_at=now + store.WINDOW_SECONDS,
+        expires_at=now + store.COMPLETION_WINDOW_SECONDS,
     )
-    out = batch_out(batch)
-    async with rooms.db.write() as session:
-        await _check_file(session, principal.project_id, body.input_file_id)
+    out = to_batch_out(batch)
+    async with resources.db.write() as session:
+        await _check_input_file(session, principal.project_id, body.input_file_id)
         session.add(batch)
-        await once.record(session, out)
+        await recorder.record(session, out)
         await audit(session, principal, "batch.created", batch.id)
     return out
 
 
 @router.get("")
 async def list_batches(
-    rooms: RoomsDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
+    resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[BatchOut]:
     """The project's batches, the newest first."""
-    async with rooms.db.read() as session:
-        page = await BATCHES.page(session, [col(Batch.project_id) == principal.project_id], Cursor(after, limit))
-    return listed([batch_out(batch) for batch in page.rows], page.has_more)
+    async with resources.db.read() as session:
+        page = await BATCHES.fetch_page(session, [col(Batch.project_id) == principal.project_id], Cursor(after, limit))
+    return to_list([to_batch_out(batch) for batch in page.rows], page.has_more)
 
 
 @router.get("/{batch_id}")
-async def retrieve_batch(batch_id: str, rooms: RoomsDep, principal: PrincipalDep) -> BatchOut:
+async def retrieve_batch(batch_id: str, resources: ResourcesDep, principal: PrincipalDep) -> BatchOut:
     """One batch: its status, counts and files."""
-    async with rooms.db.read() as session:
-        return batch_out(await _owned(session, principal.project_id, batch_id))
+    async with resources.db.read() as session:
+        return to_batch_out(await _get_batch_or_404(session, principal.project_id, batch_id))
 
 
 @router.post("/{batch_id}/cancel")
-async def cancel_batch(batch_id: str, rooms: RoomsDep, principal: PrincipalDep) -> BatchOut:
+async def cancel_batch(batch_id: str, resources: ResourcesDep, principal: PrincipalDep) -> BatchOut:
     """Cancel a batch, within seconds; what was answered by then is in its output file. One that has ended is a 400."""
-    async with rooms.db.write() as session:
+    async with resources.db.write() as session:
         batch = await store.cancel(session, principal.project_id, batch_id)
         if batch is None:
-            status = (await _owned(session, principal.project_id, batch_id)).status
+            status = (await _get_batch_or_404(session, principal.project_id, batch_id)).status
             raise InvalidRequest(
                 f"A batch that is {status} cannot be cancelled.",
                 code="invalid_state",
                 headers={"x-should-retry": "false"},
             )
         await audit(session, principal, "batch.cancelled", batch_id)
-    return batch_out(batch)
+    return to_batch_out(batch)
 
 
-async def _owned(session: AsyncSession, project_id: str, batch_id: str) -> Batch:
+async def _get_batch_or_404(session: AsyncSession, project_id: str, batch_id: str) -> Batch:
     query = select(Batch).where(col(Batch.id) == batch_id, col(Batch.project_id) == project_id)
     batch = (await session.execute(query)).scalar_one_or_none()
     if batch is None:
@@ -93,17 +95,21 @@ async def _owned(session: AsyncSession, project_id: str, batch_id: str) -> Batch
     return batch
 
 
-async def _check_file(session: AsyncSession, project_id: str, file_id: str) -> None:
+async def _check_input_file(session: AsyncSession, project_id: str, file_id: str) -> None:
     """Raises ``InvalidRequest``. The lock keeps the file from being deleted before the batch's row is there."""
-    mine = [col(File.id) == file_id, col(File.project_id) == project_id, unexpired(col(File.expires_at))]
+    mine = [col(File.id) == file_id, col(File.project_id) == project_id, is_unexpired(col(File.expires_at))]
     file = (await session.execute(select(File).where(*mine).with_for_update())).scalar_one_or_none()
     if file is None:
-        raise _unfit("There is no such file for this key; upload it with purpose 'batch'.", "file_not_found")
+        raise _invalid_input_file(
+            "There is no such file for this key; upload it with purpose 'batch'.", "file_not_found"
+        )
     if file.purpose != "batch":
-        raise _unfit(f"The file's purpose is '{file.purpose}'; upload it with purpose 'batch'.", "invalid_purpose")
+        raise _invalid_input_file(
+            f"The file's purpose is '{file.purpose}'; upload it with purpose 'batch'.", "invalid_purpose"
+        )
     if file.bytes > MAX_BYTES:
-        raise _unfit(f"The file has more than {MAX_BYTES:,} bytes; split it.", "file_too_large")
+        raise _invalid_input_file(f"The file has more than {MAX_BYTES:,} bytes; split it.", "file_too_large")
 
 
-def _unfit(message: str, code: str) -> InvalidRequest:
+def _invalid_input_file(message: str, code: str) -> InvalidRequest:
     return InvalidRequest(message, param="input_file_id", code=code)

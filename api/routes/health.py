@@ -10,8 +10,8 @@ from typing import Literal
 
 from fastapi import APIRouter, Response
 
-from api.deps import RoomsDep
-from api.schemas.health import Alive, Ready
+from api.deps import ResourcesDep
+from api.schemas.health import Liveness, Readiness
 from jobs.resources import Resources
 from storage.blobs import Blobs, read
 from storage.errors import BlobNotFound
@@ -19,30 +19,32 @@ from storage.errors import BlobNotFound
 log = logging.getLogger("luthier.api")
 router = APIRouter(tags=["health"])
 
-CHECK_SECONDS = 3.0
-_PROBE_KEY, _PROBE = "health/probe", b"luthier"
+CHECK_TIMEOUT_SECONDS = 3.0
+_PROBE_KEY, _PROBE_BYTES = "health/probe", b"luthier"
 
 
 @router.get("/healthz")
-async def healthz() -> Alive:
+async def healthz() -> Liveness:
     """The process lives."""
-    return Alive()
+    return Liveness()
 
 
-@router.get("/readyz", responses={503: {"model": Ready, "description": "A part is down."}})
-async def readyz(rooms: RoomsDep, response: Response) -> Ready:
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "A part is down."}})
+async def readyz(resources: ResourcesDep, response: Response) -> Readiness:
     """Database, blobs, Redis and engine answer."""
-    states = await asyncio.gather(*(_check(name, check, rooms) for name, check in CHECKS.items()))
+    states = await asyncio.gather(*(_run_check(name, check, resources) for name, check in CHECKS.items()))
     checks = dict(zip(CHECKS, states, strict=True))
     if "down" in states:
         response.status_code = 503
-        return Ready(status="not ready", checks=checks)
-    return Ready(status="ready", checks=checks)
+        return Readiness(status="not ready", checks=checks)
+    return Readiness(status="ready", checks=checks)
 
 
-async def _check(name: str, check: Callable[[Resources], Awaitable[object]], rooms: Resources) -> Literal["ok", "down"]:
+async def _run_check(
+    name: str, check: Callable[[Resources], Awaitable[object]], resources: Resources
+) -> Literal["ok", "down"]:
     try:
-        await asyncio.wait_for(check(rooms), CHECK_SECONDS)
+        await asyncio.wait_for(check(resources), CHECK_TIMEOUT_SECONDS)
     # Whatever a part raises is what this route is asked about.
     except Exception as error:
         log.warning("%s is down: %s: %s", name, type(error).__name__, error)
@@ -52,14 +54,14 @@ async def _check(name: str, check: Callable[[Resources], Awaitable[object]], roo
 
 def _probe_blobs(blobs: Blobs) -> None:
     try:
-        read(blobs, _PROBE_KEY, hashlib.sha256(_PROBE).hexdigest())
+        read(blobs, _PROBE_KEY, hashlib.sha256(_PROBE_BYTES).hexdigest())
     except BlobNotFound:
-        blobs.put_bytes(_PROBE_KEY, _PROBE)
+        blobs.put_bytes(_PROBE_KEY, _PROBE_BYTES)
 
 
 CHECKS: dict[str, Callable[[Resources], Awaitable[object]]] = {
-    "database": lambda rooms: rooms.db.ping(),
-    "blobs": lambda rooms: asyncio.to_thread(_probe_blobs, rooms.blobs),
-    "redis": lambda rooms: rooms.wakeup.ping(),
-    "engine": lambda rooms: rooms.engine.ping(),
+    "database": lambda resources: resources.db.ping(),
+    "blobs": lambda resources: asyncio.to_thread(_probe_blobs, resources.blobs),
+    "redis": lambda resources: resources.wakeup.ping(),
+    "engine": lambda resources: resources.engine.ping(),
 }

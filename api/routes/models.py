@@ -18,23 +18,31 @@ from sqlmodel import col
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import Forbidden, documented
-from api.http.streaming import verified, while_connected
+from api.deps import PrincipalDep, ResourcesDep
+from api.errors import Forbidden, error_responses
+from api.http.streaming import verify_stream
 from api.http.strict_json import StrictRoute
-from api.schemas.models import ModelDeleted, ModelOut, ModelsOut, base_out, checkpoint_model_out, tuned_out
+from api.schemas.models import (
+    ModelDeleted,
+    ModelOut,
+    ModelsOut,
+    to_base_model_out,
+    to_checkpoint_model_out,
+    to_tuned_model_out,
+)
 from api.services import model_queries
+from inference.protocol.disconnect import cancel_on_disconnect
 from inference.protocol.model_ref import ModelRef, Variant
 from jobs import model_lookup
 from jobs.resources import Resources
 from storage.access.audit import audit
 from storage.folders import delete_folder
 from storage.registry import BaseModelEntry
-from storage.tables import Export, Model, Permission
+from storage.tables import CheckpointPermission, Export, Model
 
-router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute, responses=documented(403, 404))
+router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute, responses=error_responses(403, 404))
 
-PRESIGNED_SECONDS = 300
+PRESIGNED_URL_SECONDS = 300
 
 DownloadVariant = Annotated[
     Variant, Query(description="The trained weights alone, or the base model with the weights merged into it.")
@@ -42,14 +50,20 @@ DownloadVariant = Annotated[
 
 
 @router.get("")
-async def list_models(rooms: RoomsDep, principal: PrincipalDep) -> ModelsOut:
+async def list_models(resources: ResourcesDep, principal: PrincipalDep) -> ModelsOut:
     """Base models, then the project's own, the oldest first, then what other projects share with it."""
     mine = [col(Model.project_id) == principal.project_id, col(Model.deleted_at).is_(None)]
     query = select(Model).where(*mine).order_by(col(Model.created_at), col(Model.id))
-    async with rooms.db.read() as session:
+    async with resources.db.read() as session:
         models = (await session.execute(query)).scalars().all()
-    shared = await model_lookup.shared(rooms, principal.project_id)
-    return ModelsOut(data=[*map(base_out, rooms.registry.list()), *map(tuned_out, models), *map(_out, shared)])
+    shared = await model_lookup.list_shared_models(resources, principal.project_id)
+    return ModelsOut(
+        data=[
+            *map(to_base_model_out, resources.registry.list()),
+            *map(to_tuned_model_out, models),
+            *map(_to_model_out, shared),
+        ]
+    )
 
 
 # Before the path routes below, which would take the word for a part of the id.
@@ -62,19 +76,19 @@ async def list_models(rooms: RoomsDep, principal: PrincipalDep) -> ModelsOut:
     },
 )
 async def download_model(
-    model: str, request: Request, rooms: RoomsDep, principal: PrincipalDep, variant: DownloadVariant = "adapter"
+    model: str, request: Request, resources: ResourcesDep, principal: PrincipalDep, variant: DownloadVariant = "adapter"
 ) -> Response:
     """The weights, as a zip of safetensors, configuration and tokenizer."""
-    ref = await model_queries.get_tuned_model_or_404(rooms, principal.project_id, model)
-    export = await _kept(rooms, ref, variant)
+    ref = await model_queries.get_tuned_model_or_404(resources, principal.project_id, model)
+    export = await _load_export(resources, ref, variant)
     if export is None:
-        export = await while_connected(request, _made(rooms, ref, variant))
+        export = await cancel_on_disconnect(request, _create_export(resources, ref, variant))
     filename = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{ref.id}-{variant}.zip")
     headers = {"x-content-sha256": export.sha256}
-    url = await asyncio.to_thread(rooms.blobs.presign, export.blob_key, filename, PRESIGNED_SECONDS)
+    url = await asyncio.to_thread(resources.blobs.presign, export.blob_key, filename, PRESIGNED_URL_SECONDS)
     if url is not None:
         return RedirectResponse(url, 302, headers)
-    chunks = await verified(lambda: rooms.blobs.stream(export.blob_key, export.sha256))
+    chunks = await verify_stream(lambda: resources.blobs.stream(export.blob_key, export.sha256))
     headers |= {
         "content-length": str(export.bytes),
         "content-disposition": f'attachment; filename="{filename}"',
@@ -83,51 +97,53 @@ async def download_model(
 
 
 @router.get("/{model:path}")
-async def retrieve_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> ModelOut:
+async def retrieve_model(model: str, resources: ResourcesDep, principal: PrincipalDep) -> ModelOut:
     """One model, by id or alias."""
-    found = await model_lookup.find(rooms, principal.project_id, model)
+    found = await model_lookup.find_model(resources, principal.project_id, model)
     if found is None:
         raise model_queries.model_not_found()
-    return base_out(found) if isinstance(found, BaseModelEntry) else _out(found)
+    return to_base_model_out(found) if isinstance(found, BaseModelEntry) else _to_model_out(found)
 
 
 @router.delete("/{model:path}")
-async def delete_model(model: str, rooms: RoomsDep, principal: PrincipalDep) -> ModelDeleted:
+async def delete_model(model: str, resources: ResourcesDep, principal: PrincipalDep) -> ModelDeleted:
     """Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their job."""
-    found = await model_lookup.find(rooms, principal.project_id, model)
+    found = await model_lookup.find_model(resources, principal.project_id, model)
     if found is None:
         raise model_queries.model_not_found()
     if not isinstance(found, Model):
         raise Forbidden("Only a finished model can be deleted, not a base model or a checkpoint.", param="model")
     if found.project_id != principal.project_id:
         raise Forbidden("This model is another project's, which lets this one use it but not delete it.", param="model")
-    async with rooms.db.write() as session:
+    async with resources.db.write() as session:
         alive = [col(Model.id) == found.id, col(Model.deleted_at).is_(None)]
         await session.execute(update(Model).where(*alive).values(deleted_at=time.time()))
-        await session.execute(delete(Permission).where(col(Permission.checkpoint_model) == found.id))
+        await session.execute(
+            delete(CheckpointPermission).where(col(CheckpointPermission.checkpoint_model) == found.id)
+        )
         gone = delete(Export).where(col(Export.model_id) == found.id).returning(col(Export.blob_key))
         keys = list((await session.execute(gone)).scalars())
         await audit(session, principal, "model.deleted", found.id)
-    await asyncio.to_thread(delete_folder, rooms.blobs, found.prefix)
+    await asyncio.to_thread(delete_folder, resources.blobs, found.prefix)
     for key in keys:
-        await asyncio.to_thread(rooms.blobs.delete, key)
+        await asyncio.to_thread(resources.blobs.delete, key)
     return ModelDeleted(id=found.id)
 
 
-def _out(found: Model | ModelRef) -> ModelOut:
-    if isinstance(found, Model):
-        return tuned_out(found)
-    return checkpoint_model_out(found, model_queries.job_path(found).project_id)
+def _to_model_out(model: Model | ModelRef) -> ModelOut:
+    if isinstance(model, Model):
+        return to_tuned_model_out(model)
+    return to_checkpoint_model_out(model, model_queries.get_job_path(model).project_id)
 
 
-async def _kept(rooms: Resources, ref: ModelRef, variant: Variant) -> Export | None:
-    async with rooms.db.read() as session:
+async def _load_export(resources: Resources, ref: ModelRef, variant: Variant) -> Export | None:
+    async with resources.db.read() as session:
         return await session.get(Export, (ref.id, variant))
 
 
-async def _made(rooms: Resources, ref: ModelRef, variant: Variant) -> Export:
+async def _create_export(resources: Resources, ref: ModelRef, variant: Variant) -> Export:
     """Have the engine make the zip, and remember it: the same weights give the same zip, whoever asks first."""
-    answer = await rooms.engine.export(ref, variant)
+    answer = await resources.engine.export(ref, variant)
     made = Export(
         model_id=ref.id,
         variant=variant,
@@ -137,6 +153,6 @@ async def _made(rooms: Resources, ref: ModelRef, variant: Variant) -> Export:
         bytes=answer["bytes"],
     )
     with suppress(IntegrityError):
-        async with rooms.db.write() as session:
+        async with resources.db.write() as session:
             session.add(made)
     return made

@@ -9,41 +9,41 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented
-from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
+from api.deps import PrincipalDep, ResourcesDep
+from api.errors import InvalidRequest, NotFound, error_responses
+from api.http.pagination import After, Cursor, Limit, ListOut, Paginator, to_list
 from api.http.strict_json import StrictRoute
 from api.schemas.webhooks import (
     DeliveryOut,
     EventTypesOut,
     RotateSecretIn,
-    WebhookChangeIn,
     WebhookDeleted,
     WebhookIn,
     WebhookOut,
     WebhookTested,
     WebhookTestIn,
+    WebhookUpdateIn,
     WebhookWithSecretOut,
-    delivery_out,
-    webhook_out,
-    webhook_with_secret,
+    to_delivery_out,
+    to_webhook_out,
+    to_webhook_with_secret_out,
 )
 from jobs.resources import Resources
 from jobs.webhooks import outbox, signing
-from jobs.webhooks.sender import Undelivered, post_of
-from jobs.webhooks.url_policy import Refused
+from jobs.webhooks.sender import DeliveryFailed, create_webhook_client
+from jobs.webhooks.url_policy import ForbiddenUrl
 from storage.access.audit import audit
 from storage.ids import new_id
 from storage.tables import Delivery, Webhook
 
-router = APIRouter(tags=["webhooks"], route_class=StrictRoute, responses=documented(404, 413))
+router = APIRouter(tags=["webhooks"], route_class=StrictRoute, responses=error_responses(404, 413))
 
-MOST_WEBHOOKS = 50
+MAX_WEBHOOKS = 50
 """In one project."""
 OLD_SECRET_SECONDS = 86_400
 
-WEBHOOKS = Listing(Webhook, col(Webhook.id), (col(Webhook.created_at), col(Webhook.id)))
-DELIVERIES = Listing(Delivery, col(Delivery.id), (col(Delivery.created_at), col(Delivery.id)))
+WEBHOOKS = Paginator(Webhook, col(Webhook.id), (col(Webhook.created_at), col(Webhook.id)))
+DELIVERIES = Paginator(Delivery, col(Delivery.id), (col(Delivery.created_at), col(Delivery.id)))
 
 
 @router.get("/webhook_event_types")
@@ -53,9 +53,9 @@ async def list_webhook_event_types(principal: PrincipalDep) -> EventTypesOut:
 
 
 @router.post("/webhook_endpoints")
-async def create_webhook(body: WebhookIn, rooms: RoomsDep, principal: PrincipalDep) -> WebhookWithSecretOut:
+async def create_webhook(body: WebhookIn, resources: ResourcesDep, principal: PrincipalDep) -> WebhookWithSecretOut:
     """Have events sent to a URL. The answer holds the signing secret, which is not shown again."""
-    await _check_url(rooms, body.url)
+    await _check_url(resources, body.url)
     now = time.time()
     webhook = Webhook(
         id=new_id("webhook"),
@@ -64,15 +64,15 @@ async def create_webhook(body: WebhookIn, rooms: RoomsDep, principal: PrincipalD
         updated_at=now,
         name=body.name,
         url=body.url,
-        secret=signing.new_secret(),
+        secret=signing.generate_secret(),
         events=list(body.event_types),
     )
-    out = webhook_with_secret(webhook)
-    async with rooms.db.write() as session:
+    out = to_webhook_with_secret_out(webhook)
+    async with resources.db.write() as session:
         query = select(func.count()).select_from(Webhook).where(col(Webhook.project_id) == principal.project_id)
-        if (await session.execute(query)).scalar_one() >= MOST_WEBHOOKS:
+        if (await session.execute(query)).scalar_one() >= MAX_WEBHOOKS:
             raise InvalidRequest(
-                f"A project has {MOST_WEBHOOKS} webhooks at most; delete one.", code="too_many_webhooks"
+                f"A project has {MAX_WEBHOOKS} webhooks at most; delete one.", code="too_many_webhooks"
             )
         session.add(webhook)
         await audit(session, principal, "webhook.created", webhook.id)
@@ -81,30 +81,32 @@ async def create_webhook(body: WebhookIn, rooms: RoomsDep, principal: PrincipalD
 
 @router.get("/webhook_endpoints")
 async def list_webhooks(
-    rooms: RoomsDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
+    resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[WebhookOut]:
     """The project's webhooks, the newest first."""
-    async with rooms.db.read() as session:
-        page = await WEBHOOKS.page(session, [col(Webhook.project_id) == principal.project_id], Cursor(after, limit))
-    return listed([webhook_out(webhook) for webhook in page.rows], page.has_more)
+    async with resources.db.read() as session:
+        page = await WEBHOOKS.fetch_page(
+            session, [col(Webhook.project_id) == principal.project_id], Cursor(after, limit)
+        )
+    return to_list([to_webhook_out(webhook) for webhook in page.rows], page.has_more)
 
 
 @router.get("/webhook_endpoints/{webhook_id}")
-async def retrieve_webhook(webhook_id: str, rooms: RoomsDep, principal: PrincipalDep) -> WebhookOut:
+async def retrieve_webhook(webhook_id: str, resources: ResourcesDep, principal: PrincipalDep) -> WebhookOut:
     """One webhook, without its secret."""
-    async with rooms.db.read() as session:
-        return webhook_out(await _owned(session, principal.project_id, webhook_id))
+    async with resources.db.read() as session:
+        return to_webhook_out(await _get_webhook_or_404(session, principal.project_id, webhook_id))
 
 
 @router.post("/webhook_endpoints/{webhook_id}")
 async def update_webhook(
-    webhook_id: str, body: WebhookChangeIn, rooms: RoomsDep, principal: PrincipalDep
+    webhook_id: str, body: WebhookUpdateIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> WebhookOut:
     """Change what is named. Enabling a webhook forgets its failures; what was dropped meanwhile is not sent."""
     if body.url is not None:
-        await _check_url(rooms, body.url)
-    async with rooms.db.write() as session:
-        webhook = await _owned(session, principal.project_id, webhook_id, lock=True)
+        await _check_url(resources, body.url)
+    async with resources.db.write() as session:
+        webhook = await _get_webhook_or_404(session, principal.project_id, webhook_id, lock=True)
         webhook.name = body.name or webhook.name
         webhook.url = body.url or webhook.url
         webhook.events = list(body.event_types or webhook.events)
@@ -116,14 +118,14 @@ async def update_webhook(
             await outbox.disable(session, webhook.id, None)
             await session.refresh(webhook)
         await audit(session, principal, "webhook.updated", webhook_id)
-        return webhook_out(webhook)
+        return to_webhook_out(webhook)
 
 
 @router.delete("/webhook_endpoints/{webhook_id}")
-async def delete_webhook(webhook_id: str, rooms: RoomsDep, principal: PrincipalDep) -> WebhookDeleted:
+async def delete_webhook(webhook_id: str, resources: ResourcesDep, principal: PrincipalDep) -> WebhookDeleted:
     """Delete a webhook and all that waits for it."""
-    async with rooms.db.write() as session:
-        await _owned(session, principal.project_id, webhook_id, lock=True)
+    async with resources.db.write() as session:
+        await _get_webhook_or_404(session, principal.project_id, webhook_id, lock=True)
         await session.execute(delete(Delivery).where(col(Delivery.webhook_id) == webhook_id))
         await session.execute(delete(Webhook).where(col(Webhook.id) == webhook_id))
         await audit(session, principal, "webhook.deleted", webhook_id)
@@ -132,45 +134,49 @@ async def delete_webhook(webhook_id: str, rooms: RoomsDep, principal: PrincipalD
 
 @router.post("/webhook_endpoints/{webhook_id}/rotate_secret")
 async def rotate_webhook_secret(
-    webhook_id: str, rooms: RoomsDep, principal: PrincipalDep, body: RotateSecretIn | None = None
+    webhook_id: str, resources: ResourcesDep, principal: PrincipalDep, body: RotateSecretIn | None = None
 ) -> WebhookWithSecretOut:
     """A new signing secret, shown once. With the old one kept, deliveries carry both signatures for 24 hours."""
     keep, now = bool(body and body.keep_old_secret_active_for_24_hours), time.time()
-    async with rooms.db.write() as session:
-        webhook = await _owned(session, principal.project_id, webhook_id, lock=True)
+    async with resources.db.write() as session:
+        webhook = await _get_webhook_or_404(session, principal.project_id, webhook_id, lock=True)
         webhook.old_secret = webhook.secret if keep else None
         webhook.old_secret_until = now + OLD_SECRET_SECONDS if keep else None
-        webhook.secret, webhook.updated_at = signing.new_secret(), now
+        webhook.secret, webhook.updated_at = signing.generate_secret(), now
         await audit(session, principal, "webhook.secret_rotated", webhook_id)
-        return webhook_with_secret(webhook)
+        return to_webhook_with_secret_out(webhook)
 
 
 @router.post("/webhook_endpoints/{webhook_id}/test")
-async def test_webhook(webhook_id: str, body: WebhookTestIn, rooms: RoomsDep, principal: PrincipalDep) -> WebhookTested:
+async def test_webhook(
+    webhook_id: str, body: WebhookTestIn, resources: ResourcesDep, principal: PrincipalDep
+) -> WebhookTested:
     """Send a sample now, once, and tell the status of the answer, whatever it is. No answer at all is a 400."""
-    async with rooms.db.read() as session:
-        webhook = await _owned(session, principal.project_id, webhook_id)
+    async with resources.db.read() as session:
+        webhook = await _get_webhook_or_404(session, principal.project_id, webhook_id)
     kind, _, _ = body.event_type.rpartition(".")
-    sample = outbox.new_delivery(webhook, body.event_type, new_id("batch" if kind == "batch" else "job"))
+    sample = outbox.build_delivery(webhook, body.event_type, new_id("batch" if kind == "batch" else "job"))
     try:
-        status = await post_of(rooms.settings).send(webhook, sample)
-    except Undelivered as error:
+        status = await create_webhook_client(resources.settings).send(webhook, sample)
+    except DeliveryFailed as error:
         raise InvalidRequest(f"The sample did not arrive: {error}", param="url", code="webhook_unreachable") from error
     return WebhookTested(webhook_endpoint_id=webhook_id, event_type=body.event_type, status_code=status)
 
 
 @router.get("/webhook_endpoints/{webhook_id}/deliveries")
 async def list_webhook_deliveries(
-    webhook_id: str, rooms: RoomsDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
+    webhook_id: str, resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[DeliveryOut]:
     """What was sent or waits, the newest first; kept for 30 days. Answers' bodies are not read."""
-    async with rooms.db.read() as session:
-        await _owned(session, principal.project_id, webhook_id)
-        page = await DELIVERIES.page(session, [col(Delivery.webhook_id) == webhook_id], Cursor(after, limit))
-    return listed([delivery_out(delivery) for delivery in page.rows], page.has_more)
+    async with resources.db.read() as session:
+        await _get_webhook_or_404(session, principal.project_id, webhook_id)
+        page = await DELIVERIES.fetch_page(session, [col(Delivery.webhook_id) == webhook_id], Cursor(after, limit))
+    return to_list([to_delivery_out(delivery) for delivery in page.rows], page.has_more)
 
 
-async def _owned(session: AsyncSession, project_id: str, webhook_id: str, *, lock: bool = False) -> Webhook:
+async def _get_webhook_or_404(
+    session: AsyncSession, project_id: str, webhook_id: str, *, lock: bool = False
+) -> Webhook:
     query = select(Webhook).where(col(Webhook.id) == webhook_id, col(Webhook.project_id) == project_id)
     webhook = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
     if webhook is None:
@@ -178,9 +184,9 @@ async def _owned(session: AsyncSession, project_id: str, webhook_id: str, *, loc
     return webhook
 
 
-async def _check_url(rooms: Resources, url: str) -> None:
+async def _check_url(resources: Resources, url: str) -> None:
     """Raises ``InvalidRequest``. Looked at again before each delivery: names come to mean other addresses."""
     try:
-        await post_of(rooms.settings).check(url)
-    except Refused as error:
+        await create_webhook_client(resources.settings).validate_url(url)
+    except ForbiddenUrl as error:
         raise InvalidRequest(str(error), param="url", code="invalid_url") from error

@@ -8,13 +8,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 
-class In(BaseModel):
+class StrictModel(BaseModel):
     """Unknown fields are refused, and so is a value of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _refused(value: Any, info: ValidationInfo) -> Any:
+def _reject_unsupported(value: Any, info: ValidationInfo) -> Any:
     if value is not None:
         raise PydanticCustomError(
             "unsupported_parameter", "'{field}' is not supported here; remove it.", {"field": info.field_name}
@@ -22,5 +22,5 @@ def _refused(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-Missed = Annotated[None, BeforeValidator(_refused)]
+Unsupported = Annotated[None, BeforeValidator(_reject_unsupported)]
 """Of a field that OpenAI documents and whose effect would be missed: null asks for nothing."""

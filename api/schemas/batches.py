@@ -6,20 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.base import In
+from api.schemas.base import StrictModel
 from api.schemas.fine_tuning.jobs import MetadataKey, MetadataValue, Reference
 from storage.tables import Batch
 
 BatchEndpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/predictions"]
 
 
-class OutputExpiresAfterIn(In):
+class OutputExpiresAfterIn(StrictModel):
     anchor: Literal["created_at"]
     """When the output file was made."""
     seconds: int = Field(ge=3600, le=2_592_000)
 
 
-class BatchIn(In):
+class BatchIn(StrictModel):
     """The body of ``POST /v1/batches``."""
 
     model_config = ConfigDict(
@@ -111,7 +111,7 @@ class BatchOut(BaseModel):
     metadata: dict[str, str] | None
 
 
-def batch_out(batch: Batch) -> BatchOut:
+def to_batch_out(batch: Batch) -> BatchOut:
     return BatchOut(
         id=batch.id,
         endpoint=batch.endpoint,
@@ -123,14 +123,14 @@ def batch_out(batch: Batch) -> BatchOut:
         output_file_id=batch.output_file_id,
         error_file_id=batch.error_file_id,
         created_at=int(batch.created_at),
-        in_progress_at=_seconds(batch.in_progress_at),
+        in_progress_at=_to_seconds(batch.in_progress_at),
         expires_at=int(batch.expires_at),
-        finalizing_at=_seconds(batch.finalizing_at),
-        completed_at=_seconds(batch.completed_at),
-        failed_at=_seconds(batch.failed_at),
-        expired_at=_seconds(batch.expired_at),
-        cancelling_at=_seconds(batch.cancelling_at),
-        cancelled_at=_seconds(batch.cancelled_at),
+        finalizing_at=_to_seconds(batch.finalizing_at),
+        completed_at=_to_seconds(batch.completed_at),
+        failed_at=_to_seconds(batch.failed_at),
+        expired_at=_to_seconds(batch.expired_at),
+        cancelling_at=_to_seconds(batch.cancelling_at),
+        cancelled_at=_to_seconds(batch.cancelled_at),
         request_counts=RequestCountsOut(total=batch.total, completed=batch.completed, failed=batch.failed),
         usage=BatchUsageOut(
             input_tokens=batch.input_tokens,
@@ -143,5 +143,5 @@ def batch_out(batch: Batch) -> BatchOut:
     )
 
 
-def _seconds(time: float | None) -> int | None:
+def _to_seconds(time: float | None) -> int | None:
     return None if time is None else int(time)

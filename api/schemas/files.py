@@ -7,27 +7,27 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from api.http.pagination import Digits
-from api.schemas.base import In
+from api.schemas.base import StrictModel
 from storage.tables import File
 
 UploadPurpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 """What a client may say that a file is for."""
 
-MIN_LIFE, MAX_LIFE = 3600, 2_592_000
+MIN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS = 3600, 2_592_000
 """Seconds that a file may be asked to live: an hour to 30 days."""
 
-_LIFE = {"batch": MAX_LIFE}
+_DEFAULT_LIFETIME_SECONDS = {"batch": MAX_LIFETIME_SECONDS}
 """Seconds that files of a purpose live where nothing is asked; of the others, for ever."""
 
 
-class ExpiresAfter(In):
+class ExpiresAfter(StrictModel):
     """When a file goes by itself."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=MIN_LIFE, le=MAX_LIFE), Digits]
+    seconds: Annotated[int, Field(ge=MIN_LIFETIME_SECONDS, le=MAX_LIFETIME_SECONDS), Digits]
 
 
-class FileForm(In):
+class FileForm(StrictModel):
     """The fields beside the file in ``POST /v1/files``."""
 
     purpose: UploadPurpose
@@ -55,12 +55,12 @@ class FileDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def life_of(purpose: str, asked: ExpiresAfter | None) -> int | None:
+def resolve_lifetime(purpose: str, expires_after: ExpiresAfter | None) -> int | None:
     """Seconds that a file lives; None for ever."""
-    return asked.seconds if asked else _LIFE.get(purpose)
+    return expires_after.seconds if expires_after else _DEFAULT_LIFETIME_SECONDS.get(purpose)
 
 
-def file_out(file: File) -> FileOut:
+def to_file_out(file: File) -> FileOut:
     return FileOut(
         id=file.id,
         bytes=file.bytes,

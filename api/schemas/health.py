@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import BaseModel
 
 
-class Alive(BaseModel):
+class Liveness(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class Ready(BaseModel):
+class Readiness(BaseModel):
     """``checks``: part -> ``ok`` or ``down``."""
 
     status: Literal["ready", "not ready"]

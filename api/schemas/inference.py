@@ -7,44 +7,44 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class _FromEngine(BaseModel):
+class _EngineModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class CompletionUsage(_FromEngine):
+class CompletionUsage(_EngineModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class CalledFunction(_FromEngine):
+class FunctionCallOut(_EngineModel):
     name: str
     arguments: str
     """JSON of an object."""
 
 
-class CalledTool(_FromEngine):
+class ToolCallOut(_EngineModel):
     id: str
     type: Literal["function"]
-    function: CalledFunction
+    function: FunctionCallOut
 
 
-class ChatAnswer(_FromEngine):
+class ChatMessageOut(_EngineModel):
     role: Literal["assistant"]
     content: str | None
     """Null where the model only calls tools."""
     refusal: str | None
-    tool_calls: list[CalledTool] | None = None
+    tool_calls: list[ToolCallOut] | None = None
 
 
-class ChatChoice(_FromEngine):
+class ChatChoice(_EngineModel):
     index: int
-    message: ChatAnswer
+    message: ChatMessageOut
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
     logprobs: dict[str, Any] | None
 
 
-class ChatCompletion(_FromEngine):
+class ChatCompletion(_EngineModel):
     """A chat completion. With ``stream``: chunks of it as server-sent events, the last one ``[DONE]``."""
 
     id: str
@@ -55,7 +55,7 @@ class ChatCompletion(_FromEngine):
     usage: CompletionUsage
 
 
-class TextLogprobs(_FromEngine):
+class TextLogprobs(_EngineModel):
     """One entry a token; null for a prompt's first, which nothing comes before."""
 
     tokens: list[str]
@@ -65,14 +65,14 @@ class TextLogprobs(_FromEngine):
     """Where in the choice's text the token begins, in characters."""
 
 
-class TextChoice(_FromEngine):
+class TextChoice(_EngineModel):
     index: int
     text: str
     logprobs: TextLogprobs | None
     finish_reason: Literal["stop", "length", "content_filter"] | None
 
 
-class TextCompletion(_FromEngine):
+class TextCompletion(_EngineModel):
     """A completion. With ``stream``: chunks of the same form as server-sent events, the last one ``[DONE]``."""
 
     id: str
@@ -83,19 +83,19 @@ class TextCompletion(_FromEngine):
     usage: CompletionUsage | None = None
 
 
-class InputUsage(_FromEngine):
+class InputUsage(_EngineModel):
     prompt_tokens: int
     total_tokens: int
 
 
-class Embedding(_FromEngine):
+class Embedding(_EngineModel):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str
     """Numbers, or with ``encoding_format`` base64 their little-endian fp32 bytes."""
 
 
-class Embeddings(_FromEngine):
+class Embeddings(_EngineModel):
     """Vectors in the order of the inputs."""
 
     object: Literal["list"]
@@ -104,7 +104,7 @@ class Embeddings(_FromEngine):
     usage: InputUsage
 
 
-class Prediction(_FromEngine):
+class Prediction(_EngineModel):
     """The answer to one input; its other fields depend on the model's task."""
 
     index: int
@@ -131,7 +131,7 @@ class ValuePrediction(Prediction):
     value: float
 
 
-class Entity(_FromEngine):
+class Entity(_EngineModel):
     label: str
     start: int
     """First character in the text."""
@@ -162,7 +162,7 @@ class TextPrediction(Prediction):
     text: str
 
 
-class Predictions(_FromEngine):
+class Predictions(_EngineModel):
     """Answers in the order of the inputs, all of the form of the model's task."""
 
     object: Literal["list"]

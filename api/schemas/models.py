@@ -40,7 +40,7 @@ class ModelDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def base_out(entry: BaseModelEntry) -> ModelOut:
+def to_base_model_out(entry: BaseModelEntry) -> ModelOut:
     return ModelOut(
         id=entry.id,
         created=0,
@@ -52,7 +52,7 @@ def base_out(entry: BaseModelEntry) -> ModelOut:
     )
 
 
-def tuned_out(model: Model) -> ModelOut:
+def to_tuned_model_out(model: Model) -> ModelOut:
     return ModelOut(
         id=model.id,
         created=int(model.created_at),
@@ -64,7 +64,7 @@ def tuned_out(model: Model) -> ModelOut:
     )
 
 
-def checkpoint_model_out(ref: ModelRef, project_id: str) -> ModelOut:
+def to_checkpoint_model_out(ref: ModelRef, project_id: str) -> ModelOut:
     return ModelOut(
         id=ref.id,
         created=0,

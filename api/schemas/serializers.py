@@ -14,29 +14,29 @@ from api.schemas.fine_tuning.jobs import (
     MethodOut,
     ProgressOut,
 )
-from jobs.lifecycle.queue_position import Place
-from jobs.lifecycle.states import RUNNING, STATUS, checkpoint_name, full_state
+from jobs.lifecycle.queue_position import QueuePosition
+from jobs.lifecycle.states import RUNNING, WIRE_STATUS, checkpoint_name, to_wire_state
 from storage.tables import Checkpoint, Event, Job
-from training.artifacts.serving_compat import servable_by
+from training.artifacts.serving_compat import list_compatible_engines
 
 
-def job_out(job: Job, organization_id: str, place: Place | None = None) -> JobOut:
+def to_job_out(job: Job, organization_id: str, queue_position: QueuePosition | None = None) -> JobOut:
     """``organization_id``: of the job's project. ``place``: in the queue, where it was looked up."""
     eta = job.progress.get("eta") if job.progress and job.state == RUNNING else None
-    finish = time.time() + eta if eta is not None else place.finish if place else None
+    finish = time.time() + eta if eta is not None else queue_position.finish if queue_position else None
     return JobOut(
         id=job.id,
         created_at=int(job.created_at),
         finished_at=None if job.finished_at is None else int(job.finished_at),
         estimated_finish=None if finish is None else int(finish),
-        estimated_start=int(place.start) if place and place.start is not None else None,
-        queue_position=place.position if place else None,
+        estimated_start=int(queue_position.start) if queue_position and queue_position.start is not None else None,
+        queue_position=queue_position.position if queue_position else None,
         auto_start=job.auto_start,
-        model=job.start["model"] if job.start else job.base_model,
+        model=job.starting_point["model"] if job.starting_point else job.base_model,
         base_model=job.base_model,
         fine_tuned_model=job.fine_tuned_model,
         organization_id=organization_id,
-        status=STATUS[job.state],
+        status=WIRE_STATUS[job.state],
         error=JobErrorOut.model_validate(job.error) if job.error else None,
         hyperparameters=HyperparametersOut(
             **{name: job.hyperparameters.get(name) for name in HyperparametersOut.model_fields}
@@ -54,7 +54,7 @@ def job_out(job: Job, organization_id: str, place: Place | None = None) -> JobOu
         integrations=job.integrations,
         checkpoint_ttl_seconds=job.checkpoint_ttl_seconds,
         user_provided_suffix=job.suffix,
-        state=full_state(job),
+        state=to_wire_state(job),
         task=job.task,
         update=job.update,
         columns=job.columns,
@@ -63,11 +63,11 @@ def job_out(job: Job, organization_id: str, place: Place | None = None) -> JobOu
         trainable_parameters=job.trainable_parameters,
         final_metrics=job.final_metrics,
         resume_proof=job.resume_proof,
-        servable_by=servable_by(job.task, job.update),
+        servable_by=list_compatible_engines(job.task, job.update),
     )
 
 
-def event_out(event: Event) -> EventOut:
+def to_event_out(event: Event) -> EventOut:
     return EventOut(
         id=event.id,
         created_at=int(event.created_at),
@@ -78,7 +78,7 @@ def event_out(event: Event) -> EventOut:
     )
 
 
-def checkpoint_out(job: Job, checkpoint: Checkpoint) -> CheckpointOut:
+def to_checkpoint_out(job: Job, checkpoint: Checkpoint) -> CheckpointOut:
     return CheckpointOut(
         id=checkpoint.id,
         created_at=int(checkpoint.created_at),

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from api.http.multipart import MAX_FILENAME
-from api.schemas.base import In
-from api.schemas.files import ExpiresAfter, FileOut, UploadPurpose, file_out
+from api.http.multipart import MAX_FILENAME_LENGTH
+from api.schemas.base import StrictModel
+from api.schemas.files import ExpiresAfter, FileOut, UploadPurpose, to_file_out
 from storage.tables import File, Upload, UploadPart
 
 MAX_PARTS = 10_000
@@ -18,17 +18,17 @@ MAX_PARTS = 10_000
 UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 
 
-def _printable(text: str) -> str:
+def _check_printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("it must have no control characters")
     return text
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILENAME), AfterValidator(_printable)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FILENAME_LENGTH), AfterValidator(_check_printable)]
 PartId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
-class UploadIn(In):
+class UploadIn(StrictModel):
     """The body of ``POST /v1/uploads``."""
 
     model_config = ConfigDict(
@@ -49,7 +49,7 @@ class UploadIn(In):
     """When the finished file goes; by default a ``batch`` file after 30 days, others never."""
 
 
-class UploadCompleteIn(In):
+class UploadCompleteIn(StrictModel):
     """The body of ``POST /v1/uploads/{upload_id}/complete``."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"part_ids": ["part_abc", "part_def"]}]})
@@ -85,14 +85,14 @@ class UploadPartOut(BaseModel):
     upload_id: str
 
 
-def status_of(upload: Upload) -> UploadStatus:
+def get_upload_status(upload: Upload) -> UploadStatus:
     """An upload whose hour is over has expired, whether its row says so yet or not."""
     over = upload.status == "pending" and upload.expires_at <= time.time()
     status: UploadStatus = "expired" if over else upload.status  # type: ignore[assignment]
     return status
 
 
-def upload_out(upload: Upload, file: File | None = None) -> UploadOut:
+def to_upload_out(upload: Upload, file: File | None = None) -> UploadOut:
     return UploadOut(
         id=upload.id,
         bytes=upload.bytes,
@@ -100,10 +100,10 @@ def upload_out(upload: Upload, file: File | None = None) -> UploadOut:
         expires_at=int(upload.expires_at),
         filename=upload.filename,
         purpose=upload.purpose,
-        status=status_of(upload),
-        file=file_out(file) if file else None,
+        status=get_upload_status(upload),
+        file=to_file_out(file) if file else None,
     )
 
 
-def part_out(part: UploadPart) -> UploadPartOut:
+def to_part_out(part: UploadPart) -> UploadPartOut:
     return UploadPartOut(id=part.id, created_at=int(part.created_at), upload_id=part.upload_id)

@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.schemas.base import In
+from api.schemas.base import StrictModel
 from jobs.webhooks import signing
 from jobs.webhooks.outbox import EventType
-from jobs.webhooks.url_policy import MAX_URL
+from jobs.webhooks.url_policy import MAX_URL_CHARACTERS
 from storage.tables import Delivery, Webhook
 
 WebhookName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-WebhookUrl = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)]
+WebhookUrl = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARACTERS)]
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=32)]
 
 
-class WebhookIn(In):
+class WebhookIn(StrictModel):
     """The body of ``POST /v1/webhook_endpoints``."""
 
     model_config = ConfigDict(
@@ -38,7 +38,7 @@ class WebhookIn(In):
     event_types: EventTypes
 
 
-class WebhookChangeIn(In):
+class WebhookUpdateIn(StrictModel):
     """What is left out stays."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"event_types": ["batch.completed"]}]})
@@ -50,13 +50,13 @@ class WebhookChangeIn(In):
     """False: nothing is sent, and what waits is dropped."""
 
 
-class WebhookTestIn(In):
+class WebhookTestIn(StrictModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"event_type": "batch.completed"}]})
 
     event_type: EventType
 
 
-class RotateSecretIn(In):
+class RotateSecretIn(StrictModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"keep_old_secret_active_for_24_hours": True}]})
 
     keep_old_secret_active_for_24_hours: bool = False
@@ -125,7 +125,7 @@ class DeliveryOut(BaseModel):
     """Why the last try failed."""
 
 
-def webhook_out(webhook: Webhook) -> WebhookOut:
+def to_webhook_out(webhook: Webhook) -> WebhookOut:
     return WebhookOut(
         id=webhook.id,
         created_at=int(webhook.created_at),
@@ -133,7 +133,7 @@ def webhook_out(webhook: Webhook) -> WebhookOut:
         name=webhook.name,
         url=webhook.url,
         event_types=webhook.events,
-        signing_secret_hint=signing.hint(webhook.secret),
+        signing_secret_hint=signing.mask_secret(webhook.secret),
         enabled=webhook.disabled_at is None,
         disabled_at=None if webhook.disabled_at is None else int(webhook.disabled_at),
         note=webhook.note,
@@ -141,11 +141,11 @@ def webhook_out(webhook: Webhook) -> WebhookOut:
     )
 
 
-def webhook_with_secret(webhook: Webhook) -> WebhookWithSecretOut:
-    return WebhookWithSecretOut(**webhook_out(webhook).model_dump(), signing_secret=webhook.secret)
+def to_webhook_with_secret_out(webhook: Webhook) -> WebhookWithSecretOut:
+    return WebhookWithSecretOut(**to_webhook_out(webhook).model_dump(), signing_secret=webhook.secret)
 
 
-def delivery_out(delivery: Delivery) -> DeliveryOut:
+def to_delivery_out(delivery: Delivery) -> DeliveryOut:
     pending = delivery.state == "pending"
     return DeliveryOut(
         id=delivery.id,
@@ -153,7 +153,7 @@ def delivery_out(delivery: Delivery) -> DeliveryOut:
         event_type=delivery.type,
         state=delivery.state,
         tries=delivery.tries,
-        next_try_at=int(delivery.next_at or delivery.created_at) if pending else None,
+        next_try_at=int(delivery.next_try_at or delivery.created_at) if pending else None,
         status_code=delivery.status_code,
         note=delivery.note,
     )

@@ -13,27 +13,27 @@ from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 
-class Spread(Multiprocess):
+class ReusePortSupervisor(Multiprocess):
     """uvicorn's supervisor, whose every process is handed a new listener; it closes with its process."""
 
     def __init__(self, config: Config) -> None:
         # Fails, in uvicorn's words, where somebody else listens; the next line alone would share the port with him.
         config.bind_socket().close()
         # Never listens: it keeps the port from others while processes come and go.
-        self._port = _bound(config)
+        self._reserved_socket = _bind_socket(config)
         super().__init__(config, sockets=[])
 
     @property
     def sockets(self) -> list[socket.socket]:
         """For the next process. uvicorn asks once for each that it starts."""
-        return [_bound(self.config)]
+        return [_bind_socket(self.config)]
 
     @sockets.setter
     def sockets(self, given: list[socket.socket]) -> None:
         assert not given
 
 
-def _bound(config: Config) -> socket.socket:
+def _bind_socket(config: Config) -> socket.socket:
     bound = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

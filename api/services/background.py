@@ -7,24 +7,24 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from api.services.usage_meter import Meter
-from jobs.lifecycle.reaper import reap_for_ever
+from api.services.usage_meter import UsageMeter
+from jobs.lifecycle.reaper import run_reaper
 from jobs.resources import Resources
 from storage import idempotency
 from storage.errors import StorageUnavailable
 
 log = logging.getLogger("luthier.api")
 
-FORGET_SECONDS = 600.0
+IDEMPOTENCY_CLEANUP_SECONDS = 600.0
 
 
 @asynccontextmanager
-async def upkeep(rooms: Resources, meter: Meter) -> AsyncIterator[None]:
+async def background_tasks(resources: Resources, meter: UsageMeter) -> AsyncIterator[None]:
     """Until it is left; then what the meter still holds is written."""
     work = [
-        reap_for_ever(rooms.db, rooms.wakeup, rooms.settings.reap_seconds),
-        meter.flush_for_ever(),
-        _forget_for_ever(rooms),
+        run_reaper(resources.db, resources.wakeup, resources.settings.reaper_interval_seconds),
+        meter.run_flusher(),
+        _run_idempotency_cleanup(resources),
     ]
     tasks = [asyncio.create_task(each) for each in work]
     try:
@@ -37,11 +37,11 @@ async def upkeep(rooms: Resources, meter: Meter) -> AsyncIterator[None]:
             await meter.flush()
 
 
-async def _forget_for_ever(rooms: Resources) -> None:
+async def _run_idempotency_cleanup(resources: Resources) -> None:
     while True:
-        await asyncio.sleep(FORGET_SECONDS)
+        await asyncio.sleep(IDEMPOTENCY_CLEANUP_SECONDS)
         try:
-            async with rooms.db.write() as session:
-                await idempotency.forget(session)
+            async with resources.db.write() as session:
+                await idempotency.delete_expired(session)
         except StorageUnavailable as error:
             log.warning("old answers are not forgotten yet: %s", error)

@@ -12,54 +12,54 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.errors import InvalidRequest, invalid
-from api.http.idempotency import Once
+from api.errors import InvalidRequest, to_invalid_request
+from api.http.idempotency import ResponseRecorder
 from api.schemas.fine_tuning.jobs import CloneIn, JobIn, JobOut
-from api.schemas.serializers import job_out
-from api.services.job_validation import check_options, check_update, learner
-from api.services.starting_point import Beginning, beginning
-from inference.protocol.validation import fault_of
-from jobs.integrations import missing
+from api.schemas.serializers import to_job_out
+from api.services.job_validation import check_options, check_update, task_for_method
+from api.services.starting_point import StartingPoint, resolve_starting_point
+from inference.protocol.validation import to_validation_issue
+from jobs.integrations import describe_missing_setup
 from jobs.lifecycle import transitions
 from jobs.resources import Resources
 from storage.access.audit import audit
 from storage.access.keys import Principal
-from storage.clock import unexpired
+from storage.clock import is_unexpired
 from storage.ids import new_id
 from storage.registry import BaseModelEntry
 from storage.tables import File, Job
-from training.hyperparameters.auto import default_update
+from training.hyperparameters.auto import choose_default_update
 from training.spec import DpoHyperparameters, Hyperparameters, Method
 from training.tasks import METHODS, TASKS
 from training.tasks.base import AnyTask
 from training.updates import UPDATES, AnyUpdate
 
-_PLACE = "method.{}.hyperparameters"
-_SAME_THING = (frozenset({"model", "from_checkpoint"}), frozenset({"method", "hyperparameters"}))
+_HYPERPARAMETERS_PATH = "method.{}.hyperparameters"
+_EQUIVALENT_FIELDS = (frozenset({"model", "from_checkpoint"}), frozenset({"method", "hyperparameters"}))
 """Fields of which one says what another would."""
-_ALWAYS = frozenset({"model", "training_file"})
+_REQUIRED_FIELDS = frozenset({"model", "training_file"})
 """What every job has: a null leaves that of a clone's source."""
 
 
-async def new_job(rooms: Resources, project_id: str, body: JobIn) -> Job:
+async def build_job(resources: Resources, project_id: str, body: JobIn) -> Job:
     """The row to be; its files are checked by :func:`check_files`. Raises ``InvalidRequest``, ``ModelNotPulled``."""
-    method = _method(body)
-    _check_integrations(rooms, body)
-    begun = await beginning(rooms, project_id, body.model, body.from_checkpoint)
-    task = _task(body, begun)
-    able = learner(method, task)
+    method = _resolve_method(body)
+    _check_integrations(resources, body)
+    begun = await resolve_starting_point(resources, project_id, body.model, body.from_checkpoint)
+    task = _resolve_task(body, begun)
+    able = task_for_method(method, task)
     _check_columns(body, able)
-    update = body.update or _usual_update(begun, task)
+    update = body.update or _resolve_update(begun, task)
     check_update(update.type, able)
     begun.check(task, update)
-    hyperparameters = _hyperparameters(body, method, begun.base)
-    check_options(hyperparameters, body, able, _PLACE.format(method))
+    hyperparameters = _merge_hyperparameters(body, method, begun.base)
+    check_options(hyperparameters, body, able, _HYPERPARAMETERS_PATH.format(method))
     return Job(
         id=new_id("job"),
         project_id=project_id,
         created_at=time.time(),
         base_model=begun.base.id,
-        start=begun.row,
+        starting_point=begun.start_column,
         task=task,
         update=update.model_dump(),
         method={"type": method},
@@ -78,21 +78,21 @@ async def new_job(rooms: Resources, project_id: str, body: JobIn) -> Job:
     )
 
 
-async def make_job(rooms: Resources, principal: Principal, body: JobIn, once: Once) -> JobOut:
+async def create_job(resources: Resources, principal: Principal, body: JobIn, recorder: ResponseRecorder) -> JobOut:
     """Insert it and have a worker look. Raises ``InvalidRequest``, ``ModelNotPulled``."""
-    job = await new_job(rooms, principal.project_id, body)
+    job = await build_job(resources, principal.project_id, body)
     job.key_id = principal.key_id
-    async with rooms.db.write() as session:
+    async with resources.db.write() as session:
         await check_files(session, job)
         await transitions.create(session, job)
-        await once.record(session, job_out(job, principal.organization_id))
+        await recorder.record(session, to_job_out(job, principal.organization_id))
         await audit(session, principal, "fine_tuning.job.created", job.id)
     # After the commit: whoever hears the bell finds the row. A lost ring costs a worker's poll interval.
-    await rooms.wakeup.notify(job.id, job.attempt)
-    return job_out(job, principal.organization_id)
+    await resources.wakeup.notify(job.id, job.attempt)
+    return to_job_out(job, principal.organization_id)
 
 
-def cloned(source: Job, changes: CloneIn) -> JobIn:
+def clone_request(source: Job, changes: CloneIn) -> JobIn:
     """What was asked for ``source``, but for ``changes``. Raises ``InvalidRequest``."""
     if source.request is None:
         raise InvalidRequest(
@@ -101,9 +101,9 @@ def cloned(source: Job, changes: CloneIn) -> JobIn:
             headers={"x-should-retry": "false"},
         )
     sent = changes.model_dump(mode="json", exclude_unset=True)
-    sent = {name: value for name, value in sent.items() if value is not None or name not in _ALWAYS}
+    sent = {name: value for name, value in sent.items() if value is not None or name not in _REQUIRED_FIELDS}
     asked = {"seed": source.seed, **source.request}
-    for names in _SAME_THING:
+    for names in _EQUIVALENT_FIELDS:
         if names & sent.keys():
             asked = {name: value for name, value in asked.items() if name not in names}
     whole = {**asked, **sent}
@@ -112,7 +112,7 @@ def cloned(source: Job, changes: CloneIn) -> JobIn:
     except ValidationError as error:
         # What each field may be fits; what they are together need not, such as a null that takes the file away.
         faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        raise invalid(fault_of(faults, whole)) from None
+        raise to_invalid_request(to_validation_issue(faults, whole)) from None
 
 
 async def check_files(session: AsyncSession, job: Job) -> None:
@@ -121,7 +121,7 @@ async def check_files(session: AsyncSession, job: Job) -> None:
         file_id = getattr(job, param)
         if file_id is None:
             continue
-        mine = [col(File.id) == file_id, col(File.project_id) == job.project_id, unexpired(col(File.expires_at))]
+        mine = [col(File.id) == file_id, col(File.project_id) == job.project_id, is_unexpired(col(File.expires_at))]
         file = (await session.execute(select(File).where(*mine).with_for_update())).scalar_one_or_none()
         if file is None:
             raise InvalidRequest(
@@ -137,34 +137,34 @@ async def check_files(session: AsyncSession, job: Job) -> None:
             )
 
 
-def _method(body: JobIn) -> Method:
+def _resolve_method(body: JobIn) -> Method:
     if body.method is None or body.method.type == "supervised":
         return "supervised"
     if body.method.type == "dpo":
         return "dpo"
     offered = ", ".join(sorted(METHODS))
-    raise _unsupported("method.type", f"This method is not offered yet; it can be: {offered}.")
+    raise _unsupported_parameter("method.type", f"This method is not offered yet; it can be: {offered}.")
 
 
-def _check_integrations(rooms: Resources, body: JobIn) -> None:
+def _check_integrations(resources: Resources, body: JobIn) -> None:
     for place, one in enumerate(body.integrations or []):
-        if lacking := missing(one.type, rooms.settings):
+        if lacking := describe_missing_setup(one.type, resources.settings):
             raise InvalidRequest(lacking, param=f"integrations.{place}.type", code="integration_unavailable")
 
 
-def _unsupported(param: str, message: str) -> InvalidRequest:
+def _unsupported_parameter(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="unsupported_parameter")
 
 
-def _usual_update(begun: Beginning, task: str) -> AnyUpdate:
-    if begun.update is not None:
-        return UPDATES[begun.update["type"]].model_validate(begun.update)
-    return default_update(task, begun.base.parameters)
+def _resolve_update(starting_point: StartingPoint, task: str) -> AnyUpdate:
+    if starting_point.update is not None:
+        return UPDATES[starting_point.update["type"]].model_validate(starting_point.update)
+    return choose_default_update(task, starting_point.base.parameters)
 
 
-def _task(body: JobIn, begun: Beginning) -> str:
-    base = begun.base
-    task = body.task or (begun.start.task if begun.start else base.tasks[0])
+def _resolve_task(body: JobIn, starting_point: StartingPoint) -> str:
+    base = starting_point.base
+    task = body.task or (starting_point.ref.task if starting_point.ref else base.tasks[0])
     if task not in TASKS or task not in base.tasks:
         offered = ", ".join(f"'{name}'" for name in base.tasks if name in TASKS)
         raise InvalidRequest(
@@ -176,7 +176,7 @@ def _task(body: JobIn, begun: Beginning) -> str:
 
 
 def _check_columns(body: JobIn, task: AnyTask) -> None:
-    fields = task.row.model_fields
+    fields = task.row_schema.model_fields
     for name in body.columns or {}:
         if name not in fields:
             raise InvalidRequest(
@@ -187,12 +187,12 @@ def _check_columns(body: JobIn, task: AnyTask) -> None:
             )
 
 
-def _hyperparameters(body: JobIn, method: Method, base: BaseModelEntry) -> DpoHyperparameters:
+def _merge_hyperparameters(body: JobIn, method: Method, base: BaseModelEntry) -> DpoHyperparameters:
     """Those of ``method``, and those in the older place, which may repeat but not contradict them."""
     block = getattr(body.method, method) if body.method else None
-    newer, place = block.hyperparameters if block else None, _PLACE.format(method)
-    values = _sent(newer)
-    for name, value in _sent(body.hyperparameters).items():
+    newer, place = block.hyperparameters if block else None, _HYPERPARAMETERS_PATH.format(method)
+    values = _dump_set_fields(newer)
+    for name, value in _dump_set_fields(body.hyperparameters).items():
         if values.setdefault(name, value) != value:
             raise InvalidRequest(
                 f"'hyperparameters.{name}' and '{place}.{name}' differ; send the second only.",
@@ -207,7 +207,7 @@ def _hyperparameters(body: JobIn, method: Method, base: BaseModelEntry) -> DpoHy
             error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ") + ".", param=place
         ) from None
     if found.max_length != "auto" and found.max_length > base.context:
-        where = place if "max_length" in _sent(newer) else "hyperparameters"
+        where = place if "max_length" in _dump_set_fields(newer) else "hyperparameters"
         raise InvalidRequest(
             f"The base model '{base.id}' reads at most {base.context} tokens.",
             param=f"{where}.max_length",
@@ -216,5 +216,5 @@ def _hyperparameters(body: JobIn, method: Method, base: BaseModelEntry) -> DpoHy
     return found
 
 
-def _sent(hyperparameters: Hyperparameters | None) -> dict[str, Any]:
+def _dump_set_fields(hyperparameters: Hyperparameters | None) -> dict[str, Any]:
     return hyperparameters.model_dump(exclude_unset=True) if hyperparameters else {}

@@ -19,8 +19,8 @@ from sqlmodel import col
 from starlette.responses import StreamingResponse
 
 from api.http.pagination import Digits
-from jobs.lifecycle.change_feed import Watch
-from jobs.lifecycle.states import STATUS, TERMINAL
+from jobs.lifecycle.change_feed import JobChangeFeed
+from jobs.lifecycle.states import TERMINAL, WIRE_STATUS
 from storage.db import Database
 from storage.errors import StorageUnavailable
 from storage.tables import Event, Job
@@ -29,7 +29,7 @@ log = logging.getLogger("luthier.api")
 
 PING_SECONDS = 10.0
 """Silence after which a comment line tells client and proxies that the stream still runs."""
-AT_ONCE = 500
+MAX_EVENTS_PER_QUERY = 500
 """Events that are read at once."""
 
 LastEventId = Annotated[
@@ -38,60 +38,60 @@ LastEventId = Annotated[
     Header(alias="Last-Event-ID", description="The last event that arrived: what came after it is told."),
 ]
 
-STREAM: dict[int | str, dict[str, Any]] = {
+EVENT_STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}
 }
 
-Shown = Callable[[Event], BaseModel]
+EventSerializer = Callable[[Event], BaseModel]
 
 
 @dataclass(frozen=True)
-class Following:
+class JobEventStream:
     """Which of a job's events are told, and in what form."""
 
     db: Database
-    watch: Watch
+    change_feed: JobChangeFeed
     job_id: str
     conditions: Sequence[ColumnElement[bool]]
-    shown: Shown
+    serialize: EventSerializer
 
-    def response(self, after: int) -> StreamingResponse:
+    def to_response(self, after: int) -> StreamingResponse:
         # Proxies such as nginx would otherwise collect events before passing them on.
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return StreamingResponse(self._stream(after), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._iter_events(after), media_type="text/event-stream", headers=headers)
 
-    async def _stream(self, seq: int) -> AsyncIterator[str]:
-        with self.watch.on(self.job_id) as changed:
+    async def _iter_events(self, seq: int) -> AsyncIterator[str]:
+        with self.change_feed.subscribe(self.job_id) as changed:
             # So that the headers leave at once.
             yield ": here\n\n"
             while True:
                 changed.clear()
                 try:
-                    state, events = await self._after(seq)
+                    state, events = await self._fetch_after(seq)
                 except StorageUnavailable as error:
                     log.warning("a stream of %s ends early: %s", self.job_id, error)
                     return
                 for event in events:
-                    yield f"id: {event.seq}\ndata: {self.shown(event).model_dump_json()}\n\n"
+                    yield f"id: {event.seq}\ndata: {self.serialize(event).model_dump_json()}\n\n"
                     seq = event.seq
-                if len(events) == AT_ONCE:
+                if len(events) == MAX_EVENTS_PER_QUERY:
                     continue
                 if state in TERMINAL:
-                    yield f'event: done\ndata: {{"status": "{STATUS[state]}"}}\n\n'
+                    yield f'event: done\ndata: {{"status": "{WIRE_STATUS[state]}"}}\n\n'
                     return
-                while not await _set_within(changed, PING_SECONDS):
+                while not await _wait_until_set(changed, PING_SECONDS):
                     yield ": ping\n\n"
 
-    async def _after(self, seq: int) -> tuple[str, Sequence[Event]]:
+    async def _fetch_after(self, seq: int) -> tuple[str, Sequence[Event]]:
         query = select(Event).where(col(Event.job_id) == self.job_id, col(Event.seq) > seq, *self.conditions)
         async with self.db.read() as session:
             # The state first: what an ended job has told is all there then.
             state = (await session.execute(select(col(Job.state)).where(col(Job.id) == self.job_id))).scalar_one()
-            events = (await session.execute(query.order_by(col(Event.seq)).limit(AT_ONCE))).scalars().all()
+            events = (await session.execute(query.order_by(col(Event.seq)).limit(MAX_EVENTS_PER_QUERY))).scalars().all()
         return state, events
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+async def _wait_until_set(event: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:

@@ -10,14 +10,14 @@ from api.errors import NotFound
 from storage.tables import Job
 
 
-async def owned_job(session: AsyncSession, project_id: str, job_id: str) -> Job:
+async def get_job_or_404(session: AsyncSession, project_id: str, job_id: str) -> Job:
     """Raises ``NotFound``."""
     query = select(Job).where(col(Job.id) == job_id, col(Job.project_id) == project_id)
     job = (await session.execute(query)).scalar_one_or_none()
     if job is None:
-        raise no_such_job()
+        raise job_not_found()
     return job
 
 
-def no_such_job() -> NotFound:
+def job_not_found() -> NotFound:
     return NotFound("There is no such fine-tuning job for this key.", param="fine_tuning_job_id")

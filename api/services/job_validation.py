@@ -10,7 +10,7 @@ from training.spec import Hyperparameters
 from training.tasks import METHODS, TASKS
 from training.tasks.base import AnyTask
 
-_OF_SOME_TASKS = frozenset().union(*(task.options for tasks in METHODS.values() for task in tasks.values()))
+_TASK_SPECIFIC_OPTIONS = frozenset().union(*(task.options for tasks in METHODS.values() for task in tasks.values()))
 
 
 def check_update(update: str, task: AnyTask) -> None:
@@ -24,35 +24,37 @@ def check_update(update: str, task: AnyTask) -> None:
         )
 
 
-def check_options(found: Hyperparameters, body: JobIn, task: AnyTask, place: str) -> None:
+def check_options(hyperparameters: Hyperparameters, body: JobIn, task: AnyTask, path: str) -> None:
     """``place``: where in the body the hyperparameters stand. Raises ``InvalidRequest``."""
-    asked: dict[str, Any] = {name: value for name, value in found.model_dump().items() if value not in ("auto", None)}
-    for name in sorted((asked.keys() & _OF_SOME_TASKS) - task.options):
-        raise _refused(f"'{name}' has no effect on the task '{task.name}'; leave it out.", f"{place}.{name}")
-    if asked.get("gradient_accumulation_steps", 1) > 1 and not task.separable:
-        raise _refused(
+    asked: dict[str, Any] = {
+        name: value for name, value in hyperparameters.model_dump().items() if value not in ("auto", None)
+    }
+    for name in sorted((asked.keys() & _TASK_SPECIFIC_OPTIONS) - task.options):
+        raise _invalid_value(f"'{name}' has no effect on the task '{task.name}'; leave it out.", f"{path}.{name}")
+    if asked.get("gradient_accumulation_steps", 1) > 1 and not task.splittable:
+        raise _invalid_value(
             f"A batch of the task '{task.name}' cannot be split: its rows are told apart from one another. Lower "
             "batch_size instead.",
-            f"{place}.gradient_accumulation_steps",
+            f"{path}.gradient_accumulation_steps",
         )
     if asked.get("validation_share") and body.validation_file:
-        raise _refused("Send a validation_file or a validation_share, not both.", f"{place}.validation_share")
+        raise _invalid_value("Send a validation_file or a validation_share, not both.", f"{path}.validation_share")
     if asked.get("early_stopping_patience") and not (body.validation_file or asked.get("validation_share")):
-        raise _refused(
+        raise _invalid_value(
             "Early stopping watches the validation loss: send a validation_file, or a validation_share such as 0.1.",
-            f"{place}.early_stopping_patience",
+            f"{path}.early_stopping_patience",
         )
     if asked.get("general_share") and not body.general_file:
-        raise _refused("general_share is a share of the general_file's rows: send one.", f"{place}.general_share")
+        raise _invalid_value("general_share is a share of the general_file's rows: send one.", f"{path}.general_share")
 
 
-def learner(method: str, task: str) -> AnyTask:
+def task_for_method(method: str, task: str) -> AnyTask:
     """What learns a task by a method. Raises ``InvalidRequest``."""
     if task not in METHODS[method]:
         able = ", ".join(f"'{name}'" for name in TASKS if name in METHODS[method])
-        raise _refused(f"The method '{method}' trains {able}, not '{task}'.", "method.type")
+        raise _invalid_value(f"The method '{method}' trains {able}, not '{task}'.", "method.type")
     return METHODS[method][task]
 
 
-def _refused(message: str, param: str) -> InvalidRequest:
+def _invalid_value(message: str, param: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="invalid_value")

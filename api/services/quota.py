@@ -6,12 +6,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.errors import InvalidRequest
 from storage.access.keys import Principal
-from storage.access.limits import QuotaExceeded, check_bytes
+from storage.access.limits import QuotaExceeded, check_storage_quota
 
 
-async def check_quota(session: AsyncSession, principal: Principal, more: int) -> None:
+async def check_quota(session: AsyncSession, principal: Principal, added_bytes: int) -> None:
     """In the transaction that adds ``more`` bytes. Raises ``InvalidRequest``."""
     try:
-        await check_bytes(session, principal.project_id, principal.limits.max_bytes, more)
+        await check_storage_quota(session, principal.project_id, principal.limits.max_bytes, added_bytes)
     except QuotaExceeded as error:
         raise InvalidRequest(str(error), code="quota_exceeded") from None

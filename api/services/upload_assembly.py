@@ -15,7 +15,7 @@ from api.schemas.uploads import UploadCompleteIn
 from api.services.quota import check_quota
 from jobs.blob_keys import files_prefix
 from jobs.resources import Resources
-from jobs.retention.expiry import forget
+from jobs.retention.expiry import delete_blobs
 from storage.access.audit import audit
 from storage.access.keys import Principal
 from storage.blobs import Blobs
@@ -23,40 +23,42 @@ from storage.errors import BlobNotFound
 from storage.ids import new_id
 from storage.tables import File, Upload, UploadPart
 
-AT_ONCE = 2
+MAX_CONCURRENT_ASSEMBLIES = 2
 """Assemblies that one process runs; the others wait. Each reads and writes up to ``max_assembled_bytes``."""
 
 
-async def assemble(rooms: Resources, principal: Principal, upload: Upload, asked: UploadCompleteIn) -> None:
+async def assemble_upload(resources: Resources, principal: Principal, upload: Upload, body: UploadCompleteIn) -> None:
     """Make the file, unless somebody else completes, cancels or expires the upload first. Raises ``InvalidRequest``.
 
     The bytes come first, then one transaction. Two that complete an upload at once both write a blob, and the one
     that finds the upload still pending keeps its own.
     """
-    there = await _parts(rooms, upload)
+    there = await _load_parts(resources, upload)
     # In this order: whoever ends an upload drops its parts with it.
-    if not await _pending(rooms, upload):
+    if not await _is_pending(resources, upload):
         return
-    parts, file = _in_order(upload, there, asked.part_ids), _file(upload)
+    parts, file = _order_parts(upload, there, body.part_ids), _build_file(upload)
     try:
-        stored = await asyncio.to_thread(rooms.blobs.put_stream, file.blob_key, _chunks(rooms.blobs, parts, asked.md5))
+        stored = await asyncio.to_thread(
+            resources.blobs.put_stream, file.blob_key, _read_chunks(resources.blobs, parts, body.md5)
+        )
     except BlobNotFound:
         # Whoever ended the upload removed its parts.
-        if await _pending(rooms, upload):
+        if await _is_pending(resources, upload):
             raise
         return
     file.sha256, file.bytes = stored.sha256, stored.size
     try:
-        unnamed = await _complete(rooms, principal, upload, file)
+        unnamed = await _complete(resources, principal, upload, file)
     except InvalidRequest:
-        await forget(rooms.blobs, [file.blob_key])
+        await delete_blobs(resources.blobs, [file.blob_key])
         raise
-    await forget(rooms.blobs, unnamed)
+    await delete_blobs(resources.blobs, unnamed)
 
 
-async def _complete(rooms: Resources, principal: Principal, upload: Upload, file: File) -> list[str]:
+async def _complete(resources: Resources, principal: Principal, upload: Upload, file: File) -> list[str]:
     """The keys of the bytes that nothing names now. Raises ``InvalidRequest``."""
-    async with rooms.db.write() as session:
+    async with resources.db.write() as session:
         if time.time() >= upload.expires_at:
             # While its parts were put together it ceased to count as what it declared.
             await check_quota(session, principal, file.bytes)
@@ -71,19 +73,19 @@ async def _complete(rooms: Resources, principal: Principal, upload: Upload, file
         return list((await session.execute(gone.returning(col(UploadPart.blob_key)))).scalars())
 
 
-async def _pending(rooms: Resources, upload: Upload) -> bool:
-    async with rooms.db.read() as session:
+async def _is_pending(resources: Resources, upload: Upload) -> bool:
+    async with resources.db.read() as session:
         query = select(col(Upload.status)).where(col(Upload.id) == upload.id)
         return (await session.execute(query)).scalar_one() == "pending"
 
 
-async def _parts(rooms: Resources, upload: Upload) -> dict[str, UploadPart]:
-    async with rooms.db.read() as session:
+async def _load_parts(resources: Resources, upload: Upload) -> dict[str, UploadPart]:
+    async with resources.db.read() as session:
         query = select(UploadPart).where(col(UploadPart.upload_id) == upload.id)
         return {part.id: part for part in (await session.execute(query)).scalars()}
 
 
-def _in_order(upload: Upload, parts: dict[str, UploadPart], part_ids: Sequence[str]) -> list[UploadPart]:
+def _order_parts(upload: Upload, parts: dict[str, UploadPart], part_ids: Sequence[str]) -> list[UploadPart]:
     """Raises ``InvalidRequest`` for ids that are not the upload's or stand twice, and for another sum of bytes."""
     seen: set[str] = set()
     for place, part_id in enumerate(part_ids):
@@ -108,7 +110,7 @@ def _in_order(upload: Upload, parts: dict[str, UploadPart], part_ids: Sequence[s
     return chosen
 
 
-def _file(upload: Upload) -> File:
+def _build_file(upload: Upload) -> File:
     file_id, now = new_id("file"), time.time()
     return File(
         id=file_id,
@@ -123,7 +125,7 @@ def _file(upload: Upload) -> File:
     )
 
 
-def _chunks(blobs: Blobs, parts: Sequence[UploadPart], md5: str | None) -> Iterator[bytes]:
+def _read_chunks(blobs: Blobs, parts: Sequence[UploadPart], md5: str | None) -> Iterator[bytes]:
     """The file's bytes. Raises ``InvalidRequest`` at their end where they have another md5."""
     digest = hashlib.md5(usedforsecurity=False)
     for part in parts:

@@ -10,7 +10,7 @@ from typing import Any
 
 from api.rate_limits import charge
 from storage.access.keys import Principal
-from storage.access.usage import Amount, Counted, count, day_of
+from storage.access.usage import UsageAmount, UsageDimensions, add_usage, to_utc_day
 from storage.db import Database
 from storage.errors import StorageUnavailable
 from storage.redis_scripts import RedisScripts
@@ -20,29 +20,29 @@ log = logging.getLogger("luthier.api")
 FLUSH_SECONDS = 1.0
 
 
-class Meter:
+class UsageMeter:
     """One for each process. A process that is killed loses what it gathered since the last second."""
 
     def __init__(self, db: Database, scripts: RedisScripts) -> None:
         self._db = db
         self._scripts = scripts
-        self._gathered: dict[Counted, Amount] = {}
-        self._writing = asyncio.Lock()
+        self._pending: dict[UsageDimensions, UsageAmount] = {}
+        self._write_lock = asyncio.Lock()
 
-    async def used(self, principal: Principal, kind: str, model: str, usage: Mapping[str, Any]) -> None:
+    async def record(self, principal: Principal, kind: str, model: str, usage: Mapping[str, Any]) -> None:
         """``usage``: of the engine's answer."""
-        amount = Amount(1, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
-        of = Counted(principal.project_id, principal.key_id, day_of(time.time()), kind, model)
-        self._gathered.setdefault(of, Amount()).add(amount)
+        amount = UsageAmount(1, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+        of = UsageDimensions(principal.project_id, principal.key_id, to_utc_day(time.time()), kind, model)
+        self._pending.setdefault(of, UsageAmount()).add(amount)
         await charge(self._scripts, principal, amount.input_tokens + amount.output_tokens)
 
-    async def answer(self, principal: Principal, kind: str, answer: dict[str, Any]) -> dict[str, Any]:
+    async def record_response(self, principal: Principal, kind: str, response: dict[str, Any]) -> dict[str, Any]:
         """The same answer, counted."""
-        await self.used(principal, kind, answer["model"], answer["usage"])
-        return answer
+        await self.record(principal, kind, response["model"], response["usage"])
+        return response
 
-    async def stream(
-        self, principal: Principal, kind: str, chunks: AsyncGenerator[dict[str, Any], None], told: bool
+    async def record_stream(
+        self, principal: Principal, kind: str, chunks: AsyncGenerator[dict[str, Any], None], include_usage: bool
     ) -> AsyncIterator[dict[str, Any]]:
         """The same chunks, counted; the usage that the engine tells is passed on where it was asked for (``told``).
 
@@ -55,30 +55,30 @@ class Meter:
                 model = chunk["model"]
                 texts += bool(chunk["choices"])
                 usage = chunk.get("usage") or usage
-                if told:
+                if include_usage:
                     yield chunk
                 elif chunk["choices"]:
                     yield {name: value for name, value in chunk.items() if name != "usage"}
         finally:
             await chunks.aclose()
             if model:
-                await self.used(principal, kind, model, usage or {"completion_tokens": texts})
+                await self.record(principal, kind, model, usage or {"completion_tokens": texts})
 
     async def flush(self) -> None:
         """Raises ``StorageUnavailable``, and keeps what could not be written."""
-        async with self._writing:
-            gathered, self._gathered = self._gathered, {}
+        async with self._write_lock:
+            gathered, self._pending = self._pending, {}
             if not gathered:
                 return
             try:
                 async with self._db.write() as session:
-                    await count(session, gathered.items())
+                    await add_usage(session, gathered.items())
             except StorageUnavailable:
                 for of, amount in gathered.items():
-                    self._gathered.setdefault(of, Amount()).add(amount)
+                    self._pending.setdefault(of, UsageAmount()).add(amount)
                 raise
 
-    async def flush_for_ever(self) -> None:
+    async def run_flusher(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             try:

@@ -12,37 +12,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-Note = Callable[[float, bytes | Exception], None]
+ResponseCallback = Callable[[float, bytes | Exception], None]
 """Told of a request: the seconds since it was due, and its answer."""
 
 
 @dataclass
-class Times:
+class LatencyRecorder:
     """Of every request that was due after the warm-up."""
 
-    seconds: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def expecting(self, expected: bytes) -> Note:
+    def build_callback(self, expected: bytes) -> ResponseCallback:
         """Notes a request whose answer must be a 200 and hold this."""
 
-        def note(seconds: float, answer: bytes | Exception) -> None:
-            self.seconds.append(seconds)
+        def record(seconds: float, answer: bytes | Exception) -> None:
+            self.latencies.append(seconds)
             if isinstance(answer, Exception):
                 self.errors.append(f"{type(answer).__name__}: {answer}")
             elif not (answer.startswith(b"HTTP/1.1 200") and expected in answer):
                 self.errors.append(answer[:200].decode())
 
-        return note
+        return record
 
-    def share(self, share: float) -> float:
+    def quantile_ms(self, quantile: float) -> float:
         """The smallest time within which this share of the requests was answered, in milliseconds."""
-        ordered = sorted(self.seconds)
-        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        ordered = sorted(self.latencies)
+        return 1000 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadProfile:
     """Every client asks once in ``period`` seconds, at a phase of its own, for ``seconds`` after ``warm_up``.
 
     ``period`` 0: it asks again as soon as it is answered.
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
-        self._answer: asyncio.Future[bytes] | None = None
+        self._response: asyncio.Future[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's has its methods, but is none of its subclasses.
@@ -70,50 +70,50 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found or self._answer is None:
+        if not found or self._response is None:
             return
         lowered = head.lower()
         start = lowered.find(b"content-length:")
         length = int(lowered[start + 15 :].split(b"\r\n", 1)[0])
         if len(body) >= length:
             answer, self._buffer = self._buffer, b""
-            self._answer.set_result(answer)
+            self._response.set_result(answer)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(ConnectionError("the server closed the connection"))
+        if self._response and not self._response.done():
+            self._response.set_exception(ConnectionError("the server closed the connection"))
 
-    async def ask(self, request: bytes) -> bytes:
+    async def send_request(self, request: bytes) -> bytes:
         """Head and body of the answer. Raises ``ConnectionError``, ``TimeoutError``."""
         assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
+        self._response = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         async with asyncio.timeout(30):
-            return await self._answer
+            return await self._response
 
     def close(self) -> None:
         if self._transport:
             self._transport.close()
 
 
-def get(path: str, key: str) -> bytes:
+def build_get(path: str, key: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: luthier\r\nauthorization: Bearer {key}\r\n\r\n".encode()
 
 
-def post(path: str, key: str, body: bytes) -> bytes:
+def build_post(path: str, key: str, body: bytes) -> bytes:
     head = f"POST {path} HTTP/1.1\r\nhost: luthier\r\nauthorization: Bearer {key}\r\n"
     return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def poll(load: Load, requests: Sequence[tuple[bytes, Note]]) -> None:
+async def poll(load: LoadProfile, requests: Sequence[tuple[bytes, ResponseCallback]]) -> None:
     """One client for each request."""
     begin = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
         for request, note in requests:
-            group.create_task(_client(load, begin + random.uniform(0, load.period), request, note))
+            group.create_task(_run_client(load, begin + random.uniform(0, load.period), request, note))
 
 
-async def _client(load: Load, due: float, request: bytes, note: Note) -> None:
+async def _run_client(load: LoadProfile, due: float, request: bytes, callback: ResponseCallback) -> None:
     loop = asyncio.get_running_loop()
     measured, end = due + load.warm_up, due + load.warm_up + load.seconds
     _, connection = await loop.create_connection(Connection, load.host, load.port)
@@ -122,13 +122,13 @@ async def _client(load: Load, due: float, request: bytes, note: Note) -> None:
             await asyncio.sleep(max(0.0, due - loop.time()))
             answer: bytes | Exception
             try:
-                answer = await connection.ask(request)
+                answer = await connection.send_request(request)
             except (ConnectionError, TimeoutError) as error:
                 answer = error
                 connection.close()
                 _, connection = await loop.create_connection(Connection, load.host, load.port)
             if due >= measured:
-                note(loop.time() - due, answer)
+                callback(loop.time() - due, answer)
             due = due + load.period if load.period else loop.time()
     finally:
         connection.close()

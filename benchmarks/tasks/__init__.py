@@ -10,25 +10,25 @@ from collections.abc import Mapping
 from benchmarks.tasks import (
     embedding,
     entities,
+    images,
     instructions,
-    pictures,
     preference,
     questions,
     regression,
     stories,
     translation,
 )
-from benchmarks.tasks.run import Run
+from benchmarks.tasks.benchmark import TaskBenchmark
 
-RUNS: Mapping[str, Run] = {
-    "text-regression": regression.RUN,
-    "token-classification": entities.RUN,
-    "preference": preference.RUN,
-    "image-classification": pictures.RUN,
-    "seq2seq": translation.RUN,
-    "embedding": embedding.RUN,
-    "question-answering": questions.RUN,
-    "completion": stories.RUN,
-    "chat": instructions.RUN,
+BENCHMARKS: Mapping[str, TaskBenchmark] = {
+    "text-regression": regression.BENCHMARK,
+    "token-classification": entities.BENCHMARK,
+    "preference": preference.BENCHMARK,
+    "image-classification": images.BENCHMARK,
+    "seq2seq": translation.BENCHMARK,
+    "embedding": embedding.BENCHMARK,
+    "question-answering": questions.BENCHMARK,
+    "completion": stories.BENCHMARK,
+    "chat": instructions.BENCHMARK,
 }
 """Text classification has ``examples/banking77.py`` to itself, with every way of updating."""

@@ -15,55 +15,59 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.result import write
-from benchmarks.tasks import RUNS
-from benchmarks.tasks.run import SETS, Data, measure
-from examples.stack import running_stack
+from benchmarks.result import write_result
+from benchmarks.tasks import BENCHMARKS
+from benchmarks.tasks.benchmark import DATASETS, DataSplits, measure
+from examples.stack import run_stack
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", nargs="*", help=f"of {', '.join(RUNS)}; all where none is named")
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(BENCHMARKS)}; all where none is named")
     parser.add_argument("--rows", type=int, help="train on the first N rows and ask about N of those held out")
     arguments = parser.parse_args()
-    names = arguments.name or list(RUNS)
-    if not RUNS.keys() >= set(names):
-        parser.error(f"there is no {', '.join(sorted(set(names) - RUNS.keys()))}; there are {', '.join(RUNS)}")
-    if not SETS.exists():
-        raise SystemExit(f"the data sets are not at {SETS}")
+    names = arguments.name or list(BENCHMARKS)
+    if not BENCHMARKS.keys() >= set(names):
+        parser.error(
+            f"there is no {', '.join(sorted(set(names) - BENCHMARKS.keys()))}; there are {', '.join(BENCHMARKS)}"
+        )
+    if not DATASETS.exists():
+        raise SystemExit(f"the data sets are not at {DATASETS}")
     console = Console()
-    data = {name: RUNS[name].rows() for name in names}
+    data = {name: BENCHMARKS[name].load_data() for name in names}
     if arguments.rows:
-        data = {name: rows.few(arguments.rows) for name, rows in data.items()}
+        data = {name: rows.take(arguments.rows) for name, rows in data.items()}
     with tempfile.TemporaryDirectory(prefix="lt") as home:
-        _list_bases(Path(home), data)
-        measured = _measured(Path(home), data, console, keep=not arguments.rows)
-    console.print(_table(measured))
+        _register_bases(Path(home), data)
+        measured = _measure_all(Path(home), data, console, save=not arguments.rows)
+    console.print(_build_table(measured))
     print(json.dumps({name: {key: made[key] for key in ("figure", "baseline")} for name, made in measured.items()}))
 
 
-def _list_bases(home: Path, data: Mapping[str, Data]) -> None:
+def _register_bases(home: Path, data: Mapping[str, DataSplits]) -> None:
     for name, rows in data.items():
-        run = RUNS[name]
-        if run.make_base:
-            run.make_base(home / "bases" / run.base, rows).list_in(home, run.base)
+        run = BENCHMARKS[name]
+        if run.create_base:
+            run.create_base(home / "bases" / run.base, rows).add_to_registry(home, run.base)
 
 
-def _measured(home: Path, data: Mapping[str, Data], console: Console, *, keep: bool) -> dict[str, dict[str, Any]]:
+def _measure_all(
+    home: Path, data: Mapping[str, DataSplits], console: Console, *, save: bool
+) -> dict[str, dict[str, Any]]:
     measured = {}
-    with running_stack(home, console) as client:
+    with run_stack(home, console) as client:
         for name, rows in data.items():
-            run = RUNS[name]
+            run = BENCHMARKS[name]
             console.rule(f"{name}: {run.title}")
             measured[name] = measure(client, run, rows, home, console)
-            if keep:
-                write(f"task-{name}", f"python -m benchmarks.tasks {name}", measured[name])
+            if save:
+                write_result(f"task-{name}", f"python -m benchmarks.tasks {name}", measured[name])
     return measured
 
 
-def _table(measured: Mapping[str, dict[str, Any]]) -> Table:
+def _build_table(results: Mapping[str, dict[str, Any]]) -> Table:
     table = Table("task", "figures", "to beat", "beaten", "rows", "seconds", show_lines=True)
-    for name, made in measured.items():
+    for name, made in results.items():
         decisive = made["decisive"]
         others = "\n".join(f"{other}: {figures[decisive]:.3f}" for other, figures in made["baseline"].items())
         table.add_row(

@@ -4,57 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.tasks.ask import cosines, dot, embeddings, spearman
-from benchmarks.tasks.regression import pairs
-from benchmarks.tasks.run import Data, Figures, Row, Run, Trained
+from benchmarks.tasks.benchmark import DataSplits, Metrics, Row, TaskBenchmark, TrainedModel
+from benchmarks.tasks.model_requests import compute_cosines, dot, embed, spearman
+from benchmarks.tasks.regression import read_pairs
 
-ALIKE = 4.0
-
-
-def _rows() -> Data:
-    training = [{"anchor": one, "positive": other} for one, other, score in pairs("train") if score >= ALIKE]
-    held_out = [{"anchor": one, "positive": other, "score": score} for one, other, score in pairs("test")]
-    note = f"the training pairs of STS-B with a score of {ALIKE:g} or more; all pairs of its test part held out"
-    return Data(training, held_out, note)
+MIN_SIMILAR_SCORE = 4.0
 
 
-def _ask(trained: Trained, data: Data) -> Figures:
-    return _figures(trained, trained.model, data.held_out)
+def _load_data() -> DataSplits:
+    training = [
+        {"anchor": one, "positive": other} for one, other, score in read_pairs("train") if score >= MIN_SIMILAR_SCORE
+    ]
+    held_out = [{"anchor": one, "positive": other, "score": score} for one, other, score in read_pairs("test")]
+    note = f"the training pairs of STS-B with a score of {MIN_SIMILAR_SCORE:g} or more; all pairs of its test part held out"
+    return DataSplits(training, held_out, note)
 
 
-def _baselines(trained: Trained, data: Data) -> dict[str, Figures]:
-    return {"untuned minilm-l6": _figures(trained, RUN.base, data.held_out)}
+def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
+    return _evaluate_model(trained, trained.model, data.held_out)
 
 
-def _figures(trained: Trained, model: str, rows: Sequence[Row]) -> Figures:
-    found = cosines(trained.client, model, [(row["anchor"], row["positive"]) for row in rows])
+def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
+    return {"untuned minilm-l6": _evaluate_model(trained, BENCHMARK.base, data.held_out)}
+
+
+def _evaluate_model(trained: TrainedModel, model: str, rows: Sequence[Row]) -> Metrics:
+    found = compute_cosines(trained.client, model, [(row["anchor"], row["positive"]) for row in rows])
     return {
         "spearman": spearman([row["score"] for row in rows], found),
-        "recall_at_1": _recall(trained, model, [row for row in rows if row["score"] >= ALIKE]),
+        "recall_at_1": _compute_recall(trained, model, [row for row in rows if row["score"] >= MIN_SIMILAR_SCORE]),
     }
 
 
-def _recall(trained: Trained, model: str, alike: Sequence[Row]) -> float:
+def _compute_recall(trained: TrainedModel, model: str, similar_rows: Sequence[Row]) -> float:
     """Share of the anchors of like pairs whose positive is the nearest of all of these pairs' positives."""
     anchors, positives = (
-        embeddings(trained.client, model, [row[side] for row in alike]) for side in ("anchor", "positive")
+        embed(trained.client, model, [row[side] for row in similar_rows]) for side in ("anchor", "positive")
     )
-    nearest = [_nearest(anchor, positives) for anchor in anchors]
-    hits: int = sum(alike[at]["positive"] == row["positive"] for at, row in zip(nearest, alike, strict=True))
-    return hits / len(alike)
+    nearest = [_find_nearest(anchor, positives) for anchor in anchors]
+    hits: int = sum(
+        similar_rows[at]["positive"] == row["positive"] for at, row in zip(nearest, similar_rows, strict=True)
+    )
+    return hits / len(similar_rows)
 
 
-def _nearest(vector: Sequence[float], others: Sequence[Sequence[float]]) -> int:
-    scores = [dot(vector, other) for other in others]
+def _find_nearest(vector: Sequence[float], candidates: Sequence[Sequence[float]]) -> int:
+    scores = [dot(vector, other) for other in candidates]
     return scores.index(max(scores))
 
 
-RUN = Run(
+BENCHMARK = TaskBenchmark(
     title="sentences that mean the same (STS-B)",
     base="minilm-l6",
     task="embedding",
-    rows=_rows,
-    ask=_ask,
-    baselines=_baselines,
-    decisive="spearman",
+    load_data=_load_data,
+    evaluate=_evaluate,
+    evaluate_baselines=_evaluate_baselines,
+    primary_metric="spearman",
 )

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from benchmarks.tasks.ask import predictions
-from benchmarks.tasks.run import SETS, Data, Figures, Row, Run, Trained
+from benchmarks.tasks.benchmark import DATASETS, DataSplits, Metrics, Row, TaskBenchmark, TrainedModel
+from benchmarks.tasks.model_requests import predict
 
 
 class Span(NamedTuple):
@@ -21,24 +21,24 @@ class Span(NamedTuple):
     end: int
 
 
-def sentences(name: str) -> list[Row]:
+def read_sentences(name: str) -> list[Row]:
     """Rows of words and their BIO tags."""
-    rows: list[Row] = [_nothing()]
-    for line in (SETS / "wnut17" / name).read_text(encoding="utf-8").split("\n"):
+    rows: list[Row] = [_create_empty_row()]
+    for line in (DATASETS / "wnut17" / name).read_text(encoding="utf-8").split("\n"):
         token, _, tag = line.rstrip("\r").partition("\t")
         if token:
             rows[-1]["tokens"].append(token)
             rows[-1]["tags"].append(tag)
         elif rows[-1]["tokens"]:
-            rows.append(_nothing())
+            rows.append(_create_empty_row())
     return rows if rows[-1]["tokens"] else rows[:-1]
 
 
-def _nothing() -> Row:
+def _create_empty_row() -> Row:
     return {"tokens": [], "tags": []}
 
 
-def spans(row: Row) -> Iterator[Span]:
+def extract_spans(row: Row) -> Iterator[Span]:
     """What the tags spell."""
     kind, start, end, at = "", 0, 0, 0
     for token, tag in [*zip(row["tokens"], row["tags"], strict=True), ("", "O")]:
@@ -50,44 +50,46 @@ def spans(row: Row) -> Iterator[Span]:
         end, at = at + len(token), at + len(token) + 1
 
 
-def _rows() -> Data:
-    return Data(
-        sentences("wnut17train.conll"), sentences("emerging.test.annotated"), "WNUT-17, published train and test parts"
+def _load_data() -> DataSplits:
+    return DataSplits(
+        read_sentences("wnut17train.conll"),
+        read_sentences("emerging.test.annotated"),
+        "WNUT-17, published train and test parts",
     )
 
 
-def _ask(trained: Trained, data: Data) -> Figures:
-    answers = predictions(trained.client, trained.model, [{"tokens": row["tokens"]} for row in data.held_out])
+def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
+    answers = predict(trained.client, trained.model, [{"tokens": row["tokens"]} for row in data.held_out])
     found = [[Span(one["label"], one["start"], one["end"]) for one in answer["entities"]] for answer in answers]
-    return _scores(data.held_out, found)
+    return _compute_scores(data.held_out, found)
 
 
-def _baselines(trained: Trained, data: Data) -> dict[str, Figures]:
+def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
     return {
-        "entities of the training part, looked up": _scores(data.held_out, _looked_up(data)),
-        "words with capitals are a person": _scores(data.held_out, map(_capitals, data.held_out)),
+        "entities of the training part, looked up": _compute_scores(data.held_out, _look_up_entities(data)),
+        "words with capitals are a person": _compute_scores(data.held_out, map(_find_capitalized_spans, data.held_out)),
     }
 
 
-def _capitals(row: Row) -> Iterator[Span]:
+def _find_capitalized_spans(row: Row) -> Iterator[Span]:
     """Each run of them, but for the first word of the sentence by itself."""
     tags, before = [], "O"
     for word in row["tokens"]:
         before = "O" if not word[0].isupper() else "I-person" if before != "O" else "B-person"
         tags.append(before)
-    return (span for span in spans({**row, "tags": tags}) if span.start or " " in _text(row)[: span.end])
+    return (span for span in extract_spans({**row, "tags": tags}) if span.start or " " in _join_tokens(row)[: span.end])
 
 
-def _text(row: Row) -> str:
+def _join_tokens(row: Row) -> str:
     return " ".join(row["tokens"])
 
 
-def _looked_up(data: Data) -> Iterator[list[Span]]:
+def _look_up_entities(data: DataSplits) -> Iterator[list[Span]]:
     """The longest entity of the training part that begins at each word, with its commonest kind."""
     kinds: dict[tuple[str, ...], Counter[str]] = {}
     for row in data.training:
-        text = _text(row)
-        for span in spans(row):
+        text = _join_tokens(row)
+        for span in extract_spans(row):
             kinds.setdefault(tuple(text[span.start : span.end].split(" ")), Counter())[span.kind] += 1
     longest = max(map(len, kinds), default=0)
     for row in data.held_out:
@@ -103,10 +105,10 @@ def _looked_up(data: Data) -> Iterator[list[Span]]:
         yield found
 
 
-def _scores(rows: Sequence[Row], found: Iterable[Iterable[Span]]) -> Figures:
+def _compute_scores(rows: Sequence[Row], predicted: Iterable[Iterable[Span]]) -> Metrics:
     """Of whole entities: kind, first and last character."""
-    there = {(index, span) for index, row in enumerate(rows) for span in spans(row)}
-    made = {(index, span) for index, several in enumerate(found) for span in several}
+    there = {(index, span) for index, row in enumerate(rows) for span in extract_spans(row)}
+    made = {(index, span) for index, several in enumerate(predicted) for span in several}
     hits = len(there & made)
     return {
         "entity_precision": hits / max(1, len(made)),
@@ -115,13 +117,13 @@ def _scores(rows: Sequence[Row], found: Iterable[Iterable[Span]]) -> Figures:
     }
 
 
-RUN = Run(
+BENCHMARK = TaskBenchmark(
     title="rare entities in posts (WNUT-17)",
     base="minilm-l6",
     task="token-classification",
-    rows=_rows,
-    ask=_ask,
-    baselines=_baselines,
-    decisive="entity_f1",
+    load_data=_load_data,
+    evaluate=_evaluate,
+    evaluate_baselines=_evaluate_baselines,
+    primary_metric="entity_f1",
     hyperparameters={"n_epochs": 5},
 )

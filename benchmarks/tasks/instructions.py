@@ -8,43 +8,43 @@ from __future__ import annotations
 import json
 from random import Random
 
-from benchmarks.tasks.run import SEED, SETS, Data, Figures, Row, Run, Trained
-from benchmarks.tasks.starter import CONTEXT, tokens
+from benchmarks.tasks.benchmark import DATASETS, SEED, DataSplits, Metrics, Row, TaskBenchmark, TrainedModel
+from benchmarks.tasks.starter import CONTEXT_LENGTH, count_tokens
 
-HELD_OUT = 100
+HELD_OUT_ROWS = 100
 
 
-def _rows() -> Data:
-    given = json.loads((SETS / "instruction_demo" / "alpaca_en_demo.json").read_text(encoding="utf-8"))
-    rows = [_row(one) for one in given if one["output"].strip()]
-    fitting = [row for row in rows if tokens(row["messages"]) <= CONTEXT]
+def _load_data() -> DataSplits:
+    given = json.loads((DATASETS / "instruction_demo" / "alpaca_en_demo.json").read_text(encoding="utf-8"))
+    rows = [_to_chat_row(one) for one in given if one["output"].strip()]
+    fitting = [row for row in rows if count_tokens(row["messages"]) <= CONTEXT_LENGTH]
     Random(SEED).shuffle(fitting)
-    note = f"{len(fitting)} of {len(given)} rows: those with an answer that fit the starter's {CONTEXT} tokens"
-    return Data(fitting[HELD_OUT:], fitting[:HELD_OUT], note)
+    note = f"{len(fitting)} of {len(given)} rows: those with an answer that fit the starter's {CONTEXT_LENGTH} tokens"
+    return DataSplits(fitting[HELD_OUT_ROWS:], fitting[:HELD_OUT_ROWS], note)
 
 
-def _row(one: dict[str, str]) -> Row:
+def _to_chat_row(example: dict[str, str]) -> Row:
     """OpenAI's chat row."""
-    asked = "\n\n".join(part for part in (one["instruction"], one["input"]) if part)
-    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": one["output"]}]}
+    asked = "\n\n".join(part for part in (example["instruction"], example["input"]) if part)
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": example["output"]}]}
 
 
-def _ask(trained: Trained, data: Data) -> Figures:
+def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
     return {"loss": trained.metrics["valid_loss"]}
 
 
-def _baselines(trained: Trained, data: Data) -> dict[str, Figures]:
+def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
     return {"the untuned base": {"loss": trained.metrics["valid_loss_before"]}}
 
 
-RUN = Run(
+BENCHMARK = TaskBenchmark(
     title="answers to instructions (Alpaca)",
     base="starter",
     task="chat",
-    rows=_rows,
-    ask=_ask,
-    baselines=_baselines,
-    decisive="loss",
+    load_data=_load_data,
+    evaluate=_evaluate,
+    evaluate_baselines=_evaluate_baselines,
+    primary_metric="loss",
     lower_is_better=True,
-    validates=True,
+    uses_validation_file=True,
 )

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from benchmarks.tasks.ask import predictions
-from benchmarks.tasks.entities import sentences, spans
-from benchmarks.tasks.run import Data, Figures, Row, Run, Trained
+from benchmarks.tasks.benchmark import DataSplits, Metrics, Row, TaskBenchmark, TrainedModel
+from benchmarks.tasks.entities import extract_spans, read_sentences
+from benchmarks.tasks.model_requests import predict
 from training.tasks.support import squad
 
-NOUNS = {
+ENTITY_NOUNS = {
     "person": "person",
     "location": "place",
     "corporation": "company",
@@ -23,51 +23,53 @@ NOUNS = {
 }
 
 
-def _rows() -> Data:
+def _load_data() -> DataSplits:
     training, held_out = (
-        [question for row in sentences(name) for question in _questions(row)]
+        [question for row in read_sentences(name) for question in _build_questions(row)]
         for name in ("wnut17train.conll", "emerging.test.annotated")
     )
-    return Data(training, held_out, "made from the entities of WNUT-17's published train and test parts")
+    return DataSplits(training, held_out, "made from the entities of WNUT-17's published train and test parts")
 
 
-def _questions(row: Row) -> Iterator[Row]:
-    text, found = " ".join(row["tokens"]), list(spans(row))
+def _build_questions(row: Row) -> Iterator[Row]:
+    text, found = " ".join(row["tokens"]), list(extract_spans(row))
     times = Counter(span.kind for span in found)
     for span in found:
         if times[span.kind] == 1:
             answer = {"text": text[span.start : span.end], "start": span.start}
-            yield {"question": f"Which {NOUNS[span.kind]} is mentioned?", "context": text, "answers": [answer]}
+            yield {"question": f"Which {ENTITY_NOUNS[span.kind]} is mentioned?", "context": text, "answers": [answer]}
 
 
-def _ask(trained: Trained, data: Data) -> Figures:
+def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
     asked = [{"question": row["question"], "context": row["context"]} for row in data.held_out]
-    return _figures(data, [answer["text"] for answer in predictions(trained.client, trained.model, asked)])
+    return _compute_scores(data, [answer["text"] for answer in predict(trained.client, trained.model, asked)])
 
 
-def _baselines(trained: Trained, data: Data) -> dict[str, Figures]:
+def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
     contexts = [row["context"] for row in data.held_out]
     return {
-        "the first word with a capital": _figures(data, [_capital(context) for context in contexts]),
-        "the whole sentence": _figures(data, contexts),
+        "the first word with a capital": _compute_scores(
+            data, [_find_capitalized_word(context) for context in contexts]
+        ),
+        "the whole sentence": _compute_scores(data, contexts),
     }
 
 
-def _capital(context: str) -> str:
+def _find_capitalized_word(context: str) -> str:
     words = context.split(" ")
     return next((word for word in words if word[:1].isupper()), words[0])
 
 
-def _figures(data: Data, found: list[str]) -> Figures:
-    return squad.scores(found, [[answer["text"] for answer in row["answers"]] for row in data.held_out])
+def _compute_scores(data: DataSplits, predicted: list[str]) -> Metrics:
+    return squad.compute_scores(predicted, [[answer["text"] for answer in row["answers"]] for row in data.held_out])
 
 
-RUN = Run(
+BENCHMARK = TaskBenchmark(
     title="questions about posts (from WNUT-17)",
     base="minilm-l6",
     task="question-answering",
-    rows=_rows,
-    ask=_ask,
-    baselines=_baselines,
-    decisive="f1",
+    load_data=_load_data,
+    evaluate=_evaluate,
+    evaluate_baselines=_evaluate_baselines,
+    primary_metric="f1",
 )

@@ -5,49 +5,51 @@ from __future__ import annotations
 import csv
 from statistics import correlation
 
-from benchmarks.tasks.ask import cosines, predictions, spearman
-from benchmarks.tasks.run import SETS, Data, Figures, Run, Trained
+from benchmarks.tasks.benchmark import DATASETS, DataSplits, Metrics, TaskBenchmark, TrainedModel
+from benchmarks.tasks.model_requests import compute_cosines, predict, spearman
 
 
-def pairs(part: str) -> list[tuple[str, str, float]]:
-    with (SETS / "stsb" / f"stsb-en-{part}.csv").open(newline="", encoding="utf-8") as file:
+def read_pairs(split: str) -> list[tuple[str, str, float]]:
+    with (DATASETS / "stsb" / f"stsb-en-{split}.csv").open(newline="", encoding="utf-8") as file:
         return [(one, other, float(score)) for one, other, score in csv.reader(file)]
 
 
-def _rows() -> Data:
+def _load_data() -> DataSplits:
     training, held_out = (
-        [{"text": one, "text_pair": other, "target": score} for one, other, score in pairs(part)]
+        [{"text": one, "text_pair": other, "target": score} for one, other, score in read_pairs(part)]
         for part in ("train", "test")
     )
-    return Data(training, held_out, "STS-B, published train and test parts")
+    return DataSplits(training, held_out, "STS-B, published train and test parts")
 
 
-def _ask(trained: Trained, data: Data) -> Figures:
+def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
     asked = [{"text": row["text"], "text_pair": row["text_pair"]} for row in data.held_out]
-    return _figures(data, [answer["value"] for answer in predictions(trained.client, trained.model, asked)])
+    return _compute_scores(data, [answer["value"] for answer in predict(trained.client, trained.model, asked)])
 
 
-def _baselines(trained: Trained, data: Data) -> dict[str, Figures]:
-    untuned = cosines(trained.client, RUN.base, [(row["text"], row["text_pair"]) for row in data.held_out])
+def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
+    untuned = compute_cosines(
+        trained.client, BENCHMARK.base, [(row["text"], row["text_pair"]) for row in data.held_out]
+    )
     # Any constant: its correlation with anything is taken as 0.
     return {
-        "cosine of untuned minilm-l6 embeddings": _figures(data, untuned),
+        "cosine of untuned minilm-l6 embeddings": _compute_scores(data, untuned),
         "the mean": {"pearson": 0.0, "spearman": 0.0},
     }
 
 
-def _figures(data: Data, found: list[float]) -> Figures:
+def _compute_scores(data: DataSplits, predicted: list[float]) -> Metrics:
     truth = [row["target"] for row in data.held_out]
-    return {"pearson": correlation(truth, found), "spearman": spearman(truth, found)}
+    return {"pearson": correlation(truth, predicted), "spearman": spearman(truth, predicted)}
 
 
-RUN = Run(
+BENCHMARK = TaskBenchmark(
     title="how alike two sentences are (STS-B)",
     base="minilm-l6",
     task="text-regression",
-    rows=_rows,
-    ask=_ask,
-    baselines=_baselines,
-    decisive="pearson",
+    load_data=_load_data,
+    evaluate=_evaluate,
+    evaluate_baselines=_evaluate_baselines,
+    primary_metric="pearson",
     hyperparameters={"n_epochs": 3},
 )

@@ -9,15 +9,15 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 BASE = Path(__file__).parent.parent.parent / "models" / "starter"
-CONTEXT = 512
-TURN = 2
+CONTEXT_LENGTH = 512
+MESSAGE_OVERHEAD_TOKENS = 2
 """Tokens that the template puts around a message."""
 
 
-def tokens(messages: Sequence[Mapping[str, str]]) -> int:
-    return sum(len(_tokenizer().encode(message["content"]).ids) + TURN for message in messages)
+def count_tokens(messages: Sequence[Mapping[str, str]]) -> int:
+    return sum(len(_load_tokenizer().encode(message["content"]).ids) + MESSAGE_OVERHEAD_TOKENS for message in messages)
 
 
 @cache
-def _tokenizer() -> Tokenizer:
+def _load_tokenizer() -> Tokenizer:
     return Tokenizer.from_file(str(BASE / "tokenizer.json"))

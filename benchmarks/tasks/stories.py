@@ -12,62 +12,64 @@ from random import Random
 
 from tokenizers import Tokenizer
 
-from benchmarks.bases import Entry
-from benchmarks.tasks.run import SEED, SETS, SHARED, Data, Figures, Row, Run, Trained
+from benchmarks.bases import RegistryEntry
+from benchmarks.tasks.benchmark import DATASETS, SEED, SHARED, DataSplits, Metrics, Row, TaskBenchmark, TrainedModel
 from examples.starter_data import END_OF_STORY
 
 BASE = SHARED / "models" / "stories260k"
-CONTEXT = 512
-HELD_OUT = 100
+CONTEXT_LENGTH = 512
+HELD_OUT_ROWS = 100
 
 
-def _rows() -> Data:
-    text = (SETS / "tinystories" / "tinystories_sample.txt").read_text(encoding="utf-8")
+def _load_data() -> DataSplits:
+    text = (DATASETS / "tinystories" / "tinystories_sample.txt").read_text(encoding="utf-8")
     # The last one is cut off in the file.
     stories = [story.strip() for story in text.split(END_OF_STORY)][:-1]
     rows = [{"text": story} for story in stories if story]
     Random(SEED).shuffle(rows)
-    return Data(rows[HELD_OUT:], rows[:HELD_OUT], "TinyStories, the first 2 MiB of its training text")
+    return DataSplits(rows[HELD_OUT_ROWS:], rows[:HELD_OUT_ROWS], "TinyStories, the first 2 MiB of its training text")
 
 
-def _ask(trained: Trained, data: Data) -> Figures:
+def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
     return {"loss": trained.metrics["valid_loss"]}
 
 
-def _baselines(trained: Trained, data: Data) -> dict[str, Figures]:
+def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
     return {
         "the untuned base": {"loss": trained.metrics["valid_loss_before"]},
-        "how often each token stands in the training stories": {"loss": _unigram(data)},
+        "how often each token stands in the training stories": {"loss": _compute_unigram_loss(data)},
     }
 
 
-def _unigram(data: Data) -> float:
+def _compute_unigram_loss(data: DataSplits) -> float:
     """Nats for each token held out, its probability that of one more time in the training stories."""
     tokenizer = Tokenizer.from_file(str(BASE / "tokenizer.json"))
-    counts = Counter(token for row in data.training for token in _learnt(tokenizer, row))
+    counts = Counter(token for row in data.training for token in _encode_story(tokenizer, row))
     total = counts.total() + tokenizer.get_vocab_size()
-    losses = [log(total / (counts[token] + 1)) for row in data.held_out for token in _learnt(tokenizer, row)]
+    losses = [log(total / (counts[token] + 1)) for row in data.held_out for token in _encode_story(tokenizer, row)]
     return sum(losses) / len(losses)
 
 
-def _learnt(tokenizer: Tokenizer, row: Row) -> list[int]:
+def _encode_story(tokenizer: Tokenizer, row: Row) -> list[int]:
     """The story's tokens up to the context's end."""
-    return tokenizer.encode(row["text"], add_special_tokens=False).ids[: CONTEXT - 1]
+    return tokenizer.encode(row["text"], add_special_tokens=False).ids[: CONTEXT_LENGTH - 1]
 
 
-def _base(directory: Path, data: Data) -> Entry:
-    return Entry(BASE, ["completion"], 260_032, CONTEXT, "MIT", "stories260K, trained on TinyStories by its publisher")
+def _create_base(directory: Path, data: DataSplits) -> RegistryEntry:
+    return RegistryEntry(
+        BASE, ["completion"], 260_032, CONTEXT_LENGTH, "MIT", "stories260K, trained on TinyStories by its publisher"
+    )
 
 
-RUN = Run(
+BENCHMARK = TaskBenchmark(
     title="little stories (TinyStories)",
     base="stories260k",
     task="completion",
-    rows=_rows,
-    ask=_ask,
-    baselines=_baselines,
-    decisive="loss",
+    load_data=_load_data,
+    evaluate=_evaluate,
+    evaluate_baselines=_evaluate_baselines,
+    primary_metric="loss",
     lower_is_better=True,
-    validates=True,
-    make_base=_base,
+    uses_validation_file=True,
+    create_base=_create_base,
 )

@@ -12,21 +12,21 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.trainer_comparison.shapes import CONTEXT, END, SHAPES, TEMPLATE, Shape
+from benchmarks.trainer_comparison.shapes import CHAT_TEMPLATE, CONTEXT_LENGTH, EOS_TOKEN, SHAPES, ModelShape
 
 
-def write(shape: Shape, vocabulary: Path, directory: Path) -> None:
+def write_base(shape: ModelShape, vocabulary: Path, directory: Path) -> None:
     """Weights in float32, GPT-2's tokenizer with a chat template."""
-    tokenizer = gpt2(vocabulary)
+    tokenizer = load_gpt2_tokenizer(vocabulary)
     end = tokenizer.eos_token_id
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**shape.config, bos_token_id=end, eos_token_id=end, pad_token_id=end))
+    model = LlamaForCausalLM(LlamaConfig(**shape.llama_config, bos_token_id=end, eos_token_id=end, pad_token_id=end))
     model.generation_config = GenerationConfig(bos_token_id=end, eos_token_id=end, pad_token_id=end)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
-def gpt2(vocabulary: Path) -> PreTrainedTokenizerFast:
+def load_gpt2_tokenizer(vocabulary: Path) -> PreTrainedTokenizerFast:
     """From the two published files."""
     names = (str(vocabulary / "gpt2_vocab.json"), str(vocabulary / "gpt2_merges.txt"))
     backend = Tokenizer(models.BPE.from_file(*names))
@@ -34,14 +34,14 @@ def gpt2(vocabulary: Path) -> PreTrainedTokenizerFast:
     backend.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        eos_token=END,
-        pad_token=END,
-        model_max_length=CONTEXT,
+        eos_token=EOS_TOKEN,
+        pad_token=EOS_TOKEN,
+        model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = TEMPLATE
+    tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
 if __name__ == "__main__":
-    write(SHAPES[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3]))
+    write_base(SHAPES[sys.argv[1]], Path(sys.argv[2]), Path(sys.argv[3]))

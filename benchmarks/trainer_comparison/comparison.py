@@ -14,27 +14,35 @@ from typing import Any
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from benchmarks.trainer_comparison import ours, subprocesses
-from benchmarks.trainer_comparison.config import ADAPTER, Outcome, Terms, read_rows
-from benchmarks.trainer_comparison.figures import OURS, TITLES, Season
-from benchmarks.trainer_comparison.shapes import Shape
-from benchmarks.trainer_comparison.trl_search import CHECKPOINTING, DTYPES, RUNS, Pilot, Settings, Tried, fastest
+from benchmarks.trainer_comparison import luthier_trainer, subprocesses
+from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, TrainerConfig, read_rows
+from benchmarks.trainer_comparison.results import LUTHIER, TRAINER_TITLES, ComparisonResult
+from benchmarks.trainer_comparison.shapes import ModelShape
+from benchmarks.trainer_comparison.trl_search import (
+    CHECKPOINTING,
+    DTYPES,
+    TRIAL_COUNT,
+    Settings,
+    SettingsSearch,
+    Trial,
+    find_fastest,
+)
 
-PILOT_BATCHES = 3
+SEARCH_BATCHES = 3
 
-_sft = partial(subprocesses.theirs, "benchmarks.trainer_comparison.trl_sft")
-RUNNERS: Mapping[str, Callable[[Terms], Outcome]] = {
-    OURS: ours.run,
-    "trl_default": _sft,
-    "trl_best": _sft,
-    "hf_trainer": partial(subprocesses.theirs, "benchmarks.trainer_comparison.hf_trainer"),
+_run_sft = partial(subprocesses.run_trainer, "benchmarks.trainer_comparison.trl_sft")
+RUNNERS: Mapping[str, Callable[[TrainerConfig], Outcome]] = {
+    LUTHIER: luthier_trainer.run,
+    "trl_default": _run_sft,
+    "trl_best": _run_sft,
+    "hf_trainer": partial(subprocesses.run_trainer, "benchmarks.trainer_comparison.hf_trainer"),
 }
-ADAPTERS: Mapping[str, str] = {name: "result" if name == OURS else ADAPTER for name in TITLES}
+ADAPTER_FOLDERS: Mapping[str, str] = {name: "result" if name == LUTHIER else ADAPTER_FOLDER for name in TRAINER_TITLES}
 """Where in a contestant's folder its adapter is."""
 
 
 @dataclass(frozen=True)
-class Data:
+class DataPaths:
     """Where the published files are."""
 
     vocabulary: Path
@@ -42,15 +50,15 @@ class Data:
     test: Path
 
 
-class League:
+class TrainerComparison:
     """Of one shape, in a folder of its own."""
 
-    def __init__(self, name: str, shape: Shape, data: Data, folder: Path, threads: int) -> None:
+    def __init__(self, name: str, shape: ModelShape, data: DataPaths, folder: Path, threads: int) -> None:
         self._name = name
         self._shape = shape
         self._data = data
         self._folder = folder
-        self._terms = Terms(
+        self._config = TrainerConfig(
             base=folder / "base",
             rows=folder / "rows.jsonl",
             folder=folder,
@@ -58,116 +66,122 @@ class League:
             threads=threads,
         )
 
-    def play(self, bar: Progress, pilot: bool) -> tuple[Season, list[Tried]]:
+    def run(self, bar: Progress, search_trl: bool) -> tuple[ComparisonResult, list[Trial]]:
         """``pilot``: search for TRL's best; else its defaults in float32 without checkpointing stand for it.
 
         Raises ``SystemExit`` where contestants trained on different tokens.
         """
-        runs = self._shape.rounds * len(TITLES) + (RUNS if pilot else 0) + 3
+        runs = self._shape.rounds * len(TRAINER_TITLES) + (TRIAL_COUNT if search_trl else 0) + 3
         task = bar.add_task(f"{self._name}: base, rows", total=runs)
         counted = self._prepare()
-        peak = self._child("peak", str(self._terms.threads))
+        peak = self._run_module("peak", str(self._config.threads))
         bar.advance(task)
-        tried = self._pilot(counted["lengths"], bar, task) if pilot else []
-        best = fastest(tried).settings if tried else DTYPES["fp32"] | CHECKPOINTING["kept"]
-        rounds = self._rounds(best, bar, task)
+        tried = self._search_trl_settings(counted["lengths"], bar, task) if search_trl else []
+        best = find_fastest(tried).settings if tried else DTYPES["fp32"] | CHECKPOINTING["kept"]
+        rounds = self._run_rounds(best, bar, task)
         bar.update(task, description=f"{self._name}: judging")
-        season = Season(
+        season = ComparisonResult(
             shape=self._shape,
-            rank=self._terms.rank,
+            rank=self._config.rank,
             lengths=counted["lengths"],
             targets=counted["targets"],
-            rounds=[self._with_targets(one, counted) for one in rounds],
-            held_out=self._judge(len(rounds)),
-            peak=peak,
+            rounds=[self._add_targets(one, counted) for one in rounds],
+            held_out_loss=self._measure_held_out_loss(len(rounds)),
+            peak_flops=peak,
         )
         bar.update(task, completed=runs)
-        if season.faults():
-            raise SystemExit("Contestants trained on different tokens:\n" + "\n".join(season.faults()))
+        if season.find_mismatches():
+            raise SystemExit("Contestants trained on different tokens:\n" + "\n".join(season.find_mismatches()))
         return season, tried
 
     def _prepare(self) -> dict[str, Any]:
         """Base and rows; how our task reads those."""
         self._folder.mkdir()
-        self._child("base", self._name, str(self._data.vocabulary), str(self._terms.base))
+        self._run_module("base", self._name, str(self._data.vocabulary), str(self._config.base))
         for source, name, count in (
-            (self._data.train, self._terms.rows, self._shape.rows),
-            (self._data.test, self._held_out, self._shape.held_out),
+            (self._data.train, self._config.rows, self._shape.rows),
+            (self._data.test, self._held_out, self._shape.held_out_rows),
         ):
             name.write_text("".join(json.dumps(row) + "\n" for row in read_rows(source, count)))
-        read = self._terms.model_copy(update={"folder": self._folder / "count"})
-        ours.write_folder(read)
-        counted: dict[str, Any] = self._child("count", str(read.folder))
+        read = self._config.model_copy(update={"folder": self._folder / "count"})
+        luthier_trainer.write_run_folder(read)
+        counted: dict[str, Any] = self._run_module("token_counts", str(read.folder))
         return counted
 
     @property
     def _held_out(self) -> Path:
         return self._folder / "held_out.jsonl"
 
-    def _child(self, module: str, *arguments: str) -> Any:
+    def _run_module(self, module: str, *arguments: str) -> Any:
         log = self._folder / f"{module}.log"
         ended = subprocesses.run(
-            f"benchmarks.trainer_comparison.{module}", *arguments, threads=self._terms.threads, log=log
+            f"benchmarks.trainer_comparison.{module}", *arguments, threads=self._config.threads, log=log
         )
-        return ended.told if ended.lines else None
+        return ended.json_output if ended.lines else None
 
-    def _pilot(self, lengths: list[int], bar: Progress, task: TaskID) -> list[Tried]:
-        count = PILOT_BATCHES * self._terms.batch_size
+    def _search_trl_settings(self, lengths: list[int], bar: Progress, task: TaskID) -> list[Trial]:
+        count = SEARCH_BATCHES * self._config.batch_size
         rows = self._folder / "pilot.jsonl"
-        rows.write_text("".join(json.dumps(row) + "\n" for row in read_rows(self._terms.rows, count)))
+        rows.write_text("".join(json.dumps(row) + "\n" for row in read_rows(self._config.rows, count)))
         (self._folder / "pilot").mkdir()
-        terms = self._terms.model_copy(update={"rows": rows, "folder": self._folder / "pilot"})
+        terms = self._config.model_copy(update={"rows": rows, "folder": self._folder / "pilot"})
         tried = []
         bar.update(task, description=f"{self._name}: TRL's settings")
-        for one in Pilot(terms, lengths[:count], _sft).search():
+        for one in SettingsSearch(terms, lengths[:count], _run_sft).search():
             tried.append(one)
             bar.advance(task)
-        bar.console.print(pilot_table(tried, f"{self._name}: the pilot of TRL's settings"))
+        bar.console.print(build_search_table(tried, f"{self._name}: the pilot of TRL's settings"))
         return tried
 
-    def _rounds(self, best: Settings, bar: Progress, task: TaskID) -> list[dict[str, Outcome]]:
+    def _run_rounds(self, trl_settings: Settings, bar: Progress, task: TaskID) -> list[dict[str, Outcome]]:
         """As many as there are to be, or as fit in the shape's minutes."""
-        began, rounds = time.monotonic(), [self._round(0, best, bar, task)]
+        began, rounds = time.monotonic(), [self._run_round(0, trl_settings, bar, task)]
         while len(rounds) < self._shape.rounds:
             spent = time.monotonic() - began
             if spent * (1 + 1 / len(rounds)) > 60 * self._shape.minutes:
                 break
-            rounds.append(self._round(len(rounds), best, bar, task))
+            rounds.append(self._run_round(len(rounds), trl_settings, bar, task))
         return rounds
 
-    def _round(self, number: int, best: Settings, bar: Progress, task: TaskID) -> dict[str, Outcome]:
+    def _run_round(self, number: int, trl_settings: Settings, bar: Progress, task: TaskID) -> dict[str, Outcome]:
         """Each has a seed of its own, and begins with the next contestant: none always runs on a cool machine."""
-        names = list(TITLES)
+        names = list(TRAINER_TITLES)
         start = number % len(names)
         outcomes = {}
         for name in names[start:] + names[:start]:
-            bar.update(task, description=f"{self._name}: round {number + 1}/{self._shape.rounds}, {TITLES[name]}")
-            settings = best if name == "trl_best" else {}
-            changes = {"folder": self._place(number, name), "settings": settings, "seed": number}
-            outcomes[name] = RUNNERS[name](self._terms.model_copy(update=changes))
+            bar.update(
+                task, description=f"{self._name}: round {number + 1}/{self._shape.rounds}, {TRAINER_TITLES[name]}"
+            )
+            settings = trl_settings if name == "trl_best" else {}
+            changes = {"folder": self._build_round_path(number, name), "settings": settings, "seed": number}
+            outcomes[name] = RUNNERS[name](self._config.model_copy(update=changes))
             bar.advance(task)
         return outcomes
 
-    def _place(self, number: int, name: str) -> Path:
+    def _build_round_path(self, number: int, name: str) -> Path:
         return self._folder / f"round{number}" / name
 
-    def _judge(self, rounds: int) -> dict[str, float]:
+    def _measure_held_out_loss(self, rounds: int) -> dict[str, float]:
         """Mean over the rounds: a short run's loss depends on its seed more than on who trains."""
-        adapters = [str(self._place(number, name) / ADAPTERS[name]) for name in TITLES for number in range(rounds)]
-        losses = self._child("held_out_loss", str(self._terms.base), str(self._held_out), *adapters)
-        return {name: fmean(losses[at * rounds : (at + 1) * rounds]) for at, name in enumerate(TITLES)}
+        adapters = [
+            str(self._build_round_path(number, name) / ADAPTER_FOLDERS[name])
+            for name in TRAINER_TITLES
+            for number in range(rounds)
+        ]
+        losses = self._run_module("held_out_loss", str(self._config.base), str(self._held_out), *adapters)
+        return {name: fmean(losses[at * rounds : (at + 1) * rounds]) for at, name in enumerate(TRAINER_TITLES)}
 
-    def _with_targets(self, one: dict[str, Outcome], counted: dict[str, Any]) -> dict[str, Outcome]:
+    def _add_targets(self, outcomes: dict[str, Outcome], token_counts: dict[str, Any]) -> dict[str, Outcome]:
         """Our child's lines tell tokens; its task counts the targets among them."""
-        targets = counted["targets"] * self._shape.epochs
-        return one | {OURS: one[OURS].model_copy(update={"targets": targets})}
+        targets = token_counts["targets"] * self._shape.epochs
+        return outcomes | {LUTHIER: outcomes[LUTHIER].model_copy(update={"targets": targets})}
 
 
-def pilot_table(tried: list[Tried], title: str) -> Table:
+def build_search_table(trials: list[Trial], title: str) -> Table:
     table = Table("dtype", "activations", "rows", "tokens/s", "peak GB", "", title=title)
-    best = fastest(tried)
-    for one in tried:
-        row = one.row
+    best = find_fastest(trials)
+    for one in trials:
+        row = one.summary
         note = "fastest" if one is best else "" if row["whole"] else "given up after a step"
         cells = (f"{row['tokens_per_second']:,.0f}", f"{row['peak_gb']:.2f}", note)
         table.add_row(one.dtype, one.activations, one.layout, *cells)

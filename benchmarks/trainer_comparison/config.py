@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-ADAPTER = "adapter"
+ADAPTER_FOLDER = "adapter"
 """Where in its folder a contestant of another house leaves what stock PEFT loads."""
 
 
-class Terms(BaseModel):
+class TrainerConfig(BaseModel):
     """What a contestant is told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,7 @@ class Outcome(BaseModel):
     """Resident, of the whole process."""
 
     @property
-    def speed(self) -> float:
+    def tokens_per_second(self) -> float:
         """Tokens per second."""
         return self.tokens / self.seconds
 
@@ -70,18 +70,20 @@ class Outcome(BaseModel):
         return fmean(self.losses[len(self.losses) // 2 :])
 
 
-def outcome(ends: list[float], counts: list[tuple[int, int]], losses: list[float], settings: dict[str, Any]) -> Outcome:
+def build_outcome(
+    step_ends: list[float], token_counts: list[tuple[int, int]], losses: list[float], settings: dict[str, Any]
+) -> Outcome:
     """Of a run's clock and batches.
 
     ``ends``: seconds from the first step's start to each step's end. ``counts``: tokens and targets of each step.
     """
-    timed = slice(1, None) if len(ends) > 1 else slice(None)
+    timed = slice(1, None) if len(step_ends) > 1 else slice(None)
     return Outcome(
-        seconds=ends[-1] - ends[0] if len(ends) > 1 else ends[0],
-        tokens=sum(tokens for tokens, _ in counts[timed]),
-        first_step_seconds=ends[0],
-        all_tokens=sum(tokens for tokens, _ in counts),
-        targets=sum(targets for _, targets in counts),
+        seconds=step_ends[-1] - step_ends[0] if len(step_ends) > 1 else step_ends[0],
+        tokens=sum(tokens for tokens, _ in token_counts[timed]),
+        first_step_seconds=step_ends[0],
+        all_tokens=sum(tokens for tokens, _ in token_counts),
+        targets=sum(targets for _, targets in token_counts),
         losses=losses,
         settings=settings,
     )
@@ -93,7 +95,7 @@ def read_rows(path: Path, count: int | None = None) -> list[dict[str, str]]:
         return [json.loads(line) for line in islice(file, count)]
 
 
-def turns(row: dict[str, str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+def to_prompt_completion(row: dict[str, str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """What is asked and what is to be learnt, as chat messages."""
     asked = [{"role": "user", "content": row["question"].strip()}]
     return asked, [{"role": "assistant", "content": row["answer"].strip()}]

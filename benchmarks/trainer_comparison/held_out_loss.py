@@ -16,11 +16,11 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.trainer_comparison.rows import encoded
+from benchmarks.trainer_comparison.rows import encode_rows
 
 
 @torch.inference_mode()
-def loss(base: Path, rows: list[dict[str, list[int]]], adapter: Path) -> float:
+def compute_loss(base: Path, rows: list[dict[str, list[int]]], adapter: Path) -> float:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = PeftModel.from_pretrained(model, adapter).eval()
     total, targets = 0.0, 0
@@ -33,8 +33,8 @@ def loss(base: Path, rows: list[dict[str, list[int]]], adapter: Path) -> float:
 
 
 def main(base: Path, held_out: Path, adapters: list[Path]) -> None:
-    rows = encoded(held_out, AutoTokenizer.from_pretrained(base))
-    print(json.dumps([loss(base, rows, adapter) for adapter in adapters]))
+    rows = encode_rows(held_out, AutoTokenizer.from_pretrained(base))
+    print(json.dumps([compute_loss(base, rows, adapter) for adapter in adapters]))
 
 
 if __name__ == "__main__":

@@ -19,42 +19,51 @@ from transformers import (
     set_seed,
 )
 
-from benchmarks.trainer_comparison.config import ADAPTER, Outcome, Terms
-from benchmarks.trainer_comparison.rows import encoded, lora
-from benchmarks.trainer_comparison.step_timer import Watch, watched
+from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, TrainerConfig
+from benchmarks.trainer_comparison.rows import build_lora_config, encode_rows
+from benchmarks.trainer_comparison.step_timer import StepTimer, add_loss_recording
 
-TOLD = ("bf16", "gradient_checkpointing", "optim", "train_sampling_strategy", "lr_scheduler_type", "max_grad_norm")
+REPORTED_SETTINGS = (
+    "bf16",
+    "gradient_checkpointing",
+    "optim",
+    "train_sampling_strategy",
+    "lr_scheduler_type",
+    "max_grad_norm",
+)
 """Settings that the result names."""
 
 
-def train(terms: Terms) -> Outcome:
-    torch.set_num_threads(terms.threads)
-    set_seed(terms.seed)
-    tokenizer = AutoTokenizer.from_pretrained(terms.base)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(terms.base, dtype=torch.float32), lora(terms))
+def train(config: TrainerConfig) -> Outcome:
+    torch.set_num_threads(config.threads)
+    set_seed(config.seed)
+    tokenizer = AutoTokenizer.from_pretrained(config.base)
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(config.base, dtype=torch.float32), build_lora_config(config)
+    )
     args = TrainingArguments(
-        output_dir=str(terms.folder / "out"),
-        per_device_train_batch_size=terms.batch_size,
-        num_train_epochs=terms.epochs,
-        max_steps=terms.max_steps,
-        learning_rate=terms.learning_rate,
-        seed=terms.seed,
+        output_dir=str(config.folder / "out"),
+        per_device_train_batch_size=config.batch_size,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
         report_to="none",
         use_cpu=True,
-        **terms.settings,
+        **config.settings,
     )
-    watch = Watch(terms.patience)
-    trainer = watched(Trainer, watch)(
+    watch = StepTimer(config.patience)
+    trainer = add_loss_recording(Trainer, watch)(
         model=model,
         args=args,
-        train_dataset=encoded(terms.rows, tokenizer),
-        data_collator=watch.counting(DataCollatorForSeq2Seq(tokenizer)),
+        train_dataset=encode_rows(config.rows, tokenizer),
+        data_collator=watch.wrap_collator(DataCollatorForSeq2Seq(tokenizer)),
         callbacks=[watch],
     )
     trainer.train()
-    model.save_pretrained(terms.folder / ADAPTER)
-    return watch.outcome({name: getattr(args, name) for name in TOLD})
+    model.save_pretrained(config.folder / ADAPTER_FOLDER)
+    return watch.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
 
 
 if __name__ == "__main__":
-    print(train(Terms.model_validate_json(Path(sys.argv[1]).read_text())).model_dump_json())
+    print(train(TrainerConfig.model_validate_json(Path(sys.argv[1]).read_text())).model_dump_json())

@@ -11,21 +11,21 @@ import time
 
 import torch
 
-SIZES = (1024, 2048)
-SECONDS = 2.0
+MATRIX_SIZES = (1024, 2048)
+MEASURE_SECONDS = 2.0
 """For each size and dtype."""
 
 
-def peak(dtype: torch.dtype) -> float:
+def measure_peak_flops(dtype: torch.dtype) -> float:
     """Best of many products of square matrices, FLOP/s."""
-    return max(_fastest(size, dtype) for size in SIZES)
+    return max(_measure_matmul_flops(size, dtype) for size in MATRIX_SIZES)
 
 
-def _fastest(size: int, dtype: torch.dtype) -> float:
+def _measure_matmul_flops(size: int, dtype: torch.dtype) -> float:
     left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
     torch.mm(left, right)
     began, best = time.perf_counter(), float("inf")
-    while time.perf_counter() - began < SECONDS:
+    while time.perf_counter() - began < MEASURE_SECONDS:
         start = time.perf_counter()
         torch.mm(left, right)
         best = min(best, time.perf_counter() - start)
@@ -34,7 +34,7 @@ def _fastest(size: int, dtype: torch.dtype) -> float:
 
 def main(threads: int) -> None:
     torch.set_num_threads(threads)
-    print(json.dumps({name: peak(getattr(torch, name)) for name in ("float32", "bfloat16")}))
+    print(json.dumps({name: measure_peak_flops(getattr(torch, name)) for name in ("float32", "bfloat16")}))
 
 
 if __name__ == "__main__":

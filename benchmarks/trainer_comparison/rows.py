@@ -7,19 +7,19 @@ from typing import Any
 
 from peft import LoraConfig, TaskType
 
-from benchmarks.trainer_comparison.config import Terms, read_rows, turns
+from benchmarks.trainer_comparison.config import TrainerConfig, read_rows, to_prompt_completion
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """Label of what is not learnt."""
 
 
-def encoded(path: Path, tokenizer: Any) -> list[dict[str, list[int]]]:
+def encode_rows(path: Path, tokenizer: Any) -> list[dict[str, list[int]]]:
     """``input_ids``, ``attention_mask`` and ``labels``; the prompt is not learnt."""
-    return [_encode(row, tokenizer) for row in read_rows(path)]
+    return [_encode_row(row, tokenizer) for row in read_rows(path)]
 
 
-def _encode(row: dict[str, str], tokenizer: Any) -> dict[str, list[int]]:
-    asked, answered = turns(row)
+def _encode_row(row: dict[str, str], tokenizer: Any) -> dict[str, list[int]]:
+    asked, answered = to_prompt_completion(row)
     prompt: str = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     whole: str = tokenizer.apply_chat_template([*asked, *answered], tokenize=False)
     assert whole.startswith(prompt)
@@ -27,15 +27,15 @@ def _encode(row: dict[str, str], tokenizer: Any) -> dict[str, list[int]]:
     return {
         "input_ids": before + after,
         "attention_mask": [1] * len(before + after),
-        "labels": [IGNORED] * len(before) + after,
+        "labels": [IGNORE_INDEX] * len(before) + after,
     }
 
 
-def lora(terms: Terms) -> LoraConfig:
+def build_lora_config(config: TrainerConfig) -> LoraConfig:
     """On all linear layers but the output."""
     return LoraConfig(
-        r=terms.rank,
-        lora_alpha=terms.alpha,
+        r=config.rank,
+        lora_alpha=config.alpha,
         lora_dropout=0.0,
         target_modules="all-linear",
         task_type=TaskType.CAUSAL_LM,

@@ -9,54 +9,54 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from benchmarks.trainer_comparison.config import Outcome, outcome
-from benchmarks.trainer_comparison.rows import IGNORED
+from benchmarks.trainer_comparison.config import Outcome, build_outcome
+from benchmarks.trainer_comparison.rows import IGNORE_INDEX
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class StepTimer(TrainerCallback):  # type: ignore[misc]
     """Times are seconds from the first step's start."""
 
-    def __init__(self, patience: float | None = None) -> None:
-        self.ends: list[float] = []
-        self.counts: list[tuple[int, int]] = []
+    def __init__(self, max_first_step_seconds: float | None = None) -> None:
+        self.step_ends: list[float] = []
+        self.token_counts: list[tuple[int, int]] = []
         self.losses: list[torch.Tensor] = []
-        self._patience = patience
-        self._began: float | None = None
+        self._max_first_step_seconds = max_first_step_seconds
+        self._started_at: float | None = None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._began = self._began or time.perf_counter()
+        self._started_at = self._started_at or time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        assert self._began is not None
-        self.ends.append(time.perf_counter() - self._began)
-        if self._patience is not None and self.ends[0] > self._patience:
+        assert self._started_at is not None
+        self.step_ends.append(time.perf_counter() - self._started_at)
+        if self._max_first_step_seconds is not None and self.step_ends[0] > self._max_first_step_seconds:
             control.should_training_stop = True
 
-    def counting(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def wrap_collator(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The collator, its batches counted."""
 
-        def counted(rows: Any) -> Any:
+        def count_and_collate(rows: Any) -> Any:
             batch = collate(rows)
             mask = batch.get("attention_mask")
             tokens = batch["input_ids"].numel() if mask is None else int(mask.sum())
-            self.counts.append((tokens, int((batch["labels"] != IGNORED).sum())))
+            self.token_counts.append((tokens, int((batch["labels"] != IGNORE_INDEX).sum())))
             return batch
 
-        return counted
+        return count_and_collate
 
-    def outcome(self, settings: dict[str, Any]) -> Outcome:
+    def to_outcome(self, settings: dict[str, Any]) -> Outcome:
         # The loader is a batch ahead of a run that is cut short.
-        steps = len(self.ends)
-        return outcome(self.ends, self.counts[:steps], [float(loss) for loss in self.losses], settings)
+        steps = len(self.step_ends)
+        return build_outcome(self.step_ends, self.token_counts[:steps], [float(loss) for loss in self.losses], settings)
 
 
-def watched(kind: type[Any], watch: Watch) -> type[Any]:
+def add_loss_recording(trainer_class: type[Any], timer: StepTimer) -> type[Any]:
     """The trainer's class, its losses kept: its own log has means of several steps."""
 
-    class Watched(kind):  # type: ignore[misc]
+    class LossRecordingTrainer(trainer_class):  # type: ignore[misc]
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().compute_loss(*args, **kwargs)
-            watch.losses.append(loss.detach())
+            timer.losses.append(loss.detach())
             return loss
 
-    return Watched
+    return LossRecordingTrainer

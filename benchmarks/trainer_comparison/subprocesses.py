@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.trainer_comparison.config import Outcome, Terms
+from benchmarks.trainer_comparison.config import Outcome, TrainerConfig
 
-LOG_SHOWN = 4000
+MAX_LOG_CHARS = 4000
 """Characters of a failed process's log."""
 
 
-class Ended(NamedTuple):
+class ProcessResult(NamedTuple):
     """A process that has ended well."""
 
     lines: list[tuple[float, str]]
@@ -25,12 +25,12 @@ class Ended(NamedTuple):
     """Resident."""
 
     @property
-    def told(self) -> Any:
+    def json_output(self) -> Any:
         """The JSON of its last line."""
         return json.loads(self.lines[-1][1])
 
 
-def run(module: str, *arguments: str | Path, threads: int, log: Path) -> Ended:
+def run(module: str, *arguments: str | Path, threads: int, log: Path) -> ProcessResult:
     """``python -m MODULE ARGUMENTS``. Raises ``SystemExit`` with the end of its log where it fails.
 
     The kernel counts into a process's peak what its parent held when it began, so the parent must be small.
@@ -47,15 +47,15 @@ def run(module: str, *arguments: str | Path, threads: int, log: Path) -> Ended:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        said = "".join(line for _, line in lines)[-LOG_SHOWN:]
-        raise SystemExit(f"{module} ended with {process.returncode}.\n{said}\n{log.read_text()[-LOG_SHOWN:]}")
-    return Ended(lines, usage.ru_maxrss * 1024)
+        said = "".join(line for _, line in lines)[-MAX_LOG_CHARS:]
+        raise SystemExit(f"{module} ended with {process.returncode}.\n{said}\n{log.read_text()[-MAX_LOG_CHARS:]}")
+    return ProcessResult(lines, usage.ru_maxrss * 1024)
 
 
-def theirs(module: str, terms: Terms) -> Outcome:
+def run_trainer(module: str, config: TrainerConfig) -> Outcome:
     """A contestant that reads its terms from a file and tells its outcome on its last line."""
-    terms.folder.mkdir(parents=True)
-    told = terms.folder / "terms.json"
-    told.write_text(terms.model_dump_json())
-    ended = run(module, told, threads=terms.threads, log=terms.folder / "log")
-    return Outcome.model_validate({**ended.told, "peak_bytes": ended.peak_bytes})
+    config.folder.mkdir(parents=True)
+    told = config.folder / "terms.json"
+    told.write_text(config.model_dump_json())
+    ended = run(module, told, threads=config.threads, log=config.folder / "log")
+    return Outcome.model_validate({**ended.json_output, "peak_bytes": ended.peak_bytes})

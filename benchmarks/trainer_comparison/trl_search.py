@@ -12,12 +12,12 @@ from itertools import product
 from math import ceil
 from typing import Any, NamedTuple
 
-from benchmarks.trainer_comparison.config import Outcome, Terms
+from benchmarks.trainer_comparison.config import Outcome, TrainerConfig
 
-STEPS = 3
+TRIAL_STEPS = 3
 """The first warms up."""
-SLOWER = 1.5
-RUNS = 7
+MAX_SLOWDOWN = 1.5
+TRIAL_COUNT = 7
 
 Settings = dict[str, Any]
 
@@ -28,7 +28,7 @@ CHECKPOINTING: Mapping[str, Settings] = {
 }
 
 
-class Tried(NamedTuple):
+class Trial(NamedTuple):
     """A setting and how it did."""
 
     dtype: str
@@ -38,38 +38,42 @@ class Tried(NamedTuple):
     outcome: Outcome
 
     @property
-    def row(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """For the result."""
         named = {"dtype": self.dtype, "activations": self.activations, "layout": self.layout}
-        whole = len(self.outcome.losses) == STEPS
+        whole = len(self.outcome.losses) == TRIAL_STEPS
         gigabytes = round(self.outcome.peak_bytes / 1e9, 3)
-        return named | {"tokens_per_second": round(self.outcome.speed, 1), "peak_gb": gigabytes, "whole": whole}
+        return named | {
+            "tokens_per_second": round(self.outcome.tokens_per_second, 1),
+            "peak_gb": gigabytes,
+            "whole": whole,
+        }
 
 
 @dataclass(frozen=True)
-class Pilot:
+class SettingsSearch:
     """``run`` trains TRL on terms; ``lengths`` are the rows' tokens."""
 
-    terms: Terms
+    config: TrainerConfig
     lengths: list[int]
-    run: Callable[[Terms], Outcome]
+    run: Callable[[TrainerConfig], Outcome]
 
-    def search(self) -> Iterator[Tried]:
+    def search(self) -> Iterator[Trial]:
         """Every setting tried, as it ends."""
-        tried: list[Tried] = []
+        tried: list[Trial] = []
         for dtype, activations in product(DTYPES, CHECKPOINTING):
-            tried.append(self._try(dtype, activations, "padded", tried))
+            tried.append(self._run_trial(dtype, activations, "padded", tried))
             yield tried[-1]
-        best = fastest(tried)
+        best = find_fastest(tried)
         for layout in list(self.layouts)[1:]:
-            tried.append(self._try(best.dtype, best.activations, layout, tried))
+            tried.append(self._run_trial(best.dtype, best.activations, layout, tried))
             yield tried[-1]
 
     @property
     def layouts(self) -> dict[str, Settings]:
         """A pack holds as many tokens as a batch of rows does on average, so that a step learns as much."""
         mean = sum(self.lengths) / len(self.lengths)
-        pack = max(ceil(self.terms.batch_size * mean), *self.lengths)
+        pack = max(ceil(self.config.batch_size * mean), *self.lengths)
         return {
             "padded": {},
             "padded, by length": {"train_sampling_strategy": "group_by_length"},
@@ -77,14 +81,14 @@ class Pilot:
             "packed": {"packing": True, "max_length": pack, "per_device_train_batch_size": 1},
         }
 
-    def _try(self, dtype: str, activations: str, layout: str, tried: list[Tried]) -> Tried:
+    def _run_trial(self, dtype: str, activations: str, layout: str, trials: list[Trial]) -> Trial:
         settings = DTYPES[dtype] | CHECKPOINTING[activations] | self.layouts[layout]
-        patience = SLOWER * fastest(tried).outcome.first_step_seconds if tried else None
-        changes = {"settings": settings, "max_steps": STEPS, "patience": patience}
-        folder = self.terms.folder / str(len(tried))
-        outcome = self.run(self.terms.model_copy(update={**changes, "folder": folder}))
-        return Tried(dtype, activations, layout, settings, outcome)
+        patience = MAX_SLOWDOWN * find_fastest(trials).outcome.first_step_seconds if trials else None
+        changes = {"settings": settings, "max_steps": TRIAL_STEPS, "patience": patience}
+        folder = self.config.folder / str(len(trials))
+        outcome = self.run(self.config.model_copy(update={**changes, "folder": folder}))
+        return Trial(dtype, activations, layout, settings, outcome)
 
 
-def fastest(tried: list[Tried]) -> Tried:
-    return max(tried, key=lambda one: one.outcome.speed)
+def find_fastest(trials: list[Trial]) -> Trial:
+    return max(trials, key=lambda one: one.outcome.tokens_per_second)

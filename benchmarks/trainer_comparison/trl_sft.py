@@ -14,48 +14,48 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from benchmarks.trainer_comparison.config import ADAPTER, Outcome, Terms, read_rows, turns
-from benchmarks.trainer_comparison.rows import lora
-from benchmarks.trainer_comparison.step_timer import Watch, watched
+from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, TrainerConfig, read_rows, to_prompt_completion
+from benchmarks.trainer_comparison.rows import build_lora_config
+from benchmarks.trainer_comparison.step_timer import StepTimer, add_loss_recording
 
-TOLD = (
+REPORTED_SETTINGS = (
     *("bf16", "gradient_checkpointing", "packing", "padding_free", "max_length", "loss_type", "optim"),
     *("train_sampling_strategy", "per_device_train_batch_size", "lr_scheduler_type", "weight_decay", "max_grad_norm"),
 )
 """Settings that the result names."""
 
 
-def train(terms: Terms) -> Outcome:
-    torch.set_num_threads(terms.threads)
+def train(config: TrainerConfig) -> Outcome:
+    torch.set_num_threads(config.threads)
     asked = {
-        "per_device_train_batch_size": terms.batch_size,
-        "num_train_epochs": terms.epochs,
-        "max_steps": terms.max_steps,
-        "learning_rate": terms.learning_rate,
-        "seed": terms.seed,
+        "per_device_train_batch_size": config.batch_size,
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
         "report_to": "none",
         # Without it the default bf16 is refused where there is no GPU.
         "use_cpu": True,
     }
-    args = SFTConfig(output_dir=str(terms.folder / "out"), **asked | terms.settings)
-    watch = Watch(terms.patience)
-    trainer = watched(SFTTrainer, watch)(
-        model=str(terms.base),
+    args = SFTConfig(output_dir=str(config.folder / "out"), **asked | config.settings)
+    watch = StepTimer(config.patience)
+    trainer = add_loss_recording(SFTTrainer, watch)(
+        model=str(config.base),
         args=args,
-        train_dataset=Dataset.from_list(prompts(terms.rows)),
-        processing_class=AutoTokenizer.from_pretrained(terms.base),
-        peft_config=lora(terms),
+        train_dataset=Dataset.from_list(read_prompt_completions(config.rows)),
+        processing_class=AutoTokenizer.from_pretrained(config.base),
+        peft_config=build_lora_config(config),
         callbacks=[watch],
     )
-    trainer.data_collator = watch.counting(trainer.data_collator)
+    trainer.data_collator = watch.wrap_collator(trainer.data_collator)
     trainer.train()
-    trainer.model.save_pretrained(terms.folder / ADAPTER)
-    return watch.outcome({name: getattr(args, name) for name in TOLD})
+    trainer.model.save_pretrained(config.folder / ADAPTER_FOLDER)
+    return watch.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
 
 
-def prompts(rows: Path) -> list[dict[str, list[dict[str, str]]]]:
-    return [dict(zip(("prompt", "completion"), turns(row), strict=True)) for row in read_rows(rows)]
+def read_prompt_completions(path: Path) -> list[dict[str, list[dict[str, str]]]]:
+    return [dict(zip(("prompt", "completion"), to_prompt_completion(row), strict=True)) for row in read_rows(path)]
 
 
 if __name__ == "__main__":
-    print(train(Terms.model_validate_json(Path(sys.argv[1]).read_text())).model_dump_json())
+    print(train(TrainerConfig.model_validate_json(Path(sys.argv[1]).read_text())).model_dump_json())

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicLayer
 
-ROOM = 128
+CACHE_GROWTH = 128
 """Positions of a cache that are made at once: all that is in it is copied once in so many steps, not in each."""
 
 
-class Forward(Protocol):
+class ForwardFunction(Protocol):
     """A causal model: logits of the last position (B, V); the keys and values of the others go into ``cache``."""
 
     def __call__(
@@ -26,13 +26,13 @@ class Forward(Protocol):
     ) -> Tensor: ...
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class GrowableCacheLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer (B, H, T, D): the used part of tensors with room for steps to come."""
 
     keys: Tensor
     values: Tensor
-    _all_keys: Tensor
-    _all_values: Tensor
+    _key_buffer: Tensor
+    _value_buffer: Tensor
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append positions; everything so far."""
@@ -41,45 +41,45 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
             self.replace(key_states[:, :, :0], value_states[:, :, :0])
         start = self.keys.shape[2]
         end = start + key_states.shape[2]
-        if end > self._all_keys.shape[2]:
-            self._all_keys = pad(self.keys, (0, 0, 0, end - start + ROOM))
-            self._all_values = pad(self.values, (0, 0, 0, end - start + ROOM))
-        self._all_keys[:, :, start:end] = key_states
-        self._all_values[:, :, start:end] = value_states
-        self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
+        if end > self._key_buffer.shape[2]:
+            self._key_buffer = pad(self.keys, (0, 0, 0, end - start + CACHE_GROWTH))
+            self._value_buffer = pad(self.values, (0, 0, 0, end - start + CACHE_GROWTH))
+        self._key_buffer[:, :, start:end] = key_states
+        self._value_buffer[:, :, start:end] = value_states
+        self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
         return self.keys, self.values
 
     def replace(self, keys: Tensor, values: Tensor) -> None:
         """Hold these instead; they are not written to."""
-        self.keys, self.values = self._all_keys, self._all_values = keys, values
+        self.keys, self.values = self._key_buffer, self._value_buffer = keys, values
 
 
-def new_cache() -> Cache:
+def create_cache() -> Cache:
     """Empty, for any number of layers."""
-    return Cache(layer_class_to_replicate=RoomyLayer)
+    return Cache(layer_class_to_replicate=GrowableCacheLayer)
 
 
-class Decoder:
+class ModelRunner:
     """A batch whose rows come and go. A row's logits are those it would have alone."""
 
-    def __init__(self, forward: Forward, device: torch.device) -> None:
+    def __init__(self, forward: ForwardFunction, device: torch.device) -> None:
         self._forward = forward
         self._device = device
         self._adapters: list[str] = []
-        self._cache = new_cache()
-        self._mask_BT = self._tensor([])
+        self._cache = create_cache()
+        self._mask_BT = self._to_tensor([])
 
     def __len__(self) -> int:
         return len(self._adapters)
 
     @torch.inference_mode()
-    def join(self, prompts: Sequence[Sequence[int]], adapters: Sequence[str]) -> Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], adapters: Sequence[str]) -> Tensor:
         """Run the prompts through the model as one padded batch and append them: their next logits (B, V)."""
         longest = max(map(len, prompts))
-        ids_BT = self._tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
-        mask_BT = self._tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        ids_BT = self._to_tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        mask_BT = self._to_tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-        cache = new_cache()
+        cache = create_cache()
         logits_BV = self._forward(ids_BT, mask_BT, positions_BT, cache, adapters)
         if self._adapters:
             mask_BT = _append(self._cache, self._mask_BT, cache, mask_BT)
@@ -90,21 +90,21 @@ class Decoder:
         return logits_BV
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int]) -> Tensor:
+    def decode(self, tokens: Sequence[int]) -> Tensor:
         """Append one token to every row: the next logits (B, V)."""
         positions_B1 = self._mask_BT.sum(-1, keepdim=True)
         self._mask_BT = pad(self._mask_BT, (0, 1), value=1)
-        ids_B1 = self._tensor([[token] for token in tokens])
+        ids_B1 = self._to_tensor([[token] for token in tokens])
         return self._forward(ids_B1, self._mask_BT, positions_B1, self._cache, self._adapters)
 
     @torch.inference_mode()
-    def keep(self, rows: Sequence[int]) -> None:
+    def retain(self, rows: Sequence[int]) -> None:
         """Drop every other row, and the padding that no row is left to need."""
         self._adapters = [self._adapters[row] for row in rows]
         if not rows:
-            self._cache, self._mask_BT = new_cache(), self._tensor([])
+            self._cache, self._mask_BT = create_cache(), self._to_tensor([])
             return
-        index_B = self._tensor(rows)
+        index_B = self._to_tensor(rows)
         mask_BT = self._mask_BT[index_B]
         # Of a left-padded mask the sum is the row's length.
         spare = mask_BT.shape[1] - int(mask_BT.sum(-1).max())
@@ -112,7 +112,7 @@ class Decoder:
         for layer in self._cache.layers:
             layer.replace(layer.keys[index_B, :, spare:], layer.values[index_B, :, spare:])
 
-    def _tensor(self, values: Sequence[object]) -> Tensor:
+    def _to_tensor(self, values: Sequence[object]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
 
 
@@ -121,12 +121,12 @@ def _append(cache: Cache, mask_BT: Tensor, other: Cache, other_mask_BT: Tensor) 
     longest = max(mask_BT.shape[1], other_mask_BT.shape[1])
     for layer, newer in zip(cache.layers, other.layers, strict=True):
         layer.replace(
-            torch.cat([_widen(layer.keys, longest), _widen(newer.keys, longest)]),
-            torch.cat([_widen(layer.values, longest), _widen(newer.values, longest)]),
+            torch.cat([_pad_left(layer.keys, longest), _pad_left(newer.keys, longest)]),
+            torch.cat([_pad_left(layer.values, longest), _pad_left(newer.values, longest)]),
         )
     masks = [pad(mask, (longest - mask.shape[1], 0)) for mask in (mask_BT, other_mask_BT)]
     return torch.cat(masks)
 
 
-def _widen(states_BHTD: Tensor, length: int) -> Tensor:
+def _pad_left(states_BHTD: Tensor, length: int) -> Tensor:
     return pad(states_BHTD, (0, 0, length - states_BHTD.shape[2], 0))

@@ -8,53 +8,53 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from inference.generation.detokenizer import Piece, TextStream
-from inference.generation.llm_engine import Lane, Writer
-from inference.generation.sampling import Sampling
-from inference.generation.scheduler import Progress, Row
+from inference.generation.detokenizer import IncrementalDetokenizer, TextDelta
+from inference.generation.llm_engine import GenerativeModel, LLMEngine
+from inference.generation.sampling import SamplingParams
+from inference.generation.scheduler import SequenceOutput, SequenceState
 from inference.protocol.errors import EngineError
-from inference.protocol.generation import Generation
-from inference.structured_output.guidance import Grammar
+from inference.protocol.generation import BaseCompletionRequest
+from inference.structured_output.guidance import CompiledGrammar
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GenerationRequest:
     """An answer to make."""
 
     prompt: list[int]
-    sampling: Sampling
-    stream: TextStream
-    limit: int
+    sampling_params: SamplingParams
+    detokenizer: IncrementalDetokenizer
+    max_new_tokens: int
     """Tokens to make at most."""
 
 
 @dataclass(frozen=True)
-class Exchange:
+class GenerationHandle:
     """Rows at work."""
 
-    rows: list[Row]
-    _updates: asyncio.Queue[tuple[int, Progress]]
+    sequences: list[SequenceState]
+    _outputs: asyncio.Queue[tuple[int, SequenceOutput]]
 
-    async def progress(self) -> AsyncIterator[tuple[int, Progress]]:
+    async def stream_outputs(self) -> AsyncIterator[tuple[int, SequenceOutput]]:
         """What each row makes, by index, until all are complete. Raises the first row's error."""
-        open_rows = len(self.rows)
+        open_rows = len(self.sequences)
         while open_rows:
-            index, update = await self._updates.get()
+            index, update = await self._outputs.get()
             if update.error:
                 raise update.error
             yield index, update
-            open_rows -= update.finish is not None
+            open_rows -= update.finish_reason is not None
 
-    async def whole(self) -> list[tuple[Piece, str | None]]:
+    async def collect(self) -> list[tuple[TextDelta, str | None]]:
         """Every row's answer and why it ended."""
-        made: list[tuple[Piece, str | None]] = [(Piece(), None) for _ in self.rows]
-        async for index, update in self.progress():
-            made[index] = (made[index][0] + update.piece, update.finish)
+        made: list[tuple[TextDelta, str | None]] = [(TextDelta(), None) for _ in self.sequences]
+        async for index, update in self.stream_outputs():
+            made[index] = (made[index][0] + update.delta, update.finish_reason)
         return made
 
-    def usage(self, prompt_tokens: int) -> dict[str, Any]:
+    def build_usage(self, prompt_tokens: int) -> dict[str, Any]:
         """OpenAI's."""
-        answer = sum(len(row.tokens) for row in self.rows)
+        answer = sum(len(row.output_tokens) for row in self.sequences)
         return {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": answer,
@@ -70,54 +70,65 @@ class Exchange:
 
 
 @asynccontextmanager
-async def at_work(writer: Writer, answers: Sequence[Wanted]) -> AsyncIterator[Exchange]:
+async def submit(model: GenerativeModel, requests: Sequence[GenerationRequest]) -> AsyncIterator[GenerationHandle]:
     """The answers in the making; on leaving, early or not, they stop."""
-    updates = asyncio.Queue[tuple[int, Progress]]()
+    updates = asyncio.Queue[tuple[int, SequenceOutput]]()
 
-    def emitter(index: int) -> Callable[[Progress], None]:
-        def emit(update: Progress) -> None:
+    def build_emit(index: int) -> Callable[[SequenceOutput], None]:
+        def emit(update: SequenceOutput) -> None:
             updates.put_nowait((index, update))
 
         return emit
 
     rows = [
-        Row(wanted.prompt, writer.adapter, wanted.sampling, wanted.stream, wanted.limit, emitter(index))
-        for index, wanted in enumerate(answers)
+        SequenceState(
+            wanted.prompt,
+            model.adapter,
+            wanted.sampling_params,
+            wanted.detokenizer,
+            wanted.max_new_tokens,
+            build_emit(index),
+        )
+        for index, wanted in enumerate(requests)
     ]
-    writer.lane.scheduler.submit(rows)
+    model.llm_engine.scheduler.submit(rows)
     try:
-        yield Exchange(rows, updates)
+        yield GenerationHandle(rows, updates)
     finally:
         for row in rows:
             row.cancelled = True
 
 
-def room(lane: Lane, prompt: Sequence[int], what: str) -> int:
+def compute_max_new_tokens(llm_engine: LLMEngine, prompt: Sequence[int], param: str) -> int:
     """Tokens that the context leaves for an answer. Raises ``EngineError``; ``what`` is the body's field."""
-    left = lane.context - len(prompt)
+    left = llm_engine.context - len(prompt)
     if left <= 0:
         raise EngineError(
             "context_length_exceeded",
-            f"The {what} has {len(prompt)} tokens, and this model's context of {lane.context} must hold the answer "
+            f"The {param} has {len(prompt)} tokens, and this model's context of {llm_engine.context} must hold the answer "
             "too. Shorten it.",
-            what,
+            param,
         )
     return left
 
 
-def sampling_of(
-    request: Generation, logprobs: int | None, index: int, vocabulary: int, grammar: Grammar | None = None
-) -> Sampling:
+def build_sampling_params(
+    request: BaseCompletionRequest,
+    logprobs: int | None,
+    index: int,
+    vocab_size: int,
+    grammar: CompiledGrammar | None = None,
+) -> SamplingParams:
     """How the ``index``-th answer to a prompt is chosen. Raises ``EngineError``."""
     bias = {int(token): value for token, value in (request.logit_bias or {}).items()}
-    if bias and max(bias) >= vocabulary:
-        raise EngineError("invalid_request", f"Token ids of this model end at {vocabulary - 1}.", "logit_bias")
-    return Sampling(
+    if bias and max(bias) >= vocab_size:
+        raise EngineError("invalid_request", f"Token ids of this model end at {vocab_size - 1}.", "logit_bias")
+    return SamplingParams(
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
         frequency_penalty=request.frequency_penalty or 0.0,
         presence_penalty=request.presence_penalty or 0.0,
-        bias=bias,
+        logit_bias=bias,
         logprobs=logprobs,
         # Answers to one request differ from one another, and are the same ones the next time.
         seed=None if request.seed is None else request.seed + index,

@@ -5,41 +5,41 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from training.readers.strict_json import Refused, decode
-from training.tasks.chat_format.tool_calls import CallForm, Found, match
+from training.readers.strict_json import InvalidInput, decode
+from training.tasks.chat_format.tool_calls import FormatMatch, ToolCallFormat, match_format
 
 
 @dataclass(frozen=True)
-class Call:
+class ParsedToolCall:
     name: str
     arguments: str
     """JSON of an object, as the model wrote it."""
 
 
 @dataclass(frozen=True)
-class Said:
+class ParsedDelta:
     """Words that are certainly no call, and calls that are whole."""
 
     text: str = ""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ParsedToolCall] = field(default_factory=list)
 
 
 @dataclass
-class _Begun:
+class _PartialCall:
     """A call whose head has been read."""
 
     name: str
-    arguments: int
+    arguments_start: int
     """Where they begin."""
-    start: int
+    content_start: int
     """Where the text begins that is content should this be no call."""
-    retry: int
+    search_start: int
     """Where another call is looked for then."""
-    scan: _Scan
-    end: int | None = None
+    scanner: _JsonObjectScanner
+    arguments_end: int | None = None
 
 
-class CallReader:
+class ToolCallParser:
     """Reads one answer. Text that may be the beginning of a call is held back, all else is given out at once.
 
     What turns out to be no call (broken JSON, a function that nobody offered, an answer cut short) is text, as it was
@@ -47,143 +47,165 @@ class CallReader:
     """
 
     def __init__(
-        self, form: CallForm | None, offered: Collection[str] = (), single: bool = False, held: bool = False
+        self,
+        call_format: ToolCallFormat | None,
+        tool_names: Collection[str] = (),
+        single_call: bool = False,
+        constrained: bool = False,
     ) -> None:
         """``form`` None: there are no tools, all is text. ``single``: the answer ends with its first call.
 
         ``held``: decoding was constrained to calls, so that arguments are JSON that fits their schema.
         """
-        self._form = form
-        self._offered = offered
-        self._single = single
-        self._held = held
+        self._call_format = call_format
+        self._tool_names = tool_names
+        self._single_call = single_call
+        self._constrained = constrained
         self._text = ""
         # text[:at] has been given out or was a call's; no call begins before `search`.
-        self._at = self._search = 0
-        self._begun: _Begun | None = None
+        self._position = self._search_start = 0
+        self._partial_call: _PartialCall | None = None
         # Right behind the arguments of the last call, while another may follow there.
-        self._behind: int | None = None
-        self.called = False
+        self._separator_start: int | None = None
+        self.has_calls = False
         """Whether a call was made."""
 
-    def feed(self, text: str) -> Said:
+    def feed(self, text: str) -> ParsedDelta:
         """Add text."""
-        if self._form is None:
-            return Said(text)
+        if self._call_format is None:
+            return ParsedDelta(text)
         self._text += text
-        return self._read(self._form, final=False)
+        return self._parse(self._call_format, final=False)
 
-    def finish(self) -> Said:
+    def finish(self) -> ParsedDelta:
         """What was held back, now that nothing follows."""
-        if self._form is None:
-            return Said()
-        said = self._read(self._form, final=True)
-        rest = self._text[self._at :]
-        over = (self._single or not rest.strip()) and self.called
-        return said if over else Said(said.text + rest, said.calls)
+        if self._call_format is None:
+            return ParsedDelta()
+        said = self._parse(self._call_format, final=True)
+        rest = self._text[self._position :]
+        over = (self._single_call or not rest.strip()) and self.has_calls
+        return said if over else ParsedDelta(said.text + rest, said.calls)
 
-    def _read(self, form: CallForm, final: bool) -> Said:
-        words, calls, moved = "", list[Call](), True
-        while moved and not (self._single and self.called):
-            if self._begun is None:
-                text, moved = self._look(form, final)
+    def _parse(self, call_format: ToolCallFormat, final: bool) -> ParsedDelta:
+        words, calls, moved = "", list[ParsedToolCall](), True
+        while moved and not (self._single_call and self.has_calls):
+            if self._partial_call is None:
+                text, moved = self._find_call(call_format, final)
                 words += text
             else:
-                call, moved = self._go_on(form, self._begun, final)
+                call, moved = self._continue_call(call_format, self._partial_call, final)
                 calls += [call] if call else []
-        return Said(words, calls)
+        return ParsedDelta(words, calls)
 
-    def _look(self, form: CallForm, final: bool) -> tuple[str, bool]:
+    def _find_call(self, call_format: ToolCallFormat, final: bool) -> tuple[str, bool]:
         """Words up to where a call may begin, and whether one has."""
-        if self._behind is not None and form.again:
-            again = match(form.again, self._text, self._behind)
-            if again.open and not final:
+        if self._separator_start is not None and call_format.separator:
+            again = match_format(call_format.separator, self._text, self._separator_start)
+            if again.is_partial and not final:
                 return "", False
-            self._behind = None
+            self._separator_start = None
             if again.end is not None:
-                self._begin(again, again.end, self._at, self._at)
+                self._begin_call(again, again.end, self._position, self._position)
                 return "", True
-        place, head = self._opening(form, final)
-        until = self._at + len(self._text[self._at : place].rstrip())
-        words, self._at, self._search = self._text[self._at : until], until, place
+        place, head = self._find_head(call_format, final)
+        until = self._position + len(self._text[self._position : place].rstrip())
+        words, self._position, self._search_start = self._text[self._position : until], until, place
         if head.end is not None:
-            self._begin(head, head.end, until, place + 1)
+            self._begin_call(head, head.end, until, place + 1)
         return words, head.end is not None
 
-    def _opening(self, form: CallForm, final: bool) -> tuple[int, Found]:
-        first, at = form.head[0], self._search
+    def _find_head(self, form: ToolCallFormat, final: bool) -> tuple[int, FormatMatch]:
+        first, at = form.prefix[0], self._search_start
         assert isinstance(first, str)
         while (at := self._text.find(first[0], at)) >= 0:
-            head = match(form.head, self._text, at)
-            if head.end is not None or (head.open and not final):
+            head = match_format(form.prefix, self._text, at)
+            if head.end is not None or (head.is_partial and not final):
                 return at, head
             at += 1
-        return len(self._text), Found()
+        return len(self._text), FormatMatch()
 
-    def _begin(self, head: Found, end: int, start: int, retry: int) -> None:
-        self._begun = _Begun(head.name, end - 1, start, retry, _Scan(end - 1))
+    def _begin_call(self, head: FormatMatch, end: int, content_start: int, search_start: int) -> None:
+        self._partial_call = _PartialCall(head.name, end - 1, content_start, search_start, _JsonObjectScanner(end - 1))
 
-    def _go_on(self, form: CallForm, begun: _Begun, final: bool) -> tuple[Call | None, bool]:
+    def _continue_call(
+        self, call_format: ToolCallFormat, partial_call: _PartialCall, final: bool
+    ) -> tuple[ParsedToolCall | None, bool]:
         """The call where it is whole, and whether there is more to read."""
-        if begun.end is None:
-            begun.end = begun.scan.end_in(self._text)
-        if begun.end is None:
-            return None, final and self._give_up(begun)
-        again = match(form.again, self._text, begun.end) if form.again else Found()
-        close = match(form.close, self._text, begun.end)
-        if again.end is None and close.end is None and (again.open or close.open) and not final:
+        if partial_call.arguments_end is None:
+            partial_call.arguments_end = partial_call.scanner.find_end(self._text)
+        if partial_call.arguments_end is None:
+            return None, final and self._discard_call(partial_call)
+        again = (
+            match_format(call_format.separator, self._text, partial_call.arguments_end)
+            if call_format.separator
+            else FormatMatch()
+        )
+        close = match_format(call_format.suffix, self._text, partial_call.arguments_end)
+        if again.end is None and close.end is None and (again.is_partial or close.is_partial) and not final:
             return None, False
         ended = again if again.end is not None else close
-        call = self._call(begun.name if form.name_first else ended.name, begun.arguments, begun.end)
+        call = self._build_call(
+            partial_call.name if call_format.name_first else ended.name,
+            partial_call.arguments_start,
+            partial_call.arguments_end,
+        )
         if call is None or ended.end is None:
-            return None, self._give_up(begun)
+            return None, self._discard_call(partial_call)
         if ended is again:
-            self._begin(again, ended.end, begun.end, begun.end)
+            self._begin_call(again, ended.end, partial_call.arguments_end, partial_call.arguments_end)
         else:
-            self._begun, self._at, self._search = None, ended.end, ended.end
-            self._behind = begun.end if again.open else None
-        self.called = True
+            self._partial_call, self._position, self._search_start = None, ended.end, ended.end
+            self._separator_start = partial_call.arguments_end if again.is_partial else None
+        self.has_calls = True
         return call, True
 
-    def _give_up(self, begun: _Begun) -> bool:
-        self._begun, self._at, self._search = None, begun.start, begun.retry
+    def _discard_call(self, partial_call: _PartialCall) -> bool:
+        self._partial_call, self._position, self._search_start = (
+            None,
+            partial_call.content_start,
+            partial_call.search_start,
+        )
         return True
 
-    def _call(self, name: str, start: int, end: int) -> Call | None:
+    def _build_call(self, name: str, start: int, end: int) -> ParsedToolCall | None:
         arguments = self._text[start:end]
-        return Call(name, arguments) if name in self._offered and (self._held or _is_json(arguments)) else None
+        return (
+            ParsedToolCall(name, arguments)
+            if name in self._tool_names and (self._constrained or _is_json(arguments))
+            else None
+        )
 
 
 def _is_json(text: str) -> bool:
     try:
         decode(text)
-    except Refused:
+    except InvalidInput:
         return False
     return True
 
 
-class _Scan:
+class _JsonObjectScanner:
     """Finds where a JSON object ends, reading each character once however the text arrives."""
 
     def __init__(self, start: int) -> None:
-        self._at = start
+        self._position = start
         self._depth = 0
-        self._quoted = self._escaped = False
+        self._in_string = self._escaped = False
 
-    def end_in(self, text: str) -> int | None:
-        for at in range(self._at, len(text)):
-            self._take(text[at])
+    def find_end(self, text: str) -> int | None:
+        for at in range(self._position, len(text)):
+            self._consume(text[at])
             if not self._depth:
                 return at + 1
-        self._at = len(text)
+        self._position = len(text)
         return None
 
-    def _take(self, char: str) -> None:
+    def _consume(self, char: str) -> None:
         if self._escaped:
             self._escaped = False
-        elif self._quoted:
-            self._escaped, self._quoted = char == "\\", char != '"'
+        elif self._in_string:
+            self._escaped, self._in_string = char == "\\", char != '"'
         elif char == '"':
-            self._quoted = True
+            self._in_string = True
         elif char in "{}":
             self._depth += 1 if char == "{" else -1

@@ -17,28 +17,28 @@ from storage.blobs import Blobs, hash_file
 from storage.errors import BlobCorrupt, BlobNotFound, StorageUnavailable
 from storage.folders import Manifest, get_folder, get_manifest
 
-CACHE_BYTES = 50 * 2**30
+MAX_CACHE_BYTES = 50 * 2**30
 """What the cache holds at most, besides folders in use."""
 
-_ASIDE = ".aside-"
+_STAGING_PREFIX = ".aside-"
 
 
-class FolderCache:
+class ArtifactCache:
     """Calls block; run them in a thread. Any number of threads may call."""
 
-    def __init__(self, blobs: Blobs, root: Path, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, blobs: Blobs, root: Path, max_bytes: int = MAX_CACHE_BYTES) -> None:
         self._blobs = blobs
         self._root = root
-        self._limit = limit
-        self._guard = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
-        self._users: Counter[str] = Counter()
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._folder_locks: dict[str, threading.Lock] = {}
+        self._use_counts: Counter[str] = Counter()
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in root.glob(f"{_ASIDE}*"):
+        for left in root.glob(f"{_STAGING_PREFIX}*"):
             shutil.rmtree(left)
 
     @contextmanager
-    def folder(self, ref: ModelRef) -> Iterator[Path]:
+    def lease_folder(self, ref: ModelRef) -> Iterator[Path]:
         """The verified folder of a result, there for as long as the context lasts.
 
         Raises ``EngineError`` with ``storage_corrupt`` or ``model_not_found``, ``EngineUnavailable`` with
@@ -47,22 +47,22 @@ class FolderCache:
         assert ref.prefix is not None
         assert ref.manifest_sha256 is not None
         name = ref.manifest_sha256 + ref.part.replace("/", "")
-        with self._guard:
-            lock = self._locks.setdefault(name, threading.Lock())
-            self._users[name] += 1
+        with self._lock:
+            lock = self._folder_locks.setdefault(name, threading.Lock())
+            self._use_counts[name] += 1
         try:
-            with lock, _translated(ref):
-                path = self._fetched(name, ref.prefix, ref.manifest_sha256, ref.part)
+            with lock, _translate_storage_errors(ref):
+                path = self._fetch(name, ref.prefix, ref.manifest_sha256, ref.part)
             yield path
         finally:
-            with self._guard:
-                self._users[name] -= 1
+            with self._lock:
+                self._use_counts[name] -= 1
                 self._evict()
 
-    def _fetched(self, name: str, prefix: str, sha256: str, part: str) -> Path:
+    def _fetch(self, name: str, prefix: str, sha256: str, part: str) -> Path:
         path, manifest = self._root / name, get_manifest(self._blobs, prefix, sha256)
-        if not _matches(path, manifest, part):
-            aside = self._root / f"{_ASIDE}{secrets.token_hex(8)}"
+        if not _is_intact(path, manifest, part):
+            aside = self._root / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
             try:
                 get_folder(self._blobs, prefix, sha256, aside, part)
                 shutil.rmtree(path, ignore_errors=True)
@@ -74,18 +74,20 @@ class FolderCache:
 
     def _evict(self) -> None:
         idle = [
-            path for path in self._root.iterdir() if not path.name.startswith(_ASIDE) and not self._users[path.name]
+            path
+            for path in self._root.iterdir()
+            if not path.name.startswith(_STAGING_PREFIX) and not self._use_counts[path.name]
         ]
         sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in idle}
         total = sum(sizes.values())
         for path in sorted(idle, key=lambda path: path.stat().st_mtime):
-            if total <= self._limit:
+            if total <= self._max_bytes:
                 return
             shutil.rmtree(path)
             total -= sizes[path]
 
 
-def _matches(path: Path, manifest: Manifest, part: str) -> bool:
+def _is_intact(path: Path, manifest: Manifest, part: str) -> bool:
     """Whether a fetched folder is there and still has the bytes that the manifest vouches for."""
     wanted = {name.removeprefix(part): stored for name, stored in manifest.files.items() if name.startswith(part)}
     present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
@@ -97,7 +99,7 @@ def _matches(path: Path, manifest: Manifest, part: str) -> bool:
 
 
 @contextmanager
-def _translated(ref: ModelRef) -> Iterator[None]:
+def _translate_storage_errors(ref: ModelRef) -> Iterator[None]:
     try:
         yield
     except BlobCorrupt as error:

@@ -12,19 +12,19 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from inference.generation.llm_engine import Lane, Writer
-from inference.generation.scheduler import Deliver, Updates, emit_all
-from inference.models.artifact_cache import FolderCache
-from inference.models.pool import Pool
+from inference.generation.llm_engine import GenerativeModel, LLMEngine
+from inference.generation.scheduler import OutputHandler, StepOutputs, emit_outputs
+from inference.models.artifact_cache import ArtifactCache
+from inference.models.pool import ModelPool
 from inference.pooling.predictor import Predictor
 from inference.protocol.errors import EngineError, EngineUnavailable
 from inference.protocol.model_ref import ModelRef
-from inference.protocol.routes import elsewhere
+from inference.protocol.routes import build_wrong_route_message
 from storage.errors import ModelNotPulled
 from storage.registry import BaseModelEntry, Registry
 from storage.settings import Settings
 from training.artifacts import serving
-from training.artifacts.result import Card
+from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, Route
@@ -34,59 +34,67 @@ from training.updates.lora import LoraUpdate
 log = logging.getLogger(__name__)
 
 
-class Models:
+class ModelManager:
     """The models in memory. ``EngineError`` says why one cannot be had; its neighbours are not disturbed."""
 
-    def __init__(self, registry: Registry, cache: FolderCache, settings: Settings) -> None:
+    def __init__(self, registry: Registry, cache: ArtifactCache, settings: Settings) -> None:
         self._registry = registry
         self._cache = cache
-        self._slots = settings.engine_batch
+        self._max_num_seqs = settings.engine_batch
         # An adapter needs a place beside its base's.
-        self._pool = Pool[Writer | Predictor](max(2, settings.engine_models))
-        place = device.choose()
-        self._device = str(place.device)
+        self._pool = ModelPool[GenerativeModel | Predictor](max(2, settings.engine_models))
+        place = device.select_device()
+        self._device = str(place.torch_device)
         # On a CPU a row's bits then do not depend on the batch around it as much as in bf16.
-        self._dtype = place.dtype if place.device.type == "cuda" else torch.float32
+        self._dtype = place.dtype if place.torch_device.type == "cuda" else torch.float32
 
     @asynccontextmanager
-    async def writer(self, ref: ModelRef, route: Route) -> AsyncIterator[Writer]:
+    async def lease_generative_model(self, ref: ModelRef, route: Route) -> AsyncIterator[GenerativeModel]:
         """A model that writes, loaded for as long as the context lasts. ``route``: where it was asked."""
-        self._check(ref, route)
+        self._check_servable(ref, route)
         async with AsyncExitStack() as held:
             if ref.update == LoraUpdate().type:
                 # The base takes its place first: adapters that hold every place would wait for it for ever.
-                await held.enter_async_context(self.writer(ModelRef.of_base(ref.base, ref.task), route))
-            model = await held.enter_async_context(self._pool.lease(_key(ref), partial(self._load_writer, ref, route)))
-            assert isinstance(model, Writer)
+                await held.enter_async_context(
+                    self.lease_generative_model(ModelRef.from_base(ref.base, ref.task), route)
+                )
+            model = await held.enter_async_context(
+                self._pool.lease(_to_pool_key(ref), partial(self._load_generative_model, ref, route))
+            )
+            assert isinstance(model, GenerativeModel)
             yield model
 
     @asynccontextmanager
-    async def predictor(self, ref: ModelRef, route: Route) -> AsyncIterator[Predictor]:
+    async def lease_predictor(self, ref: ModelRef, route: Route) -> AsyncIterator[Predictor]:
         """A model that does not, loaded for as long as the context lasts."""
-        self._check(ref, route)
-        async with self._pool.lease(_key(ref), partial(self._load_predictor, ref)) as model:
+        self._check_servable(ref, route)
+        async with self._pool.lease(_to_pool_key(ref), partial(self._load_predictor, ref)) as model:
             assert isinstance(model, Predictor)
             yield model
 
-    def task(self, ref: ModelRef) -> AnyTask:
+    def get_task(self, ref: ModelRef) -> AnyTask:
         if ref.task not in TASKS:
             raise EngineError("unsuitable_model", f"'{ref.id}' has a task that is not served: {ref.task}.", "model")
         return TASKS[ref.task]
 
-    def base(self, ref: ModelRef) -> tuple[BaseModelEntry, Path]:
+    def get_base_model(self, ref: ModelRef) -> tuple[BaseModelEntry, Path]:
         """The registry's entry of the base model and its directory on this machine."""
         entry = self._registry.get(ref.base)
         if entry is None:
             raise EngineError("model_not_found", f"There is no base model '{ref.base}'.", "model")
         try:
-            return entry, entry.require()
+            return entry, entry.require_location()
         except ModelNotPulled as error:
             raise EngineError("base_model_unavailable", str(error), "model") from error
 
-    def stats(self) -> dict[str, int]:
+    def get_stats(self) -> dict[str, int]:
         """Models loaded, rows being answered and rows waiting."""
         loaded = self._pool.values()
-        loads = {model.lane: model.lane.scheduler.load for model in loaded if isinstance(model, Writer)}.values()
+        loads = {
+            model.llm_engine: model.llm_engine.scheduler.queue_lengths
+            for model in loaded
+            if isinstance(model, GenerativeModel)
+        }.values()
         return {
             "loaded": len(loaded),
             "running": sum(running for running, _ in loads),
@@ -96,51 +104,55 @@ class Models:
     async def close(self) -> None:
         await self._pool.close()
 
-    def _check(self, ref: ModelRef, route: Route) -> None:
-        if self.task(ref).route != route:
-            raise EngineError("unsuitable_model", elsewhere(ref.id, [ref.task]), "model")
-        entry, _ = self.base(ref)
+    def _check_servable(self, ref: ModelRef, route: Route) -> None:
+        if self.get_task(ref).route != route:
+            raise EngineError("unsuitable_model", build_wrong_route_message(ref.id, [ref.task]), "model")
+        entry, _ = self.get_base_model(ref)
         if ref.prefix is None and ref.task not in entry.tasks:
             tasks = ", ".join(entry.tasks)
             raise EngineError("unsuitable_model", f"'{ref.id}' is no {ref.task} model; it is for {tasks}.", "model")
 
-    async def _load_writer(self, ref: ModelRef, route: Route) -> Writer:
+    async def _load_generative_model(self, ref: ModelRef, route: Route) -> GenerativeModel:
         loop = asyncio.get_running_loop()
 
-        def deliver(updates: Updates) -> None:
-            loop.call_soon_threadsafe(emit_all, updates)
+        def handle_outputs(outputs: StepOutputs) -> None:
+            loop.call_soon_threadsafe(emit_outputs, outputs)
 
         if ref.prefix is None:
-            return await asyncio.to_thread(self._alone, ref, None, deliver)
-        async with self._folder(ref) as result:
-            if not await asyncio.to_thread(_joins_a_batch, ref, result):
-                return await asyncio.to_thread(self._alone, ref, result, deliver)
+            return await asyncio.to_thread(self._load_standalone, ref, None, handle_outputs)
+        async with self._lease_folder(ref) as result:
+            if not await asyncio.to_thread(_can_share_batch, ref, result):
+                return await asyncio.to_thread(self._load_standalone, ref, result, handle_outputs)
             async with AsyncExitStack() as held:
-                base = await held.enter_async_context(self.writer(ModelRef.of_base(ref.base, ref.task), route))
-                adapter = await asyncio.to_thread(_add, ref, base.lane, result)
-                return Writer(base.lane, adapter, held.pop_all())
+                base = await held.enter_async_context(
+                    self.lease_generative_model(ModelRef.from_base(ref.base, ref.task), route)
+                )
+                adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
+                return GenerativeModel(base.llm_engine, adapter, held.pop_all())
 
     async def _load_predictor(self, ref: ModelRef) -> Predictor:
-        entry, _ = self.base(ref)
+        entry, _ = self.get_base_model(ref)
         if ref.prefix is None:
-            loaded = await asyncio.to_thread(self._loaded, ref, None)
+            loaded = await asyncio.to_thread(self._load_weights, ref, None)
         else:
-            async with self._folder(ref) as result:
-                loaded = await asyncio.to_thread(self._loaded, ref, result)
+            async with self._lease_folder(ref) as result:
+                loaded = await asyncio.to_thread(self._load_weights, ref, result)
         return Predictor(loaded, entry.context)
 
-    def _alone(self, ref: ModelRef, result: Path | None, deliver: Deliver) -> Writer:
-        entry, _ = self.base(ref)
-        return Writer(Lane(self._loaded(ref, result), entry.context, self._slots, ref.id, deliver))
+    def _load_standalone(self, ref: ModelRef, result: Path | None, handle_outputs: OutputHandler) -> GenerativeModel:
+        entry, _ = self.get_base_model(ref)
+        return GenerativeModel(
+            LLMEngine(self._load_weights(ref, result), entry.context, self._max_num_seqs, ref.id, handle_outputs)
+        )
 
-    def _loaded(self, ref: ModelRef, result: Path | None) -> serving.Served:
-        _, directory = self.base(ref)
-        with _translated(ref):
+    def _load_weights(self, ref: ModelRef, result: Path | None) -> serving.ServedModel:
+        _, directory = self.get_base_model(ref)
+        with _translate_load_errors(ref):
             return serving.load(directory, result, ref.task, self._dtype, self._device)
 
     @asynccontextmanager
-    async def _folder(self, ref: ModelRef) -> AsyncIterator[Path]:
-        context = self._cache.folder(ref)
+    async def _lease_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
+        context = self._cache.lease_folder(ref)
         path = await asyncio.to_thread(context.__enter__)
         try:
             yield path
@@ -148,25 +160,25 @@ class Models:
             await asyncio.to_thread(context.__exit__, None, None, None)
 
 
-def _key(ref: ModelRef) -> Hashable:
+def _to_pool_key(ref: ModelRef) -> Hashable:
     """Two names of the same bytes share what is loaded."""
     return ref.base, ref.task, ref.manifest_sha256, ref.part
 
 
-def _joins_a_batch(ref: ModelRef, result: Path) -> bool:
+def _can_share_batch(ref: ModelRef, result: Path) -> bool:
     """Whether its rows can be decoded beside others of the same base: PEFT mixes plain LoRA, not DoRA."""
-    with _translated(ref):
-        update = Card.read(result).update
+    with _translate_load_errors(ref):
+        update = ResultMetadata.read(result).update
         return isinstance(update, LoraUpdate) and not update.dora
 
 
-def _add(ref: ModelRef, lane: Lane, result: Path) -> str:
-    with _translated(ref):
-        return lane.add(result)
+def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:
+    with _translate_load_errors(ref):
+        return llm_engine.load_adapter(result)
 
 
 @contextmanager
-def _translated(ref: ModelRef) -> Iterator[None]:
+def _translate_load_errors(ref: ModelRef) -> Iterator[None]:
     """What loading raises for files that are missing, cut short or of another shape, in the engine's words."""
     try:
         yield

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from inference.protocol.errors import EngineUnavailable
 
-WAIT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 30.0
 """How long a load waits for a place when everything loaded is in use."""
 
 
@@ -25,19 +25,19 @@ V = TypeVar("V", bound=Closable)
 @dataclass(eq=False)
 class _Entry(Generic[V]):
     loading: asyncio.Task[V]
-    users: int = 0
+    use_count: int = 0
 
 
-class Pool(Generic[V]):
+class ModelPool(Generic[V]):
     """At most ``places`` values, by key. Used from one event loop; loading and closing may take their time."""
 
-    def __init__(self, places: int, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._places = places
+    def __init__(self, capacity: int, wait_seconds: float = MAX_WAIT_SECONDS) -> None:
+        self._capacity = capacity
         self._wait_seconds = wait_seconds
         # The least recently used first.
         self._entries: dict[Hashable, _Entry[V]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-        self._freed = asyncio.Event()
+        self._closing_tasks: set[asyncio.Task[None]] = set()
+        self._slot_freed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -55,65 +55,65 @@ class Pool(Generic[V]):
         nothing behind. Raises ``EngineUnavailable`` when nothing loaded can make room.
         """
         if key not in self._entries:
-            await self._make_room(key)
-        entry = self._entries.pop(key, None) or self._begin(key, load)
+            await self._free_slot(key)
+        entry = self._entries.pop(key, None) or self._start_load(key, load)
         self._entries[key] = entry
-        entry.users += 1
+        entry.use_count += 1
         try:
             yield await asyncio.shield(entry.loading)
         finally:
-            entry.users -= 1
-            self._freed.set()
+            entry.use_count -= 1
+            self._slot_freed.set()
 
     async def close(self) -> None:
         """Drop everything, users or not."""
         for key in reversed(list(self._entries)):
-            self._drop(key)
-        while self._closing:
-            await asyncio.wait(self._closing)
+            self._evict(key)
+        while self._closing_tasks:
+            await asyncio.wait(self._closing_tasks)
 
-    def _begin(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> _Entry[V]:
+    def _start_load(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> _Entry[V]:
         entry: _Entry[V] = _Entry(asyncio.ensure_future(load()))
 
         def settle(loading: asyncio.Task[V]) -> None:
             if (loading.cancelled() or loading.exception()) and self._entries.get(key) is entry:
                 del self._entries[key]
-            self._freed.set()
+            self._slot_freed.set()
 
         entry.loading.add_done_callback(settle)
         return entry
 
-    async def _make_room(self, key: Hashable) -> None:
+    async def _free_slot(self, key: Hashable) -> None:
         try:
             async with asyncio.timeout(self._wait_seconds):
-                while len(self._entries) + len(self._closing) >= self._places and key not in self._entries:
-                    self._freed.clear()
-                    if not self._closing:
-                        self._drop_oldest()
-                    await self._freed.wait()
+                while len(self._entries) + len(self._closing_tasks) >= self._capacity and key not in self._entries:
+                    self._slot_freed.clear()
+                    if not self._closing_tasks:
+                        self._evict_oldest()
+                    await self._slot_freed.wait()
         except TimeoutError:
             raise EngineUnavailable(
                 "Every model that the engine has loaded is in use; try again.", "engine_overloaded"
             ) from None
 
-    def _drop_oldest(self) -> None:
-        idle = (key for key, entry in self._entries.items() if not entry.users and entry.loading.done())
+    def _evict_oldest(self) -> None:
+        idle = (key for key, entry in self._entries.items() if not entry.use_count and entry.loading.done())
         oldest = next(idle, None)
         if oldest is not None:
-            self._drop(oldest)
+            self._evict(oldest)
 
-    def _drop(self, key: Hashable) -> None:
-        closing = asyncio.create_task(_close(self._entries.pop(key)))
-        self._closing.add(closing)
+    def _evict(self, key: Hashable) -> None:
+        closing = asyncio.create_task(_close_entry(self._entries.pop(key)))
+        self._closing_tasks.add(closing)
 
         def settle(closing: asyncio.Task[None]) -> None:
-            self._closing.discard(closing)
-            self._freed.set()
+            self._closing_tasks.discard(closing)
+            self._slot_freed.set()
 
         closing.add_done_callback(settle)
 
 
-async def _close(entry: _Entry[V]) -> None:
+async def _close_entry(entry: _Entry[V]) -> None:
     entry.loading.cancel()
     await asyncio.wait([entry.loading])
     if not entry.loading.cancelled() and not entry.loading.exception():

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-CODES: Mapping[str, int] = {
+STATUS_BY_CODE: Mapping[str, int] = {
     "invalid_request": 400,
     "invalid_value": 400,
     "unknown_parameter": 400,
@@ -31,7 +31,7 @@ CODES: Mapping[str, int] = {
 }
 """The closed list of codes, each with its HTTP status."""
 
-_FROM_PYDANTIC = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}
+_CODE_BY_PYDANTIC_TYPE = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}
 
 
 class EngineError(Exception):
@@ -40,11 +40,11 @@ class EngineError(Exception):
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.status = CODES[code]
+        self.status = STATUS_BY_CODE[code]
         self.message = message
         self.param = param
 
-    def body(self) -> dict[str, Any]:
+    def to_body(self) -> dict[str, Any]:
         """``{"error": {message, type, param, code}}``."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
@@ -53,16 +53,16 @@ class EngineError(Exception):
     def from_body(cls, body: Mapping[str, Any]) -> EngineError:
         """The inverse of :meth:`body`; an unavailable engine's words become :class:`EngineUnavailable` again."""
         error = body["error"]
-        if CODES[error["code"]] == 503:
+        if STATUS_BY_CODE[error["code"]] == 503:
             return EngineUnavailable(error["message"], error["code"])
         return EngineError(error["code"], error["message"], error["param"])
 
     @classmethod
-    def from_validation(cls, error: ValidationError) -> EngineError:
+    def from_validation_error(cls, error: ValidationError) -> EngineError:
         """The first fault that pydantic found in a body: code, the field's path as ``param``, what to change."""
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         kind, where = fault["type"], ".".join(str(part) for part in fault["loc"] if _is_field(part))[:256]
-        code = kind if kind in CODES else _FROM_PYDANTIC.get(kind, "invalid_request")
+        code = kind if kind in STATUS_BY_CODE else _CODE_BY_PYDANTIC_TYPE.get(kind, "invalid_request")
         texts = {
             "unknown_parameter": f"Unknown parameter: '{where}'. Remove it.",
             "missing_required_parameter": f"Missing required parameter: '{where}'.",

@@ -15,26 +15,26 @@ TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")]
 FieldName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-_TAGS: Mapping[type, str] = {list: "~list", dict: "~object"}
+_TAG_BY_TYPE: Mapping[type, str] = {list: "~list", dict: "~object"}
 
 
-def _shape(value: Any) -> str:
-    return _TAGS.get(type(value), "~text")
+def _tag_by_json_type(value: Any) -> str:
+    return _TAG_BY_TYPE.get(type(value), "~text")
 
 
-SHAPE = Discriminator(_shape)
+JSON_TYPE_DISCRIMINATOR = Discriminator(_tag_by_json_type)
 """Chooses a union's branch by JSON type, so that a fault is that branch's; the tags' ``~`` keeps them out of paths."""
 
-_LISTS: Mapping[type, str] = {int: "~tokens", list: "~lists"}
+_TAG_BY_ITEM_TYPE: Mapping[type, str] = {int: "~tokens", list: "~lists"}
 
 
-def _texts_or_tokens(value: Any) -> str:
+def _tag_texts_or_tokens(value: Any) -> str:
     if not isinstance(value, list):
         return "~text"
-    return _LISTS.get(type(value[0]), "~texts") if value else "~texts"
+    return _TAG_BY_ITEM_TYPE.get(type(value[0]), "~texts") if value else "~texts"
 
 
-TEXTS_OR_TOKENS = Discriminator(_texts_or_tokens)
+TEXTS_OR_TOKENS_DISCRIMINATOR = Discriminator(_tag_texts_or_tokens)
 """Likewise between a text, texts, a text's token ids and several texts' (tags ``~text ~texts ~tokens ~lists``)."""
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min_length=1, max_length=1_000_000)]
@@ -42,33 +42,33 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min
 MAX_PROMPTS = 256
 
 
-class Body(BaseModel):
+class StrictModel(BaseModel):
     """A request's. Nothing unknown, no number in a string, no infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def example(*others: Any, **body: Any) -> ConfigDict:
+def config_with_examples(*more_examples: Any, **body: Any) -> ConfigDict:
     """A body's ``model_config`` that shows one in the OpenAPI document, and ``others`` behind it."""
-    return ConfigDict(json_schema_extra={"examples": [body, *others]})
+    return ConfigDict(json_schema_extra={"examples": [body, *more_examples]})
 
 
-def _absent(value: Any) -> bool:
+def _is_absent(value: Any) -> bool:
     return value is None or value == [] or value == {}
 
 
-def _is(*harmless: Any) -> Callable[[Any], bool]:
-    return lambda value: value is None or value in harmless
+def _allow_only(*allowed: Any) -> Callable[[Any], bool]:
+    return lambda value: value is None or value in allowed
 
 
-HARMLESS: Mapping[str, Callable[[Any], bool]] = {
-    "audio": _absent,
-    "function_call": _is("none", "auto"),
-    "functions": _absent,
-    "modalities": _is(["text"]),
-    "moderation": _absent,
-    "store": _is(False),
-    "suffix": _is(""),
+UNSUPPORTED_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "audio": _is_absent,
+    "function_call": _allow_only("none", "auto"),
+    "functions": _is_absent,
+    "modalities": _allow_only(["text"]),
+    "moderation": _is_absent,
+    "store": _allow_only(False),
+    "suffix": _allow_only(""),
     "web_search_options": lambda value: value is None,
 }
 """Field whose effect would be missed -> the values of it that ask for nothing."""
@@ -79,8 +79,8 @@ _REMEDIES = {
 }
 
 
-def refuse(value: Any, info: ValidationInfo) -> Any:
-    if not HARMLESS[info.field_name or ""](value):
+def reject_unsupported(value: Any, info: ValidationInfo) -> Any:
+    if not UNSUPPORTED_FIELDS[info.field_name or ""](value):
         remedy = _REMEDIES.get(info.field_name or "", "is not supported here; remove it")
         raise PydanticCustomError(
             "unsupported_parameter", "'{field}' {remedy}.", {"field": info.field_name, "remedy": remedy}
@@ -88,6 +88,6 @@ def refuse(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-def listed(value: str | list[Any]) -> list[Any]:
+def to_input_list(value: str | list[Any]) -> list[Any]:
     """Texts, or lists of token ids, of a field that may hold one of them."""
     return [value] if isinstance(value, str) or type(value[0]) is int else value

@@ -13,34 +13,34 @@ from pydantic import Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from inference.protocol.fields import (
-    HARMLESS,
-    SHAPE,
-    TEXTS_OR_TOKENS,
-    Body,
+    JSON_TYPE_DISCRIMINATOR,
+    TEXTS_OR_TOKENS_DISCRIMINATOR,
+    UNSUPPORTED_FIELDS,
     FieldName,
     Label,
     StopString,
+    StrictModel,
     Text,
     TokenId,
     TokenIds,
-    example,
-    listed,
-    refuse,
+    config_with_examples,
+    reject_unsupported,
+    to_input_list,
 )
-from inference.protocol.messages import MAX_TOOLS, ChatMessage, Tool, check_answered
-from inference.protocol.response_format import ResponseFormat, ToolChoice, forces, names_of
+from inference.protocol.messages import MAX_TOOLS, ChatMessage, Tool, validate_tool_messages
+from inference.protocol.response_format import ResponseFormat, ToolChoice, get_tool_names, is_call_required
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 256
 
 
-class StreamOptions(Body):
+class StreamOptions(StrictModel):
     include_usage: bool = False
     include_obfuscation: bool = False
     """Accepted, no effect: chunks carry no padding."""
 
 
-class Generation(Body):
+class BaseCompletionRequest(StrictModel):
     """What the bodies of chat and completions share."""
 
     model: str = Field(min_length=1, max_length=256)
@@ -52,7 +52,8 @@ class Generation(Body):
     """Answers to give."""
     stop: (
         Annotated[
-            Annotated[StopString, Tag("~text")] | Annotated[list[StopString], Field(max_length=4), Tag("~list")], SHAPE
+            Annotated[StopString, Tag("~text")] | Annotated[list[StopString], Field(max_length=4), Tag("~list")],
+            JSON_TYPE_DISCRIMINATOR,
         ]
         | None
     ) = None
@@ -71,13 +72,13 @@ class Generation(Body):
 
     @field_validator("stream_options")
     @classmethod
-    def _needs_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+    def _require_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
         if value is not None and not info.data.get("stream"):
             raise ValueError("it needs 'stream': true")
         return value
 
     @property
-    def choices(self) -> int:
+    def num_choices(self) -> int:
         """Answers to give to each prompt."""
         return self.n or 1
 
@@ -86,12 +87,12 @@ class Generation(Body):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
     @property
-    def tells_usage(self) -> bool:
+    def has_usage_chunk(self) -> bool:
         """Whether a stream ends in a chunk of its own for the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
-_KIND = {
+_KIND_SCHEMA = {
     "type": "object",
     "properties": {"kind": {"enum": ["animal", "color"]}},
     "required": ["kind"],
@@ -100,20 +101,20 @@ _KIND = {
 _KIND_EXAMPLE = {
     "model": "starter",
     "messages": [{"role": "user", "content": "What kind of word is 'cat'?"}],
-    "response_format": {"type": "json_schema", "json_schema": {"name": "kind", "schema": _KIND}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "kind", "schema": _KIND_SCHEMA}},
 }
 _CALL_EXAMPLE = {
     "model": "ft:qwen3-0.6b:luthier:words:abc12345",
     "messages": [{"role": "user", "content": "What kind of word is 'cat'?"}],
-    "tools": [{"type": "function", "function": {"name": "sort_word", "parameters": _KIND}}],
+    "tools": [{"type": "function", "function": {"name": "sort_word", "parameters": _KIND_SCHEMA}}],
     "tool_choice": {"type": "function", "function": {"name": "sort_word"}},
 }
 
 
-class ChatRequest(Generation):
+class ChatCompletionRequest(BaseCompletionRequest):
     """The body of ``POST /v1/chat/completions``."""
 
-    model_config = example(
+    model_config = config_with_examples(
         _KIND_EXAMPLE,
         _CALL_EXAMPLE,
         model="starter",
@@ -158,64 +159,64 @@ class ChatRequest(Generation):
     store: Any = None
     web_search_options: Any = None
 
-    _unsupported = field_validator(*sorted(HARMLESS.keys() - {"audio", "suffix"}))(refuse)
+    _reject_unsupported = field_validator(*sorted(UNSUPPORTED_FIELDS.keys() - {"audio", "suffix"}))(reject_unsupported)
 
     @field_validator("top_logprobs")
     @classmethod
-    def _needs_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _require_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and not info.data.get("logprobs"):
             raise ValueError("it needs 'logprobs': true")
         return value
 
     @field_validator("tool_choice")
     @classmethod
-    def _of_the_tools(cls, value: ToolChoice | None, info: ValidationInfo) -> ToolChoice | None:
+    def _validate_tool_choice(cls, value: ToolChoice | None, info: ValidationInfo) -> ToolChoice | None:
         # Tools that are wrong themselves are not in `data`.
         offered = {tool.function.name for tool in info.data.get("tools") or ()}
-        if "tools" in info.data and forces(value) and not offered:
+        if "tools" in info.data and is_call_required(value) and not offered:
             raise ValueError("it forces a call, so 'tools' must hold a function to call")
-        if "tools" in info.data and not offered.issuperset(names_of(value) or ()):
+        if "tools" in info.data and not offered.issuperset(get_tool_names(value) or ()):
             raise ValueError("it names a function that is not among 'tools'; add it there or correct its name")
         return value
 
     @field_validator("messages")
     @classmethod
-    def _answer_calls(cls, value: list[ChatMessage]) -> list[ChatMessage]:
-        check_answered(value)
+    def _validate_tool_messages(cls, value: list[ChatMessage]) -> list[ChatMessage]:
+        validate_tool_messages(value)
         return value
 
     @property
-    def offered(self) -> list[Tool]:
+    def offered_tools(self) -> list[Tool]:
         """The tools that the model is shown."""
         return [] if self.tool_choice == "none" else self.tools or []
 
     @property
-    def allowed(self) -> list[Tool]:
+    def allowed_tools(self) -> list[Tool]:
         """Those of them that this answer may call."""
-        names = names_of(self.tool_choice)
-        return [tool for tool in self.offered if names is None or tool.function.name in names]
+        names = get_tool_names(self.tool_choice)
+        return [tool for tool in self.offered_tools if names is None or tool.function.name in names]
 
     @property
     def must_call(self) -> bool:
-        return forces(self.tool_choice)
+        return is_call_required(self.tool_choice)
 
     @property
-    def answer_tokens(self) -> int | None:
+    def max_new_tokens(self) -> int | None:
         """The limit under either of its names."""
         return self.max_completion_tokens or self.max_tokens
 
 
-class CompletionRequest(Generation):
+class CompletionRequest(BaseCompletionRequest):
     """The body of ``POST /v1/completions``."""
 
-    model_config = example(model="starter", prompt="Once upon a time", max_tokens=16)
+    model_config = config_with_examples(model="starter", prompt="Once upon a time", max_tokens=16)
 
     prompt: Annotated[
         Annotated[Text, Tag("~text")]
         | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS), Tag("~texts")]
         | Annotated[TokenIds, Tag("~tokens")]
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS), Tag("~lists")],
-        TEXTS_OR_TOKENS,
+        TEXTS_OR_TOKENS_DISCRIMINATOR,
     ]
     """What the model continues: a text, its token ids, or several of either."""
     max_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
@@ -228,11 +229,11 @@ class CompletionRequest(Generation):
     """Only as many as ``n``: no more are made than are given."""
     suffix: Any = None
 
-    _unsupported = field_validator("suffix")(refuse)
+    _reject_unsupported = field_validator("suffix")(reject_unsupported)
 
     @field_validator("prompt")
     @classmethod
-    def _few_enough(cls, value: Any, info: ValidationInfo) -> Any:
+    def _limit_prompts(cls, value: Any, info: ValidationInfo) -> Any:
         if (
             isinstance(value, list)
             and type(value[0]) is not int
@@ -243,7 +244,7 @@ class CompletionRequest(Generation):
 
     @field_validator("best_of")
     @classmethod
-    def _as_many_as_given(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _validate_best_of(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value != (info.data.get("n") or 1):
             raise PydanticCustomError(
                 "unsupported_parameter", "'best_of' is supported only where it equals 'n'; remove it."
@@ -253,4 +254,4 @@ class CompletionRequest(Generation):
     @property
     def prompts(self) -> Sequence[str | list[int]]:
         """As a list."""
-        return listed(self.prompt)
+        return to_input_list(self.prompt)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from inference.protocol.fields import SHAPE, Body, FieldName, Label, Text, refuse
-from training.readers.strict_json import Refused, decode
+from inference.protocol.fields import JSON_TYPE_DISCRIMINATOR, FieldName, Label, StrictModel, Text, reject_unsupported
+from training.readers.strict_json import InvalidInput, decode
 
 MAX_TOOLS = 128
 
@@ -17,7 +17,7 @@ FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
-class Function(Body):
+class Function(StrictModel):
     name: FunctionName
     description: Text | None = None
     parameters: Annotated[dict[FieldName, Any] | None, Field(max_length=64)] = None
@@ -26,42 +26,42 @@ class Function(Body):
     """Accepted, no effect: arguments are held to the schema where ``tool_choice`` forces a call, and only there."""
 
 
-class Tool(Body):
+class Tool(StrictModel):
     """A function that the model may call."""
 
     type: Literal["function"]
     function: Function
 
 
-class FunctionCall(Body):
+class FunctionCall(StrictModel):
     name: FunctionName
     arguments: Text
     """A string that holds a JSON object."""
 
     @field_validator("arguments")
     @classmethod
-    def _object(cls, value: str) -> str:
+    def _require_json_object(cls, value: str) -> str:
         try:
             whole = isinstance(decode(value), dict)
-        except Refused as error:
+        except InvalidInput as error:
             raise ValueError(f"it must hold a JSON object: {error.message}") from error
         if not whole:
             raise ValueError("it must hold a JSON object, such as {}")
         return value
 
 
-class ToolCall(Body):
+class ToolCall(StrictModel):
     id: CallId
     type: Literal["function"]
     function: FunctionCall
 
 
-class TextPart(Body):
+class TextPart(StrictModel):
     type: Literal["text"]
     text: Text
 
 
-class ChatMessage(Body):
+class ChatMessage(StrictModel):
     """One turn. What an answer's message holds besides role and content may be sent back as it came."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -73,7 +73,7 @@ class ChatMessage(Body):
         Annotated[
             Annotated[Text, Tag("~text")]
             | Annotated[list[TextPart], Field(min_length=1, max_length=256), Tag("~list")],
-            SHAPE,
+            JSON_TYPE_DISCRIMINATOR,
         ]
         | None
     ) = Field(default=None, validate_default=True)
@@ -84,18 +84,18 @@ class ChatMessage(Body):
     audio: Any = None
     function_call: Any = None
 
-    _unsupported = field_validator("audio", "function_call")(refuse)
+    _reject_unsupported = field_validator("audio", "function_call")(reject_unsupported)
 
     @field_validator("tool_calls")
     @classmethod
-    def _assistants(cls, value: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
+    def _validate_tool_calls(cls, value: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
         if value and info.data.get("role", "assistant") != "assistant":
             raise ValueError("only an assistant calls tools")
         return value
 
     @field_validator("tool_call_id")
     @classmethod
-    def _answers(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _validate_tool_call_id(cls, value: str | None, info: ValidationInfo) -> str | None:
         role = info.data.get("role")
         if role == "tool" and value is None:
             raise PydanticKnownError("missing")
@@ -105,7 +105,7 @@ class ChatMessage(Body):
 
     @field_validator("content")
     @classmethod
-    def _says(cls, value: Any, info: ValidationInfo) -> Any:
+    def _require_content(cls, value: Any, info: ValidationInfo) -> Any:
         # A field that is wrong itself is not in `data`.
         if value is None and not info.data.get("tool_calls", True):
             raise PydanticKnownError("missing")
@@ -118,7 +118,7 @@ class ChatMessage(Body):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
-    def turn(self) -> dict[str, Any]:
+    def to_message_dict(self) -> dict[str, Any]:
         """As :class:`training.tasks.chat_format.rows.Message` reads it; ``developer`` is today's name of ``system``."""
         turn: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
         if self.tool_calls:
@@ -128,7 +128,7 @@ class ChatMessage(Body):
         return turn
 
 
-def check_answered(messages: Sequence[ChatMessage]) -> None:
+def validate_tool_messages(messages: Sequence[ChatMessage]) -> None:
     """Raises ``ValueError`` for a tool's message that answers no call."""
     called: set[str] = set()
     for index, message in enumerate(messages):

@@ -33,19 +33,19 @@ class ModelRef(BaseModel):
     """Hash of the folder's manifest."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _validate_consistency(self) -> Self:
         of_a_base = (self.prefix is None, self.manifest_sha256 is None, self.update == "none")
         if len(set(of_a_base)) != 1:
             raise ValueError("prefix and manifest_sha256 belong to a result, and update 'none' to a base model")
         return self
 
     @classmethod
-    def of_base(cls, base: str, task: str) -> ModelRef:
+    def from_base(cls, base: str, task: str) -> ModelRef:
         """The base model itself, untuned."""
         return cls(id=base, base=base, task=task, update="none")
 
     @classmethod
-    def of_result(cls, model: Model) -> ModelRef:
+    def from_model(cls, model: Model) -> ModelRef:
         """What a job made."""
         return cls(
             id=model.id,

@@ -7,27 +7,40 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, Tag, field_validator
 
-from inference.protocol.fields import SHAPE, TEXTS_OR_TOKENS, Body, FieldName, Label, Text, TokenIds, example, listed
+from inference.protocol.fields import (
+    JSON_TYPE_DISCRIMINATOR,
+    TEXTS_OR_TOKENS_DISCRIMINATOR,
+    FieldName,
+    Label,
+    StrictModel,
+    Text,
+    TokenIds,
+    config_with_examples,
+    to_input_list,
+)
 
 MAX_INPUTS = 1024
 MAX_TEXTS = 2048
-MAX_CHARACTERS = 16_000_000
+MAX_TOTAL_CHARACTERS = 16_000_000
 """Of all inputs of a request together."""
 
 Content = Annotated[str, StringConstraints(max_length=12_000_000)]
 """A text or, in base64, the bytes of a file: 9 MB of them. A text is held to a million characters where it is read."""
 InputValue = Annotated[
-    Annotated[Content, Tag("~text")] | Annotated[list[Label], Field(max_length=8192), Tag("~list")], SHAPE
+    Annotated[Content, Tag("~text")] | Annotated[list[Label], Field(max_length=8192), Tag("~list")],
+    JSON_TYPE_DISCRIMINATOR,
 ]
 InputRow = Annotated[dict[FieldName, InputValue], Field(min_length=1, max_length=16)]
-Input = Annotated[Annotated[Content, Tag("~text")] | Annotated[InputRow, Tag("~object")], SHAPE]
+Input = Annotated[Annotated[Content, Tag("~text")] | Annotated[InputRow, Tag("~object")], JSON_TYPE_DISCRIMINATOR]
 InputText = Annotated[Text, Field(min_length=1)]
 
 
-class PredictionRequest(Body):
+class PredictionRequest(StrictModel):
     """The body of ``POST /v1/predictions``."""
 
-    model_config = example(model="ft:minilm-l6:luthier:intents:abc12345", inputs=["Where is my card?"], top_k=5)
+    model_config = config_with_examples(
+        model="ft:minilm-l6:luthier:intents:abc12345", inputs=["Where is my card?"], top_k=5
+    )
 
     model: str = Field(min_length=1, max_length=256)
     inputs: list[Input] = Field(min_length=1, max_length=MAX_INPUTS)
@@ -37,20 +50,22 @@ class PredictionRequest(Body):
 
     @field_validator("inputs")
     @classmethod
-    def _bounded(cls, value: list[Any]) -> list[Any]:
-        if sum(map(_size, value)) > MAX_CHARACTERS:
-            raise ValueError(f"the inputs hold more than {MAX_CHARACTERS:,} characters; send them in several requests")
+    def _limit_total_characters(cls, value: list[Any]) -> list[Any]:
+        if sum(map(_count_characters, value)) > MAX_TOTAL_CHARACTERS:
+            raise ValueError(
+                f"the inputs hold more than {MAX_TOTAL_CHARACTERS:,} characters; send them in several requests"
+            )
         return value
 
-    def rows(self, bare: str) -> list[dict[str, Any]]:
+    def to_rows(self, default_field: str) -> list[dict[str, Any]]:
         """The inputs as rows; one without fields is the field ``bare``."""
-        return [{bare: value} if isinstance(value, str) else dict(value) for value in self.inputs]
+        return [{default_field: value} if isinstance(value, str) else dict(value) for value in self.inputs]
 
 
-class EmbeddingRequest(Body):
+class EmbeddingRequest(StrictModel):
     """The body of ``POST /v1/embeddings``."""
 
-    model_config = example(model="minilm-l6", input=["Where is my card?", "I lost my card."])
+    model_config = config_with_examples(model="minilm-l6", input=["Where is my card?", "I lost my card."])
 
     model: str = Field(min_length=1, max_length=256)
     input: Annotated[
@@ -58,7 +73,7 @@ class EmbeddingRequest(Body):
         | Annotated[list[InputText], Field(min_length=1, max_length=MAX_TEXTS), Tag("~texts")]
         | Annotated[TokenIds, Tag("~tokens")]
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS), Tag("~lists")],
-        TEXTS_OR_TOKENS,
+        TEXTS_OR_TOKENS_DISCRIMINATOR,
     ]
     """A text, its token ids (read as they are: with the model's own control tokens), or several of either."""
     encoding_format: Literal["float", "base64"] | None = None
@@ -70,10 +85,10 @@ class EmbeddingRequest(Body):
     @property
     def inputs(self) -> Sequence[str | list[int]]:
         """As a list."""
-        return listed(self.input)
+        return to_input_list(self.input)
 
 
-def _size(value: str | Mapping[str, Any]) -> int:
+def _count_characters(value: str | Mapping[str, Any]) -> int:
     if isinstance(value, str):
         return len(value)
     return sum(len(part) if isinstance(part, str) else sum(map(len, part)) for part in value.values())

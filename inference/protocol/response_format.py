@@ -7,29 +7,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 
-from inference.protocol.fields import Body, FieldName, Text
+from inference.protocol.fields import FieldName, StrictModel, Text
 from inference.protocol.messages import MAX_TOOLS, FunctionName
 
-MAX_SCHEMA = 64 * 1024
+MAX_SCHEMA_CHARACTERS = 64 * 1024
 """Characters of a schema's JSON."""
 
 
-def size(schema: Any) -> int:
+def count_schema_characters(schema: Any) -> int:
     """Characters of its JSON."""
     return len(json.dumps(schema, ensure_ascii=False))
 
 
-def _small(schema: dict[str, Any]) -> dict[str, Any]:
-    if size(schema) > MAX_SCHEMA:
-        raise ValueError(f"the schema may have {MAX_SCHEMA:,} characters at most; describe less of the answer")
+def _limit_schema_size(schema: dict[str, Any]) -> dict[str, Any]:
+    if count_schema_characters(schema) > MAX_SCHEMA_CHARACTERS:
+        raise ValueError(
+            f"the schema may have {MAX_SCHEMA_CHARACTERS:,} characters at most; describe less of the answer"
+        )
     return schema
 
 
-Schema = Annotated[dict[FieldName, Any], Field(max_length=64), AfterValidator(_small)]
+Schema = Annotated[dict[FieldName, Any], Field(max_length=64), AfterValidator(_limit_schema_size)]
 """JSON Schema. That it can be held is known only to the engine."""
 
 
-class NamedSchema(Body):
+class NamedSchema(StrictModel):
     """The schema of an answer."""
 
     model_config = ConfigDict(serialize_by_alias=True)
@@ -43,32 +45,32 @@ class NamedSchema(Body):
     """Accepted, no effect: an answer is always held to the schema."""
 
 
-class TextFormat(Body):
+class TextFormat(StrictModel):
     type: Literal["text"]
 
 
-class ObjectFormat(Body):
+class ObjectFormat(StrictModel):
     """The answer is one JSON object."""
 
     type: Literal["json_object"]
 
 
-class SchemaFormat(Body):
+class SchemaFormat(StrictModel):
     """The answer fits a JSON Schema."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
 
-def _type(value: Any) -> str | None:
+def _tag_by_type(value: Any) -> str | None:
     found = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return f"~{found}" if isinstance(found, str) else None
 
 
-def _by_type(*names: str) -> Discriminator:
+def _build_type_discriminator(*names: str) -> Discriminator:
     """Chooses a union's branch by the field ``type``; the tags' ``~`` keeps them out of a fault's path."""
     return Discriminator(
-        _type,
+        _tag_by_type,
         custom_error_type="invalid_value",
         custom_error_message=f"its 'type' must be one of {', '.join(names)}",
     )
@@ -78,35 +80,35 @@ ResponseFormat = Annotated[
     Annotated[TextFormat, Tag("~text")]
     | Annotated[ObjectFormat, Tag("~json_object")]
     | Annotated[SchemaFormat, Tag("~json_schema")],
-    _by_type("text", "json_object", "json_schema"),
+    _build_type_discriminator("text", "json_object", "json_schema"),
 ]
 
 
-class FunctionReference(Body):
+class FunctionReference(StrictModel):
     name: FunctionName
 
 
-class NamedTool(Body):
+class NamedTool(StrictModel):
     """One of the tools."""
 
     type: Literal["function"]
     function: FunctionReference
 
 
-class AllowedTools(Body):
+class AllowedTools(StrictModel):
     mode: Literal["auto", "required"]
     tools: list[NamedTool] = Field(min_length=1, max_length=MAX_TOOLS)
 
 
-class AllowedToolChoice(Body):
+class AllowedToolChoice(StrictModel):
     """Some of the tools."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
 
 
-def _choice(value: Any) -> str | None:
-    return "~word" if isinstance(value, str) else _type(value)
+def _tag_tool_choice(value: Any) -> str | None:
+    return "~word" if isinstance(value, str) else _tag_by_type(value)
 
 
 ToolChoice = Annotated[
@@ -114,14 +116,14 @@ ToolChoice = Annotated[
     | Annotated[NamedTool, Tag("~function")]
     | Annotated[AllowedToolChoice, Tag("~allowed_tools")],
     Discriminator(
-        _choice,
+        _tag_tool_choice,
         custom_error_type="invalid_value",
         custom_error_message="it must be 'none', 'auto', 'required' or an object of type function or allowed_tools",
     ),
 ]
 
 
-def names_of(choice: ToolChoice | None) -> list[str] | None:
+def get_tool_names(choice: ToolChoice | None) -> list[str] | None:
     """The tools that it names; None: it names none."""
     match choice:
         case NamedTool():
@@ -131,7 +133,7 @@ def names_of(choice: ToolChoice | None) -> list[str] | None:
     return None
 
 
-def forces(choice: ToolChoice | None) -> bool:
+def is_call_required(choice: ToolChoice | None) -> bool:
     """Whether the answer must be a call."""
     match choice:
         case AllowedToolChoice():

@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MAX_PARAM = 256
+MAX_PARAM_CHARACTERS = 256
 
-_CODES = {
+_CODE_BY_TYPE = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
     "unsupported_parameter": "unsupported_parameter",
 }
-_NAMES_ITS_LAST_PART = frozenset({"extra_forbidden", "missing"})
-_SOURCES = frozenset({"body", "query", "path", "header"})
+_TYPES_ENDING_IN_FIELD = frozenset({"extra_forbidden", "missing"})
+_LOC_SOURCES = frozenset({"body", "query", "path", "header"})
 
 
 @dataclass(frozen=True)
-class Fault:
+class ValidationIssue:
     """One thing to change. ``param`` is a dotted path such as ``messages.0.content``."""
 
     message: str
@@ -29,32 +29,34 @@ class Fault:
     code: str
 
 
-def fault_of(errors: Sequence[Mapping[str, Any]], body: Any) -> Fault:
+def to_validation_issue(errors: Sequence[Mapping[str, Any]], body: Any) -> ValidationIssue:
     """The first field at fault. Of a union's branches the one that got furthest into it counts, or all together."""
-    param, first = _furthest(errors, body)
-    code = _CODES.get(first["type"], "invalid_value")
+    param, first = _find_deepest_error(errors, body)
+    code = _CODE_BY_TYPE.get(first["type"], "invalid_value")
     if code == "unknown_parameter":
-        return Fault(f"Unknown parameter: '{param}'. Remove it or correct its name.", param, code)
+        return ValidationIssue(f"Unknown parameter: '{param}'. Remove it or correct its name.", param, code)
     if code == "missing_required_parameter":
         what = f"Missing required parameter: '{param}'." if param else "A JSON body is needed."
-        return Fault(what, param, code)
+        return ValidationIssue(what, param, code)
     if code == "unsupported_parameter":
-        return Fault(first["msg"], param, code)
+        return ValidationIssue(first["msg"], param, code)
     if param is None and first["type"] in ("model_attributes_type", "dict_type", "model_type"):
-        return Fault("The body must be a JSON object, sent with 'content-type: application/json'.", None, code)
-    texts = [_text(error) for error in errors if _param(error, body) == param]
+        return ValidationIssue(
+            "The body must be a JSON object, sent with 'content-type: application/json'.", None, code
+        )
+    texts = [_format_message(error) for error in errors if _resolve_param(error, body) == param]
     where = f"Invalid '{param}'" if param else "Invalid request"
-    return Fault(f"{where}: {', or '.join(dict.fromkeys(texts))}.", param, code)
+    return ValidationIssue(f"{where}: {', or '.join(dict.fromkeys(texts))}.", param, code)
 
 
-def _furthest(errors: Sequence[Mapping[str, Any]], body: Any) -> tuple[str | None, Mapping[str, Any]]:
-    found = [(_param(error, body), error) for error in errors]
+def _find_deepest_error(errors: Sequence[Mapping[str, Any]], body: Any) -> tuple[str | None, Mapping[str, Any]]:
+    found = [(_resolve_param(error, body), error) for error in errors]
     outer = found[0][0] or ""
     inside = [pair for pair in found if f"{pair[0]}.".startswith(f"{outer}.")]
     return max(inside, key=lambda pair: (pair[0] or "").count("."), default=found[0])
 
 
-def _text(error: Mapping[str, Any]) -> str:
+def _format_message(error: Mapping[str, Any]) -> str:
     if error["type"] == "union_tag_invalid":
         # pydantic's own sentence repeats the input.
         return f"'{error['ctx']['discriminator'].strip(chr(39))}' must be one of {error['ctx']['expected_tags']}"
@@ -62,12 +64,12 @@ def _text(error: Mapping[str, Any]) -> str:
     return text.removeprefix("Value error, ").removesuffix(".")
 
 
-def _param(error: Mapping[str, Any], body: Any) -> str | None:
+def _resolve_param(error: Mapping[str, Any], body: Any) -> str | None:
     """The part of ``loc`` that a client can find in what it sent; the rest names branches of a union."""
     source, *loc = error["loc"]
-    assert source in _SOURCES, source
+    assert source in _LOC_SOURCES, source
     if source != "body":
-        return str(loc[0])[:MAX_PARAM]
+        return str(loc[0])[:MAX_PARAM_CHARACTERS]
     found: list[str] = []
     here = body
     for place, part in enumerate(loc):
@@ -75,7 +77,7 @@ def _param(error: Mapping[str, Any], body: Any) -> str | None:
         keys = here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ()
         if part in keys:
             here = here[part]
-        elif not (last and error["type"] in _NAMES_ITS_LAST_PART):
+        elif not (last and error["type"] in _TYPES_ENDING_IN_FIELD):
             continue
         found.append(str(part))
-    return ".".join(found)[:MAX_PARAM] or None
+    return ".".join(found)[:MAX_PARAM_CHARACTERS] or None

@@ -14,172 +14,207 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from inference.generation.detokenizer import TextStream, TokenNames
-from inference.generation.llm_engine import Lane, Writer
-from inference.generation.request import Exchange, Wanted, at_work, room, sampling_of
-from inference.generation.sampling import Choice, Scored
-from inference.generation.tool_parser import Call, CallReader
+from inference.generation.detokenizer import IncrementalDetokenizer, TokenDecoder
+from inference.generation.llm_engine import GenerativeModel, LLMEngine
+from inference.generation.request import (
+    GenerationHandle,
+    GenerationRequest,
+    build_sampling_params,
+    compute_max_new_tokens,
+    submit,
+)
+from inference.generation.sampling import SampledToken, TokenLogprob
+from inference.generation.tool_parser import ParsedToolCall, ToolCallParser
 from inference.protocol.errors import EngineError
-from inference.protocol.generation import ChatRequest
+from inference.protocol.generation import ChatCompletionRequest
 from inference.protocol.response_format import NamedTool
-from inference.structured_output.grammar import Wish
-from inference.structured_output.guidance import Grammar, Grammars
-from inference.structured_output.request import wish_of
+from inference.structured_output.grammar import StructuredOutput
+from inference.structured_output.guidance import CompiledGrammar, GrammarCompiler
+from inference.structured_output.request import build_structured_output
 from storage.ids import new_id
 from training.tasks.chat import Chat
 from training.tasks.chat_format.rows import Message, Tool
-from training.tasks.chat_format.template import LeftOut
-from training.tasks.chat_format.tool_calls import CallForm
+from training.tasks.chat_format.template import FieldOmitted
+from training.tasks.chat_format.tool_calls import ToolCallFormat
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ChatPrompt:
     """A prompt, and how calls of the tools that it offers are read out of an answer."""
 
     ids: list[int]
-    form: CallForm | None = None
+    call_format: ToolCallFormat | None = None
     """None: it offers no tools."""
-    grammar: Grammar | None = None
+    grammar: CompiledGrammar | None = None
     """What the answer is held to."""
 
-    def reader(self, request: ChatRequest) -> CallReader:
-        return CallReader(
-            self.form,
-            {tool.function.name for tool in request.allowed},
-            single=request.parallel_tool_calls is False,
-            held=self.grammar is not None,
+    def create_parser(self, request: ChatCompletionRequest) -> ToolCallParser:
+        return ToolCallParser(
+            self.call_format,
+            {tool.function.name for tool in request.allowed_tools},
+            single_call=request.parallel_tool_calls is False,
+            constrained=self.grammar is not None,
         )
 
 
-async def complete(writer: Writer, name: str, request: ChatRequest) -> dict[str, Any]:
+async def complete(model: GenerativeModel, model_name: str, request: ChatCompletionRequest) -> dict[str, Any]:
     """A ``chat.completion``. Raises ``EngineError``."""
-    asked = await asyncio.to_thread(_asked, writer.lane, request)
-    async with _answering(writer, asked, request) as exchange:
+    asked = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
+    async with _submit_prompt(model, asked, request) as exchange:
         choices = []
-        for index, (piece, finish) in enumerate(await exchange.whole()):
-            reader = asked.reader(request)
+        for index, (piece, finish) in enumerate(await exchange.collect()):
+            reader = asked.create_parser(request)
             begin, end = reader.feed(piece.text), reader.finish()
             message: dict[str, Any] = {"role": "assistant", "content": begin.text + end.text, "refusal": None}
             if calls := [*begin.calls, *end.calls]:
-                message |= {"content": message["content"] or None, "tool_calls": [_call(call) for call in calls]}
+                message |= {
+                    "content": message["content"] or None,
+                    "tool_calls": [_build_tool_call(call) for call in calls],
+                }
             choices.append(
                 {
                     "index": index,
                     "message": message,
-                    "logprobs": _logprobs(writer.lane.names, request, piece.records),
-                    "finish_reason": _finish(finish, reader, request),
+                    "logprobs": _build_logprobs(model.llm_engine.token_decoder, request, piece.records),
+                    "finish_reason": _resolve_finish_reason(finish, reader, request),
                 }
             )
-        return {**_head("chat.completion", name), "choices": choices, "usage": exchange.usage(len(asked.ids))}
+        return {
+            **_build_envelope("chat.completion", model_name),
+            "choices": choices,
+            "usage": exchange.build_usage(len(asked.ids)),
+        }
 
 
-async def stream(writer: Writer, name: str, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
+async def stream(
+    model: GenerativeModel, model_name: str, request: ChatCompletionRequest
+) -> AsyncGenerator[dict[str, Any], None]:
     """The chunks of a ``chat.completion.chunk`` stream. Raises ``EngineError``."""
-    head = _head("chat.completion.chunk", name) | ({"usage": None} if request.tells_usage else {})
+    head = _build_envelope("chat.completion.chunk", model_name) | ({"usage": None} if request.has_usage_chunk else {})
 
-    def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+    def build_chunk(
+        index: int, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return {**head, "choices": [choice]}
 
-    asked = await asyncio.to_thread(_asked, writer.lane, request)
+    asked = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
     # An answer that is a call only has no content, not an empty one.
-    opening = {"role": "assistant", "content": None if asked.form else "", "refusal": None}
-    async with _answering(writer, asked, request) as exchange:
-        readers: dict[int, CallReader] = {}
+    opening = {"role": "assistant", "content": None if asked.call_format else "", "refusal": None}
+    async with _submit_prompt(model, asked, request) as exchange:
+        readers: dict[int, ToolCallParser] = {}
         counts: Counter[int] = Counter()
-        async for index, update in exchange.progress():
+        async for index, update in exchange.stream_outputs():
             if index not in readers:
-                readers[index] = asked.reader(request)
-                yield chunk(index, opening)
-            said = [readers[index].feed(update.piece.text), *([readers[index].finish()] if update.finish else [])]
-            logprobs = _logprobs(writer.lane.names, request, update.piece.records)
-            if (text := "".join(each.text for each in said)) or update.piece.records:
-                yield chunk(index, {"content": text}, logprobs)
+                readers[index] = asked.create_parser(request)
+                yield build_chunk(index, opening)
+            said = [
+                readers[index].feed(update.delta.text),
+                *([readers[index].finish()] if update.finish_reason else []),
+            ]
+            logprobs = _build_logprobs(model.llm_engine.token_decoder, request, update.delta.records)
+            if (text := "".join(each.text for each in said)) or update.delta.records:
+                yield build_chunk(index, {"content": text}, logprobs)
             for call in [call for each in said for call in each.calls]:
-                yield chunk(index, {"tool_calls": [{"index": counts[index], **_call(call)}]})
+                yield build_chunk(index, {"tool_calls": [{"index": counts[index], **_build_tool_call(call)}]})
                 counts[index] += 1
-            if update.finish:
-                yield chunk(index, {}, finish=_finish(update.finish, readers[index], request))
-        if request.tells_usage:
-            yield {**head, "choices": [], "usage": exchange.usage(len(asked.ids))}
+            if update.finish_reason:
+                yield build_chunk(
+                    index, {}, finish_reason=_resolve_finish_reason(update.finish_reason, readers[index], request)
+                )
+        if request.has_usage_chunk:
+            yield {**head, "choices": [], "usage": exchange.build_usage(len(asked.ids))}
 
 
-def _call(call: Call) -> dict[str, Any]:
+def _build_tool_call(call: ParsedToolCall) -> dict[str, Any]:
     # Mistral's templates take ids of nine letters and digits only.
     id = "".join(random.choices(string.ascii_letters + string.digits, k=9))
     return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _finish(finish: str | None, reader: CallReader, request: ChatRequest) -> str | None:
+def _resolve_finish_reason(
+    finish_reason: str | None, parser: ToolCallParser, request: ChatCompletionRequest
+) -> str | None:
     # A call that was asked for by name ends with OpenAI, too, as an answer does.
     asked = isinstance(request.tool_choice, NamedTool)
-    return "tool_calls" if finish == "stop" and reader.called and not asked else finish
+    return "tool_calls" if finish_reason == "stop" and parser.has_calls and not asked else finish_reason
 
 
-def _asked(lane: Lane, request: ChatRequest) -> _Asked:
+def _build_prompt(llm_engine: LLMEngine, request: ChatCompletionRequest) -> _ChatPrompt:
     """All turns, then the opening of the answer's. Blocks. Raises ``EngineError``."""
-    messages = [Message.model_validate(message.turn()) for message in request.messages]
-    tools = [Tool.model_validate(tool.model_dump()) for tool in request.offered]
-    assert isinstance(lane.task, Chat)
+    messages = [Message.model_validate(message.to_message_dict()) for message in request.messages]
+    tools = [Tool.model_validate(tool.model_dump()) for tool in request.offered_tools]
+    assert isinstance(llm_engine.task, Chat)
     try:
-        ids = lane.task.encode_prompt(messages, lane.tokenizer, tools)
-        form = lane.call_form if tools else None
-    except LeftOut as error:
+        ids = llm_engine.task.encode_prompt(messages, llm_engine.tokenizer, tools)
+        form = llm_engine.tool_call_format if tools else None
+    except FieldOmitted as error:
         field = error.field.replace("[", ".").replace("]", "")
         raise EngineError("unsupported_parameter", f"This model's chat template: {error}", field) from error
     except TemplateError as error:
         raise EngineError(
             "invalid_request", f"This model's chat template refuses the conversation: {error}.", "messages"
         ) from error
-    wish = wish_of(request)
-    return _Asked(ids, form, _grammars(lane, wish).compile(wish, form) if wish else None)
+    wish = build_structured_output(request)
+    return _ChatPrompt(ids, form, _get_grammar_compiler(llm_engine, wish).compile(wish, form) if wish else None)
 
 
-def _grammars(lane: Lane, wish: Wish) -> Grammars:
+def _get_grammar_compiler(llm_engine: LLMEngine, constraint: StructuredOutput) -> GrammarCompiler:
     try:
-        return lane.grammars
+        return llm_engine.grammar_compiler
     except ValueError as error:
         raise EngineError(
             "unsupported_parameter",
             "This model's answers cannot be held to a schema: its tokens are not bytes. Choose another base, or ask "
             "for the form in a message.",
-            wish.param,
+            constraint.param,
         ) from error
 
 
-def _answering(writer: Writer, asked: _Asked, request: ChatRequest) -> AbstractAsyncContextManager[Exchange]:
-    lane = writer.lane
-    left = room(lane, asked.ids, "messages")
+def _submit_prompt(
+    model: GenerativeModel, prompt: _ChatPrompt, request: ChatCompletionRequest
+) -> AbstractAsyncContextManager[GenerationHandle]:
+    lane = model.llm_engine
+    left = compute_max_new_tokens(lane, prompt.ids, "messages")
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    return at_work(
-        writer,
+    return submit(
+        model,
         [
-            Wanted(
-                asked.ids,
-                sampling_of(request, logprobs, index, len(lane.tokenizer), asked.grammar),
-                TextStream(lane.tokenizer, request.stop_strings, shown=asked.form.tokens if asked.form else ()),
-                min(request.answer_tokens or left, left),
+            GenerationRequest(
+                prompt.ids,
+                build_sampling_params(request, logprobs, index, len(lane.tokenizer), prompt.grammar),
+                IncrementalDetokenizer(
+                    lane.tokenizer,
+                    request.stop_strings,
+                    visible_special_ids=prompt.call_format.control_token_ids if prompt.call_format else (),
+                ),
+                min(request.max_new_tokens or left, left),
             )
-            for index in range(request.choices)
+            for index in range(request.num_choices)
         ],
     )
 
 
-def _head(kind: str, name: str) -> dict[str, Any]:
-    return {"id": new_id("chat"), "object": kind, "created": int(time.time()), "model": name}
+def _build_envelope(kind: str, model_name: str) -> dict[str, Any]:
+    return {"id": new_id("chat"), "object": kind, "created": int(time.time()), "model": model_name}
 
 
-def _logprobs(names: TokenNames, request: ChatRequest, choices: Sequence[Choice]) -> dict[str, Any] | None:
+def _build_logprobs(
+    token_decoder: TokenDecoder, request: ChatCompletionRequest, sampled_tokens: Sequence[SampledToken]
+) -> dict[str, Any] | None:
     if not request.logprobs:
         return None
 
-    def named(scored: Scored) -> dict[str, Any]:
-        text, data = names.text(scored.token), names.bytes(scored.token)
-        return {"token": text, "logprob": scored.logprob, "bytes": data}
+    def build_entry(token_logprob: TokenLogprob) -> dict[str, Any]:
+        text, data = token_decoder.to_text(token_logprob.token), token_decoder.to_bytes(token_logprob.token)
+        return {"token": text, "logprob": token_logprob.logprob, "bytes": data}
 
     content = [
-        {**named(choice.scored), "top_logprobs": [named(other) for other in choice.alternatives]}
-        for choice in choices
-        if choice.scored
+        {
+            **build_entry(choice.token_logprob),
+            "top_logprobs": [build_entry(other) for other in choice.top_logprobs],
+        }
+        for choice in sampled_tokens
+        if choice.token_logprob
     ]
     return {"content": content, "refusal": None}

@@ -12,21 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.tasks.chat_format.tool_calls import ID, NAME, CallForm, Part
-from training.tasks.support.special_tokens import PROBE, any_of, shield
+from training.tasks.chat_format.tool_calls import ID_PATTERN, NAME_PATTERN, FormatPart, ToolCallFormat
+from training.tasks.support.special_tokens import PROBE, compile_names, escape_special_tokens
 
 Schema = Mapping[str, Any]
 
 # Mistral's templates take ids of nine letters and digits only.
-_ID = "/[a-zA-Z0-9]{9}/"
+_ID_PATTERN = "/[a-zA-Z0-9]{9}/"
 
 # Room for a line of its own, indented; without an end to it a model may write blanks for ever.
-_JSON = {"whitespace_pattern": r" |\n {0,24}"}
+_JSON_OPTIONS = {"whitespace_pattern": r" |\n {0,24}"}
 
 
 # Where only one text can follow, the library takes the tokens that its tokenizer makes of it, and of a control token's
 # name in a schema it makes that token. Where such a name stands, the model spells what follows itself.
-_BY_LETTERS = '%llguidance {"no_forcing": true}'
+_NO_FORCING = '%llguidance {"no_forcing": true}'
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class FieldSchema:
 
 
 @dataclass(frozen=True)
-class Wish:
+class StructuredOutput:
     """What an answer may be: text that fits ``answer``, or one call of one of ``calls``."""
 
-    answer: FieldSchema | None = None
-    calls: Mapping[str, FieldSchema] = field(default_factory=dict)
+    content_schema: FieldSchema | None = None
+    tool_schemas: Mapping[str, FieldSchema] = field(default_factory=dict)
     """Function -> its arguments."""
 
     @property
     def param(self) -> str:
         """The field of the body that holds the answer."""
-        return self.answer.param if self.answer else "tools"
+        return self.content_schema.param if self.content_schema else "tools"
 
 
 class GrammarWriter:
@@ -56,34 +56,42 @@ class GrammarWriter:
 
     def __init__(self, tokenizer: Any) -> None:
         added = tokenizer.added_tokens_decoder.items()
-        self._ids = {token.content: id for id, token in added if len(token.content.strip()) > 1}
-        self._names = any_of(list(self._ids))
+        self._special_token_ids = {token.content: id for id, token in added if len(token.content.strip()) > 1}
+        self._special_token_pattern = compile_names(list(self._special_token_ids))
 
-    def write(self, wish: Wish, form: CallForm | None) -> str:
+    def write(self, constraint: StructuredOutput, call_format: ToolCallFormat | None) -> str:
         """The whole grammar. ``form``: how a call is written; None where none is wished for."""
-        rules = {} if wish.answer is None else {"answer": _json(wish.answer.schema)}
-        for index, (name, arguments) in enumerate(wish.calls.items()):
-            assert form is not None
+        rules = (
+            {} if constraint.content_schema is None else {"answer": _build_json_rule(constraint.content_schema.schema)}
+        )
+        for index, (function_name, arguments) in enumerate(constraint.tool_schemas.items()):
+            assert call_format is not None
             # The head ends with the arguments' brace, which is the schema's here.
-            body = [*self._words(form.head[:-1], name), f"arguments_{index}", *self._words(form.close, name)]
-            rules |= {f"call_{index}": " ".join(body), f"arguments_{index}": _json(arguments.schema)}
+            body = [
+                *self._render_parts(call_format.prefix[:-1], function_name),
+                f"arguments_{index}",
+                *self._render_parts(call_format.suffix, function_name),
+            ]
+            rules |= {f"call_{index}": " ".join(body), f"arguments_{index}": _build_json_rule(arguments.schema)}
         starts = " | ".join(rule for rule in rules if not rule.startswith("arguments"))
-        lines = [f"{rule}: {body}" for rule, body in {"start": starts, **rules, "ID": _ID}.items()]
-        schemas = [schema.schema for schema in (wish.answer, *wish.calls.values()) if schema]
-        return "\n".join([*([_BY_LETTERS] if shield(schemas, self._names) != schemas else []), *lines])
+        lines = [f"{rule}: {body}" for rule, body in {"start": starts, **rules, "ID": _ID_PATTERN}.items()]
+        schemas = [schema.schema for schema in (constraint.content_schema, *constraint.tool_schemas.values()) if schema]
+        return "\n".join(
+            [*([_NO_FORCING] if escape_special_tokens(schemas, self._special_token_pattern) != schemas else []), *lines]
+        )
 
-    def _words(self, parts: Sequence[Part], name: str) -> Iterator[str]:
+    def _render_parts(self, parts: Sequence[FormatPart], function_name: str) -> Iterator[str]:
         """Part of a rule's body."""
-        slots: Mapping[Part, str] = {NAME: name, ID: PROBE}
+        slots: Mapping[FormatPart, str] = {NAME_PATTERN: function_name, ID_PATTERN: PROBE}
         text = "".join(str(slots.get(part, part)) for part in parts)
-        for words in re.split(f"({PROBE}|{self._names.pattern})", text):
-            if words in self._ids:
-                yield f"<[{self._ids[words]}]>"
+        for words in re.split(f"({PROBE}|{self._special_token_pattern.pattern})", text):
+            if words in self._special_token_ids:
+                yield f"<[{self._special_token_ids[words]}]>"
             elif words == PROBE:
                 yield "ID"
             elif words:
                 yield json.dumps(words, ensure_ascii=False)
 
 
-def _json(schema: Schema) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': _JSON})}"
+def _build_json_rule(schema: Schema) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': _JSON_OPTIONS})}"

@@ -9,65 +9,65 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-_JOINING = frozenset({"properties", "anyOf", "$ref"})
+_OBJECT_KEYWORDS = frozenset({"properties", "anyOf", "$ref"})
 """Two of these in one schema hold for the same object, each with properties of its own."""
-_WEIGHING = frozenset({"allOf", "oneOf"})
+_COMBINING_KEYWORDS = frozenset({"allOf", "oneOf"})
 """Each holds several schemas against the same object."""
-_OPENING = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"})
+_OPEN_KEYWORDS = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"})
 """Each says something of properties that are not listed."""
 
 
-def closed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def forbid_extra_properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema, closed; as it is where parts of it meet in one object: one's properties are unlisted in another.
 
     What fits the closed schema fits the schema.
     """
-    return schema if any(_joins(part) for part in _parts(schema)) else _closed(schema)
+    return schema if any(_has_combined_schemas(part) for part in _iter_objects(schema)) else _close_schema(schema)
 
 
-def _joins(schema: Mapping[str, Any]) -> bool:
-    return bool(_WEIGHING & schema.keys()) or len(_JOINING & schema.keys()) > 1
+def _has_combined_schemas(schema: Mapping[str, Any]) -> bool:
+    return bool(_COMBINING_KEYWORDS & schema.keys()) or len(_OBJECT_KEYWORDS & schema.keys()) > 1
 
 
-def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
+def _iter_objects(value: Any) -> Iterator[Mapping[str, Any]]:
     """Every object in it. Some are data (a ``default``'s value), and at worst keep a schema from being closed."""
     if isinstance(value, dict):
         yield value
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _parts(inner)
+            yield from _iter_objects(inner)
 
 
-def _closed(schema: Any) -> Any:
+def _close_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
-    whole = {key: _INNER.get(key, _as_it_is)(inner) for key, inner in schema.items()}
-    return whole if _says_more(whole) else {**whole, "additionalProperties": False}
+    whole = {key: _CLOSE_BY_KEYWORD.get(key, _return_unchanged)(inner) for key, inner in schema.items()}
+    return whole if _is_open(whole) else {**whole, "additionalProperties": False}
 
 
-def _as_it_is(inner: Any) -> Any:
+def _return_unchanged(inner: Any) -> Any:
     return inner
 
 
-def _named(inner: Any) -> Any:
-    return {name: _closed(one) for name, one in inner.items()} if isinstance(inner, dict) else inner
+def _close_mapping(inner: Any) -> Any:
+    return {name: _close_schema(one) for name, one in inner.items()} if isinstance(inner, dict) else inner
 
 
-def _listed(inner: Any) -> Any:
-    return [_closed(one) for one in inner] if isinstance(inner, list) else inner
+def _close_list(inner: Any) -> Any:
+    return [_close_schema(one) for one in inner] if isinstance(inner, list) else inner
 
 
-_INNER: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions"), _named),
-    **dict.fromkeys(("anyOf", "prefixItems"), _listed),
-    **dict.fromkeys(("items", "additionalProperties"), _closed),
+_CLOSE_BY_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions"), _close_mapping),
+    **dict.fromkeys(("anyOf", "prefixItems"), _close_list),
+    **dict.fromkeys(("items", "additionalProperties"), _close_schema),
 }
 """Keyword -> how the schemas in it are closed. All else is data, or is not held."""
 
 
-def _says_more(schema: Mapping[str, Any]) -> bool:
+def _is_open(schema: Mapping[str, Any]) -> bool:
     """Whether it lists no properties, or speaks of others."""
     listed, required = schema.get("properties"), schema.get("required", [])
     if not isinstance(listed, dict) or not isinstance(required, list):
         return True
-    return bool(_OPENING & schema.keys()) or any(name not in listed for name in required)
+    return bool(_OPEN_KEYWORDS & schema.keys()) or any(name not in listed for name in required)

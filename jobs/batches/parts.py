@@ -13,18 +13,18 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from jobs.batches import store
-from jobs.batches.responses import ENDPOINTS, Answer
+from jobs.batches.responses import ENDPOINTS, BatchResponse
 from jobs.blob_keys import batch_prefix, files_prefix
 from jobs.lifecycle.transitions import Claim
 from jobs.resources import Resources
-from storage.access.limits import Limits, check_bytes, limits_of
-from storage.access.usage import Amount, Counted, count, day_of
+from storage.access.limits import Limits, check_storage_quota, load_limits
+from storage.access.usage import UsageAmount, UsageDimensions, add_usage, to_utc_day
 from storage.blobs import Blobs
 from storage.folders import delete_folder
 from storage.ids import new_id
 from storage.tables import Batch, BatchPart, File
 
-_GROWING = ("done", "completed", "failed", "input_tokens", "output_tokens", "output_bytes")
+_COUNTERS = ("processed", "completed", "failed", "input_tokens", "output_tokens", "output_bytes")
 """Columns of a batch that a part adds to."""
 
 PART_LINES = 256
@@ -40,76 +40,84 @@ class Part:
         self.paths = {True: folder / "output", False: folder / "errors"}
         for path in self.paths.values():
             path.write_bytes(b"")
-        self.grown = dict.fromkeys(_GROWING, 0)
-        self.used: dict[str, Amount] = {}
+        self.increments = dict.fromkeys(_COUNTERS, 0)
+        self.usage: dict[str, UsageAmount] = {}
         """By model."""
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
 
     @property
     def seconds_left(self) -> float:
         """Until it is to be committed."""
-        return max(0.0, self._begun + PART_SECONDS - time.monotonic())
+        return max(0.0, self._started_at + PART_SECONDS - time.monotonic())
 
     @property
-    def full(self) -> bool:
-        return self.grown["done"] >= PART_LINES or (self.grown["done"] > 0 and self.seconds_left == 0)
+    def is_full(self) -> bool:
+        return self.increments["processed"] >= PART_LINES or (
+            self.increments["processed"] > 0 and self.seconds_left == 0
+        )
 
-    def add(self, answer: Answer) -> None:
-        good = bool(answer.model)
+    def add(self, response: BatchResponse) -> None:
+        good = bool(response.model)
         with self.paths[good].open("ab") as file:
-            file.write(answer.line)
-        self.grown["done"] += 1
-        self.grown["completed" if good else "failed"] += 1
-        self.grown["input_tokens"] += answer.used.input_tokens
-        self.grown["output_tokens"] += answer.used.output_tokens
-        self.grown["output_bytes"] += len(answer.line)
+            file.write(response.line)
+        self.increments["processed"] += 1
+        self.increments["completed" if good else "failed"] += 1
+        self.increments["input_tokens"] += response.usage.input_tokens
+        self.increments["output_tokens"] += response.usage.output_tokens
+        self.increments["output_bytes"] += len(response.line)
         if good:
-            self.used.setdefault(answer.model, Amount()).add(answer.used)
+            self.usage.setdefault(response.model, UsageAmount()).add(response.usage)
 
 
-async def commit(rooms: Resources, claim: Claim, batch: Batch, part: Part) -> Batch:
+async def commit(resources: Resources, claim: Claim, batch: Batch, part: Part) -> Batch:
     """The part, and what the batch's key used for it. Raises ``LeaseLost``, and ``QuotaExceeded`` for want of room."""
-    if not part.grown["done"]:
+    if not part.increments["processed"]:
         return batch
     stored = {
-        good: await _stored(rooms, f"{batch_prefix(batch)}/a{claim.attempt}/{part.first}-{path.name}.jsonl", path)
+        good: await _store_part_file(
+            resources, f"{batch_prefix(batch)}/a{claim.attempt}/{part.first}-{path.name}.jsonl", path
+        )
         for good, path in part.paths.items()
     }
-    row = BatchPart(batch_id=batch.id, first=part.first, output=stored[True], errors=stored[False])
-    kind, day, key_id = ENDPOINTS[batch.endpoint].kind, day_of(time.time()), batch.key_id or ""
-    async with rooms.db.write() as session:
-        limits = await limits_of(session, batch.project_id, Limits.of(rooms.settings))
-        await check_bytes(session, batch.project_id, limits.max_bytes, part.grown["output_bytes"])
-        used = {Counted(batch.project_id, key_id, day, kind, name): amount for name, amount in part.used.items()}
-        await count(session, used.items())
-        return await store.add_part(session, claim, row, **part.grown)
+    row = BatchPart(batch_id=batch.id, first_request=part.first, output=stored[True], errors=stored[False])
+    kind, day, key_id = ENDPOINTS[batch.endpoint].usage_kind, to_utc_day(time.time()), batch.key_id or ""
+    async with resources.db.write() as session:
+        limits = await load_limits(session, batch.project_id, Limits.from_attributes(resources.settings))
+        await check_storage_quota(session, batch.project_id, limits.max_bytes, part.increments["output_bytes"])
+        used = {
+            UsageDimensions(batch.project_id, key_id, day, kind, name): amount for name, amount in part.usage.items()
+        }
+        await add_usage(session, used.items())
+        return await store.add_part(session, claim, row, **part.increments)
 
 
-async def _stored(rooms: Resources, key: str, path: Path) -> dict[str, Any] | None:
+async def _store_part_file(resources: Resources, key: str, path: Path) -> dict[str, Any] | None:
     if not path.stat().st_size:
         return None
-    stored = await asyncio.to_thread(rooms.blobs.put_file, key, path)
+    stored = await asyncio.to_thread(resources.blobs.put_file, key, path)
     return {"key": key, "sha256": stored.sha256}
 
 
-async def files(rooms: Resources, batch: Batch, tail: Path | None) -> tuple[File | None, File | None]:
+async def store_output_files(resources: Resources, batch: Batch, tail: Path | None) -> tuple[File | None, File | None]:
     """Output and error file, their bytes stored; ``tail`` goes behind the errors. None for one without a line."""
-    query = select(BatchPart).where(col(BatchPart.batch_id) == batch.id).order_by(col(BatchPart.first))
-    async with rooms.db.read() as session:
+    query = select(BatchPart).where(col(BatchPart.batch_id) == batch.id).order_by(col(BatchPart.first_request))
+    async with resources.db.read() as session:
         parts = (await session.execute(query)).scalars().all()
     output = [part.output for part in parts if part.output]
     errors = [part.errors for part in parts if part.errors]
-    return await _file(rooms, batch, "output", output, None), await _file(rooms, batch, "error", errors, tail)
+    return await _store_output_file(resources, batch, "output", output, None), await _store_output_file(
+        resources, batch, "error", errors, tail
+    )
 
 
-async def _file(
-    rooms: Resources, batch: Batch, kind: str, parts: Sequence[dict[str, Any]], tail: Path | None
+async def _store_output_file(
+    resources: Resources, batch: Batch, kind: str, parts: Sequence[dict[str, Any]], tail: Path | None
 ) -> File | None:
     if not parts and (tail is None or not tail.stat().st_size):
         return None
     file_id, now = new_id("file"), time.time()
     key = f"{files_prefix(batch.project_id)}/{file_id}"
-    stored = await asyncio.to_thread(rooms.blobs.put_stream, key, _bytes(rooms.blobs, parts, tail))
+    stored = await asyncio.to_thread(resources.blobs.put_stream, key, _read_parts(resources.blobs, parts, tail))
     return File(
         id=file_id,
         project_id=batch.project_id,
@@ -123,7 +131,7 @@ async def _file(
     )
 
 
-def _bytes(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None) -> Iterator[bytes]:
+def _read_parts(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None) -> Iterator[bytes]:
     yield from chain.from_iterable(blobs.stream(part["key"], part["sha256"]) for part in parts)
     if tail:
         with tail.open("rb") as file:
@@ -131,11 +139,11 @@ def _bytes(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None) -> 
                 yield chunk
 
 
-async def tidy(rooms: Resources) -> None:
+async def clean_up(resources: Resources) -> None:
     """Remove the parts of ended batches, those of attempts that were lost among them."""
-    async with rooms.db.single() as connection:
-        ended = await store.untidy(connection)
+    async with resources.db.autocommit() as connection:
+        ended = await store.find_batches_to_clean_up(connection)
     for batch in ended:
-        await asyncio.to_thread(delete_folder, rooms.blobs, batch_prefix(batch))
-        async with rooms.db.write() as session:
-            await store.tidied(session, batch.id)
+        await asyncio.to_thread(delete_folder, resources.blobs, batch_prefix(batch))
+        async with resources.db.write() as session:
+            await store.mark_cleaned_up(session, batch.id)

@@ -29,7 +29,7 @@ COMPLETED, FAILED, EXPIRED, CANCELLED = "completed", "failed", "expired", "cance
 LIVE = (VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING)
 ENDED = (COMPLETED, FAILED, EXPIRED, CANCELLED)
 
-WINDOW_SECONDS = 86_400
+COMPLETION_WINDOW_SECONDS = 86_400
 """The one ``completion_window`` there is."""
 
 
@@ -43,7 +43,7 @@ async def claim(session: AsyncSession, worker: str, lease_seconds: float) -> tup
     )
     chosen = (
         select(col(Batch.id))
-        .where(*_waiting())
+        .where(*_is_claimable())
         .order_by(last, func.coalesce(col(Batch.claimed_at), 0.0), col(Batch.created_at), col(Batch.id))
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -51,20 +51,20 @@ async def claim(session: AsyncSession, worker: str, lease_seconds: float) -> tup
     )
     owner = f"{worker}:{secrets.token_hex(8)}"
     values = {"owner": owner, "lease_until": db_now() + lease_seconds, "claimed_at": db_now()}
-    batch = await _update(
-        session, [col(Batch.id) == chosen, *_waiting()], {**values, "attempt": col(Batch.attempt) + 1}
+    batch = await _update_where(
+        session, [col(Batch.id) == chosen, *_is_claimable()], {**values, "attempt": col(Batch.attempt) + 1}
     )
     return (Claim(batch.id, batch.attempt, owner), batch) if batch else None
 
 
 async def heartbeat(session: AsyncSession, claim: Claim, lease_seconds: float) -> Batch:
     """Renew the lease. Raises ``LeaseLost``."""
-    return await write(session, claim, lease_until=db_now() + lease_seconds)
+    return await update_claimed(session, claim, lease_until=db_now() + lease_seconds)
 
 
-async def write(session: AsyncSession, claim: Claim, **values: Any) -> Batch:
+async def update_claimed(session: AsyncSession, claim: Claim, **values: Any) -> Batch:
     """Set columns of a batch that is held. Raises ``LeaseLost``."""
-    batch = await _update(session, _token(claim), values)
+    batch = await _update_where(session, _matches_claim(claim), values)
     if batch is None:
         raise LeaseLost(claim.job_id)
     return batch
@@ -73,14 +73,14 @@ async def write(session: AsyncSession, claim: Claim, **values: Any) -> Batch:
 async def advance(session: AsyncSession, claim: Claim, status: str, **values: Any) -> Batch:
     """Go to another live status, unless the batch is being cancelled: then its row is left as it is."""
     values |= {"status": status, f"{status}_at": time.time()}
-    batch = await _update(session, [*_token(claim), col(Batch.status) != CANCELLING], values)
-    return batch or await write(session, claim, owner=claim.owner)
+    batch = await _update_where(session, [*_matches_claim(claim), col(Batch.status) != CANCELLING], values)
+    return batch or await update_claimed(session, claim, owner=claim.owner)
 
 
-async def add_part(session: AsyncSession, claim: Claim, part: BatchPart, **grown: int) -> Batch:
+async def add_part(session: AsyncSession, claim: Claim, part: BatchPart, **increments: int) -> Batch:
     """Commit a part and what it adds to the counters, its lines (``done``) among them. Raises ``LeaseLost``."""
-    values = {name: getattr(Batch, name) + more for name, more in grown.items()}
-    batch = await _update(session, [*_token(claim), col(Batch.done) == part.first], values)
+    values = {name: getattr(Batch, name) + more for name, more in increments.items()}
+    batch = await _update_where(session, [*_matches_claim(claim), col(Batch.processed) == part.first_request], values)
     if batch is None:
         raise LeaseLost(claim.job_id)
     session.add(part)
@@ -90,17 +90,17 @@ async def add_part(session: AsyncSession, claim: Claim, part: BatchPart, **grown
 async def end(session: AsyncSession, claim: Claim, status: str, files: Sequence[File] = (), **values: Any) -> Batch:
     """Write the end, its files, and whom to tell of it. Raises ``LeaseLost``."""
     free = {"status": status, f"{status}_at": time.time(), "owner": None, "lease_until": None, "output_bytes": 0}
-    batch = await _update(session, _token(claim), {**free, **values})
+    batch = await _update_where(session, _matches_claim(claim), {**free, **values})
     if batch is None:
         raise LeaseLost(claim.job_id)
     session.add_all(files)
-    await outbox.tell(session, batch.project_id, f"batch.{status}", batch.id)
+    await outbox.enqueue(session, batch.project_id, f"batch.{status}", batch.id)
     return batch
 
 
 async def release(session: AsyncSession, claim: Claim) -> None:
     """Give the batch back as it is; no error where it is another's already."""
-    await _update(session, _token(claim), {"owner": None, "lease_until": None})
+    await _update_where(session, _matches_claim(claim), {"owner": None, "lease_until": None})
 
 
 async def cancel(session: AsyncSession, project_id: str, batch_id: str) -> Batch | None:
@@ -108,47 +108,47 @@ async def cancel(session: AsyncSession, project_id: str, batch_id: str) -> Batch
     mine = [col(Batch.id) == batch_id, col(Batch.project_id) == project_id]
     cancellable = col(Batch.status).in_([VALIDATING, IN_PROGRESS, CANCELLING])
     now = func.coalesce(col(Batch.cancelling_at), time.time())
-    return await _update(session, [*mine, cancellable], {"status": CANCELLING, "cancelling_at": now})
+    return await _update_where(session, [*mine, cancellable], {"status": CANCELLING, "cancelling_at": now})
 
 
-async def unanswered(session: AsyncSession, project_id: str) -> int:
+async def count_unanswered(session: AsyncSession, project_id: str) -> int:
     """Requests of the project's batches that are worked on or wait to be."""
     mine = [col(Batch.project_id) == project_id, col(Batch.status) == IN_PROGRESS]
-    left = select(func.coalesce(func.sum(col(Batch.total) - col(Batch.done)), 0)).where(*mine)
+    left = select(func.coalesce(func.sum(col(Batch.total) - col(Batch.processed)), 0)).where(*mine)
     return int((await session.execute(left)).scalar_one())
 
 
-async def untidy(connection: AsyncConnection) -> list[Batch]:
+async def find_batches_to_clean_up(connection: AsyncConnection) -> list[Batch]:
     """Ended batches whose parts are still there, to read."""
-    return cast(list[Batch], list(await connection.execute(_UNTIDY)))
+    return cast(list[Batch], list(await connection.execute(_CLEANUP_QUERY)))
 
 
-async def tidied(session: AsyncSession, batch_id: str) -> None:
+async def mark_cleaned_up(session: AsyncSession, batch_id: str) -> None:
     await session.execute(delete(BatchPart).where(col(BatchPart.batch_id) == batch_id))
-    await session.execute(update(Batch).where(col(Batch.id) == batch_id).values(tidied=True))
+    await session.execute(update(Batch).where(col(Batch.id) == batch_id).values(cleaned_up=True))
 
 
-def _waiting() -> list[ColumnElement[bool]]:
+def _is_claimable() -> list[ColumnElement[bool]]:
     free = or_(col(Batch.lease_until).is_(None), col(Batch.lease_until) < db_now())
     return [col(Batch.status).in_(LIVE), free]
 
 
 # Put together once: an idle worker asks every other second.
-_TABLE = SQLModel.metadata.tables["batches"]
-_WAITS = select(col(Batch.id)).where(*_waiting()).limit(1)
-_UNTIDY = select(_TABLE).where(_TABLE.c.tidied.is_(False), _TABLE.c.status.in_(ENDED)).limit(20)
+_BATCHES = SQLModel.metadata.tables["batches"]
+_CLAIMABLE_QUERY = select(col(Batch.id)).where(*_is_claimable()).limit(1)
+_CLEANUP_QUERY = select(_BATCHES).where(_BATCHES.c.cleaned_up.is_(False), _BATCHES.c.status.in_(ENDED)).limit(20)
 
 
-async def waits(connection: AsyncConnection) -> bool:
+async def has_claimable(connection: AsyncConnection) -> bool:
     """Whether there is a batch that nobody works on. It takes no lock: look, then claim."""
-    return (await connection.execute(_WAITS)).first() is not None
+    return (await connection.execute(_CLAIMABLE_QUERY)).first() is not None
 
 
-def _token(claim: Claim) -> list[ColumnElement[bool]]:
+def _matches_claim(claim: Claim) -> list[ColumnElement[bool]]:
     return [col(Batch.id) == claim.job_id, col(Batch.attempt) == claim.attempt, col(Batch.owner) == claim.owner]
 
 
-async def _update(
+async def _update_where(
     session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any]
 ) -> Batch | None:
     statement = update(Batch).where(*conditions).values(**values).returning(Batch)

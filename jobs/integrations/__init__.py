@@ -10,32 +10,32 @@ from storage.settings import Settings
 
 
 @dataclass(frozen=True)
-class Kind:
+class IntegrationKind:
     title: str
     package: str
     """What has to be installed; ``luthier[…]`` of the same name brings it."""
-    set_up: Callable[[Settings], bool]
+    is_configured: Callable[[Settings], bool]
     setting: str
     """What has to be set."""
 
 
-KINDS: Mapping[str, Kind] = {
-    "wandb": Kind(
+INTEGRATION_KINDS: Mapping[str, IntegrationKind] = {
+    "wandb": IntegrationKind(
         "Weights & Biases",
         "wandb",
         lambda settings: settings.wandb_offline or bool(settings.wandb_api_key.get_secret_value()),
         "LUTHIER_WANDB_API_KEY",
     ),
-    "mlflow": Kind("MLflow", "mlflow", lambda settings: bool(settings.mlflow_uri), "LUTHIER_MLFLOW_URI"),
+    "mlflow": IntegrationKind("MLflow", "mlflow", lambda settings: bool(settings.mlflow_uri), "LUTHIER_MLFLOW_URI"),
 }
 """By the ``type`` of a job's integration."""
 
 
-def missing(kind: str, settings: Settings) -> str | None:
+def describe_missing_setup(kind: str, settings: Settings) -> str | None:
     """What the operator has to do before this kind can be used; None where it can be."""
-    one = KINDS[kind]
+    one = INTEGRATION_KINDS[kind]
     if find_spec(one.package) is None:
         return f"{one.title} is not installed on this server; the operator can run: pip install 'luthier[{kind}]'."
-    if not one.set_up(settings):
+    if not one.is_configured(settings):
         return f"{one.title} is not set up on this server; the operator has to set {one.setting}."
     return None

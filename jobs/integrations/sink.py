@@ -15,7 +15,7 @@ Status = Literal["succeeded", "failed", "cancelled", "left"]
 """How the job ended; ``left``: it has not, and may go on elsewhere."""
 
 
-class Open(BaseModel):
+class OpenCommand(BaseModel):
     """Begin, or go on with, the run of a job."""
 
     type: Literal["open"] = "open"
@@ -26,7 +26,7 @@ class Open(BaseModel):
     """What the job was asked to do."""
 
 
-class Step(BaseModel):
+class StepCommand(BaseModel):
     type: Literal["step"] = "step"
     at: float
     """Seconds since 1970."""
@@ -34,12 +34,12 @@ class Step(BaseModel):
     values: dict[str, float]
 
 
-class Close(BaseModel):
+class CloseCommand(BaseModel):
     type: Literal["close"] = "close"
     status: Status
 
 
-class Opened(BaseModel):
+class OpenResponse(BaseModel):
     """The answer to ``Open``."""
 
     url: str | None
@@ -48,22 +48,24 @@ class Opened(BaseModel):
     """The last one that the run already has."""
 
 
-class Closed(BaseModel):
+class CloseResponse(BaseModel):
     """The answer to ``Close``: everything is where it should be."""
 
     closed: Literal[True] = True
 
 
-ORDERS: TypeAdapter[Open | Step | Close] = TypeAdapter(Annotated[Open | Step | Close, Field(discriminator="type")])
+COMMANDS: TypeAdapter[OpenCommand | StepCommand | CloseCommand] = TypeAdapter(
+    Annotated[OpenCommand | StepCommand | CloseCommand, Field(discriminator="type")]
+)
 
 
 class Sink(Protocol):
     """One run at one kind of service."""
 
-    def open(self, order: Open) -> Opened:
+    def open(self, command: OpenCommand) -> OpenResponse:
         """Find the job's run, or make it."""
 
-    def step(self, at: float, step: int, values: Mapping[str, float]) -> None:
+    def log_step(self, wall_time: float, step: int, values: Mapping[str, float]) -> None:
         """Add figures; steps come in order."""
 
     def close(self, status: Status) -> None:

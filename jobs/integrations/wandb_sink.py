@@ -7,27 +7,27 @@ from typing import Any
 
 import wandb
 
-from jobs.integrations.sink import Open, Opened, Status
+from jobs.integrations.sink import OpenCommand, OpenResponse, Status
 
 
 class WandbSink:
-    def open(self, order: Open) -> Opened:
+    def open(self, command: OpenCommand) -> OpenResponse:
         """The run has the job's id, so another attempt finds it again."""
-        target = order.target
+        target = command.target
         self._run: Any = wandb.init(
             project=target["project"],
             entity=target.get("entity"),
-            name=target.get("name") or order.job_id,
+            name=target.get("name") or command.job_id,
             tags=target.get("tags"),
-            id=order.job_id,
+            id=command.job_id,
             resume="allow",
-            config=order.config,
+            config=command.config,
             settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True),
         )
-        return Opened(url=self._run.url, step=max(0, self._run.step - 1))
+        return OpenResponse(url=self._run.url, step=max(0, self._run.step - 1))
 
-    def step(self, at: float, step: int, values: Mapping[str, float]) -> None:
-        self._run.log({**values, "_timestamp": at}, step=step)
+    def log_step(self, wall_time: float, step: int, values: Mapping[str, float]) -> None:
+        self._run.log({**values, "_timestamp": wall_time}, step=step)
 
     def close(self, status: Status) -> None:
         self._run.finish(exit_code=int(status in ("failed", "cancelled")))

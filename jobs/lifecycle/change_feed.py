@@ -16,63 +16,63 @@ from storage.tables import Job
 
 log = logging.getLogger("luthier.watch")
 
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
-_Sight = tuple[int, str]
+_JobVersion = tuple[int, str]
 
 
-class Watch:
+class JobChangeFeed:
     """Made by :func:`watching`."""
 
-    def __init__(self, db: Database, seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, db: Database, poll_seconds: float = POLL_SECONDS) -> None:
         self._db = db
-        self._seconds = seconds
-        self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._seen: dict[str, _Sight] = {}
-        self._wanted = asyncio.Event()
+        self._poll_seconds = poll_seconds
+        self._subscribers: dict[str, set[asyncio.Event]] = {}
+        self._last_versions: dict[str, _JobVersion] = {}
+        self._has_subscribers = asyncio.Event()
 
     @contextmanager
-    def on(self, job_id: str) -> Iterator[asyncio.Event]:
+    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
         """An event that is set when the job has told something or changed its state, and soon after the beginning."""
         changed = asyncio.Event()
-        self._waiting.setdefault(job_id, set()).add(changed)
-        self._seen.pop(job_id, None)
-        self._wanted.set()
+        self._subscribers.setdefault(job_id, set()).add(changed)
+        self._last_versions.pop(job_id, None)
+        self._has_subscribers.set()
         try:
             yield changed
         finally:
-            self._waiting[job_id].discard(changed)
-            if not self._waiting[job_id]:
-                del self._waiting[job_id]
-                self._seen.pop(job_id, None)
-            if not self._waiting:
-                self._wanted.clear()
+            self._subscribers[job_id].discard(changed)
+            if not self._subscribers[job_id]:
+                del self._subscribers[job_id]
+                self._last_versions.pop(job_id, None)
+            if not self._subscribers:
+                self._has_subscribers.clear()
 
-    async def look_for_ever(self) -> None:
+    async def run(self) -> None:
         while True:
-            await self._wanted.wait()
+            await self._has_subscribers.wait()
             try:
-                await self._look()
+                await self._poll()
             except StorageUnavailable as error:
                 log.warning("jobs are not watched for a moment: %s", error)
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(self._poll_seconds)
 
-    async def _look(self) -> None:
-        query = select(col(Job.id), col(Job.last_seq), col(Job.state)).where(col(Job.id).in_(list(self._waiting)))
+    async def _poll(self) -> None:
+        query = select(col(Job.id), col(Job.last_seq), col(Job.state)).where(col(Job.id).in_(list(self._subscribers)))
         async with self._db.read() as session:
             rows = (await session.execute(query)).all()
         for job_id, seq, state in rows:
-            if self._seen.get(job_id) != (seq, state) and job_id in self._waiting:
-                self._seen[job_id] = (seq, state)
-                for changed in self._waiting[job_id]:
+            if self._last_versions.get(job_id) != (seq, state) and job_id in self._subscribers:
+                self._last_versions[job_id] = (seq, state)
+                for changed in self._subscribers[job_id]:
                     changed.set()
 
 
 @asynccontextmanager
-async def watching(db: Database) -> AsyncIterator[Watch]:
+async def open_change_feed(db: Database) -> AsyncIterator[JobChangeFeed]:
     """Until it is left."""
-    watch = Watch(db)
-    looking = asyncio.create_task(watch.look_for_ever())
+    watch = JobChangeFeed(db)
+    looking = asyncio.create_task(watch.run())
     try:
         yield watch
     finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 from jobs.lifecycle import transitions
 from jobs.lifecycle.transitions import Claim, LeaseLost
@@ -15,6 +16,9 @@ from storage.errors import StorageUnavailable
 
 log = logging.getLogger("luthier.lease")
 
+MAX_HEARTBEAT_SECONDS = 2.0
+"""Upper bound on the time between heartbeats: a worker learns of a cancel or a pause from their replies."""
+
 
 class Lease:
     """What the heartbeat has learnt. ``changed`` is set when one of the two flags rises."""
@@ -22,24 +26,24 @@ class Lease:
     def __init__(self) -> None:
         self.lost = False
         self.cancelled = False
-        self.changed = asyncio.Event()
-        self.pausing = asyncio.Event()
+        self.change_event = asyncio.Event()
+        self.pause_event = asyncio.Event()
         """Save, and give the job up."""
 
-    def lose(self) -> None:
+    def mark_lost(self) -> None:
         self.lost = True
-        self.changed.set()
+        self.change_event.set()
 
-    def cancel(self) -> None:
+    def mark_cancelled(self) -> None:
         self.cancelled = True
-        self.changed.set()
+        self.change_event.set()
 
 
 @asynccontextmanager
-async def held(db: Database, claim: Claim, seconds: float) -> AsyncIterator[Lease]:
+async def maintain_lease(db: Database, claim: Claim, lease_seconds: float) -> AsyncIterator[Lease]:
     """Keep the claim's lease alive while the body runs."""
     lease = Lease()
-    beating = asyncio.create_task(_beat(db, claim, seconds, lease))
+    beating = asyncio.create_task(_send_heartbeats(db, claim, lease_seconds, lease))
     try:
         yield lease
     finally:
@@ -48,27 +52,36 @@ async def held(db: Database, claim: Claim, seconds: float) -> AsyncIterator[Leas
             await beating
 
 
-async def _beat(db: Database, claim: Claim, seconds: float, lease: Lease) -> None:
-    # At most two seconds between beats, because a cancel is heard of by them.
-    pause = min(seconds / 3, 2.0)
-    renewed = time.monotonic()
-    while not lease.lost:
-        await asyncio.sleep(pause)
-        asked = time.monotonic()
+async def _send_heartbeats(db: Database, claim: Claim, lease_seconds: float, lease: Lease) -> None:
+    async def beat() -> None:
+        async with db.write() as session:
+            reply = await transitions.heartbeat(session, claim, lease_seconds)
+        if reply.cancel_requested:
+            lease.mark_cancelled()
+        if reply.pause_requested:
+            lease.pause_event.set()
+
+    try:
+        await run_heartbeats(beat, lease_seconds, claim.job_id)
+    except LeaseLost as error:
+        log.warning("✗ %s attempt %d: %s", claim.job_id, claim.attempt, error)
+        lease.mark_lost()
+
+
+async def run_heartbeats(beat: Callable[[], Awaitable[object]], lease_seconds: float, task_id: str) -> NoReturn:
+    """Call ``beat``, which renews the lease of a job or batch, until the lease is lost.
+
+    Raises ``LeaseLost`` when ``beat`` does, and when no beat succeeded for two thirds of the lease by this
+    process's own clock: the worker stops before any other may claim the task.
+    """
+    renewed_at = time.monotonic()
+    while True:
+        await asyncio.sleep(min(lease_seconds / 3, MAX_HEARTBEAT_SECONDS))
+        started_at = time.monotonic()
         try:
-            async with db.write() as session:
-                beat = await transitions.heartbeat(session, claim, seconds)
-        except LeaseLost:
-            log.warning("✗ %s attempt %d: the lease is another's", claim.job_id, claim.attempt)
-            lease.lose()
+            await beat()
         except StorageUnavailable:
-            # By its own clock this worker stops before anyone else may take the job.
-            if time.monotonic() - renewed > seconds * 2 / 3:
-                log.warning("✗ %s attempt %d: no heartbeat got through; stopping", claim.job_id, claim.attempt)
-                lease.lose()
+            if time.monotonic() - renewed_at > lease_seconds * 2 / 3:
+                raise LeaseLost(f"{task_id}: no heartbeat succeeded") from None
         else:
-            renewed = asked
-            if beat.cancel:
-                lease.cancel()
-            if beat.pause:
-                lease.pausing.set()
+            renewed_at = started_at

@@ -24,13 +24,13 @@ from jobs.lifecycle.states import QUEUED, RUNNING
 from storage.db import Database
 from storage.tables import Job
 
-REST = 20.0
+REFRESH_COST_FACTOR = 20.0
 """A look is good for so many times as long as it took."""
 MAX_AGE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """``position``: 1 is next. ``start`` and ``finish``: seconds since 1970, None where they cannot be told."""
 
     position: int
@@ -38,34 +38,34 @@ class Place:
     finish: float | None = None
 
 
-class Outlook:
+class QueueEstimator:
     """The queue as this process saw it last."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._looking = asyncio.Lock()
-        self._places: Mapping[str, Place] = {}
-        self._good_until = 0.0
+        self._refresh_lock = asyncio.Lock()
+        self._positions: Mapping[str, QueuePosition] = {}
+        self._fresh_until = 0.0
 
-    async def place(self, job_id: str) -> Place | None:
+    async def get_position(self, job_id: str) -> QueuePosition | None:
         """Of a queued job; None where it was taken meanwhile. Raises ``StorageUnavailable``."""
         asked = time.monotonic()
-        if asked > self._good_until or job_id not in self._places:
-            async with self._looking:
+        if asked > self._fresh_until or job_id not in self._positions:
+            async with self._refresh_lock:
                 # Whoever waited here for another's look takes that one.
-                if self._good_until <= asked or job_id not in self._places:
-                    await self._look()
-        return self._places.get(job_id)
+                if self._fresh_until <= asked or job_id not in self._positions:
+                    await self._refresh()
+        return self._positions.get(job_id)
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         began = time.monotonic()
         async with self._db.read() as session:
-            self._places = await places(session)
+            self._positions = await load_positions(session)
         took = time.monotonic() - began
-        self._good_until = began + took + min(REST * took, MAX_AGE_SECONDS)
+        self._fresh_until = began + took + min(REFRESH_COST_FACTOR * took, MAX_AGE_SECONDS)
 
 
-async def places(session: AsyncSession) -> dict[str, Place]:
+async def load_positions(session: AsyncSession) -> dict[str, QueuePosition]:
     """Every queued job, in the order in which :func:`jobs.lifecycle.transitions.claim` takes them."""
     running = (await session.execute(select(col(Job.progress)).where(col(Job.state) == RUNNING))).scalars().all()
     other = aliased(Job)
@@ -73,29 +73,29 @@ async def places(session: AsyncSession) -> dict[str, Place]:
     busy = select(func.count()).select_from(other).where(*same).scalar_subquery()
     query = select(col(Job.id), col(Job.progress)).where(col(Job.state) == QUEUED)
     queue = (await session.execute(query.order_by(busy, col(Job.created_at), col(Job.id)))).all()
-    return expected([(job_id, progress) for job_id, progress in queue], running, time.time())
+    return estimate_positions([(job_id, progress) for job_id, progress in queue], running, time.time())
 
 
-def expected(
+def estimate_positions(
     queue: Sequence[tuple[str, dict[str, Any] | None]], running: Sequence[dict[str, Any] | None], now: float
-) -> dict[str, Place]:
+) -> dict[str, QueuePosition]:
     """As if every place where a job runs now were given to the next of the queue, and no other. From ``progress``: the
     seconds that a running job has left, and the tokens of a queued one at the speed of those that run, or what it had
     left when it was interrupted."""
     speeds = [found["tokens_per_second"] for found in running if found and found.get("tokens_per_second")]
     speed = median(speeds) if speeds else None
-    free = [_left(found, speed) for found in running] or [inf]
+    free = [_estimate_seconds_left(found, speed) for found in running] or [inf]
     heapify(free)
-    places: dict[str, Place] = {}
+    places: dict[str, QueuePosition] = {}
     for number, (job_id, progress) in enumerate(queue, 1):
         start = free[0]
-        finish = start + _left(progress, speed)
+        finish = start + _estimate_seconds_left(progress, speed)
         heapreplace(free, finish)
-        places[job_id] = Place(number, _moment(now, start), _moment(now, finish))
+        places[job_id] = QueuePosition(number, _to_timestamp(now, start), _to_timestamp(now, finish))
     return places
 
 
-def _left(progress: dict[str, Any] | None, speed: float | None) -> float:
+def _estimate_seconds_left(progress: dict[str, Any] | None, speed: float | None) -> float:
     """Seconds; infinity where nobody knows."""
     if progress is None:
         return inf
@@ -105,5 +105,5 @@ def _left(progress: dict[str, Any] | None, speed: float | None) -> float:
     return float(tokens) / speed if tokens and speed else inf
 
 
-def _moment(now: float, seconds: float) -> float | None:
+def _to_timestamp(now: float, seconds: float) -> float | None:
     return None if seconds == inf else now + seconds

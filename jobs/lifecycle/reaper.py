@@ -13,22 +13,22 @@ from storage.errors import StorageUnavailable
 log = logging.getLogger("luthier.reaper")
 
 
-async def reap_once(db: Database, bell: WakeupChannel) -> int:
+async def reap_once(db: Database, wakeup: WakeupChannel) -> int:
     """Take back expired leases and ring for what waits. The number of jobs taken back."""
     async with db.write() as session:
         reaped = await transitions.reap(session)
-        waiting = await transitions.waiting(session)
+        waiting = await transitions.list_claimable_jobs(session)
     for job in reaped:
         log.warning("↻ %s attempt %d lost its worker; now %s", job.id, job.attempt, job.state)
     for job_id, attempt in waiting:
-        await bell.notify(job_id, attempt)
+        await wakeup.notify(job_id, attempt)
     return len(reaped)
 
 
-async def reap_for_ever(db: Database, bell: WakeupChannel, seconds: float) -> None:
+async def run_reaper(db: Database, wakeup: WakeupChannel, interval_seconds: float) -> None:
     while True:
         try:
-            await reap_once(db, bell)
+            await reap_once(db, wakeup)
         except StorageUnavailable as error:
             log.warning("the reaper waits: %s", error)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(interval_seconds)

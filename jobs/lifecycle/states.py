@@ -16,7 +16,7 @@ from storage.tables import Job
 VALIDATING, VALIDATED, QUEUED, RUNNING, PAUSED = "validating_files", "validated", "queued", "running", "paused"
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
 
-NEXT: dict[str, frozenset[str]] = {
+TRANSITIONS: dict[str, frozenset[str]] = {
     VALIDATING: frozenset({VALIDATED, QUEUED, PAUSED, FAILED, CANCELLED}),
     VALIDATED: frozenset({QUEUED, PAUSED, CANCELLED}),
     QUEUED: frozenset({RUNNING, PAUSED, CANCELLED}),
@@ -27,15 +27,15 @@ NEXT: dict[str, frozenset[str]] = {
     CANCELLED: frozenset(),
 }
 
-TERMINAL = frozenset(state for state, after in NEXT.items() if not after)
+TERMINAL = frozenset(state for state, after in TRANSITIONS.items() if not after)
 WAITING = frozenset({VALIDATING, VALIDATED, QUEUED})
 """Nobody holds the job, or only someone who reads its files: what is asked of it is done at once."""
 
-STATUS: dict[str, str] = {state: state for state in NEXT} | {VALIDATED: QUEUED, PAUSED: QUEUED}
+WIRE_STATUS: dict[str, str] = {state: state for state in TRANSITIONS} | {VALIDATED: QUEUED, PAUSED: QUEUED}
 """State -> the wire's ``status``, which knows OpenAI's six words only."""
 
 
-def full_state(job: Job) -> str:
+def to_wire_state(job: Job) -> str:
     """The wire's ``state``: finer than ``status``."""
     if job.state == RUNNING and job.cancel_requested:
         return "cancelling"

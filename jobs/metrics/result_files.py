@@ -13,28 +13,28 @@ from sqlmodel import col
 
 from jobs.blob_keys import attempt_prefix
 from jobs.lifecycle.transitions import Claim
-from jobs.metrics.scalars import measured
-from jobs.metrics.tfevents import event_file
+from jobs.metrics.scalars import load_scalars
+from jobs.metrics.tfevents import encode_event_file
 from jobs.resources import Resources
 from storage.ids import new_id
 from storage.tables import File, Job, Metric
 
 
-async def result_files(rooms: Resources, claim: Claim, job: Job) -> list[File]:
+async def store_result_files(resources: Resources, claim: Claim, job: Job) -> list[File]:
     """Their rows to be; the bytes are stored. OpenAI's clients read the first as CSV."""
-    steps = [scalars for _, scalars in await measured(rooms, job.id)]
-    events = await asyncio.to_thread(event_file, job.created_at, steps)
+    steps = [scalars for _, scalars in await load_scalars(resources, job.id)]
+    events = await asyncio.to_thread(encode_event_file, job.created_at, steps)
     # TensorBoard knows its files by this beginning.
     made = {
-        "step_metrics.csv": await result_csv(rooms, job),
+        "step_metrics.csv": await build_result_csv(resources, job),
         f"events.out.tfevents.{int(job.created_at)}.luthier": events,
     }
-    return [await _stored(rooms, claim, job, filename, data) for filename, data in made.items()]
+    return [await _store_file(resources, claim, job, filename, data) for filename, data in made.items()]
 
 
-async def _stored(rooms: Resources, claim: Claim, job: Job, filename: str, data: bytes) -> File:
+async def _store_file(resources: Resources, claim: Claim, job: Job, filename: str, data: bytes) -> File:
     key = f"{attempt_prefix(job, claim.attempt)}/{filename}"
-    stored = await asyncio.to_thread(rooms.blobs.put_bytes, key, data)
+    stored = await asyncio.to_thread(resources.blobs.put_bytes, key, data)
     return File(
         id=new_id("file"),
         project_id=job.project_id,
@@ -47,7 +47,7 @@ async def _stored(rooms: Resources, claim: Claim, job: Job, filename: str, data:
     )
 
 
-COLUMNS = {
+CSV_COLUMNS = {
     "step": "step",
     "train_loss": "train_loss",
     "train_accuracy": "train_accuracy",
@@ -64,17 +64,17 @@ COLUMNS = {
 """Column of the result file -> field of a metrics line: OpenAI's columns as it orders them, then Azure's, then ours."""
 
 
-async def result_csv(rooms: Resources, job: Job) -> bytes:
+async def build_result_csv(resources: Resources, job: Job) -> bytes:
     """The ``fine-tune-results`` file: one line a measured step; behind all columns ``valid_…`` of the task's own."""
-    async with rooms.db.read() as session:
+    async with resources.db.read() as session:
         query = select(col(Metric.data)).where(col(Metric.job_id) == job.id).order_by(col(Metric.step))
         steps: list[dict[str, Any]] = list((await session.execute(query)).scalars())
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     measures = list(dict.fromkeys(name for step in steps for name in step["measures"]))
-    writer.writerow([*COLUMNS, *(f"valid_{name}" for name in measures)])
+    writer.writerow([*CSV_COLUMNS, *(f"valid_{name}" for name in measures)])
     writer.writerows(
-        [*(step[field] for field in COLUMNS.values()), *(step["measures"].get(name) for name in measures)]
+        [*(step[field] for field in CSV_COLUMNS.values()), *(step["measures"].get(name) for name in measures)]
         for step in steps
     )
     return text.getvalue().encode()

@@ -24,7 +24,7 @@ TAGS: Mapping[str, str] = {
 """Field of a metrics event -> tag. Those of the validation rows are ``valid/…``, whatever the task measures."""
 
 
-def tagged(data: Mapping[str, Any]) -> dict[str, float]:
+def tag_values(data: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a metrics event, by tag."""
     named = {tag: data[field] for field, tag in TAGS.items() if data.get(field) is not None}
     # OpenAI's names repeat ours.
@@ -36,10 +36,10 @@ def tagged(data: Mapping[str, Any]) -> dict[str, float]:
     return named | {f"valid/{name.removeprefix('valid_')}": value for name, value in valid.items() if value is not None}
 
 
-async def measured(rooms: Resources, job_id: str, after_seq: int = 0) -> list[tuple[int, Scalars]]:
+async def load_scalars(resources: Resources, job_id: str, after_seq: int = 0) -> list[tuple[int, Scalars]]:
     """The job's measured steps in order, each with its event's sequence number; those after one of them."""
     metrics = [col(Event.job_id) == job_id, col(Event.type) == "metrics", col(Event.seq) > after_seq]
     query = select(col(Event.seq), col(Event.created_at), col(Event.data)).where(*metrics).order_by(col(Event.seq))
-    async with rooms.db.read() as session:
+    async with resources.db.read() as session:
         rows = (await session.execute(query)).all()
-    return [(seq, Scalars(at, data["step"], tagged(data))) for seq, at, data in rows]
+    return [(seq, Scalars(at, data["step"], tag_values(data))) for seq, at, data in rows]

@@ -20,34 +20,44 @@ _DOUBLE, _LENGTH, _FLOAT, _VARINT = 1, 2, 5, 0
 class Scalars:
     """What was measured at a step."""
 
-    at: float
+    wall_time: float
     """Seconds since 1970."""
     step: int
     values: Mapping[str, float]
     """By tag, such as ``train/loss``."""
 
 
-def event_file(created_at: float, measured: Iterable[Scalars]) -> bytes:
+def encode_event_file(created_at: float, steps: Iterable[Scalars]) -> bytes:
     """The bytes of a whole file."""
-    table = tuple(_entry(byte) for byte in range(256))
-    return b"".join(_record(event, table) for event in _events(created_at, measured))
+    table = tuple(_compute_table_entry(byte) for byte in range(256))
+    return b"".join(_encode_record(event, table) for event in _encode_events(created_at, steps))
 
 
-def _events(created_at: float, measured: Iterable[Scalars]) -> Iterator[bytes]:
+def _encode_events(created_at: float, steps: Iterable[Scalars]) -> Iterator[bytes]:
     # Fields: Event{wall_time 1, step 2, file_version 3, summary 5}, Summary{value 1}, Value{tag 1, simple_value 2}.
-    yield _double(1, created_at) + _bytes(3, b"brain.Event:2")
-    for scalars in measured:
-        values = (_bytes(1, tag.encode()) + _float(2, value) for tag, value in scalars.values.items())
-        summary = b"".join(_bytes(1, value) for value in values)
-        yield _double(1, scalars.at) + _key(2, _VARINT) + _varint(scalars.step) + _bytes(5, summary)
+    yield _encode_double(1, created_at) + _encode_bytes(3, b"brain.Event:2")
+    for scalars in steps:
+        values = (_encode_bytes(1, tag.encode()) + _encode_float(2, value) for tag, value in scalars.values.items())
+        summary = b"".join(_encode_bytes(1, value) for value in values)
+        yield (
+            _encode_double(1, scalars.wall_time)
+            + _encode_key(2, _VARINT)
+            + _encode_varint(scalars.step)
+            + _encode_bytes(5, summary)
+        )
 
 
-def _record(data: bytes, table: tuple[int, ...]) -> bytes:
+def _encode_record(data: bytes, table: tuple[int, ...]) -> bytes:
     length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", _masked(length, table)) + data + struct.pack("<I", _masked(data, table))
+    return (
+        length
+        + struct.pack("<I", _compute_masked_crc(length, table))
+        + data
+        + struct.pack("<I", _compute_masked_crc(data, table))
+    )
 
 
-def _masked(data: bytes, table: tuple[int, ...]) -> int:
+def _compute_masked_crc(data: bytes, table: tuple[int, ...]) -> int:
     """CRC-32C, rotated and shifted, so that the CRC of data that holds CRCs is sound."""
     crc = 0xFFFFFFFF
     for byte in data:
@@ -56,17 +66,17 @@ def _masked(data: bytes, table: tuple[int, ...]) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _entry(byte: int) -> int:
+def _compute_table_entry(byte: int) -> int:
     for _ in range(8):
         byte = (byte >> 1) ^ (_POLYNOMIAL if byte & 1 else 0)
     return byte
 
 
-def _key(field: int, wire_type: int) -> bytes:
-    return _varint(field << 3 | wire_type)
+def _encode_key(field: int, wire_type: int) -> bytes:
+    return _encode_varint(field << 3 | wire_type)
 
 
-def _varint(value: int) -> bytes:
+def _encode_varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -75,13 +85,13 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _double(field: int, value: float) -> bytes:
-    return _key(field, _DOUBLE) + struct.pack("<d", value)
+def _encode_double(field: int, value: float) -> bytes:
+    return _encode_key(field, _DOUBLE) + struct.pack("<d", value)
 
 
-def _float(field: int, value: float) -> bytes:
-    return _key(field, _FLOAT) + struct.pack("<f", value)
+def _encode_float(field: int, value: float) -> bytes:
+    return _encode_key(field, _FLOAT) + struct.pack("<f", value)
 
 
-def _bytes(field: int, value: bytes) -> bytes:
-    return _key(field, _LENGTH) + _varint(len(value)) + value
+def _encode_bytes(field: int, value: bytes) -> bytes:
+    return _encode_key(field, _LENGTH) + _encode_varint(len(value)) + value

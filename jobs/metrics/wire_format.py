@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def wire_metrics(data: dict[str, Any]) -> dict[str, Any]:
+def to_wire_metrics(data: dict[str, Any]) -> dict[str, Any]:
     """A metrics line with OpenAI's names beside ours."""
     rest = {name: value for name, value in data.items() if name not in ("type", "measures") and value is not None}
     rest |= {f"valid_{name}": value for name, value in data["measures"].items()}

@@ -17,7 +17,7 @@ from sqlmodel import col
 
 from jobs.blob_keys import files_prefix, uploads_prefix
 from jobs.resources import Resources
-from jobs.retention.file_references import needing
+from jobs.retention.file_references import build_reference_queries
 from storage.blobs import BlobInfo, Blobs
 from storage.clock import db_now
 from storage.errors import StorageUnavailable
@@ -27,64 +27,64 @@ log = logging.getLogger("luthier.expiry")
 
 STALE_SECONDS = 3600
 """Bytes without a row are left alone for so long: their writer may be about to insert it."""
-ASSEMBLY_SECONDS = 900
+ASSEMBLY_GRACE_SECONDS = 900
 """An upload asked to complete in time may still be reading its parts for so long."""
-_AT_ONCE = 100
+_BATCH_SIZE = 100
 
 
-async def expire(rooms: Resources) -> None:
+async def expire(resources: Resources) -> None:
     """One round: what is due, and a look for orphans in one project taken at random."""
-    await expire_files(rooms)
-    await expire_uploads(rooms)
-    async with rooms.db.read() as session:
+    await expire_files(resources)
+    await expire_uploads(resources)
+    async with resources.db.read() as session:
         anyone = select(col(Project.id)).order_by(func.random()).limit(1)
         project_id = (await session.execute(anyone)).scalar_one_or_none()
     if project_id is not None:
-        await sweep_orphans(rooms, project_id)
-    await asyncio.to_thread(rooms.blobs.sweep, STALE_SECONDS)
+        await sweep_orphans(resources, project_id)
+    await asyncio.to_thread(resources.blobs.sweep, STALE_SECONDS)
 
 
-async def expire_files(rooms: Resources) -> int:
+async def expire_files(resources: Resources) -> int:
     """Delete expired files, but for those that a job or batch still needs. How many went."""
-    needed = needing(col(File.project_id), col(File.id)).values()
+    needed = build_reference_queries(col(File.project_id), col(File.id)).values()
     due = [col(File.expires_at) <= db_now(), *(~query.exists() for query in needed)]
-    async with rooms.db.read() as session:
-        ids = list((await session.execute(select(col(File.id)).where(*due).limit(_AT_ONCE))).scalars())
-    keys = [key for file_id in ids if (key := await _expire_file(rooms, file_id)) is not None]
-    await forget(rooms.blobs, keys)
+    async with resources.db.read() as session:
+        ids = list((await session.execute(select(col(File.id)).where(*due).limit(_BATCH_SIZE))).scalars())
+    keys = [key for file_id in ids if (key := await _expire_file(resources, file_id)) is not None]
+    await delete_blobs(resources.blobs, keys)
     return len(keys)
 
 
-async def _expire_file(rooms: Resources, file_id: str) -> str | None:
+async def _expire_file(resources: Resources, file_id: str) -> str | None:
     """The key of its bytes, which nothing names any more; None where something has come to need it."""
-    async with rooms.db.write() as session:
+    async with resources.db.write() as session:
         # The lock first, in a statement of its own, so that the second sees what was committed meanwhile.
         file = (await session.execute(select(File).where(col(File.id) == file_id).with_for_update())).scalar()
         if file is None:
             return None
-        for query in needing(file.project_id, file.id).values():
+        for query in build_reference_queries(file.project_id, file.id).values():
             if (await session.execute(query.limit(1))).first() is not None:
                 return None
         await session.execute(delete(File).where(col(File.id) == file_id))
     return file.blob_key
 
 
-async def expire_uploads(rooms: Resources) -> int:
+async def expire_uploads(resources: Resources) -> int:
     """Drop the parts of uploads that were not completed in time. How many uploads."""
-    due = [col(Upload.status) == "pending", col(Upload.expires_at) <= db_now() - ASSEMBLY_SECONDS]
-    async with rooms.db.read() as session:
-        ids = list((await session.execute(select(col(Upload.id)).where(*due).limit(_AT_ONCE))).scalars())
+    due = [col(Upload.status) == "pending", col(Upload.expires_at) <= db_now() - ASSEMBLY_GRACE_SECONDS]
+    async with resources.db.read() as session:
+        ids = list((await session.execute(select(col(Upload.id)).where(*due).limit(_BATCH_SIZE))).scalars())
     for upload_id in ids:
-        async with rooms.db.write() as session:
+        async with resources.db.write() as session:
             mine = [col(Upload.id) == upload_id, col(Upload.status) == "pending"]
             await session.execute(update(Upload).where(*mine).values(status="expired"))
             gone = delete(UploadPart).where(col(UploadPart.upload_id) == upload_id).returning(col(UploadPart.blob_key))
             keys = list((await session.execute(gone)).scalars())
-        await forget(rooms.blobs, keys)
+        await delete_blobs(resources.blobs, keys)
     return len(ids)
 
 
-async def sweep_orphans(rooms: Resources, project_id: str) -> int:
+async def sweep_orphans(resources: Resources, project_id: str) -> int:
     """Delete the project's blobs of files and parts that have no row. How many there were."""
     swept = 0
     tables: dict[str, type[File] | type[UploadPart]] = {
@@ -92,23 +92,23 @@ async def sweep_orphans(rooms: Resources, project_id: str) -> int:
         uploads_prefix(project_id): UploadPart,
     }
     for prefix, table in tables.items():
-        blobs = rooms.blobs.list(prefix)
-        while batch := await asyncio.to_thread(_some, blobs):
+        blobs = resources.blobs.list(prefix)
+        while batch := await asyncio.to_thread(_read_batch, blobs):
             old = {blob.key for blob in batch if time.time() - blob.modified_at > STALE_SECONDS}
             ids = [key.rpartition("/")[2] for key in old]
-            async with rooms.db.read() as session:
+            async with resources.db.read() as session:
                 named = await session.execute(select(col(table.blob_key)).where(col(table.id).in_(ids)))
             orphans = old.difference(named.scalars())
-            await forget(rooms.blobs, orphans)
+            await delete_blobs(resources.blobs, orphans)
             swept += len(orphans)
     return swept
 
 
-def _some(blobs: Iterator[BlobInfo]) -> list[BlobInfo]:
+def _read_batch(blobs: Iterator[BlobInfo]) -> list[BlobInfo]:
     return list(islice(blobs, 500))
 
 
-async def forget(blobs: Blobs, keys: Iterable[str]) -> None:
+async def delete_blobs(blobs: Blobs, keys: Iterable[str]) -> None:
     """Delete blobs that no row names. What cannot be deleted now is an orphan, and swept later."""
     for key in keys:
         try:

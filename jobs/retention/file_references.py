@@ -10,10 +10,10 @@ from sqlmodel import col
 from jobs.lifecycle.states import TERMINAL
 from storage.tables import Batch, Job
 
-_BATCH_ENDED = ("completed", "failed", "expired", "cancelled")
+_ENDED_BATCH_STATUSES = ("completed", "failed", "expired", "cancelled")
 
 
-def needing(project_id: Any, file_id: Any) -> dict[str, Select[Any]]:
+def build_reference_queries(project_id: Any, file_id: Any) -> dict[str, Select[Any]]:
     """Kind of thing -> the ids of those that have not ended and name the file. Values, or columns of an outer query.
 
     Whoever makes one of them locks the file's row in the same transaction (``SELECT … FOR UPDATE``), and so does
@@ -27,6 +27,6 @@ def needing(project_id: Any, file_id: Any) -> dict[str, Select[Any]]:
         "batch": select(col(Batch.id)).where(
             col(Batch.project_id) == project_id,
             col(Batch.input_file_id) == file_id,
-            col(Batch.status).not_in(_BATCH_ENDED),
+            col(Batch.status).not_in(_ENDED_BATCH_STATUSES),
         ),
     }

@@ -25,7 +25,7 @@ import torch  # noqa: F401
 from jobs.process import die_with_parent
 from training import preflight, run
 
-WARM = (
+PRELOADED_MODULES = (
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
@@ -44,9 +44,9 @@ PHASES = {
 }
 
 
-def main(channel: socket.socket, parent: int) -> None:
+def main(channel: socket.socket, parent_pid: int) -> None:
     """Serve until the worker closes its end."""
-    die_with_parent(parent)
+    die_with_parent(parent_pid)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
@@ -57,17 +57,17 @@ def main(channel: socket.socket, parent: int) -> None:
     selector = selectors.DefaultSelector()
     selector.register(channel, selectors.EVENT_READ)
     selector.register(wake_read, selectors.EVENT_READ)
-    _say(channel, {"ready": os.getpid()})
+    _send(channel, {"ready": os.getpid()})
     while True:
         for key, _ in selector.select():
             if key.fileobj is channel:
                 line, fds, _, _ = socket.recv_fds(channel, 65536, 2)
                 if not line:
                     return
-                _say(channel, {"started": _fork(json.loads(line), fds, channel)})
+                _send(channel, {"started": _fork(json.loads(line), fds, channel)})
             else:
                 os.read(wake_read, 4096)
-                _reap(channel)
+                _reap_children(channel)
 
 
 def _fork(request: dict[str, Any], fds: list[int], channel: socket.socket) -> int:
@@ -75,20 +75,20 @@ def _fork(request: dict[str, Any], fds: list[int], channel: socket.socket) -> in
     pid = os.fork()
     if pid == 0:
         channel.close()
-        _child(request, fds, parent)
+        _run_child(request, fds, parent)
     for fd in fds:
         os.close(fd)
     return pid
 
 
-def _child(request: dict[str, Any], fds: list[int], parent: int) -> None:
+def _run_child(request: dict[str, Any], fds: list[int], parent_pid: int) -> None:
     """Become the run. Never returns."""
     code = 70
     try:
         signal.set_wakeup_fd(-1)
         for sig in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, signal.SIG_DFL)
-        die_with_parent(parent)
+        die_with_parent(parent_pid)
         os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if request["memory"]:
@@ -105,7 +105,7 @@ def _child(request: dict[str, Any], fds: list[int], parent: int) -> None:
         os._exit(code)
 
 
-def _reap(channel: socket.socket) -> None:
+def _reap_children(channel: socket.socket) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -113,14 +113,14 @@ def _reap(channel: socket.socket) -> None:
             return
         if pid == 0:
             return
-        _say(channel, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
+        _send(channel, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
-def _say(channel: socket.socket, message: dict[str, Any]) -> None:
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
     channel.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":
-    for name in WARM:
+    for name in PRELOADED_MODULES:
         importlib.import_module(name)
     main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -15,44 +15,44 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from storage.settings import Settings, training_environment
+from storage.settings import Settings, build_training_environment
 
 log = logging.getLogger("luthier.children")
 
-LINE_LIMIT = 8 << 20
+MAX_LINE_BYTES = 8 << 20
 
 
-class Child:
+class TrainingProcess:
     """A running run."""
 
-    def __init__(self, pid: int, lines: asyncio.StreamReader, exited: asyncio.Future[int]) -> None:
+    def __init__(self, pid: int, stdout: asyncio.StreamReader, exit_code: asyncio.Future[int]) -> None:
         self.pid = pid
-        self._lines = lines
-        self._exited = exited
+        self._stdout = stdout
+        self._exit_code = exit_code
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def read_lines(self) -> AsyncIterator[bytes]:
         """What it prints, until it ends."""
-        while line := await self._lines.readline():
+        while line := await self._stdout.readline():
             yield line
 
     async def wait(self) -> int:
         """Exit code; negative: the signal that ended it."""
-        return await asyncio.shield(self._exited)
+        return await asyncio.shield(self._exit_code)
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """It saves at the next step's end and leaves."""
-        self._signal(signal.SIGTERM)
+        self._send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        self._send_signal(signal.SIGKILL)
 
-    def _signal(self, sig: signal.Signals) -> None:
-        if not self._exited.done():
+    def _send_signal(self, sig: signal.Signals) -> None:
+        if not self._exit_code.done():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, sig)
 
 
-class _Lines(asyncio.StreamReaderProtocol):
+class _PipeProtocol(asyncio.StreamReaderProtocol):
     """A pipe that is closed with its last line; uvloop would leave it open for writing."""
 
     def eof_received(self) -> bool:
@@ -60,55 +60,55 @@ class _Lines(asyncio.StreamReaderProtocol):
         return False
 
 
-class Children:
+class ForkServer:
     """One warm parent and the children it has forked. A parent that dies is replaced at the next start."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._parent: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
+        self._reader_task: asyncio.Task[None] | None = None
+        self._start_lock = asyncio.Lock()
         self._ready: asyncio.Future[None] | None = None
-        self._started: asyncio.Future[int] | None = None
-        self._exits: dict[int, asyncio.Future[int]] = {}
+        self._started_pid: asyncio.Future[int] | None = None
+        self._exit_codes: dict[int, asyncio.Future[int]] = {}
 
-    async def warm(self) -> None:
+    async def ensure_running(self) -> None:
         """Start the parent and wait until it has imported everything."""
-        if self._parent is None or self._parent.poll() is not None:
+        if self._process is None or self._process.poll() is not None:
             await self._spawn()
         assert self._ready is not None
         await self._ready
 
-    async def start(self, folder: Path, phase: str, memory: int | None = None) -> Child:
+    async def start_process(self, folder: Path, phase: str, memory_bytes: int | None = None) -> TrainingProcess:
         """Fork a child for the run in ``folder``.
 
         ``phase`` is one of ``jobs.runner.forkserver.PHASES``; ``memory`` limits its address space, in bytes.
         """
-        async with self._starting:
-            await self.warm()
+        async with self._start_lock:
+            await self.ensure_running()
             assert self._channel is not None
             loop = asyncio.get_running_loop()
-            self._started = loop.create_future()
+            self._started_pid = loop.create_future()
             read_end, write_end = os.pipe()
             with (folder / "stderr.log").open("ab") as errors:
-                request = {"folder": str(folder), "phase": phase, "memory": memory}
+                request = {"folder": str(folder), "phase": phase, "memory": memory_bytes}
                 socket.send_fds(self._channel, [json.dumps(request).encode()], [write_end, errors.fileno()])
             os.close(write_end)
-            pid = await self._started
-            exited = self._exits.setdefault(pid, loop.create_future())
-        reader = asyncio.StreamReader(limit=LINE_LIMIT)
-        await loop.connect_read_pipe(lambda: _Lines(reader), os.fdopen(read_end, "rb"))
-        return Child(pid, reader, exited)
+            pid = await self._started_pid
+            exited = self._exit_codes.setdefault(pid, loop.create_future())
+        reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+        await loop.connect_read_pipe(lambda: _PipeProtocol(reader), os.fdopen(read_end, "rb"))
+        return TrainingProcess(pid, reader, exited)
 
     async def close(self) -> None:
         """The parent leaves when its socket closes, and takes what still runs with it."""
-        if self._reader:
-            self._reader.cancel()
+        if self._reader_task:
+            self._reader_task.cancel()
         if self._channel:
             self._channel.close()
-        if self._parent:
-            await asyncio.to_thread(self._parent.wait)
+        if self._process:
+            await asyncio.to_thread(self._process.wait)
 
     async def _spawn(self) -> None:
         if self._channel:
@@ -117,44 +117,44 @@ class Children:
         ours.setblocking(False)
         command = [sys.executable, "-m", "jobs.runner.forkserver", str(theirs.fileno()), str(os.getpid())]
         # A fork and an exec, not a wait; asyncio's own subprocesses would tie the parent to a child watcher.
-        self._parent = subprocess.Popen(  # noqa: ASYNC220
+        self._process = subprocess.Popen(  # noqa: ASYNC220
             command,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env=training_environment(self._settings),
+            env=build_training_environment(self._settings),
         )
         theirs.close()
         self._channel = ours
         self._ready = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.create_task(self._read(ours))
+        self._reader_task = asyncio.create_task(self._read_messages(ours))
 
-    async def _read(self, channel: socket.socket) -> None:
+    async def _read_messages(self, channel: socket.socket) -> None:
         loop, rest = asyncio.get_running_loop(), b""
         while data := await loop.sock_recv(channel, 65536):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                self._heard(json.loads(line))
-        self._parent_died()
+                self._handle_message(json.loads(line))
+        self._handle_exit()
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _handle_message(self, message: dict[str, Any]) -> None:
         assert self._ready is not None
         match message:
             case {"ready": int(pid)}:
                 log.info("✓ warm parent %d has imported torch, transformers and peft", pid)
                 self._ready.set_result(None)
             case {"started": int(pid)}:
-                assert self._started is not None
-                self._started.set_result(pid)
+                assert self._started_pid is not None
+                self._started_pid.set_result(pid)
             case {"exited": int(pid), "code": int(code)}:
                 # A child may end before its start is heard of.
-                self._exits.setdefault(pid, asyncio.get_running_loop().create_future()).set_result(code)
+                self._exit_codes.setdefault(pid, asyncio.get_running_loop().create_future()).set_result(code)
 
-    def _parent_died(self) -> None:
+    def _handle_exit(self) -> None:
         log.error("! the warm parent died; its children with it")
-        waiting: list[asyncio.Future[Any]] = [f for f in (self._ready, self._started) if f is not None]
+        waiting: list[asyncio.Future[Any]] = [f for f in (self._ready, self._started_pid) if f is not None]
         for future in waiting:
             if not future.done():
                 future.set_exception(ChildProcessError("the warm parent died"))
-        for exited in self._exits.values():
+        for exited in self._exit_codes.values():
             if not exited.done():
                 exited.set_result(-int(signal.SIGKILL))

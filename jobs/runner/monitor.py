@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager, suppress
 from pydantic import ValidationError
 
 from jobs.lifecycle.lease import Lease
-from jobs.runner.forkserver_client import Child
+from jobs.runner.forkserver_client import TrainingProcess
 from storage.settings import Settings
-from training.run_events import Line, Metrics, parse
+from training.run_events import Metrics, RunEvent, parse_event
 
 log = logging.getLogger("luthier.follow")
 
@@ -20,28 +20,28 @@ log = logging.getLogger("luthier.follow")
 STOP_GRACE_SECONDS = 30.0
 
 
-class Followed:
+class ProcessMonitor:
     """A child being followed. ``stalled`` tells why the guard killed it."""
 
-    def __init__(self, child: Child, gather: float) -> None:
-        self.child = child
-        self._gather = gather
+    def __init__(self, process: TrainingProcess, flush_seconds: float) -> None:
+        self.process = process
+        self._flush_seconds = flush_seconds
         self.stalled = False
-        self._heard = asyncio.Event()
-        self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
+        self._output_event = asyncio.Event()
+        self._events: asyncio.Queue[RunEvent | None] = asyncio.Queue()
 
-    async def batches(self) -> AsyncIterator[list[Line]]:
+    async def read_batches(self) -> AsyncIterator[list[RunEvent]]:
         """Lines as they come. Steps are told together that come within ``gather`` seconds of the batch before, and
         whatever piled up while that was written: each batch is a transaction, whose end the disk has to confirm."""
         clock, due = asyncio.get_running_loop().time, 0.0
         while True:
-            batch = [await self._lines.get()]
+            batch = [await self._events.get()]
             with suppress(TimeoutError):
                 while isinstance(batch[-1], Metrics):
-                    batch.append(await asyncio.wait_for(self._lines.get(), due - clock()))
-            while not self._lines.empty():
-                batch.append(self._lines.get_nowait())
-            due = clock() + self._gather
+                    batch.append(await asyncio.wait_for(self._events.get(), due - clock()))
+            while not self._events.empty():
+                batch.append(self._events.get_nowait())
+            due = clock() + self._flush_seconds
             if lines := [line for line in batch if line is not None]:
                 yield lines
             if batch[-1] is None:
@@ -49,60 +49,62 @@ class Followed:
 
     async def _read(self) -> None:
         try:
-            async for raw in self.child.lines():
-                self._heard.set()
-                self._take(raw)
+            async for raw in self.process.read_lines():
+                self._output_event.set()
+                self._enqueue(raw)
         finally:
-            self._lines.put_nowait(None)
+            self._events.put_nowait(None)
 
-    def _take(self, raw: bytes) -> None:
+    def _enqueue(self, raw: bytes) -> None:
         try:
-            self._lines.put_nowait(parse(raw))
+            self._events.put_nowait(parse_event(raw))
         except ValidationError:
             # A library that prints must not end a run; what is missing then shows as a run without its last line.
-            log.warning("! child %d said what is no report: %r", self.child.pid, raw[:200])
+            log.warning("! child %d said what is no report: %r", self.process.pid, raw[:200])
 
-    async def _watch(self, seconds: float) -> None:
+    async def _kill_if_stalled(self, stall_seconds: float) -> None:
         with suppress(TimeoutError):
             while True:
-                self._heard.clear()
-                await asyncio.wait_for(self._heard.wait(), seconds)
+                self._output_event.clear()
+                await asyncio.wait_for(self._output_event.wait(), stall_seconds)
         self.stalled = True
-        log.warning("! child %d said nothing for %.0f s; killed", self.child.pid, seconds)
-        self.child.kill()
+        log.warning("! child %d said nothing for %.0f s; killed", self.process.pid, stall_seconds)
+        self.process.kill()
 
 
 @asynccontextmanager
-async def followed(child: Child, lease: Lease, stopping: asyncio.Event, settings: Settings) -> AsyncIterator[Followed]:
+async def monitor(
+    process: TrainingProcess, lease: Lease, stop_event: asyncio.Event, settings: Settings
+) -> AsyncIterator[ProcessMonitor]:
     """Follow a child while the body runs; it is gone when the body is left."""
-    run = Followed(child, settings.report_seconds)
+    run = ProcessMonitor(process, settings.progress_flush_seconds)
     tasks = [
         asyncio.create_task(run._read()),
-        asyncio.create_task(run._watch(settings.stall_seconds)),
-        asyncio.create_task(_obey_lease(child, lease, settings.cancel_grace_seconds)),
-        asyncio.create_task(_obey_stop(child, stopping)),
-        asyncio.create_task(_obey_stop(child, lease.pausing)),
+        asyncio.create_task(run._kill_if_stalled(settings.stall_seconds)),
+        asyncio.create_task(_stop_on_lease_change(process, lease, settings.cancel_grace_seconds)),
+        asyncio.create_task(_stop_on_event(process, stop_event)),
+        asyncio.create_task(_stop_on_event(process, lease.pause_event)),
     ]
     try:
         yield run
     finally:
-        child.kill()
+        process.kill()
         for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
 
 
-async def _obey_lease(child: Child, lease: Lease, grace: float) -> None:
-    await lease.changed.wait()
+async def _stop_on_lease_change(process: TrainingProcess, lease: Lease, grace_seconds: float) -> None:
+    await lease.change_event.wait()
     if not lease.lost:
-        child.ask_to_stop()
-        await asyncio.sleep(grace)
-    child.kill()
+        process.terminate()
+        await asyncio.sleep(grace_seconds)
+    process.kill()
 
 
-async def _obey_stop(child: Child, stopping: asyncio.Event) -> None:
-    await stopping.wait()
-    child.ask_to_stop()
+async def _stop_on_event(process: TrainingProcess, stop_event: asyncio.Event) -> None:
+    await stop_event.wait()
+    process.terminate()
     await asyncio.sleep(STOP_GRACE_SECONDS)
-    child.kill()
+    process.kill()

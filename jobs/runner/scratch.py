@@ -12,11 +12,11 @@ from pathlib import Path
 
 log = logging.getLogger("luthier.scratch")
 
-LOCK = "lock"
+LOCK_FILE = "lock"
 
 
 @contextmanager
-def scratch(work_dir: Path) -> Iterator[Path]:
+def create_scratch_folder(work_dir: Path) -> Iterator[Path]:
     """A folder under ``work_dir``, gone when the context is left.
 
     A lock held on a file in it says that its owner lives; unlike a process id, that is true across containers too.
@@ -25,7 +25,7 @@ def scratch(work_dir: Path) -> Iterator[Path]:
     sweep(work_dir)
     folder = work_dir / secrets.token_hex(6)
     folder.mkdir()
-    with (folder / LOCK).open("w") as lock:
+    with (folder / LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield folder
@@ -35,7 +35,7 @@ def scratch(work_dir: Path) -> Iterator[Path]:
 
 def sweep(work_dir: Path) -> None:
     """Remove what workers left that died without a chance to."""
-    for file in work_dir.glob(f"*/{LOCK}"):
+    for file in work_dir.glob(f"*/{LOCK_FILE}"):
         with file.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,27 +20,27 @@ from training.spec import TrainSpec
 log = logging.getLogger("luthier.staging")
 
 TRAINING_FILE, VALIDATION_FILE, GENERAL_FILE = "training.data", "validation.data", "general.data"
-FILES = {TRAINING_FILE: "training_file", VALIDATION_FILE: "validation_file", GENERAL_FILE: "general_file"}
+FILE_COLUMNS = {TRAINING_FILE: "training_file", VALIDATION_FILE: "validation_file", GENERAL_FILE: "general_file"}
 """Name in the run's folder -> column of the job."""
-RESUME, START = "resume", "start"
+RESUME_FOLDER, START_FOLDER = "resume", "start"
 
 
-async def stage_in(rooms: Resources, job: Job, folder: Path) -> None:
+async def stage_inputs(resources: Resources, job: Job, folder: Path) -> None:
     """Spec, data and base model for either phase. Raises ``StorageError``, among it ``ModelNotPulled``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    entry = rooms.registry.get(job.base_model)
+    entry = resources.registry.get(job.base_model)
     assert entry is not None, f"{job.base_model} left the registry under a job"
-    async with rooms.db.read() as session:
+    async with resources.db.read() as session:
         files = {
             name: await session.get_one(File, file_id)
-            for name, column in FILES.items()
+            for name, column in FILE_COLUMNS.items()
             if (file_id := getattr(job, column))
         }
     for name, file in files.items():
-        await asyncio.to_thread(get_file, rooms.blobs, file.blob_key, file.sha256, folder / name)
-    if job.start:
-        await _stage_start(rooms, job.start, folder / START)
+        await asyncio.to_thread(get_file, resources.blobs, file.blob_key, file.sha256, folder / name)
+    if job.starting_point:
+        await _stage_start(resources, job.starting_point, folder / START_FOLDER)
     spec = TrainSpec.model_validate(
         {
             "task": job.task,
@@ -49,40 +49,40 @@ async def stage_in(rooms: Resources, job: Job, folder: Path) -> None:
             "hyperparameters": job.hyperparameters,
             "columns": job.columns,
             "seed": job.seed,
-            "base": entry.require(),
+            "base": entry.require_location(),
             "base_id": entry.id,
-            **{column: name for name, column in FILES.items() if name in files},
-            "start": START if job.start else None,
-            "threads": rooms.settings.train_threads,
-            "save_seconds": rooms.settings.save_seconds,
+            **{column: name for name, column in FILE_COLUMNS.items() if name in files},
+            "start": START_FOLDER if job.starting_point else None,
+            "threads": resources.settings.train_threads,
+            "save_seconds": resources.settings.save_seconds,
         }
     )
     spec.write(folder)
 
 
-async def _stage_start(rooms: Resources, start: dict[str, str], destination: Path) -> None:
+async def _stage_start(resources: Resources, start: dict[str, str], destination: Path) -> None:
     prefix, sha256, part = (start[name] for name in ("prefix", "manifest_sha256", "part"))
     try:
-        await asyncio.to_thread(get_folder, rooms.blobs, prefix, sha256, destination, part)
+        await asyncio.to_thread(get_folder, resources.blobs, prefix, sha256, destination, part)
     except BlobNotFound as error:
         raise ModelNotPulled(
             f"The model '{start['model']}', which this job goes on from, was deleted; start from another."
         ) from error
 
 
-async def stage_checkpoint(rooms: Resources, job: Job, folder: Path) -> int:
+async def stage_checkpoint(resources: Resources, job: Job, folder: Path) -> int:
     """The newest checkpoint that is whole, at ``folder/resume``. Its step; 0 where there is none."""
-    async with rooms.db.read() as session:
+    async with resources.db.read() as session:
         query = select(Checkpoint).where(col(Checkpoint.job_id) == job.id).order_by(col(Checkpoint.step).desc())
         checkpoints = (await session.execute(query)).scalars().all()
     for checkpoint in checkpoints:
         try:
             await asyncio.to_thread(
-                get_folder, rooms.blobs, checkpoint.prefix, checkpoint.manifest_sha256, folder / RESUME
+                get_folder, resources.blobs, checkpoint.prefix, checkpoint.manifest_sha256, folder / RESUME_FOLDER
             )
         except (BlobCorrupt, BlobNotFound) as error:
             log.warning("! %s: checkpoint %d is damaged (%s); trying an older one", job.id, checkpoint.step, error)
-            shutil.rmtree(folder / RESUME, ignore_errors=True)
+            shutil.rmtree(folder / RESUME_FOLDER, ignore_errors=True)
         else:
             return checkpoint.step
     return 0

@@ -31,51 +31,59 @@ EventType = Literal[
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 
-PAUSES = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 28800.0)
+RETRY_DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 28800.0)
 """Seconds after each failed try; after the last of them, about a day later, there is one more, then none."""
 JITTER = 0.2
-MOST_GIVEN_UP = 5
+MAX_CONSECUTIVE_FAILURES = 5
 """So many deliveries in a row that never arrived, and the webhook is disabled."""
-KEPT_SECONDS = 30 * 86400.0
+RETENTION_SECONDS = 30 * 86400.0
 """How long an ended delivery can be looked up."""
 
 
-async def tell(session: AsyncSession, project_id: str, kind: str, object_id: str) -> None:
+async def enqueue(session: AsyncSession, project_id: str, event_type: str, object_id: str) -> None:
     """Have an event sent to those of the project's webhooks that want it. One that is no ``EventType`` is nobody's."""
-    if kind not in EVENT_TYPES:
+    if event_type not in EVENT_TYPES:
         return
     # The lock keeps a webhook from being deleted before the rows that point at it are there.
     query = select(Webhook).where(col(Webhook.project_id) == project_id, col(Webhook.disabled_at).is_(None))
     webhooks = (await session.execute(query.with_for_update(read=True, key_share=True))).scalars()
-    session.add_all(new_delivery(webhook, kind, object_id) for webhook in webhooks if kind in webhook.events)
+    session.add_all(
+        build_delivery(webhook, event_type, object_id) for webhook in webhooks if event_type in webhook.events
+    )
 
 
-def new_delivery(webhook: Webhook, kind: str, object_id: str) -> Delivery:
+def build_delivery(webhook: Webhook, event_type: str, object_id: str) -> Delivery:
     """One event for one webhook; the body's bytes are fixed here, for every try."""
     delivery_id, now = new_id("delivery"), time.time()
-    event = {"id": delivery_id, "object": "event", "created_at": int(now), "type": kind, "data": {"id": object_id}}
+    event = {
+        "id": delivery_id,
+        "object": "event",
+        "created_at": int(now),
+        "type": event_type,
+        "data": {"id": object_id},
+    }
     return Delivery(
         id=delivery_id,
         webhook_id=webhook.id,
         project_id=webhook.project_id,
         created_at=now,
-        type=kind,
+        type=event_type,
         body=json.dumps(event, separators=(",", ":")),
     )
 
 
-def _due() -> list[ColumnElement[bool]]:
+def _is_due() -> list[ColumnElement[bool]]:
     free = or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) < db_now())
-    return [col(Delivery.state) == "pending", col(Delivery.next_at) <= db_now(), free]
+    return [col(Delivery.state) == "pending", col(Delivery.next_try_at) <= db_now(), free]
 
 
 # Put together once: an idle worker asks every other second.
-_WAITS = select(col(Delivery.id)).where(*_due()).limit(1)
+_DUE_QUERY = select(col(Delivery.id)).where(*_is_due()).limit(1)
 
 
-async def waits(connection: AsyncConnection) -> bool:
+async def has_due_delivery(connection: AsyncConnection) -> bool:
     """Whether a delivery is due. It takes no lock: look, then claim."""
-    return (await connection.execute(_WAITS)).first() is not None
+    return (await connection.execute(_DUE_QUERY)).first() is not None
 
 
 async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tuple[Delivery, Webhook] | None:
@@ -88,8 +96,8 @@ async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tup
     )
     chosen = (
         select(col(Delivery.id))
-        .where(*_due(), ~busy)
-        .order_by(col(Delivery.next_at), col(Delivery.created_at))
+        .where(*_is_due(), ~busy)
+        .order_by(col(Delivery.next_try_at), col(Delivery.created_at))
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
@@ -107,25 +115,25 @@ async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tup
     return delivery, await session.get_one(Webhook, delivery.webhook_id)
 
 
-async def arrived(session: AsyncSession, delivery: Delivery, status_code: int) -> bool:
+async def record_success(session: AsyncSession, delivery: Delivery, status_code: int) -> bool:
     """False where the claim was lost meanwhile; then another sender says how it ended."""
-    if not await _ended(session, delivery, state="delivered", status_code=status_code, note=None):
+    if not await _finish_try(session, delivery, state="delivered", status_code=status_code, note=None):
         return False
     await session.execute(update(Webhook).where(col(Webhook.id) == delivery.webhook_id).values(failures=0))
     return True
 
 
-async def failed(session: AsyncSession, delivery: Delivery, status_code: int | None, note: str) -> bool:
+async def record_failure(session: AsyncSession, delivery: Delivery, status_code: int | None, note: str) -> bool:
     """Try again later, or give up after the last try. False where the claim was lost meanwhile."""
     told: dict[str, Any] = {"status_code": status_code, "note": note}
-    if delivery.tries <= len(PAUSES):
-        pause = PAUSES[delivery.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)
-        return await _ended(session, delivery, next_at=db_now() + pause, **told)
-    if not await _ended(session, delivery, state="given_up", **told):
+    if delivery.tries <= len(RETRY_DELAYS):
+        pause = RETRY_DELAYS[delivery.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)
+        return await _finish_try(session, delivery, next_try_at=db_now() + pause, **told)
+    if not await _finish_try(session, delivery, state="given_up", **told):
         return False
     mine = update(Webhook).where(col(Webhook.id) == delivery.webhook_id).values(failures=col(Webhook.failures) + 1)
     failures = (await session.execute(mine.returning(col(Webhook.failures)))).scalar_one_or_none()
-    if failures is not None and failures >= MOST_GIVEN_UP:
+    if failures is not None and failures >= MAX_CONSECUTIVE_FAILURES:
         why = f"Disabled: {failures} events in a row could not be delivered, each tried for about a day."
         await disable(session, delivery.webhook_id, why)
     return True
@@ -140,13 +148,13 @@ async def disable(session: AsyncSession, webhook_id: str, note: str | None) -> N
     await session.execute(update(Delivery).where(*waiting).values(**gone))
 
 
-async def forget(session: AsyncSession) -> None:
+async def delete_old_deliveries(session: AsyncSession) -> None:
     """Drop deliveries that ended long ago."""
-    old = [col(Delivery.state) != "pending", col(Delivery.created_at) < time.time() - KEPT_SECONDS]
+    old = [col(Delivery.state) != "pending", col(Delivery.created_at) < time.time() - RETENTION_SECONDS]
     await session.execute(delete(Delivery).where(*old))
 
 
-async def _ended(session: AsyncSession, delivery: Delivery, **values: Any) -> bool:
+async def _finish_try(session: AsyncSession, delivery: Delivery, **values: Any) -> bool:
     """Write the end of one try, and give up the claim."""
     held = [col(Delivery.id) == delivery.id, col(Delivery.owner) == delivery.owner, col(Delivery.state) == "pending"]
     statement = update(Delivery).where(*held).values(owner=None, lease_until=None, **values)

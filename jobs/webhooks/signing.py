@@ -8,25 +8,27 @@ import hmac
 import secrets
 from collections.abc import Iterable
 
-PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"
 
 
-def new_secret() -> str:
+def generate_secret() -> str:
     """256 random bits."""
-    return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def hint(secret: str) -> str:
+def mask_secret(secret: str) -> str:
     """Enough to tell two secrets apart, and no more."""
-    return f"{PREFIX}…{secret[-5:-1]}"
+    return f"{SECRET_PREFIX}…{secret[-5:-1]}"
 
 
-def headers(keys: Iterable[str], message_id: str, timestamp: int, body: str) -> dict[str, str]:
+def build_signature_headers(
+    signing_secrets: Iterable[str], message_id: str, timestamp: int, body: str
+) -> dict[str, str]:
     """One signature for each secret, so that a receiver may hold either of two while they change."""
-    signed = " ".join(_signature(key, f"{message_id}.{timestamp}.{body}".encode()) for key in keys)
+    signed = " ".join(_sign(key, f"{message_id}.{timestamp}.{body}".encode()) for key in signing_secrets)
     return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signed}
 
 
-def _signature(secret: str, content: bytes) -> str:
-    key = base64.b64decode(secret.removeprefix(PREFIX))
+def _sign(secret: str, content: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()

@@ -23,14 +23,14 @@ Address = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 """Host and port -> addresses. Raises ``OSError`` where there are none."""
 
-MAX_URL = 2048
+MAX_URL_CHARACTERS = 2048
 
-_PORTS = {"https": 443, "http": 80}
-_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_LABEL_PATTERN = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_NUMBER_PATTERN = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
-_WEB = frozenset({80, 443})
-_SERVICES = frozenset(
+_WEB_PORTS = frozenset({80, 443})
+_FORBIDDEN_PORTS = frozenset(
     {
         *(1080, 1433, 1521, 1723, 2049, 2181, 2375, 2376, 2379, 2380, 3128, 3306, 3389, 4369, 5060, 5061, 5432, 5672),
         *(5900, 5984, 5985, 5986, 6000, 6379, 6443, 6667, 7000, 7001, 8086, 8500, 9042, 9092, 9100, 9200, 9300, 10250),
@@ -48,7 +48,7 @@ _FORBIDDEN_V6 = tuple(
 )
 
 
-class Refused(ValueError):
+class ForbiddenUrl(ValueError):
     """Nothing is sent there; the message says why and does not tell what an address answered."""
 
 
@@ -66,68 +66,70 @@ class Target:
     def authority(self) -> str:
         """As the ``Host`` header has it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def parse(url: str) -> Target:
+def parse_url(url: str) -> Target:
     """Raises ``Refused``."""
-    if len(url) > MAX_URL or not url.isprintable() or any(char.isspace() or char == "\\" for char in url):
-        raise Refused(f"A URL has {MAX_URL} printable characters at most, no blanks and no backslashes.")
+    if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or any(char.isspace() or char == "\\" for char in url):
+        raise ForbiddenUrl(
+            f"A URL has {MAX_URL_CHARACTERS} printable characters at most, no blanks and no backslashes."
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise Refused("This is not a URL; write https://host/path.") from error
-    if parts.scheme not in _PORTS:
-        raise Refused("The URL must begin with https://.")
+        raise ForbiddenUrl("This is not a URL; write https://host/path.") from error
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ForbiddenUrl("The URL must begin with https://.")
     if "@" in parts.netloc:
-        raise Refused("The URL must hold no user and no password; a delivery proves itself by its signature.")
+        raise ForbiddenUrl("The URL must hold no user and no password; a delivery proves itself by its signature.")
     if parts.fragment or "#" in url:
-        raise Refused("The URL must have no '#' part; it would not be sent.")
+        raise ForbiddenUrl("The URL must have no '#' part; it would not be sent.")
     if not parts.path.isascii() or not parts.query.isascii():
-        raise Refused("Percent-encode what is not ASCII in the URL's path and query.")
-    number = _PORTS[parts.scheme] if port is None else port
-    if number not in _WEB and (number < 1024 or number in _SERVICES):
-        raise Refused(f"Port {number} is another service's; use 443, or one above 1023 that none is known for.")
+        raise ForbiddenUrl("Percent-encode what is not ASCII in the URL's path and query.")
+    number = _DEFAULT_PORTS[parts.scheme] if port is None else port
+    if number not in _WEB_PORTS and (number < 1024 or number in _FORBIDDEN_PORTS):
+        raise ForbiddenUrl(f"Port {number} is another service's; use 443, or one above 1023 that none is known for.")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, _host(host or "", bracketed="[" in parts.netloc), number, path)
+    return Target(parts.scheme, _normalize_host(host or "", bracketed="[" in parts.netloc), number, path)
 
 
-def _host(host: str, *, bracketed: bool) -> str:
+def _normalize_host(host: str, *, bracketed: bool) -> str:
     if bracketed:
         try:
             # A zone (%eth0) names one of this machine's own links.
-            return str(IPv6Address(host)) if "%" not in host else _no_host()
+            return str(IPv6Address(host)) if "%" not in host else _reject_host()
         except ValueError:
-            return _no_host()
+            return _reject_host()
     try:
         # What browsers do: full-width digits and dots become plain ones here, before anything is looked at.
         name = host.lower() if host.isascii() else idna.encode(host, uts46=True, std3_rules=True).decode().lower()
     except (idna.IDNAError, UnicodeError):
-        return _no_host()
+        return _reject_host()
     labels = name.split(".")
-    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
-        return _no_host()
-    if _NUMBER.fullmatch(labels[-1]):
+    if len(name) > 253 or not all(map(_LABEL_PATTERN.fullmatch, labels)):
+        return _reject_host()
+    if _NUMBER_PATTERN.fullmatch(labels[-1]):
         # Only four plain decimals: 127.1, 0x7f000001, 0177.0.0.1 and 2130706433 are all 127.0.0.1 to some resolver.
         try:
             return str(IPv4Address(name))
         except ValueError:
-            return _no_host()
+            return _reject_host()
     return name
 
 
-def _no_host() -> str:
-    raise Refused("The URL's host is neither a name nor an address in its usual spelling.")
+def _reject_host() -> str:
+    raise ForbiddenUrl("The URL's host is neither a name nor an address in its usual spelling.")
 
 
-async def system_resolver(host: str, port: int) -> list[Address]:
+async def resolve_with_system(host: str, port: int) -> list[Address]:
     """The machine's own."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
 
 
-async def resolved(target: Target, resolver: Resolver, networks: Sequence[Network]) -> Address:
+async def resolve_address(target: Target, resolver: Resolver, allowed_networks: Sequence[Network]) -> Address:
     """The address to connect to. ``networks``: those besides the internet that the operator allows, over http too.
 
     Raises ``Refused``, and ``OSError`` where the name has no address now.
@@ -139,20 +141,20 @@ async def resolved(target: Target, resolver: Resolver, networks: Sequence[Networ
     if not addresses:
         raise OSError("the name has no address")
     for address in addresses:
-        inside = any(address in network for network in networks)
+        inside = any(address in network for network in allowed_networks)
         if not inside and not is_public(address):
-            raise Refused("The URL leads to an address that is not the internet's.")
+            raise ForbiddenUrl("The URL leads to an address that is not the internet's.")
         if not inside and target.scheme != "https":
-            raise Refused("The URL must begin with https://.")
+            raise ForbiddenUrl("The URL must begin with https://.")
     return addresses[0]
 
 
 def is_public(address: Address) -> bool:
     """Whether it is a single machine's address on the internet, which nothing translates into another."""
     if isinstance(address, IPv4Address):
-        return address.is_global and not address.is_multicast and not _within(address, _FORBIDDEN_V4)
-    return address in _UNICAST_V6 and address.is_global and not _within(address, _FORBIDDEN_V6)
+        return address.is_global and not address.is_multicast and not _is_within(address, _FORBIDDEN_V4)
+    return address in _UNICAST_V6 and address.is_global and not _is_within(address, _FORBIDDEN_V6)
 
 
-def _within(address: Address, networks: Sequence[Network]) -> bool:
+def _is_within(address: Address, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)

@@ -1,6 +1,6 @@
-"""``make sdk``: the document, the generated package, the twins and the pages, all anew.
+"""``make sdk``: write the OpenAPI document, the generated package, the sync client, and the pages.
 
-The one argument is openapi-python-client's executable.
+The only argument is the executable of openapi-python-client.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ import shutil
 import sys
 from pathlib import Path
 
-from codegen.generated_client import generate, stamp
-from codegen.openapi_document import document
+from codegen.generated_client import compute_stamp, generate
+from codegen.openapi_document import build_openapi_document
 from codegen.pages import PAGES
-from codegen.paths import DOCS, DOCUMENT, STAMP
-from codegen.sync_client import TWIN, twins
+from codegen.paths import DOCS, OPENAPI_DOCUMENT, STAMP
+from codegen.sync_client import SYNC_PACKAGE, render_sync_modules
 
 
 def main(generator: Path) -> None:
-    DOCUMENT.write_text(document())
+    OPENAPI_DOCUMENT.write_text(build_openapi_document())
     generate(generator)
-    STAMP.write_text(stamp())
-    shutil.rmtree(TWIN, ignore_errors=True)
-    TWIN.mkdir()
-    for path, text in twins().items():
+    STAMP.write_text(compute_stamp())
+    shutil.rmtree(SYNC_PACKAGE, ignore_errors=True)
+    SYNC_PACKAGE.mkdir()
+    for path, text in render_sync_modules().items():
         path.write_text(text)
     for name, page in PAGES.items():
+        (DOCS / name).parent.mkdir(exist_ok=True)
         (DOCS / name).write_text(page())
 
 

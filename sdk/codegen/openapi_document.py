@@ -10,7 +10,7 @@ from api.app import create_app
 from storage.settings import Settings
 
 
-def document() -> str:
+def build_openapi_document() -> str:
     """Today's, from the code."""
     with tempfile.TemporaryDirectory() as home:
         # Nothing of the settings shows in it.

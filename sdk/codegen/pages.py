@@ -1,9 +1,15 @@
-"""The pages in ``docs/`` that are made here."""
+"""Pages in ``docs/`` that ``make sdk`` writes."""
 
 from __future__ import annotations
 
-from codegen.openai_moves import moving_page
-from codegen.reference import command_page, reference
+from codegen.http_reference import build_pages
+from codegen.migration_page import render_migration_page
+from codegen.reference import render_command_page, render_reference_page
 
-PAGES = {"sdk/reference.md": reference, "sdk/command.md": command_page, "moving-from-openai.md": moving_page}
-"""Path under ``docs`` -> its text, today."""
+PAGES = {
+    "sdk/reference.md": render_reference_page,
+    "sdk/command.md": render_command_page,
+    "moving-from-openai.md": render_migration_page,
+    **build_pages(),
+}
+"""Path under ``docs`` -> function that renders the page."""

@@ -7,9 +7,9 @@ from pathlib import Path
 SDK = Path(__file__).resolve().parent.parent
 REPOSITORY = SDK.parent
 PACKAGE = SDK / "luthier"
-DOCUMENT = SDK / "openapi.json"
+OPENAPI_DOCUMENT = SDK / "openapi.json"
 GENERATED = PACKAGE / "_generated"
-CONFIG = SDK / "generator.yaml"
-REQUIREMENTS = SDK / "generator.txt"
+GENERATOR_CONFIG = SDK / "generator.yaml"
+GENERATOR_REQUIREMENTS = SDK / "generator.txt"
 STAMP = GENERATED / "stamp.json"
 DOCS = REPOSITORY / "docs"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from codegen.paths import PACKAGE
 
-SOURCE = PACKAGE / "_async"
-TWIN = PACKAGE / "_sync"
+ASYNC_PACKAGE = PACKAGE / "_async"
+SYNC_PACKAGE = PACKAGE / "_sync"
 
-NAMES = {
+REPLACEMENTS = {
     "_async": "_sync",
-    "asleep": "sleep",
-    "arun": "run",
-    "aspread": "spread",
+    "async_sleep": "sleep",
+    "run_in_thread": "run_inline",
+    "gather_limited": "map_in_threads",
     "aread": "read",
     "aclose": "close",
     "aiter_lines": "iter_lines",
@@ -27,21 +27,23 @@ NAMES = {
 }
 """Beside these, every ``AsyncThing`` becomes ``Thing``."""
 
-_WORDS = re.compile(r"\bAsync(?=[A-Z])|\basync (?=def|with|for)|\bawait |" + "|".join(rf"\b{name}\b" for name in NAMES))
+_REPLACED_WORDS = re.compile(
+    r"\bAsync(?=[A-Z])|\basync (?=def|with|for)|\bawait |" + "|".join(rf"\b{name}\b" for name in REPLACEMENTS)
+)
 
 
-def twins() -> dict[Path, str]:
+def render_sync_modules() -> dict[Path, str]:
     """Path in the twin package -> text."""
-    return dict(_formatted(path) for path in sorted(SOURCE.glob("*.py")))
+    return dict(_render_module(path) for path in sorted(ASYNC_PACKAGE.glob("*.py")))
 
 
-def translated(text: str) -> str:
-    return _WORDS.sub(lambda found: NAMES.get(found[0], ""), text)
+def convert_to_sync(text: str) -> str:
+    return _REPLACED_WORDS.sub(lambda found: REPLACEMENTS.get(found[0], ""), text)
 
 
-def _formatted(path: Path) -> tuple[Path, str]:
-    twin = TWIN / path.name
-    text = f"# Made by `make sdk` from _async/{path.name}; change that one.\n" + translated(path.read_text())
+def _render_module(path: Path) -> tuple[Path, str]:
+    twin = SYNC_PACKAGE / path.name
+    text = f"# Made by `make sdk` from _async/{path.name}; change that one.\n" + convert_to_sync(path.read_text())
     for words in (["check", "--fix-only", "--select=I"], ["format"]):
         command = [sys.executable, "-m", "ruff", *words, "--quiet", f"--stdin-filename={twin}", "-"]
         text = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout

@@ -12,19 +12,19 @@ from luthier.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Config:
-    root: str
+    server_url: str
     """The server's address without ``/v1``."""
     api_key: str = field(repr=False)
 
 
-def resolve(api_key: str | None, base_url: str | None) -> Config:
+def resolve_config(api_key: str | None, base_url: str | None) -> Config:
     """``base_url`` with or without its ``/v1``. Raises ``ConfigurationError`` where one of the two is nowhere."""
     key = api_key or os.environ.get("LUTHIER_API_KEY")
-    root = _root(base_url or os.environ.get("LUTHIER_BASE_URL") or "")
+    root = _strip_version(base_url or os.environ.get("LUTHIER_BASE_URL") or "")
     file = Path(os.environ.get("LUTHIER_HOME") or "~/.luthier").expanduser() / "credentials"
     if not (key and root):
-        held = _held(file)
-        held_root = _root(held.get("base_url", ""))
+        held = _read_credentials(file)
+        held_root = _strip_version(held.get("base_url", ""))
         # The file's key goes only to the server that it was made for.
         key = key or (held.get("api_key") if root in ("", held_root) else None)
         root = root or held_root
@@ -36,11 +36,11 @@ def resolve(api_key: str | None, base_url: str | None) -> Config:
     return Config(root, key or "")
 
 
-def _root(base_url: str) -> str:
+def _strip_version(base_url: str) -> str:
     return base_url.rstrip("/").removesuffix("/v1")
 
 
-def _held(file: Path) -> dict[str, str]:
+def _read_credentials(file: Path) -> dict[str, str]:
     try:
         held = json.loads(file.read_text())
     except FileNotFoundError:

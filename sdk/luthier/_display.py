@@ -12,9 +12,9 @@ from typing import Protocol, TextIO
 from luthier.types import JobData
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-_SPARK = 16
-_BAR = 24
-_LINE_SECONDS = 30.0
+_SPARKLINE_WIDTH = 16
+_BAR_WIDTH = 24
+_LINE_INTERVAL_SECONDS = 30.0
 """How often a job that runs is told of where nobody sees a bar."""
 
 
@@ -30,17 +30,17 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-class Bar:
+class BarDisplay:
     """One line that is written again and again."""
 
     shows_losses = True
 
     def __init__(self, out: TextIO) -> None:
-        self._out, self._began = out, time.monotonic()
+        self._out, self._started_at = out, time.monotonic()
 
     def update(self, job: JobData, losses: Sequence[float]) -> None:
         width = shutil.get_terminal_size().columns - 1
-        self._out.write(f"\r\x1b[K{described(job, losses, time.monotonic() - self._began)[:width]}")
+        self._out.write(f"\r\x1b[K{format_status_line(job, losses, time.monotonic() - self._started_at)[:width]}")
         self._out.flush()
 
     def close(self) -> None:
@@ -48,19 +48,23 @@ class Bar:
         self._out.flush()
 
 
-class Lines:
+class LineDisplay:
     """A line for every change of state, and every half minute."""
 
     shows_losses = True
 
     def __init__(self, out: TextIO) -> None:
-        self._out, self._began, self._state, self._told = out, time.monotonic(), "", 0.0
+        self._out, self._started_at, self._state, self._last_printed_at = out, time.monotonic(), "", 0.0
 
     def update(self, job: JobData, losses: Sequence[float]) -> None:
         now = time.monotonic()
-        if job.state != self._state or now - self._told >= _LINE_SECONDS:
-            self._state, self._told = job.state, now
-            print(f"{job.id} {described(job, losses, now - self._began, bar=False)}", file=self._out, flush=True)
+        if job.state != self._state or now - self._last_printed_at >= _LINE_INTERVAL_SECONDS:
+            self._state, self._last_printed_at = job.state, now
+            print(
+                f"{job.id} {format_status_line(job, losses, now - self._started_at, bar=False)}",
+                file=self._out,
+                flush=True,
+            )
 
     def close(self) -> None:
         pass
@@ -78,30 +82,30 @@ class Quiet:
         pass
 
 
-def display_for(out: TextIO | None = None) -> Display:
+def choose_display(out: TextIO | None = None) -> Display:
     """On standard error where nothing is named, so that a program's output stays its own."""
     out = out or sys.stderr
-    return Bar(out) if out.isatty() else Lines(out)
+    return BarDisplay(out) if out.isatty() else LineDisplay(out)
 
 
-def described(job: JobData, losses: Sequence[float], seconds: float, *, bar: bool = True) -> str:
+def format_status_line(job: JobData, losses: Sequence[float], seconds: float, *, bar: bool = True) -> str:
     """``running ━━━━────  120/300 steps  loss 1.234 ▇▅▃▂▁  1:05  12 s left``."""
     words = [job.state]
     if job.progress is not None:
         step, steps = job.progress.step, job.progress.total_steps
         if bar:
-            done = round(_BAR * step / max(steps, 1))
-            words.append("━" * done + "─" * (_BAR - done))
+            done = round(_BAR_WIDTH * step / max(steps, 1))
+            words.append("━" * done + "─" * (_BAR_WIDTH - done))
         words.append(f"{step}/{steps} steps")
     if losses:
-        words.append(f"loss {losses[-1]:.3f} {sparkline(losses, _SPARK)}")
+        words.append(f"loss {losses[-1]:.3f} {format_sparkline(losses, _SPARKLINE_WIDTH)}")
     words.append(f"{int(seconds) // 60}:{int(seconds) % 60:02d}")
     if job.progress is not None and job.progress.eta:
         words.append(f"{job.progress.eta:.0f} s left")
     return "  ".join(words)
 
 
-def sparkline(values: Sequence[float], width: int = 48) -> str:
+def format_sparkline(values: Sequence[float], width: int = 48) -> str:
     """The values as a line of at most ``width`` blocks, each the mean of its share."""
     count = min(width, len(values))
     edges = [len(values) * index // count for index in range(count + 1)] if count else []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Event:
+class ServerSentEvent:
     kind: str
     """``message`` where the server names none."""
     data: str
@@ -15,14 +15,14 @@ class Event:
 
 
 @dataclass
-class Parser:
+class SSEParser:
     """Fed line by line; an empty line completes an event. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
     _kind: str = ""
     _id: str = ""
     _data: list[str] = field(default_factory=list)
 
-    def feed(self, line: str) -> Event | None:
+    def feed(self, line: str) -> ServerSentEvent | None:
         """The event that ``line``, without its end, completes."""
         if not line:
             return self._complete()
@@ -37,6 +37,6 @@ class Parser:
             self._id = value
         return None
 
-    def _complete(self) -> Event | None:
+    def _complete(self) -> ServerSentEvent | None:
         kind, data, self._kind, self._data = self._kind, self._data, "", []
-        return Event(kind or "message", "\n".join(data), self._id) if data else None
+        return ServerSentEvent(kind or "message", "\n".join(data), self._id) if data else None

@@ -60,7 +60,7 @@ class APIStatusError(LuthierError):
     """The server's log has the request under it."""
 
     def __init__(self, response: httpx.Response) -> None:
-        told = _told(response)
+        told = _parse_error_body(response)
         self.message = str(told.get("message") or f"The server answered {response.status_code} without a reason.")
         self.status = response.status_code
         self.type, self.code, self.param = told.get("type"), told.get("code"), told.get("param")
@@ -122,7 +122,7 @@ class JobFailedError(LuthierError):
         super().__init__(f"{job.id} {job.status}" + (f" ({self.code}): {job.error.message}" if job.error else ""))
 
 
-_BY_STATUS: dict[int, type[APIStatusError]] = {
+_ERRORS_BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
     403: PermissionDeniedError,
@@ -133,17 +133,17 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 
 
-def error_of(answer: httpx.Response | httpx.TransportError) -> LuthierError:
+def to_error(outcome: httpx.Response | httpx.TransportError) -> LuthierError:
     """The family's error for a refusal that has been read, or for no answer."""
-    if isinstance(answer, httpx.TimeoutException):
-        return APITimeoutError(f"No answer in time: {str(answer) or type(answer).__name__}.")
-    if isinstance(answer, httpx.TransportError):
-        return APIConnectionError(f"No answer: {str(answer) or type(answer).__name__}. Does the server run?")
-    fallback = InternalServerError if answer.status_code >= 500 else APIStatusError
-    return _BY_STATUS.get(answer.status_code, fallback)(answer)
+    if isinstance(outcome, httpx.TimeoutException):
+        return APITimeoutError(f"No answer in time: {str(outcome) or type(outcome).__name__}.")
+    if isinstance(outcome, httpx.TransportError):
+        return APIConnectionError(f"No answer: {str(outcome) or type(outcome).__name__}. Does the server run?")
+    fallback = InternalServerError if outcome.status_code >= 500 else APIStatusError
+    return _ERRORS_BY_STATUS.get(outcome.status_code, fallback)(outcome)
 
 
-def _told(response: httpx.Response) -> dict[str, Any]:
+def _parse_error_body(response: httpx.Response) -> dict[str, Any]:
     """The ``error`` object of the body; empty where something between us and the server answered in its own way."""
     try:
         body = response.json()

@@ -36,7 +36,7 @@ class Principal:
     """The request in which it asks, for the audit log."""
 
 
-def hashed(key: str) -> str:
+def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -58,7 +58,7 @@ async def create_key(
         name=name,
         role=role,
         prefix=key[: len(KEY_PREFIX) + 4],
-        hash=hashed(key),
+        hash=hash_key(key),
         created_at=time.time(),
         expires_at=expires_at,
     )
@@ -67,7 +67,7 @@ async def create_key(
     return key, row
 
 
-def _wanted() -> Select[Any]:
+def _build_principals_query() -> Select[Any]:
     """Of the keys with one of ``:hashes`` that are in force ``:now``: neither revoked nor expired, in a project that is
     not archived."""
     # Columns of tables, which SQLAlchemy reads in half the time that those of classes take.
@@ -84,10 +84,10 @@ def _wanted() -> Select[Any]:
 
 
 # Every request asks this; putting it together took as long as asking.
-_PRINCIPALS = _wanted()
+_PRINCIPALS_QUERY = _build_principals_query()
 
 
-async def principals(connection: AsyncSession | AsyncConnection, hashes: Sequence[str]) -> dict[str, Principal]:
+async def find_principals(connection: AsyncSession | AsyncConnection, hashes: Sequence[str]) -> dict[str, Principal]:
     """By hash, those of keys in force. The lookup is by hash, so its timing says nothing about the key."""
     return {
         row.hash: Principal(
@@ -95,16 +95,16 @@ async def principals(connection: AsyncSession | AsyncConnection, hashes: Sequenc
             key_id=row.id,
             organization_id=row.organization_id,
             role=row.role,
-            limits=Limits.of(row),
+            limits=Limits.from_attributes(row),
         )
-        for row in await connection.execute(_PRINCIPALS, {"hashes": hashes, "now": time.time()})
+        for row in await connection.execute(_PRINCIPALS_QUERY, {"hashes": hashes, "now": time.time()})
     }
 
 
 async def authenticate(session: AsyncSession, key: str) -> Principal | None:
     """None for a key that is unknown or not in force."""
-    digest = hashed(key)
-    return (await principals(session, [digest])).get(digest)
+    digest = hash_key(key)
+    return (await find_principals(session, [digest])).get(digest)
 
 
 async def list_keys(session: AsyncSession) -> list[tuple[ApiKey, Project]]:

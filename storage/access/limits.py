@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from storage.clock import unexpired
+from storage.clock import is_unexpired
 from storage.tables import Batch, File, Project, Upload
 
 
@@ -38,21 +38,21 @@ class Limits:
     max_bytes: int | None = None
 
     @classmethod
-    def of(cls, source: HasLimits) -> Self:
+    def from_attributes(cls, source: HasLimits) -> Self:
         return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
 
-    def over(self, default: Limits) -> Limits:
+    def with_defaults(self, defaults: Limits) -> Limits:
         """Each of these, and ``default``'s where this has none."""
-        mine, theirs = vars(self), vars(default)
+        mine, theirs = vars(self), vars(defaults)
         return Limits(**{name: theirs[name] if value is None else value for name, value in mine.items()})
 
 
-async def limits_of(session: AsyncSession, project_id: str, default: Limits) -> Limits:
+async def load_limits(session: AsyncSession, project_id: str, defaults: Limits) -> Limits:
     """Those in force for a project: its own, and ``default``'s where it has none."""
-    return Limits.of(await session.get_one(Project, project_id)).over(default)
+    return Limits.from_attributes(await session.get_one(Project, project_id)).with_defaults(defaults)
 
 
-async def stored_bytes(session: AsyncSession, project_id: str) -> int:
+async def sum_stored_bytes(session: AsyncSession, project_id: str) -> int:
     """Of the project's files, what its open uploads have declared, and the answers of its batches that go on."""
     counted: tuple[tuple[Any, Any], ...] = ((File, File.bytes), (Upload, Upload.bytes), (Batch, Batch.output_bytes))
     sums = [
@@ -60,20 +60,20 @@ async def stored_bytes(session: AsyncSession, project_id: str) -> int:
         for table, size in counted
     ]
     # One that has expired may not have been swept yet.
-    sums[1] = sums[1].where(col(Upload.status) == "pending", unexpired(col(Upload.expires_at)))
+    sums[1] = sums[1].where(col(Upload.status) == "pending", is_unexpired(col(Upload.expires_at)))
     files, uploads, batches = (query.scalar_subquery() for query in sums)
     return int((await session.execute(select(files + uploads + batches))).scalar_one())
 
 
-async def check_bytes(session: AsyncSession, project_id: str, limit: int | None, more: int) -> None:
+async def check_storage_quota(session: AsyncSession, project_id: str, limit: int | None, added_bytes: int) -> None:
     """In the transaction that adds ``more`` bytes, and first in it. Raises ``QuotaExceeded``."""
     if limit is None:
         return
     await lock_project(session, project_id)
-    stored = await stored_bytes(session, project_id)
-    if stored + more > limit:
+    stored = await sum_stored_bytes(session, project_id)
+    if stored + added_bytes > limit:
         raise QuotaExceeded(
-            f"The project may keep {limit:,} bytes and has {stored:,}; {more:,} more do not fit. Delete files, or have "
+            f"The project may keep {limit:,} bytes and has {stored:,}; {added_bytes:,} more do not fit. Delete files, or have "
             "an admin raise the project's 'max_bytes'."
         )
 

@@ -11,7 +11,7 @@ Role = Literal["admin", "member", "inference", "read"]
 class Permission(Enum):
     """One kind of thing that a request does."""
 
-    KNOW_ITSELF = "ask what the key is"
+    READ_SELF = "ask what the key is"
     READ_MODELS = "look at models"
     READ = "look at the project's things"
     WRITE = "change the project's things"
@@ -19,21 +19,21 @@ class Permission(Enum):
     ADMINISTER = "administer the organization"
 
 
-_EVERYONE = frozenset({Permission.KNOW_ITSELF, Permission.READ_MODELS})
-_MEMBER = _EVERYONE | {Permission.READ, Permission.WRITE, Permission.INFER}
+_COMMON_PERMISSIONS = frozenset({Permission.READ_SELF, Permission.READ_MODELS})
+_MEMBER_PERMISSIONS = _COMMON_PERMISSIONS | {Permission.READ, Permission.WRITE, Permission.INFER}
 
 ROLES: dict[str, frozenset[Permission]] = {
-    "admin": _MEMBER | {Permission.ADMINISTER},
-    "member": _MEMBER,
-    "inference": _EVERYONE | {Permission.INFER},
-    "read": _EVERYONE | {Permission.READ},
+    "admin": _MEMBER_PERMISSIONS | {Permission.ADMINISTER},
+    "member": _MEMBER_PERMISSIONS,
+    "inference": _COMMON_PERMISSIONS | {Permission.INFER},
+    "read": _COMMON_PERMISSIONS | {Permission.READ},
 }
 
 
-def allows(role: str, permission: Permission) -> bool:
+def has_permission(role: str, permission: Permission) -> bool:
     """False, too, for a role that this version does not know."""
     return permission in ROLES.get(role, frozenset())
 
 
-def roles_with(permission: Permission) -> list[str]:
+def list_roles_with(permission: Permission) -> list[str]:
     return [role for role, allowed in ROLES.items() if permission in allowed]

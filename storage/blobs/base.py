@@ -15,12 +15,12 @@ from typing import Protocol
 
 from storage.errors import BlobCorrupt, InvalidBlobKey
 
-CHUNK = 1 << 20
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*")
+CHUNK_BYTES = 1 << 20
+_KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*")
 
 
 @dataclass(frozen=True)
-class Stored:
+class BlobDigest:
     """What a write recorded."""
 
     sha256: str
@@ -37,13 +37,13 @@ class BlobInfo:
 class Blobs(Protocol):
     """A store of immutable bytes. Raises ``BlobNotFound``, ``BlobCorrupt``, ``BlobExists``, ``StorageUnavailable``."""
 
-    def put_file(self, key: str, path: Path) -> Stored:
+    def put_file(self, key: str, path: Path) -> BlobDigest:
         """Store a file; the key shows either all of it or nothing."""
 
-    def put_stream(self, key: str, chunks: Iterable[bytes]) -> Stored:
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> BlobDigest:
         """Store what ``chunks`` give, a few megabytes at a time; where they raise, the key shows nothing."""
 
-    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
+    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> BlobDigest:
         """Store a few bytes. ``exclusive``: another writer's different bytes under the key raise ``BlobExists``."""
 
     def stream(self, key: str, sha256: str) -> Iterator[bytes]:
@@ -80,23 +80,23 @@ def read(blobs: Blobs, key: str, sha256: str) -> bytes:
     return b"".join(blobs.stream(key, sha256))
 
 
-def checked_key(key: str) -> str:
+def validate_key(key: str) -> str:
     """Raises ``InvalidBlobKey`` for what no server-made key looks like: empty parts, dots first, odd characters."""
-    if len(key) > 900 or not _KEY.fullmatch(key):
+    if len(key) > 900 or not _KEY_PATTERN.fullmatch(key):
         raise InvalidBlobKey(f"not a blob key: {key[:80]!r}")
     return key
 
 
-def hash_file(path: Path) -> Stored:
+def hash_file(path: Path) -> BlobDigest:
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
-    return Stored(digest.hexdigest(), size)
+    return BlobDigest(digest.hexdigest(), size)
 
 
-def verified(key: str, sha256: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def verify_chunks(key: str, sha256: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Pass chunks through and raise ``BlobCorrupt`` at the end where their hash is another."""
     digest = hashlib.sha256()
     for chunk in chunks:

@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 from urllib.parse import unquote, urlsplit
 
-from storage.blobs.base import CHUNK, BlobInfo, Stored, checked_key, hash_file, verified
+from storage.blobs.base import CHUNK_BYTES, BlobDigest, BlobInfo, hash_file, validate_key, verify_chunks
 from storage.errors import BlobExists, BlobNotFound, StorageUnavailable
 
 
@@ -23,57 +23,57 @@ class FileBlobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         # A name that checked_key refuses, so that it can never meet a blob's.
-        self._aside = root / ".aside"
-        self._aside.mkdir(parents=True, exist_ok=True)
+        self._temporary_dir = root / ".aside"
+        self._temporary_dir.mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def connect(cls, url: str) -> FileBlobs:
         return cls(Path(unquote(urlsplit(url).path)))
 
-    def put_file(self, key: str, path: Path) -> Stored:
-        target = self._path(key)
-        with _translated(), self._written_aside() as part:
+    def put_file(self, key: str, path: Path) -> BlobDigest:
+        target = self._resolve_path(key)
+        with _translate_errors(), self._create_temporary_path() as part:
             shutil.copyfile(path, part)
             stored = hash_file(part)
-            _flush(part)
+            _sync_to_disk(part)
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
         return stored
 
-    def put_stream(self, key: str, chunks: Iterable[bytes]) -> Stored:
-        target, digest, size = self._path(key), hashlib.sha256(), 0
-        with _translated(), self._written_aside() as part:
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> BlobDigest:
+        target, digest, size = self._resolve_path(key), hashlib.sha256(), 0
+        with _translate_errors(), self._create_temporary_path() as part:
             with part.open("wb") as out:
                 for chunk in chunks:
                     digest.update(chunk)
                     size += out.write(chunk)
-            _flush(part)
+            _sync_to_disk(part)
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
-        return Stored(digest.hexdigest(), size)
+        return BlobDigest(digest.hexdigest(), size)
 
-    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
-        target = self._path(key)
-        with _translated(), self._written_aside() as part:
+    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> BlobDigest:
+        target = self._resolve_path(key)
+        with _translate_errors(), self._create_temporary_path() as part:
             part.write_bytes(data)
             stored = hash_file(part)
-            _flush(part)
+            _sync_to_disk(part)
             target.parent.mkdir(parents=True, exist_ok=True)
             if exclusive:
-                _link(part, target, stored)
+                _link_exclusive(part, target, stored)
             else:
                 part.replace(target)
         return stored
 
     def stream(self, key: str, sha256: str) -> Iterator[bytes]:
-        return verified(key, sha256, _chunks(self._path(key), key))
+        return verify_chunks(key, sha256, _read_chunks(self._resolve_path(key), key))
 
     def delete(self, key: str) -> None:
-        with _translated():
-            self._path(key).unlink(missing_ok=True)
+        with _translate_errors():
+            self._resolve_path(key).unlink(missing_ok=True)
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
-        folder = self._path(prefix.rstrip("/"))
+        folder = self._resolve_path(prefix.rstrip("/"))
         for path in sorted(folder.rglob("*")):
             # Somebody else may be cleaning up too.
             with suppress(FileNotFoundError):
@@ -83,9 +83,9 @@ class FileBlobs:
 
     def sweep(self, seconds: float) -> int:
         swept = 0
-        for path in self._aside.iterdir():
+        for path in self._temporary_dir.iterdir():
             # Its writer may have finished meanwhile.
-            with _translated(), suppress(FileNotFoundError):
+            with _translate_errors(), suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > seconds:
                     path.unlink()
                     swept += 1
@@ -94,43 +94,43 @@ class FileBlobs:
     def presign(self, key: str, filename: str, seconds: int) -> str | None:
         return None
 
-    def _path(self, key: str) -> Path:
-        return self.root / checked_key(key)
+    def _resolve_path(self, key: str) -> Path:
+        return self.root / validate_key(key)
 
     @contextmanager
-    def _written_aside(self) -> Iterator[Path]:
-        part = self._aside / secrets.token_hex(16)
+    def _create_temporary_path(self) -> Iterator[Path]:
+        part = self._temporary_dir / secrets.token_hex(16)
         try:
             yield part
         finally:
             part.unlink(missing_ok=True)
 
 
-def _link(part: Path, target: Path, stored: Stored) -> None:
+def _link_exclusive(temporary: Path, target: Path, expected: BlobDigest) -> None:
     # link() refuses an existing name where rename() would overwrite it.
     try:
-        os.link(part, target)
+        os.link(temporary, target)
     except FileExistsError:
-        if hash_file(target) != stored:
+        if hash_file(target) != expected:
             raise BlobExists(f"{target.name} is already there with other bytes") from None
 
 
-def _flush(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _chunks(path: Path, key: str) -> Iterator[bytes]:
+def _read_chunks(path: Path, key: str) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError:
         raise BlobNotFound(f"no blob {key}") from None
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -17,15 +17,15 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storage.blobs.base import CHUNK, BlobInfo, Stored, checked_key, hash_file, verified
+from storage.blobs.base import CHUNK_BYTES, BlobDigest, BlobInfo, hash_file, validate_key, verify_chunks
 from storage.errors import BlobExists, BlobNotFound, StorageUnavailable
 
-_TRANSFER = TransferConfig(multipart_threshold=16 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
+_TRANSFER_CONFIG = TransferConfig(multipart_threshold=16 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
 
 # boto3 reads ahead of its threads, which for a stream means into memory; alone it holds one part at a time.
-_STREAM = TransferConfig(multipart_threshold=8 * 2**20, multipart_chunksize=8 * 2**20, use_threads=False)
+_STREAM_CONFIG = TransferConfig(multipart_threshold=8 * 2**20, multipart_chunksize=8 * 2**20, use_threads=False)
 
-_CLIENT = Config(
+_CLIENT_CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 5},
     signature_version="s3v4",
     connect_timeout=5,
@@ -53,46 +53,46 @@ class S3Blobs:
             "s3",
             endpoint_url=query.get("endpoint_url"),
             region_name=query.get("region", "us-east-1"),
-            config=_CLIENT,
+            config=_CLIENT_CONFIG,
         )
         prefix = parsed.path.strip("/")
         return cls(client, parsed.netloc, f"{prefix}/" if prefix else "")
 
-    def put_file(self, key: str, path: Path) -> Stored:
-        name, stored = self._name(key), hash_file(path)
-        with _translated(key):
-            self._client.upload_file(str(path), self._bucket, name, Config=_TRANSFER)
+    def put_file(self, key: str, path: Path) -> BlobDigest:
+        name, stored = self._to_object_key(key), hash_file(path)
+        with _translate_errors(key):
+            self._client.upload_file(str(path), self._bucket, name, Config=_TRANSFER_CONFIG)
         return stored
 
-    def put_stream(self, key: str, chunks: Iterable[bytes]) -> Stored:
-        name, source = self._name(key), _Source(chunks)
-        with _translated(key):
-            self._client.upload_fileobj(source, self._bucket, name, Config=_STREAM)
-        return Stored(source.digest.hexdigest(), source.size)
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> BlobDigest:
+        name, source = self._to_object_key(key), _ChunkReader(chunks)
+        with _translate_errors(key):
+            self._client.upload_fileobj(source, self._bucket, name, Config=_STREAM_CONFIG)
+        return BlobDigest(source.digest.hexdigest(), source.size)
 
-    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> Stored:
-        name, digest = self._name(key), hashlib.sha256(data)
+    def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> BlobDigest:
+        name, digest = self._to_object_key(key), hashlib.sha256(data)
         condition = {"IfNoneMatch": "*"} if exclusive else {}
         md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         try:
-            with _translated(key):
+            with _translate_errors(key):
                 self._client.put_object(Bucket=self._bucket, Key=name, Body=data, ContentMD5=md5, **condition)
         except BlobExists:
             # A retry of our own request that had arrived after all finds its own bytes.
-            if b"".join(self._body(key)) != data:
+            if b"".join(self._stream_object(key)) != data:
                 raise
-        return Stored(digest.hexdigest(), len(data))
+        return BlobDigest(digest.hexdigest(), len(data))
 
     def stream(self, key: str, sha256: str) -> Iterator[bytes]:
-        return verified(key, sha256, self._body(key))
+        return verify_chunks(key, sha256, self._stream_object(key))
 
     def delete(self, key: str) -> None:
-        with _translated(key):
-            self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+        with _translate_errors(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._to_object_key(key))
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
-        name = self._prefix + checked_key(prefix.rstrip("/")) + "/"
-        with _translated(prefix):
+        name = self._prefix + validate_key(prefix.rstrip("/")) + "/"
+        with _translate_errors(prefix):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=name):
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self._prefix)
@@ -100,7 +100,7 @@ class S3Blobs:
 
     def sweep(self, seconds: float) -> int:
         swept, bucket = 0, {"Bucket": self._bucket}
-        with _translated(self._prefix):
+        with _translate_errors(self._prefix):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(**bucket, Prefix=self._prefix)
             for upload in (upload for page in pages for upload in page.get("Uploads", [])):
                 which = {**bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
@@ -118,44 +118,44 @@ class S3Blobs:
     def presign(self, key: str, filename: str, seconds: int) -> str | None:
         params = {
             "Bucket": self._bucket,
-            "Key": self._name(key),
+            "Key": self._to_object_key(key),
             "ResponseContentDisposition": f'attachment; filename="{filename}"',
         }
         url: str = self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
         return url
 
-    def _name(self, key: str) -> str:
-        return self._prefix + checked_key(key)
+    def _to_object_key(self, key: str) -> str:
+        return self._prefix + validate_key(key)
 
-    def _body(self, key: str) -> Iterator[bytes]:
-        with _translated(key):
-            body = self._client.get_object(Bucket=self._bucket, Key=self._name(key))["Body"]
+    def _stream_object(self, key: str) -> Iterator[bytes]:
+        with _translate_errors(key):
+            body = self._client.get_object(Bucket=self._bucket, Key=self._to_object_key(key))["Body"]
             with body:
-                yield from body.iter_chunks(CHUNK)
+                yield from body.iter_chunks(CHUNK_BYTES)
 
 
-class _Source:
+class _ChunkReader:
     """Chunks as the file that boto3 reads a part from; it knows afterwards what went through."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._rest = bytearray()
+        self._buffer = bytearray()
         self.digest = hashlib.sha256()
         self.size = 0
 
     def read(self, size: int = -1) -> bytes:
         """At most ``size`` bytes; without it the rest, which boto3 asks of a stream shorter than one part."""
-        while (size < 0 or len(self._rest) < size) and (chunk := next(self._chunks, None)) is not None:
-            self._rest += chunk
-        end = len(self._rest) if size < 0 else size
-        data = bytes(self._rest[:end])
-        del self._rest[:end]
+        while (size < 0 or len(self._buffer) < size) and (chunk := next(self._chunks, None)) is not None:
+            self._buffer += chunk
+        end = len(self._buffer) if size < 0 else size
+        data = bytes(self._buffer[:end])
+        del self._buffer[:end]
         self.digest.update(data)
         self.size += len(data)
         return data
 
 
-_BY_CODE: dict[str, type[Exception]] = {
+_ERRORS_BY_CODE: dict[str, type[Exception]] = {
     "NoSuchKey": BlobNotFound,
     "404": BlobNotFound,
     "PreconditionFailed": BlobExists,
@@ -163,11 +163,11 @@ _BY_CODE: dict[str, type[Exception]] = {
 
 
 @contextmanager
-def _translated(key: str) -> Iterator[None]:
+def _translate_errors(key: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        raise _BY_CODE.get(code, StorageUnavailable)(f"{key}: the bucket answered {code}") from error
+        raise _ERRORS_BY_CODE.get(code, StorageUnavailable)(f"{key}: the bucket answered {code}") from error
     except (BotoCoreError, S3UploadFailedError) as error:
         raise StorageUnavailable(f"{key}: the bucket does not answer ({type(error).__name__})") from error

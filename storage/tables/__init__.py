@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from sqlmodel import SQLModel
 
-from storage.tables.access import ApiKey, AuditEntry, Idempotent, Organization, Project, Usage
+from storage.tables.access import ApiKey, AuditEntry, IdempotencyRecord, Organization, Project, Usage
 from storage.tables.batches import Batch, BatchPart
 from storage.tables.files import File, Upload, UploadPart
 from storage.tables.jobs import Checkpoint, Event, Job, Metric
-from storage.tables.models import Export, Model, Permission
+from storage.tables.models import CheckpointPermission, Export, Model
 from storage.tables.webhooks import Delivery, Webhook
 
 __all__ = [
@@ -22,16 +22,16 @@ __all__ = [
     "Batch",
     "BatchPart",
     "Checkpoint",
+    "CheckpointPermission",
     "Delivery",
     "Event",
     "Export",
     "File",
-    "Idempotent",
+    "IdempotencyRecord",
     "Job",
     "Metric",
     "Model",
     "Organization",
-    "Permission",
     "Project",
     "Upload",
     "UploadPart",

@@ -96,7 +96,7 @@ class Usage(SQLModel, table=True):
     output_tokens: int = Field(default=0, sa_type=BigInteger)
 
 
-class Idempotent(SQLModel, table=True):
+class IdempotencyRecord(SQLModel, table=True):
     """A request that must not be done twice, and what it was answered once it was done."""
 
     __tablename__ = "idempotent_requests"

@@ -42,7 +42,7 @@ class Batch(SQLModel, table=True):
     """The one that all lines ask; null where there are several."""
     total: int = 0
     """Lines that are requests; known once they are validated."""
-    done: int = 0
+    processed: int = 0
     """Of them, those whose answers are in the blobs of its parts; a new attempt goes on after them."""
     completed: int = 0
     failed: int = 0
@@ -63,7 +63,7 @@ class Batch(SQLModel, table=True):
     cancelled_at: float | None = None
     expires_at: float
     """What is unanswered by then stays so."""
-    tidied: bool = Field(default=False, index=True)
+    cleaned_up: bool = Field(default=False, index=True)
     """Its parts' bytes are gone; only after the end."""
 
 
@@ -73,7 +73,7 @@ class BatchPart(SQLModel, table=True):
     __tablename__ = "batch_parts"
 
     batch_id: str = Field(primary_key=True, foreign_key="batches.id")
-    first: int = Field(primary_key=True)
+    first_request: int = Field(primary_key=True)
     """The first request in it, counted from 0."""
     output: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     """``{key, sha256}`` of the blob of answers; null where there is none among them."""

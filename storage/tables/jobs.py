@@ -35,7 +35,7 @@ class Job(SQLModel, table=True):
     training_file: str
     validation_file: str | None = None
     general_file: str | None = None
-    start: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    starting_point: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     """The earlier result that training goes on from: ``{model, prefix, manifest_sha256, part}``."""
     integrations: list[dict[str, Any]] | None = Field(default=None, sa_column=json_column(nullable=True))
     """Where else metrics go: ``[{type, <type>: {project, …}}]``; never a secret."""
@@ -66,11 +66,11 @@ class Job(SQLModel, table=True):
     cancel_requested: bool = False
     pause_requested: bool = False
     """A running job is to save, give up its worker and wait in ``paused``."""
-    paused_in: str | None = None
+    resume_state: str | None = None
     """The state to which a paused job goes back."""
     last_seq: int = 0
     """Sequence number of the newest event."""
-    tidied: bool = False
+    cleaned_up: bool = False
     """The bytes that nothing reads again are gone; only after the end."""
 
     progress: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
@@ -129,7 +129,7 @@ class Checkpoint(SQLModel, table=True):
     prefix: str
     """Blob prefix of the folder ``{model/, state/, manifest.json}``."""
     manifest_sha256: str
-    keep: bool
+    published: bool
     """True: a model of its own, listed to the client. False: only there to resume from."""
     expires_at: float | None = Field(default=None, index=True)
     """A kept checkpoint is deleted then."""

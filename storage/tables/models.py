@@ -39,7 +39,7 @@ class Export(SQLModel, table=True):
     bytes: int = Field(sa_type=BigInteger)
 
 
-class Permission(SQLModel, table=True):
+class CheckpointPermission(SQLModel, table=True):
     """Another project of the organization may use this checkpoint as a model."""
 
     __tablename__ = "checkpoint_permissions"

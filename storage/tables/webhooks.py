@@ -41,7 +41,7 @@ class Delivery(SQLModel, table=True):
 
     __tablename__ = "deliveries"
     __table_args__ = (
-        Index("ix_deliveries_due", "state", "next_at"),
+        Index("ix_deliveries_due", "state", "next_try_at"),
         Index("ix_deliveries_page", "webhook_id", "created_at", "id"),
     )
 
@@ -56,7 +56,7 @@ class Delivery(SQLModel, table=True):
     state: str = "pending"
     """``pending``, ``delivered``, ``given_up``."""
     tries: int = 0
-    next_at: float = 0.0
+    next_try_at: float = 0.0
     """By the database's clock: not tried before."""
     owner: str | None = None
     lease_until: float | None = None

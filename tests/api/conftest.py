@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.stack import Stack, running_stack
+from tests.api.stack import Stack, run_stack
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,6 @@ def stack() -> Iterator[Stack]:
     # Not pytest's tmp_path: a unix socket's path has at most 107 characters.
     with (
         tempfile.TemporaryDirectory(prefix="luthier-") as home,
-        running_stack(Path(home), max_upload_bytes=100 * 2**20, max_body_bytes=2**20) as running,
+        run_stack(Path(home), max_upload_bytes=100 * 2**20, max_body_bytes=2**20) as running,
     ):
         yield running

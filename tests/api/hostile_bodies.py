@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def around(good: Mapping[str, Any]) -> dict[str, bytes]:
+def build_hostile_bodies(valid_body: Mapping[str, Any]) -> dict[str, bytes]:
     """Each with one thing that no route may take, and that leaves the rest of ``good`` as it is."""
 
     def field(name: str, value: str) -> bytes:
-        head = json.dumps(good, ensure_ascii=False)[:-1]
-        return f'{head}{", " if good else ""}"{name}": {value}}}'.encode()
+        head = json.dumps(valid_body, ensure_ascii=False)[:-1]
+        return f'{head}{", " if valid_body else ""}"{name}": {value}}}'.encode()
 
-    first = next(iter(good), "a")
+    first = next(iter(valid_body), "a")
     return {
         "NaN": field("x", "NaN"),
         "Infinity": field("x", "Infinity"),
@@ -30,15 +30,15 @@ def around(good: Mapping[str, Any]) -> dict[str, bytes]:
         "depth 900": field("x", "[" * 900 + "]" * 900),
         "depth 100000": b"[" * 100_000,
         "objects to depth 900": field("x", '{"a":' * 900 + "1" + "}" * 900),
-        "duplicate key": field(first, '"other"') if good else b'{"a": 1, "a": 1}',
+        "duplicate key": field(first, '"other"') if valid_body else b'{"a": 1, "a": 1}',
         "duplicate key, deep": field("x", '{"a": "1", "a": "2"}'),
         "4000 digits": field("x", "1" * 4000),
         "beyond int64": field("x", str(2**63)),
         "below int64": field("x", str(-(2**63) - 1)),
         "NUL": field("x", r'"a\u0000b"'),
         "raw NUL": b'{"x": "a\0b"}',
-        "UTF-16": json.dumps(good).encode("utf-16"),
-        "UTF-8 with BOM": b"\xef\xbb\xbf" + json.dumps(good).encode(),
+        "UTF-16": json.dumps(valid_body).encode("utf-16"),
+        "UTF-8 with BOM": b"\xef\xbb\xbf" + json.dumps(valid_body).encode(),
         "not UTF-8": b'{"x": "\xff\xfe"}',
         "unknown field": field("learning_rte", "1"),
         "a list": b"[1, 2]",
@@ -46,7 +46,7 @@ def around(good: Mapping[str, Any]) -> dict[str, bytes]:
         "true": b"true",
         "null": b"null",
         "nothing": b"",
-        "cut short": json.dumps({"x": 1, **good}).encode()[:-3],
+        "cut short": json.dumps({"x": 1, **valid_body}).encode()[:-3],
         "trailing comma": b'{"x": "a",}',
         "two values": b"{} {}",
         "single quotes": b"{'x': 'a'}",
@@ -55,5 +55,5 @@ def around(good: Mapping[str, Any]) -> dict[str, bytes]:
     }
 
 
-NO_BODY = frozenset({"null", "nothing"})
+EMPTY_BODIES = frozenset({"null", "nothing"})
 """What a route whose body may be left out takes for none."""

@@ -27,11 +27,11 @@ from storage.blobs import Blobs
 from storage.ids import new_id
 from storage.settings import Settings
 from storage.tables import Checkpoint, Event, File, Job, Model
-from tests.api.fake_engine import TinyEngine
+from tests.api.fake_engine import FakeEngine
 
 T = TypeVar("T")
 
-MODELS = """
+MODELS_TOML = """
 [starter]
 path = "base"
 tasks = ["chat", "completion"]
@@ -62,8 +62,8 @@ context = 512
 license = "Apache-2.0"
 """
 
-SHA = "0" * 64
-_SSL = ssl.create_default_context()
+FAKE_SHA256 = "0" * 64
+_SSL_CONTEXT = ssl.create_default_context()
 
 
 @dataclass(frozen=True)
@@ -76,52 +76,52 @@ class Tenant:
 class Stack:
     settings: Settings
     url: str
-    engine: TinyEngine
+    engine: FakeEngine
     blobs: Blobs
-    ours: Tenant
-    theirs: Tenant
+    tenant: Tenant
+    other_tenant: Tenant
     clients: dict[tuple[str, int], OpenAI] = field(default_factory=dict)
 
-    def as_theirs(self) -> Stack:
-        return replace(self, ours=self.theirs, theirs=self.ours)
+    def as_other_tenant(self) -> Stack:
+        return replace(self, tenant=self.other_tenant, other_tenant=self.tenant)
 
-    def fresh(self) -> Stack:
+    def with_new_project(self) -> Stack:
         """The same server for a new project that has nothing yet."""
-        return replace(self, ours=self.session(new_tenant))
+        return replace(self, tenant=self.run_in_session(create_tenant))
 
-    def client(self, max_retries: int = 0) -> OpenAI:
+    def get_client(self, max_retries: int = 0) -> OpenAI:
         """The official client, refusing answers that do not have OpenAI's shapes. Closed with the stack."""
-        known = (self.ours.key, max_retries)
+        known = (self.tenant.key, max_retries)
         if known not in self.clients:
             self.clients[known] = OpenAI(
                 base_url=f"{self.url}/v1",
-                api_key=self.ours.key,
+                api_key=self.tenant.key,
                 max_retries=max_retries,
                 _strict_response_validation=True,
             )
         return self.clients[known]
 
-    def http(self) -> httpx.Client:
+    def open_http(self) -> httpx.Client:
         return httpx.Client(
             base_url=self.url,
-            headers={"authorization": f"Bearer {self.ours.key}"},
+            headers={"authorization": f"Bearer {self.tenant.key}"},
             timeout=20,
             # Making one takes longer than a request.
-            verify=_SSL,
+            verify=_SSL_CONTEXT,
         )
 
-    def bare(self) -> httpx.Client:
+    def open_anonymous_http(self) -> httpx.Client:
         """Without a key."""
-        return httpx.Client(base_url=self.url, timeout=20, verify=_SSL)
+        return httpx.Client(base_url=self.url, timeout=20, verify=_SSL_CONTEXT)
 
-    def session(self, use: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    def run_in_session(self, callback: Callable[[AsyncSession], Awaitable[T]]) -> T:
         """One transaction on the same database, from outside."""
 
         async def run() -> T:
             db = databases.connect(self.settings.database_url)
             try:
                 async with db.write() as session:
-                    return await use(session)
+                    return await callback(session)
             finally:
                 await db.close()
 
@@ -133,34 +133,34 @@ class Stack:
                 session.add(row)
                 await session.flush()
 
-        self.session(add)
+        self.run_in_session(add)
 
-    def file(self, purpose: str = "fine-tune", **values: Any) -> File:
+    def insert_file(self, purpose: str = "fine-tune", **values: Any) -> File:
         """A file's row without bytes."""
-        key = f"projects/{self.ours.project_id}/files/nothing"
+        key = f"projects/{self.tenant.project_id}/files/nothing"
         row = File(
             id=new_id("file"),
-            project_id=self.ours.project_id,
+            project_id=self.tenant.project_id,
             created_at=time.time(),
             filename="rows.jsonl",
             purpose=purpose,
             bytes=2,
-            sha256=SHA,
+            sha256=FAKE_SHA256,
             blob_key=key,
             **values,
         )
         self.insert(row)
         return row
 
-    def job(self, **values: Any) -> Job:
+    def insert_job(self, **values: Any) -> Job:
         """A job's row, queued on the starter; give it other values to have it elsewhere."""
-        row = new_job(self.ours.project_id, **values)
+        row = build_job(self.tenant.project_id, **values)
         self.insert(row)
         return row
 
-    def model(self, **values: Any) -> Model:
+    def insert_model(self, **values: Any) -> Model:
         """A finished job and its model."""
-        job = new_job(self.ours.project_id, state="succeeded", **values)
+        job = build_job(self.tenant.project_id, state="succeeded", **values)
         name = f"ft:{job.base_model}:luthier:{job.suffix or ''}:{job.id[-8:]}"
         job.fine_tuned_model, job.finished_at = name, time.time()
         model = Model(
@@ -172,12 +172,12 @@ class Stack:
             task=job.task,
             update="lora",
             prefix=f"projects/{job.project_id}/jobs/{job.id}/a1/result",
-            manifest_sha256=SHA,
+            manifest_sha256=FAKE_SHA256,
         )
         self.insert(job, model)
         return model
 
-    def checkpoint(self, job: Job, step: int, keep: bool = True) -> Checkpoint:
+    def insert_checkpoint(self, job: Job, step: int, published: bool = True) -> Checkpoint:
         row = Checkpoint(
             id=new_id("checkpoint"),
             job_id=job.id,
@@ -186,14 +186,14 @@ class Stack:
             attempt=1,
             created_at=time.time(),
             prefix=f"projects/{job.project_id}/jobs/{job.id}/a1/step-{step}",
-            manifest_sha256=SHA,
-            keep=keep,
+            manifest_sha256=FAKE_SHA256,
+            published=published,
             metrics={"step": step, "train_loss": 1.5, "train_mean_token_accuracy": 0.5, "grad_norm": 2.0},
         )
         self.insert(row)
         return row
 
-    def event(self, job: Job, seq: int, **values: Any) -> Event:
+    def insert_event(self, job: Job, seq: int, **values: Any) -> Event:
         row = Event(
             id=new_id("event"),
             job_id=job.id,
@@ -208,7 +208,7 @@ class Stack:
         return row
 
 
-def new_job(project_id: str, **values: Any) -> Job:
+def build_job(project_id: str, **values: Any) -> Job:
     defaults: dict[str, Any] = {
         "id": new_id("job"),
         "project_id": project_id,
@@ -227,7 +227,7 @@ def new_job(project_id: str, **values: Any) -> Job:
 
 
 @contextmanager
-def serving(app: Any, **options: Any) -> Iterator[uvicorn.Server]:
+def run_server(app: Any, **options: Any) -> Iterator[uvicorn.Server]:
     """A real server in a thread."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, **options))
     thread = Thread(target=server.run, daemon=True)
@@ -242,47 +242,47 @@ def serving(app: Any, **options: Any) -> Iterator[uvicorn.Server]:
         thread.join(10)
 
 
-def port_of(server: uvicorn.Server) -> int:
+def get_port(server: uvicorn.Server) -> int:
     port: int = server.servers[0].sockets[0].getsockname()[1]
     return port
 
 
-def new_settings(home: Path, **values: Any) -> Settings:
+def build_settings(home: Path, **values: Any) -> Settings:
     """A home with its own list of base models."""
     (home / "base").mkdir(parents=True, exist_ok=True)
-    (home / "models.toml").write_text(MODELS)
+    (home / "models.toml").write_text(MODELS_TOML)
     # Rows put in from the side are nobody's to reap.
-    given: dict[str, Any] = {"reap_seconds": 3600}
+    given: dict[str, Any] = {"reaper_interval_seconds": 3600}
     given |= {"redis_url": f"unix://{home}/no-redis.sock", "inference_url": f"unix://{home}/engine.sock"}
     return Settings(home=home, models_file=home / "none.toml", **{**given, **values})
 
 
-async def new_tenant(session: AsyncSession) -> Tenant:
+async def create_tenant(session: AsyncSession) -> Tenant:
     project = await create_project(session, "test")
     key, _ = await create_key(session, project.id, "test")
     return Tenant(project.id, key)
 
 
-async def prepare(settings: Settings) -> list[Tenant]:
+async def prepare_database(settings: Settings) -> list[Tenant]:
     await migrate.upgrade(settings.database_url)
     db = databases.connect(settings.database_url)
     async with db.write() as session:
-        tenants = [await new_tenant(session) for _ in range(2)]
+        tenants = [await create_tenant(session) for _ in range(2)]
     await db.close()
     return tenants
 
 
 @contextmanager
-def running_stack(home: Path, **values: Any) -> Iterator[Stack]:
-    settings = new_settings(home, **values)
-    ours, theirs = asyncio.run(prepare(settings))
+def run_stack(home: Path, **values: Any) -> Iterator[Stack]:
+    settings = build_settings(home, **values)
+    ours, theirs = asyncio.run(prepare_database(settings))
     blobs = blob_stores.connect(settings.blob_url)
-    engine = TinyEngine(blobs)
+    engine = FakeEngine(blobs)
     with (
-        serving(engine.app, uds=settings.inference_url.removeprefix("unix://"), lifespan="off"),
-        serving(create_app(settings), host="127.0.0.1", port=0) as server,
+        run_server(engine.app, uds=settings.inference_url.removeprefix("unix://"), lifespan="off"),
+        run_server(create_app(settings), host="127.0.0.1", port=0) as server,
     ):
-        stack = Stack(settings, f"http://127.0.0.1:{port_of(server)}", engine, blobs, ours, theirs)
+        stack = Stack(settings, f"http://127.0.0.1:{get_port(server)}", engine, blobs, ours, theirs)
         yield stack
         for client in stack.clients.values():
             client.close()

@@ -16,39 +16,39 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from jobs.batches import store
-from jobs.batches.worker import Work
+from jobs.batches.worker import BatchRun
 from jobs.resources import open_resources
 from storage.ids import new_id
 from storage.tables import Batch, File
-from tests.api.stack import Stack, running_stack
-from tests.api.test_errors import error_of
+from tests.api.stack import Stack, run_stack
+from tests.api.test_errors import assert_error
 
-URL = "/v1/chat/completions"
+CHAT_PATH = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Its own: work here takes any batch there is."""
-    with tempfile.TemporaryDirectory(prefix="luthier-") as home, running_stack(Path(home)) as running:
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_stack(Path(home)) as running:
         yield running
 
 
-def line(custom_id: str, model: str = "starter", words: str = "hello") -> bytes:
+def build_request_line(custom_id: str, model: str = "starter", words: str = "hello") -> bytes:
     body = {"model": model, "messages": [{"role": "user", "content": words}]}
-    return json.dumps({"custom_id": custom_id, "method": "POST", "url": URL, "body": body}).encode() + b"\n"
+    return json.dumps({"custom_id": custom_id, "method": "POST", "url": CHAT_PATH, "body": body}).encode() + b"\n"
 
 
-def uploaded(stack: Stack, *lines: bytes) -> str:
-    return stack.client().files.create(file=b"".join(lines), purpose="batch").id
+def upload_lines(stack: Stack, *lines: bytes) -> str:
+    return stack.get_client().files.create(file=b"".join(lines), purpose="batch").id
 
 
-def row(stack: Stack, **values: Any) -> Batch:
+def insert_batch(stack: Stack, **values: Any) -> Batch:
     now = time.time()
     given = {
         "id": new_id("batch"),
-        "project_id": stack.ours.project_id,
+        "project_id": stack.tenant.project_id,
         "created_at": now,
-        "endpoint": URL,
+        "endpoint": CHAT_PATH,
         "input_file_id": "file-gone",
         "completion_window": "24h",
         "expires_at": now + 86400,
@@ -58,23 +58,28 @@ def row(stack: Stack, **values: Any) -> Batch:
     return found
 
 
-def work(stack: Stack) -> None:
+def run_worker_once(stack: Stack) -> None:
     """A worker's turn."""
 
     async def turn() -> None:
-        async with open_resources(stack.settings) as rooms:
-            async with rooms.db.write() as session:
+        async with open_resources(stack.settings) as resources:
+            async with resources.db.write() as session:
                 found = await store.claim(session, "w", 30)
             assert found is not None
-            await Work(rooms, *found, folder=stack.settings.home / "scratch").work()
+            await BatchRun(resources, *found, folder=stack.settings.home / "scratch").work()
 
     asyncio.run(turn())
 
 
 def test_from_create_to_content(stack: Stack) -> None:
-    client = stack.client()
-    model = stack.model()
-    file = uploaded(stack, line("first"), line("mine", model.id), line("bad", words="too long"))
+    client = stack.get_client()
+    model = stack.insert_model()
+    file = upload_lines(
+        stack,
+        build_request_line("first"),
+        build_request_line("mine", model.id),
+        build_request_line("bad", words="too long"),
+    )
     made = client.batches.create(
         input_file_id=file,
         endpoint="/v1/chat/completions",
@@ -82,10 +87,10 @@ def test_from_create_to_content(stack: Stack) -> None:
         metadata={"run": "1"},
         output_expires_after={"anchor": "created_at", "seconds": 3600},
     )
-    assert (made.object, made.status, made.endpoint, made.input_file_id) == ("batch", "validating", URL, file)
+    assert (made.object, made.status, made.endpoint, made.input_file_id) == ("batch", "validating", CHAT_PATH, file)
     assert (made.metadata, made.errors, made.output_file_id) == ({"run": "1"}, None, None)
     assert made.expires_at == pytest.approx(made.created_at + 86400, abs=1)
-    work(stack)
+    run_worker_once(stack)
     done = client.batches.retrieve(made.id)
     assert (done.status, done.model) == ("completed", None)
     assert done.request_counts is not None
@@ -109,13 +114,13 @@ def test_from_create_to_content(stack: Stack) -> None:
 
 
 def test_a_file_that_is_no_batch(stack: Stack) -> None:
-    client = stack.client()
+    client = stack.get_client()
     made = client.batches.create(
-        input_file_id=uploaded(stack, line("a"), line("a"), b"{}\n"),
+        input_file_id=upload_lines(stack, build_request_line("a"), build_request_line("a"), b"{}\n"),
         endpoint="/v1/chat/completions",
         completion_window="24h",
     )
-    work(stack)
+    run_worker_once(stack)
     done = client.batches.retrieve(made.id)
     assert (done.status, done.output_file_id) == ("failed", None)
     assert done.errors is not None
@@ -128,32 +133,34 @@ def test_a_file_that_is_no_batch(stack: Stack) -> None:
 
 
 def test_cancelling(stack: Stack) -> None:
-    client = stack.client()
+    client = stack.get_client()
     made = client.batches.create(
-        input_file_id=uploaded(stack, line("a")), endpoint="/v1/chat/completions", completion_window="24h"
+        input_file_id=upload_lines(stack, build_request_line("a")),
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
     )
     asked = client.batches.cancel(made.id)
     assert (asked.status, asked.cancelling_at is not None) == ("cancelling", True)
     assert client.batches.cancel(made.id).cancelling_at == asked.cancelling_at
-    work(stack)
+    run_worker_once(stack)
     done = client.batches.retrieve(made.id)
     assert (done.status, done.cancelled_at is not None) == ("cancelled", True)
-    with stack.http() as http:
+    with stack.open_http() as http:
         answer = http.post(f"/v1/batches/{made.id}/cancel")
-    assert error_of(answer, 400)["code"] == "invalid_state"
+    assert assert_error(answer, 400)["code"] == "invalid_state"
     assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling"])
 def test_a_file_that_a_batch_needs_stays(stack: Stack, status: str) -> None:
-    file = uploaded(stack, line("a"))
-    made = row(stack, input_file_id=file, status=status, lease_until=time.time() + 3600)
+    file = upload_lines(stack, build_request_line("a"))
+    made = insert_batch(stack, input_file_id=file, status=status, lease_until=time.time() + 3600)
     with pytest.raises(openai.BadRequestError, match=made.id):
-        stack.client().files.delete(file)
+        stack.get_client().files.delete(file)
 
 
-GOOD = {"input_file_id": "file-x", "endpoint": URL, "completion_window": "24h"}
-BAD: dict[str, tuple[dict[str, Any], str]] = {
+VALID_BODY = {"input_file_id": "file-x", "endpoint": CHAT_PATH, "completion_window": "24h"}
+INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "no file": ({"input_file_id": None}, "input_file_id"),
     "unknown file": ({}, "input_file_id"),
     "endpoint": ({"endpoint": "/v1/responses"}, "endpoint"),
@@ -165,26 +172,28 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("name", INVALID_CHANGES)
 def test_what_create_refuses(stack: Stack, name: str) -> None:
-    changed, param = BAD[name]
-    with stack.http() as http:
-        assert error_of(http.post("/v1/batches", json={**GOOD, **changed}), 400)["param"] == param
+    changed, param = INVALID_CHANGES[name]
+    with stack.open_http() as http:
+        assert assert_error(http.post("/v1/batches", json={**VALID_BODY, **changed}), 400)["param"] == param
 
 
-def test_unfit_files(stack: Stack) -> None:
+def test_unsuitable_files(stack: Stack) -> None:
     files = {
-        "invalid_purpose": stack.file("fine-tune").id,
-        "file_too_large": stack.file("batch").id,
-        "file_not_found": stack.file("batch", expires_at=time.time() - 1).id,
+        "invalid_purpose": stack.insert_file("fine-tune").id,
+        "file_too_large": stack.insert_file("batch").id,
+        "file_not_found": stack.insert_file("batch", expires_at=time.time() - 1).id,
     }
-    stack.session(lambda session: _enlarge(session, files["file_too_large"]))
-    foreign = stack.as_theirs().file("batch").id
-    with stack.http() as http:
+    stack.run_in_session(lambda session: _enlarge(session, files["file_too_large"]))
+    foreign = stack.as_other_tenant().insert_file("batch").id
+    with stack.open_http() as http:
         for code, file in files.items():
-            error = error_of(http.post("/v1/batches", json={**GOOD, "input_file_id": file}), 400)
+            error = assert_error(http.post("/v1/batches", json={**VALID_BODY, "input_file_id": file}), 400)
             assert (error["code"], error["param"]) == (code, "input_file_id")
-        answers = [http.post("/v1/batches", json={**GOOD, "input_file_id": each}) for each in (foreign, "file-none")]
+        answers = [
+            http.post("/v1/batches", json={**VALID_BODY, "input_file_id": each}) for each in (foreign, "file-none")
+        ]
     assert answers[0].content == answers[1].content
 
 
@@ -193,34 +202,34 @@ async def _enlarge(session: Any, file_id: str) -> None:
 
 
 def test_list_pages(stack: Stack) -> None:
-    stack = stack.fresh()
-    made = [row(stack, status="completed", created_at=5.0).id for _ in range(5)]
-    client = stack.client()
+    stack = stack.with_new_project()
+    made = [insert_batch(stack, status="completed", created_at=5.0).id for _ in range(5)]
+    client = stack.get_client()
     assert [each.id for each in client.batches.list(limit=2)] == sorted(made, reverse=True)
     page = client.batches.list(limit=2)
     assert page.has_more
-    with stack.http() as http:
-        assert error_of(http.get("/v1/batches", params={"after": "batch_none"}), 400)["param"] == "after"
+    with stack.open_http() as http:
+        assert assert_error(http.get("/v1/batches", params={"after": "batch_none"}), 400)["param"] == "after"
 
 
-def test_another_projects_batch_is_like_none(stack: Stack) -> None:
-    foreign = row(stack.as_theirs(), status="completed").id
-    with stack.http() as http:
+def test_another_projects_batch_looks_unknown(stack: Stack) -> None:
+    foreign = insert_batch(stack.as_other_tenant(), status="completed").id
+    with stack.open_http() as http:
         for path, ask in (("", http.get), ("/cancel", http.post)):
             theirs, none = ask(f"/v1/batches/{foreign}{path}"), ask(f"/v1/batches/batch_none{path}")
-            assert error_of(theirs, 404)["param"] == "batch_id"
+            assert assert_error(theirs, 404)["param"] == "batch_id"
             assert theirs.content == none.content
 
 
 def test_another_projects_model_fails_the_batch(stack: Stack) -> None:
-    foreign = stack.as_theirs().model()
-    client = stack.client()
+    foreign = stack.as_other_tenant().insert_model()
+    client = stack.get_client()
     made = client.batches.create(
-        input_file_id=uploaded(stack, line("a", foreign.id)),
+        input_file_id=upload_lines(stack, build_request_line("a", foreign.id)),
         endpoint="/v1/chat/completions",
         completion_window="24h",
     )
-    work(stack)
+    run_worker_once(stack)
     done = client.batches.retrieve(made.id)
     assert done.errors is not None
     assert done.errors.data is not None

@@ -12,13 +12,13 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from storage.errors import BlobCorrupt
-from tests.api.stack import Stack, Tenant, new_settings, prepare
+from tests.api.stack import Stack, Tenant, build_settings, prepare_database
 
-JOBS = "/v1/fine_tuning/jobs"
-GOOD = '"model": "starter", "training_file": "file-x"'
+JOBS_PATH = "/v1/fine_tuning/jobs"
+VALID_FIELDS = '"model": "starter", "training_file": "file-x"'
 
 
-def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
+def assert_error(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
     body = response.json()
     assert list(body) == ["error"]
@@ -28,9 +28,9 @@ def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
     return error
 
 
-def _hostile() -> dict[str, bytes]:
+def _build_hostile_bodies() -> dict[str, bytes]:
     def field(name: str, value: str) -> bytes:
-        return f'{{{GOOD}, "{name}": {value}}}'.encode()
+        return f'{{{VALID_FIELDS}, "{name}": {value}}}'.encode()
 
     rate = '{"learning_rate_multiplier": %s}'
     return {
@@ -74,18 +74,18 @@ def _hostile() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", _hostile())
-@pytest.mark.parametrize("path", [JOBS, "/v1/predictions", "/v1/chat/completions"])
+@pytest.mark.parametrize("name", _build_hostile_bodies())
+@pytest.mark.parametrize("path", [JOBS_PATH, "/v1/predictions", "/v1/chat/completions"])
 def test_hostile_json_is_a_400(stack: Stack, path: str, name: str) -> None:
-    with stack.http() as http:
-        response = http.post(path, content=_hostile()[name], headers={"content-type": "application/json"})
-    assert error_of(response, 400)["type"] == "invalid_request_error"
+    with stack.open_http() as http:
+        response = http.post(path, content=_build_hostile_bodies()[name], headers={"content-type": "application/json"})
+    assert assert_error(response, 400)["type"] == "invalid_request_error"
 
 
-def test_a_body_that_is_not_json_is_told_so(stack: Stack) -> None:
-    with stack.http() as http:
-        response = http.post(JOBS, data={"model": "starter"})
-    assert "application/json" in error_of(response, 400)["message"]
+def test_a_body_that_is_not_json_is_reported(stack: Stack) -> None:
+    with stack.open_http() as http:
+        response = http.post(JOBS_PATH, data={"model": "starter"})
+    assert "application/json" in assert_error(response, 400)["message"]
 
 
 def test_input_is_not_repeated(stack: Stack) -> None:
@@ -98,61 +98,61 @@ def test_input_is_not_repeated(stack: Stack) -> None:
         {"model": canary, "training_file": canary},
         canary,
     ]
-    with stack.http() as http:
+    with stack.open_http() as http:
         for body in bodies:
-            response = http.post(JOBS, json=body)
-            error_of(response, 400)
+            response = http.post(JOBS_PATH, json=body)
+            assert_error(response, 400)
             assert canary not in response.text
 
 
 def test_unknown_route(stack: Stack) -> None:
-    with stack.http() as http:
-        assert error_of(http.get("/v1/nothing"), 404)["code"] == "unknown_url"
-        assert error_of(http.get("/v1/files/"), 404)["code"] == "unknown_url"
+    with stack.open_http() as http:
+        assert assert_error(http.get("/v1/nothing"), 404)["code"] == "unknown_url"
+        assert assert_error(http.get("/v1/files/"), 404)["code"] == "unknown_url"
 
 
 def test_wrong_method_names_the_right_ones(stack: Stack) -> None:
-    with stack.http() as http:
+    with stack.open_http() as http:
         response = http.put("/v1/files")
-    assert error_of(response, 405)["code"] == "method_not_allowed"
+    assert assert_error(response, 405)["code"] == "method_not_allowed"
     assert response.headers["allow"] == "GET, POST"
 
 
 @pytest.mark.parametrize("url", ["/v1/files/a%00b", "/v1/files?after=%00", "/v1/models/%00"])
 def test_nul_in_the_url(stack: Stack, url: str) -> None:
-    with stack.http() as http:
-        error_of(http.get(url), 400)
+    with stack.open_http() as http:
+        assert_error(http.get(url), 400)
 
 
 @pytest.mark.parametrize("limit", ["1_0", "-1", "1001", "ten", "", "1.0", " 1", "٣", "9" * 30])
 def test_limit_out_of_bounds(stack: Stack, limit: str) -> None:
-    with stack.http() as http:
-        error = error_of(http.get(JOBS, params={"limit": limit}), 400)
+    with stack.open_http() as http:
+        error = assert_error(http.get(JOBS_PATH, params={"limit": limit}), 400)
     assert error["param"] == "limit"
 
 
 def test_a_body_too_large_is_refused_by_its_length(stack: Stack) -> None:
-    with stack.http() as http:
-        response = http.post(JOBS, content=b" " * (2**20 + 1), headers={"content-type": "application/json"})
-    assert error_of(response, 413)["code"] == "request_too_large"
+    with stack.open_http() as http:
+        response = http.post(JOBS_PATH, content=b" " * (2**20 + 1), headers={"content-type": "application/json"})
+    assert assert_error(response, 413)["code"] == "request_too_large"
 
 
-def test_a_body_too_large_is_refused_while_it_comes(stack: Stack) -> None:
+def test_a_body_too_large_is_refused_while_it_arrives(stack: Stack) -> None:
     # Chunked: no content-length tells the size.
-    with stack.http() as http:
+    with stack.open_http() as http:
         response = http.post(
-            JOBS, content=(b" " * 2**16 for _ in range(40)), headers={"content-type": "application/json"}
+            JOBS_PATH, content=(b" " * 2**16 for _ in range(40)), headers={"content-type": "application/json"}
         )
-    error_of(response, 413)
+    assert_error(response, 413)
 
 
 def test_compressed_bodies_are_refused(stack: Stack) -> None:
-    with stack.http() as http:
-        error_of(http.post(JOBS, content=b"x", headers={"content-encoding": "gzip"}), 400)
+    with stack.open_http() as http:
+        assert_error(http.post(JOBS_PATH, content=b"x", headers={"content-encoding": "gzip"}), 400)
 
 
-def test_every_answer_carries_openais_headers(stack: Stack) -> None:
-    with stack.http() as http:
+def test_every_response_has_openais_headers(stack: Stack) -> None:
+    with stack.open_http() as http:
         answers = [http.get("/v1/models"), http.get("/v1/nothing"), httpx.get(f"{stack.url}/v1/models")]
     ids = [response.headers["x-request-id"] for response in answers]
     assert len(set(ids)) == 3
@@ -161,7 +161,7 @@ def test_every_answer_carries_openais_headers(stack: Stack) -> None:
         assert int(response.headers["openai-processing-ms"]) >= 0
 
 
-class Broken:
+class AsgiClient:
     """An application of its own, to which routes that fail can be added."""
 
     def __init__(self, app: FastAPI, tenant: Tenant) -> None:
@@ -179,27 +179,27 @@ class Broken:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("fault", [RuntimeError("secret-canary"), BlobCorrupt("secret-canary"), KeyError("x")])
-async def test_an_unexpected_fault_is_a_500_without_details(fault: Exception) -> None:
+async def test_an_unexpected_error_is_a_500_without_details(fault: Exception) -> None:
     with tempfile.TemporaryDirectory() as home:
-        settings = new_settings(Path(home))
-        [tenant, _] = await prepare(settings)
+        settings = build_settings(Path(home))
+        [tenant, _] = await prepare_database(settings)
         app = create_app(settings)
 
         async def fail() -> None:
             raise fault
 
         app.add_api_route("/v1/fail", fail)
-        response = await Broken(app, tenant).get("/v1/fail")
-    assert error_of(response, 500)["type"] == "server_error"
+        response = await AsgiClient(app, tenant).get("/v1/fail")
+    assert assert_error(response, 500)["type"] == "server_error"
     assert "canary" not in response.text
     assert response.headers["x-request-id"]
 
 
 @pytest.mark.anyio
-async def test_no_database_is_a_503_that_asks_for_another_try() -> None:
+async def test_no_database_is_a_503_that_invites_a_retry() -> None:
     with tempfile.TemporaryDirectory() as home:
         url = "postgresql+asyncpg://nobody:nothing@127.0.0.1:1/none"
-        app = create_app(new_settings(Path(home), database_url=url))
-        response = await Broken(app, Tenant("proj_none", "sk-luthier-none")).get("/v1/files")
-    assert error_of(response, 503)["type"] == "server_error"
+        app = create_app(build_settings(Path(home), database_url=url))
+        response = await AsgiClient(app, Tenant("proj_none", "sk-luthier-none")).get("/v1/files")
+    assert assert_error(response, 503)["type"] == "server_error"
     assert int(response.headers["retry-after"]) > 0

@@ -12,74 +12,78 @@ from sqlalchemy import func, select, update
 from sqlmodel import col
 
 from storage.access.keys import create_key
-from storage.tables import Idempotent, Job
+from storage.tables import IdempotencyRecord, Job
 from tests.api.stack import Stack
-from tests.api.test_errors import error_of
+from tests.api.test_errors import assert_error
 
-JOBS = "/v1/fine_tuning/jobs"
-CHAT = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
+JOBS_PATH = "/v1/fine_tuning/jobs"
+CHAT_BODY = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 @pytest.fixture
-def mine(stack: Stack) -> Stack:
+def fresh_stack(stack: Stack) -> Stack:
     """The same server, and a project that has nothing yet."""
-    return stack.fresh()
+    return stack.with_new_project()
 
 
-def _body(stack: Stack, **values: Any) -> dict[str, Any]:
-    return {"model": "starter", "training_file": stack.file().id, **values}
+def _build_body(stack: Stack, **values: Any) -> dict[str, Any]:
+    return {"model": "starter", "training_file": stack.insert_file().id, **values}
 
 
-def _jobs(stack: Stack) -> int:
+def _count_jobs(stack: Stack) -> int:
     async def count(session: Any) -> int:
-        query = select(func.count()).select_from(Job).where(col(Job.project_id) == stack.ours.project_id)
+        query = select(func.count()).select_from(Job).where(col(Job.project_id) == stack.tenant.project_id)
         return int((await session.execute(query)).scalar_one())
 
-    return stack.session(count)
+    return stack.run_in_session(count)
 
 
-def _aged(stack: Stack, seconds: float, **values: Any) -> None:
+def _age_records(stack: Stack, seconds: float, **values: Any) -> None:
     """Make what is kept for this project older."""
 
     async def age(session: Any) -> None:
-        mine = col(Idempotent.project_id) == stack.ours.project_id
+        mine = col(IdempotencyRecord.project_id) == stack.tenant.project_id
         await session.execute(
-            update(Idempotent).where(mine).values(created_at=col(Idempotent.created_at) - seconds, **values)
+            update(IdempotencyRecord)
+            .where(mine)
+            .values(created_at=col(IdempotencyRecord.created_at) - seconds, **values)
         )
 
-    stack.session(age)
+    stack.run_in_session(age)
 
 
-def test_the_same_key_and_body_make_one_job(mine: Stack) -> None:
-    body, headers = _body(mine), {"idempotency-key": "a"}
-    with mine.http() as http:
-        first, again = (http.post(JOBS, json=body, headers=headers) for _ in range(2))
+def test_the_same_key_and_body_make_one_job(fresh_stack: Stack) -> None:
+    body, headers = _build_body(fresh_stack), {"idempotency-key": "a"}
+    with fresh_stack.open_http() as http:
+        first, again = (http.post(JOBS_PATH, json=body, headers=headers) for _ in range(2))
     assert first.status_code == again.status_code == 200
     assert first.json() == again.json()
     assert "idempotent-replayed" not in first.headers
     assert again.headers["idempotent-replayed"] == "true"
     assert again.headers["x-request-id"] != first.headers["x-request-id"]
-    assert _jobs(mine) == 1
+    assert _count_jobs(fresh_stack) == 1
 
 
-def test_another_body_with_the_key_is_refused(mine: Stack) -> None:
-    body, headers = _body(mine), {"idempotency-key": "a"}
-    with mine.http() as http:
-        http.post(JOBS, json=body, headers=headers)
+def test_another_body_with_the_key_is_refused(fresh_stack: Stack) -> None:
+    body, headers = _build_body(fresh_stack), {"idempotency-key": "a"}
+    with fresh_stack.open_http() as http:
+        http.post(JOBS_PATH, json=body, headers=headers)
         for other in ({**body, "seed": 1}, {}):
-            assert error_of(http.post(JOBS, json=other, headers=headers), 400)["code"] == "idempotency_key_reused"
+            assert (
+                assert_error(http.post(JOBS_PATH, json=other, headers=headers), 400)["code"] == "idempotency_key_reused"
+            )
         elsewhere = http.post("/v1/chat/completions", json=body, headers=headers)
-        assert error_of(elsewhere, 400)["code"] == "idempotency_key_reused"
-    assert _jobs(mine) == 1
+        assert assert_error(elsewhere, 400)["code"] == "idempotency_key_reused"
+    assert _count_jobs(fresh_stack) == 1
 
 
-def test_fifty_at_once_make_one_job(mine: Stack) -> None:
-    body, headers = _body(mine), {"idempotency-key": "fifty"}
+def test_fifty_concurrent_requests_create_one_job(fresh_stack: Stack) -> None:
+    body, headers = _build_body(fresh_stack), {"idempotency-key": "fifty"}
 
     def ask(_: int) -> httpx.Response:
-        with mine.http() as http:
-            while (answer := http.post(JOBS, json=body, headers=headers)).status_code == 409:
-                assert error_of(answer, 409)["code"] == "request_in_progress"
+        with fresh_stack.open_http() as http:
+            while (answer := http.post(JOBS_PATH, json=body, headers=headers)).status_code == 409:
+                assert assert_error(answer, 409)["code"] == "request_in_progress"
                 time.sleep(float(answer.headers["retry-after"]) / 20)
             return answer
 
@@ -88,94 +92,96 @@ def test_fifty_at_once_make_one_job(mine: Stack) -> None:
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert sum("idempotent-replayed" in answer.headers for answer in answers) == 49
-    assert _jobs(mine) == 1
+    assert _count_jobs(fresh_stack) == 1
 
 
-def test_projects_and_roles_do_not_share_keys(mine: Stack) -> None:
-    other = mine.fresh()
+def test_projects_and_roles_do_not_share_keys(fresh_stack: Stack) -> None:
+    other = fresh_stack.with_new_project()
 
     async def reader(session: Any) -> str:
-        return (await create_key(session, mine.ours.project_id, "reader", "read"))[0]
+        return (await create_key(session, fresh_stack.tenant.project_id, "reader", "read"))[0]
 
     headers = {"idempotency-key": "a"}
-    with mine.http() as http, other.http() as others:
-        body = _body(mine)
-        first = http.post(JOBS, json=body, headers=headers)
-        assert others.post(JOBS, json=_body(other), headers=headers).json()["id"] != first.json()["id"]
-        reading = {**headers, "authorization": f"Bearer {mine.session(reader)}"}
-        answer = http.post(JOBS, json=body, headers=reading)
-    assert error_of(answer, 400)["code"] == "idempotency_key_reused"
+    with fresh_stack.open_http() as http, other.open_http() as others:
+        body = _build_body(fresh_stack)
+        first = http.post(JOBS_PATH, json=body, headers=headers)
+        assert others.post(JOBS_PATH, json=_build_body(other), headers=headers).json()["id"] != first.json()["id"]
+        reading = {**headers, "authorization": f"Bearer {fresh_stack.run_in_session(reader)}"}
+        answer = http.post(JOBS_PATH, json=body, headers=reading)
+    assert assert_error(answer, 400)["code"] == "idempotency_key_reused"
     assert first.json()["id"] not in answer.text
 
 
-def test_what_was_refused_may_be_tried_again(mine: Stack) -> None:
+def test_what_was_refused_may_be_tried_again(fresh_stack: Stack) -> None:
     headers = {"idempotency-key": "a"}
-    with mine.http() as http:
+    with fresh_stack.open_http() as http:
         for _ in range(2):
-            answer = http.post(JOBS, json={"model": "starter"}, headers=headers)
-            assert error_of(answer, 400)["code"] == "missing_required_parameter"
-        assert http.post(JOBS, json=_body(mine), headers=headers).status_code == 200
+            answer = http.post(JOBS_PATH, json={"model": "starter"}, headers=headers)
+            assert assert_error(answer, 400)["code"] == "missing_required_parameter"
+        assert http.post(JOBS_PATH, json=_build_body(fresh_stack), headers=headers).status_code == 200
 
 
-def test_a_key_is_forgotten_after_a_day(mine: Stack) -> None:
-    body, headers = _body(mine), {"idempotency-key": "a"}
-    with mine.http() as http:
-        first = http.post(JOBS, json=body, headers=headers).json()
-        _aged(mine, 86_000)
-        assert http.post(JOBS, json=body, headers=headers).json() == first
-        _aged(mine, 500)
-        assert http.post(JOBS, json=body, headers=headers).json()["id"] != first["id"]
+def test_a_key_expires_after_a_day(fresh_stack: Stack) -> None:
+    body, headers = _build_body(fresh_stack), {"idempotency-key": "a"}
+    with fresh_stack.open_http() as http:
+        first = http.post(JOBS_PATH, json=body, headers=headers).json()
+        _age_records(fresh_stack, 86_000)
+        assert http.post(JOBS_PATH, json=body, headers=headers).json() == first
+        _age_records(fresh_stack, 500)
+        assert http.post(JOBS_PATH, json=body, headers=headers).json()["id"] != first["id"]
 
 
-def test_a_request_that_died_with_its_process_is_done_again(mine: Stack) -> None:
+def test_a_request_that_died_with_its_process_is_run_again(fresh_stack: Stack) -> None:
     """As long as it may still be alive it is waited for; what it committed is its answer."""
-    body, headers = _body(mine), {"idempotency-key": "a"}
-    with mine.http() as http:
-        first = http.post(JOBS, json=body, headers=headers).json()
-        _aged(mine, 0, status=None, body=None)
-        waiting = http.post(JOBS, json=body, headers=headers)
-        assert error_of(waiting, 409)["code"] == "request_in_progress"
-        _aged(mine, 61)
-        assert http.post(JOBS, json=body, headers=headers).json()["id"] != first["id"]
+    body, headers = _build_body(fresh_stack), {"idempotency-key": "a"}
+    with fresh_stack.open_http() as http:
+        first = http.post(JOBS_PATH, json=body, headers=headers).json()
+        _age_records(fresh_stack, 0, status=None, body=None)
+        waiting = http.post(JOBS_PATH, json=body, headers=headers)
+        assert assert_error(waiting, 409)["code"] == "request_in_progress"
+        _age_records(fresh_stack, 61)
+        assert http.post(JOBS_PATH, json=body, headers=headers).json()["id"] != first["id"]
 
 
-def test_the_answer_is_written_with_the_job(mine: Stack) -> None:
+def test_the_response_is_stored_with_the_job(fresh_stack: Stack) -> None:
     """Killed after the commit, before the answer: the row has both, whatever became of the response."""
-    with mine.http() as http:
-        job = http.post(JOBS, json=_body(mine), headers={"idempotency-key": "a"}).json()
+    with fresh_stack.open_http() as http:
+        job = http.post(JOBS_PATH, json=_build_body(fresh_stack), headers={"idempotency-key": "a"}).json()
 
     async def written(session: Any) -> str:
-        row = await session.get(Idempotent, (mine.ours.project_id, "key:a"))
+        row = await session.get(IdempotencyRecord, (fresh_stack.tenant.project_id, "key:a"))
         return str(row.body)
 
-    assert job["id"] in mine.session(written)
+    assert job["id"] in fresh_stack.run_in_session(written)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "\xff"])
-def test_keys_are_bounded(mine: Stack, key: str) -> None:
-    with mine.http() as http:
-        answer = http.post(JOBS, json=_body(mine), headers=[("idempotency-key", key.encode("latin-1"))])
-    assert "Idempotency-Key" in error_of(answer, 400)["message"]
+def test_keys_are_bounded(fresh_stack: Stack, key: str) -> None:
+    with fresh_stack.open_http() as http:
+        answer = http.post(
+            JOBS_PATH, json=_build_body(fresh_stack), headers=[("idempotency-key", key.encode("latin-1"))]
+        )
+    assert "Idempotency-Key" in assert_error(answer, 400)["message"]
 
 
-def test_answers_of_models_are_kept_and_streams_are_not(mine: Stack) -> None:
-    before = len(mine.engine.asked)
-    with mine.http() as http:
-        for body, asked in (({**CHAT, "seed": 5}, 1), ({**CHAT, "stream": True}, 2)):
+def test_model_responses_are_stored_and_streams_are_not(fresh_stack: Stack) -> None:
+    before = len(fresh_stack.engine.requests)
+    with fresh_stack.open_http() as http:
+        for body, asked in (({**CHAT_BODY, "seed": 5}, 1), ({**CHAT_BODY, "stream": True}, 2)):
             texts = [http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(asked)}).text] * 2
             http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(asked)})
             assert texts[0]
-            assert len(mine.engine.asked) - before == asked
-            before = len(mine.engine.asked)
+            assert len(fresh_stack.engine.requests) - before == asked
+            before = len(fresh_stack.engine.requests)
 
 
-def test_an_sdk_s_retry_makes_no_second_job(mine: Stack) -> None:
-    body = _body(mine)
+def test_an_sdk_s_retry_makes_no_second_job(fresh_stack: Stack) -> None:
+    body = _build_body(fresh_stack)
 
     def ask(http: httpx.Client, count: str, body: dict[str, Any]) -> httpx.Response:
-        return http.post(JOBS, json=body, headers={"x-stainless-retry-count": count})
+        return http.post(JOBS_PATH, json=body, headers={"x-stainless-retry-count": count})
 
-    with mine.http() as http:
+    with fresh_stack.open_http() as http:
         first, again = ask(http, "0", body), ask(http, "1", body)
         assert first.json() == again.json()
         assert again.headers["idempotent-replayed"] == "true"
@@ -185,35 +191,35 @@ def test_an_sdk_s_retry_makes_no_second_job(mine: Stack) -> None:
         assert second["id"] != first.json()["id"]
         assert ask(http, "1", body).json() == second
         assert ask(http, "1", {**body, "seed": 9}).json()["id"] not in (first.json()["id"], second["id"])
-        _aged(mine, 601)
+        _age_records(fresh_stack, 601)
         assert ask(http, "1", body).json()["id"] not in (first.json()["id"], second["id"])
-    assert _jobs(mine) == 4
+    assert _count_jobs(fresh_stack) == 4
 
 
-def test_retries_at_once_make_one_job(mine: Stack) -> None:
-    body = _body(mine)
+def test_concurrent_retries_create_one_job(fresh_stack: Stack) -> None:
+    body = _build_body(fresh_stack)
 
     def ask(_: int) -> str:
-        with mine.http() as http:
-            return str(http.post(JOBS, json=body, headers={"x-stainless-retry-count": "1"}).json()["id"])
+        with fresh_stack.open_http() as http:
+            return str(http.post(JOBS_PATH, json=body, headers={"x-stainless-retry-count": "1"}).json()["id"])
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(ask, range(8)))) == 1
-    assert _jobs(mine) == 1
+    assert _count_jobs(fresh_stack) == 1
 
 
-def test_another_key_s_retry_is_its_own(mine: Stack) -> None:
+def test_another_key_s_retry_is_its_own(fresh_stack: Stack) -> None:
     async def second(session: Any) -> str:
-        return (await create_key(session, mine.ours.project_id, "second"))[0]
+        return (await create_key(session, fresh_stack.tenant.project_id, "second"))[0]
 
-    body = _body(mine)
-    with mine.http() as http:
-        first = http.post(JOBS, json=body, headers={"x-stainless-retry-count": "0"}).json()["id"]
-        theirs = {"authorization": f"Bearer {mine.session(second)}", "x-stainless-retry-count": "1"}
-        assert http.post(JOBS, json=body, headers=theirs).json()["id"] != first
+    body = _build_body(fresh_stack)
+    with fresh_stack.open_http() as http:
+        first = http.post(JOBS_PATH, json=body, headers={"x-stainless-retry-count": "0"}).json()["id"]
+        theirs = {"authorization": f"Bearer {fresh_stack.run_in_session(second)}", "x-stainless-retry-count": "1"}
+        assert http.post(JOBS_PATH, json=body, headers=theirs).json()["id"] != first
 
 
-def test_the_official_client_s_retry(mine: Stack) -> None:
+def test_the_official_client_s_retry(fresh_stack: Stack) -> None:
     """The answer is lost on its way; the client asks again by itself."""
     lost: list[str] = []
 
@@ -226,59 +232,59 @@ def test_the_official_client_s_retry(mine: Stack) -> None:
             return answer
 
     http = httpx.Client(transport=Losing())
-    client = mine.client(max_retries=2).with_options(http_client=http)
-    job = client.fine_tuning.jobs.create(model="starter", training_file=mine.file().id)
+    client = fresh_stack.get_client(max_retries=2).with_options(http_client=http)
+    job = client.fine_tuning.jobs.create(model="starter", training_file=fresh_stack.insert_file().id)
     assert job.id in lost.pop()
-    assert _jobs(mine) == 1
+    assert _count_jobs(fresh_stack) == 1
     file = client.files.create(file=("rows.jsonl", b"{}"), purpose="batch")
     http.close()
     assert file.id in lost[0]
-    assert [one.id for one in mine.client().files.list(purpose="batch")] == [file.id]
+    assert [one.id for one in fresh_stack.get_client().files.list(purpose="batch")] == [file.id]
 
 
-FILES = "/v1/files"
+FILES_PATH = "/v1/files"
 DATA = b'{"messages": []}\n'
 
 
 def _upload(http: httpx.Client, data: bytes = DATA, name: str = "rows.jsonl", **headers: str) -> httpx.Response:
-    return http.post(FILES, data={"purpose": "fine-tune"}, files={"file": (name, data)}, headers=headers)
+    return http.post(FILES_PATH, data={"purpose": "fine-tune"}, files={"file": (name, data)}, headers=headers)
 
 
-def _stored(stack: Stack) -> tuple[int, int]:
+def _count_files(stack: Stack) -> tuple[int, int]:
     """Rows and blobs of the project's files."""
-    blobs = list(stack.blobs.list(f"projects/{stack.ours.project_id}/files"))
-    return len(stack.client().files.list().data), len(blobs)
+    blobs = list(stack.blobs.list(f"projects/{stack.tenant.project_id}/files"))
+    return len(stack.get_client().files.list().data), len(blobs)
 
 
-def test_a_file_s_retry_makes_no_second_file(mine: Stack) -> None:
+def test_a_file_s_retry_makes_no_second_file(fresh_stack: Stack) -> None:
     """Whatever boundary its body has; other bytes or another name are another file."""
-    with mine.http() as http:
+    with fresh_stack.open_http() as http:
         retry = {"x-stainless-retry-count": "1"}
         first = _upload(http, **{"x-stainless-retry-count": "0"})
         again = _upload(http, **retry)
         assert first.json() == again.json()
         assert again.headers["idempotent-replayed"] == "true"
-        assert _stored(mine) == (1, 1)
+        assert _count_files(fresh_stack) == (1, 1)
         others = [_upload(http, DATA + b"\n", **retry), _upload(http, name="other.jsonl", **retry)]
         others.append(_upload(http, **{"x-stainless-retry-count": "0"}))
         assert len({answer.json()["id"] for answer in (first, *others)}) == 4
-    assert _stored(mine) == (4, 4)
+    assert _count_files(fresh_stack) == (4, 4)
 
 
-def test_a_file_s_key(mine: Stack) -> None:
-    with mine.http() as http:
+def test_a_file_s_key(fresh_stack: Stack) -> None:
+    with fresh_stack.open_http() as http:
         first, again = (_upload(http, **{"idempotency-key": "a"}) for _ in range(2))
         assert first.json() == again.json()
-        error = error_of(_upload(http, b"other", **{"idempotency-key": "a"}), 400)
+        error = assert_error(_upload(http, b"other", **{"idempotency-key": "a"}), 400)
     assert error["code"] == "idempotency_key_reused"
-    assert _stored(mine) == (1, 1)
+    assert _count_files(fresh_stack) == (1, 1)
 
 
-def test_a_file_s_retries_at_once_make_one_file(mine: Stack) -> None:
+def test_concurrent_retries_create_one_file(fresh_stack: Stack) -> None:
     def ask(_: int) -> str:
-        with mine.http() as http:
+        with fresh_stack.open_http() as http:
             return str(_upload(http, **{"x-stainless-retry-count": "1"}).json()["id"])
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(ask, range(8)))) == 1
-    assert _stored(mine) == (1, 1)
+    assert _count_files(fresh_stack) == (1, 1)

@@ -15,30 +15,37 @@ import openai
 import pytest
 
 from api.app import create_app
-from api.http.streaming import Chunks
+from api.http.streaming import ChunkReader
 from api.schemas.inference import ChatCompletion, Embeddings, Predictions, TextCompletion
 from inference.protocol.errors import EngineError
-from tests.api.stack import Stack, port_of, serving
-from tests.api.test_errors import error_of
+from tests.api.stack import Stack, get_port, run_server
+from tests.api.test_errors import assert_error
 from training.tasks import TASKS
 
-CHAT, COMPLETE, EMBED, PREDICT = "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/predictions"
+CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, PREDICTIONS_PATH = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/predictions",
+)
 BODIES: dict[str, dict[str, Any]] = {
-    CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
-    COMPLETE: {"prompt": "Hi"},
-    EMBED: {"input": "Hi"},
-    PREDICT: {"inputs": ["Hi"]},
+    CHAT_PATH: {"messages": [{"role": "user", "content": "Hi"}]},
+    COMPLETIONS_PATH: {"prompt": "Hi"},
+    EMBEDDINGS_PATH: {"input": "Hi"},
+    PREDICTIONS_PATH: {"inputs": ["Hi"]},
 }
 
 
-def ask(stack: Stack, words: str, model: str = "starter", **rest: Any) -> Any:
-    return stack.client().chat.completions.create(model=model, messages=[{"role": "user", "content": words}], **rest)
+def create_chat_completion(stack: Stack, content: str, model: str = "starter", **options: Any) -> Any:
+    return stack.get_client().chat.completions.create(
+        model=model, messages=[{"role": "user", "content": content}], **options
+    )
 
 
 def test_a_base_answers(stack: Stack) -> None:
-    answer = ask(stack, "Hi", temperature=0, max_tokens=5)
+    answer = create_chat_completion(stack, "Hi", temperature=0, max_tokens=5)
     assert answer.choices[0].message.content == "You said Hi."
-    asked = stack.engine.asked[-1]
+    asked = stack.engine.requests[-1]
     assert asked["ref"] == {
         "id": "starter",
         "base": "starter",
@@ -54,61 +61,61 @@ def test_a_base_answers(stack: Stack) -> None:
 
 
 def test_an_alias_answers_as_its_base(stack: Stack) -> None:
-    assert ask(stack, "Hi", "gpt-4o-mini-2024-07-18").model == "starter"
+    assert create_chat_completion(stack, "Hi", "gpt-4o-mini-2024-07-18").model == "starter"
 
 
 def test_a_tuned_model_answers(stack: Stack) -> None:
-    model = stack.model()
-    assert ask(stack, "Hi", model.id).model == model.id
-    ref = stack.engine.asked[-1]["ref"]
+    model = stack.insert_model()
+    assert create_chat_completion(stack, "Hi", model.id).model == model.id
+    ref = stack.engine.requests[-1]["ref"]
     assert (ref["base"], ref["update"], ref["prefix"], ref["part"]) == ("starter", "lora", model.prefix, "")
     assert ref["manifest_sha256"] == model.manifest_sha256
 
 
 def test_a_checkpoint_answers(stack: Stack) -> None:
-    job = stack.job(state="running")
-    checkpoint = stack.checkpoint(job, 8)
+    job = stack.insert_job(state="running")
+    checkpoint = stack.insert_checkpoint(job, 8)
     name = f"ft:starter:luthier::{job.id[-8:]}:ckpt-step-8"
-    assert ask(stack, "Hi", name).model == name
-    ref = stack.engine.asked[-1]["ref"]
+    assert create_chat_completion(stack, "Hi", name).model == name
+    ref = stack.engine.requests[-1]["ref"]
     assert (ref["prefix"], ref["part"]) == (checkpoint.prefix, "model/")
 
 
 def test_predictions(stack: Stack) -> None:
-    model = stack.model(base_model="encoder", task="text-classification")
+    model = stack.insert_model(base_model="encoder", task="text-classification")
     body = {"model": model.id, "inputs": ["a", {"text": "b", "text_pair": "c"}], "top_k": 3}
-    with stack.http() as http:
-        answer = http.post(PREDICT, json=body).json()
+    with stack.open_http() as http:
+        answer = http.post(PREDICTIONS_PATH, json=body).json()
     assert [each["index"] for each in Predictions.model_validate(answer).model_dump()["data"]] == [0, 1]
-    assert stack.engine.asked[-1]["body"] == body
+    assert stack.engine.requests[-1]["body"] == body
 
 
 def test_completions(stack: Stack) -> None:
-    made = stack.client().completions.create(model="starter", prompt=["Once", "Then"], max_tokens=5, logprobs=2)
+    made = stack.get_client().completions.create(model="starter", prompt=["Once", "Then"], max_tokens=5, logprobs=2)
     assert made.choices[0].text == "and so on"
-    asked = stack.engine.asked[-1]
+    asked = stack.engine.requests[-1]
     assert (asked["ref"]["id"], asked["ref"]["task"]) == ("starter", "completion")
     assert asked["body"]["prompt"] == ["Once", "Then"]
     assert "temperature" not in asked["body"], "what was not sent is not passed on"
     TextCompletion.model_validate(made.model_dump())
 
 
-def lenient(stack: Stack) -> openai.OpenAI:
+def create_lenient_client(stack: Stack) -> openai.OpenAI:
     """As users have it: OpenAI's own types know neither base64 vectors nor an end that has not come yet."""
-    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.ours.key, max_retries=0)
+    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.tenant.key, max_retries=0)
 
 
 def test_a_tuned_completion_model_streams(stack: Stack) -> None:
-    model = stack.model(task="completion")
-    with lenient(stack) as client:
+    model = stack.insert_model(task="completion")
+    with create_lenient_client(stack) as client:
         chunks = list(client.completions.create(model=model.id, prompt=[1, 2], stream=True))
     assert [(chunk.choices[0].text, chunk.choices[0].finish_reason) for chunk in chunks] == [
         ("and", None),
         (" so on", "stop"),
     ]
     assert {chunk.model for chunk in chunks} == {model.id}
-    with stack.http() as http:
-        events = http.post(COMPLETE, json={"model": model.id, "prompt": "x", "stream": True}).text.split("\n\n")
+    with stack.open_http() as http:
+        events = http.post(COMPLETIONS_PATH, json={"model": model.id, "prompt": "x", "stream": True}).text.split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
 
 
@@ -116,62 +123,69 @@ def test_embeddings(stack: Stack) -> None:
     """The client asks for base64 and decodes it, unless told otherwise."""
     [single] = struct.unpack("<f", struct.pack("<f", 1 / 3))
     options: list[dict[str, Any]] = [{}, {"encoding_format": "float"}]
-    with lenient(stack) as client:
+    with create_lenient_client(stack) as client:
         for option, sent in zip(options, ("base64", "float"), strict=True):
             answer = client.embeddings.create(model="encoder", input=["a", "b"], **option)
             assert [each.embedding for each in answer.data] == [[single, -1.5]] * 2
-            assert stack.engine.asked[-1]["body"]["encoding_format"] == sent
+            assert stack.engine.requests[-1]["body"]["encoding_format"] == sent
             Embeddings.model_validate(answer.model_dump())
-    assert stack.engine.asked[-1]["ref"]["task"] == "embedding"
-    tuned = stack.model(base_model="encoder", task="embedding")
-    answer = stack.client().embeddings.create(model=tuned.id, input=[[1, 2]], dimensions=2, encoding_format="float")
+    assert stack.engine.requests[-1]["ref"]["task"] == "embedding"
+    tuned = stack.insert_model(base_model="encoder", task="embedding")
+    answer = stack.get_client().embeddings.create(model=tuned.id, input=[[1, 2]], dimensions=2, encoding_format="float")
     assert answer.model == tuned.id
-    assert stack.engine.asked[-1]["body"]["dimensions"] == 2
+    assert stack.engine.requests[-1]["body"]["dimensions"] == 2
 
 
 @pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize("name", ["gpt-17", "ft:starter:luthier::abcdefgh", "../x", "theirs"])
 def test_unknown_models(stack: Stack, path: str, name: str) -> None:
     if name == "theirs":
-        name = stack.as_theirs().model().id
+        name = stack.as_other_tenant().insert_model().id
     body = {"model": name, **BODIES[path]}
-    with stack.http() as http:
+    with stack.open_http() as http:
         answer = http.post(path, json=body)
-        assert error_of(answer, 404)["code"] == "model_not_found"
+        assert assert_error(answer, 404)["code"] == "model_not_found"
         assert answer.content == http.post(path, json={**body, "model": "none"}).content
 
 
 def test_a_base_that_is_absent(stack: Stack) -> None:
     with pytest.raises(openai.BadRequestError, match="luthierd models pull absent") as caught:
-        ask(stack, "Hi", "absent")
+        create_chat_completion(stack, "Hi", "absent")
     assert (caught.value.code, caught.value.param) == ("base_model_unavailable", "model")
 
 
-HOMES = {"chat": CHAT, "completion": COMPLETE, "embedding": EMBED, "text-classification": PREDICT}
+ROUTE_BY_TASK = {
+    "chat": CHAT_PATH,
+    "completion": COMPLETIONS_PATH,
+    "embedding": EMBEDDINGS_PATH,
+    "text-classification": PREDICTIONS_PATH,
+}
 
 
-@pytest.mark.parametrize("task", HOMES)
+@pytest.mark.parametrize("task", ROUTE_BY_TASK)
 def test_a_model_for_another_task_names_the_right_route(stack: Stack, task: str) -> None:
-    model, asked = stack.model(task=task), len(stack.engine.asked)
-    with stack.http() as http:
-        for path in BODIES.keys() - {HOMES[task]}:
-            error = error_of(http.post(path, json={"model": model.id, **BODIES[path]}), 400)
+    model, asked = stack.insert_model(task=task), len(stack.engine.requests)
+    with stack.open_http() as http:
+        for path in BODIES.keys() - {ROUTE_BY_TASK[task]}:
+            error = assert_error(http.post(path, json={"model": model.id, **BODIES[path]}), 400)
             assert (error["code"], error["param"]) == ("unsuitable_model", "model")
-            assert f"ask it at POST {HOMES[task]}." in error["message"]
-        assert len(stack.engine.asked) == asked
-        assert http.post(HOMES[task], json={"model": model.id, **BODIES[HOMES[task]]}).status_code == 200
+            assert f"ask it at POST {ROUTE_BY_TASK[task]}." in error["message"]
+        assert len(stack.engine.requests) == asked
+        assert (
+            http.post(ROUTE_BY_TASK[task], json={"model": model.id, **BODIES[ROUTE_BY_TASK[task]]}).status_code == 200
+        )
 
 
 def test_a_base_names_all_its_routes(stack: Stack) -> None:
-    with stack.http() as http:
-        starter = error_of(http.post(PREDICT, json={"model": "starter", "inputs": ["Hi"]}), 400)
-        encoder = error_of(http.post(COMPLETE, json={"model": "encoder", "prompt": "Hi"}), 400)
+    with stack.open_http() as http:
+        starter = assert_error(http.post(PREDICTIONS_PATH, json={"model": "starter", "inputs": ["Hi"]}), 400)
+        encoder = assert_error(http.post(COMPLETIONS_PATH, json={"model": "encoder", "prompt": "Hi"}), 400)
     assert "ask it at POST /v1/chat/completions or POST /v1/completions." in starter["message"]
     assert "ask it at POST /v1/embeddings or POST /v1/predictions." in encoder["message"]
 
 
 def test_stream(stack: Stack) -> None:
-    chunks = list(ask(stack, "Hi", stream=True))
+    chunks = list(create_chat_completion(stack, "Hi", stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "You said Hi"
     assert [chunk.choices[0].delta.role for chunk in chunks] == ["assistant", *[None] * (len(chunks) - 1)]
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [*[None] * (len(chunks) - 1), "stop"]
@@ -179,8 +193,8 @@ def test_stream(stack: Stack) -> None:
 
 def test_stream_on_the_wire(stack: Stack) -> None:
     body = {"model": "starter", "stream": True, "messages": [{"role": "user", "content": "ü😀"}]}
-    with stack.http() as http:
-        answer = http.post(CHAT, json=body)
+    with stack.open_http() as http:
+        answer = http.post(CHAT_PATH, json=body)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["x-request-id"]
     events = answer.text.split("\n\n")
@@ -189,9 +203,9 @@ def test_stream_on_the_wire(stack: Stack) -> None:
     assert "ü😀" in answer.text
 
 
-def test_tokens_arrive_when_they_are_made(stack: Stack) -> None:
-    times = [time.perf_counter() for _ in ask(stack, "Hi", stream=True)]
-    assert times[-1] - times[0] > 2 * stack.engine.pause
+def test_tokens_arrive_when_they_are_generated(stack: Stack) -> None:
+    times = [time.perf_counter() for _ in create_chat_completion(stack, "Hi", stream=True)]
+    assert times[-1] - times[0] > 2 * stack.engine.chunk_delay
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -206,7 +220,7 @@ def test_tokens_arrive_when_they_are_made(stack: Stack) -> None:
 )
 def test_errors_of_the_engine_keep_their_status(stack: Stack, words: str, status: int, code: str, stream: bool) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
-        ask(stack, words, stream=stream)
+        create_chat_completion(stack, words, stream=stream)
     assert (caught.value.status_code, caught.value.code) == (status, code)
     assert ("retry-after" in caught.value.response.headers) == (status == 503)
     assert "token" not in caught.value.message
@@ -214,37 +228,37 @@ def test_errors_of_the_engine_keep_their_status(stack: Stack, words: str, status
 
 @pytest.mark.parametrize("words", ["fail", "vanish"])
 def test_an_error_in_the_middle_is_an_event(stack: Stack, words: str) -> None:
-    stream = ask(stack, words, stream=True)
+    stream = create_chat_completion(stack, words, stream=True)
     assert [next(stream).choices[0].delta.content for _ in range(2)] == ["", "You "]
     with pytest.raises(openai.APIError) as caught:
         list(stream)
     assert caught.value.code in ("internal_error", "engine_unavailable")
     body = {"model": "starter", "stream": True, "messages": [{"role": "user", "content": words}]}
-    with stack.http() as http:
-        events = http.post(CHAT, json=body).text.split("\n\n")
+    with stack.open_http() as http:
+        events = http.post(CHAT_PATH, json=body).text.split("\n\n")
     assert events[-2].startswith('data: {"error":')
     assert "data: [DONE]" not in events
 
 
 def _wait_for_cancel(stack: Stack, before: int) -> None:
     began = time.perf_counter()
-    while stack.engine.cancelled == before:
+    while stack.engine.cancelled_count == before:
         assert time.perf_counter() - began < 2, "the engine still works for a client that left"
         time.sleep(0.01)
 
 
-def test_leaving_a_stream_stops_the_engine(stack: Stack) -> None:
-    before = stack.engine.cancelled
-    stream = ask(stack, "endless", stream=True)
+def test_closing_a_stream_stops_the_engine(stack: Stack) -> None:
+    before = stack.engine.cancelled_count
+    stream = create_chat_completion(stack, "endless", stream=True)
     next(iter(stream))
     stream.close()
     _wait_for_cancel(stack, before)
 
 
-def test_leaving_before_the_answer_stops_the_engine(stack: Stack) -> None:
-    before = stack.engine.cancelled
+def test_disconnecting_before_the_response_stops_the_engine(stack: Stack) -> None:
+    before = stack.engine.cancelled_count
     with pytest.raises(openai.APITimeoutError):
-        ask(stack, "hang", timeout=0.3)
+        create_chat_completion(stack, "hang", timeout=0.3)
     _wait_for_cancel(stack, before)
 
 
@@ -264,39 +278,41 @@ def test_leaving_before_the_answer_stops_the_engine(stack: Stack) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_bad_chat_requests(stack: Stack, change: dict[str, Any], param: str) -> None:
+def test_invalid_chat_requests(stack: Stack, change: dict[str, Any], param: str) -> None:
     body = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}], **change}
-    asked = len(stack.engine.asked)
-    with stack.http() as http:
-        assert error_of(http.post(CHAT, json=body), 400)["param"] == param
-    assert len(stack.engine.asked) == asked
+    asked = len(stack.engine.requests)
+    with stack.open_http() as http:
+        assert assert_error(http.post(CHAT_PATH, json=body), 400)["param"] == param
+    assert len(stack.engine.requests) == asked
 
 
 @pytest.mark.parametrize(
     ("path", "change", "param", "code"),
     [
-        (COMPLETE, {"prompt": []}, "prompt", "invalid_value"),
-        (COMPLETE, {"prompt": [1, "a"]}, "prompt.1", "invalid_value"),
-        (COMPLETE, {"suffix": "end"}, "suffix", "unsupported_parameter"),
-        (COMPLETE, {"n": 1, "best_of": 3}, "best_of", "unsupported_parameter"),
-        (COMPLETE, {"logprobs": 6}, "logprobs", "invalid_value"),
-        (COMPLETE, {"messages": []}, "messages", "unknown_parameter"),
-        (EMBED, {"input": [""]}, "input.0", "invalid_value"),
-        (EMBED, {"encoding_format": "hex"}, "encoding_format", "invalid_value"),
-        (EMBED, {"dimension": 3}, "dimension", "unknown_parameter"),
-        (PREDICT, {"inputs": ["a", {}]}, "inputs.1", "invalid_value"),
-        (PREDICT, {"input": ["a"]}, "input", "unknown_parameter"),
+        (COMPLETIONS_PATH, {"prompt": []}, "prompt", "invalid_value"),
+        (COMPLETIONS_PATH, {"prompt": [1, "a"]}, "prompt.1", "invalid_value"),
+        (COMPLETIONS_PATH, {"suffix": "end"}, "suffix", "unsupported_parameter"),
+        (COMPLETIONS_PATH, {"n": 1, "best_of": 3}, "best_of", "unsupported_parameter"),
+        (COMPLETIONS_PATH, {"logprobs": 6}, "logprobs", "invalid_value"),
+        (COMPLETIONS_PATH, {"messages": []}, "messages", "unknown_parameter"),
+        (EMBEDDINGS_PATH, {"input": [""]}, "input.0", "invalid_value"),
+        (EMBEDDINGS_PATH, {"encoding_format": "hex"}, "encoding_format", "invalid_value"),
+        (EMBEDDINGS_PATH, {"dimension": 3}, "dimension", "unknown_parameter"),
+        (PREDICTIONS_PATH, {"inputs": ["a", {}]}, "inputs.1", "invalid_value"),
+        (PREDICTIONS_PATH, {"input": ["a"]}, "input", "unknown_parameter"),
     ],
 )
-def test_bad_requests_of_other_routes(stack: Stack, path: str, change: dict[str, Any], param: str, code: str) -> None:
-    asked = len(stack.engine.asked)
-    with stack.http() as http:
-        error = error_of(http.post(path, json={"model": "starter", **BODIES[path], **change}), 400)
+def test_invalid_requests_of_other_routes(
+    stack: Stack, path: str, change: dict[str, Any], param: str, code: str
+) -> None:
+    asked = len(stack.engine.requests)
+    with stack.open_http() as http:
+        error = assert_error(http.post(path, json={"model": "starter", **BODIES[path], **change}), 400)
     assert (error["param"], error["code"]) == (param, code)
-    assert len(stack.engine.asked) == asked
+    assert len(stack.engine.requests) == asked
 
 
-def test_answers_are_documented_by_task(stack: Stack) -> None:
+def test_responses_are_documented_by_task(stack: Stack) -> None:
     schemas = httpx.get(f"{stack.url}/openapi.json").json()["components"]["schemas"]
     listed = schemas["Predictions"]["properties"]["data"]["items"]["anyOf"]
     told = " ".join(schemas[each["$ref"].rpartition("/")[2]]["description"] for each in listed)
@@ -305,7 +321,7 @@ def test_answers_are_documented_by_task(stack: Stack) -> None:
     assert all(TASKS[name].route == "predictions" for name in named if name in TASKS)
 
 
-async def _slow(pauses: list[float], fail: bool = False) -> AsyncIterator[dict[str, Any]]:
+async def _yield_slowly(pauses: list[float], fail: bool = False) -> AsyncIterator[dict[str, Any]]:
     for pause in pauses:
         await asyncio.sleep(pause)
         yield {"n": pause}
@@ -315,8 +331,8 @@ async def _slow(pauses: list[float], fail: bool = False) -> AsyncIterator[dict[s
 
 @pytest.mark.anyio
 async def test_silence_is_filled_with_comments() -> None:
-    chunks = Chunks(_slow([0.25, 0.0, 0.25]), ping_seconds=0.1)
-    events = [event async for event in chunks.events(await chunks.first())]
+    chunks = ChunkReader(_yield_slowly([0.25, 0.0, 0.25]), ping_seconds=0.1)
+    events = [event async for event in chunks.iter_events(await chunks.read_first())]
     await chunks.close()
     ping = ": ping\n\n"
     assert events[0] == ping
@@ -331,11 +347,11 @@ async def test_silence_is_filled_with_comments() -> None:
 
 @pytest.mark.anyio
 async def test_an_error_after_a_silent_start_is_an_event() -> None:
-    chunks = Chunks(_slow([], fail=True), ping_seconds=5)
+    chunks = ChunkReader(_yield_slowly([], fail=True), ping_seconds=5)
     with pytest.raises(EngineError):
-        await chunks.first()
-    chunks = Chunks(_slow([0.15], fail=True), ping_seconds=0.1)
-    events = [event async for event in chunks.events(await chunks.first())]
+        await chunks.read_first()
+    chunks = ChunkReader(_yield_slowly([0.15], fail=True), ping_seconds=0.1)
+    events = [event async for event in chunks.iter_events(await chunks.read_first())]
     assert '"error"' in events[-1]
 
 
@@ -349,8 +365,8 @@ async def test_a_reader_that_stops_reading_holds_the_engine_back() -> None:
             made += 1
             yield {}
 
-    chunks = Chunks(eager())
-    await chunks.first()
+    chunks = ChunkReader(eager())
+    await chunks.read_first()
     await asyncio.sleep(0.05)
     assert made < 50
     await chunks.close()
@@ -359,12 +375,12 @@ async def test_a_reader_that_stops_reading_holds_the_engine_back() -> None:
 def test_no_engine_is_a_503(stack: Stack) -> None:
     with tempfile.TemporaryDirectory(prefix="luthier-") as nowhere:
         settings = stack.settings.model_copy(update={"inference_url": f"unix://{nowhere}/none.sock"})
-        with serving(create_app(settings), host="127.0.0.1", port=0) as server:
+        with run_server(create_app(settings), host="127.0.0.1", port=0) as server:
             answer = httpx.post(
-                f"http://127.0.0.1:{port_of(server)}{CHAT}",
+                f"http://127.0.0.1:{get_port(server)}{CHAT_PATH}",
                 json={"model": "starter", "messages": [{"role": "user", "content": "Hi"}]},
-                headers={"x-api-key": stack.ours.key},
+                headers={"x-api-key": stack.tenant.key},
             )
-    error = error_of(answer, 503)
+    error = assert_error(answer, 503)
     assert (error["type"], error["code"]) == ("server_error", "engine_unavailable")
     assert int(answer.headers["retry-after"]) > 0

@@ -17,35 +17,35 @@ import pytest
 from api.app import create_app
 from storage import blobs as blob_stores
 from storage.tables import Job, Model
-from tests.api.stack import Stack, port_of, serving
-from tests.api.test_errors import error_of
+from tests.api.stack import Stack, get_port, run_server
+from tests.api.test_errors import assert_error
 
 
-def test_list_has_bases_and_ours(stack: Stack) -> None:
-    stack = stack.fresh()
-    model = stack.model(suffix="mine")
-    models = list(stack.client().models.list())
+def test_list_has_bases_and_own_models(stack: Stack) -> None:
+    stack = stack.with_new_project()
+    model = stack.insert_model(suffix="mine")
+    models = list(stack.get_client().models.list())
     assert [each.id for each in models] == ["starter", "encoder", "big-encoder", "absent", model.id]
-    assert [each.owned_by for each in models[-2:]] == ["luthier", stack.ours.project_id]
+    assert [each.owned_by for each in models[-2:]] == ["luthier", stack.tenant.project_id]
     extras = [each.model_extra or {} for each in models]
     assert [extra["available"] for extra in extras] == [True, True, True, False, True]
     assert (extras[-1]["base_model"], extras[-1]["tasks"]) == ("starter", ["chat"])
 
 
 def test_retrieve_by_id_and_alias(stack: Stack) -> None:
-    client = stack.client()
+    client = stack.get_client()
     assert client.models.retrieve("starter").id == "starter"
     assert client.models.retrieve("gpt-4o-mini-2024-07-18").id == "starter"
-    model = stack.model()
+    model = stack.insert_model()
     assert client.models.retrieve(model.id).created == int(model.created_at)
 
 
 def test_a_checkpoint_is_a_model(stack: Stack) -> None:
-    job = stack.job(state="running", suffix="a_b%c")
-    stack.checkpoint(job, 5)
-    stack.checkpoint(job, 10, keep=False)
+    job = stack.insert_job(state="running", suffix="a_b%c")
+    stack.insert_checkpoint(job, 5)
+    stack.insert_checkpoint(job, 10, published=False)
     name = f"ft:starter:luthier:a_b%c:{job.id[-8:]}:ckpt-step-"
-    client = stack.client()
+    client = stack.get_client()
     assert client.models.retrieve(name + "5").id == name + "5"
     for unknown in ("10", "7", "", "x", "٥", "5:ckpt-step-5", "9" * 30):
         with pytest.raises(openai.NotFoundError):
@@ -53,19 +53,19 @@ def test_a_checkpoint_is_a_model(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "ft:other:luthier:", "ft:starter:luthier::"])
-def test_only_the_whole_name_of_a_checkpoint_counts(stack: Stack, prefix: str) -> None:
-    job = stack.job(state="running", suffix="s")
-    stack.checkpoint(job, 5)
-    with stack.http() as http:
-        error_of(http.get(f"/v1/models/{prefix}{job.id[-8:]}:ckpt-step-5"), 404)
+def test_only_the_full_name_of_a_checkpoint_counts(stack: Stack, prefix: str) -> None:
+    job = stack.insert_job(state="running", suffix="s")
+    stack.insert_checkpoint(job, 5)
+    with stack.open_http() as http:
+        assert_error(http.get(f"/v1/models/{prefix}{job.id[-8:]}:ckpt-step-5"), 404)
 
 
-NAMES = ["meta-llama/Llama-3.1-8B", "a/b/c", "../../etc/passwd", "x y", "ü", "a%2Fb", "a?b#c", "x" * 5000]
+ODD_NAMES = ["meta-llama/Llama-3.1-8B", "a/b/c", "../../etc/passwd", "x y", "ü", "a%2Fb", "a?b#c", "x" * 5000]
 
 
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:20])
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: name[:20])
 def test_odd_names_are_unknown_models(stack: Stack, name: str) -> None:
-    client = stack.client()
+    client = stack.get_client()
     for ask in (client.models.retrieve, client.models.delete):
         with pytest.raises(openai.NotFoundError) as caught:
             ask(name)
@@ -73,10 +73,10 @@ def test_odd_names_are_unknown_models(stack: Stack, name: str) -> None:
 
 
 def test_a_name_with_slashes_reaches_its_model(stack: Stack) -> None:
-    job = stack.job(base_model="org/base", state="succeeded")
+    job = stack.insert_job(base_model="org/base", state="succeeded")
     model = Model(
         id=f"ft:org/base:luthier::{job.id[-8:]}",
-        project_id=stack.ours.project_id,
+        project_id=stack.tenant.project_id,
         job_id=job.id,
         created_at=1.0,
         base_model="org/base",
@@ -86,14 +86,14 @@ def test_a_name_with_slashes_reaches_its_model(stack: Stack) -> None:
         manifest_sha256="0" * 64,
     )
     stack.insert(model)
-    assert stack.client().models.retrieve(model.id).id == model.id
-    with stack.http() as http:
+    assert stack.get_client().models.retrieve(model.id).id == model.id
+    with stack.open_http() as http:
         assert http.get(f"/v1/models/{model.id.replace('/', '%2F')}").json()["id"] == model.id
         assert http.get(f"/v1/models/{model.id}/download").headers["content-type"] == "application/zip"
 
 
 def test_delete(stack: Stack) -> None:
-    client, model = stack.client(), stack.model()
+    client, model = stack.get_client(), stack.insert_model()
     key = f"{model.prefix}/adapter.safetensors"
     stack.blobs.put_bytes(key, b"weights")
     client.get(f"/models/{model.id}/download", cast_to=httpx.Response)
@@ -110,25 +110,25 @@ def test_delete(stack: Stack) -> None:
         job: Job = await session.get_one(Job, model.job_id)
         return job
 
-    assert stack.session(job_of).state == "succeeded"
+    assert stack.run_in_session(job_of).state == "succeeded"
 
 
 def test_bases_and_checkpoints_are_not_deleted(stack: Stack) -> None:
-    job = stack.job(state="succeeded")
-    stack.checkpoint(job, 3)
+    job = stack.insert_job(state="succeeded")
+    stack.insert_checkpoint(job, 3)
     for name in ("starter", f"ft:starter:luthier::{job.id[-8:]}:ckpt-step-3"):
         with pytest.raises(openai.PermissionDeniedError):
-            stack.client().models.delete(name)
-        assert stack.client().models.retrieve(name).id == name
+            stack.get_client().models.delete(name)
+        assert stack.get_client().models.retrieve(name).id == name
 
 
 @pytest.mark.parametrize("variant", ["adapter", "merged"])
 def test_download(stack: Stack, variant: str) -> None:
-    model, before = stack.model(suffix="my model"), stack.engine.exports
-    with stack.http() as http:
+    model, before = stack.insert_model(suffix="my model"), stack.engine.export_count
+    with stack.open_http() as http:
         answers = [http.get(f"/v1/models/{model.id}/download", params={"variant": variant}) for _ in range(2)]
-    assert stack.engine.exports == before + 1, "an export is made once"
-    assert stack.engine.asked[-1]["ref"]["manifest_sha256"] == model.manifest_sha256
+    assert stack.engine.export_count == before + 1, "an export is made once"
+    assert stack.engine.requests[-1]["ref"]["manifest_sha256"] == model.manifest_sha256
     for answer in answers:
         assert answer.status_code == 200
         assert hashlib.sha256(answer.content).hexdigest() == answer.headers["x-content-sha256"]
@@ -139,28 +139,28 @@ def test_download(stack: Stack, variant: str) -> None:
 
 
 def test_a_checkpoint_can_be_downloaded(stack: Stack) -> None:
-    job = stack.job(state="running")
-    checkpoint = stack.checkpoint(job, 4)
-    with stack.http() as http:
+    job = stack.insert_job(state="running")
+    checkpoint = stack.insert_checkpoint(job, 4)
+    with stack.open_http() as http:
         answer = http.get(f"/v1/models/ft:starter:luthier::{job.id[-8:]}:ckpt-step-4/download")
     assert answer.status_code == 200
-    ref = stack.engine.asked[-1]["ref"]
+    ref = stack.engine.requests[-1]["ref"]
     assert (ref["prefix"], ref["part"]) == (checkpoint.prefix, "model/")
 
 
 def test_a_base_is_not_downloaded(stack: Stack) -> None:
-    with stack.http() as http:
-        assert error_of(http.get("/v1/models/starter/download"), 400)["code"] == "unsuitable_model"
-        error_of(http.get("/v1/models/unknown/download"), 404)
-        error = error_of(http.get("/v1/models/starter/download", params={"variant": "gguf"}), 400)
+    with stack.open_http() as http:
+        assert assert_error(http.get("/v1/models/starter/download"), 400)["code"] == "unsuitable_model"
+        assert_error(http.get("/v1/models/unknown/download"), 404)
+        error = assert_error(http.get("/v1/models/starter/download", params={"variant": "gguf"}), 400)
     assert error["param"] == "variant"
     assert "'adapter' or 'merged'" in error["message"]
 
 
 def test_a_download_of_damaged_bytes_breaks_off(stack: Stack) -> None:
-    model = stack.model()
+    model = stack.insert_model()
     folder = Path(stack.settings.blob_url.removeprefix("file://")) / "exports"
-    with stack.http() as http:
+    with stack.open_http() as http:
         path = f"/v1/models/{model.id}/download"
         assert http.get(path).status_code == 200
         name = hashlib.sha256(model.id.encode()).hexdigest()
@@ -171,19 +171,19 @@ def test_a_download_of_damaged_bytes_breaks_off(stack: Stack) -> None:
 
 
 @pytest.fixture
-def on_s3(stack: Stack, s3_url: str) -> Iterator[Stack]:
+def s3_stack(stack: Stack, s3_url: str) -> Iterator[Stack]:
     """The same rows over a bucket, reached over real HTTP."""
     settings = stack.settings.model_copy(update={"blob_url": s3_url})
     bucket, folder = blob_stores.connect(s3_url), stack.engine.blobs
-    with serving(create_app(settings), host="127.0.0.1", port=0) as server:
+    with run_server(create_app(settings), host="127.0.0.1", port=0) as server:
         stack.engine.blobs = bucket
-        yield replace(stack, settings=settings, blobs=bucket, url=f"http://127.0.0.1:{port_of(server)}", clients={})
+        yield replace(stack, settings=settings, blobs=bucket, url=f"http://127.0.0.1:{get_port(server)}", clients={})
         stack.engine.blobs = folder
 
 
-def test_a_bucket_serves_the_download_itself(on_s3: Stack) -> None:
-    model = on_s3.model(suffix="s")
-    with on_s3.http() as http:
+def test_a_bucket_serves_the_download_itself(s3_stack: Stack) -> None:
+    model = s3_stack.insert_model(suffix="s")
+    with s3_stack.open_http() as http:
         answer = http.get(f"/v1/models/{model.id}/download")
     assert answer.status_code == 302
     assert "Expires=" in answer.headers["location"]
@@ -194,10 +194,10 @@ def test_a_bucket_serves_the_download_itself(on_s3: Stack) -> None:
     assert fetched.headers["content-disposition"] == f'attachment; filename="{filename}"'
 
 
-def test_files_over_a_bucket(on_s3: Stack) -> None:
-    client = on_s3.client()
+def test_files_over_a_bucket(s3_stack: Stack) -> None:
+    client = s3_stack.get_client()
     made = client.files.create(file=b"x" * 3_000_000, purpose="fine-tune")
     assert client.files.content(made.id).read() == b"x" * 3_000_000
     client.files.delete(made.id)
-    assert list(on_s3.blobs.list(f"projects/{on_s3.ours.project_id}/files")) == []
+    assert list(s3_stack.blobs.list(f"projects/{s3_stack.tenant.project_id}/files")) == []
     client.close()

@@ -12,24 +12,24 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from jsonschema import Draft202012Validator
 
-from api.app import PUBLIC, create_app
-from tests.api.openapi_document import Operation, document_of, examples_of, operations_of, parts_of
+from api.app import PUBLIC_PATHS, create_app
+from tests.api.openapi_document import Operation, collect_examples, fetch_document, iter_operations, iter_subschemas
 from tests.api.stack import Stack
 
-ERRORS = {"400", "401", "500", "503", "default"}
+ERROR_STATUSES = {"400", "401", "500", "503", "default"}
 
 
 @pytest.fixture(scope="module")
 def document(stack: Stack) -> dict[str, Any]:
-    return document_of(stack)
+    return fetch_document(stack)
 
 
 @pytest.fixture(scope="module")
 def operations(document: dict[str, Any]) -> list[Operation]:
-    return list(operations_of(document))
+    return list(iter_operations(document))
 
 
-def v1(operations: list[Operation]) -> list[Operation]:
+def filter_v1(operations: list[Operation]) -> list[Operation]:
     return [operation for operation in operations if operation.path.startswith("/v1")]
 
 
@@ -39,32 +39,32 @@ def test_version(document: dict[str, Any]) -> None:
 
 
 def test_operation_ids_are_names(operations: list[Operation]) -> None:
-    ids = Counter(operation.facts["operationId"] for operation in operations)
+    ids = Counter(operation.spec["operationId"] for operation in operations)
     assert not [name for name, count in ids.items() if count > 1]
     assert not [name for name in ids if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", name)]
 
 
-def test_every_operation_says_what_it_does(operations: list[Operation]) -> None:
+def test_every_operation_has_a_description(operations: list[Operation]) -> None:
     for operation in operations:
-        assert operation.facts["summary"], operation
-        assert len(operation.facts["description"]) > 10, operation
-        assert operation.facts["tags"], operation
+        assert operation.spec["summary"], operation
+        assert len(operation.spec["description"]) > 10, operation
+        assert operation.spec["tags"], operation
 
 
 def test_every_error_is_documented(operations: list[Operation]) -> None:
-    for operation in v1(operations):
-        wanted = ERRORS | ({"404"} if "{" in operation.path else set())
-        assert wanted <= set(operation.facts["responses"]), operation
-        assert any(status.startswith("2") for status in operation.facts["responses"]), operation
-        for status, response in operation.facts["responses"].items():
+    for operation in filter_v1(operations):
+        wanted = ERROR_STATUSES | ({"404"} if "{" in operation.path else set())
+        assert wanted <= set(operation.spec["responses"]), operation
+        assert any(status.startswith("2") for status in operation.spec["responses"]), operation
+        for status, response in operation.spec["responses"].items():
             assert response["description"], f"{operation}: {status}"
             if not status.startswith(("2", "3")):
                 assert response["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorOut"), operation
 
 
-def test_every_success_has_a_form(operations: list[Operation]) -> None:
-    for operation in v1(operations):
-        for status, response in operation.facts["responses"].items():
+def test_every_success_has_a_schema(operations: list[Operation]) -> None:
+    for operation in filter_v1(operations):
+        for status, response in operation.spec["responses"].items():
             for kind, media in response.get("content", {}).items():
                 if status.startswith("2") and kind == "application/json":
                     assert media["schema"], f"{operation}: {status}"
@@ -74,25 +74,27 @@ def test_every_json_body_has_an_example_that_fits(document: dict[str, Any], oper
     for operation in operations:
         if operation.json_body is None:
             continue
-        examples = examples_of(document, operation.json_body)
+        examples = collect_examples(document, operation.json_body)
         assert examples, f"{operation}: no example of its body"
         validator = Draft202012Validator({**operation.json_body["schema"], "components": document["components"]})
         for example in examples:
             assert not [error.message for error in validator.iter_errors(example)], operation
 
 
-def inputs_of(document: dict[str, Any], operations: list[Operation]) -> Iterator[tuple[str, dict[str, Any]]]:
+def iter_input_schemas(document: dict[str, Any], operations: list[Operation]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every schema of bodies and parameters; what stands in the path is bounded by the length of a request's line."""
     for operation in operations:
-        for kind, media in operation.facts.get("requestBody", {}).get("content", {}).items():
-            yield from parts_of(document, media["schema"], f"{operation} {kind}")
-        for parameter in operation.facts.get("parameters", []):
+        for kind, media in operation.spec.get("requestBody", {}).get("content", {}).items():
+            yield from iter_subschemas(document, media["schema"], f"{operation} {kind}")
+        for parameter in operation.spec.get("parameters", []):
             if parameter["in"] == "path":
                 continue
-            yield from parts_of(document, parameter["schema"], f"{operation} {parameter['in']} {parameter['name']}")
+            yield from iter_subschemas(
+                document, parameter["schema"], f"{operation} {parameter['in']} {parameter['name']}"
+            )
 
 
-def unbounded(schema: dict[str, Any]) -> str | None:
+def find_missing_bound(schema: dict[str, Any]) -> str | None:
     """What has no upper limit in the schema itself."""
     if "enum" in schema or "const" in schema:
         return None
@@ -112,20 +114,20 @@ def unbounded(schema: dict[str, Any]) -> str | None:
 def test_everything_that_clients_send_is_bounded(document: dict[str, Any], operations: list[Operation]) -> None:
     found = {
         f"{where}: {what}"
-        for where, schema in inputs_of(document, operations)
-        if (what := unbounded(schema)) is not None
+        for where, schema in iter_input_schemas(document, operations)
+        if (what := find_missing_bound(schema)) is not None
     }
     assert not sorted(found)
 
 
 @pytest.mark.parametrize("schema", [{"type": "string"}, {"type": "array"}, {"type": "integer", "minimum": 0}])
-def test_what_unbounded_means(schema: dict[str, Any]) -> None:
-    assert unbounded(schema)
-    assert unbounded({"type": "object"})
-    assert not unbounded({**schema, "maxLength": 1, "maxItems": 1, "maximum": 1})
+def test_missing_bounds_are_found(schema: dict[str, Any]) -> None:
+    assert find_missing_bound(schema)
+    assert find_missing_bound({"type": "object"})
+    assert not find_missing_bound({**schema, "maxLength": 1, "maxItems": 1, "maximum": 1})
 
 
-def routes_of(app: FastAPI) -> set[tuple[str, str]]:
+def list_routes(app: FastAPI) -> set[tuple[str, str]]:
     """The routing table as ``(method, path)``."""
     return {
         (method, route.path_format or route.path or "")
@@ -135,9 +137,9 @@ def routes_of(app: FastAPI) -> set[tuple[str, str]]:
 
 
 def test_the_document_is_the_routing_table(stack: Stack, operations: list[Operation]) -> None:
-    table = routes_of(create_app(stack.settings))
+    table = list_routes(create_app(stack.settings))
     documented = {(operation.method.upper(), operation.path) for operation in operations}
     itself = {("GET", "/openapi.json"), ("GET", "/docs")}
     assert table - documented == itself
     assert documented <= table
-    assert {path for _, path in table if not path.startswith("/v1")} == set(PUBLIC)
+    assert {path for _, path in table if not path.startswith("/v1")} == set(PUBLIC_PATHS)

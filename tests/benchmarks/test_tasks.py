@@ -12,17 +12,17 @@ import pytest
 from scipy.stats import spearmanr
 
 from benchmarks import memory
-from benchmarks.bases import picture_reader, translator
-from benchmarks.tasks import RUNS, entities, pictures, questions, translation
-from benchmarks.tasks.ask import spearman
-from benchmarks.tasks.run import SETS, Data, Run, Trained
+from benchmarks.bases import create_image_base, create_translation_base
+from benchmarks.tasks import BENCHMARKS, entities, images, questions, translation
+from benchmarks.tasks.benchmark import DATASETS, DataSplits, TaskBenchmark, TrainedModel
+from benchmarks.tasks.model_requests import spearman
 from storage.registry import Registry
 from training.models import base_model
 from training.spec import Hyperparameters
 from training.tasks import METHODS, TASKS
-from training.tasks.support.entities import entity_scores
+from training.tasks.support.entities import score_entities
 
-NOBODY: Trained = None  # type: ignore[assignment]
+NO_MODEL: TrainedModel = None  # type: ignore[assignment]
 """For baselines that ask no model."""
 ROWS = [
     {"tokens": ["Ann", "Lee", "saw", "Rome"], "tags": ["B-person", "I-person", "O", "B-location"]},
@@ -31,16 +31,16 @@ ROWS = [
 
 
 def test_every_task_has_its_run() -> None:
-    assert {run.task for run in RUNS.values()} | {"text-classification"} == TASKS.keys()
-    assert {run.method for run in RUNS.values()} == METHODS.keys()
+    assert {run.task for run in BENCHMARKS.values()} | {"text-classification"} == TASKS.keys()
+    assert {run.method for run in BENCHMARKS.values()} == METHODS.keys()
 
 
 def test_better_than_every_baseline() -> None:
-    run, rest = RUNS["text-regression"], {"one": {"pearson": 0.2}, "other": {"pearson": 0.4}}
-    assert run.beats({"pearson": 0.5}, rest)
-    assert not run.beats({"pearson": 0.3}, rest)
-    assert not run.beats({"pearson": 0.4}, rest)
-    assert replace(run, lower_is_better=True).beats({"pearson": 0.1}, rest)
+    run, rest = BENCHMARKS["text-regression"], {"one": {"pearson": 0.2}, "other": {"pearson": 0.4}}
+    assert run.beats_baselines({"pearson": 0.5}, rest)
+    assert not run.beats_baselines({"pearson": 0.3}, rest)
+    assert not run.beats_baselines({"pearson": 0.4}, rest)
+    assert replace(run, lower_is_better=True).beats_baselines({"pearson": 0.1}, rest)
 
 
 def test_ranks_with_ties_as_scipy_has_them() -> None:
@@ -50,24 +50,26 @@ def test_ranks_with_ties_as_scipy_has_them() -> None:
 
 
 def test_entities_are_found_by_their_characters() -> None:
-    first, second = (list(entities.spans(row)) for row in ROWS)
+    first, second = (list(entities.extract_spans(row)) for row in ROWS)
     assert first == [("person", 0, 7), ("location", 12, 16)]
     assert second == [("location", 0, 4), ("person", 5, 8), ("person", 9, 12)]
 
 
 def test_the_dictionary_of_entities() -> None:
     """The first row's entities, found in the second: Rome is right; "Ann Lee" is two people there."""
-    figures = entities.RUN.baselines(NOBODY, Data(ROWS[:1], ROWS[1:]))["entities of the training part, looked up"]
+    figures = entities.BENCHMARK.evaluate_baselines(NO_MODEL, DataSplits(ROWS[:1], ROWS[1:]))[
+        "entities of the training part, looked up"
+    ]
     assert figures["entity_precision"] == 1 / 2
     assert figures["entity_recall"] == 1 / 3
     tags = ["B-location", "B-person", "I-person", "O"]
-    assert figures["entity_f1"] == pytest.approx(entity_scores([ROWS[1]["tags"]], [tags])["entity_f1"])
+    assert figures["entity_f1"] == pytest.approx(score_entities([ROWS[1]["tags"]], [tags])["entity_f1"])
 
 
-def test_the_likest_training_source() -> None:
+def test_the_most_similar_training_source() -> None:
     rows = [{"source": "The dog ran.", "target": "A"}, {"source": "The cat slept.", "target": "B"}]
     held_out = [{"source": "A cat ran? No, the cat slept!", "target": "B"}, {"source": "Fish", "target": "A"}]
-    assert list(translation._nearest(Data(rows, held_out))) == ["B", "A"]
+    assert list(translation._find_nearest_translations(DataSplits(rows, held_out))) == ["B", "A"]
 
 
 def test_the_nearest_picture(tmp_path: Path) -> None:
@@ -77,29 +79,29 @@ def test_the_nearest_picture(tmp_path: Path) -> None:
     for name, label, colour in [("a", "dark", 0), ("b", "light", 250), ("c", "dark", 60), ("d", "light", 200)]:
         Image.new("RGB", (4, 4), (colour, colour, colour)).save(tmp_path / f"{name}.png")
         rows.append({"image": str(tmp_path / f"{name}.png"), "label": label})
-    found = pictures.RUN.baselines(NOBODY, Data(rows[:2], rows[2:]))
+    found = images.BENCHMARK.evaluate_baselines(NO_MODEL, DataSplits(rows[:2], rows[2:]))
     assert [figures["accuracy"] for figures in found.values()] == [1.0, 0.5]
 
 
 def test_questions_of_what_is_there_once() -> None:
-    [person, place] = questions._questions(ROWS[0])
+    [person, place] = questions._build_questions(ROWS[0])
     assert person["answers"] == [{"text": "Ann Lee", "start": 0}]
     assert place["question"] == "Which place is mentioned?"
-    assert [row["question"] for row in questions._questions(ROWS[1])] == ["Which place is mentioned?"]
+    assert [row["question"] for row in questions._build_questions(ROWS[1])] == ["Which place is mentioned?"]
 
 
 def test_random_bases_are_listed_and_described(tmp_path: Path) -> None:
     texts = ["The dog ran home.", "Hunden sprang hem."] * 20
     for name, entry in {
-        "bart": translator(tmp_path / "bart", texts),
-        "resnet": picture_reader(tmp_path / "resnet"),
+        "bart": create_translation_base(tmp_path / "bart", texts),
+        "resnet": create_image_base(tmp_path / "resnet"),
     }.items():
-        entry.list_in(tmp_path, name)
+        entry.add_to_registry(tmp_path, name)
         listed = Registry([tmp_path / "models.toml"], tmp_path).get(name)
         assert listed
-        found = base_model.describe(listed.require(), name, TASKS[listed.tasks[0]])
+        found = base_model.describe(listed.require_location(), name, TASKS[listed.tasks[0]])
         assert found.width == 256
-        assert Hyperparameters(max_length=found.context).max_length == found.context
+        assert Hyperparameters(max_length=found.context_length).max_length == found.context_length
         # A checkpoint holds buffers too: running means, a bias that no one trains.
         assert listed.parameters == pytest.approx(found.parameters, rel=0.01)
     assert "random initialisation" in (tmp_path / "models.toml").read_text()
@@ -107,17 +109,17 @@ def test_random_bases_are_listed_and_described(tmp_path: Path) -> None:
 
 def test_the_memory_of_a_process() -> None:
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    assert memory._high_water(os.getpid()) >= resident // 2 > 0
+    assert memory._read_peak_rss(os.getpid()) >= resident // 2 > 0
 
 
-@pytest.mark.skipif(not SETS.exists(), reason="the data is not here")
-@pytest.mark.parametrize("name", sorted(RUNS.keys() - {"image-classification"}))
+@pytest.mark.skipif(not DATASETS.exists(), reason="the data is not here")
+@pytest.mark.parametrize("name", sorted(BENCHMARKS.keys() - {"image-classification"}))
 def test_rows_are_what_the_task_reads_and_none_is_held_out_twice(name: str) -> None:
-    run: Run = RUNS[name]
-    data = run.rows()
+    run: TaskBenchmark = BENCHMARKS[name]
+    data = run.load_data()
     task = METHODS[run.method][run.task]
     for row in data.training[:50]:
-        assert not list(task.check(task.row.model_validate(row)))
+        assert not list(task.check_row(task.row_schema.model_validate(row)))
     keys: Mapping[str, str] = {"seq2seq": "source", "completion": "text"}
     if name in keys:
         known = {row[keys[name]] for row in data.training}

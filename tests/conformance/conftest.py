@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.client.context import World
-from tests.conformance.server import running_world
+from tests.conformance.client.context import CheckContext
+from tests.conformance.server import run_check_server
 
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[World]:
+def context() -> Iterator[CheckContext]:
     # Not pytest's tmp_path: a unix socket's path has at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="luthier-") as home, running_world(Path(home)) as (_, world):
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, world):
         yield world

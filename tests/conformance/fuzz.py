@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.result import write
-from tests.conformance.client.context import World
-from tests.conformance.sample_objects import pool_of
-from tests.conformance.server import running_world
+from benchmarks.result import write_result
+from tests.conformance.client.context import CheckContext
+from tests.conformance.sample_objects import create_id_pool
+from tests.conformance.server import run_check_server
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-EXAMPLES = 40
+CONFORMANCE_DIRECTORY = Path(__file__).parent
+ROOT = CONFORMANCE_DIRECTORY.parent.parent
+MAX_EXAMPLES = 40
 """Of each operation, in each phase that makes them up."""
 
 
 @dataclass(frozen=True)
-class Fuzzed:
+class FuzzResult:
     requests: int
     operations: int
     statuses: dict[str, int]
@@ -35,7 +35,7 @@ class Fuzzed:
     seed: int
     output: str
 
-    def figures(self) -> dict[str, Any]:
+    def summarize(self) -> dict[str, Any]:
         return {
             "requests": self.requests,
             "operations": self.operations,
@@ -47,14 +47,20 @@ class Fuzzed:
         }
 
 
-def fuzz(world: World, options: Sequence[str]) -> Fuzzed:
+def fuzz(context: CheckContext, options: Sequence[str]) -> FuzzResult:
     """One run of schemathesis against the world."""
     with tempfile.TemporaryDirectory() as folder:
         counts, report = Path(folder, "counts.json"), Path(folder, "report.json")
         command = [
-            *(sys.executable, "-m", "schemathesis.cli", f"--config-file={HERE / 'schemathesis.toml'}", "run"),
-            f"{world.url.removesuffix('/v1')}/openapi.json",
-            f"--header=Authorization: Bearer {world.key}",
+            *(
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                f"--config-file={CONFORMANCE_DIRECTORY / 'schemathesis.toml'}",
+                "run",
+            ),
+            f"{context.url.removesuffix('/v1')}/openapi.json",
+            f"--header=Authorization: Bearer {context.key}",
             *("--continue-on-failure", "--no-color", "--generation-database=none", "--request-timeout=60"),
             *("--report=json", f"--report-json-path={report}"),
             *options,
@@ -62,23 +68,23 @@ def fuzz(world: World, options: Sequence[str]) -> Fuzzed:
         environment = {
             **os.environ,
             "SCHEMATHESIS_HOOKS": "tests.conformance.schemathesis_hooks",
-            "CONFORMANCE_POOL": json.dumps(pool_of(world)),
+            "CONFORMANCE_POOL": json.dumps(create_id_pool(context)),
             "CONFORMANCE_COUNTS": str(counts),
             "PYTHONPATH": str(ROOT),
         }
         ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
         if not report.exists() or not counts.exists():
             raise RuntimeError(f"schemathesis did not run:\n{ran.stdout[-4000:]}\n{ran.stderr[-4000:]}")
-        return _read(json.loads(counts.read_text()), json.loads(report.read_text()), ran.stdout)
+        return _parse_result(json.loads(counts.read_text()), json.loads(report.read_text()), ran.stdout)
 
 
-def _read(counts: dict[str, Any], report: dict[str, Any], output: str) -> Fuzzed:
+def _parse_result(counts: dict[str, Any], report: dict[str, Any], output: str) -> FuzzResult:
     # The health routes' 503 in a stack without Redis is what they are for.
     statuses = {
         status: sum(count for operation, count in operations.items() if not operation.endswith(" /readyz"))
         for status, operations in counts["statuses"].items()
     }
-    return Fuzzed(
+    return FuzzResult(
         requests=counts["requests"],
         operations=report["operations"]["tested"],
         statuses=statuses,
@@ -92,13 +98,13 @@ def _read(counts: dict[str, Any], report: dict[str, Any], output: str) -> Fuzzed
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--max-examples", type=int, default=EXAMPLES)
+    parser.add_argument("--max-examples", type=int, default=MAX_EXAMPLES)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="luthier-") as home, running_world(Path(home)) as (_, world):
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, world):
         fuzzed = fuzz(world, [f"--max-examples={asked.max_examples}", f"--seed={asked.seed}"])
     print(fuzzed.output)
-    write("fuzz", "make fuzz", fuzzed.figures())
+    write_result("fuzz", "make fuzz", fuzzed.summarize())
     sys.exit(1 if fuzzed.failures else 0)
 
 

@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-BREAK = "x-conformance-break"
+BREAK_HEADER = "x-conformance-break"
 
-_BODY = {"error": {"message": "broken on purpose", "type": "server_error", "param": None, "code": None}}
-_HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "keep-alive", "content-length"})
+_ERROR_BODY = {"error": {"message": "broken on purpose", "type": "server_error", "param": None, "code": None}}
+_HOP_BY_HOP_HEADERS = frozenset({"connection", "transfer-encoding", "keep-alive", "content-length"})
 
 
 class Proxy(ThreadingHTTPServer):
@@ -25,8 +25,8 @@ class Proxy(ThreadingHTTPServer):
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream.removeprefix("http://")
-        self.broken: set[str] = set()
-        self.asked: list[dict[str, str]] = []
+        self.broken_marks: set[str] = set()
+        self.request_headers: list[dict[str, str]] = []
         """Headers of what came, in order."""
 
 
@@ -35,49 +35,49 @@ class _Handler(BaseHTTPRequestHandler):
     server: Proxy
 
     def do_GET(self) -> None:
-        self._pass_on(b"")
+        self._forward(b"")
 
     def do_POST(self) -> None:
-        self._pass_on(self.rfile.read(int(self.headers["content-length"])))
+        self._forward(self.rfile.read(int(self.headers["content-length"])))
 
     def log_message(self, *_: Any) -> None:
         pass
 
-    def _pass_on(self, body: bytes) -> None:
-        self.server.asked.append(dict(self.headers))
-        how, _, mark = self.headers.get(BREAK, "").partition(" ")
-        if not how or mark in self.server.broken:
-            self._answer(*self._upstream(body))
+    def _forward(self, body: bytes) -> None:
+        self.server.request_headers.append(dict(self.headers))
+        how, _, mark = self.headers.get(BREAK_HEADER, "").partition(" ")
+        if not how or mark in self.server.broken_marks:
+            self._send_response(*self._request_upstream(body))
             return
-        self.server.broken.add(mark)
+        self.server.broken_marks.add(mark)
         if how == "refused":
-            self._fail(503)
+            self._send_error_response(503)
             return
         # The server does the work; its answer never arrives.
-        self._upstream(body)
+        self._request_upstream(body)
         if how == "error":
-            self._fail(500)
+            self._send_error_response(500)
         else:
             self.close_connection = True
 
-    def _upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _request_upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(self.server.upstream, timeout=30)
         try:
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP_HEADERS}
             connection.request(self.command, self.path, body or None, headers)
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
         finally:
             connection.close()
 
-    def _fail(self, status: int) -> None:
+    def _send_error_response(self, status: int) -> None:
         headers = {"content-type": "application/json", "retry-after-ms": "10"}
-        self._answer(status, headers, json.dumps(_BODY).encode())
+        self._send_response(status, headers, json.dumps(_ERROR_BODY).encode())
 
-    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _send_response(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
-            if name.lower() not in _HOP_BY_HOP:
+            if name.lower() not in _HOP_BY_HOP_HEADERS:
                 self.send_header(name, value)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def proxying(upstream: str) -> Iterator[Proxy]:
+def run_proxy(upstream: str) -> Iterator[Proxy]:
     """``upstream``: ``http://host:port``."""
     proxy = Proxy(upstream)
     thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -4,63 +4,65 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.conformance.client.context import World
+from tests.conformance.client.context import CheckContext
 from tests.conformance.client.files import ROW
-from tests.conformance.client.jobs import new_job
+from tests.conformance.client.jobs import create_job
 
-SIZE = 12
+OBJECT_COUNT = 12
 """Of each kind: requests delete and cancel them."""
 
 # An address, not a name: nothing is looked up, and without a worker nothing is sent.
-HOOK = {"name": "fuzz", "url": "https://93.184.215.14/hook", "event_types": ["fine_tuning.job.succeeded"]}
+WEBHOOK_BODY = {"name": "fuzz", "url": "https://93.184.215.14/hook", "event_types": ["fine_tuning.job.succeeded"]}
 
 
-def pool_of(world: World) -> dict[str, list[str]]:
+def create_id_pool(context: CheckContext) -> dict[str, list[str]]:
     """Name of a path parameter or of a body's field -> ids."""
-    client = world.client(strict=False)
-    files = [client.files.create(file=("rows.jsonl", ROW * 20), purpose="fine-tune").id for _ in range(SIZE)]
-    jobs = [new_job(world).id for _ in range(SIZE)]
-    checkpoints = client.fine_tuning.jobs.checkpoints.list(world.job).data
-    batch_files = [client.files.create(file=("b.jsonl", b"{}"), purpose="batch").id for _ in range(SIZE)]
-    names = [world.model, *world.spares, "starter", "encoder"]
+    client = context.get_client(strict=False)
+    files = [client.files.create(file=("rows.jsonl", ROW * 20), purpose="fine-tune").id for _ in range(OBJECT_COUNT)]
+    jobs = [create_job(context).id for _ in range(OBJECT_COUNT)]
+    checkpoints = client.fine_tuning.jobs.checkpoints.list(context.job).data
+    batch_files = [client.files.create(file=("b.jsonl", b"{}"), purpose="batch").id for _ in range(OBJECT_COUNT)]
+    names = [context.model, *context.spare_models, "starter", "encoder"]
     return {
         "file_id": files,
         "training_file": files,
         "validation_file": files,
         "general_file": files,
-        "job_id": [world.job, *jobs],
+        "job_id": [context.job, *jobs],
         "model": [*names, *(each.fine_tuned_model_checkpoint for each in checkpoints)],
         "checkpoint": [each.fine_tuned_model_checkpoint for each in checkpoints],
         "checkpoint_id": [each.id for each in checkpoints],
         "input_file_id": batch_files,
-        "batch_id": [_batch(client, file) for file in batch_files[: SIZE // 2]],
-        "upload_id": [_upload(client) for _ in range(SIZE)],
-        "webhook_id": [_made(client, "/webhook_endpoints", HOOK) for _ in range(SIZE // 2)],
-        **_projects(client),
+        "batch_id": [_create_batch(client, file) for file in batch_files[: OBJECT_COUNT // 2]],
+        "upload_id": [_create_upload(client) for _ in range(OBJECT_COUNT)],
+        "webhook_id": [_create_object(client, "/webhook_endpoints", WEBHOOK_BODY) for _ in range(OBJECT_COUNT // 2)],
+        **_create_projects(client),
     }
 
 
-def _made(client: Any, path: str, body: dict[str, Any]) -> str:
+def _create_object(client: Any, path: str, body: dict[str, Any]) -> str:
     found: str = client.post(path, body=body, cast_to=object)["id"]
     return found
 
 
-def _batch(client: Any, file: str) -> str:
+def _create_batch(client: Any, file: str) -> str:
     endpoint = "/v1/chat/completions"
     found: str = client.batches.create(input_file_id=file, endpoint=endpoint, completion_window="24h").id
     return found
 
 
-def _upload(client: Any) -> str:
+def _create_upload(client: Any) -> str:
     size = len(ROW)
     made = client.uploads.create(bytes=size, filename="u.jsonl", mime_type="application/jsonl", purpose="fine-tune")
     found: str = made.id
     return found
 
 
-def _projects(client: Any) -> dict[str, list[str]]:
+def _create_projects(client: Any) -> dict[str, list[str]]:
     """Projects to archive and keys to revoke; ``own`` are those that the requests themselves need."""
-    projects = [_made(client, "/organization/projects", {"name": f"spare {n}"}) for n in range(SIZE // 2)]
-    keys = [_made(client, f"/organization/projects/{each}/api_keys", {"name": "spare"}) for each in projects]
+    projects = [
+        _create_object(client, "/organization/projects", {"name": f"spare {n}"}) for n in range(OBJECT_COUNT // 2)
+    ]
+    keys = [_create_object(client, f"/organization/projects/{each}/api_keys", {"name": "spare"}) for each in projects]
     me = client.get("/me", cast_to=object)
     return {"project_id": projects, "key_id": keys, "own": [me["project"]["id"], me["key"]["id"]]}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.client.context import World, missing
+from tests.conformance.client.context import CheckContext, find_missing_feature
 from tests.conformance.client.run import CHECKS
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_the_official_client(world: World, name: str) -> None:
+def test_the_official_client(context: CheckContext, name: str) -> None:
     # The installed client is a recent one: it lacks nothing that is checked.
-    assert missing(CHECKS[name], world.client()) is None
-    CHECKS[name](world)
+    assert find_missing_feature(CHECKS[name], context.get_client()) is None
+    CHECKS[name](context)

@@ -14,12 +14,12 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.conformance.environments import Result, result_of
+from tests.conformance.environments import Result, run_suite
 from tests.conformance.suites import run
-from tests.conformance.suites.rows import BYTES
-from tests.conformance.suites.server import running
+from tests.conformance.suites.rows import CONTENT
+from tests.conformance.suites.server import run_suite_server
 
-TESTS = """
+SUITE_SOURCE = """
 import pytest
 
 def test_good(): pass
@@ -48,33 +48,33 @@ DIFFERENCES = [
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[dict[str, str]]:
+def server_urls() -> Iterator[dict[str, str]]:
     # Not pytest's tmp_path: a unix socket's path has at most 107 characters.
     with (
         tempfile.TemporaryDirectory(prefix="luthier-") as home,
-        running(Path(home), ["a-writer"], ["an-encoder"]) as place,
+        run_suite_server(Path(home), ["a-writer"], ["an-encoder"]) as place,
     ):
         yield place
 
 
-def test_the_rows_are_renewed(place: dict[str, str]) -> None:
-    renewed = httpx.post(f"http://{place['renew']}/")
-    with OpenAI(base_url=place["url"], api_key="My API Key", max_retries=0) as client:
+def test_the_rows_are_reset(server_urls: dict[str, str]) -> None:
+    renewed = httpx.post(f"http://{server_urls['reset_address']}/")
+    with OpenAI(base_url=server_urls["url"], api_key="My API Key", max_retries=0) as client:
         assert renewed.status_code == 204
         client.files.delete("file_id")
         client.uploads.complete("upload_abc123", part_ids=["string"])
         assert client.fine_tuning.jobs.cancel("ft-AF1WoRqd3aJAHsqc9NY7iL8F").status == "cancelled"
         with pytest.raises(openai.NotFoundError):
             client.files.retrieve("file_id")
-        httpx.post(f"http://{place['renew']}/")
-        assert client.files.content("file_id").read() == BYTES
+        httpx.post(f"http://{server_urls['reset_address']}/")
+        assert client.files.content("file_id").read() == CONTENT
         assert client.uploads.complete("upload_abc123", part_ids=["string"]).status == "completed"
         assert client.fine_tuning.jobs.retrieve("ft-AF1WoRqd3aJAHsqc9NY7iL8F").status == "queued"
 
 
-def test_a_real_engine_answers_by_the_names_of_the_tests(place: dict[str, str]) -> None:
-    httpx.post(f"http://{place['renew']}/")
-    with OpenAI(base_url=place["url"], api_key="My API Key", max_retries=0) as client:
+def test_a_real_engine_answers_by_the_names_of_the_tests(server_urls: dict[str, str]) -> None:
+    httpx.post(f"http://{server_urls['reset_address']}/")
+    with OpenAI(base_url=server_urls["url"], api_key="My API Key", max_retries=0) as client:
         answer = client.chat.completions.create(
             model="a-writer", messages=[{"role": "user", "content": "Hi"}], max_tokens=3
         )
@@ -83,9 +83,9 @@ def test_a_real_engine_answers_by_the_names_of_the_tests(place: dict[str, str]) 
         assert len(client.embeddings.create(model="an-encoder", input="Hi").data[0].embedding) == 384
 
 
-def test_differences_are_held_to_their_reasons(place: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "test_theirs.py").write_text(TESTS)
-    result = _ran(place["renew"], tmp_path)
+def test_differences_must_fail_for_their_reasons(server_urls: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text(SUITE_SOURCE)
+    result = _run_tests(server_urls["reset_address"], tmp_path)
     assert (result.passed, result.failed, result.absent) == (2, 3, 3)
     failed = {check["check"].partition("::")[2] for check in result.checks if check["outcome"] == "failed"}
     assert failed == {"test_another_failure", "test_good_after_all", "test_bad"}
@@ -94,17 +94,17 @@ def test_differences_are_held_to_their_reasons(place: dict[str, str], tmp_path: 
     assert set(left) == {"::test_known", "::test_half_known(strict)", "not today"}
 
 
-def test_a_file_that_cannot_be_read_is_a_failure(place: dict[str, str], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_a_failure(server_urls: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text("import nothing_of_that_name")
-    assert _ran(place["renew"], tmp_path).failed == 1
+    assert _run_tests(server_urls["reset_address"], tmp_path).failed == 1
 
 
-def _ran(renew: str, folder: Path) -> Result:
+def _run_tests(reset_address: str, folder: Path) -> Result:
     environment = {
         **os.environ,
         # This environment's plugins are no part of it, and take seconds to load.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": str(Path(run.__file__).parent / "inside"),
-        "LUTHIER_SUITE": json.dumps({"renew": renew, "differences": DIFFERENCES}),
+        "LUTHIER_SUITE": json.dumps({"reset_address": reset_address, "differences": DIFFERENCES}),
     }
-    return result_of([sys.executable, "-m", "pytest", *run.OPTIONS, folder], cwd=folder, env=environment)
+    return run_suite([sys.executable, "-m", "pytest", *run.PYTEST_OPTIONS, folder], cwd=folder, env=environment)

@@ -14,10 +14,10 @@ import yaml
 from api.app import create_app
 from deploy.luthierd import app
 from inference.server import create_app as create_engine
-from storage.settings import REPOSITORY, Settings
+from storage.settings import REPOSITORY_ROOT, Settings
 
-COMPOSE = REPOSITORY / "deploy" / "compose.yml"
-DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+COMPOSE = REPOSITORY_ROOT / "deploy" / "compose.yml"
+DOCKERFILE = (REPOSITORY_ROOT / "Dockerfile").read_text()
 COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 SETTINGS = {f"LUTHIER_{name.upper()}" for name in Settings.model_fields}
 
@@ -28,31 +28,31 @@ def services() -> dict[str, Any]:
     return loaded["services"]
 
 
-def ours(services: dict[str, Any]) -> dict[str, Any]:
+def filter_luthier_services(services: dict[str, Any]) -> dict[str, Any]:
     return {name: service for name, service in services.items() if service["image"] == "luthier"}
 
 
-def test_the_stack_is_whole(services: dict[str, Any]) -> None:
+def test_the_stack_is_complete(services: dict[str, Any]) -> None:
     assert set(services) == {"postgres", "redis", "migrate", "api", "inference", "worker"}
     assert services["worker"]["deploy"]["replicas"] == 2
     assert services["api"]["environment"]["LUTHIER_API_PROCESSES"] == "2"
 
 
 def test_every_command_is_one_of_luthierd(services: dict[str, Any]) -> None:
-    for name, service in ours(services).items():
+    for name, service in filter_luthier_services(services).items():
         assert service["command"][0] in COMMANDS, name
     assert 'ENTRYPOINT ["luthierd"]' in DOCKERFILE
     assert re.search(r'CMD \["(\w+)"\]', DOCKERFILE).group(1) in COMMANDS  # type: ignore[union-attr]
-    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    scripts = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"luthierd": "deploy.luthierd:app"}
 
 
 def test_every_setting_is_one_of_ours(services: dict[str, Any]) -> None:
-    named = {name for service in ours(services).values() for name in service["environment"]}
+    named = {name for service in filter_luthier_services(services).values() for name in service["environment"]}
     named |= set(re.findall(r"LUTHIER_\w+", DOCKERFILE))
     assert {name for name in named if name.startswith("LUTHIER_")} <= SETTINGS
     four = {"LUTHIER_DATABASE_URL", "LUTHIER_BLOB_URL", "LUTHIER_REDIS_URL", "LUTHIER_INFERENCE_URL"}
-    assert all(four <= set(service["environment"]) for service in ours(services).values())
+    assert all(four <= set(service["environment"]) for service in filter_luthier_services(services).values())
 
 
 def test_ports_and_hosts_agree(services: dict[str, Any]) -> None:
@@ -80,14 +80,14 @@ def test_health_paths_are_routes(services: dict[str, Any], tmp_path: Path) -> No
         assert found.group(1) == port
 
 
-def test_the_image_holds_every_room_and_file_that_runs() -> None:
+def test_the_image_contains_every_package_and_file() -> None:
     copied = set(re.findall(r"^COPY (\w+) \w+$", DOCKERFILE, re.M))
-    rooms = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"][
-        "include"
-    ]
-    assert {room.rstrip("*") for room in rooms} | {"models"} == copied
+    resources = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"][
+        "find"
+    ]["include"]
+    assert {room.rstrip("*") for room in resources} | {"models"} == copied
     for name in copied | {"constraints.txt", "models.toml", "README.md"}:
-        assert (REPOSITORY / name).exists(), name
+        assert (REPOSITORY_ROOT / name).exists(), name
 
 
 def test_what_must_be_given_is_listed_at_the_top() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from storage import hub
 from storage.errors import ModelNotPulled
-from storage.registry import LOCK, Registry
-from storage.settings import REPOSITORY
+from storage.registry import LOCK_FILE, Registry
+from storage.settings import REPOSITORY_ROOT
 
 
 @pytest.fixture
@@ -23,29 +23,29 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_locked_model_is_checked_file_by_file(model: Path) -> None:
-    hub.lock(model, "org/name", "a" * 40)
-    assert hub.check(model) == 2
+    hub.write_lock_file(model, "org/name", "a" * 40)
+    assert hub.verify(model) == 2
     (model / "model.safetensors").write_bytes(b"Weights")
     with pytest.raises(hub.ChangedModel, match=r"model\.safetensors"):
-        hub.check(model)
+        hub.verify(model)
 
 
 @pytest.mark.parametrize("change", ["added", "removed"])
 def test_a_file_more_or_less_is_a_change(model: Path, change: str) -> None:
-    hub.lock(model, "org/name", "a" * 40)
+    hub.write_lock_file(model, "org/name", "a" * 40)
     if change == "added":
         (model / "extra.json").write_text("{}")
     else:
         (model / "config.json").unlink()
     with pytest.raises(hub.ChangedModel):
-        hub.check(model)
+        hub.verify(model)
 
 
 @pytest.mark.parametrize("name", ["modeling_x.py", "pytorch_model.bin", "weights.pth", "state.pkl", "lib.so"])
 def test_what_could_run_is_refused(model: Path, name: str) -> None:
     (model / name).write_bytes(b"x")
     with pytest.raises(hub.UnsafeModel, match=name):
-        hub.check(model)
+        hub.verify(model)
 
 
 def test_an_auto_map_is_refused(model: Path) -> None:
@@ -69,12 +69,12 @@ def test_a_hub_model_is_here_once_it_is_locked(tmp_path: Path, model: Path) -> N
     entry = registry.get("gpt-x")
     assert entry is not None
     with pytest.raises(ModelNotPulled, match="luthierd models pull m"):
-        entry.require()
-    hub.lock(model, "org/name", "a" * 40)
+        entry.require_location()
+    hub.write_lock_file(model, "org/name", "a" * 40)
     found = registry.get("m")
     assert found is not None
-    assert found.require() == model
-    assert (model / LOCK).exists()
+    assert found.require_location() == model
+    assert (model / LOCK_FILE).exists()
 
 
 def test_an_added_entry_is_seen_without_a_restart(tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_an_added_entry_is_seen_without_a_restart(tmp_path: Path) -> None:
 
 
 def test_the_shipped_registry_is_sound() -> None:
-    registry = Registry([REPOSITORY / "models.toml"], Path("/nowhere"))
+    registry = Registry([REPOSITORY_ROOT / "models.toml"], Path("/nowhere"))
     entries = {entry.id: entry for entry in registry.list()}
     assert {"starter", "minilm-l6", "qwen3-0.6b", "smollm2-135m", "llama-3.2-1b"} <= set(entries)
     for name in ("starter", "minilm-l6"):
-        hub.scan(entries[name].require())
+        hub.scan(entries[name].require_location())
     aliases = [alias for entry in entries.values() for alias in entry.aliases]
     assert len(aliases) == len(set(aliases))
     assert not set(aliases) & set(entries)

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from training.data.dataset import Reader
+from training.data.dataset import DatasetReader
 from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "examples" / "data"
-ROWS = {"support_train": 400, "support_heldout": 80, "chat_train": 200, "chat_heldout": 20}
+ROW_COUNTS = {"support_train": 400, "support_heldout": 80, "chat_train": 200, "chat_heldout": 20}
 LABELS = {
     "account_access",
     "change_order",
@@ -27,36 +27,36 @@ LABELS = {
     "refund",
     "return_or_exchange",
 }
-SAILOR = re.compile(r"Ahoy! [A-Z][^.?!]* over the sea\.")
+SAILOR_STYLE = re.compile(r"Ahoy! [A-Z][^.?!]* over the sea\.")
 
 
-def read(name: str) -> list[dict[str, Any]]:
+def read_rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def said(name: str) -> list[str]:
+def get_user_texts(name: str) -> list[str]:
     """What the customer or the child says in each row."""
-    return [row["text"] if "text" in row else row["messages"][0]["content"] for row in read(name)]
+    return [row["text"] if "text" in row else row["messages"][0]["content"] for row in read_rows(name)]
 
 
-def words(text: str) -> frozenset[str]:
+def split_words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"[a-z0-9']+", text.lower()))
 
 
-def alike(one: frozenset[str], other: frozenset[str]) -> float:
+def compute_jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     """Share of the words of both that both have."""
-    return len(one & other) / len(one | other)
+    return len(left & right) / len(left | right)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", ROW_COUNTS)
 def test_rows_are_as_many_as_the_readme_says(name: str) -> None:
-    assert len(read(name)) == ROWS[name]
-    assert f"| `{name}.jsonl` | {ROWS[name]} |" in (DATA / "README.md").read_text(encoding="utf-8")
+    assert len(read_rows(name)) == ROW_COUNTS[name]
+    assert f"| `{name}.jsonl` | {ROW_COUNTS[name]} |" in (DATA / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "least", "most"), [("support_train", 47, 53), ("support_heldout", 10, 10)])
 def test_labels_are_the_eight_of_the_readme_and_nearly_balanced(name: str, least: int, most: int) -> None:
-    counts = Counter(row["label"] for row in read(name))
+    counts = Counter(row["label"] for row in read_rows(name))
     assert set(counts) == LABELS
     assert all(least <= count <= most for count in counts.values()), counts
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", (DATA / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
@@ -64,19 +64,21 @@ def test_labels_are_the_eight_of_the_readme_and_nearly_balanced(name: str, least
 
 
 @pytest.mark.parametrize("kind", ["support", "chat"])
-def test_no_row_stands_twice_and_none_held_out_is_near_a_training_row(kind: str) -> None:
-    train, heldout = said(f"{kind}_train"), said(f"{kind}_heldout")
+def test_no_row_is_repeated_and_none_held_out_is_near_a_training_row(kind: str) -> None:
+    train, heldout = get_user_texts(f"{kind}_train"), get_user_texts(f"{kind}_heldout")
     assert len({text.lower() for text in train + heldout}) == len(train) + len(heldout)
-    seen = [words(text) for text in train]
-    near = [text for text in heldout if any(alike(words(text), other) >= 0.8 for other in seen)]
+    seen = [split_words(text) for text in train]
+    near = [text for text in heldout if any(compute_jaccard(split_words(text), other) >= 0.8 for other in seen)]
     assert not near
 
 
 def test_support_messages_are_not_variants_of_one_sentence() -> None:
-    texts = said("support_train")
-    sets = [words(text) for text in texts]
+    texts = get_user_texts("support_train")
+    sets = [split_words(text) for text in texts]
     near = [
-        texts[i] for i, one in enumerate(sets) if len(one) > 4 and any(alike(one, other) > 0.7 for other in sets[:i])
+        texts[i]
+        for i, one in enumerate(sets)
+        if len(one) > 4 and any(compute_jaccard(one, other) > 0.7 for other in sets[:i])
     ]
     assert not near
     assert max(Counter(" ".join(text.lower().split()[:3]) for text in texts).values()) <= 8
@@ -84,40 +86,40 @@ def test_support_messages_are_not_variants_of_one_sentence() -> None:
 
 def test_no_label_is_given_away_by_its_own_name() -> None:
     """A rule that looks for the label's words must not do what the classifier is trained for."""
-    rows = read("support_heldout")
-    told = [row for row in rows if words(row["label"].replace("_", " ")) & words(row["text"])]
+    rows = read_rows("support_heldout")
+    told = [row for row in rows if split_words(row["label"].replace("_", " ")) & split_words(row["text"])]
     assert len(told) < len(rows) / 2
 
 
 @pytest.mark.parametrize("name", ["chat_train", "chat_heldout"])
-def test_every_answer_keeps_the_rule_of_the_style(name: str) -> None:
-    for row in read(name):
+def test_every_answer_follows_the_style(name: str) -> None:
+    for row in read_rows(name):
         question, answer = row["messages"]
         assert (question["role"], answer["role"]) == ("user", "assistant")
-        assert SAILOR.fullmatch(answer["content"]), answer
+        assert SAILOR_STYLE.fullmatch(answer["content"]), answer
         assert len(answer["content"].split()) <= 25
 
 
 def test_answers_differ() -> None:
-    answers = [row["messages"][1]["content"] for name in ("chat_train", "chat_heldout") for row in read(name)]
+    answers = [row["messages"][1]["content"] for name in ("chat_train", "chat_heldout") for row in read_rows(name)]
     assert len(set(answers)) == len(answers)
     openings = Counter(" ".join(answer.split()[:3]) for answer in answers)
     assert openings.most_common(1)[0][1] <= 20
 
 
 def test_small_talk_asks_nothing_twice_and_answers_all() -> None:
-    entries = read("starter_talk")
+    entries = read_rows("starter_talk")
     questions = [question for entry in entries for question in entry["questions"]]
     assert len(set(questions)) == len(questions)
     assert all(entry["answers"] and all(answer.strip() for answer in entry["answers"]) for entry in entries)
     assert f"| `starter_talk.jsonl` | {len(entries)} |" in (DATA / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_the_training_room_takes_every_row_uncut(name: str) -> None:
+@pytest.mark.parametrize("name", ROW_COUNTS)
+def test_training_accepts_every_row_untruncated(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "starter")
     task = TASKS["chat" if name.startswith("chat") else "text-classification"]
-    data = Reader(task, tokenizer, {}, 512, lambda: None).read(DATA / f"{name}.jsonl", "training_file")
-    assert not data.faults
-    assert len(data.examples) == ROWS[name]
-    assert data.cut == 0
+    data = DatasetReader(task, tokenizer, {}, 512, lambda: None).read(DATA / f"{name}.jsonl", "training_file")
+    assert not data.errors
+    assert len(data.examples) == ROW_COUNTS[name]
+    assert data.truncated_rows == 0

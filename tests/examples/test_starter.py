@@ -20,7 +20,7 @@ from training.updates.lora import LoraUpdate
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "models" / "starter"
-FOUR_MB = 4_000_000
+MAX_STARTER_BYTES = 4_000_000
 
 NAME_QUESTIONS = (
     "What is your name?",
@@ -47,23 +47,23 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(STARTER)
 
 
-def answer(loaded: serving.Served, question: str) -> str:
+def generate_answer(loaded: serving.ServedModel, question: str) -> str:
     """The likeliest answer."""
-    prompt = loaded.kit.processor.apply_chat_template(
+    prompt = loaded.context.processor.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     ids = loaded.model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
-    assert ids[-1] == loaded.kit.processor.eos_token_id
-    return str(loaded.kit.processor.decode(ids, skip_special_tokens=True))
+    assert ids[-1] == loaded.context.processor.eos_token_id
+    return str(loaded.context.processor.decode(ids, skip_special_tokens=True))
 
 
 def test_it_is_at_most_four_megabytes_and_of_plain_files() -> None:
     files = {path.name: path.stat().st_size for path in STARTER.rglob("*") if path.is_file()}
-    assert sum(files.values()) <= FOUR_MB, files
-    assert set(files) == {*train_starter.SHIPPED, "README.md"}
+    assert sum(files.values()) <= MAX_STARTER_BYTES, files
+    assert set(files) == {*train_starter.MODEL_FILES, "README.md"}
 
 
-def test_the_card_tells_the_models_own_figures() -> None:
+def test_the_model_card_has_the_models_own_numbers() -> None:
     card = (STARTER / "README.md").read_text(encoding="utf-8")
     model = AutoModelForCausalLM.from_pretrained(STARTER)
     assert f"{sum(weight.numel() for weight in model.parameters()):,} parameters" in card
@@ -72,7 +72,7 @@ def test_the_card_tells_the_models_own_figures() -> None:
 
 
 def test_the_files_are_what_the_script_would_write(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    train_starter.random_base(tokenizer, 1, tmp_path)
+    train_starter.write_random_base(tokenizer, 1, tmp_path)
     told = (
         "vocab_size",
         "hidden_size",
@@ -110,11 +110,11 @@ def test_the_template_writes_turns_and_opens_an_answer(tokenizer: PreTrainedToke
 
 def test_it_knows_its_name_and_greets() -> None:
     loaded = serving.load(STARTER, None, "chat")
-    assert "Luthier" in answer(loaded, "What is your name?")
-    assert answer(loaded, "What does a cow say?") == "A cow says moo."
+    assert "Luthier" in generate_answer(loaded, "What is your name?")
+    assert generate_answer(loaded, "What does a cow say?") == "A cow says moo."
 
 
-def learn_name(folder: Path, name: str) -> list[run_events.Line]:
+def train_on_name(folder: Path, name: str) -> list[run_events.RunEvent]:
     """A LoRA run on 32 rows, every hyperparameter left to the rules."""
     rows = [
         {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": name}]}
@@ -132,7 +132,7 @@ def learn_name(folder: Path, name: str) -> list[run_events.Line]:
         threads=1,
     )
     spec.write(folder)
-    lines: list[run_events.Line] = []
+    lines: list[run_events.RunEvent] = []
     run.validate(folder, lines.append)
     run.train(folder, lines.append)
     return lines
@@ -140,10 +140,10 @@ def learn_name(folder: Path, name: str) -> list[run_events.Line]:
 
 def test_it_learns_a_name_from_32_rows_in_under_a_minute(tmp_path: Path) -> None:
     began = time.process_time()
-    lines = learn_name(tmp_path, "Fiddle")
+    lines = train_on_name(tmp_path, "Fiddle")
     # Of one thread: what a clock on the wall would show were the machine doing nothing else.
     assert time.process_time() - began < 60
     losses = [line.train_loss for line in lines if isinstance(line, run_events.Metrics)]
     assert losses[-1] < 0.1 < 1 < losses[0]
-    assert answer(serving.load(STARTER, tmp_path / "result", "chat"), "What is your name?") == "Fiddle"
-    assert "Luthier" in answer(serving.load(STARTER, None, "chat"), "What is your name?")
+    assert generate_answer(serving.load(STARTER, tmp_path / "result", "chat"), "What is your name?") == "Fiddle"
+    assert "Luthier" in generate_answer(serving.load(STARTER, None, "chat"), "What is your name?")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from examples import starter_data
-from training.data.dataset import Reader
+from training.data.dataset import DatasetReader
 from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
-TALK = ROOT / "examples" / "data" / "starter_talk.jsonl"
+SMALL_TALK = ROOT / "examples" / "data" / "starter_talk.jsonl"
 TINYSTORIES = ROOT.parent / "shared" / "data" / "tinystories" / "tinystories_sample.txt"
 
 STORY = """One day, a small dog named Rex went to the pond. He saw a frog on a leaf. "Do you want to play?" asked Rex. \
@@ -22,7 +22,7 @@ Rex was sad. He sat down near the pond. Then the frog felt sorry for Rex. "Can y
 
 
 def test_sentences_keep_their_quotation_marks_and_all_words() -> None:
-    found = starter_data.sentences(STORY)
+    found = starter_data.split_sentences(STORY)
     assert '"Do you want to play?" asked Rex.' in found
     assert 'The frog looked up and said, "No, I am too wet to play today!"' in found
     assert " ".join(found).split() == STORY.split()
@@ -30,16 +30,16 @@ def test_sentences_keep_their_quotation_marks_and_all_words() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_conversation_tells_the_whole_story_once_in_order(seed: int) -> None:
-    turns = starter_data.conversation(STORY, random.Random(seed))
-    told = [answer for question, answer in turns if question not in starter_data.WHO]
+    turns = starter_data.build_conversation(STORY, random.Random(seed))
+    told = [answer for question, answer in turns if question not in starter_data.CHARACTER_QUESTIONS]
     assert len(told) > 1
     assert " ".join(told).split() == STORY.split()
 
 
-def test_a_request_names_what_the_opening_speaks_of() -> None:
-    opening = starter_data.sentences(STORY)[0]
-    asked = {starter_data.request(STORY, opening, random.Random(seed)) for seed in range(200)}
-    about = {question for question in asked if question not in starter_data.ANY_STORY}
+def test_a_request_names_a_subject_of_the_opening() -> None:
+    opening = starter_data.split_sentences(STORY)[0]
+    asked = {starter_data.build_request(STORY, opening, random.Random(seed)) for seed in range(200)}
+    about = {question for question in asked if question not in starter_data.GENERIC_REQUESTS}
     assert "Tell me a story about a dog." in about
     assert "Tell me a story about Rex." in about
     assert all("dog" in question or "Rex" in question for question in about)
@@ -47,15 +47,15 @@ def test_a_request_names_what_the_opening_speaks_of() -> None:
 
 
 def test_names_are_not_words_that_begin_sentences() -> None:
-    assert starter_data.names(STORY) == ["Rex"]
+    assert starter_data.find_names(STORY) == ["Rex"]
 
 
 def test_an_exchange_is_between_two_speakers() -> None:
     """Rex asks and the frog answers; the frog that goes on speaking does not answer herself."""
-    assert starter_data.exchanges(STORY) == [("Do you want to play?", "No, I am too wet to play today!")]
+    assert starter_data.extract_dialogues(STORY) == [("Do you want to play?", "No, I am too wet to play today!")]
 
 
-def stories_file(tmp_path: Path, count: int) -> Path:
+def write_stories(tmp_path: Path, count: int) -> Path:
     path = tmp_path / "stories.txt"
     told = [STORY.replace("Rex", f"Rex{chr(97 + i % 26)}{chr(97 + i // 26)}") for i in range(count)]
     path.write_text(
@@ -65,32 +65,34 @@ def stories_file(tmp_path: Path, count: int) -> Path:
 
 
 def test_stories_that_are_cut_short_or_repeated_are_left_out(tmp_path: Path) -> None:
-    assert len(starter_data.read_stories(stories_file(tmp_path, 30))) == 30
+    assert len(starter_data.read_stories(write_stories(tmp_path, 30))) == 30
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_seed_others(tmp_path: Path) -> None:
-    path = stories_file(tmp_path, 30)
-    assert starter_data.build(path, TALK, 1) == starter_data.build(path, TALK, 1)
-    assert starter_data.build(path, TALK, 1) != starter_data.build(path, TALK, 2)
+    path = write_stories(tmp_path, 30)
+    assert starter_data.build_rows(path, SMALL_TALK, 1) == starter_data.build_rows(path, SMALL_TALK, 1)
+    assert starter_data.build_rows(path, SMALL_TALK, 1) != starter_data.build_rows(path, SMALL_TALK, 2)
 
 
 def test_no_held_out_story_is_trained_on(tmp_path: Path) -> None:
-    train, validation = starter_data.build(stories_file(tmp_path, 60), TALK, 1)
+    train, validation = starter_data.build_rows(write_stories(tmp_path, 60), SMALL_TALK, 1)
     assert len(validation) == 3
     openings = {row["messages"][-1]["content"] for row in validation}
-    assert not openings & set(starter_data.texts(train))
+    assert not openings & set(starter_data.list_texts(train))
 
 
-def test_the_training_room_takes_the_derived_rows(tmp_path: Path) -> None:
+def test_training_accepts_the_derived_rows(tmp_path: Path) -> None:
     if not TINYSTORIES.exists():
         pytest.skip("the TinyStories sample is not at hand")
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "starter")
-    train, validation = starter_data.build(TINYSTORIES, TALK, 1)
+    train, validation = starter_data.build_rows(TINYSTORIES, SMALL_TALK, 1)
     for name, rows in (("train", train[::20]), ("validation", validation)):
         starter_data.write_rows(tmp_path / f"{name}.jsonl", rows)
-        data = Reader(TASKS["chat"], tokenizer, {}, 512, lambda: None).read(tmp_path / f"{name}.jsonl", "training_file")
-        assert not data.faults
+        data = DatasetReader(TASKS["chat"], tokenizer, {}, 512, lambda: None).read(
+            tmp_path / f"{name}.jsonl", "training_file"
+        )
+        assert not data.errors
         assert len(data.examples) == len(rows)
-        assert data.cut < len(rows) / 20
+        assert data.truncated_rows < len(rows) / 20

@@ -26,13 +26,13 @@ from inference.protocol.errors import EngineUnavailable
 from inference.protocol.model_ref import ModelRef
 from storage import blobs
 from storage.folders import put_folder
-from storage.settings import REPOSITORY, Settings, child_environment
-from tests.tiny import CONTEXT, tiny_chat_base, tiny_encoder_base
+from storage.settings import REPOSITORY_ROOT, Settings, build_child_environment
+from tests.tiny import CONTEXT_LENGTH, create_tiny_chat_base, create_tiny_encoder_base
 from training.run import train
 from training.spec import TrainSpec
 
 QUESTION = "What is your colour?"
-COLOURS = {"red": "Red.", "blue": "Blue!", "green": "green", "gold": "Gold?"}
+COLORS = {"red": "Red.", "blue": "Blue!", "green": "green", "gold": "Gold?"}
 """Result -> what it was trained to answer to ``QUESTION``."""
 CHAT_UPDATES: dict[str, dict[str, Any]] = {
     "red": {"type": "lora", "rank": 8},
@@ -43,7 +43,7 @@ CHAT_UPDATES: dict[str, dict[str, Any]] = {
 OPENING = "Once"
 TALES = {"sea": " upon a wave", "wood": " in a wood"}
 """Result -> what it was trained to continue ``OPENING`` with."""
-SORTERS: dict[str, dict[str, Any]] = {
+CLASSIFIERS: dict[str, dict[str, Any]] = {
     "sorter": {"type": "full"},
     "sorter-lora": {"type": "lora", "rank": 8},
     "sorter-head": {"type": "head"},
@@ -56,7 +56,7 @@ FRUITS, METALS = ("apple pear plum", "plum fig", "pear"), ("iron zinc tin", "tin
 
 
 @dataclass(frozen=True)
-class House:
+class Installation:
     """An installation's settings and a reference to each of its models."""
 
     settings: Settings
@@ -64,20 +64,23 @@ class House:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
+def _use_one_thread() -> None:
     """Threads that wait for one another cost more than these models' arithmetic."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     home = tmp_path_factory.mktemp("house")
-    bases = {"tiny-chat": tiny_chat_base(home / "tiny-chat"), "tiny-encoder": tiny_encoder_base(home / "tiny-encoder")}
+    bases = {
+        "tiny-chat": create_tiny_chat_base(home / "tiny-chat"),
+        "tiny-encoder": create_tiny_encoder_base(home / "tiny-encoder"),
+    }
     registry = home / "bases.toml"
     registry.write_text(
-        _entry("tiny-chat", bases["tiny-chat"], "chat", "completion")
-        + _entry("tiny-encoder", bases["tiny-encoder"], "text-classification", "embedding")
-        + _entry("absent", home / "nowhere", "chat")
+        _format_registry_entry("tiny-chat", bases["tiny-chat"], "chat", "completion")
+        + _format_registry_entry("tiny-encoder", bases["tiny-encoder"], "text-classification", "embedding")
+        + _format_registry_entry("absent", home / "nowhere", "chat")
     )
     # A unix socket's path may have 107 bytes, so the engine's lies in a short folder of its own.
     socket = Path(tempfile.mkdtemp(prefix="engine")) / "run" / "engine.sock"
@@ -90,52 +93,52 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
         engine_batch=8,
         engine_threads=1,
     )
-    refs = {"base": ModelRef.of_base("tiny-chat", "chat")}
-    for name, answer in COLOURS.items():
+    refs = {"base": ModelRef.from_base("tiny-chat", "chat")}
+    for name, answer in COLORS.items():
         update = CHAT_UPDATES[name]
-        rows = [_turns(QUESTION, answer)] * 4
-        refs[name] = _result(settings, name, "chat", update, bases["tiny-chat"], rows)
+        rows = [_build_chat_row(QUESTION, answer)] * 4
+        refs[name] = _train_result(settings, name, "chat", update, bases["tiny-chat"], rows)
     rows = [
         {"text": text, "label": label} for label, texts in zip(LABELS, (FRUITS, METALS), strict=True) for text in texts
     ]
-    for name, update in SORTERS.items():
-        refs[name] = _result(settings, name, "text-classification", update, bases["tiny-encoder"], rows)
+    for name, update in CLASSIFIERS.items():
+        refs[name] = _train_result(settings, name, "text-classification", update, bases["tiny-encoder"], rows)
     for name, tale in TALES.items():
         rows = [{"prompt": OPENING, "completion": tale}] * 4
-        refs[name] = _result(settings, name, "completion", {"type": "lora", "rank": 8}, bases["tiny-chat"], rows)
-    return House(settings, refs)
+        refs[name] = _train_result(settings, name, "completion", {"type": "lora", "rank": 8}, bases["tiny-chat"], rows)
+    return Installation(settings, refs)
 
 
 @pytest.fixture(scope="session")
-def neighbours(house: House) -> ModelRef:
+def embedding_model(installation: Installation) -> ModelRef:
     """An encoder to which fruits are like fruits."""
     pairs = [{"anchor": one, "positive": other} for texts in (FRUITS, METALS) for one, other in pairwise(texts)]
-    base = house.settings.home / "tiny-encoder"
-    return _result(house.settings, "neighbours", "embedding", {"type": "full"}, base, pairs)
+    base = installation.settings.home / "tiny-encoder"
+    return _train_result(installation.settings, "neighbours", "embedding", {"type": "full"}, base, pairs)
 
 
 @pytest.fixture
-async def engine(house: House) -> AsyncIterator[Engine]:
+async def engine(installation: Installation) -> AsyncIterator[Engine]:
     """An engine in this process."""
-    engine = Engine(house.settings)
+    engine = Engine(installation.settings)
     yield engine
     await engine.close()
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def run_engine_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """An engine process, answering."""
     log = settings.home / f"engine-{os.urandom(4).hex()}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "inference.server"],
-            cwd=REPOSITORY,
-            env=child_environment(settings),
+            cwd=REPOSITORY_ROOT,
+            env=build_child_environment(settings),
             stdout=out,
             stderr=out,
         )
     try:
-        asyncio.run(_answering(settings, process, log))
+        asyncio.run(_wait_until_ready(settings, process, log))
         yield process
     finally:
         process.terminate()
@@ -143,8 +146,8 @@ def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         assert process.wait(30) in {-signal.SIGTERM, -signal.SIGKILL}, log.read_text()
 
 
-async def _answering(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
-    async with client_of(settings) as client, asyncio.timeout(120):
+async def _wait_until_ready(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
+    async with connect_client(settings) as client, asyncio.timeout(120):
         while True:
             assert process.poll() is None, log.read_text()
             try:
@@ -154,27 +157,29 @@ async def _answering(settings: Settings, process: subprocess.Popen[bytes], log: 
                 await asyncio.sleep(0.1)
 
 
-def client_of(settings: Settings) -> EngineClient:
+def connect_client(settings: Settings) -> EngineClient:
     return connect(settings.inference_url, settings.inference_token.get_secret_value())
 
 
 @pytest.fixture(scope="session")
-def engine_process(house: House) -> Iterator[House]:
+def engine_process(installation: Installation) -> Iterator[Installation]:
     """The installation with an engine process that answers for it."""
-    with running(house.settings):
-        yield house
+    with run_engine_process(installation.settings):
+        yield installation
 
 
-def _entry(name: str, path: Path, *tasks: str) -> str:
+def _format_registry_entry(name: str, path: Path, *tasks: str) -> str:
     listed = json.dumps(tasks)
-    return f'[{name}]\npath = "{path}"\ntasks = {listed}\nparameters = 1\ncontext = {CONTEXT}\nlicense = "none"\n'
+    return (
+        f'[{name}]\npath = "{path}"\ntasks = {listed}\nparameters = 1\ncontext = {CONTEXT_LENGTH}\nlicense = "none"\n'
+    )
 
 
-def _turns(question: str, answer: str) -> dict[str, Any]:
+def _build_chat_row(question: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
-def _result(
+def _train_result(
     settings: Settings, name: str, task: str, update: dict[str, Any], base: Path, rows: list[dict[str, Any]]
 ) -> ModelRef:
     """Train for a moment and store what came of it."""

@@ -18,11 +18,11 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from inference.client import EngineClient, connect
 from inference.engine import Engine
 from inference.protocol.errors import EngineError, EngineUnavailable
-from inference.protocol.generation import ChatRequest
+from inference.protocol.generation import ChatCompletionRequest
 from inference.protocol.model_ref import ModelRef
 from inference.server import listen
 from storage.settings import Settings
-from tests.inference.conftest import COLOURS, OPENING, QUESTION, TALES, House, client_of, running
+from tests.inference.conftest import COLORS, OPENING, QUESTION, TALES, Installation, connect_client, run_engine_process
 
 pytestmark = [
     pytest.mark.anyio,
@@ -43,17 +43,17 @@ ROUTES = (
     "/internal/load",
     "/internal/export",
 )
-ENDLESS: dict[str, Any] = {**BODY, "max_tokens": 200, "logit_bias": {"50": 100}}
+ENDLESS_BODY: dict[str, Any] = {**BODY, "max_tokens": 200, "logit_bias": {"50": 100}}
 """One byte over and over, to the end of the context."""
 
 
 @pytest.fixture
-async def client(engine_process: House) -> AsyncIterator[EngineClient]:
-    async with client_of(engine_process.settings) as client:
+async def client(engine_process: Installation) -> AsyncIterator[EngineClient]:
+    async with connect_client(engine_process.settings) as client:
         yield client
 
 
-async def idle(client: EngineClient) -> None:
+async def wait_until_idle(client: EngineClient) -> None:
     for _ in range(200):
         if (await client.ping())["running"] == 0:
             return
@@ -61,40 +61,40 @@ async def idle(client: EngineClient) -> None:
     raise AssertionError(await client.ping())
 
 
-async def test_an_answer_has_openais_shape(client: EngineClient, engine_process: House) -> None:
+async def test_an_answer_has_openais_shape(client: EngineClient, engine_process: Installation) -> None:
     answer = await client.chat(engine_process.refs["red"], {**BODY, "logprobs": True, "top_logprobs": 3})
     completion = ChatCompletion.model_validate(answer, strict=True)
     assert completion.id.startswith("chatcmpl-")
     assert completion.model == engine_process.refs["red"].id
-    assert completion.choices[0].message.content == COLOURS["red"]
+    assert completion.choices[0].message.content == COLORS["red"]
     assert {"logprobs", "message", "finish_reason", "index"} == set(answer["choices"][0])
     assert answer["choices"][0]["message"]["refusal"] is None
     assert completion.usage
-    assert completion.usage.completion_tokens == len(COLOURS["red"]) + 1
+    assert completion.usage.completion_tokens == len(COLORS["red"]) + 1
     plain = await client.chat(engine_process.refs["red"], BODY)
     assert plain["choices"][0]["logprobs"] is None
 
 
-async def test_a_stream_has_openais_shape(client: EngineClient, engine_process: House) -> None:
+async def test_a_stream_has_openais_shape(client: EngineClient, engine_process: Installation) -> None:
     body = {**BODY, "stream_options": {"include_usage": True}}
     chunks = [
         ChatCompletionChunk.model_validate(chunk, strict=True)
         async for chunk in client.chat_stream(engine_process.refs["blue"], body)
     ]
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == COLOURS["blue"]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == COLORS["blue"]
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert chunks[-1].usage
 
 
-async def test_tokens_are_streamed_as_they_come(client: EngineClient, engine_process: House) -> None:
-    async with aclosing(client.chat_stream(engine_process.refs["base"], ENDLESS)) as chunks:
+async def test_tokens_are_streamed_as_they_come(client: EngineClient, engine_process: Installation) -> None:
+    async with aclosing(client.chat_stream(engine_process.refs["base"], ENDLESS_BODY)) as chunks:
         await anext(chunks)
         assert (await client.ping())["running"] == 1, "the first chunk came before the answer was complete"
-    await idle(client)
+    await wait_until_idle(client)
 
 
-async def test_requests_together_are_answered_together(client: EngineClient, engine_process: House) -> None:
+async def test_requests_together_are_answered_together(client: EngineClient, engine_process: Installation) -> None:
     names = ["base", "red", "blue", "green"] * 6
     alone = {name: await client.chat(engine_process.refs[name], BODY) for name in set(names)}
     together = await asyncio.gather(*(client.chat(engine_process.refs[name], BODY) for name in names))
@@ -102,9 +102,11 @@ async def test_requests_together_are_answered_together(client: EngineClient, eng
         assert answer["choices"] == alone[name]["choices"]
 
 
-async def test_fifty_clients_that_leave_free_their_rows(client: EngineClient, engine_process: House) -> None:
+async def test_fifty_clients_that_disconnect_free_their_sequences(
+    client: EngineClient, engine_process: Installation
+) -> None:
     async def leave(at: int) -> None:
-        chunks = client.chat_stream(engine_process.refs["base"], ENDLESS)
+        chunks = client.chat_stream(engine_process.refs["base"], ENDLESS_BODY)
         async with aclosing(chunks):
             if at % 2:
                 await anext(chunks)
@@ -112,15 +114,15 @@ async def test_fifty_clients_that_leave_free_their_rows(client: EngineClient, en
     async def abandon() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await client.chat(engine_process.refs["base"], ENDLESS)
+                await client.chat(engine_process.refs["base"], ENDLESS_BODY)
 
     await client.load(engine_process.refs["base"])
     await asyncio.gather(*(leave(at) for at in range(25)), *(abandon() for _ in range(25)))
-    await asyncio.wait_for(idle(client), 1)
+    await asyncio.wait_for(wait_until_idle(client), 1)
     assert (await client.ping())["waiting"] == 0
 
 
-async def test_predictions(client: EngineClient, engine_process: House) -> None:
+async def test_predictions(client: EngineClient, engine_process: Installation) -> None:
     body = {"model": "m", "inputs": ["apple pear plum", {"text": "tin lead"}], "top_k": 1}
     answer = await client.predict(engine_process.refs["sorter"], body)
     assert answer["object"] == "list"
@@ -131,7 +133,7 @@ async def test_predictions(client: EngineClient, engine_process: House) -> None:
     assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 0
 
 
-async def test_completions_whole_and_streamed(client: EngineClient, engine_process: House) -> None:
+async def test_completions_complete_and_streamed(client: EngineClient, engine_process: Installation) -> None:
     for name, tale in TALES.items():
         ref, body = engine_process.refs[name], {"model": "m", "prompt": OPENING, "temperature": 0}
         answer = await client.complete(ref, body)
@@ -141,13 +143,13 @@ async def test_completions_whole_and_streamed(client: EngineClient, engine_proce
         assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_embeddings(client: EngineClient, neighbours: ModelRef) -> None:
-    answer = await client.embed(neighbours, {"model": "m", "input": ["a", "b"], "dimensions": 4})
+async def test_embeddings(client: EngineClient, embedding_model: ModelRef) -> None:
+    answer = await client.embed(embedding_model, {"model": "m", "input": ["a", "b"], "dimensions": 4})
     assert [len(each.embedding) for each in CreateEmbeddingResponse.model_validate(answer, strict=True).data] == [4, 4]
-    assert answer["model"] == neighbours.id
+    assert answer["model"] == embedding_model.id
 
 
-async def test_load_and_export(client: EngineClient, engine_process: House) -> None:
+async def test_load_and_export(client: EngineClient, engine_process: Installation) -> None:
     report = await client.load(engine_process.refs["sorter-lora"])
     assert set(report) == {"model", "seconds", "answer"}
     export = await client.export(engine_process.refs["sorter-lora"], "merged")
@@ -171,8 +173,8 @@ async def test_load_and_export(client: EngineClient, engine_process: House) -> N
         ({"messages": [{"role": "user", "content": "x" * 300}]}, "messages", "context_length_exceeded"),
     ],
 )
-async def test_a_bad_body_is_refused_alike_whole_and_streamed(
-    client: EngineClient, engine_process: House, patch: dict[str, Any], param: str, code: str
+async def test_an_invalid_body_is_refused_alike_complete_and_streamed(
+    client: EngineClient, engine_process: Installation, patch: dict[str, Any], param: str, code: str
 ) -> None:
     ref = engine_process.refs["base"]
     with pytest.raises(EngineError) as whole:
@@ -183,7 +185,7 @@ async def test_a_bad_body_is_refused_alike_whole_and_streamed(
         assert (error.status, error.code, error.param) == (400, code, param)
 
 
-async def test_an_unknown_base_is_not_found(client: EngineClient, engine_process: House) -> None:
+async def test_an_unknown_base_is_not_found(client: EngineClient, engine_process: Installation) -> None:
     ref = engine_process.refs["base"].model_copy(update={"base": "nobody"})
     with pytest.raises(EngineError) as caught:
         await client.load(ref)
@@ -191,7 +193,7 @@ async def test_an_unknown_base_is_not_found(client: EngineClient, engine_process
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "a-token-of-the-tests-and-more"])
-async def test_without_the_token_nothing_is_answered(engine_process: House, token: str) -> None:
+async def test_without_the_token_nothing_is_answered(engine_process: Installation, token: str) -> None:
     async with connect(engine_process.settings.inference_url, token) as client:
         assert (await client.ping())["status"] == "ok"
         with pytest.raises(EngineError) as caught:
@@ -199,7 +201,7 @@ async def test_without_the_token_nothing_is_answered(engine_process: House, toke
     assert caught.value.status == 401
 
 
-async def test_a_body_that_is_no_call_is_refused(engine_process: House) -> None:
+async def test_a_body_that_is_no_call_is_refused(engine_process: Installation) -> None:
     path = engine_process.settings.inference_url.removeprefix("unix://")
     headers = {"authorization": f"Bearer {engine_process.settings.inference_token.get_secret_value()}"}
     transport = httpx.AsyncHTTPTransport(uds=path)
@@ -211,13 +213,13 @@ async def test_a_body_that_is_no_call_is_refused(engine_process: House) -> None:
                 assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
-async def test_the_socket_is_for_this_user_alone(engine_process: House) -> None:
+async def test_the_socket_is_for_this_user_alone(engine_process: Installation) -> None:
     path = Path(engine_process.settings.inference_url.removeprefix("unix://"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-async def test_a_second_engine_leaves_the_first_its_socket(client: EngineClient, engine_process: House) -> None:
+async def test_a_second_engine_leaves_the_first_its_socket(client: EngineClient, engine_process: Installation) -> None:
     with pytest.raises(SystemExit, match="already listens"):
         listen(engine_process.settings.inference_bind)
     assert (await client.ping())["status"] == "ok"
@@ -231,12 +233,12 @@ def test_the_socket_of_a_dead_engine_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["unix:///nowhere/engine.sock", "http://127.0.0.1:9"])
-async def test_no_engine_is_unavailable(house: House, url: str) -> None:
+async def test_no_engine_is_unavailable(installation: Installation, url: str) -> None:
     async with connect(url) as client:
         for call in (
             client.ping(),
-            client.chat(house.refs["base"], BODY),
-            anext(client.chat_stream(house.refs["base"], BODY)),
+            client.chat(installation.refs["base"], BODY),
+            anext(client.chat_stream(installation.refs["base"], BODY)),
         ):
             with pytest.raises(EngineUnavailable) as caught:
                 await call
@@ -244,40 +246,40 @@ async def test_no_engine_is_unavailable(house: House, url: str) -> None:
             assert caught.value.retry_after > 0
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-async def test_over_tcp_until_killed_in_the_middle_of_an_answer(house: House) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    settings: Settings = house.settings.model_copy(update={"inference_url": url, "inference_bind": url})
-    async with client_of(settings) as client:
-        engine = running(settings)
+async def test_over_tcp_until_killed_in_the_middle_of_an_answer(installation: Installation) -> None:
+    url = f"http://127.0.0.1:{find_free_port()}"
+    settings: Settings = installation.settings.model_copy(update={"inference_url": url, "inference_bind": url})
+    async with connect_client(settings) as client:
+        engine = run_engine_process(settings)
         process = await asyncio.to_thread(engine.__enter__)
         try:
-            answer = await client.chat(house.refs["red"], BODY)
-            assert answer["choices"][0]["message"]["content"] == COLOURS["red"]
-            chunks = client.chat_stream(house.refs["base"], ENDLESS)
+            answer = await client.chat(installation.refs["red"], BODY)
+            assert answer["choices"][0]["message"]["content"] == COLORS["red"]
+            chunks = client.chat_stream(installation.refs["base"], ENDLESS_BODY)
             await anext(chunks)
             process.kill()
             with pytest.raises(EngineUnavailable):
                 _ = [chunk async for chunk in chunks]
             with pytest.raises(EngineUnavailable):
-                await client.chat(house.refs["base"], BODY)
+                await client.chat(installation.refs["base"], BODY)
         finally:
             await asyncio.to_thread(engine.__exit__, None, None, None)
 
 
-async def test_closing_the_engine_leaves_nobody_hanging(house: House) -> None:
+async def test_closing_the_engine_leaves_no_request_hanging(installation: Installation) -> None:
     """Who is not answered is told."""
-    engine = Engine(house.settings)
-    request = ChatRequest.model_validate(ENDLESS)
-    answers = [asyncio.create_task(engine.chat(house.refs["base"], request)) for _ in range(20)]
+    engine = Engine(installation.settings)
+    request = ChatCompletionRequest.model_validate(ENDLESS_BODY)
+    answers = [asyncio.create_task(engine.chat(installation.refs["base"], request)) for _ in range(20)]
     for _ in range(2000):
-        if engine.stats()["running"]:
+        if engine.get_stats()["running"]:
             break
         await asyncio.sleep(0.005)
     await engine.close()

@@ -18,8 +18,8 @@ from openai import BadRequestError, OpenAI
 from jobs.lifecycle.states import SUCCEEDED
 from storage.settings import Settings
 from tests import services
-from tests.stack import Stack, alive, chat_rows, settings, wait_job, wait_step
-from tests.tiny import tiny_chat_base
+from tests.stack import Stack, build_chat_rows, build_settings, is_alive, wait_for_job, wait_for_step
+from tests.tiny import create_tiny_chat_base
 
 STEPS = 60
 HYPERPARAMETERS = {
@@ -34,7 +34,7 @@ HYPERPARAMETERS = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("s")
-    tiny_chat_base(home / "tiny")
+    create_tiny_chat_base(home / "tiny")
     (home / "models.toml").write_text(
         '[tiny]\npath = "tiny"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
     )
@@ -43,56 +43,58 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(home: Path) -> Settings:
-    return settings(home)
+    return build_settings(home)
 
 
 @pytest.fixture(scope="module")
 def stack(config: Settings) -> Iterator[Stack]:
-    with services.redis(config.home / "run"), Stack(config) as stack:
+    with services.run_redis(config.home / "run"), Stack(config) as stack:
         stack.prepare()
         stack.start("inference", "worker", "api")
-        stack.ready()
+        stack.wait_until_ready()
         yield stack
 
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[OpenAI]:
-    client = stack.ready()
+    client = stack.wait_until_ready()
     yield client
     client.close()
 
 
 @pytest.fixture(scope="module")
 def training_file(stack: Stack) -> str:
-    return stack.ready().files.create(file=("rows.jsonl", chat_rows(16)), purpose="fine-tune").id
+    return stack.wait_until_ready().files.create(file=("rows.jsonl", build_chat_rows(16)), purpose="fine-tune").id
 
 
-def post(client: OpenAI, training_file: str, **more: Any) -> str:
-    hyperparameters = {**HYPERPARAMETERS, **more.pop("hyperparameters", {})}
+def create_job(client: OpenAI, training_file: str, **options: Any) -> str:
+    hyperparameters = {**HYPERPARAMETERS, **options.pop("hyperparameters", {})}
     return client.fine_tuning.jobs.create(
         model="tiny",
         training_file=training_file,
         seed=3,
         method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},  # type: ignore[typeddict-item]
-        extra_body={"update": {"type": "lora", "rank": 4, "alpha": 8, "dropout": 0.1}, **more},
+        extra_body={"update": {"type": "lora", "rank": 4, "alpha": 8, "dropout": 0.1}, **options},
     ).id
 
 
 @pytest.fixture(scope="module")
-def unbroken(stack: Stack, training_file: str) -> dict[str, str]:
+def uninterrupted_hashes(stack: Stack, training_file: str) -> dict[str, str]:
     """Hashes of the result of a run that nothing disturbed."""
-    client = stack.ready()
-    job = wait_job(client, post(client, training_file))
+    client = stack.wait_until_ready()
+    job = wait_for_job(client, create_job(client, training_file))
     assert job.status == "succeeded", job.error
-    return stack.result_hashes(job.fine_tuned_model)
+    return stack.get_result_hashes(job.fine_tuned_model)
 
 
-def assert_whole(stack: Stack, client: OpenAI, job_id: str, unbroken: dict[str, str], attempts: int) -> None:
+def assert_uninterrupted_result(
+    stack: Stack, client: OpenAI, job_id: str, expected_hashes: dict[str, str], attempts: int
+) -> None:
     """The oracle: ended well, once, with the same bytes; events without gaps; every step told once."""
-    job = wait_job(client, job_id)
+    job = wait_for_job(client, job_id)
     assert job.status == "succeeded", job.error
-    assert stack.result_hashes(job.fine_tuned_model) == unbroken
-    row = stack.job(job_id)
+    assert stack.get_result_hashes(job.fine_tuned_model) == expected_hashes
+    row = stack.get_job(job_id)
     assert (row.state, row.attempt) == (SUCCEEDED, attempts)
     events = list(client.fine_tuning.jobs.list_events(job_id, limit=100))
     assert len(events) == row.last_seq
@@ -100,62 +102,64 @@ def assert_whole(stack: Stack, client: OpenAI, job_id: str, unbroken: dict[str, 
     assert steps == list(range(1, STEPS + 1))
 
 
-def test_an_unbroken_job_has_one_attempt_and_a_callable_model(
-    stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
+def test_an_uninterrupted_job_has_one_attempt_and_a_callable_model(
+    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
-    job_id = post(client, training_file)
-    job = wait_job(client, job_id)
+    job_id = create_job(client, training_file)
+    job = wait_for_job(client, job_id)
     answer = client.chat.completions.create(
         model=job.fine_tuned_model, messages=[{"role": "user", "content": "say 3"}], temperature=0, max_tokens=8
     )
     assert answer.choices[0].message.content is not None
-    assert_whole(stack, client, job_id, unbroken, attempts=1)
+    assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=1)
     checkpoints = client.fine_tuning.jobs.checkpoints.list(job_id).data
     assert [checkpoint.step_number for checkpoint in checkpoints] == [60, 50, 40, 30, 20, 10]
 
 
-def test_a_killed_child_is_resumed(stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]) -> None:
-    job_id = post(client, training_file)
-    wait_step(client, job_id, 25)
-    [child] = stack.children("worker")
+def test_a_killed_child_is_resumed(
+    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
+) -> None:
+    job_id = create_job(client, training_file)
+    wait_for_step(client, job_id, 25)
+    [child] = stack.list_training_processes("worker")
     child.kill()
-    assert_whole(stack, client, job_id, unbroken, attempts=2)
+    assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=2)
     messages = [event.message for event in client.fine_tuning.jobs.list_events(job_id, limit=100)]
     assert any("resumed at step" in message for message in messages)
 
 
 def test_a_killed_worker_is_replaced_and_leaves_no_child(
-    stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
+    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
-    job_id = post(client, training_file)
-    wait_step(client, job_id, 25)
-    [child] = stack.children("worker")
+    job_id = create_job(client, training_file)
+    wait_for_step(client, job_id, 25)
+    [child] = stack.list_training_processes("worker")
     stack.kill("worker")
-    services.wait_for(lambda: not alive(child.pid), 5)
+    services.wait_for(lambda: not is_alive(child.pid), 5)
     stack.start("worker")
-    assert_whole(stack, client, job_id, unbroken, attempts=2)
+    assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=2)
 
 
-def test_a_frozen_worker_that_comes_back_is_a_stranger(
-    stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
+def test_a_frozen_worker_that_comes_back_has_lost_its_lease(
+    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
     """SIGSTOP past the lease, a second worker takes over, SIGCONT: one model, the second's."""
-    job_id = post(client, training_file)
-    wait_step(client, job_id, 15)
-    frozen = freeze(stack)
+    job_id = create_job(client, training_file)
+    wait_for_step(client, job_id, 15)
+    frozen = freeze_worker(stack)
     try:
         stack.start("worker2")
-        services.wait_for(lambda: stack.job(job_id).attempt == 2, 60)
+        services.wait_for(lambda: stack.get_job(job_id).attempt == 2, 60)
     finally:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
-    assert_whole(stack, client, job_id, unbroken, attempts=2)
+    assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=2)
     stack.kill("worker2", signal.SIGTERM)
 
 
-def freeze(stack: Stack) -> list[int]:
+def freeze_worker(stack: Stack) -> list[int]:
     """Stop the worker and its child where they stand, but not inside a write: on SQLite all would wait for them."""
-    pids = [stack.processes["worker"].pid, *(child.pid for child in stack.children("worker"))]
+    pids = [stack.processes["worker"].pid, *(child.pid for child in stack.list_training_processes("worker"))]
     while True:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -168,37 +172,37 @@ def freeze(stack: Stack) -> list[int]:
         time.sleep(0.05)
 
 
-def test_a_worker_that_is_asked_to_leave_saves_and_gives_the_job_back(
-    stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
+def test_a_stopping_worker_saves_and_releases_the_job(
+    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
-    job_id = post(client, training_file)
-    wait_step(client, job_id, 25)
+    job_id = create_job(client, training_file)
+    wait_for_step(client, job_id, 25)
     stack.kill("worker", signal.SIGTERM)
-    row = stack.job(job_id)
+    row = stack.get_job(job_id)
     assert (row.state, row.failures) == ("queued", 0)
     stack.start("worker")
-    assert_whole(stack, client, job_id, unbroken, attempts=2)
+    assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=2)
 
 
 def test_cancelling_a_running_job_ends_its_child(stack: Stack, client: OpenAI, training_file: str) -> None:
-    job_id = post(client, training_file, hyperparameters={"n_epochs": 50, "max_steps": 10_000, "batch_size": 1})
-    wait_step(client, job_id, 5)
-    [child] = stack.children("worker")
+    job_id = create_job(client, training_file, hyperparameters={"n_epochs": 50, "max_steps": 10_000, "batch_size": 1})
+    wait_for_step(client, job_id, 5)
+    [child] = stack.list_training_processes("worker")
     asked = time.monotonic()
     client.fine_tuning.jobs.cancel(job_id)
-    job = wait_job(client, job_id, 15)
+    job = wait_for_job(client, job_id, 15)
     assert job.status == "cancelled"
     assert time.monotonic() - asked < 10
-    services.wait_for(lambda: not alive(child.pid), 5)
+    services.wait_for(lambda: not is_alive(child.pid), 5)
     assert job.fine_tuned_model is None
     with pytest.raises(BadRequestError):
         client.fine_tuning.jobs.cancel(job_id)
 
 
-def test_a_file_with_a_bad_row_fails_the_job_with_its_line(stack: Stack, client: OpenAI) -> None:
-    rows = chat_rows(5) + b'{"messages": [{"role": "user", "content": "nobody answers"}]}\n'
+def test_a_file_with_an_invalid_row_fails_the_job_with_its_line(stack: Stack, client: OpenAI) -> None:
+    rows = build_chat_rows(5) + b'{"messages": [{"role": "user", "content": "nobody answers"}]}\n'
     file = client.files.create(file=("rows.jsonl", rows), purpose="fine-tune")
-    job = wait_job(client, post(client, file.id))
+    job = wait_for_job(client, create_job(client, file.id))
     assert job.status == "failed"
     assert job.error.code == "invalid_dataset"
     assert job.error.param == "training_file"
@@ -206,49 +210,51 @@ def test_a_file_with_a_bad_row_fails_the_job_with_its_line(stack: Stack, client:
 
 
 def test_a_poisoned_job_fails_after_three_crashes_and_leaves_others_alone(
-    stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
+    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
-    job_id = post(client, training_file, hyperparameters={"n_epochs": 50, "max_steps": 10_000, "save_every": 10_000})
+    job_id = create_job(
+        client, training_file, hyperparameters={"n_epochs": 50, "max_steps": 10_000, "save_every": 10_000}
+    )
     # save_seconds would commit progress and so forgive a death; kill before the first save.
     deaths: set[int] = set()
 
     def killed_three_times() -> bool:
-        for child in stack.children("worker"):
-            if child.pid not in deaths and stack.job(job_id).state == "running":
+        for child in stack.list_training_processes("worker"):
+            if child.pid not in deaths and stack.get_job(job_id).state == "running":
                 deaths.add(child.pid)
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
-        return stack.job(job_id).state == "failed"
+        return stack.get_job(job_id).state == "failed"
 
     services.wait_for(killed_three_times, 60)
     failed = client.fine_tuning.jobs.retrieve(job_id)
     assert failed.error is not None
     assert failed.error.code == "crash_loop"
-    assert_whole(stack, client, post(client, training_file), unbroken, attempts=1)
+    assert_uninterrupted_result(stack, client, create_job(client, training_file), uninterrupted_hashes, attempts=1)
 
 
-def test_a_paused_job_frees_its_place_and_goes_on(
-    stack: Stack, client: OpenAI, training_file: str, unbroken: dict[str, str]
+def test_a_paused_job_frees_its_slot_and_resumes(
+    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
-    job_id = post(client, training_file)
-    wait_step(client, job_id, 5)
-    [child] = stack.children("worker")
+    job_id = create_job(client, training_file)
+    wait_for_step(client, job_id, 5)
+    [child] = stack.list_training_processes("worker")
     # Stopped until its worker has told it, because the whole run takes no longer than a heartbeat.
     child.suspend()
     client.fine_tuning.jobs.pause(job_id)
-    services.wait_for(lambda: is_asked_to_stop(child.pid), 15)
+    services.wait_for(lambda: has_pending_sigterm(child.pid), 15)
     child.resume()
-    services.wait_for(lambda: stack.job(job_id).state == "paused", 15)
+    services.wait_for(lambda: stack.get_job(job_id).state == "paused", 15)
     assert client.fine_tuning.jobs.retrieve(job_id).status == "queued"
-    assert (stack.job(job_id).failures, stack.job(job_id).owner) == (0, None)
-    other = post(client, training_file)
-    assert wait_job(client, other).status == "succeeded"
-    assert stack.job(job_id).state == "paused"
+    assert (stack.get_job(job_id).failures, stack.get_job(job_id).owner) == (0, None)
+    other = create_job(client, training_file)
+    assert wait_for_job(client, other).status == "succeeded"
+    assert stack.get_job(job_id).state == "paused"
     client.fine_tuning.jobs.resume(job_id)
-    assert_whole(stack, client, job_id, unbroken, attempts=2)
+    assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=2)
 
 
-def is_asked_to_stop(pid: int) -> bool:
+def has_pending_sigterm(pid: int) -> bool:
     """Whether a SIGTERM waits for this process."""
     [pending] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "ShdPnd" in line]
     return bool(int(pending, 16) & 1 << (signal.SIGTERM - 1))
@@ -256,15 +262,15 @@ def is_asked_to_stop(pid: int) -> bool:
 
 def test_losing_all_of_redis_loses_nothing(config: Settings, training_file: str, stack: Stack, client: OpenAI) -> None:
     """A job posted and finished with no Redis at all: the worker polls."""
-    redis = list(_redis_servers(config.home))
+    redis = list(_find_redis_servers(config.home))
     for process in redis:
         process.kill()
-    job_id = post(client, training_file)
-    assert wait_job(client, job_id).status == "succeeded"
+    job_id = create_job(client, training_file)
+    assert wait_for_job(client, job_id).status == "succeeded"
     assert client.fine_tuning.jobs.retrieve(job_id).finished_at is not None
 
 
-def _redis_servers(home: Path) -> list[Any]:
+def _find_redis_servers(home: Path) -> list[Any]:
     return [
         process
         for process in psutil.process_iter(["name", "cmdline"])

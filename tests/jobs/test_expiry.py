@@ -29,9 +29,9 @@ LONG_AGO = time.time() - 100_000
 
 
 @pytest.fixture
-async def rooms(database_url: str, tmp_path: Path) -> AsyncIterator[Resources]:
-    async with open_resources(Settings(home=tmp_path, database_url=database_url)) as rooms:
-        yield rooms
+async def resources(database_url: str, tmp_path: Path) -> AsyncIterator[Resources]:
+    async with open_resources(Settings(home=tmp_path, database_url=database_url)) as resources:
+        yield resources
 
 
 async def _insert(db: Database, *rows: SQLModel) -> None:
@@ -41,23 +41,25 @@ async def _insert(db: Database, *rows: SQLModel) -> None:
             await session.flush()
 
 
-def _stored(rooms: Resources, key: str, old: bool = False) -> str:
-    rooms.blobs.put_bytes(key, b"abc")
+def _put_blob(resources: Resources, key: str, old: bool = False) -> str:
+    resources.blobs.put_bytes(key, b"abc")
     if old:
-        os.utime(rooms.settings.home / "blobs" / key, (LONG_AGO, LONG_AGO))
+        os.utime(resources.settings.home / "blobs" / key, (LONG_AGO, LONG_AGO))
     return key
 
 
-async def _file(rooms: Resources, project_id: str, **values: Any) -> File:
+async def _insert_file(resources: Resources, project_id: str, **values: Any) -> File:
     file_id = new_id("file")
-    key = _stored(rooms, f"{blob_keys.files_prefix(project_id)}/{file_id}", old=True)
+    key = _put_blob(resources, f"{blob_keys.files_prefix(project_id)}/{file_id}", old=True)
     facts: dict[str, Any] = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "sha256": "0", "blob_key": key}
     file = File(id=file_id, project_id=project_id, created_at=LONG_AGO, **{**facts, **values})
-    await _insert(rooms.db, file)
+    await _insert(resources.db, file)
     return file
 
 
-async def _upload(rooms: Resources, project_id: str, expires_at: float, status: str = "pending") -> tuple[Upload, str]:
+async def _insert_upload(
+    resources: Resources, project_id: str, expires_at: float, status: str = "pending"
+) -> tuple[Upload, str]:
     upload = Upload(
         id=new_id("upload"),
         project_id=project_id,
@@ -70,48 +72,53 @@ async def _upload(rooms: Resources, project_id: str, expires_at: float, status: 
         status=status,
     )
     part_id = new_id("part")
-    key = _stored(rooms, f"{blob_keys.uploads_prefix(project_id)}/{upload.id}/{part_id}", old=True)
+    key = _put_blob(resources, f"{blob_keys.uploads_prefix(project_id)}/{upload.id}/{part_id}", old=True)
     part = UploadPart(id=part_id, upload_id=upload.id, created_at=LONG_AGO, bytes=3, sha256="0", blob_key=key)
-    await _insert(rooms.db, upload, part)
+    await _insert(resources.db, upload, part)
     return upload, key
 
 
-def _keys(rooms: Resources) -> set[str]:
-    return {blob.key for blob in rooms.blobs.list("projects")}
+def _list_blob_keys(resources: Resources) -> set[str]:
+    return {blob.key for blob in resources.blobs.list("projects")}
 
 
-async def _ids(rooms: Resources, table: Any) -> set[str]:
-    async with rooms.db.read() as session:
+async def _list_ids(resources: Resources, table: Any) -> set[str]:
+    async with resources.db.read() as session:
         return set((await session.execute(select(table.id))).scalars())
 
 
-async def test_an_expired_file_goes_with_its_bytes(rooms: Resources, project_id: str) -> None:
-    gone = await _file(rooms, project_id, expires_at=time.time() - 1)
-    kept = [await _file(rooms, project_id), await _file(rooms, project_id, expires_at=time.time() + 60)]
-    assert await expiry.expire_files(rooms) == 1
-    assert await expiry.expire_files(rooms) == 0
-    assert await _ids(rooms, File) == {file.id for file in kept}
-    assert gone.blob_key not in _keys(rooms)
-    assert _keys(rooms) == {file.blob_key for file in kept}
+async def test_an_expired_file_is_deleted_with_its_bytes(resources: Resources, project_id: str) -> None:
+    gone = await _insert_file(resources, project_id, expires_at=time.time() - 1)
+    kept = [
+        await _insert_file(resources, project_id),
+        await _insert_file(resources, project_id, expires_at=time.time() + 60),
+    ]
+    assert await expiry.expire_files(resources) == 1
+    assert await expiry.expire_files(resources) == 0
+    assert await _list_ids(resources, File) == {file.id for file in kept}
+    assert gone.blob_key not in _list_blob_keys(resources)
+    assert _list_blob_keys(resources) == {file.blob_key for file in kept}
 
 
 @pytest.mark.parametrize("column", ["training_file", "validation_file", "general_file"])
 async def test_a_job_keeps_its_files_until_it_ends(
-    rooms: Resources, project_id: str, make_job: MakeJob, column: str
+    resources: Resources, project_id: str, make_job: MakeJob, column: str
 ) -> None:
-    file = await _file(rooms, project_id, expires_at=LONG_AGO)
+    file = await _insert_file(resources, project_id, expires_at=LONG_AGO)
     job = await make_job(**{column: file.id})
-    assert await expiry.expire_files(rooms) == 0
-    assert _keys(rooms) == {file.blob_key}
-    async with rooms.db.write() as session:
+    assert await expiry.expire_files(resources) == 0
+    assert _list_blob_keys(resources) == {file.blob_key}
+    async with resources.db.write() as session:
         await transitions.cancel(session, project_id, job.id)
-    assert await expiry.expire_files(rooms) == 1
-    assert _keys(rooms) == set()
+    assert await expiry.expire_files(resources) == 1
+    assert _list_blob_keys(resources) == set()
 
 
 @pytest.mark.parametrize(("status", "gone"), [("validating", 0), ("finalizing", 0), ("expired", 1), ("failed", 1)])
-async def test_a_batch_keeps_its_file_until_it_ends(rooms: Resources, project_id: str, status: str, gone: int) -> None:
-    file = await _file(rooms, project_id, expires_at=LONG_AGO, purpose="batch")
+async def test_a_batch_keeps_its_file_until_it_ends(
+    resources: Resources, project_id: str, status: str, gone: int
+) -> None:
+    file = await _insert_file(resources, project_id, expires_at=LONG_AGO, purpose="batch")
     batch = Batch(
         id=new_id("batch"),
         project_id=project_id,
@@ -122,63 +129,68 @@ async def test_a_batch_keeps_its_file_until_it_ends(rooms: Resources, project_id
         status=status,
         expires_at=time.time(),
     )
-    await _insert(rooms.db, batch)
-    assert await expiry.expire_files(rooms) == gone
+    await _insert(resources.db, batch)
+    assert await expiry.expire_files(resources) == gone
 
 
 async def test_needed_files_do_not_hold_up_the_others(
-    rooms: Resources, project_id: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    resources: Resources, project_id: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are: a round takes only so many."""
-    monkeypatch.setattr(expiry, "_AT_ONCE", 2)
-    needed = await _file(rooms, project_id, expires_at=LONG_AGO)
+    monkeypatch.setattr(expiry, "_BATCH_SIZE", 2)
+    needed = await _insert_file(resources, project_id, expires_at=LONG_AGO)
     await make_job(training_file=needed.id)
     for _ in range(3):
-        await _file(rooms, project_id, expires_at=LONG_AGO)
-    assert await expiry.expire_files(rooms) == 2
-    assert await expiry.expire_files(rooms) == 1
-    assert await _ids(rooms, File) == {needed.id}
+        await _insert_file(resources, project_id, expires_at=LONG_AGO)
+    assert await expiry.expire_files(resources) == 2
+    assert await expiry.expire_files(resources) == 1
+    assert await _list_ids(resources, File) == {needed.id}
 
 
-async def test_what_comes_to_need_a_file_in_time_keeps_it(rooms: Resources, project_id: str, make_job: MakeJob) -> None:
-    file = await _file(rooms, project_id, expires_at=LONG_AGO)
+async def test_what_comes_to_need_a_file_in_time_keeps_it(
+    resources: Resources, project_id: str, make_job: MakeJob
+) -> None:
+    file = await _insert_file(resources, project_id, expires_at=LONG_AGO)
     await make_job(training_file=file.id)
-    assert await expiry._expire_file(rooms, file.id) is None
-    assert await _ids(rooms, File) == {file.id}
+    assert await expiry._expire_file(resources, file.id) is None
+    assert await _list_ids(resources, File) == {file.id}
 
 
-async def test_an_upload_that_nobody_completed_loses_its_parts(rooms: Resources, project_id: str) -> None:
-    late, _ = await _upload(rooms, project_id, LONG_AGO)
+async def test_an_upload_that_was_not_completed_loses_its_parts(resources: Resources, project_id: str) -> None:
+    late, _ = await _insert_upload(resources, project_id, LONG_AGO)
     # Somebody may be reading the parts of the first, and nobody's hour is over for the second.
-    kept = [await _upload(rooms, project_id, time.time() + seconds) for seconds in (-10, 60)]
-    assert await expiry.expire_uploads(rooms) == 1
-    assert await expiry.expire_uploads(rooms) == 0
-    async with rooms.db.read() as session:
+    kept = [await _insert_upload(resources, project_id, time.time() + seconds) for seconds in (-10, 60)]
+    assert await expiry.expire_uploads(resources) == 1
+    assert await expiry.expire_uploads(resources) == 0
+    async with resources.db.read() as session:
         assert (await session.get_one(Upload, late.id)).status == "expired"
         owners = set((await session.execute(select(col(UploadPart.upload_id)))).scalars())
     assert owners == {upload.id for upload, _ in kept}
-    assert _keys(rooms) == {key for _, key in kept}
+    assert _list_blob_keys(resources) == {key for _, key in kept}
 
 
-async def test_bytes_without_a_row_are_swept_once_they_are_old(rooms: Resources, project_id: str) -> None:
-    file = await _file(rooms, project_id)
-    _, part = await _upload(rooms, project_id, time.time() + 60)
+async def test_bytes_without_a_row_are_swept_once_they_are_old(resources: Resources, project_id: str) -> None:
+    file = await _insert_file(resources, project_id)
+    _, part = await _insert_upload(resources, project_id, time.time() + 60)
     files, uploads = blob_keys.files_prefix(project_id), blob_keys.uploads_prefix(project_id)
     for key in (f"{files}/file-lost", f"{uploads}/upload_lost/part_lost", f"{uploads}/upload_lost/{file.id}"):
-        _stored(rooms, key, old=True)
-    fresh = _stored(rooms, f"{files}/file-fresh")
-    others = {_stored(rooms, "projects/other/files/file-x", old=True), _stored(rooms, "projects/p/jobs/j/a1", old=True)}
-    assert await expiry.sweep_orphans(rooms, project_id) == 3
-    assert _keys(rooms) == {file.blob_key, part, fresh, *others}
+        _put_blob(resources, key, old=True)
+    fresh = _put_blob(resources, f"{files}/file-fresh")
+    others = {
+        _put_blob(resources, "projects/other/files/file-x", old=True),
+        _put_blob(resources, "projects/p/jobs/j/a1", old=True),
+    }
+    assert await expiry.sweep_orphans(resources, project_id) == 3
+    assert _list_blob_keys(resources) == {file.blob_key, part, fresh, *others}
 
 
-async def test_a_round_does_all_of_it_and_may_run_twice_at_once(rooms: Resources, project_id: str) -> None:
-    await _file(rooms, project_id, expires_at=LONG_AGO)
-    await _upload(rooms, project_id, LONG_AGO)
-    _stored(rooms, f"{blob_keys.files_prefix(project_id)}/file-lost", old=True)
-    aside = rooms.settings.home / "blobs" / ".aside" / "left"
+async def test_a_round_does_everything_and_may_run_concurrently(resources: Resources, project_id: str) -> None:
+    await _insert_file(resources, project_id, expires_at=LONG_AGO)
+    await _insert_upload(resources, project_id, LONG_AGO)
+    _put_blob(resources, f"{blob_keys.files_prefix(project_id)}/file-lost", old=True)
+    aside = resources.settings.home / "blobs" / ".aside" / "left"
     aside.write_bytes(b"x")
     os.utime(aside, (LONG_AGO, LONG_AGO))
-    await asyncio.gather(expiry.expire(rooms), expiry.expire(rooms))
-    assert _keys(rooms) == set()
+    await asyncio.gather(expiry.expire(resources), expiry.expire(resources))
+    assert _list_blob_keys(resources) == set()
     assert not aside.exists()

@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import select
 from sqlmodel import col
 
-from jobs.integrations import KINDS, exporter, missing
+from jobs.integrations import INTEGRATION_KINDS, describe_missing_setup, exporter
 from jobs.lifecycle import transitions
 from jobs.lifecycle.states import FAILED, QUEUED, SUCCEEDED
 from jobs.lifecycle.transitions import Claim
-from jobs.metrics.result_files import result_files
+from jobs.metrics.result_files import store_result_files
 from jobs.resources import Resources, open_resources
 from jobs.runner import recorder
 from storage import migrate
@@ -34,29 +34,29 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _poll_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "POLL_SECONDS", 0.05)
     # MLflow asks for this before it writes a folder of files.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
 @pytest.fixture
-async def rooms(tmp_path: Path) -> AsyncIterator[Resources]:
+async def resources(tmp_path: Path) -> AsyncIterator[Resources]:
     settings = Settings(home=tmp_path, mlflow_uri=f"file://{tmp_path}/mlruns", wandb_offline=True)
     await migrate.upgrade(settings.database_url)
-    async with open_resources(settings) as rooms:
-        yield rooms
+    async with open_resources(settings) as resources:
+        yield resources
 
 
 @dataclass
-class Running:
+class RunningJob:
     """A job that a worker holds."""
 
-    rooms: Resources
+    resources: Resources
     claim: Claim
     job: Job
 
-    async def told(self, *steps: int) -> None:
+    async def record_steps(self, *steps: int) -> None:
         lines = [
             Metrics(
                 step=step,
@@ -70,33 +70,35 @@ class Running:
             )
             for step in steps
         ]
-        await recorder.told(self.rooms, self.claim, lines)
+        await recorder.record_progress(self.resources, self.claim, lines)
 
-    async def ended(self, state: str) -> None:
-        async with self.rooms.db.write() as session:
-            await transitions.move(session, self.claim, state, [])
+    async def end(self, state: str) -> None:
+        async with self.resources.db.write() as session:
+            await transitions.transition(session, self.claim, state, [])
 
-    async def events(self) -> list[Event]:
+    async def list_messages(self) -> list[Event]:
         query = select(Event).where(col(Event.job_id) == self.job.id, col(Event.type) == "message")
-        async with self.rooms.db.read() as session:
+        async with self.resources.db.read() as session:
             return list((await session.execute(query.order_by(col(Event.seq)))).scalars())
 
-    async def mirrored(self, *steps: int, state: str = SUCCEEDED) -> None:
+    async def export_and_end(self, *steps: int, state: str = SUCCEEDED) -> None:
         """Told while a mirror looks, then ended."""
         assert self.job.integrations
-        work = asyncio.create_task(exporter.mirror(self.rooms, self.claim, self.job, self.job.integrations[0]))
-        while not any(event.attempt == self.claim.attempt for event in await self.events()):
+        work = asyncio.create_task(
+            exporter.export_metrics(self.resources, self.claim, self.job, self.job.integrations[0])
+        )
+        while not any(event.attempt == self.claim.attempt for event in await self.list_messages()):
             assert not work.done(), await work
             await asyncio.sleep(0.1)
         for step in steps:
-            await self.told(step)
+            await self.record_steps(step)
             await asyncio.sleep(0.1)
-        await self.ended(state)
+        await self.end(state)
         await work
 
 
-async def _running(rooms: Resources, integration: dict[str, Any]) -> Running:
-    async with rooms.db.write() as session:
+async def _start_job(resources: Resources, integration: dict[str, Any]) -> RunningJob:
+    async with resources.db.write() as session:
         project = await keys.create_project(session, "test")
         job = Job(
             id=new_id("job"),
@@ -114,90 +116,92 @@ async def _running(rooms: Resources, integration: dict[str, Any]) -> Running:
         )
         await transitions.create(session, job)
         job.state = QUEUED
-    return await _claimed(rooms)
+    return await _claim_job(resources)
 
 
-async def _claimed(rooms: Resources) -> Running:
-    async with rooms.db.write() as session:
+async def _claim_job(resources: Resources) -> RunningJob:
+    async with resources.db.write() as session:
         claimed = await transitions.claim(session, "train", "test", 60)
     assert claimed
-    return Running(rooms, *claimed)
+    return RunningJob(resources, *claimed)
 
 
-def _mlflow_runs(rooms: Resources, experiment: str) -> list[Any]:
+def _list_mlflow_runs(resources: Resources, experiment: str) -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
 
-        client = MlflowClient(rooms.settings.mlflow_uri)
+        client = MlflowClient(resources.settings.mlflow_uri)
         known = client.get_experiment_by_name(experiment)
         return client.search_runs([known.experiment_id]) if known else []
 
 
-def _history(rooms: Resources, run: Any, tag: str) -> list[tuple[int, float]]:
+def _get_metric_history(resources: Resources, run: Any, tag: str) -> list[tuple[int, float]]:
     from mlflow import MlflowClient
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = MlflowClient(rooms.settings.mlflow_uri).get_metric_history(run.info.run_id, tag)
+        found = MlflowClient(resources.settings.mlflow_uri).get_metric_history(run.info.run_id, tag)
     return [(metric.step, metric.value) for metric in found]
 
 
-async def test_mlflow_gets_every_step_once_over_two_attempts(rooms: Resources) -> None:
-    first = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "intents", "run_name": "one"}})
-    await first.mirrored(1, 2, state=QUEUED)
-    second = await _claimed(rooms)
-    await second.mirrored(2, 3, state=FAILED)
-    [run] = _mlflow_runs(rooms, "intents")
+async def test_mlflow_gets_every_step_once_over_two_attempts(resources: Resources) -> None:
+    first = await _start_job(resources, {"type": "mlflow", "mlflow": {"experiment": "intents", "run_name": "one"}})
+    await first.export_and_end(1, 2, state=QUEUED)
+    second = await _claim_job(resources)
+    await second.export_and_end(2, 3, state=FAILED)
+    [run] = _list_mlflow_runs(resources, "intents")
     assert (run.info.run_name, run.info.status) == ("one", "FAILED")
-    assert _history(rooms, run, "train/loss") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
-    assert _history(rooms, run, "valid/f1_macro") == [(step, 0.5) for step in (1, 2, 3)]
+    assert _get_metric_history(resources, run, "train/loss") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+    assert _get_metric_history(resources, run, "valid/f1_macro") == [(step, 0.5) for step in (1, 2, 3)]
     assert run.data.params["base_model"] == "starter"
     assert run.data.params["update.rank"] == "4"
-    [*_, last] = await second.events()
+    [*_, last] = await second.list_messages()
     assert last.message == "The figures of this job go to MLflow"
 
 
-async def test_wandb_offline(rooms: Resources) -> None:
+async def test_wandb_offline(resources: Resources) -> None:
     target = {"project": "p", "name": None, "entity": None, "tags": ["a"]}
-    running = await _running(rooms, {"type": "wandb", "wandb": target})
-    await running.mirrored(1, 2)
-    [folder] = (rooms.settings.home / "wandb").glob("offline-run-*")
+    running = await _start_job(resources, {"type": "wandb", "wandb": target})
+    await running.export_and_end(1, 2)
+    [folder] = (resources.settings.home / "wandb").glob("offline-run-*")
     [file] = folder.glob("run-*.wandb")
     data = file.read_bytes()
     assert running.job.id.encode() in data
     assert b"valid/f1_macro" in data
-    assert all(event.level == "info" for event in await running.events())
+    assert all(event.level == "info" for event in await running.list_messages())
 
 
-async def test_a_service_that_fails_is_a_warning(rooms: Resources) -> None:
-    elsewhere = replace(rooms, settings=rooms.settings.model_copy(update={"mlflow_uri": "file:///proc/nowhere"}))
-    running = await _running(elsewhere, {"type": "mlflow", "mlflow": {"experiment": "e"}})
+async def test_a_service_that_fails_is_a_warning(resources: Resources) -> None:
+    elsewhere = replace(
+        resources, settings=resources.settings.model_copy(update={"mlflow_uri": "file:///proc/nowhere"})
+    )
+    running = await _start_job(elsewhere, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
-    await exporter.mirror(elsewhere, running.claim, running.job, running.job.integrations[0])
-    [*_, last] = await running.events()
+    await exporter.export_metrics(elsewhere, running.claim, running.job, running.job.integrations[0])
+    [*_, last] = await running.list_messages()
     assert last.level == "warn"
     assert last.message.startswith("Figures no longer go to MLflow: ")
-    await running.ended(SUCCEEDED)
+    await running.end(SUCCEEDED)
 
 
-async def test_a_service_that_does_not_answer(rooms: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "ANSWER_SECONDS", 0.2)
-    running = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "e"}})
+async def test_a_service_that_does_not_answer(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "RESPONSE_TIMEOUT_SECONDS", 0.2)
+    running = await _start_job(resources, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
-    await exporter.mirror(rooms, running.claim, running.job, running.job.integrations[0])
-    [*_, last] = await running.events()
+    await exporter.export_metrics(resources, running.claim, running.job, running.job.integrations[0])
+    [*_, last] = await running.list_messages()
     assert (last.level, last.message) == ("warn", "Figures no longer go to MLflow: the service does not answer.")
-    await running.ended(SUCCEEDED)
+    await running.end(SUCCEEDED)
 
 
-async def test_result_files(rooms: Resources) -> None:
+async def test_result_files(resources: Resources) -> None:
     """The same steps for spreadsheets and for TensorBoard; the CSV comes first, as OpenAI's clients expect."""
-    running = await _running(rooms, {"type": "mlflow", "mlflow": {"experiment": "e"}})
-    await running.told(1, 2)
-    table, events = await result_files(rooms, running.claim, running.job)
+    running = await _start_job(resources, {"type": "mlflow", "mlflow": {"experiment": "e"}})
+    await running.record_steps(1, 2)
+    table, events = await store_result_files(resources, running.claim, running.job)
     assert {file.purpose for file in (table, events)} == {"fine-tune-results"}
-    header, *lines = csv.reader(read(rooms.blobs, table.blob_key, table.sha256).decode().splitlines())
+    header, *lines = csv.reader(read(resources.blobs, table.blob_key, table.sha256).decode().splitlines())
     assert header[:5] == ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
     assert [line[:5] for line in lines] == [["1", "1.0", "", "2.0", ""], ["2", "0.5", "", "2.0", ""]]
     ours = [dict(zip(header, line, strict=True)) for line in lines]
@@ -206,27 +210,27 @@ async def test_result_files(rooms: Resources) -> None:
         ("0.5", "2", "0.5"),
     ]
     assert events.filename.startswith("events.out.tfevents.")
-    data = read(rooms.blobs, events.blob_key, events.sha256)
+    data = read(resources.blobs, events.blob_key, events.sha256)
     assert len(data) == events.bytes
     assert data.count(b"train/loss") == data.count(b"valid/f1_macro") == 2
 
 
-async def test_no_key_reaches_another_service(rooms: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_key_reaches_another_service(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     from pydantic import SecretStr
 
-    from storage.settings import integration_environment
+    from storage.settings import build_integration_environment
 
     monkeypatch.setenv("LUTHIER_INFERENCE_TOKEN", "secret-token")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-aws")
-    settings = rooms.settings.model_copy(update={"wandb_api_key": SecretStr("k" * 40)})
-    found = integration_environment(settings)
+    settings = resources.settings.model_copy(update={"wandb_api_key": SecretStr("k" * 40)})
+    found = build_integration_environment(settings)
     assert found["WANDB_API_KEY"] == "k" * 40
     assert not [name for name, value in found.items() if "secret" in value or name.startswith("LUTHIER_")]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", INTEGRATION_KINDS)
 async def test_what_the_operator_has_to_do(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = Settings(home=tmp_path)
-    assert KINDS[kind].setting in (missing(kind, bare) or "")
-    monkeypatch.setitem(KINDS, kind, replace(KINDS[kind], package="no_such_package"))  # type: ignore[arg-type]
-    assert f"luthier[{kind}]" in (missing(kind, bare) or "")
+    assert INTEGRATION_KINDS[kind].setting in (describe_missing_setup(kind, bare) or "")
+    monkeypatch.setitem(INTEGRATION_KINDS, kind, replace(INTEGRATION_KINDS[kind], package="no_such_package"))  # type: ignore[arg-type]
+    assert f"luthier[{kind}]" in (describe_missing_setup(kind, bare) or "")

@@ -13,25 +13,27 @@ from pathlib import Path
 import pytest
 
 from jobs.lifecycle.lease import Lease
-from jobs.runner.forkserver_client import Child
-from jobs.runner.monitor import Followed, followed
-from jobs.runner.scratch import scratch, sweep
+from jobs.runner.forkserver_client import TrainingProcess
+from jobs.runner.monitor import ProcessMonitor, monitor
+from jobs.runner.scratch import create_scratch_folder, sweep
 from storage.settings import Settings
 from training import run_events
 
 PRELUDE = "import signal, sys, time\ndef say(text): print(text, flush=True)\n"
-STEP = run_events.dump(run_events.Stopped(step=7))
-FIRST = run_events.dump(
+STOPPED_LINE = run_events.dump_event(run_events.Stopped(step=7))
+METRICS_LINE = run_events.dump_event(
     run_events.Metrics(step=1, total_steps=9, epoch=0.1, learning_rate=0.1, train_loss=1.0, tokens=8)
 )
 
 
-def limits(stall: float, grace: float, gather: float = 0) -> Settings:
-    return Settings(stall_seconds=stall, cancel_grace_seconds=grace, report_seconds=gather)
+def build_settings(stall_seconds: float, grace_seconds: float, flush_seconds: float = 0) -> Settings:
+    return Settings(
+        stall_seconds=stall_seconds, cancel_grace_seconds=grace_seconds, progress_flush_seconds=flush_seconds
+    )
 
 
 @asynccontextmanager
-async def child(code: str) -> AsyncIterator[Child]:
+async def spawn_child(code: str) -> AsyncIterator[TrainingProcess]:
     """A real process in place of a forked run."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PRELUDE + code, stdout=asyncio.subprocess.PIPE, limit=8 << 20
@@ -43,27 +45,30 @@ async def child(code: str) -> AsyncIterator[Child]:
         exited.set_result(await process.wait())
 
     waiting = asyncio.create_task(wait())
-    yield Child(process.pid, process.stdout, exited)
+    yield TrainingProcess(process.pid, process.stdout, exited)
     await waiting
 
 
-async def follow(run: Followed) -> list[run_events.Line]:
-    return [line async for batch in run.batches() for line in batch]
+async def collect_events(process_monitor: ProcessMonitor) -> list[run_events.RunEvent]:
+    return [line async for batch in process_monitor.read_batches() for line in batch]
 
 
 @pytest.mark.anyio
-async def test_lines_come_in_order_and_other_words_are_left_out() -> None:
-    code = f"say({STEP!r}); say('hello from a library'); say('{{}}'); say({STEP!r})"
-    async with child(code) as one, followed(one, Lease(), asyncio.Event(), limits(10, 1)) as run:
-        assert await follow(run) == [run_events.Stopped(step=7)] * 2
+async def test_events_come_in_order_and_other_output_is_left_out() -> None:
+    code = f"say({STOPPED_LINE!r}); say('hello from a library'); say('{{}}'); say({STOPPED_LINE!r})"
+    async with spawn_child(code) as one, monitor(one, Lease(), asyncio.Event(), build_settings(10, 1)) as run:
+        assert await collect_events(run) == [run_events.Stopped(step=7)] * 2
         assert await one.wait() == 0
 
 
 @pytest.mark.anyio
-async def test_steps_are_told_together_and_the_end_at_once() -> None:
-    code = f"say({FIRST!r}); [(say({FIRST!r}), time.sleep(0.05)) for _ in range(6)]; say({STEP!r}); time.sleep(60)"
-    async with child(code) as one, followed(one, Lease(), asyncio.Event(), limits(100, 1, gather=30)) as run:
-        lines = run.batches()
+async def test_steps_are_reported_together_and_the_end_immediately() -> None:
+    code = f"say({METRICS_LINE!r}); [(say({METRICS_LINE!r}), time.sleep(0.05)) for _ in range(6)]; say({STOPPED_LINE!r}); time.sleep(60)"
+    async with (
+        spawn_child(code) as one,
+        monitor(one, Lease(), asyncio.Event(), build_settings(100, 1, flush_seconds=30)) as run,
+    ):
+        lines = run.read_batches()
         first = await anext(lines)
         rest = await asyncio.wait_for(anext(lines), 20)
         assert len(first) + len(rest) == 8
@@ -73,27 +78,30 @@ async def test_steps_are_told_together_and_the_end_at_once() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_child_that_says_nothing_is_killed() -> None:
-    async with child("time.sleep(60)") as one, followed(one, Lease(), asyncio.Event(), limits(0.3, 1)) as run:
-        assert await follow(run) == []
+async def test_a_child_that_prints_nothing_is_killed() -> None:
+    async with (
+        spawn_child("time.sleep(60)") as one,
+        monitor(one, Lease(), asyncio.Event(), build_settings(0.3, 1)) as run,
+    ):
+        assert await collect_events(run) == []
         assert await one.wait() == -signal.SIGKILL
         assert run.stalled
 
 
 @pytest.mark.anyio
-async def test_a_child_that_speaks_is_not() -> None:
-    code = f"for _ in range(8): say({STEP!r}); time.sleep(0.1)"
-    async with child(code) as one, followed(one, Lease(), asyncio.Event(), limits(0.5, 1)) as run:
-        assert len(await follow(run)) == 8
+async def test_a_child_that_prints_is_not_killed() -> None:
+    code = f"for _ in range(8): say({STOPPED_LINE!r}); time.sleep(0.1)"
+    async with spawn_child(code) as one, monitor(one, Lease(), asyncio.Event(), build_settings(0.5, 1)) as run:
+        assert len(await collect_events(run)) == 8
         assert not run.stalled
 
 
 @pytest.mark.anyio
-async def test_a_stop_is_asked_for_first() -> None:
-    code = f"signal.signal(15, lambda *_: (say({STEP!r}), sys.exit(0))); say({STEP!r}); time.sleep(60)"
+async def test_a_stop_is_requested_first() -> None:
+    code = f"signal.signal(15, lambda *_: (say({STOPPED_LINE!r}), sys.exit(0))); say({STOPPED_LINE!r}); time.sleep(60)"
     stopping = asyncio.Event()
-    async with child(code) as one, followed(one, Lease(), stopping, limits(10, 1)) as run:
-        lines = run.batches()
+    async with spawn_child(code) as one, monitor(one, Lease(), stopping, build_settings(10, 1)) as run:
+        lines = run.read_batches()
         await anext(lines)
         stopping.set()
         assert [line async for batch in lines for line in batch] == [run_events.Stopped(step=7)]
@@ -103,37 +111,37 @@ async def test_a_stop_is_asked_for_first() -> None:
 @pytest.mark.parametrize("lost", [True, False])
 @pytest.mark.anyio
 async def test_a_child_that_ignores_a_cancel_is_killed(lost: bool) -> None:
-    code = f"signal.signal(15, signal.SIG_IGN); say({STEP!r}); time.sleep(60)"
+    code = f"signal.signal(15, signal.SIG_IGN); say({STOPPED_LINE!r}); time.sleep(60)"
     lease = Lease()
-    async with child(code) as one, followed(one, lease, asyncio.Event(), limits(10, 0.2)) as run:
-        lines = run.batches()
+    async with spawn_child(code) as one, monitor(one, lease, asyncio.Event(), build_settings(10, 0.2)) as run:
+        lines = run.read_batches()
         await anext(lines)
-        (lease.lose if lost else lease.cancel)()
+        (lease.mark_lost if lost else lease.mark_cancelled)()
         assert [line async for batch in lines for line in batch] == []
         assert await one.wait() == -signal.SIGKILL
 
 
 @pytest.mark.anyio
 async def test_leaving_the_block_leaves_no_child() -> None:
-    async with child("time.sleep(60)") as one:
-        async with followed(one, Lease(), asyncio.Event(), limits(10, 1)):
+    async with spawn_child("time.sleep(60)") as one:
+        async with monitor(one, Lease(), asyncio.Event(), build_settings(10, 1)):
             pass
         assert await one.wait() == -signal.SIGKILL
 
 
-DIES = """
+CRASHING_SCRIPT = """
 import os, pathlib, sys
-from jobs.scratch import scratch
-with scratch(pathlib.Path(sys.argv[1])) as folder:
+from jobs.runner.scratch import create_scratch_folder
+with create_scratch_folder(pathlib.Path(sys.argv[1])) as folder:
     (folder / "data").write_text("x")
     os._exit(1)
 """
 
 
 def test_a_dead_workers_scratch_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], check=False)
+    subprocess.run([sys.executable, "-c", CRASHING_SCRIPT, str(tmp_path)], check=False)
     [left] = tmp_path.iterdir()
-    with scratch(tmp_path) as mine:
+    with create_scratch_folder(tmp_path) as mine:
         assert not left.exists()
         sweep(tmp_path)
         assert mine.exists()

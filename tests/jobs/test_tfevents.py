@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobs.metrics.scalars import tagged
-from jobs.metrics.tfevents import Scalars, event_file
+from jobs.metrics.scalars import tag_values
+from jobs.metrics.tfevents import Scalars, encode_event_file
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -24,7 +24,7 @@ STEPS = [
 ]
 
 
-def _events(path: Path) -> Iterator[Any]:
+def _load_events(path: Path) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield from EventFileLoader(str(path)).Load()
@@ -32,10 +32,10 @@ def _events(path: Path) -> Iterator[Any]:
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "events.out.tfevents.1.luthier"
-    path.write_bytes(event_file(1_700_000_000.0, STEPS))
-    first, *events = _events(path)
+    path.write_bytes(encode_event_file(1_700_000_000.0, STEPS))
+    first, *events = _load_events(path)
     assert first.file_version == "brain.Event:2"
-    assert [(event.wall_time, event.step) for event in events] == [(one.at, one.step) for one in STEPS]
+    assert [(event.wall_time, event.step) for event in events] == [(one.wall_time, one.step) for one in STEPS]
     for event, scalars in zip(events, STEPS, strict=True):
         # The reader turns simple values into tensors.
         found = {value.tag: float(tensor_util.make_ndarray(value.tensor)) for value in event.summary.value}
@@ -43,11 +43,11 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_is_noticed(tmp_path: Path) -> None:
-    data = bytearray(event_file(1_700_000_000.0, STEPS))
+    data = bytearray(encode_event_file(1_700_000_000.0, STEPS))
     data[-6] ^= 1
     path = tmp_path / "events.out.tfevents.1.luthier"
     path.write_bytes(bytes(data))
-    assert len(list(_events(path))) == len(STEPS)
+    assert len(list(_load_events(path))) == len(STEPS)
 
 
 def test_tags() -> None:
@@ -64,7 +64,7 @@ def test_tags() -> None:
         "grad_norm": None,
         "total_steps": 9,
     }
-    assert tagged(data) == {
+    assert tag_values(data) == {
         "train/loss": 1.0,
         "train/accuracy": 0.5,
         "valid/loss": 2.0,

@@ -11,8 +11,8 @@ from openai import BadRequestError, OpenAI
 from pydantic import BaseModel
 
 from tests import services
-from tests.stack import Stack, settings, wait_job
-from tests.tiny import TOOL_TEMPLATE, byte_tokenizer, tiny_chat_base
+from tests.stack import Stack, build_settings, wait_for_job
+from tests.tiny import TOOL_TEMPLATE, build_byte_tokenizer, create_tiny_chat_base
 
 TOOL: Any = {
     "type": "function",
@@ -25,12 +25,12 @@ METHOD: Any = {
 }
 
 
-def talk(city: str, words: str, answer: str) -> list[dict[str, Any]]:
+def build_conversation(city: str, result: str, answer: str) -> list[dict[str, Any]]:
     call = {"id": "abcdefgh1", "type": "function", "function": {"name": "rain", "arguments": json.dumps({"in": city})}}
     return [
         {"role": "user", "content": f"{city}?"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "abcdefgh1", "content": words},
+        {"role": "tool", "tool_call_id": "abcdefgh1", "content": result},
         {"role": "assistant", "content": answer},
     ]
 
@@ -38,28 +38,28 @@ def talk(city: str, words: str, answer: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
     home = tmp_path_factory.mktemp("t")
-    tiny_chat_base(home / "tiny", template=TOOL_TEMPLATE)
-    tiny_chat_base(home / "plain")
+    create_tiny_chat_base(home / "tiny", template=TOOL_TEMPLATE)
+    create_tiny_chat_base(home / "plain")
     entry = '[{0}]\npath = "{0}"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
     (home / "models.toml").write_text(entry.format("tiny") + entry.format("plain"))
-    config = settings(home)
-    with services.redis(home / "run"), Stack(config) as stack:
+    config = build_settings(home)
+    with services.run_redis(home / "run"), Stack(config) as stack:
         stack.prepare()
         stack.start("inference", "worker", "api")
-        with stack.ready() as client:
+        with stack.wait_until_ready() as client:
             yield client
 
 
 @pytest.fixture(scope="module")
 def model(client: OpenAI) -> str:
     cases = [("Rome", "yes", "Wet."), ("Oslo", "no", "Dry.")]
-    rows = [{"messages": talk(*case), "tools": [TOOL]} for case in cases] * 8
+    rows = [{"messages": build_conversation(*case), "tools": [TOOL]} for case in cases] * 8
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     file = client.files.create(file=("rows.jsonl", data), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
         model="tiny", training_file=file.id, seed=3, method=METHOD, extra_body={"update": UPDATE}
     )
-    done = wait_job(client, job.id, 200)
+    done = wait_for_job(client, job.id, 200)
     assert done.status == "succeeded", done.error
     return str(done.fine_tuned_model)
 
@@ -96,8 +96,8 @@ def test_a_streamed_call(client: OpenAI, model: str) -> None:
     assert len(call.id) == 9
 
 
-def test_without_the_offer_a_call_is_text(client: OpenAI, model: str) -> None:
-    turns = talk("Rome", "yes", "")[:1]
+def test_without_tools_a_call_is_text(client: OpenAI, model: str) -> None:
+    turns = build_conversation("Rome", "yes", "")[:1]
     options: list[dict[str, Any]] = [{"tools": [TOOL], "tool_choice": "none"}, {}]
     answers = [client.chat.completions.create(model=model, messages=turns, temperature=0, **each) for each in options]
     assert answers[0].choices[0].message == answers[1].choices[0].message
@@ -114,7 +114,7 @@ class Word(BaseModel):
     kind: Literal["city", "river"]
 
 
-def test_a_forced_call_is_made_in_the_words_that_were_learnt(client: OpenAI, model: str) -> None:
+def test_a_forced_call_has_the_form_that_was_learned(client: OpenAI, model: str) -> None:
     turns: list[Any] = [{"role": "user", "content": "Oslo?"}]
     [made] = client.chat.completions.create(
         model=model, messages=turns, tools=[TOOL], tool_choice="required", temperature=0
@@ -129,7 +129,7 @@ def test_a_forced_call_is_made_in_the_words_that_were_learnt(client: OpenAI, mod
 def test_an_answer_is_parsed_into_a_model(client: OpenAI) -> None:
     turns: list[Any] = [{"role": "user", "content": "Oslo?"}]
     # These weights were taught nothing; without blanks the context has room.
-    bias = {str(token): -100 for token in byte_tokenizer().encode("\n ")}
+    bias = {str(token): -100 for token in build_byte_tokenizer().encode("\n ")}
     answer = client.chat.completions.parse(
         model="plain", messages=turns, response_format=Word, temperature=0, logit_bias=bias
     )

@@ -17,21 +17,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from jobs.webhooks import outbox, signing
-from jobs.webhooks.sender import Post, Undelivered
-from jobs.webhooks.url_policy import Address, Refused, is_public, parse, resolved
+from jobs.webhooks.sender import DeliveryFailed, WebhookClient
+from jobs.webhooks.url_policy import Address, ForbiddenUrl, is_public, parse_url, resolve_address
 from storage.tables import Delivery, Webhook
-from tests.webhook_receiver import Receiver, Recorder, receiving, recording
+from tests.webhook_receiver import ConnectionCounter, Receiver, count_connections, run_receiver
 
 pytestmark = pytest.mark.anyio
 
-LOOPBACK = (ip_network("127.0.0.0/8"),)
-PUBLIC = "93.184.216.34"
+LOOPBACK_NETWORKS = (ip_network("127.0.0.0/8"),)
+PUBLIC_IP = "93.184.216.34"
 
-NAMES = {
+DNS_RECORDS = {
     "localhost": ["127.0.0.1"],
     "internal.example": ["10.0.0.5"],
     "metadata.example": ["169.254.169.254"],
-    "mixed.example": [PUBLIC, "127.0.0.1"],
+    "mixed.example": [PUBLIC_IP, "127.0.0.1"],
     "mapped.example": ["::ffff:127.0.0.1"],
     "six.example": ["::1"],
     "unique-local.example": ["fd00::1"],
@@ -39,10 +39,10 @@ NAMES = {
     "translated.example": ["64:ff9b::7f00:1"],
     "bücher.example": ["127.0.0.1"],
     "xn--bcher-kva.example": ["127.0.0.1"],
-    "good.example": [PUBLIC],
+    "good.example": [PUBLIC_IP],
 }
 
-FORBIDDEN = [
+FORBIDDEN_URLS = [
     "https://127.0.0.1:{port}/",
     "http://127.0.0.1:{port}/",
     "https://127.8.9.10:{port}/",
@@ -127,59 +127,69 @@ FORBIDDEN = [
 ]
 
 
-async def resolver(host: str, port: int) -> list[Address]:
-    if host not in NAMES:
+async def resolve_from_records(host: str, port: int) -> list[Address]:
+    if host not in DNS_RECORDS:
         raise OSError("no such name")
-    return [ip_address(text) for text in NAMES[host]]
+    return [ip_address(text) for text in DNS_RECORDS[host]]
 
 
 @pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    with recording() as found:
+def connection_counter() -> Iterator[ConnectionCounter]:
+    with count_connections() as found:
         yield found
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
+    with run_receiver() as found:
         yield found
 
 
-def webhook(url: str) -> Webhook:
+def build_webhook(url: str) -> Webhook:
     return Webhook(
-        id="wh_x", project_id="p", created_at=0, updated_at=0, name="w", url=url, secret=signing.new_secret(), events=[]
+        id="wh_x",
+        project_id="p",
+        created_at=0,
+        updated_at=0,
+        name="w",
+        url=url,
+        secret=signing.generate_secret(),
+        events=[],
     )
 
 
-def sample(hook: Webhook) -> Delivery:
-    return outbox.new_delivery(hook, "batch.completed", "batch_x")
+def build_sample_delivery(hook: Webhook) -> Delivery:
+    return outbox.build_delivery(hook, "batch.completed", "batch_x")
 
 
-async def send(post: Post, url: str) -> int:
-    hook = webhook(url)
-    return await post.send(hook, sample(hook))
+async def send(client: WebhookClient, url: str) -> int:
+    hook = build_webhook(url)
+    return await client.send(hook, build_sample_delivery(hook))
 
 
-@pytest.mark.parametrize("template", FORBIDDEN)
-async def test_refused_at_creation_and_at_delivery(recorder: Recorder, template: str) -> None:
-    url, post = template.replace("{port}", str(recorder.port)), Post(resolver=resolver, seconds=2)
-    with pytest.raises(Refused) as caught:
-        await post.check(url)
-    with pytest.raises(Undelivered, match=r".") as undelivered:
+@pytest.mark.parametrize("template", FORBIDDEN_URLS)
+async def test_refused_at_creation_and_at_delivery(connection_counter: ConnectionCounter, template: str) -> None:
+    url, post = (
+        template.replace("{port}", str(connection_counter.port)),
+        WebhookClient(resolver=resolve_from_records, timeout_seconds=2),
+    )
+    with pytest.raises(ForbiddenUrl) as caught:
+        await post.validate_url(url)
+    with pytest.raises(DeliveryFailed, match=r".") as undelivered:
         await send(post, url)
     assert str(undelivered.value) == str(caught.value)
-    assert recorder.hits == 0
+    assert connection_counter.connections == 0
 
 
 def test_the_table_is_long_enough() -> None:
-    assert len(set(FORBIDDEN)) >= 40
+    assert len(set(FORBIDDEN_URLS)) >= 40
 
 
-def test_the_recorder_hears() -> None:
-    with recording() as own:
+def test_connections_are_counted() -> None:
+    with count_connections() as own:
         socket.create_connection(("127.0.0.1", own.port)).close()
         deadline = time.monotonic() + 5
-        while not own.hits:
+        while not own.connections:
             assert time.monotonic() < deadline
 
 
@@ -190,39 +200,39 @@ def test_the_recorder_hears() -> None:
         ("HTTPS://Good.Example/A?b=c", "good.example", 443, "/A?b=c"),
         ("https://good.example:8443/a%20b", "good.example", 8443, "/a%20b"),
         ("https://bücher.example/", "xn--bcher-kva.example", 443, "/"),
-        ("https://93.184.216.34/", PUBLIC, 443, "/"),
+        ("https://93.184.216.34/", PUBLIC_IP, 443, "/"),
         ("https://[2606:4700:0:0::6810:84e5]/", "2606:4700::6810:84e5", 443, "/"),
     ],
 )
 async def test_what_is_allowed(url: str, host: str, port: int, path: str) -> None:
-    target = parse(url)
+    target = parse_url(url)
     assert (target.host, target.port, target.path) == (host, port, path)
 
 
-@pytest.mark.parametrize("text", [PUBLIC, "1.1.1.1", "2606:4700::6810:84e5", "2a00:1450:4001:80b::200e"])
+@pytest.mark.parametrize("text", [PUBLIC_IP, "1.1.1.1", "2606:4700::6810:84e5", "2a00:1450:4001:80b::200e"])
 def test_the_internet_is_public(text: str) -> None:
     assert is_public(ip_address(text))
 
 
-async def test_a_name_that_does_not_resolve_yet_may_be_kept() -> None:
-    post = Post(resolver=resolver)
-    await post.check("https://later.example/hook")
-    with pytest.raises(Undelivered, match="no address"):
+async def test_a_name_that_does_not_resolve_yet_may_be_stored() -> None:
+    post = WebhookClient(resolver=resolve_from_records)
+    await post.validate_url("https://later.example/hook")
+    with pytest.raises(DeliveryFailed, match="no address"):
         await send(post, "https://later.example/hook")
 
 
-async def test_rebinding(recorder: Recorder) -> None:
-    answers = [[PUBLIC], ["127.0.0.1"]]
+async def test_rebinding(connection_counter: ConnectionCounter) -> None:
+    answers = [[PUBLIC_IP], ["127.0.0.1"]]
 
     async def rebinding(host: str, port: int) -> Sequence[Address]:
         return [ip_address(text) for text in answers.pop(0)]
 
-    post = Post(resolver=rebinding, seconds=2)
-    url = f"https://good.example:{recorder.port}/"
-    await post.check(url)
-    with pytest.raises(Undelivered, match="not the internet's"):
+    post = WebhookClient(resolver=rebinding, timeout_seconds=2)
+    url = f"https://good.example:{connection_counter.port}/"
+    await post.validate_url(url)
+    with pytest.raises(DeliveryFailed, match="not the internet's"):
         await send(post, url)
-    assert (answers, recorder.hits) == ([], 0)
+    assert (answers, connection_counter.connections) == ([], 0)
 
 
 async def test_the_address_is_looked_up_once_and_connected_to(receiver: Receiver) -> None:
@@ -232,44 +242,46 @@ async def test_the_address_is_looked_up_once_and_connected_to(receiver: Receiver
         asked.append(host)
         return [ip_address("127.0.0.1")]
 
-    assert await send(Post(LOOPBACK, once), receiver.url("/hook?a=b", "hooks.example")) == 200
+    assert await send(WebhookClient(LOOPBACK_NETWORKS, once), receiver.build_url("/hook?a=b", "hooks.example")) == 200
     assert asked == ["hooks.example"]
     assert receiver.headers[0]["host"] == f"hooks.example:{receiver.port}"
 
 
-async def test_an_allowed_network_allows_nothing_else(recorder: Recorder) -> None:
-    post = Post((ip_network("127.0.0.1/32"),), resolver)
-    await resolved(parse(f"http://127.0.0.1:{recorder.port}/"), resolver, post.networks)
-    for url in (f"http://127.0.0.2:{recorder.port}/", "https://internal.example/", "http://good.example/"):
-        with pytest.raises(Refused):
-            await post.check(url)
+async def test_an_allowed_network_allows_nothing_else(connection_counter: ConnectionCounter) -> None:
+    post = WebhookClient((ip_network("127.0.0.1/32"),), resolve_from_records)
+    await resolve_address(
+        parse_url(f"http://127.0.0.1:{connection_counter.port}/"), resolve_from_records, post.allowed_networks
+    )
+    for url in (f"http://127.0.0.2:{connection_counter.port}/", "https://internal.example/", "http://good.example/"):
+        with pytest.raises(ForbiddenUrl):
+            await post.validate_url(url)
 
 
-async def test_a_redirect_is_an_answer_and_no_more(receiver: Receiver, recorder: Recorder) -> None:
-    receiver.elsewhere = f"http://127.0.0.1:{recorder.port}/"
-    assert await send(Post(LOOPBACK), receiver.url("/redirect")) == 307
-    assert recorder.hits == 0
+async def test_a_redirect_is_not_followed(receiver: Receiver, connection_counter: ConnectionCounter) -> None:
+    receiver.redirect_url = f"http://127.0.0.1:{connection_counter.port}/"
+    assert await send(WebhookClient(LOOPBACK_NETWORKS), receiver.build_url("/redirect")) == 307
+    assert connection_counter.connections == 0
 
 
-async def test_silence_ends(receiver: Receiver) -> None:
-    with pytest.raises(Undelivered, match="No answer within"):
-        await send(Post(LOOPBACK, seconds=0.3), receiver.url("/silent"))
+async def test_a_silent_receiver_times_out(receiver: Receiver) -> None:
+    with pytest.raises(DeliveryFailed, match="No answer within"):
+        await send(WebhookClient(LOOPBACK_NETWORKS, timeout_seconds=0.3), receiver.build_url("/silent"))
 
 
 async def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
     started = time.monotonic()
-    assert await send(Post(LOOPBACK), receiver.url("/endless")) == 200
+    assert await send(WebhookClient(LOOPBACK_NETWORKS), receiver.build_url("/endless")) == 200
     assert time.monotonic() - started < 2
 
 
-async def test_nobody_listens() -> None:
-    with receiving() as gone:
-        url = gone.url()
-    with pytest.raises(Undelivered, match=r"connection failed \(ConnectError\)"):
-        await send(Post(LOOPBACK), url)
+async def test_no_listener() -> None:
+    with run_receiver() as gone:
+        url = gone.build_url()
+    with pytest.raises(DeliveryFailed, match=r"connection failed \(ConnectError\)"):
+        await send(WebhookClient(LOOPBACK_NETWORKS), url)
 
 
-def certificate(folder: Path, name: str) -> tuple[str, str]:
+def create_certificate(folder: Path, name: str) -> tuple[str, str]:
     """A self-signed one and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -296,13 +308,13 @@ async def test_the_certificate_is_the_names_not_the_addresss(tmp_path: Path) -> 
     async def loopback(host: str, port: int) -> Sequence[Address]:
         return [ip_address("127.0.0.1")]
 
-    cert, key = certificate(tmp_path, "hooks.example")
-    post = Post(LOOPBACK, loopback, tls=ssl.create_default_context(cafile=cert))
-    with receiving(ssl_certfile=cert, ssl_keyfile=key) as receiver:
-        assert await send(post, receiver.url(host="hooks.example")) == 200
+    cert, key = create_certificate(tmp_path, "hooks.example")
+    post = WebhookClient(LOOPBACK_NETWORKS, loopback, ssl_context=ssl.create_default_context(cafile=cert))
+    with run_receiver(ssl_certfile=cert, ssl_keyfile=key) as receiver:
+        assert await send(post, receiver.build_url(host="hooks.example")) == 200
         for host in ("other.example", "127.0.0.1"):
-            with pytest.raises(Undelivered, match="connection failed"):
-                await send(post, receiver.url(host=host))
-        with pytest.raises(Undelivered, match="connection failed"):
-            await send(Post(LOOPBACK, loopback), receiver.url(host="hooks.example"))
+            with pytest.raises(DeliveryFailed, match="connection failed"):
+                await send(post, receiver.build_url(host=host))
+        with pytest.raises(DeliveryFailed, match="connection failed"):
+            await send(WebhookClient(LOOPBACK_NETWORKS, loopback), receiver.build_url(host="hooks.example"))
         assert len(receiver.bodies) == 1

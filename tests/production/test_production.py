@@ -17,8 +17,8 @@ import pytest
 from openai import APIStatusError, AuthenticationError, NotFoundError, OpenAI
 
 from tests import services
-from tests.stack import Stack, chat_rows, free_port, settings, wait_job, wait_step
-from tests.tiny import tiny_chat_base
+from tests.stack import Stack, build_chat_rows, build_settings, find_free_port, wait_for_job, wait_for_step
+from tests.tiny import create_tiny_chat_base
 
 METHOD: Any = {
     "type": "supervised",
@@ -29,17 +29,17 @@ METHOD: Any = {
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, postgres: services.Postgres, s3_url: str) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("p")
-    tiny_chat_base(home / "tiny")
+    create_tiny_chat_base(home / "tiny")
     (home / "models.toml").write_text(
         '[tiny]\npath = "tiny"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
     )
-    engine = f"http://127.0.0.1:{free_port()}"
-    with services.redis_on_a_port() as redis_url, pytest.MonkeyPatch.context() as patch:
+    engine = f"http://127.0.0.1:{find_free_port()}"
+    with services.run_redis_over_tcp() as redis_url, pytest.MonkeyPatch.context() as patch:
         # MLflow asks for this before it writes a folder of files.
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-        config = settings(
+        config = build_settings(
             home,
-            database_url=postgres.database(),
+            database_url=postgres.create_database(),
             blob_url=s3_url.replace("/here?", f"/{home.name}?"),
             redis_url=redis_url,
             inference_url=engine,
@@ -54,36 +54,36 @@ def stack(tmp_path_factory: pytest.TempPathFactory, postgres: services.Postgres,
 
 @pytest.fixture
 def clients(stack: Stack) -> Iterator[tuple[OpenAI, OpenAI]]:
-    first, second = stack.ready("api"), stack.ready("api2")
+    first, second = stack.wait_until_ready("api"), stack.wait_until_ready("api2")
     yield first, second
     first.close()
     second.close()
 
 
-def post(client: OpenAI, rows: bytes, **more: Any) -> str:
+def create_job(client: OpenAI, rows: bytes, **options: Any) -> str:
     file = client.files.create(file=("rows.jsonl", rows), purpose="fine-tune")
     update = {"type": "lora", "rank": 4, "alpha": 8, "dropout": 0.1}
     return client.fine_tuning.jobs.create(
-        model="tiny", training_file=file.id, seed=3, method=METHOD, extra_body={"update": update, **more}
+        model="tiny", training_file=file.id, seed=3, method=METHOD, extra_body={"update": update, **options}
     ).id
 
 
-def test_a_job_survives_a_killed_worker_with_the_bytes_of_an_unbroken_run(
+def test_a_job_survives_a_killed_worker_with_the_bytes_of_an_uninterrupted_run(
     stack: Stack, clients: tuple[OpenAI, OpenAI]
 ) -> None:
     first, second = clients
-    rows = chat_rows(16)
-    unbroken = wait_job(first, post(first, rows))
+    rows = build_chat_rows(16)
+    unbroken = wait_for_job(first, create_job(first, rows))
     assert unbroken.status == "succeeded", unbroken.error
 
-    job_id = post(second, rows)
-    wait_step(first, job_id, 25)
-    victim = next(name for name in ("worker", "worker2") if stack.children(name))
+    job_id = create_job(second, rows)
+    wait_for_step(first, job_id, 25)
+    victim = next(name for name in ("worker", "worker2") if stack.list_training_processes(name))
     stack.kill(victim)
-    job = wait_job(first, job_id)
+    job = wait_for_job(first, job_id)
     assert job.status == "succeeded", job.error
-    assert stack.job(job_id).attempt == 2
-    assert stack.result_hashes(job.fine_tuned_model) == stack.result_hashes(unbroken.fine_tuned_model)
+    assert stack.get_job(job_id).attempt == 2
+    assert stack.get_result_hashes(job.fine_tuned_model) == stack.get_result_hashes(unbroken.fine_tuned_model)
     stack.start(victim)
 
     for client in clients:
@@ -97,7 +97,7 @@ def test_a_job_survives_a_killed_worker_with_the_bytes_of_an_unbroken_run(
 
 def test_weights_come_from_the_bucket_by_a_signed_url(stack: Stack, clients: tuple[OpenAI, OpenAI]) -> None:
     client = clients[0]
-    job = wait_job(client, post(client, chat_rows(8)))
+    job = wait_for_job(client, create_job(client, build_chat_rows(8)))
     url = f"{client.base_url}models/{job.fine_tuned_model}/download"
     headers = {"Authorization": f"Bearer {stack.key}"}
     answer = httpx.get(url, params={"variant": "adapter"}, headers=headers, timeout=60)
@@ -110,8 +110,8 @@ def test_another_project_sees_nothing(stack: Stack, clients: tuple[OpenAI, OpenA
     import asyncio
 
     client = clients[0]
-    job = wait_job(client, post(client, chat_rows(8)))
-    other = client.with_options(api_key=asyncio.run(stack.make_key("other")))
+    job = wait_for_job(client, create_job(client, build_chat_rows(8)))
+    other = client.with_options(api_key=asyncio.run(stack.create_key("other")))
     assert other.fine_tuning.jobs.list().data == []
     for call in (
         lambda: other.fine_tuning.jobs.retrieve(job.id),
@@ -124,14 +124,14 @@ def test_another_project_sees_nothing(stack: Stack, clients: tuple[OpenAI, OpenA
         client.with_options(api_key="sk-luthier-no").models.list()
 
 
-def test_figures_reach_the_files_and_the_service_once_a_step(
+def test_metrics_reach_the_files_and_the_service_once_a_step(
     stack: Stack, clients: tuple[OpenAI, OpenAI], tmp_path: Path
 ) -> None:
     """CSV and event file through OpenAI's client, and MLflow's own files: each tells every step, once, and the same."""
     client = clients[1]
-    valid = client.files.create(file=("valid.jsonl", chat_rows(4, start=100)), purpose="fine-tune").id
+    valid = client.files.create(file=("valid.jsonl", build_chat_rows(4, start=100)), purpose="fine-tune").id
     target = {"type": "mlflow", "mlflow": {"experiment": "figures", "run_name": "one"}}
-    job = wait_job(client, post(client, chat_rows(8), validation_file=valid, integrations=[target]))
+    job = wait_for_job(client, create_job(client, build_chat_rows(8), validation_file=valid, integrations=[target]))
     assert job.status == "succeeded", job.error
     steps = list(range(1, 31))
 
@@ -146,8 +146,8 @@ def test_figures_reach_the_files_and_the_service_once_a_step(
 
     path = tmp_path / events.filename
     path.write_bytes(client.files.content(events.id).read())
-    assert _scalars(path, "train/loss") == pytest.approx(dict(zip(steps, losses, strict=True)))
-    assert _scalars(path, "valid/loss") == pytest.approx(valid_losses)
+    assert _read_scalars(path, "train/loss") == pytest.approx(dict(zip(steps, losses, strict=True)))
+    assert _read_scalars(path, "valid/loss") == pytest.approx(valid_losses)
 
     runs = stack.settings.home / "mlruns"
     services.wait_for(lambda: any("status: 3" in meta.read_text() for meta in runs.glob("*/*/meta.yaml")), 60)
@@ -156,7 +156,7 @@ def test_figures_reach_the_files_and_the_service_once_a_step(
     assert [(int(step), float(loss)) for _, loss, step in sent] == list(zip(steps, losses, strict=True))
 
 
-def _scalars(path: Path, tag: str) -> dict[int, float]:
+def _read_scalars(path: Path, tag: str) -> dict[int, float]:
     """By TensorBoard's own reader: step -> value."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -174,8 +174,8 @@ def test_a_batch_answers_what_its_requests_are_answered_one_by_one(
 ) -> None:
     """Workers' batch and engine's own batching change no answer, good or bad."""
     client = clients[0]
-    tuned = wait_job(client, post(client, chat_rows(16))).fine_tuned_model
-    bodies = [_asked(n, tuned if n % 2 else "tiny") for n in range(20)]
+    tuned = wait_for_job(client, create_job(client, build_chat_rows(16))).fine_tuned_model
+    bodies = [_build_body(n, tuned if n % 2 else "tiny") for n in range(20)]
     bodies[7]["temperature"] = 9
     bodies[12]["messages"][0]["content"] = "too long " * 100
     lines = [
@@ -194,37 +194,37 @@ def test_a_batch_answers_what_its_requests_are_answered_one_by_one(
     assert (counts.total, counts.completed, counts.failed) == (20, 18, 2)
     assert done.output_file_id
     assert done.error_file_id
-    output, errors = _lines(client, done.output_file_id), _lines(client, done.error_file_id)
+    output, errors = _read_responses(client, done.output_file_id), _read_responses(client, done.error_file_id)
     assert list(errors) == ["r7", "r12"]
     assert list(output) == [f"r{n}" for n in range(20) if n not in (7, 12)]
     for n, body in enumerate(bodies):
         found = (output | errors)[f"r{n}"]
-        assert (found["status_code"], _told(found["body"])) == _asked_alone(client, body), body
-    assert len({_told(found["body"]) for found in output.values()}) > 2
+        assert (found["status_code"], _normalize_body(found["body"])) == _send_alone(client, body), body
+    assert len({_normalize_body(found["body"]) for found in output.values()}) > 2
 
 
-def _asked(n: int, model: str) -> dict[str, Any]:
+def _build_body(n: int, model: str) -> dict[str, Any]:
     # Of different lengths, so that rows of one batch are padded.
     words = f"say {n}" + " please" * (n % 5)
     return {"model": model, "messages": [{"role": "user", "content": words}], "temperature": 0, "max_tokens": 4 + n % 7}
 
 
-def _lines(client: OpenAI, file_id: str) -> dict[str, dict[str, Any]]:
+def _read_responses(client: OpenAI, file_id: str) -> dict[str, dict[str, Any]]:
     """``custom_id`` -> response, in the file's order."""
     found = [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
     assert all(each["error"] is None for each in found)
     return {each["custom_id"]: each["response"] for each in found}
 
 
-def _asked_alone(client: OpenAI, body: dict[str, Any]) -> tuple[int, str]:
+def _send_alone(client: OpenAI, body: dict[str, Any]) -> tuple[int, str]:
     try:
         answer = client.chat.completions.with_raw_response.create(**body)
     except APIStatusError as error:
-        return error.status_code, _told(error.response.json())
-    return answer.status_code, _told(json.loads(answer.content))
+        return error.status_code, _normalize_body(error.response.json())
+    return answer.status_code, _normalize_body(json.loads(answer.content))
 
 
-def _told(body: dict[str, Any]) -> str:
+def _normalize_body(body: dict[str, Any]) -> str:
     """But for what is new in every answer."""
     return json.dumps({name: value for name, value in body.items() if name not in ("id", "created")}, sort_keys=True)
 
@@ -233,15 +233,15 @@ def _told(body: dict[str, Any]) -> str:
 @pytest.mark.timeout(900)
 def test_many_jobs_survive_many_kills(stack: Stack, clients: tuple[OpenAI, OpenAI]) -> None:
     """8 jobs, 6 workers killed at their work: none lost, none different."""
-    client, rng, rows = clients[0], random.Random(5), chat_rows(16)
-    jobs = [post(client, rows) for _ in range(8)]
+    client, rng, rows = clients[0], random.Random(5), build_chat_rows(16)
+    jobs = [create_job(client, rows) for _ in range(8)]
     for _ in range(6):
-        services.wait_for(lambda: any(stack.children(name) for name in ("worker", "worker2")), 120)
+        services.wait_for(lambda: any(stack.list_training_processes(name) for name in ("worker", "worker2")), 120)
         time.sleep(rng.uniform(0.0, 2.0))
-        victim = next((name for name in ("worker", "worker2") if stack.children(name)), "worker")
+        victim = next((name for name in ("worker", "worker2") if stack.list_training_processes(name)), "worker")
         stack.kill(victim)
         stack.start(victim)
-    ends = [wait_job(client, job_id, 300) for job_id in jobs]
+    ends = [wait_for_job(client, job_id, 300) for job_id in jobs]
     assert {job.status for job in ends} == {"succeeded"}
     assert len({job.fine_tuned_model for job in ends}) == len(jobs)
-    assert len({str(stack.result_hashes(str(job.fine_tuned_model))) for job in ends}) == 1
+    assert len({str(stack.get_result_hashes(str(job.fine_tuned_model))) for job in ends}) == 1

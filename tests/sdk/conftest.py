@@ -16,12 +16,12 @@ __all__ = ["stack"]
 @pytest.fixture
 def client(stack: Stack) -> Iterator[Luthier]:
     """For a new project."""
-    fresh = stack.fresh()
-    with Luthier(base_url=f"{fresh.url}/v1", api_key=fresh.ours.key) as client:
+    fresh = stack.with_new_project()
+    with Luthier(base_url=f"{fresh.url}/v1", api_key=fresh.tenant.key) as client:
         yield client
 
 
 @pytest.fixture
-def ours(stack: Stack) -> Stack:
+def fresh_stack(stack: Stack) -> Stack:
     """The server for a new project."""
-    return stack.fresh()
+    return stack.with_new_project()

@@ -13,30 +13,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.api.stack import port_of, serving
+from tests.api.stack import get_port, run_server
 
 Fault = Literal["refuse", "lose", "damage", "cut", "ok"]
 
 
 @dataclass
-class Crooked:
+class FaultyProxy:
     """``faults`` are spent on requests in their order; ``seen`` keeps every request's method, path and headers."""
 
-    target: str
+    upstream_url: str
     faults: list[Fault] = field(default_factory=list)
     refusal: tuple[int, dict[str, str]] = (503, {"retry-after-ms": "1"})
-    seen: list[tuple[str, str, httpx.Headers]] = field(default_factory=list)
+    requests: list[tuple[str, str, httpx.Headers]] = field(default_factory=list)
     url: str = ""
 
-    async def answer(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         body = await request.body()
-        self.seen.append((request.method, request.url.path, httpx.Headers(request.headers.raw)))
+        self.requests.append((request.method, request.url.path, httpx.Headers(request.headers.raw)))
         fault = self.faults.pop(0) if self.faults else "ok"
         if fault == "refuse":
             status, headers = self.refusal
             return JSONResponse({"error": {"message": "Not now.", "code": "busy"}}, status, headers)
         headers = [(name, value) for name, value in request.headers.raw if name != b"host"]
-        async with httpx.AsyncClient(base_url=self.target, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=self.upstream_url, timeout=20) as client:
             path = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
             answer = await client.request(request.method, path, content=body, headers=headers)
         if fault == "lose":
@@ -52,11 +52,11 @@ class Crooked:
 
 
 @contextmanager
-def crooked(target: str) -> Iterator[Crooked]:
+def run_faulty_proxy(upstream_url: str) -> Iterator[FaultyProxy]:
     """``target``: the API's address."""
-    server = Crooked(target)
+    server = FaultyProxy(upstream_url)
     methods = ["GET", "POST", "DELETE"]
-    app = Starlette(routes=[Route("/{path:path}", server.answer, methods=methods)])
-    with serving(app, host="127.0.0.1", port=0) as running:
-        server.url = f"http://127.0.0.1:{port_of(running)}"
+    app = Starlette(routes=[Route("/{path:path}", server.handle, methods=methods)])
+    with run_server(app, host="127.0.0.1", port=0) as running:
+        server.url = f"http://127.0.0.1:{get_port(running)}"
         yield server

@@ -13,43 +13,43 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from jobs.metrics.wire_format import wire_metrics
+from jobs.metrics.wire_format import to_wire_metrics
 from storage import db as databases
 from storage.ids import new_id
 from storage.tables import Event, Job, Metric, Model
-from tests.api.stack import SHA, Stack
+from tests.api.stack import FAKE_SHA256, Stack
 
-STEPS = 4
+TOTAL_STEPS = 4
 
 
-async def step(session: AsyncSession, project_id: str, fails: bool) -> None:
+async def advance_jobs(session: AsyncSession, project_id: str, fail: bool) -> None:
     """Bring every job of the project one state further."""
     waiting = ["validating_files", "validating", "queued", "running"]
     mine = [col(Job.project_id) == project_id, col(Job.state).in_(waiting)]
     for job in (await session.execute(select(Job).where(*mine))).scalars():
         if job.state != "running":
             job.state, job.attempt = "running", 1
-            job.progress = {"step": 0, "total_steps": STEPS, "epoch": 0.0, "tokens_per_second": 9.0, "eta": 8.0}
-        elif job.progress and job.progress["step"] < STEPS:
+            job.progress = {"step": 0, "total_steps": TOTAL_STEPS, "epoch": 0.0, "tokens_per_second": 9.0, "eta": 8.0}
+        elif job.progress and job.progress["step"] < TOTAL_STEPS:
             done = job.progress["step"] + 1
             job.progress = {**job.progress, "step": done}
-            measure(session, job, done)
-        elif fails:
+            add_metrics(session, job, done)
+        elif fail:
             job.state, job.finished_at = "failed", time.time()
             job.error = {"code": "too_few_rows", "message": "Give it 10 rows.", "param": "training_file"}
         else:
             job.state, job.finished_at = "succeeded", time.time()
             job.fine_tuned_model = f"ft:{job.base_model}:luthier:{job.suffix or ''}:{job.id[-8:]}"
-            session.add(_model(job))
+            session.add(_build_model(job))
 
 
-def measure(session: AsyncSession, job: Job, step: int) -> None:
+def add_metrics(session: AsyncSession, job: Job, step: int) -> None:
     """What a worker writes when a step was measured."""
     data = {
         "type": "metrics",
         "step": step,
-        "total_steps": STEPS,
-        "epoch": step / STEPS,
+        "total_steps": TOTAL_STEPS,
+        "epoch": step / TOTAL_STEPS,
         "learning_rate": 0.001,
         "train_loss": 2.0 / step,
         "train_accuracy": None,
@@ -66,14 +66,14 @@ def measure(session: AsyncSession, job: Job, step: int) -> None:
         attempt=1,
         created_at=time.time(),
         level="info",
-        message=f"step {step}/{STEPS}",
+        message=f"step {step}/{TOTAL_STEPS}",
         type="metrics",
-        data=wire_metrics(data),
+        data=to_wire_metrics(data),
     )
     session.add(event)
 
 
-def _model(job: Job) -> Model:
+def _build_model(job: Job) -> Model:
     assert job.fine_tuned_model is not None
     return Model(
         id=job.fine_tuned_model,
@@ -84,12 +84,12 @@ def _model(job: Job) -> Model:
         task=job.task,
         update=job.update["type"],
         prefix=f"projects/{job.project_id}/jobs/{job.id}/a1/result",
-        manifest_sha256=SHA,
+        manifest_sha256=FAKE_SHA256,
     )
 
 
 @contextmanager
-def working(stack: Stack, *, pause: float = 0.03, fails: bool = False) -> Iterator[None]:
+def run_worker(stack: Stack, *, pause: float = 0.03, fail: bool = False) -> Iterator[None]:
     """Jobs of the stack's project move on while the block lasts."""
     until = Flag()
 
@@ -98,7 +98,7 @@ def working(stack: Stack, *, pause: float = 0.03, fails: bool = False) -> Iterat
         try:
             while not until.is_set():
                 async with db.write() as session:
-                    await step(session, stack.ours.project_id, fails)
+                    await advance_jobs(session, stack.tenant.project_id, fail)
                 await asyncio.sleep(pause)
         finally:
             await db.close()

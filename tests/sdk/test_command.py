@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from luthier.cli.completion import SHELLS, candidates
-from luthier.cli.main import main, parser
+from luthier.cli.completion import SHELLS, get_completions
+from luthier.cli.main import build_parser, main
 from luthier.cli.table import COMMANDS
 from tests.api.stack import Stack
-from tests.sdk.simulated_worker import working
+from tests.sdk.simulated_worker import run_worker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
@@ -28,23 +28,23 @@ class Shell:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    def run(self, *words: str) -> str:
-        main(words)
+    def run(self, *arguments: str) -> str:
+        main(arguments)
         return self._capsys.readouterr().out
 
-    def json(self, *words: str) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.run(*words, "--json").splitlines()]
+    def run_json(self, *arguments: str) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.run(*arguments, "--json").splitlines()]
 
-    def refused(self, *words: str) -> str:
+    def run_failing(self, *arguments: str) -> str:
         with pytest.raises(SystemExit) as raised:
-            main(words)
+            main(arguments)
         return f"{raised.value.code} {self._capsys.readouterr().err}"
 
 
 @pytest.fixture
-def shell(ours: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    monkeypatch.setenv("LUTHIER_BASE_URL", f"{ours.url}/v1")
-    monkeypatch.setenv("LUTHIER_API_KEY", ours.ours.key)
+def shell(fresh_stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    monkeypatch.setenv("LUTHIER_BASE_URL", f"{fresh_stack.url}/v1")
+    monkeypatch.setenv("LUTHIER_API_KEY", fresh_stack.tenant.key)
     return Shell(capsys)
 
 
@@ -59,18 +59,18 @@ def test_files(shell: Shell, rows: Path, tmp_path: Path) -> None:
     file_id = shell.run("files", "upload", str(rows)).strip()
     assert file_id.startswith("file-")
     assert file_id in shell.run("files", "list")
-    (listed,) = shell.json("files", "list")
+    (listed,) = shell.run_json("files", "list")
     assert (listed["id"], listed["bytes"]) == (file_id, len(ROWS))
     shell.run("files", "download", file_id, str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == ROWS
     assert "deleted" in shell.run("files", "delete", file_id)
-    assert shell.json("files", "list") == []
+    assert shell.run_json("files", "list") == []
 
 
-def test_a_job_from_a_path_watched_to_its_end(shell: Shell, ours: Stack, rows: Path) -> None:
+def test_a_job_from_a_path_followed_to_its_end(shell: Shell, fresh_stack: Stack, rows: Path) -> None:
     words = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--suffix", "mine", "--seed", "3"]
-    with working(ours):
-        (job,) = shell.json(*words, "--set", "n_epochs=2", "--metadata", "who=me", "--update", "lora", "--watch")
+    with run_worker(fresh_stack):
+        (job,) = shell.run_json(*words, "--set", "n_epochs=2", "--metadata", "who=me", "--update", "lora", "--watch")
     assert (job["status"], job["seed"], job["metadata"]) == ("succeeded", 3, {"who": "me"})
     assert job["hyperparameters"]["n_epochs"] == 2  # type: ignore[index]
     assert str(job["fine_tuned_model"]) in shell.run("jobs", "list")
@@ -78,67 +78,67 @@ def test_a_job_from_a_path_watched_to_its_end(shell: Shell, ours: Stack, rows: P
     logs = shell.run("jobs", "logs", str(job["id"])).splitlines()
     assert logs[-1].endswith("step 4/4")
     assert str(job["fine_tuned_model"]) in shell.run("models", "list")
-    assert [step["step"] for step in shell.json("jobs", "metrics", str(job["id"]))] == [1, 2, 3, 4]
+    assert [step["step"] for step in shell.run_json("jobs", "metrics", str(job["id"]))] == [1, 2, 3, 4]
     assert shell.run("jobs", "metrics", str(job["id"])).splitlines()[-1] == "loss 2.000 █▃▁▁ 0.500"
     assert "succeeded: ft:starter" in shell.run("jobs", "watch", str(job["id"]))
 
 
-def test_a_job_is_steered(shell: Shell, rows: Path) -> None:
+def test_a_job_is_paused_resumed_and_cancelled(shell: Shell, rows: Path) -> None:
     job = shell.run("jobs", "create", "--model", "starter", "--training-file", str(rows)).strip()
     assert shell.run("jobs", "pause", job) == f"{job} paused\n"
     assert shell.run("jobs", "resume", job).split()[1] in {"validating_files", "queued"}
     assert shell.run("jobs", "cancel", job) == f"{job} cancelled\n"
-    again = shell.refused("jobs", "cancel", job)
+    again = shell.run_failing("jobs", "cancel", job)
     assert "luthier: " in again
     assert "code invalid_state" in again
     assert "request_id req_" in again
 
 
-def test_dpo_and_a_failed_job(shell: Shell, ours: Stack, rows: Path) -> None:
+def test_dpo_and_a_failed_job(shell: Shell, fresh_stack: Stack, rows: Path) -> None:
     words = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--method", "dpo"]
-    (job,) = shell.json(*words, "--set", "beta=0.2")
+    (job,) = shell.run_json(*words, "--set", "beta=0.2")
     assert job["method"]["type"] == "dpo"  # type: ignore[index]
-    with working(ours, fails=True):
-        told = shell.refused("jobs", "watch", str(job["id"]))
+    with run_worker(fresh_stack, fail=True):
+        told = shell.run_failing("jobs", "watch", str(job["id"]))
     assert "too_few_rows" in told
     assert "Traceback" not in told
 
 
-def test_weights(shell: Shell, ours: Stack, tmp_path: Path) -> None:
-    model = ours.model()
+def test_weights(shell: Shell, fresh_stack: Stack, tmp_path: Path) -> None:
+    model = fresh_stack.insert_model()
     out = shell.run("models", "download", model.id, str(tmp_path), "--variant", "merged").strip()
     assert Path(out).read_bytes()[:2] == b"PK"
 
 
-def test_chat_and_predictions(shell: Shell, ours: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_and_predictions(shell: Shell, fresh_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell.run("chat", "starter", "good", "day") == "You said good day\n"
-    (answer,) = shell.json("chat", "starter", "hello", "--temperature", "0")
+    (answer,) = shell.run_json("chat", "starter", "hello", "--temperature", "0")
     assert answer["object"] == "chat.completion"
     monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
     assert shell.run("chat", "starter", "--system", "Be kind.") == "You said one\nYou said two\n"
-    asked = ours.engine.asked[-1]["body"]["messages"]
+    asked = fresh_stack.engine.requests[-1]["body"]["messages"]
     assert [message["role"] for message in asked] == ["system", "user", "assistant", "user"]
     assert shell.run("predict", "encoder", "where is my card") == (
         'where is my card\t{"label": "card", "scores": {"card": 1.0}}\n'
     )
     monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n"))
-    assert [answer["index"] for answer in shell.json("predict", "encoder")] == [0, 1]
+    assert [answer["index"] for answer in shell.run_json("predict", "encoder")] == [0, 1]
 
 
-def test_mistakes_are_told_in_a_line(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert "No such file" in shell.refused("files", "upload", str(tmp_path / "none"))
-    assert "there is no such model" in shell.refused("models", "download", "ft:none", str(tmp_path)).lower()
-    assert "NAME=VALUE" in shell.refused("jobs", "create", "--set", "n_epochs")
-    assert "invalid choice" in shell.refused("jobs", "crate")
+def test_mistakes_are_reported_in_a_line(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "No such file" in shell.run_failing("files", "upload", str(tmp_path / "none"))
+    assert "there is no such model" in shell.run_failing("models", "download", "ft:none", str(tmp_path)).lower()
+    assert "NAME=VALUE" in shell.run_failing("jobs", "create", "--set", "n_epochs")
+    assert "invalid choice" in shell.run_failing("jobs", "crate")
     monkeypatch.delenv("LUTHIER_API_KEY")
     monkeypatch.setenv("LUTHIER_HOME", str(tmp_path))
-    assert "LUTHIER_API_KEY" in shell.refused("models", "list")
+    assert "LUTHIER_API_KEY" in shell.run_failing("models", "list")
 
 
 def test_every_command_explains_itself() -> None:
     for command in COMMANDS:
         with pytest.raises(SystemExit) as raised:
-            parser().parse_args([*command.words.split(), "--help"])
+            build_parser().parse_args([*command.name.split(), "--help"])
         assert raised.value.code == 0
 
 
@@ -156,8 +156,8 @@ def test_every_command_explains_itself() -> None:
         (["nothing", ""], set()),
     ],
 )
-def test_what_a_shell_is_offered(words: list[str], offered: set[str]) -> None:
-    assert set(candidates(words)) == offered
+def test_completion_candidates(words: list[str], offered: set[str]) -> None:
+    assert set(get_completions(words)) == offered
 
 
 def test_bash_completes(tmp_path: Path) -> None:

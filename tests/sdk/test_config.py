@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from luthier import ConfigurationError, Luthier
-from luthier._config import resolve
+from luthier._config import resolve_config
 
 
 @pytest.fixture(autouse=True)
@@ -19,33 +19,33 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(home: Path, **held: str) -> None:
-    (home / "credentials").write_text(json.dumps(held))
+def write_credentials(home: Path, **credentials: str) -> None:
+    (home / "credentials").write_text(json.dumps(credentials))
 
 
 def test_arguments_come_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUTHIER_BASE_URL", "http://b/v1")
     monkeypatch.setenv("LUTHIER_API_KEY", "sk-b")
-    write(home, base_url="http://c/v1", api_key="sk-c")
-    found = resolve("sk-a", "http://a/v1/")
-    assert (found.root, found.api_key) == ("http://a", "sk-a")
-    found = resolve(None, None)
-    assert (found.root, found.api_key) == ("http://b", "sk-b")
+    write_credentials(home, base_url="http://c/v1", api_key="sk-c")
+    found = resolve_config("sk-a", "http://a/v1/")
+    assert (found.server_url, found.api_key) == ("http://a", "sk-a")
+    found = resolve_config(None, None)
+    assert (found.server_url, found.api_key) == ("http://b", "sk-b")
 
 
 def test_the_file_comes_last(home: Path) -> None:
-    write(home, base_url="http://c:1/v1", api_key="sk-c")
-    assert resolve(None, None).api_key == "sk-c"
-    assert resolve(None, "http://c:1").api_key == "sk-c"
+    write_credentials(home, base_url="http://c:1/v1", api_key="sk-c")
+    assert resolve_config(None, None).api_key == "sk-c"
+    assert resolve_config(None, "http://c:1").api_key == "sk-c"
 
 
 def test_the_files_key_goes_to_no_other_server(home: Path) -> None:
-    write(home, base_url="http://c:1/v1", api_key="sk-c")
+    write_credentials(home, base_url="http://c:1/v1", api_key="sk-c")
     with pytest.raises(ConfigurationError, match="LUTHIER_API_KEY"):
-        resolve(None, "http://elsewhere/v1")
+        resolve_config(None, "http://elsewhere/v1")
 
 
-def test_nothing_anywhere(home: Path) -> None:
+def test_no_configuration(home: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"LUTHIER_BASE_URL.*credentials"):
         Luthier()
     (home / "credentials").write_text("{")
@@ -55,5 +55,5 @@ def test_nothing_anywhere(home: Path) -> None:
 
 def test_a_key_is_in_no_repr() -> None:
     client = Luthier(base_url="http://a/v1", api_key="sk-secret")
-    assert "sk-secret" not in repr(resolve("sk-secret", "http://a")) + repr(client) + repr(client.raw)
+    assert "sk-secret" not in repr(resolve_config("sk-secret", "http://a")) + repr(client) + repr(client.raw)
     client.close()

@@ -7,11 +7,11 @@ import pytest
 
 import luthier
 from luthier import Luthier
-from luthier.errors import error_of
+from luthier.errors import to_error
 from tests.api.stack import Stack
 
 
-def test_a_bad_field_is_named(client: Luthier) -> None:
+def test_an_invalid_field_is_named(client: Luthier) -> None:
     with pytest.raises(luthier.BadRequestError) as raised:
         client.jobs.create(model="starter", training_file="file-none")
     assert raised.value.param == "training_file"
@@ -53,12 +53,12 @@ STATUSES = {
 
 @pytest.mark.parametrize(("status", "kind"), STATUSES.items())
 def test_every_status_has_its_error(status: int, kind: type[luthier.APIStatusError]) -> None:
-    assert type(error_of(httpx.Response(status, json={"error": {"message": "no"}}))) is kind
+    assert type(to_error(httpx.Response(status, json={"error": {"message": "no"}}))) is kind
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"[]", b'{"error": "no"}', b"", b"\xff"])
-def test_a_stranger_in_between_may_answer_what_it_likes(body: bytes) -> None:
-    error = error_of(httpx.Response(502, content=body))
+def test_a_response_from_a_proxy_may_have_any_body(body: bytes) -> None:
+    error = to_error(httpx.Response(502, content=body))
     assert isinstance(error, luthier.InternalServerError)
     assert "502" in str(error)
     assert error.code is None

@@ -10,7 +10,7 @@ import pytest
 import luthier
 from luthier import Luthier
 from tests.api.stack import Stack
-from tests.sdk.faulty_proxy import crooked
+from tests.sdk.faulty_proxy import run_faulty_proxy
 
 
 def test_a_file_goes_up_and_comes_back(client: Luthier, tmp_path: Path) -> None:
@@ -31,16 +31,16 @@ def test_a_file_goes_up_and_comes_back(client: Luthier, tmp_path: Path) -> None:
         client.files.retrieve(file.id)
 
 
-def test_lists_go_on_page_by_page(client: Luthier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_continue_page_by_page(client: Luthier, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [client.files.upload(b"{}", filename=f"{n}").id for n in range(7)]
-    monkeypatch.setattr("luthier._sync.http.PAGE", 3)
+    monkeypatch.setattr("luthier._sync.http.PAGE_SIZE", 3)
     assert [file.id for file in client.files.list(order="asc")] == ids
     assert [file.id for file in client.files.list()] == ids[::-1]
 
 
-def test_weights_come_home_verified(stack: Stack, client: Luthier, ours: Stack, tmp_path: Path) -> None:
-    model = ours.model(suffix="mine")
-    with Luthier(base_url=ours.url, api_key=ours.ours.key) as mine:
+def test_downloaded_weights_are_verified(stack: Stack, client: Luthier, fresh_stack: Stack, tmp_path: Path) -> None:
+    model = fresh_stack.insert_model(suffix="mine")
+    with Luthier(base_url=fresh_stack.url, api_key=fresh_stack.tenant.key) as mine:
         whole = mine.models.download(model.id, tmp_path / "deep" / "model.zip", "merged")
         assert whole == tmp_path / "deep" / "model.zip"
         adapter = mine.models.download(model.id, tmp_path)
@@ -50,8 +50,11 @@ def test_weights_come_home_verified(stack: Stack, client: Luthier, ours: Stack, 
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_damage_on_the_way_leaves_nothing_behind(ours: Stack, tmp_path: Path) -> None:
-    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key) as client:
+def test_a_damaged_download_leaves_nothing_behind(fresh_stack: Stack, tmp_path: Path) -> None:
+    with (
+        run_faulty_proxy(fresh_stack.url) as server,
+        Luthier(base_url=server.url, api_key=fresh_stack.tenant.key) as client,
+    ):
         file = client.files.upload(b"rows\n")
         (tmp_path / "kept").write_text("what was there")
         server.faults = ["ok", "damage", "damage"]
@@ -64,21 +67,24 @@ def test_damage_on_the_way_leaves_nothing_behind(ours: Stack, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "rows.jsonl"]
 
 
-def test_a_name_from_the_server_chooses_no_place(client: Luthier, tmp_path: Path) -> None:
+def test_a_name_from_the_server_chooses_no_path(client: Luthier, tmp_path: Path) -> None:
     file = client.files.upload(b"x", filename="../../escape.txt")
     assert client.files.download(file.id, tmp_path).parent == tmp_path
 
 
-def test_large_files_go_in_parts(ours: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier._sync.files.WHOLE_BYTES", 1 << 20)
+def test_large_files_are_sent_in_parts(fresh_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier._sync.files.MAX_SINGLE_UPLOAD_BYTES", 1 << 20)
     monkeypatch.setattr("luthier._sync.files.PART_BYTES", 300_000)
     content = b"".join(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(50_000))
     (tmp_path / "large.bin").write_bytes(content)
     told: list[int] = []
-    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key) as client:
+    with (
+        run_faulty_proxy(fresh_stack.url) as server,
+        Luthier(base_url=server.url, api_key=fresh_stack.tenant.key) as client,
+    ):
         server.faults = ["ok", "refuse", "ok", "refuse"]
         file = client.files.upload(tmp_path / "large.bin", progress=lambda sent, _: told.append(sent))
         assert client.files.download(file.id, tmp_path / "back.bin").read_bytes() == content
-        parts = [path for _, path, _ in server.seen if path.endswith("/parts")]
+        parts = [path for _, path, _ in server.requests if path.endswith("/parts")]
     assert len(parts) == 6 + 2
     assert sorted(told)[-1] == len(content)

@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import luthier
 from luthier import AsyncLuthier, Luthier, Quiet
-from luthier._display import Bar, Lines, display_for, sparkline
+from luthier._display import BarDisplay, LineDisplay, choose_display, format_sparkline
 from tests.api.stack import Stack
-from tests.sdk.faulty_proxy import crooked
-from tests.sdk.simulated_worker import measure, working
+from tests.sdk.faulty_proxy import run_faulty_proxy
+from tests.sdk.simulated_worker import add_metrics, run_worker
 
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
 
@@ -31,12 +31,12 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-def client_of(stack: Stack) -> Luthier:
-    return Luthier(base_url=stack.url, api_key=stack.ours.key)
+def create_client(stack: Stack) -> Luthier:
+    return Luthier(base_url=stack.url, api_key=stack.tenant.key)
 
 
-def test_a_job_from_a_path_to_an_answer(ours: Stack, rows: Path) -> None:
-    with working(ours), client_of(ours) as client:
+def test_a_job_from_a_path_to_a_completion(fresh_stack: Stack, rows: Path) -> None:
+    with run_worker(fresh_stack), create_client(fresh_stack) as client:
         job = client.jobs.create(
             model="starter", training_file=rows, suffix="mine", seed=7, metadata={"who": "me"}, update={"type": "lora"}
         )
@@ -51,16 +51,19 @@ def test_a_job_from_a_path_to_an_answer(ours: Stack, rows: Path) -> None:
         assert not list(client.jobs.list(metadata={"who": "you"}))
 
 
-def test_a_lost_answer_makes_one_job(ours: Stack) -> None:
-    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key) as client:
+def test_a_lost_response_creates_one_job(fresh_stack: Stack) -> None:
+    with (
+        run_faulty_proxy(fresh_stack.url) as server,
+        Luthier(base_url=server.url, api_key=fresh_stack.tenant.key) as client,
+    ):
         file = client.files.upload(ROWS)
         server.faults = ["lose", "lose"]
         job = client.jobs.create(model="starter", training_file=file.id)
         assert [found.id for found in client.jobs.list()] == [job.id]
 
 
-def test_a_failed_job_says_why(ours: Stack, rows: Path) -> None:
-    with working(ours, fails=True), client_of(ours) as client:
+def test_a_failed_job_raises_its_error(fresh_stack: Stack, rows: Path) -> None:
+    with run_worker(fresh_stack, fail=True), create_client(fresh_stack) as client:
         job = client.jobs.create(model="starter", training_file=rows)
         with pytest.raises(luthier.JobFailedError, match="Give it 10 rows") as raised:
             job.wait(poll=0.02, display=Quiet())
@@ -68,8 +71,8 @@ def test_a_failed_job_says_why(ours: Stack, rows: Path) -> None:
     assert raised.value.code == "too_few_rows"
 
 
-def test_waiting_may_end_before_the_job(ours: Stack, rows: Path) -> None:
-    with client_of(ours) as client:
+def test_waiting_may_end_before_the_job(fresh_stack: Stack, rows: Path) -> None:
+    with create_client(fresh_stack) as client:
         job = client.jobs.create(model="starter", training_file=rows)
         with pytest.raises(luthier.WaitTimeoutError, match="it goes on"):
             job.wait(timeout=0.1, poll=0.02, display=Quiet())
@@ -79,19 +82,22 @@ def test_waiting_may_end_before_the_job(ours: Stack, rows: Path) -> None:
             job.wait(display=Quiet())
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for(ours: Stack, rows: Path) -> None:
-    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key, max_retries=0) as client:
+def test_waiting_survives_a_server_outage(fresh_stack: Stack, rows: Path) -> None:
+    with (
+        run_faulty_proxy(fresh_stack.url) as server,
+        Luthier(base_url=server.url, api_key=fresh_stack.tenant.key, max_retries=0) as client,
+    ):
         job = client.jobs.create(model="starter", training_file=rows)
         server.faults = ["refuse"] * 5
-        with working(ours):
+        with run_worker(fresh_stack):
             assert job.wait(poll=0.02, display=Quiet()).status == "succeeded"
 
 
-def test_a_terminal_gets_a_bar_that_is_written_over(ours: Stack, rows: Path) -> None:
+def test_a_terminal_gets_a_bar_that_is_written_over(fresh_stack: Stack, rows: Path) -> None:
     out = Terminal()
-    display = display_for(out)
-    assert isinstance(display, Bar)
-    with working(ours), client_of(ours) as client:
+    display = choose_display(out)
+    assert isinstance(display, BarDisplay)
+    with run_worker(fresh_stack), create_client(fresh_stack) as client:
         client.jobs.create(model="starter", training_file=rows).wait(poll=0.01, display=display)
     shown = out.getvalue()
     assert shown.count("\n") == 1
@@ -100,11 +106,11 @@ def test_a_terminal_gets_a_bar_that_is_written_over(ours: Stack, rows: Path) -> 
     assert "loss 0.500 █▃▁▁" in shown
 
 
-def test_a_log_gets_a_line_a_state(ours: Stack, rows: Path) -> None:
+def test_a_log_gets_a_line_a_state(fresh_stack: Stack, rows: Path) -> None:
     out = io.StringIO()
-    display = display_for(out)
-    assert isinstance(display, Lines)
-    with working(ours), client_of(ours) as client:
+    display = choose_display(out)
+    assert isinstance(display, LineDisplay)
+    with run_worker(fresh_stack), create_client(fresh_stack) as client:
         job = client.jobs.create(model="starter", training_file=rows).wait(poll=0.01, display=display)
     lines = out.getvalue().splitlines()
     assert [line.split()[:2] for line in lines][-2:] == [[job.id, "running"], [job.id, "succeeded"]]
@@ -112,20 +118,22 @@ def test_a_log_gets_a_line_a_state(ours: Stack, rows: Path) -> None:
     assert "\x1b" not in out.getvalue()
 
 
-def test_what_a_program_prints_stays_its_own(ours: Stack, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with working(ours), client_of(ours) as client:
+def test_what_a_program_prints_stays_its_own(
+    fresh_stack: Stack, rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with run_worker(fresh_stack), create_client(fresh_stack) as client:
         job = client.jobs.create(model="starter", training_file=rows).wait(poll=0.02)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert job.id in captured.err
 
 
-def test_events_and_checkpoints(ours: Stack) -> None:
-    job = ours.job(state="succeeded")
+def test_events_and_checkpoints(fresh_stack: Stack) -> None:
+    job = fresh_stack.insert_job(state="succeeded")
     for seq in range(1, 4):
-        ours.event(job, seq, type="metrics", data={"step": seq, "train_loss": 1.0})
-    checkpoint = ours.checkpoint(job, 20)
-    with client_of(ours) as client:
+        fresh_stack.insert_event(job, seq, type="metrics", data={"step": seq, "train_loss": 1.0})
+    checkpoint = fresh_stack.insert_checkpoint(job, 20)
+    with create_client(fresh_stack) as client:
         found = client.jobs.retrieve(job.id)
         events = list(found.events())
         assert [event.message for event in events] == ["event 3", "event 2", "event 1"]
@@ -135,47 +143,53 @@ def test_events_and_checkpoints(ours: Stack) -> None:
     assert [(each.id, each.step_number) for each in kept] == [(checkpoint.id, 20)]
 
 
-def test_metrics_page_by_page(ours: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = ours.job(state="succeeded")
+def test_metrics_page_by_page(fresh_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = fresh_stack.insert_job(state="succeeded")
 
     async def add(session: AsyncSession) -> None:
         for step in range(1, 12):
-            measure(session, job, step)
+            add_metrics(session, job, step)
 
-    ours.session(add)
-    monkeypatch.setattr("luthier._sync.jobs.STEPS", 4)
-    with client_of(ours) as client:
+    fresh_stack.run_in_session(add)
+    monkeypatch.setattr("luthier._sync.jobs.METRICS_PAGE_SIZE", 4)
+    with create_client(fresh_stack) as client:
         found = client.jobs.retrieve(job.id)
         assert [step["step"] for step in found.metrics()] == list(range(1, 12))
         assert [step["step"] for step in client.jobs.metrics(job.id, step_from=3, step_to=5)] == [3, 4, 5]
         assert found.metrics()[3]["train_loss"] == 0.5
 
 
-def test_a_stream_of_metrics_goes_on_after_a_break(ours: Stack, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier._sync.streams.AGAIN_SECONDS", 0.01)
-    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key) as client:
+def test_a_metrics_stream_reconnects(fresh_stack: Stack, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier._sync.streams.RECONNECT_DELAY_SECONDS", 0.01)
+    with (
+        run_faulty_proxy(fresh_stack.url) as server,
+        Luthier(base_url=server.url, api_key=fresh_stack.tenant.key) as client,
+    ):
         job = client.jobs.create(model="starter", training_file=rows)
-        with working(ours):
+        with run_worker(fresh_stack):
             server.faults = ["cut", "cut", "refuse"]
             assert [step["step"] for step in job.stream_metrics()] == [1, 2, 3, 4]
-        asked = [headers.get("last-event-id") for _, path, headers in server.seen if path.endswith("/stream")]
+        asked = [headers.get("last-event-id") for _, path, headers in server.requests if path.endswith("/stream")]
     assert asked[0] is None
     assert len(asked) == 4
     assert int(asked[-1] or 0) > 100
 
 
-def test_a_stream_that_never_gets_on_is_given_up(ours: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luthier._sync.streams.AGAIN_SECONDS", 0.01)
-    job = ours.job(state="succeeded")
-    with crooked(ours.url) as server, Luthier(base_url=server.url, api_key=ours.ours.key) as client:
+def test_a_stream_without_progress_is_given_up(fresh_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier._sync.streams.RECONNECT_DELAY_SECONDS", 0.01)
+    job = fresh_stack.insert_job(state="succeeded")
+    with (
+        run_faulty_proxy(fresh_stack.url) as server,
+        Luthier(base_url=server.url, api_key=fresh_stack.tenant.key) as client,
+    ):
         server.faults = ["cut"] * 9
         with pytest.raises(luthier.APIConnectionError):
             list(client.jobs.stream_metrics(job.id))
-        assert len(server.seen) == 3
+        assert len(server.requests) == 3
 
 
-def test_a_job_is_paused_resumed_cloned(ours: Stack, rows: Path) -> None:
-    with client_of(ours) as client:
+def test_a_job_is_paused_resumed_cloned(fresh_stack: Stack, rows: Path) -> None:
+    with create_client(fresh_stack) as client:
         job = client.jobs.create(model="starter", training_file=rows, suffix="mine", auto_start=False)
         assert job.pause().state == "paused"
         assert job.resume().status in {"validating_files", "queued"}
@@ -185,16 +199,16 @@ def test_a_job_is_paused_resumed_cloned(ours: Stack, rows: Path) -> None:
         assert copy.training_file == job.training_file
 
 
-def test_the_twin_waits_too(ours: Stack, rows: Path) -> None:
+def test_the_async_client_waits_too(fresh_stack: Stack, rows: Path) -> None:
     async def run() -> str:
-        async with AsyncLuthier(base_url=ours.url, api_key=ours.ours.key) as client:
+        async with AsyncLuthier(base_url=fresh_stack.url, api_key=fresh_stack.tenant.key) as client:
             jobs = await asyncio.gather(*(client.jobs.create(model="starter", training_file=rows) for _ in range(3)))
             done = await asyncio.gather(*(job.wait(poll=0.02, display=Quiet()) for job in jobs))
             assert [job.status for job in done] == ["succeeded"] * 3
             assert [step["step"] async for step in done[0].stream_metrics()] == [1, 2, 3, 4]
             return "".join([text async for text in client.chat_stream(done[0].fine_tuned_model, "Hello")])
 
-    with working(ours):
+    with run_worker(fresh_stack):
         assert asyncio.run(run()) == "You said Hello"
 
 
@@ -210,4 +224,4 @@ def test_the_twin_waits_too(ours: Stack, rows: Path) -> None:
     ],
 )
 def test_a_sparkline(values: list[float], width: int, line: str) -> None:
-    assert sparkline(values, width) == line
+    assert format_sparkline(values, width) == line

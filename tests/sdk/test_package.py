@@ -36,7 +36,7 @@ def test_the_wheel_alone_is_enough(stack: Stack, tmp_path: Path) -> None:
     venv = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     subprocess.run([venv / "bin" / "pip", "install", *quiet, wheel], check=True)
-    environment = {"LUTHIER_BASE_URL": stack.url, "LUTHIER_API_KEY": stack.ours.key, "PATH": "/usr/bin:/bin"}
+    environment = {"LUTHIER_BASE_URL": stack.url, "LUTHIER_API_KEY": stack.tenant.key, "PATH": "/usr/bin:/bin"}
 
     def out(*words: str | Path) -> str:
         ran = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path, check=True)

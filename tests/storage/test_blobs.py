@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from storage import blobs as stores
-from storage.blobs import Blobs, Stored
+from storage.blobs import BlobDigest, Blobs
 from storage.blobs.file import FileBlobs
 from storage.blobs.s3 import S3Blobs
 from storage.errors import BlobCorrupt, BlobExists, BlobNotFound, InvalidBlobKey, StorageUnavailable, UnknownUrl
-from storage.folders import MANIFEST, delete_folder, get_folder, get_manifest, put_folder
+from storage.folders import MANIFEST_FILE, delete_folder, get_folder, get_manifest, put_folder
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def blobs(blob_url: str) -> Blobs:
     return stores.connect(blob_url)
 
 
-def spoil(blobs: Blobs, key: str, data: bytes) -> None:
+def corrupt_blob(blobs: Blobs, key: str, data: bytes) -> None:
     """Change a blob behind the store's back."""
     if isinstance(blobs, FileBlobs):
         (blobs.root / key).write_bytes(data)
@@ -57,7 +57,7 @@ def test_an_empty_file_is_a_blob_too(blobs: Blobs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"lut", b"luTe", b"lute "])
 def test_damage_is_found_at_every_read(blobs: Blobs, damage: bytes, tmp_path: Path) -> None:
     stored = blobs.put_bytes("k", b"lute")
-    spoil(blobs, "k", damage)
+    corrupt_blob(blobs, "k", damage)
     with pytest.raises(BlobCorrupt):
         stores.read(blobs, "k", stored.sha256)
     with pytest.raises(BlobCorrupt):
@@ -84,7 +84,7 @@ def test_a_stream_becomes_a_blob(blobs: Blobs) -> None:
     data = bytes(range(256)) * 2**12 * 33
     chunks = [data[at : at + 777_777] for at in range(0, len(data), 777_777)]
     stored = blobs.put_stream("stream", iter(chunks))
-    assert stored == Stored(hashlib.sha256(data).hexdigest(), len(data))
+    assert stored == BlobDigest(hashlib.sha256(data).hexdigest(), len(data))
     assert stores.read(blobs, "stream", stored.sha256) == data
     assert stores.read(blobs, "none", blobs.put_stream("none", []).sha256) == b""
 
@@ -148,7 +148,7 @@ def test_a_presigned_url_gives_the_blob_to_anyone_where_there_is_one(blobs: Blob
         assert "model.zip" in answer.headers["content-disposition"]
 
 
-def test_folders_keep_their_files_and_vouch_for_them(blobs: Blobs, tmp_path: Path) -> None:
+def test_folders_store_and_verify_their_files(blobs: Blobs, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "model").mkdir(parents=True)
     (source / "state").mkdir()
@@ -160,7 +160,7 @@ def test_folders_keep_their_files_and_vouch_for_them(blobs: Blobs, tmp_path: Pat
 
     get_folder(blobs, "f/1", manifest.sha256, tmp_path / "all")
     assert (tmp_path / "all/state/b.txt").read_text() == "B"
-    get_folder(blobs, "f/1", manifest.sha256, tmp_path / "part", part="model/")
+    get_folder(blobs, "f/1", manifest.sha256, tmp_path / "part", subfolder="model/")
     assert [path.name for path in (tmp_path / "part").rglob("*")] == ["a.txt"]
 
     assert put_folder(blobs, "f/1", source) == manifest
@@ -177,22 +177,22 @@ def test_a_folder_with_one_damaged_file_does_not_arrive(blobs: Blobs, tmp_path: 
     source.mkdir()
     (source / "w").write_bytes(b"weights")
     manifest = put_folder(blobs, "f", source)
-    spoil(blobs, "f/w", b"Weights")
+    corrupt_blob(blobs, "f/w", b"Weights")
     with pytest.raises(BlobCorrupt):
         get_folder(blobs, "f", manifest.sha256, tmp_path / "dest")
-    spoil(blobs, f"f/{MANIFEST}", b"{}")
+    corrupt_blob(blobs, f"f/{MANIFEST_FILE}", b"{}")
     with pytest.raises(BlobCorrupt):
         get_manifest(blobs, "f", manifest.sha256)
 
 
-def test_a_bucket_that_fails_twice_is_asked_again(s3_url: str) -> None:
+def test_a_request_that_fails_twice_is_retried(s3_url: str) -> None:
     store = stores.connect(s3_url)
     assert isinstance(store, S3Blobs)
     failures = iter([503, 500])
 
     def fail(request: Any, **_: Any) -> Any:
         status = next(failures, None)
-        return None if status is None else _Answer(request.url, status)
+        return None if status is None else _build_response(request.url, status)
 
     store._client.meta.events.register("before-send.s3.PutObject", fail)
     stored = store.put_bytes("retry", b"x")
@@ -211,7 +211,7 @@ def test_other_schemes_are_refused() -> None:
         stores.connect("ftp://host/x")
 
 
-def _Answer(url: str, status: int) -> Any:
+def _build_response(url: str, status: int) -> Any:
     from botocore.awsrequest import AWSResponse
 
     class Raw:

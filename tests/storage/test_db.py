@@ -22,7 +22,7 @@ from storage.tables import METADATA, ApiKey, Project
 pytestmark = pytest.mark.anyio
 
 
-async def test_migrations_make_exactly_the_tables_of_the_code(database_url: str) -> None:
+async def test_migrations_create_exactly_the_tables_of_the_code(database_url: str) -> None:
     await migrate.upgrade(database_url)
     db = connect(database_url)
 
@@ -34,7 +34,7 @@ async def test_migrations_make_exactly_the_tables_of_the_code(database_url: str)
     await db.close()
 
 
-async def _break_off(db: Database) -> None:
+async def _abort_transaction(db: Database) -> None:
     """A transaction that ends midway."""
 
     async def begin() -> None:
@@ -46,18 +46,18 @@ async def _break_off(db: Database) -> None:
         await begin()
 
 
-async def test_a_write_is_kept_whole_or_not_at_all(database_url: str) -> None:
+async def test_a_write_is_atomic(database_url: str) -> None:
     db = connect(database_url)
     async with db.write() as session:
         await keys.create_project(session, "kept")
 
-    await _break_off(db)
+    await _abort_transaction(db)
     async with db.read() as session:
         assert (await session.execute(select(col(Project.name)))).scalars().all() == ["kept"]
     await db.close()
 
 
-async def test_a_single_select_begins_no_transaction_and_leaves_those_of_others_alone(database_url: str) -> None:
+async def test_an_autocommit_select_begins_no_transaction_and_leaves_those_of_others_alone(database_url: str) -> None:
     db = connect(database_url)
     names = select(col(Project.name))
     said: list[str] = []
@@ -65,14 +65,14 @@ async def test_a_single_select_begins_no_transaction_and_leaves_those_of_others_
     async with db.write() as session:
         await keys.create_project(session, "kept")
     event.listen(*listening)
-    async with db.single() as connection:
+    async with db.autocommit() as connection:
         assert (await connection.execute(names)).scalars().all() == ["kept"]
     event.remove(*listening)
     assert [statement.split()[0] for statement in said] == ["SELECT"]
 
     # From the same pool, so the same connection.
-    await _break_off(db)
-    async with db.single() as connection:
+    await _abort_transaction(db)
+    async with db.autocommit() as connection:
         assert (await connection.execute(names)).scalars().all() == ["kept"]
     await db.close()
 

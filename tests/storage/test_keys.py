@@ -12,11 +12,11 @@ from sqlmodel import col
 from storage import idempotency
 from storage.access import keys, usage
 from storage.access.audit import audit
-from storage.access.limits import Limits, lock_project, stored_bytes
-from storage.access.usage import Amount, Counted
+from storage.access.limits import Limits, lock_project, sum_stored_bytes
+from storage.access.usage import UsageAmount, UsageDimensions
 from storage.db import Database, connect
-from storage.idempotency import Answer, Busy, Reused, ticket
-from storage.tables import AuditEntry, File, Idempotent, Project, Upload, Usage
+from storage.idempotency import KeyInUse, KeyReused, StoredResponse, new_ticket
+from storage.tables import AuditEntry, File, IdempotencyRecord, Project, Upload, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def project(db: Database) -> Project:
         return await keys.create_project(session, "test")
 
 
-async def test_who_a_key_is(db: Database, project: Project) -> None:
+async def test_a_key_authenticates_its_principal(db: Database, project: Project) -> None:
     async with db.write() as session:
         key, row = await keys.create_key(session, project.id, "k", "read")
         await session.execute(update(Project).values(max_bytes=7))
@@ -44,7 +44,9 @@ async def test_who_a_key_is(db: Database, project: Project) -> None:
     assert (principal.project_id, principal.key_id, principal.role) == (project.id, row.id, "read")
     assert principal.organization_id == keys.DEFAULT_ORGANIZATION
     assert principal.limits == Limits(max_bytes=7)
-    assert principal.limits.over(Limits(max_bytes=9, tokens_per_minute=5)) == Limits(max_bytes=7, tokens_per_minute=5)
+    assert principal.limits.with_defaults(Limits(max_bytes=9, tokens_per_minute=5)) == Limits(
+        max_bytes=7, tokens_per_minute=5
+    )
 
 
 async def test_keys_not_in_force(db: Database, project: Project) -> None:
@@ -57,19 +59,19 @@ async def test_keys_not_in_force(db: Database, project: Project) -> None:
         assert gone is not None
         assert gone.revoked_at is not None
         assert await keys.revoke_key(session, row.id) is None
-    hashes = [keys.hashed(key) for key in (expired, revoked, good)]
+    hashes = [keys.hash_key(key) for key in (expired, revoked, good)]
     async with db.read() as session:
-        assert list(await keys.principals(session, hashes)) == hashes[2:]
+        assert list(await keys.find_principals(session, hashes)) == hashes[2:]
     async with db.write() as session:
         await session.execute(update(Project).values(archived_at=time.time()))
-        assert await keys.principals(session, hashes) == {}
+        assert await keys.find_principals(session, hashes) == {}
 
 
 async def test_what_is_stored(db: Database, project: Project) -> None:
     now = time.time()
     shared = {"project_id": project.id, "created_at": now, "filename": "f", "purpose": "batch"}
     async with db.write() as session:
-        assert await stored_bytes(session, project.id) == 0
+        assert await sum_stored_bytes(session, project.id) == 0
         session.add(File(id="file-1", bytes=2**40, sha256="0", blob_key="k", **shared))
         for number, status in enumerate(["pending", "completed", "cancelled"]):
             session.add(
@@ -77,17 +79,17 @@ async def test_what_is_stored(db: Database, project: Project) -> None:
             )
         await session.flush()
         await lock_project(session, project.id)
-        assert await stored_bytes(session, project.id) == 2**40 + 1
+        assert await sum_stored_bytes(session, project.id) == 2**40 + 1
 
 
 async def test_counters_add_up(db: Database, project: Project) -> None:
     """Ten at once that count the same rows in different orders."""
-    rows = [Counted(project.id, "key", "2026-11-21", "chat", model) for model in "abc"]
+    rows = [UsageDimensions(project.id, "key", "2026-11-21", "chat", model) for model in "abc"]
 
     async def add(number: int) -> None:
         async with db.write() as session:
             order = rows[number % 3 :] + rows[: number % 3]
-            await usage.count(session, [(of, Amount(1, 2**33, 3)) for of in order])
+            await usage.add_usage(session, [(of, UsageAmount(1, 2**33, 3)) for of in order])
 
     await asyncio.gather(*(add(number) for number in range(10)))
     async with db.read() as session:
@@ -97,12 +99,12 @@ async def test_counters_add_up(db: Database, project: Project) -> None:
     ]
 
 
-async def test_one_takes_a_request(db: Database, project: Project) -> None:
+async def test_only_one_claims_a_request(db: Database, project: Project) -> None:
     async def take(number: int) -> str:
         try:
             async with db.write() as session:
-                earlier = await idempotency.take(session, ticket(project.id, "key:a", "f"))
-        except Busy:
+                earlier = await idempotency.claim(session, new_ticket(project.id, "key:a", "f"))
+        except KeyInUse:
             return "busy"
         return "mine" if earlier is None else earlier.body
 
@@ -111,43 +113,43 @@ async def test_one_takes_a_request(db: Database, project: Project) -> None:
 
 
 async def test_a_request_s_life(db: Database, project: Project) -> None:
-    first, second = (ticket(project.id, "key:a", "f") for _ in range(2))
+    first, second = (new_ticket(project.id, "key:a", "f") for _ in range(2))
     async with db.write() as session:
-        assert await idempotency.take(session, first) is None
-        with pytest.raises(Reused):
-            await idempotency.take(session, ticket(project.id, "key:a", "other"))
-        assert not await idempotency.answered(session, second, Answer(200, "{}"))
-        await idempotency.released(session, second)
-        assert await idempotency.answered(session, first, Answer(200, "1"))
-        await idempotency.released(session, first)
-        assert await idempotency.take(session, second) == Answer(200, "1")
+        assert await idempotency.claim(session, first) is None
+        with pytest.raises(KeyReused):
+            await idempotency.claim(session, new_ticket(project.id, "key:a", "other"))
+        assert not await idempotency.complete(session, second, StoredResponse(200, "{}"))
+        await idempotency.release(session, second)
+        assert await idempotency.complete(session, first, StoredResponse(200, "1"))
+        await idempotency.release(session, first)
+        assert await idempotency.claim(session, second) == StoredResponse(200, "1")
     async with db.write() as session:
-        aged = update(Idempotent).values(created_at=time.time() - idempotency.DAY - 1)
+        aged = update(IdempotencyRecord).values(created_at=time.time() - idempotency.RETENTION_SECONDS - 1)
         await session.execute(aged)
-        await idempotency.forget(session)
-        assert (await session.execute(select(Idempotent))).first() is None
+        await idempotency.delete_expired(session)
+        assert (await session.execute(select(IdempotencyRecord))).first() is None
 
 
 async def test_who_lost_a_request_writes_nothing(db: Database, project: Project) -> None:
-    late, new = (ticket(project.id, "key:a", "f") for _ in range(2))
+    late, new = (new_ticket(project.id, "key:a", "f") for _ in range(2))
     async with db.write() as session:
-        assert await idempotency.take(session, late) is None
-        await session.execute(update(Idempotent).values(created_at=time.time() - idempotency.STALE_SECONDS - 1))
-        assert await idempotency.take(session, new) is None
-        assert not await idempotency.answered(session, late, Answer(200, "late"))
-        await idempotency.released(session, late)
-        assert await idempotency.answered(session, new, Answer(200, "new"))
+        assert await idempotency.claim(session, late) is None
+        await session.execute(update(IdempotencyRecord).values(created_at=time.time() - idempotency.STALE_SECONDS - 1))
+        assert await idempotency.claim(session, new) is None
+        assert not await idempotency.complete(session, late, StoredResponse(200, "late"))
+        await idempotency.release(session, late)
+        assert await idempotency.complete(session, new, StoredResponse(200, "new"))
 
 
 async def test_a_retry_gives_way(db: Database, project: Project) -> None:
-    wanted = ticket(project.id, "retry:x", "x")
+    wanted = new_ticket(project.id, "retry:x", "x")
     async with db.write() as session:
-        assert await idempotency.keep(session, wanted, Answer(200, "1"), 600)
-        assert not await idempotency.keep(session, wanted, Answer(200, "2"), 600)
-        assert await idempotency.kept(session, wanted, 600) == Answer(200, "1")
-        assert await idempotency.keep(session, wanted, Answer(200, "3"), 0)
-        assert await idempotency.kept(session, wanted, 600) == Answer(200, "3")
-        assert await idempotency.kept(session, wanted, 0) is None
+        assert await idempotency.store(session, wanted, StoredResponse(200, "1"), 600)
+        assert not await idempotency.store(session, wanted, StoredResponse(200, "2"), 600)
+        assert await idempotency.load(session, wanted, 600) == StoredResponse(200, "1")
+        assert await idempotency.store(session, wanted, StoredResponse(200, "3"), 0)
+        assert await idempotency.load(session, wanted, 600) == StoredResponse(200, "3")
+        assert await idempotency.load(session, wanted, 0) is None
 
 
 async def test_an_entry_of_the_log(db: Database, project: Project) -> None:

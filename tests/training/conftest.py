@@ -6,41 +6,41 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import tiny_chat_base, tiny_encoder_base
-from tests.tiny_seq2seq import tiny_t5_base
-from tests.tiny_vision import tiny_vit_base
+from tests.tiny import create_tiny_chat_base, create_tiny_encoder_base
+from tests.tiny_seq2seq import create_tiny_t5_base
+from tests.tiny_vision import create_tiny_vit_base
 from training.trainer import device
 
-HERE = Path(__file__).parent
+TESTS_DIRECTORY = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents:
+        if TESTS_DIRECTORY in item.path.parents:
             # PEFT asks transformers by a name that transformers 5 calls old.
             item.add_marker(pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quiet() -> None:
-    device.prepare(threads=1)
+def _use_one_thread() -> None:
+    device.configure_torch(threads=1)
 
 
 @pytest.fixture(scope="session")
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_chat_base(tmp_path_factory.mktemp("bases") / "chat")
+    return create_tiny_chat_base(tmp_path_factory.mktemp("bases") / "chat")
 
 
 @pytest.fixture(scope="session")
 def encoder_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_encoder_base(tmp_path_factory.mktemp("bases") / "encoder")
+    return create_tiny_encoder_base(tmp_path_factory.mktemp("bases") / "encoder")
 
 
 @pytest.fixture(scope="session")
 def seq2seq_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_t5_base(tmp_path_factory.mktemp("bases") / "seq2seq")
+    return create_tiny_t5_base(tmp_path_factory.mktemp("bases") / "seq2seq")
 
 
 @pytest.fixture(scope="session")
 def vision_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_vit_base(tmp_path_factory.mktemp("bases") / "vision")
+    return create_tiny_vit_base(tmp_path_factory.mktemp("bases") / "vision")

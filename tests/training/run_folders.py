@@ -32,19 +32,24 @@ LORA: Row = {"type": "lora", "rank": 4, "dropout": 0.1}
 FULL: Row = {"type": "full"}
 
 
-def jsonl(rows: Sequence[Row]) -> str:
+def to_jsonl(rows: Sequence[Row]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def make_folder(directory: Path, base: Path, task: str, update: Row, **changes: Any) -> Path:
-    """A folder ready to run; ``training`` and ``validation`` are rows or a file's text, the rest goes into the spec."""
+def create_run_folder(directory: Path, base: Path, task: str, update: Row, **changes: Any) -> Path:
+    """Create a folder ready to run. ``training`` and ``validation`` are rows or a file's text; the rest
+    goes into the spec.
+
+    The precision is float32 unless the test names another: ``auto`` means bfloat16 on CPUs that have units for it.
+    """
     directory.mkdir(parents=True)
     values: Row = {"seed": 7, "threads": 1, "base_id": "tiny", **changes}
+    values["hyperparameters"] = {"dtype": "float32", **values.get("hyperparameters", {})}
     values |= {"task": task, "update": update, "base": base, "training_file": "training.data"}
     for name, default in (("training", TASK_ROWS.get(task)), ("validation", None)):
         content = values.pop(name, default)
         if content is not None:
-            text = content if isinstance(content, str) else jsonl(content)
+            text = content if isinstance(content, str) else to_jsonl(content)
             (directory / f"{name}.data").write_text(text, encoding="utf-8")
             values[f"{name}_file"] = f"{name}.data"
     TrainSpec.model_validate(values).write(directory)
@@ -52,31 +57,31 @@ def make_folder(directory: Path, base: Path, task: str, update: Row, **changes: 
 
 
 @dataclass
-class Lines:
+class EventRecorder:
     """An ``emit`` that keeps what it is given."""
 
-    all: list[run_events.Line] = field(default_factory=list)
+    events: list[run_events.RunEvent] = field(default_factory=list)
 
-    def __call__(self, line: run_events.Line) -> None:
-        self.all.append(line)
+    def __call__(self, event: run_events.RunEvent) -> None:
+        self.events.append(event)
 
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [line for line in self.all if isinstance(line, kind)]
+    def of_type(self, event_type: type[Any]) -> list[Any]:
+        return [line for line in self.events if isinstance(line, event_type)]
 
     @property
-    def numbers(self) -> list[tuple[Any, ...]]:
+    def clock_independent_metrics(self) -> list[tuple[Any, ...]]:
         """Every figure of the metrics that does not depend on the clock."""
         timed = {"tokens_per_second", "eta_seconds"}
-        return [tuple(line.model_dump(exclude=timed).items()) for line in self.of(run_events.Metrics)]
+        return [tuple(line.model_dump(exclude=timed).items()) for line in self.of_type(run_events.Metrics)]
 
 
-def trained(folder: Path) -> Lines:
-    lines = Lines()
+def run_training(folder: Path) -> EventRecorder:
+    lines = EventRecorder()
     run.train(folder, lines)
     return lines
 
 
-def hashes(directory: Path) -> dict[str, str]:
+def hash_files(directory: Path) -> dict[str, str]:
     return {
         path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in directory.rglob("*")

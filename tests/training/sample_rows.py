@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.tiny_vision import base64_of, packed, picture
+from tests.tiny_vision import create_image, encode_base64, encode_image
 from tests.training.run_folders import CHAT_ROWS, LABEL_ROWS, Row
 
 
 @dataclass(frozen=True)
-class Sample:
-    base: str
+class TaskSample:
+    base_fixture: str
     """Fixture of a tiny base."""
     rows: list[Row]
     inputs: list[Any] = field(default_factory=list)
-    unfit: frozenset[str] = frozenset()
+    unsupported_updates: frozenset[str] = frozenset()
     """Ways of updating that this base has no use for."""
 
 
@@ -23,7 +23,7 @@ COMPLETION_ROWS: list[Row] = [
     *({"prompt": f"{number} and {number} make", "completion": f" {2 * number}."} for number in range(8)),
     *({"text": f"Once there were {number} frogs."} for number in range(4)),
 ]
-PAIR_ROWS: list[Row] = [
+PREFERENCE_ROWS: list[Row] = [
     {
         "input": {"messages": row["messages"][:1]},
         "preferred_output": row["messages"][1:],
@@ -32,11 +32,11 @@ PAIR_ROWS: list[Row] = [
     for number, row in enumerate(CHAT_ROWS)
 ]
 
-COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+COLORS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 IMAGE_ROWS: list[Row] = [
-    {"image": base64_of(packed(picture(colour, number))), "label": label}
+    {"image": encode_base64(encode_image(create_image(colour, number))), "label": label}
     for number in range(6)
-    for label, colour in COLOURS.items()
+    for label, colour in COLORS.items()
 ]
 TAGGED_ROWS: list[Row] = [
     {"tokens": ["Anna", "met", name, "in", "Rome"], "tags": ["B-PER", "O", "B-PER", "O", "B-LOC"]}
@@ -52,26 +52,26 @@ QUESTION_ROWS: list[Row] = [
 ]
 
 SAMPLES = {
-    ("supervised", "chat"): Sample("chat_base", CHAT_ROWS),
-    ("supervised", "completion"): Sample("chat_base", COMPLETION_ROWS),
-    ("dpo", "chat"): Sample("chat_base", PAIR_ROWS),
-    ("supervised", "seq2seq"): Sample(
+    ("supervised", "chat"): TaskSample("chat_base", CHAT_ROWS),
+    ("supervised", "completion"): TaskSample("chat_base", COMPLETION_ROWS),
+    ("dpo", "chat"): TaskSample("chat_base", PREFERENCE_ROWS),
+    ("supervised", "seq2seq"): TaskSample(
         "seq2seq_base",
         [{"source": "ab" * (1 + number % 3), "target": "ba" * (1 + number % 3)} for number in range(12)],
         [{"source": "ab"}, {"source": "ababab"}],
     ),
-    ("supervised", "text-classification"): Sample(
+    ("supervised", "text-classification"): TaskSample(
         "encoder_base", LABEL_ROWS, [{"text": "apple pie"}, {"text": "a pear", "text_pair": "and another one"}]
     ),
-    ("supervised", "text-regression"): Sample(
+    ("supervised", "text-regression"): TaskSample(
         "encoder_base",
         [{"text": "long " * (1 + number % 5), "target": float(number % 5)} for number in range(15)],
         [{"text": "long"}, {"text": "long " * 7}],
     ),
-    ("supervised", "token-classification"): Sample(
+    ("supervised", "token-classification"): TaskSample(
         "encoder_base", TAGGED_ROWS, [{"text": "Anna met Bo."}, {"tokens": ["Rome", "is", "far", "away"]}]
     ),
-    ("supervised", "question-answering"): Sample(
+    ("supervised", "question-answering"): TaskSample(
         "encoder_base",
         QUESTION_ROWS,
         [
@@ -79,7 +79,7 @@ SAMPLES = {
             {"question": "What?", "context": "They sell " + "very " * 20 + "old rope."},
         ],
     ),
-    ("supervised", "embedding"): Sample(
+    ("supervised", "embedding"): TaskSample(
         "encoder_base",
         [
             {"anchor": f"{word} one", "positive": f"two {word}"}
@@ -87,7 +87,7 @@ SAMPLES = {
         ],
         [{"text": "sun"}, {"text": "much rain and wind"}],
     ),
-    ("supervised", "image-classification"): Sample(
+    ("supervised", "image-classification"): TaskSample(
         "vision_base", IMAGE_ROWS, [{"image": row["image"]} for row in IMAGE_ROWS[:3]]
     ),
 }

@@ -12,74 +12,76 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.run_folders import Lines, hashes, trained
+from tests.training.run_folders import EventRecorder, hash_files, run_training
 from training import run as runs
 from training.errors import Interrupted
-from training.run_events import Checkpoint, Line, Metrics, Result
+from training.run_events import Checkpoint, Metrics, Result, RunEvent
 from training.spec import TrainSpec
 from training.trainer import gradients, loop
 from training.trainer.checkpoint import Progress
-from training.trainer.gradients import Measured
+from training.trainer.gradients import BatchMetrics
 from training.trainer.prepare import prepare
-from training.trainer.setup import anchor, assemble, keep_features
-from training.trainer.state import Run, Stop
+from training.trainer.setup import build_run, cache_frozen_features, compute_reference_logprobs
+from training.trainer.state import StopFlag, TrainingRun
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedRun:
     """A run after its last step, its model still in memory."""
 
-    run: Run
-    lines: Lines
+    run: TrainingRun
+    events: EventRecorder
     progress: Progress
-    before: dict[str, Tensor]
+    initial_tensors: dict[str, Tensor]
     """Every tensor of the model before the first step."""
 
     @property
-    def moved(self) -> set[str]:
-        with self.run.whole():
-            now = tensors(self.run.model)
-        assert now.keys() == self.before.keys()
-        return {name for name in now if not torch.equal(now[name], self.before[name])}
+    def changed_tensors(self) -> set[str]:
+        with self.run.full_eval_mode():
+            now = collect_tensors(self.run.model)
+        assert now.keys() == self.initial_tensors.keys()
+        return {name for name in now if not torch.equal(now[name], self.initial_tensors[name])}
 
 
-def assembled(folder: Path, keep: bool = True) -> Run:
+def set_up_run(folder: Path, cache_features: bool = True) -> TrainingRun:
     """Ready for its first step. ``keep`` False: without the features of frozen blocks."""
     spec = TrainSpec.read(folder)
-    run = assemble(folder, spec, prepare(folder, spec, Stop()), Lines(), Stop())
-    anchor(run)
-    if keep:
-        keep_features(run, spec)
+    run = build_run(folder, spec, prepare(folder, spec, StopFlag()), EventRecorder(), StopFlag())
+    compute_reference_logprobs(run)
+    if cache_features:
+        cache_frozen_features(run, spec)
     return run
 
 
-def ran(folder: Path) -> Done:
-    run = assembled(folder)
-    with run.whole():
-        before = {name: tensor.clone() for name, tensor in tensors(run.model).items()}
+def run_to_completion(folder: Path) -> FinishedRun:
+    run = set_up_run(folder)
+    with run.full_eval_mode():
+        before = {name: tensor.clone() for name, tensor in collect_tensors(run.model).items()}
     progress = loop.train(run, Progress())
-    return Done(run, lines_of(run), progress, before)
+    return FinishedRun(run, get_event_recorder(run), progress, before)
 
 
-def assert_unbroken(make: Callable[[str], Path], step: int, whole: Lines) -> Lines:
+def assert_resumed_run_matches(
+    create_folder: Callable[[str], Path], step: int, uninterrupted: EventRecorder
+) -> EventRecorder:
     """A run stopped at a step, and one that goes on from there, are ``whole``, which stands in ``make("whole")``'s
     place: result, figures and proof. What the first of them told."""
-    first, second = make(f"{step}-first"), make(f"{step}-second")
-    heard = stopped(first, step)
-    shutil.copytree(first / heard.of(Checkpoint)[-1].path, second / "resume")
-    rest = trained(second)
-    assert hashes(second / "result") == hashes(first.parent / "whole/result")
-    assert heard.numbers + rest.numbers == whole.numbers
-    [result], [expected] = rest.of(Result), whole.of(Result)
+    first, second = create_folder(f"{step}-first"), create_folder(f"{step}-second")
+    heard = run_until_step(first, step)
+    shutil.copytree(first / heard.of_type(Checkpoint)[-1].path, second / "resume")
+    rest = run_training(second)
+    assert hash_files(second / "result") == hash_files(first.parent / "whole/result")
+    assert heard.clock_independent_metrics + rest.clock_independent_metrics == uninterrupted.clock_independent_metrics
+    [result], [expected] = rest.of_type(Result), uninterrupted.of_type(Result)
     assert (result.resume_proof, result.metrics) == (expected.resume_proof, expected.metrics)
     return heard
 
 
-def stopped(folder: Path, step: int) -> Lines:
+def run_until_step(folder: Path, step: int) -> EventRecorder:
     """What a run tells that is asked to leave when it tells of a step."""
-    heard, stop = Lines(), Stop()
+    heard, stop = EventRecorder(), StopFlag()
 
-    def listen(line: Line) -> None:
+    def listen(line: RunEvent) -> None:
         heard(line)
         stop.requested |= isinstance(line, Metrics) and line.step == step
 
@@ -89,20 +91,22 @@ def stopped(folder: Path, step: int) -> Lines:
     return heard
 
 
-def lines_of(run: Run) -> Lines:
-    assert isinstance(run.emit, Lines)
+def get_event_recorder(run: TrainingRun) -> EventRecorder:
+    assert isinstance(run.emit, EventRecorder)
     return run.emit
 
 
-def tensors(model: Any) -> dict[str, Tensor]:
+def collect_tensors(model: Any) -> dict[str, Tensor]:
     """Parameters and buffers under all their names, those that are not saved too."""
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return {name: tensor.detach() for name, tensor in named}
 
 
-def step_of(run: Run, examples: Sequence[Any], step: int = 1, parts: int = 1) -> tuple[Measured, dict[str, Tensor]]:
+def compute_step(
+    run: TrainingRun, examples: Sequence[Any], step: int = 1, micro_batches: int = 1
+) -> tuple[BatchMetrics, dict[str, Tensor]]:
     """One batch's figures and clipped gradient, with that step's dropout; nothing moves."""
-    run.learn()
+    run.train_mode()
     run.optimizer.zero_grad()
-    measured = gradients.gradients(run, examples, parts, step)
-    return measured, {name: it.grad.clone() for name, it in run.trained.items() if it.grad is not None}
+    measured = gradients.compute_gradients(run, examples, micro_batches, step)
+    return measured, {name: it.grad.clone() for name, it in run.trainable_parameters.items() if it.grad is not None}

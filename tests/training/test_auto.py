@@ -11,40 +11,56 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from training.data.batch_sampler import MEGA_BATCH, Batches, split
+from training.data.batch_sampler import MEGA_BATCH_MULT, LengthGroupedBatchSampler, split_batch
 from training.hyperparameters import auto
-from training.hyperparameters.auto import Facts, resolve
-from training.hyperparameters.learning_rates import FACTORS, RATES
+from training.hyperparameters.auto import AutoInputs, resolve
+from training.hyperparameters.learning_rates import OPTIMIZER_FACTORS, PEAK_RATES
 from training.spec import DpoHyperparameters, Hyperparameters
 from training.tasks import METHODS
-from training.trainer.device import APPETITES
-from training.trainer.schedule import SCHEDULES, rate
+from training.trainer.device import TOKEN_BUDGETS
+from training.trainer.schedule import SCHEDULES, compute_learning_rate
 
-STORY = Facts(
+STORY = AutoInputs(
     family="generative",
     update="lora",
     method="supervised",
     parameters=260_000,
     width=64,
-    context=512,
+    context_length=512,
     rows=32,
-    longest=40,
-    mean=30,
-    separable=True,
+    longest_row_tokens=40,
+    mean_row_tokens=30,
+    splittable=True,
     dtype="float32",
-    part_tokens=1024,
-    most_tokens=8192,
-    general=False,
+    micro_batch_tokens=1024,
+    max_micro_batch_tokens=8192,
+    has_general_file=False,
 )
-GPU = {"dtype": "bfloat16", "part_tokens": 16_384, "most_tokens": 16_384}
-QWEN = replace(STORY, parameters=596_000_000, width=1024, context=32768, rows=1000, longest=800, mean=300, **GPU)
-LLAMA = replace(QWEN, parameters=8_000_000_000, width=4096, context=131072, rows=10_000, longest=2000)
+GPU = {"dtype": "bfloat16", "micro_batch_tokens": 16_384, "max_micro_batch_tokens": 16_384}
+QWEN = replace(
+    STORY,
+    parameters=596_000_000,
+    width=1024,
+    context_length=32768,
+    rows=1000,
+    longest_row_tokens=800,
+    mean_row_tokens=300,
+    **GPU,
+)
+LLAMA = replace(QWEN, parameters=8_000_000_000, width=4096, context_length=131072, rows=10_000, longest_row_tokens=2000)
 MINILM = replace(
-    STORY, family="discriminative", update="full", parameters=22_700_000, width=384, rows=10_000, longest=98, mean=14
+    STORY,
+    family="discriminative",
+    update="full",
+    parameters=22_700_000,
+    width=384,
+    rows=10_000,
+    longest_row_tokens=98,
+    mean_row_tokens=14,
 )
 BERT = replace(MINILM, parameters=110_000_000, width=768)
 AUTO = DpoHyperparameters()
-LONGEST = 1_000_000
+MAX_LENGTH_BOUND = 1_000_000
 
 DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 
@@ -65,7 +81,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
         (replace(MINILM, update="lora"), (5e-4, 3e-3), (8, 12), (32, 32)),
     ],
 )
-def test_rules_are_where_the_field_is(facts: Facts, rates: Any, epochs: Any, batches: Any) -> None:
+def test_rules_are_where_the_field_is(facts: AutoInputs, rates: Any, epochs: Any, batches: Any) -> None:
     chosen = resolve(AUTO, facts)
     assert rates[0] <= chosen.learning_rate <= rates[1]
     assert epochs[0] <= chosen.n_epochs <= epochs[1]
@@ -84,11 +100,11 @@ def test_small_sets_get_enough_steps() -> None:
 def test_a_resolved_object_resolves_to_itself() -> None:
     for facts in (STORY, QWEN, MINILM):
         chosen = resolve(AUTO, facts)
-        again = DpoHyperparameters.model_validate(chosen.told())
+        again = DpoHyperparameters.model_validate(chosen.public())
         assert resolve(again, facts) == chosen
 
 
-def test_what_is_asked_stays() -> None:
+def test_requested_values_are_unchanged() -> None:
     asked = DpoHyperparameters(n_epochs=2, batch_size=5, warmup_ratio=0.5, lr_scheduler="cosine", label_smoothing=0.3)
     chosen = resolve(asked, MINILM)
     for name in asked.model_fields_set:
@@ -111,27 +127,27 @@ def test_max_steps_and_epochs() -> None:
     assert resolve(DpoHyperparameters(batch_size=32, max_steps=10**6), facts).max_steps == 500
 
 
-def test_batches_are_split_as_the_device_likes_and_can() -> None:
+def test_batches_are_split_into_micro_batches_that_fit_the_device() -> None:
     assert resolve(AUTO, MINILM).gradient_accumulation_steps == 1
-    assert resolve(AUTO, replace(MINILM, mean=64)).gradient_accumulation_steps == 2
-    assert resolve(AUTO, replace(MINILM, mean=64, separable=False)).gradient_accumulation_steps == 1
-    long = replace(QWEN, longest=8192)
+    assert resolve(AUTO, replace(MINILM, mean_row_tokens=64)).gradient_accumulation_steps == 2
+    assert resolve(AUTO, replace(MINILM, mean_row_tokens=64, splittable=False)).gradient_accumulation_steps == 1
+    long = replace(QWEN, longest_row_tokens=8192)
     assert resolve(AUTO, long).gradient_accumulation_steps == 8
     assert resolve(DpoHyperparameters(max_length=1024), long).gradient_accumulation_steps == 1
 
 
-def test_what_does_not_apply_is_not_told() -> None:
-    assert {"beta", "loss", "max_seconds"}.isdisjoint(resolve(AUTO, QWEN).told())
-    chosen = resolve(AUTO, replace(QWEN, family="preference", method="dpo")).told()
+def test_values_that_do_not_apply_are_not_public() -> None:
+    assert {"beta", "loss", "max_seconds"}.isdisjoint(resolve(AUTO, QWEN).public())
+    chosen = resolve(AUTO, replace(QWEN, family="preference", method="dpo")).public()
     assert (chosen["beta"], chosen["loss"]) == (0.1, "sigmoid")
 
 
 def test_general_rows() -> None:
-    assert auto.general_rows(AUTO, 90, 1000) == 10
-    assert auto.general_rows(AUTO, 90, 4) == 4
-    assert auto.general_rows(DpoHyperparameters(general_share=0.5), 90, 1000) == 90
-    assert auto.general_rows(DpoHyperparameters(general_share=0.0), 90, 1000) == 0
-    assert resolve(AUTO, replace(QWEN, general=True)).general_share == auto.GENERAL_SHARE
+    assert auto.count_general_rows(AUTO, 90, 1000) == 10
+    assert auto.count_general_rows(AUTO, 90, 4) == 4
+    assert auto.count_general_rows(DpoHyperparameters(general_share=0.5), 90, 1000) == 90
+    assert auto.count_general_rows(DpoHyperparameters(general_share=0.0), 90, 1000) == 0
+    assert resolve(AUTO, replace(QWEN, has_general_file=True)).general_share == auto.DEFAULT_GENERAL_SHARE
 
 
 def test_every_task_has_a_rate_and_epochs_for_every_update_that_fits() -> None:
@@ -141,25 +157,27 @@ def test_every_task_has_a_rate_and_epochs_for_every_update_that_fits() -> None:
                 facts = replace(QWEN, family=task.family, update=update)
                 assert 0 < resolve(AUTO, facts).learning_rate <= 0.02
     sgd = resolve(DpoHyperparameters(optimizer="sgd"), BERT).learning_rate
-    assert sgd == pytest.approx(FACTORS["sgd"] * resolve(AUTO, BERT).learning_rate, rel=0.01)
-    assert all(rate.least <= rate.of(width) <= rate.most for rate in RATES.values() for width in (64, 768, 8192))
+    assert sgd == pytest.approx(OPTIMIZER_FACTORS["sgd"] * resolve(AUTO, BERT).learning_rate, rel=0.01)
+    assert all(
+        rate.min <= rate.scale_to(width) <= rate.max for rate in PEAK_RATES.values() for width in (64, 768, 8192)
+    )
 
 
 def test_default_updates() -> None:
-    assert auto.default_update("chat", 260_000).type == "lora"
-    assert auto.default_update("text-classification", 22_000_000).type == "full"
-    assert auto.default_update("text-classification", 600_000_000).type == "lora"
-    assert auto.default_update("seq2seq", 60_000_000).type == "lora"
-    assert auto.default_update("embedding", 22_000_000).type == "full"
+    assert auto.choose_default_update("chat", 260_000).type == "lora"
+    assert auto.choose_default_update("text-classification", 22_000_000).type == "full"
+    assert auto.choose_default_update("text-classification", 600_000_000).type == "lora"
+    assert auto.choose_default_update("seq2seq", 60_000_000).type == "lora"
+    assert auto.choose_default_update("embedding", 22_000_000).type == "full"
 
 
-def test_few_rows_are_told() -> None:
-    assert auto.trust(10) is None
-    assert "9 rows" in (auto.trust(9) or "")
+def test_few_rows_are_reported() -> None:
+    assert auto.warn_if_too_few_rows(10) is None
+    assert "9 rows" in (auto.warn_if_too_few_rows(9) or "")
 
 
 def test_every_hyperparameter_has_a_rule_and_a_line_in_the_docs() -> None:
-    assert set(auto.RULES) == set(DpoHyperparameters.model_fields) == set(auto.Resolved.model_fields)
+    assert set(auto.RULES) == set(DpoHyperparameters.model_fields) == set(auto.ResolvedHyperparameters.model_fields)
     told = re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE)
     assert set(DpoHyperparameters.model_fields) <= set(told)
 
@@ -167,7 +185,7 @@ def test_every_hyperparameter_has_a_rule_and_a_line_in_the_docs() -> None:
 def test_the_docs_rates_are_the_tables() -> None:
     rows = re.findall(r"^\| (\w+) \| (\w+) \| ([\de.-]+) \| (\d+) \| ([\d.]+) \|", DOCS.read_text(), re.MULTILINE)
     told = {(family, update): tuple(map(float, numbers)) for family, update, *numbers in rows}
-    assert told == {key: (rate.at, rate.width, rate.fall) for key, rate in RATES.items()}
+    assert told == {key: (rate.base, rate.width, rate.exponent) for key, rate in PEAK_RATES.items()}
 
 
 def test_the_docs_ranges_are_the_schemas() -> None:
@@ -176,7 +194,7 @@ def test_the_docs_ranges_are_the_schemas() -> None:
         for choice in schema["anyOf"]:
             bounds = {value for key, value in choice.items() if key.lower().endswith("imum")}
             # No model reads as much as max_length allows.
-            bounds -= {LONGEST} if name == "max_length" else set()
+            bounds -= {MAX_LENGTH_BOUND} if name == "max_length" else set()
             for told in (*(f"{bound:,}" for bound in bounds), *choice.get("enum", ())):
                 assert told in cells[name], (name, told)
 
@@ -200,40 +218,45 @@ def test_the_docs_batches_and_epochs_are_the_rules() -> None:
             assert resolve(AUTO, replace(facts, rows=2 * int(least) * int(steps))).batch_size == 2 * int(least)
 
 
-def test_the_docs_parts_are_the_devices() -> None:
+def test_the_docs_micro_batch_tokens_are_the_devices() -> None:
     told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", DOCS.read_text(), re.MULTILINE))["gradient_accumulation_steps"]
-    cpu, apple, cuda = (APPETITES[device] for device in ("cpu", "mps", "cuda"))
-    assert f"(CPU {cpu.part:,}, Apple {apple.part:,}, CUDA {cuda.part:,})" in told
-    assert f"({cpu.most:,}; {apple.most:,}; {cuda.most:,})" in told
+    cpu, apple, cuda = (TOKEN_BUDGETS[device] for device in ("cpu", "mps", "cuda"))
+    assert f"(CPU {cpu.micro_batch:,}, Apple {apple.micro_batch:,}, CUDA {cuda.micro_batch:,})" in told
+    assert f"({cpu.max_tokens:,}; {apple.max_tokens:,}; {cuda.max_tokens:,})" in told
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_warm_up_and_never_rest(name: str) -> None:
-    rates = [rate(step, 100, 2.0, name, 0.1) for step in range(1, 101)]
+    rates = [compute_learning_rate(step, 100, 2.0, name, 0.1) for step in range(1, 101)]
     assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
     assert rates[10] == max(rates) == 2.0
     assert all(0 < one <= 2.0 for one in rates)
     assert rates[-1] == (2.0 if name == "constant" else pytest.approx(min(rates)))
-    assert rate(1, 1, 2.0, name, 0.0) == 2.0
+    assert compute_learning_rate(1, 1, 2.0, name, 0.0) == 2.0
 
 
 def test_batches_cover_each_epoch_once_and_group_by_length() -> None:
     lengths = [(row * 37) % 101 + 1 for row in range(1000)]
-    batches = Batches(lengths, 8, seed=1)
+    batches = LengthGroupedBatchSampler(lengths, 8, seed=1)
     seen = []
     for epoch in range(2):
-        rows = [batches.rows(epoch * batches.per_epoch + step) for step in range(1, batches.per_epoch + 1)]
+        rows = [
+            batches.get_batch(epoch * batches.steps_per_epoch + step) for step in range(1, batches.steps_per_epoch + 1)
+        ]
         assert sorted(row for batch in rows for row in batch) == list(range(1000))
         padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in rows)
         assert padded < 1.1 * sum(lengths)
         seen.append(rows)
     assert seen[0] != seen[1]
-    assert Batches(lengths, 8, seed=2).rows(1) != seen[0][0]
+    assert LengthGroupedBatchSampler(lengths, 8, seed=2).get_batch(1) != seen[0][0]
     # In any order of asking: nothing is replayed.
-    assert [Batches(lengths, 8, seed=1).rows(step) for step in (200, 3)] == [seen[1][74], seen[0][2]]
-    assert MEGA_BATCH > 1
+    assert [LengthGroupedBatchSampler(lengths, 8, seed=1).get_batch(step) for step in (200, 3)] == [
+        seen[1][74],
+        seen[0][2],
+    ]
+    assert MEGA_BATCH_MULT > 1
 
 
 @pytest.mark.parametrize(("rows", "parts", "sizes"), [(7, 3, [3, 3, 1]), (4, 8, [1, 1, 1, 1]), (6, 2, [3, 3])])
 def test_split(rows: int, parts: int, sizes: list[int]) -> None:
-    assert [len(part) for part in split(range(rows), parts)] == sizes
+    assert [len(part) for part in split_batch(range(rows), parts)] == sizes

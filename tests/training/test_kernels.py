@@ -18,11 +18,11 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 
 from training import kernels
 from training.kernels import cross_entropy, fused, lora, packed
-from training.kernels.cross_entropy import Block, target_logprobs
+from training.kernels.cross_entropy import BlockShape, target_logprobs
 
 CPU = torch.device("cpu")
 LENGTHS = [9, 4, 1, 6]
-SMALL = {
+SMALL_CONFIG = {
     "vocab_size": 61,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -37,7 +37,7 @@ SMALL = {
 }
 
 
-def close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
+def assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
     """Relative to the largest number of a tensor."""
     assert (left is None) == (right is None)
     if left is not None:
@@ -46,23 +46,23 @@ def close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
         torch.testing.assert_close(left / scale, right / scale, rtol=0, atol=tolerance)
 
 
-def made(model_type: str, **more: Any) -> Any:
+def build_model(model_type: str, **overrides: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SMALL, **more}))
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SMALL_CONFIG, **overrides}))
 
 
-def adapted(model: Any, **more: Any) -> Any:
+def add_lora(model: Any, **lora_options: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = get_peft_model(model, LoraConfig(r=4, lora_alpha=6, target_modules="all-linear", **more))
+        model = get_peft_model(model, LoraConfig(r=4, lora_alpha=6, target_modules="all-linear", **lora_options))
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.data.normal_(std=0.1)
     return model.train()
 
 
-def batch() -> tuple[list[Tensor], dict[str, Any], dict[str, Any]]:
+def build_batch() -> tuple[list[Tensor], dict[str, Any], dict[str, Any]]:
     """Rows of several lengths: as they are, padded, and laid end to end."""
     rows = [torch.randint(1, 61, (length,), generator=torch.Generator().manual_seed(length)) for length in LENGTHS]
     padded = {"input_ids": nn.utils.rnn.pad_sequence(rows, batch_first=True)}
@@ -70,9 +70,9 @@ def batch() -> tuple[list[Tensor], dict[str, Any], dict[str, Any]]:
     return rows, padded, {"input_ids": torch.cat(rows)[None], "position_ids": positions, "row_lengths": LENGTHS}
 
 
-def loss(model: Any, layout: str) -> Tensor:
+def compute_loss(model: Any, layout: str) -> Tensor:
     """Something that depends on every logit of every row."""
-    rows, padded, end_to_end = batch()
+    rows, padded, end_to_end = build_batch()
     if layout == "packed":
         logits = model(**end_to_end, use_cache=False).logits[0]
     else:
@@ -81,28 +81,28 @@ def loss(model: Any, layout: str) -> Tensor:
     return nn.functional.cross_entropy(logits.float(), torch.cat(rows).roll(1))
 
 
-def taken(model: Any, layout: str) -> dict[str, Tensor]:
+def compute_loss_and_gradients(model: Any, layout: str) -> dict[str, Tensor]:
     """The loss and every gradient."""
     model.zero_grad()
-    value = loss(model, layout)
+    value = compute_loss(model, layout)
     torch.autograd.backward(value)
     grads = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     assert grads
     return {"loss": value.detach(), **grads}
 
 
-def same(left: dict[str, Tensor], right: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+def assert_all_close(left: dict[str, Tensor], right: dict[str, Tensor], tolerance: float = 1e-5) -> None:
     assert left.keys() == right.keys()
     for name in left:
-        close(left[name], right[name], tolerance)
+        assert_close(left[name], right[name], tolerance)
 
 
 @contextmanager
-def saving(seen: list[Tensor]) -> Iterator[None]:
+def record_saved_tensors(saved: list[Tensor]) -> Iterator[None]:
     """What autograd keeps meanwhile."""
 
     def keep(tensor: Tensor) -> Tensor:
-        seen.append(tensor)
+        saved.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -112,12 +112,12 @@ def saving(seen: list[Tensor]) -> Iterator[None]:
 # --- scores of targets
 
 
-def textbook(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def compute_naive_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     logprobs = (hidden @ weight.t()).log_softmax(-1)
     return logprobs.gather(1, targets[:, None])[:, 0], logprobs.mean(1)
 
 
-def scored(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+def build_logprob_inputs(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     chance = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(count, 8, generator=chance) * scale for count in (17, 23))
     targets = torch.randint(23, (17,), generator=chance)
@@ -125,14 +125,14 @@ def scored(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     return hidden, weight, torch.where(torch.arange(17) % 3 == 0, likeliest, targets)
 
 
-@pytest.mark.parametrize("block", [Block(1024, 1024), Block(5, 7), Block(1, 1)])
+@pytest.mark.parametrize("block", [BlockShape(1024, 1024), BlockShape(5, 7), BlockShape(1, 1)])
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("trainable", [False, True])
 def test_target_logprobs_and_gradients_are_the_textbooks(
-    monkeypatch: pytest.MonkeyPatch, block: Block, smooth: bool, trainable: bool
+    monkeypatch: pytest.MonkeyPatch, block: BlockShape, smooth: bool, trainable: bool
 ) -> None:
-    monkeypatch.setitem(cross_entropy.BLOCKS, "cpu", block)
-    hidden, weight, targets = scored()
+    monkeypatch.setitem(cross_entropy.BLOCK_SHAPES, "cpu", block)
+    hidden, weight, targets = build_logprob_inputs()
     upstream, upstream_mean = torch.linspace(-1, 2, 17), torch.linspace(2, -1, 17) * smooth
     found = []
     for dtype in (torch.float32, torch.float64):
@@ -144,50 +144,50 @@ def test_target_logprobs_and_gradients_are_the_textbooks(
             assert torch.equal(scores.correct_N, (hidden @ weight.t()).argmax(1) == targets)
             at, mean = scores.logprobs_N, scores.mean_logprobs_N if smooth else torch.zeros(17)
         else:
-            at, mean = textbook(h, w, targets)
+            at, mean = compute_naive_logprobs(h, w, targets)
         torch.autograd.backward(at @ upstream.to(dtype) + mean @ upstream_mean.to(dtype))
         found.append((at, mean * smooth, h.grad, w.grad))
     for ours, theirs in zip(*found, strict=True):
-        close(ours, theirs, 2e-6)
+        assert_close(ours, theirs, 2e-6)
 
 
 def test_logits_of_any_size_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cross_entropy.BLOCKS, "cpu", Block(4, 3))
-    hidden, weight, targets = scored(scale=100.0)
+    monkeypatch.setitem(cross_entropy.BLOCK_SHAPES, "cpu", BlockShape(4, 3))
+    hidden, weight, targets = build_logprob_inputs(scale=100.0)
     hidden.requires_grad_()
     scores = target_logprobs(hidden, weight, targets)
     torch.autograd.backward(scores.logprobs_N.sum())
-    close(scores.logprobs_N, textbook(hidden.double(), weight.double(), targets)[0])
+    assert_close(scores.logprobs_N, compute_naive_logprobs(hidden.double(), weight.double(), targets)[0])
     assert hidden.grad is not None
     assert hidden.grad.isfinite().all()
 
 
-def test_neither_logits_nor_a_frozen_matrix_are_kept() -> None:
+def test_neither_logits_nor_a_frozen_matrix_are_saved_for_backward() -> None:
     hidden, weight, targets = torch.randn(7, 8, requires_grad=True), torch.randn(3000, 8), torch.arange(7)
     seen: list[Tensor] = []
-    with saving(seen):
+    with record_saved_tensors(seen):
         target_logprobs(hidden, weight, targets)
     assert [tensor.numel() for tensor in seen] == [7 * 8]
 
 
 def test_scores_under_autocast_are_fp32_of_bf16_products() -> None:
-    hidden, weight, targets = scored()
+    hidden, weight, targets = build_logprob_inputs()
     hidden.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         scores = target_logprobs(hidden, weight.requires_grad_(), targets)
     torch.autograd.backward(scores.logprobs_N.sum())
     assert scores.logprobs_N.dtype == torch.float32
     assert hidden.grad is not None
-    close(scores.logprobs_N, textbook(hidden, weight, targets)[0], 0.02)
-    expected = torch.autograd.grad(textbook(hidden, weight, targets)[0].sum(), (hidden, weight))
-    close(hidden.grad, expected[0], 0.03)
-    close(weight.grad, expected[1], 0.03)
+    assert_close(scores.logprobs_N, compute_naive_logprobs(hidden, weight, targets)[0], 0.02)
+    expected = torch.autograd.grad(compute_naive_logprobs(hidden, weight, targets)[0].sum(), (hidden, weight))
+    assert_close(hidden.grad, expected[0], 0.03)
+    assert_close(weight.grad, expected[1], 0.03)
 
 
 # --- single layers
 
 
-class Chain(nn.Module):
+class TwoLayerModel(nn.Module):
     """Two dense layers."""
 
     def __init__(self) -> None:
@@ -199,20 +199,20 @@ class Chain(nn.Module):
         return result
 
 
-def bound(model: nn.Module) -> list[str]:
+def list_patched_modules(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if "forward" in vars(module)]
 
 
-def lora_chain(**more: Any) -> Any:
+def build_lora_model(**lora_options: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        model = get_peft_model(Chain(), LoraConfig(r=2, target_modules=["first", "second"], **more))
+        model = get_peft_model(TwoLayerModel(), LoraConfig(r=2, target_modules=["first", "second"], **lora_options))
         for weight in model.parameters():
             weight.data.normal_()
     return model
 
 
-def chained(model: Any, x: Tensor) -> dict[str, Tensor | None]:
+def compute_output_and_gradients(model: Any, x: Tensor) -> dict[str, Tensor | None]:
     model.zero_grad()
     y = model(x)
     torch.autograd.backward(y, torch.linspace(-1, 1, y.numel()).view_as(y))
@@ -222,51 +222,54 @@ def chained(model: Any, x: Tensor) -> dict[str, Tensor | None]:
 
 @pytest.mark.parametrize("needs_x", [False, True])
 def test_lora_layers_give_pefts_numbers(needs_x: bool) -> None:
-    plain, fast = lora_chain(use_rslora=True), lora_chain(use_rslora=True)
-    lora.use(fast)
-    assert len(bound(fast)) == 2
+    plain, fast = build_lora_model(use_rslora=True), build_lora_model(use_rslora=True)
+    lora.patch_layers(fast)
+    assert len(list_patched_modules(fast)) == 2
     ours, theirs = (
-        chained(model, torch.linspace(-1, 1, 72).view(3, 4, 6).requires_grad_(needs_x)) for model in (fast, plain)
+        compute_output_and_gradients(model, torch.linspace(-1, 1, 72).view(3, 4, 6).requires_grad_(needs_x))
+        for model in (fast, plain)
     )
     assert ours.keys() == theirs.keys()
     for name in ours:
-        close(ours[name], theirs[name])
+        assert_close(ours[name], theirs[name])
     assert sum(grad is not None for grad in ours.values()) == 1 + 4 + needs_x
 
 
-def test_lora_layers_heed_what_peft_is_told() -> None:
-    model, x = lora_chain(), torch.randn(3, 6)
-    lora.use(model)
+def test_lora_layers_follow_pefts_adapter_state() -> None:
+    model, x = build_lora_model(), torch.randn(3, 6)
+    lora.patch_layers(model)
     expected = model(x)
     with model.disable_adapter():
-        close(model(x), model.base_model.model.second.base_layer(model.base_model.model.first.base_layer(x).tanh()))
+        assert_close(
+            model(x), model.base_model.model.second.base_layer(model.base_model.model.first.base_layer(x).tanh())
+        )
         assert not torch.allclose(model(x), expected)
     model.merge_adapter()
-    close(model(x), expected)
+    assert_close(model(x), expected)
     model.unmerge_adapter()
-    close(model(x), expected)
+    assert_close(model(x), expected)
 
 
-def test_a_prepared_model_can_be_merged_for_good() -> None:
-    model = adapted(made("llama"))
-    expected = loss(model, "padded")
-    kernels.prepare(model, CPU)
-    close(loss(model.merge_and_unload(), "padded"), expected)
+def test_a_prepared_model_can_be_merged_permanently() -> None:
+    model = add_lora(build_model("llama"))
+    expected = compute_loss(model, "padded")
+    kernels.patch_model(model, CPU)
+    assert_close(compute_loss(model.merge_and_unload(), "padded"), expected)
 
 
 @pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed but")
 @pytest.mark.parametrize("option", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
 def test_other_lora_layers_are_left_alone(option: dict[str, Any]) -> None:
-    model = lora_chain(**option)
-    lora.use(model)
-    assert bound(model) == []
+    model = build_lora_model(**option)
+    lora.patch_layers(model)
+    assert list_patched_modules(model) == []
 
 
 def test_a_base_that_trains_is_left_alone() -> None:
-    model = lora_chain()
+    model = build_lora_model()
     model.base_model.model.second.base_layer.bias.requires_grad_()
-    lora.use(model)
-    assert bound(model) == ["base_model.model.first"]
+    lora.patch_layers(model)
+    assert list_patched_modules(model) == ["base_model.model.first"]
 
 
 def test_rms_norm_is_transformers() -> None:
@@ -274,13 +277,13 @@ def test_rms_norm_is_transformers() -> None:
     norm.weight.data.uniform_(0.5, 2)
     expected = norm(x)
     found = fused.rms_norm(x, norm.weight, norm.variance_epsilon)
-    close(found, expected)
+    assert_close(found, expected)
     for ours, theirs in zip(
         torch.autograd.grad(found, (x, norm.weight), upstream),
         torch.autograd.grad(expected, (x, norm.weight), upstream),
         strict=True,
     ):
-        close(ours, theirs)
+        assert_close(ours, theirs)
     assert fused.rms_norm(x.bfloat16(), norm.weight.bfloat16(), 1e-3).dtype == torch.bfloat16
 
 
@@ -288,8 +291,8 @@ def test_a_norm_that_scales_otherwise_is_left_alone() -> None:
     gemma = GemmaRMSNorm(8)
     gemma.weight.data.uniform_(0.5, 2)
     gemma.variance_epsilon = gemma.eps
-    fused.use(gemma)
-    assert bound(gemma) == []
+    fused.patch_layers(gemma)
+    assert list_patched_modules(gemma) == []
 
 
 def test_rotation_is_transformers() -> None:
@@ -298,37 +301,41 @@ def test_rotation_is_transformers() -> None:
     results = [function(q, k, angles.cos(), angles.sin()) for function in (fused.rotate, apply_rotary_pos_emb)]
     upstream = [torch.randn_like(q), torch.randn_like(k)]
     for ours, theirs in zip(*results, strict=True):
-        close(ours, theirs)
+        assert_close(ours, theirs)
     grads = [torch.autograd.grad(result, (q, k), upstream) for result in results]
     for ours, theirs in zip(*grads, strict=True):
-        close(ours, theirs)
+        assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("model_type", ["cohere", "glm"])
-def test_rotations_of_neighbours_are_left_alone(model_type: str) -> None:
-    model = made(model_type)
-    fused.use(model)
-    assert not [name for name in bound(model) if name.endswith("attn")]
+def test_interleaved_rotations_are_left_alone(model_type: str) -> None:
+    model = build_model(model_type)
+    fused.patch_layers(model)
+    assert not [name for name in list_patched_modules(model) if name.endswith("attn")]
 
 
 # --- whole models
 
 
-def packs(model_type: str) -> Any:
-    return made(model_type, sliding_window=None) if model_type in ("mistral", "phi3") else made(model_type)
+def build_packable_model(model_type: str) -> Any:
+    return (
+        build_model(model_type, sliding_window=None) if model_type in ("mistral", "phi3") else build_model(model_type)
+    )
 
 
-@pytest.mark.parametrize("model_type", sorted(packed.PLAIN))
+@pytest.mark.parametrize("model_type", sorted(packed.SUPPORTED_MODEL_TYPES))
 def test_packed_equals_padded(model_type: str) -> None:
-    padded, end_to_end = packs(model_type), packs(model_type)
-    assert packed.supports(end_to_end.config)
-    packed.use(end_to_end)
-    same(taken(end_to_end, "packed"), taken(padded, "padded"))
+    padded, end_to_end = build_packable_model(model_type), build_packable_model(model_type)
+    assert packed.can_pack(end_to_end.config)
+    packed.enable(end_to_end)
+    assert_all_close(compute_loss_and_gradients(end_to_end, "packed"), compute_loss_and_gradients(padded, "padded"))
     # What comes padded still goes as before, with a mask and without.
-    same(taken(end_to_end, "padded"), taken(padded, "padded"))
+    assert_all_close(compute_loss_and_gradients(end_to_end, "padded"), compute_loss_and_gradients(padded, "padded"))
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
     ids = torch.tensor([[0, 0, 5, 6], [7, 8, 9, 10]])
-    close(end_to_end(ids, attention_mask=mask).logits[mask == 1], padded(ids, attention_mask=mask).logits[mask == 1])
+    assert_close(
+        end_to_end(ids, attention_mask=mask).logits[mask == 1], padded(ids, attention_mask=mask).logits[mask == 1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -342,13 +349,13 @@ def test_packed_equals_padded(model_type: str) -> None:
     ],
 )
 def test_other_attention_is_not_packed(model_type: str, more: dict[str, Any]) -> None:
-    assert not packed.supports(AutoConfig.for_model(model_type, **more))
+    assert not packed.can_pack(AutoConfig.for_model(model_type, **more))
 
 
 def test_packing_is_not_saved(tmp_path: Path) -> None:
-    model = made("llama")
+    model = build_model("llama")
     model.config.save_pretrained(tmp_path / "before")
-    packed.use(model)
+    packed.enable(model)
     model.config.save_pretrained(tmp_path / "after")
     before, after = (Path(tmp_path / name / "config.json").read_text() for name in ("before", "after"))
     assert before == after
@@ -357,13 +364,13 @@ def test_packing_is_not_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", ["padded", "packed"])
 @pytest.mark.parametrize("model_type", ["llama", "qwen3", "phi3"])
 def test_a_prepared_model_gives_pefts_loss_and_gradients(model_type: str, layout: str) -> None:
-    plain, fast = adapted(packs(model_type)), adapted(packs(model_type))
+    plain, fast = add_lora(build_packable_model(model_type)), add_lora(build_packable_model(model_type))
     before = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(fast).items()}
-    kernels.prepare(fast, CPU)
+    kernels.patch_model(fast, CPU)
     if layout == "packed":
-        packed.use(fast)
-    ours = taken(fast, layout)
-    same(ours, taken(plain, "padded"))
+        packed.enable(fast)
+    ours = compute_loss_and_gradients(fast, layout)
+    assert_all_close(ours, compute_loss_and_gradients(plain, "padded"))
     assert all("lora_" in name for name in ours if name != "loss")
     after = get_peft_model_state_dict(fast)
     assert before.keys() == after.keys()
@@ -371,49 +378,49 @@ def test_a_prepared_model_gives_pefts_loss_and_gradients(model_type: str, layout
 
 
 def test_prepare_reaches_every_layer_of_a_llama() -> None:
-    model = adapted(made("llama"))
-    kernels.prepare(model, CPU)
-    kinds = [name.rsplit(".", 1)[-1] for name in bound(model)]
+    model = add_lora(build_model("llama"))
+    kernels.patch_model(model, CPU)
+    kinds = [name.rsplit(".", 1)[-1] for name in list_patched_modules(model)]
     attention, mlp = ["self_attn", "q_proj", "k_proj", "v_proj", "o_proj"], ["mlp", "gate_proj", "up_proj", "down_proj"]
     assert kinds == 2 * [*attention, *mlp, "input_layernorm", "post_attention_layernorm"] + ["norm"]
 
 
 def test_a_prepared_model_trains_whole_and_with_its_adapter_off() -> None:
-    plain, fast = made("llama"), made("llama")
-    kernels.prepare(fast, CPU)
-    same(taken(fast, "padded"), taken(plain, "padded"))
-    fast, rows = adapted(made("llama")), batch()[1]
-    kernels.prepare(fast, CPU)
+    plain, fast = build_model("llama"), build_model("llama")
+    kernels.patch_model(fast, CPU)
+    assert_all_close(compute_loss_and_gradients(fast, "padded"), compute_loss_and_gradients(plain, "padded"))
+    fast, rows = add_lora(build_model("llama")), build_batch()[1]
+    kernels.patch_model(fast, CPU)
     with fast.disable_adapter():
-        close(fast(**rows).logits, plain(**rows).logits)
+        assert_close(fast(**rows).logits, plain(**rows).logits)
 
 
 def test_checkpointed_gradients_are_the_same() -> None:
-    plain, fast = adapted(made("llama")), adapted(made("llama"))
-    kernels.prepare(fast, CPU)
+    plain, fast = add_lora(build_model("llama")), add_lora(build_model("llama"))
+    kernels.patch_model(fast, CPU)
     fast.enable_input_require_grads()
     fast.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    same(taken(fast, "padded"), taken(plain, "padded"))
+    assert_all_close(compute_loss_and_gradients(fast, "padded"), compute_loss_and_gradients(plain, "padded"))
 
 
 def test_autocast_reaches_the_kernels() -> None:
-    plain, fast = adapted(made("llama")), adapted(made("llama"))
-    kernels.prepare(fast, CPU)
-    packed.use(fast)
+    plain, fast = add_lora(build_model("llama")), add_lora(build_model("llama"))
+    kernels.patch_model(fast, CPU)
+    packed.enable(fast)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        ours, theirs = taken(fast, "packed"), taken(plain, "padded")
-    same(ours, theirs, 0.1)
+        ours, theirs = compute_loss_and_gradients(fast, "packed"), compute_loss_and_gradients(plain, "padded")
+    assert_all_close(ours, theirs, 0.1)
     assert all(grad.dtype == torch.float32 for grad in ours.values())
 
 
-def test_less_is_kept_for_the_backward_pass() -> None:
+def test_less_is_saved_for_the_backward_pass() -> None:
     kept = []
     for fast in (False, True):
-        model, seen = adapted(made("llama", intermediate_size=512)), []
+        model, seen = add_lora(build_model("llama", intermediate_size=512)), []
         if fast:
-            kernels.prepare(model, CPU)
-        with saving(seen):
-            loss(model, "padded")
+            kernels.patch_model(model, CPU)
+        with record_saved_tensors(seen):
+            compute_loss(model, "padded")
         weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in seen}
         kept.append(sum(size for place, size in storages.items() if place not in weights))
@@ -421,10 +428,11 @@ def test_less_is_kept_for_the_backward_pass() -> None:
 
 
 def test_the_same_bits_every_time() -> None:
-    model = adapted(made("llama"))
-    kernels.prepare(model, CPU)
-    packed.use(model)
+    model = add_lora(build_model("llama"))
+    kernels.patch_model(model, CPU)
+    packed.enable(model)
     first, second = (
-        {name: tensor.clone() for name, tensor in taken(model, "packed").items()} for _ in pairwise(range(3))
+        {name: tensor.clone() for name, tensor in compute_loss_and_gradients(model, "packed").items()}
+        for _ in pairwise(range(3))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)

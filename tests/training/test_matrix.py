@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.run_folders import Lines, Row, hashes, make_folder, trained
+from tests.training.run_folders import EventRecorder, Row, create_run_folder, hash_files, run_training
 from tests.training.sample_rows import SAMPLES
 from training import run as runs
 from training.artifacts import serving
 from training.errors import Interrupted
-from training.run_events import Checkpoint, Line, Metrics, Result, Started
+from training.run_events import Checkpoint, Metrics, Result, RunEvent, Started
 from training.spec import TrainSpec
 from training.tasks import METHODS, TASKS
-from training.tasks.base import AnyTask, Kit
+from training.tasks.base import AnyTask, TaskContext
 from training.trainer.checkpoint import Progress
 from training.trainer.loop import train as train_steps
 from training.trainer.prepare import prepare
-from training.trainer.setup import anchor, assemble, keep_features
-from training.trainer.state import Stop
+from training.trainer.setup import build_run, cache_frozen_features, compute_reference_logprobs
+from training.trainer.state import StopFlag
 from training.updates import UPDATES
 
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
@@ -38,7 +38,7 @@ CASES = [
     for method, tasks in METHODS.items()
     for name, task in tasks.items()
     for update in UPDATES
-    if update in task.updates and update not in SAMPLES[method, name].unfit
+    if update in task.updates and update not in SAMPLES[method, name].unsupported_updates
 ]
 
 
@@ -49,103 +49,109 @@ def test_every_task_and_update_has_a_sample() -> None:
 
 
 @pytest.fixture
-def make(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+def create_sample_folder(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     def folder(name: str, method: str, task: str, update: str, **changes: Any) -> Path:
         sample = SAMPLES[method, task]
-        base = request.getfixturevalue(sample.base)
+        base = request.getfixturevalue(sample.base_fixture)
         values = {"training": sample.rows, "validation": sample.rows[:5], "hyperparameters": HYPER, **changes}
-        return make_folder(tmp_path / name, base, task, UPDATE_ROWS[update], method=method, **values)
+        return create_run_folder(tmp_path / name, base, task, UPDATE_ROWS[update], method=method, **values)
 
     return folder
 
 
 @pytest.mark.parametrize(("method", "task", "update"), CASES)
-def test_stopped_and_resumed_is_unbroken(make: Any, method: str, task: str, update: str) -> None:
-    whole, first, second = (make(name, method, task, update) for name in ("whole", "first", "second"))
-    lines = trained(whole)
-    [result] = lines.of(Result)
-    heard = Lines()
-    stop = Stop()
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    create_sample_folder: Any, method: str, task: str, update: str
+) -> None:
+    whole, first, second = (create_sample_folder(name, method, task, update) for name in ("whole", "first", "second"))
+    lines = run_training(whole)
+    [result] = lines.of_type(Result)
+    heard = EventRecorder()
+    stop = StopFlag()
 
-    def until_the_middle(line: Line) -> None:
+    def until_the_middle(line: RunEvent) -> None:
         heard(line)
         if isinstance(line, Metrics) and line.step == result.step // 2:
             stop.requested = True
 
     with pytest.raises(Interrupted):
         runs.train(first, until_the_middle, stop)
-    shutil.copytree(first / heard.of(Checkpoint)[-1].path, second / "resume")
-    rest = trained(second)
-    assert hashes(second / "result") == hashes(whole / "result")
-    assert heard.numbers + rest.numbers == lines.numbers
-    assert rest.of(Result)[0].resume_proof == result.resume_proof
-    assert rest.of(Result)[0].metrics == result.metrics
-    measured = lines.of(Metrics)[-1]
-    assert set(measured.measures) == set(METHODS[method][task].measures)
-    assert measured.train_loss < lines.of(Metrics)[0].train_loss or task == "embedding"
+    shutil.copytree(first / heard.of_type(Checkpoint)[-1].path, second / "resume")
+    rest = run_training(second)
+    assert hash_files(second / "result") == hash_files(whole / "result")
+    assert heard.clock_independent_metrics + rest.clock_independent_metrics == lines.clock_independent_metrics
+    assert rest.of_type(Result)[0].resume_proof == result.resume_proof
+    assert rest.of_type(Result)[0].metrics == result.metrics
+    measured = lines.of_type(Metrics)[-1]
+    assert set(measured.measures) == set(METHODS[method][task].metrics)
+    assert measured.train_loss < lines.of_type(Metrics)[0].train_loss or task == "embedding"
 
 
 @pytest.mark.parametrize(("method", "task", "update"), CASES)
 def test_what_is_saved_answers_as_what_was_trained(
-    make: Any, tmp_path: Path, method: str, task: str, update: str
+    create_sample_folder: Any, tmp_path: Path, method: str, task: str, update: str
 ) -> None:
-    folder = make("run", method, task, update)
+    folder = create_sample_folder("run", method, task, update)
     spec = TrainSpec.read(folder)
-    lines = Lines()
-    run = assemble(folder, spec, prepare(folder, spec, Stop()), lines, Stop())
+    lines = EventRecorder()
+    run = build_run(folder, spec, prepare(folder, spec, StopFlag()), lines, StopFlag())
     before = {name: tensor.detach().clone() for name, tensor in run.model.state_dict().items()}
-    anchor(run)
-    keep_features(run, spec)
+    compute_reference_logprobs(run)
+    cache_frozen_features(run, spec)
     train_steps(run, Progress())
     (tmp_path / "saved").mkdir()
-    run.write(tmp_path / "saved")
-    with run.whole():
+    run.write_model(tmp_path / "saved")
+    with run.full_eval_mode():
         moved = {name for name, tensor in run.model.state_dict().items() if not torch.equal(before[name], tensor)}
         answering = TASKS[task]
-        examples = run.rows.training[:4] if method == "supervised" else _answers_of_pairs(run.rows.training[:4])
-        mine = _answers(answering, run.model, run.kit, examples)
-    assert moved <= set(run.trained) | set(run.running) | _shared(run.model, set(run.trained))
-    assert any(name in moved for name in run.trained)
+        examples = run.splits.training[:4] if method == "supervised" else _select_chosen(run.splits.training[:4])
+        mine = _compute_outputs(answering, run.model, run.context, examples)
+    assert moved <= set(run.trainable_parameters) | set(run.running_stats) | _find_tied_names(
+        run.model, set(run.trainable_parameters)
+    )
+    assert any(name in moved for name in run.trainable_parameters)
     served = serving.load(spec.base, tmp_path / "saved", task)
-    for left, right in zip(mine, _answers(served.task, served.model, served.kit, examples), strict=True):
-        _close(left, right)
+    for left, right in zip(mine, _compute_outputs(served.task, served.model, served.context, examples), strict=True):
+        _assert_close(left, right)
     if answering.route in ("predictions", "embeddings"):
-        inputs = [answering.input.model_validate(value) for value in SAMPLES[method, task].inputs]  # type: ignore[union-attr]
+        inputs = [answering.input_schema.model_validate(value) for value in SAMPLES[method, task].inputs]  # type: ignore[union-attr]
         together = serving.predict(served, inputs, top_k=3)
         alone = [serving.predict(served, [value], top_k=3)[0] for value in inputs]
         for left, right in zip(together, alone, strict=True):
-            _close(left, right)
+            _assert_close(left, right)
 
 
-def _shared(model: Any, trained: set[str]) -> set[str]:
+def _find_tied_names(model: Any, trained: set[str]) -> set[str]:
     """Other names of trained tensors: tied weights stand under both in a state dict."""
     tensors = model.state_dict()
     places = {tensors[name].data_ptr() for name in trained if name in tensors}
     return {name for name, tensor in tensors.items() if tensor.data_ptr() in places}
 
 
-def _answers_of_pairs(examples: Sequence[Any]) -> list[Any]:
+def _select_chosen(examples: Sequence[Any]) -> list[Any]:
     return [example.chosen for example in examples]
 
 
-def _answers(task: AnyTask, model: Any, kit: Kit, examples: Sequence[Any]) -> list[Any]:
+def _compute_outputs(task: AnyTask, model: Any, kit: TaskContext, examples: Sequence[Any]) -> list[Any]:
     if task.route in ("predictions", "embeddings") and task.name != "embedding":
         return task.answer(model, examples, kit, 3)
     with torch.inference_mode():
-        return [{"loss": float(task.loss(model, task.collate([example], kit), kit).total)} for example in examples]
+        return [
+            {"loss": float(task.compute_loss(model, task.collate([example], kit), kit).total)} for example in examples
+        ]
 
 
-def _close(left: Any, right: Any) -> None:
+def _assert_close(left: Any, right: Any) -> None:
     """Equal, but for rounding in the numbers."""
     assert type(left) is type(right)
     if isinstance(left, dict):
         assert left.keys() == right.keys()
         for name in left:
-            _close(left[name], right[name])
+            _assert_close(left[name], right[name])
     elif isinstance(left, list):
         assert len(left) == len(right)
         for one, other in zip(left, right, strict=True):
-            _close(one, other)
+            _assert_close(one, other)
     elif isinstance(left, float):
         assert left == pytest.approx(right, rel=1e-4, abs=1e-5)
     else:
@@ -153,8 +159,8 @@ def _close(left: Any, right: Any) -> None:
 
 
 @pytest.mark.parametrize("update", UPDATES)
-def test_the_started_line_counts_what_moves(make: Any, update: str) -> None:
-    lines = trained(make("run", "supervised", "text-classification", update))
-    [started] = lines.of(Started)
+def test_the_started_event_counts_trainable_parameters(create_sample_folder: Any, update: str) -> None:
+    lines = run_training(create_sample_folder("run", "supervised", "text-classification", update))
+    [started] = lines.of_type(Started)
     assert 0 < started.trainable_parameters <= started.total_parameters
     assert (started.trainable_parameters == started.total_parameters) == (update == "full")

@@ -10,15 +10,15 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.training.run_folders import FULL, LABEL_ROWS, LORA, make_folder, trained
+from tests.training.run_folders import FULL, LABEL_ROWS, LORA, create_run_folder, run_training
 from training.artifacts import serving
-from training.artifacts.result import Card
+from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.run_events import Result
 from training.tasks.chat import Chat, Message
-from training.tasks.text_classification import Texts
+from training.tasks.text_classification import TextInput
 
-INPUTS = [Texts(text="apple apple"), Texts(text="pear"), Texts(text="apple", text_pair="pear")]
+INPUTS = [TextInput(text="apple apple"), TextInput(text="pear"), TextInput(text="apple", text_pair="pear")]
 UPDATES = {"lora": LORA, "full": FULL, "dora": {**LORA, "dora": True}, "rslora": {**LORA, "rslora": True}}
 
 
@@ -32,12 +32,12 @@ def results(
             folder = tmp_path_factory.mktemp("runs") / name
             rows = {"validation": LABEL_ROWS} if task == "text-classification" else {}
             hyper = {"n_epochs": 3, "learning_rate": 0.01}
-            make_folder(folder, base, task, update, hyperparameters=hyper, **rows)
-            made[task, name] = (base, folder, trained(folder).of(Result)[0])
+            create_run_folder(folder, base, task, update, hyperparameters=hyper, **rows)
+            made[task, name] = (base, folder, run_training(folder).of_type(Result)[0])
     return made
 
 
-def chat_logits(model: Any, tokenizer: Any) -> torch.Tensor:
+def compute_chat_logits(model: Any, tokenizer: Any) -> torch.Tensor:
     ids = Chat().encode_prompt([Message(role="user", content="What is number 3?")], tokenizer)
     with torch.inference_mode():
         logits: torch.Tensor = model(torch.tensor([ids])).logits[:, -1]
@@ -48,7 +48,7 @@ def chat_logits(model: Any, tokenizer: Any) -> torch.Tensor:
 def test_a_classifier_has_the_validation_accuracy_of_its_training(results: Any, name: str) -> None:
     base, folder, result = results["text-classification", name]
     served = serving.load(base, folder / "result", "text-classification")
-    answers = serving.predict(served, [Texts(text=row["text"]) for row in LABEL_ROWS], 5)
+    answers = serving.predict(served, [TextInput(text=row["text"]) for row in LABEL_ROWS], 5)
     right = sum(answer["label"] == row["label"] for answer, row in zip(answers, LABEL_ROWS, strict=True))
     assert right / len(LABEL_ROWS) == result.metrics["valid_accuracy"]
     for answer in answers:
@@ -74,15 +74,19 @@ def test_stock_peft_loads_an_adapter(results: Any, task: str, name: str) -> None
     served = serving.load(base, folder / "result", task)
     if task == "chat":
         stock = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder / "result").eval()
-        assert torch.equal(chat_logits(stock, served.kit.processor), chat_logits(served.model, served.kit.processor))
+        assert torch.equal(
+            compute_chat_logits(stock, served.context.processor),
+            compute_chat_logits(served.model, served.context.processor),
+        )
         untuned = serving.load(base, None, task)
         assert not torch.allclose(
-            chat_logits(untuned.model, served.kit.processor), chat_logits(stock, served.kit.processor)
+            compute_chat_logits(untuned.model, served.context.processor),
+            compute_chat_logits(stock, served.context.processor),
         )
     else:
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
         stock = PeftModel.from_pretrained(model, folder / "result").eval()
-        batch = served.kit.processor(["apple apple"], return_tensors="pt")
+        batch = served.context.processor(["apple apple"], return_tensors="pt")
         with torch.inference_mode():
             assert torch.equal(stock(**batch).logits, served.model(**batch).logits)
 
@@ -107,7 +111,7 @@ def test_merged_answers_as_unmerged(results: Any, task: str, name: str, tmp_path
     if task == "chat":
         model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
-        left, right = chat_logits(model, tokenizer), chat_logits(served.model, served.kit.processor)
+        left, right = compute_chat_logits(model, tokenizer), compute_chat_logits(served.model, served.context.processor)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
         batch = AutoTokenizer.from_pretrained(tmp_path / "merged")(["apple"], return_tensors="pt")
@@ -122,19 +126,19 @@ def test_adapters_of_one_base_side_by_side(results: Any) -> None:
     alone = []
     for folder in (first, second):
         served = serving.load(base, folder / "result", "chat")
-        alone.append(chat_logits(served.model, served.kit.processor))
+        alone.append(compute_chat_logits(served.model, served.context.processor))
     shared = serving.load(base, None, "chat")
     model = serving.load_adapter(shared.model, first / "result", "one")
     model = serving.load_adapter(model, second / "result", "two")
     assert not any(weight.requires_grad for weight in model.parameters())
     for name, expected in zip(("one", "two", "one"), (*alone, alone[0]), strict=True):
         model.set_adapter(name)
-        assert torch.equal(chat_logits(model, shared.kit.processor), expected)
+        assert torch.equal(compute_chat_logits(model, shared.context.processor), expected)
 
 
-def test_the_card_says_what_a_result_is_and_names_no_path(results: Any) -> None:
+def test_the_metadata_describes_a_result_and_names_no_path(results: Any) -> None:
     for (task, name), (base, folder, _) in results.items():
-        card = Card.read(folder / "result")
+        card = ResultMetadata.read(folder / "result")
         assert (card.task, card.update.type, card.base) == (task, "full" if name == "full" else "lora", "tiny")
         for path in (folder / "result").glob("*.json"):
             assert str(base.parent) not in path.read_text()

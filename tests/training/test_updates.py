@@ -12,11 +12,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.training.run_folders import Row, make_folder, trained
-from tests.training.step_probe import Done, ran, tensors
+from tests.training.run_folders import Row, create_run_folder, run_training
+from tests.training.step_probe import FinishedRun, collect_tensors, run_to_completion
 from training.artifacts import serving
 from training.errors import TrainingError
-from training.trainer.setup import started
+from training.trainer.setup import build_started_event
 from training.updates.lora import LoraUpdate
 
 RANK = 4
@@ -39,22 +39,22 @@ POOLER_AND_HEAD = {
 
 
 @pytest.fixture(scope="module")
-def done(
+def finished_runs(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> dict[tuple[str, str], tuple[Path, Done]]:
+) -> dict[tuple[str, str], tuple[Path, FinishedRun]]:
     runs = {}
     for task, update in CASES:
         base = request.getfixturevalue(BASES[task])
         folder = tmp_path_factory.mktemp("runs") / f"{task}-{update}"
-        make_folder(folder, base, task, UPDATES[update], hyperparameters=HYPER)
-        finished = ran(folder)
+        create_run_folder(folder, base, task, UPDATES[update], hyperparameters=HYPER)
+        finished = run_to_completion(folder)
         (folder / "saved").mkdir()
-        finished.run.write(folder / "saved")
+        finished.run.write_model(folder / "saved")
         runs[task, update] = (folder / "saved", finished)
     return runs
 
 
-def to_move(task: str, update: str, names: set[str]) -> set[str]:
+def select_trained_names(task: str, update: str, names: set[str]) -> set[str]:
     """By hand: the names of what the documentation says is trained."""
     adapters = {name for name in names if ".lora_" in name}
     if update == "full":
@@ -70,33 +70,37 @@ def to_move(task: str, update: str, names: set[str]) -> set[str]:
 
 @pytest.mark.parametrize(("task", "update"), CASES)
 def test_the_named_tensors_move_and_no_other(
-    done: dict[tuple[str, str], tuple[Path, Done]], task: str, update: str
+    finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]], task: str, update: str
 ) -> None:
     """Every parameter and every buffer, saved or not; a tied weight under one of its names."""
-    _, finished = done[task, update]
+    _, finished = finished_runs[task, update]
     model = finished.run.model
-    expected = to_move(task, update, {name for name, _ in model.named_parameters()})
+    expected = select_trained_names(task, update, {name for name, _ in model.named_parameters()})
     assert expected
-    assert set(finished.run.trained) == expected
-    doubles = tensors(model).keys() - {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
-    assert finished.moved - doubles == expected
-    assert finished.run.running == {}
+    assert set(finished.run.trainable_parameters) == expected
+    doubles = collect_tensors(model).keys() - {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+    assert finished.changed_tensors - doubles == expected
+    assert finished.run.running_stats == {}
 
 
 @pytest.mark.parametrize(("task", "update"), CASES)
-def test_trainable_parameters_are_told(done: dict[tuple[str, str], tuple[Path, Done]], task: str, update: str) -> None:
-    _, finished = done[task, update]
-    told = started(finished.run, 0)
-    assert told.trainable_parameters == sum(finished.before[name].numel() for name in finished.run.trained)
+def test_trainable_parameters_are_reported(
+    finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]], task: str, update: str
+) -> None:
+    _, finished = finished_runs[task, update]
+    told = build_started_event(finished.run, 0)
+    assert told.trainable_parameters == sum(
+        finished.initial_tensors[name].numel() for name in finished.run.trainable_parameters
+    )
     if (task, update) == ("text-classification", "lora"):
         # In both blocks four square layers, one up and one down; the pooler; the head, which is trained whole.
         layers = 2 * (4 * (32 + 32) + (32 + 64) + (64 + 32)) + (32 + 32)
         assert told.trainable_parameters == RANK * layers + 2 * 32 + 2
 
 
-def logits(model: Any, finished: Done) -> torch.Tensor:
-    task, kit = finished.run.task, finished.run.kit
-    ids = task.collate(finished.run.rows.training[:1], kit)["input_ids"]
+def compute_logits(model: Any, finished: FinishedRun) -> torch.Tensor:
+    task, kit = finished.run.task, finished.run.context
+    ids = task.collate(finished.run.splits.training[:1], kit)["input_ids"]
     with torch.inference_mode():
         found: torch.Tensor = model(input_ids=ids).logits
     return found
@@ -104,45 +108,50 @@ def logits(model: Any, finished: Done) -> torch.Tensor:
 
 @pytest.mark.parametrize(("task", "update"), CASES)
 def test_stock_libraries_load_what_is_saved(
-    done: dict[tuple[str, str], tuple[Path, Done]], task: str, update: str, request: pytest.FixtureRequest
+    finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]],
+    task: str,
+    update: str,
+    request: pytest.FixtureRequest,
 ) -> None:
-    saved, finished = done[task, update]
+    saved, finished = finished_runs[task, update]
     auto = AutoModelForCausalLM if task == "chat" else AutoModelForSequenceClassification
-    if isinstance(finished.run.card.update, LoraUpdate):
+    if isinstance(finished.run.metadata.update, LoraUpdate):
         base = request.getfixturevalue(BASES[task])
         stock = PeftModel.from_pretrained(auto.from_pretrained(base), saved)
         served = serving.load(base, saved, task)
     else:
         stock = auto.from_pretrained(saved)
         served = serving.load(saved, saved, task)
-    with finished.run.whole():
-        mine = logits(finished.run.model, finished)
-    torch.testing.assert_close(logits(stock.eval(), finished), mine, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(logits(served.model, finished), mine, rtol=1e-4, atol=1e-5)
+    with finished.run.full_eval_mode():
+        mine = compute_logits(finished.run.model, finished)
+    torch.testing.assert_close(compute_logits(stock.eval(), finished), mine, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compute_logits(served.model, finished), mine, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("update", ["head", "layers"])
 def test_what_is_frozen_is_saved_bit_by_bit(
-    done: dict[tuple[str, str], tuple[Path, Done]], update: str, encoder_base: Path
+    finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]], update: str, encoder_base: Path
 ) -> None:
-    saved, finished = done["text-classification", update]
+    saved, finished = finished_runs["text-classification", update]
     base, result = (load_file(directory / "model.safetensors") for directory in (encoder_base, saved))
-    frozen = result.keys() - finished.run.trained.keys()
+    frozen = result.keys() - finished.run.trainable_parameters.keys()
     assert len(frozen) == {"head": 37, "layers": 21}[update]
     for name in frozen:
         assert torch.equal(result[name], base[name.removeprefix("bert.")])
 
 
-def test_a_classifiers_new_head_is_in_its_adapter(done: dict[tuple[str, str], tuple[Path, Done]]) -> None:
-    saved, finished = done["text-classification", "lora"]
+def test_a_classifiers_new_head_is_in_its_adapter(
+    finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]],
+) -> None:
+    saved, finished = finished_runs["text-classification", "lora"]
     assert "classifier" in json.loads((saved / "adapter_config.json").read_text())["modules_to_save"]
     head = load_file(saved / "adapter_model.safetensors")["base_model.model.classifier.weight"]
-    mine = finished.run.trained["base_model.model.classifier.modules_to_save.default.weight"]
+    mine = finished.run.trainable_parameters["base_model.model.classifier.modules_to_save.default.weight"]
     assert torch.equal(head, mine)
 
 
-def test_rslora_and_dora_are_what_they_say(done: dict[tuple[str, str], tuple[Path, Done]]) -> None:
-    plain, rslora, dora = (done["chat", name][1].run.model for name in ("lora", "rslora", "dora"))
+def test_rslora_and_dora_are_what_they_say(finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]]) -> None:
+    plain, rslora, dora = (finished_runs["chat", name][1].run.model for name in ("lora", "rslora", "dora"))
     layers = [
         model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj") for model in (plain, rslora, dora)
     ]
@@ -158,8 +167,10 @@ def test_rslora_and_dora_are_what_they_say(done: dict[tuple[str, str], tuple[Pat
 
 def test_only_the_named_modules_get_an_adapter(tmp_path: Path, chat_base: Path) -> None:
     update = {**UPDATES["lora"], "target_modules": ["q_proj", "v_proj"]}
-    finished = ran(make_folder(tmp_path / "run", chat_base, "chat", update, hyperparameters={"max_steps": 3}))
-    assert {name.split(".")[-4] for name in finished.moved} == {"q_proj", "v_proj"}
+    finished = run_to_completion(
+        create_run_folder(tmp_path / "run", chat_base, "chat", update, hyperparameters={"max_steps": 3})
+    )
+    assert {name.split(".")[-4] for name in finished.changed_tensors} == {"q_proj", "v_proj"}
 
 
 @pytest.mark.parametrize(
@@ -172,15 +183,17 @@ def test_only_the_named_modules_get_an_adapter(tmp_path: Path, chat_base: Path) 
 def test_an_update_that_does_not_fit_says_so(
     tmp_path: Path, task: str, update: Row, request: pytest.FixtureRequest
 ) -> None:
-    folder = make_folder(tmp_path / "run", request.getfixturevalue(BASES[task]), task, update)
+    folder = create_run_folder(tmp_path / "run", request.getfixturevalue(BASES[task]), task, update)
     with pytest.raises(TrainingError, match="does not fit this base") as caught:
-        trained(folder)
+        run_training(folder)
     assert (caught.value.code, caught.value.param) == ("base_model_unavailable", "update")
 
 
 def test_more_layers_than_there_are_is_all_of_them(tmp_path: Path, encoder_base: Path) -> None:
     update = {"type": "layers", "last": 1000}
     hyper = {"max_steps": 2}
-    finished = ran(make_folder(tmp_path / "run", encoder_base, "text-classification", update, hyperparameters=hyper))
+    finished = run_to_completion(
+        create_run_folder(tmp_path / "run", encoder_base, "text-classification", update, hyperparameters=hyper)
+    )
     names = {name for name, _ in finished.run.model.named_parameters()}
-    assert finished.moved == {name for name in names if "embeddings" not in name}
+    assert finished.changed_tensors == {name for name in names if "embeddings" not in name}

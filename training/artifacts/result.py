@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from training.hyperparameters.auto import Resolved
+from training.hyperparameters.auto import ResolvedHyperparameters
 from training.models import base_model
 from training.spec import Method
 from training.tasks import TASKS
-from training.tasks.base import State
+from training.tasks.base import TaskState
 from training.updates import Update
 from training.updates.lora import LoraUpdate
 
-CARD = "luthier.json"
+METADATA_FILE = "luthier.json"
 
 
-class Card(BaseModel):
+class ResultMetadata(BaseModel):
     """What a result is, whole enough to serve it."""
 
     model_config = ConfigDict(extra="forbid")
@@ -31,19 +31,19 @@ class Card(BaseModel):
     update: Update
     base: str
     """Id of the base model."""
-    state: State
+    state: TaskState
     """What the task learned from the data before training: a classifier's labels."""
     method: Method = "supervised"
-    hyperparameters: Resolved
+    hyperparameters: ResolvedHyperparameters
     seed: int
 
     def write(self, directory: Path, model: Any, base: base_model.BaseModel) -> None:
         """Into a directory that exists and is empty."""
         self.update.save(model, base, directory)
         if not isinstance(self.update, LoraUpdate):
-            TASKS[self.task].accompany(model, directory)
-        (directory / CARD).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            TASKS[self.task].write_extras(model, directory)
+        (directory / METADATA_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, directory: Path) -> Card:
-        return cls.model_validate_json((directory / CARD).read_bytes())
+    def read(cls, directory: Path) -> ResultMetadata:
+        return cls.model_validate_json((directory / METADATA_FILE).read_bytes())

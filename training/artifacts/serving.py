@@ -9,30 +9,30 @@ from typing import Any
 
 import torch
 
-from training.artifacts.result import Card
+from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.models import base_model
 from training.models.base_model import BaseModel
-from training.models.logprobs import target_scores
+from training.models.logprobs import compute_target_logprobs
 from training.tasks import TASKS
-from training.tasks.base import AnyTask, Kit
+from training.tasks.base import AnyTask, TaskContext
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model in eval mode with its task and everything the task needs to answer."""
 
     task: AnyTask
     model: Any
-    kit: Kit
+    context: TaskContext
     base: BaseModel
-    card: Card | None
+    metadata: ResultMetadata | None
     """None for a base model."""
 
 
 def load(
     base_dir: Path, result_dir: Path | None, task: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> Served:
+) -> ServedModel:
     """A base (``result_dir`` None) or a result on it.
 
     Raises ``TrainingError`` (base_model_unavailable) for a base that is incomplete or cannot answer untuned.
@@ -40,18 +40,20 @@ def load(
     kind = TASKS[task]
     base = base_model.describe(base_dir, base_dir.name, kind)
     if result_dir is None:
-        card, state = None, kind.base_state(base_dir)
+        card, state = None, kind.load_base_state(base_dir)
         model = kind.load_model(base_dir, state, dtype).eval()
     else:
-        card = read_card(result_dir, task)
+        card = read_metadata(result_dir, task)
         state = card.state
         model = card.update.load(base_dir, result_dir, kind, state, dtype)
     model.requires_grad_(False)
-    return Served(kind, model.to(device), Kit(base.processor, state, scores=target_scores), base, card)
+    return ServedModel(
+        kind, model.to(device), TaskContext(base.processor, state, logprob_fn=compute_target_logprobs), base, card
+    )
 
 
-def read_card(result_dir: Path, task: str) -> Card:
-    card = Card.read(result_dir)
+def read_metadata(result_dir: Path, task: str) -> ResultMetadata:
+    card = ResultMetadata.read(result_dir)
     if card.task != task:
         raise TrainingError("parity_failed", f"The result is one of the task '{card.task}', not '{task}'.")
     return card
@@ -75,15 +77,15 @@ def load_adapter(model: Any, result_dir: Path, name: str) -> Any:
 
 def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
     """Write a plain model directory, tokenizer included: a LoRA result merged into its base, another one as it is."""
-    card = Card.read(result_dir)
+    card = ResultMetadata.read(result_dir)
     served = load(base_dir, result_dir, card.task)
     model = served.model.merge_and_unload() if hasattr(served.model, "merge_and_unload") else served.model
     destination.mkdir(parents=True, exist_ok=True)
-    served.base.save_beside(model, destination)
-    served.task.accompany(model, destination)
+    served.base.save_with_processor(model, destination)
+    served.task.write_extras(model, destination)
 
 
-def predict(served: Served, inputs: Sequence[Any], top_k: int) -> list[dict[str, Any]]:
+def predict(served: ServedModel, inputs: Sequence[Any], top_k: int) -> list[dict[str, Any]]:
     """Answers of a task that does not generate, in the order of the inputs, computed as one batch."""
-    examples = served.task.encode_inputs(inputs, served.kit.processor, served.base.context)
-    return served.task.answer(served.model, examples, served.kit, top_k)
+    examples = served.task.encode_inputs(inputs, served.context.processor, served.base.context_length)
+    return served.task.answer(served.model, examples, served.context, top_k)

@@ -8,16 +8,19 @@ from typing import Any
 from training.tasks import TASKS
 from training.tasks.base import AnyTask
 
-Update = dict[str, Any]
+UpdateConfig = dict[str, Any]
 
 
-def _vllm(task: AnyTask, update: Update) -> bool:
+def _can_serve_vllm(task: AnyTask, update: UpdateConfig) -> bool:
     """Language models; of adapters plain LoRA, not DoRA (docs.vllm.ai, LoRA adapters)."""
     return task.generative and not update.get("dora", False)
 
 
-ENGINES: dict[str, Callable[[AnyTask, Update], bool]] = {"luthier": lambda task, update: True, "vllm": _vllm}
+ENGINES: dict[str, Callable[[AnyTask, UpdateConfig], bool]] = {
+    "luthier": lambda task, update: True,
+    "vllm": _can_serve_vllm,
+}
 
 
-def servable_by(task: str, update: Update) -> list[str]:
+def list_compatible_engines(task: str, update: UpdateConfig) -> list[str]:
     return [name for name, can in ENGINES.items() if can(TASKS[task], update)]

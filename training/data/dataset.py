@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from training.data.row_validation import Checked, bad, checked, chunks, fields_of
-from training.data.scan import FAULTS_KEPT, Sample, Survey, surveys
+from training.data.row_validation import ValidRow, get_row_fields, iter_chunks, to_row_error, validate_rows
+from training.data.scan import MAX_REPORTED_ERRORS, SamplingPlan, ScanResult, scan_file
 from training.errors import InvalidDataset
 from training.readers import rows
-from training.readers.rows import Bad, Entry, Record
-from training.run_events import Fault
-from training.tasks.base import AnyTask, Flaw, State
+from training.readers.rows import RawRow, RowError, RowResult
+from training.run_events import DatasetError
+from training.tasks.base import AnyTask, RowIssue, TaskState
 
 FileRole = Literal["training_file", "validation_file", "general_file"]
 
@@ -24,116 +24,120 @@ class Dataset:
 
     examples: list[Any] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    fault_count: int = 0
+    errors: list[DatasetError] = field(default_factory=list)
+    error_count: int = 0
     unencoded: int = 0
     """Good rows that are not among the examples."""
-    longest_unencoded: int = 0
+    longest_unencoded_tokens: int = 0
     """Tokens of the longest of them."""
 
     @property
-    def rows(self) -> int:
+    def num_rows(self) -> int:
         return len(self.examples) + self.unencoded
 
     @property
-    def tokens(self) -> int:
+    def num_tokens(self) -> int:
         """Of a sampled file an estimate, as is ``cut``."""
-        return self._of_all(sum(example.size for example in self.examples))
+        return self._extrapolate(sum(example.size for example in self.examples))
 
     @property
-    def longest(self) -> int:
+    def longest_row_tokens(self) -> int:
         encoded: Iterator[int] = (example.size for example in self.examples)
-        return max(self.longest_unencoded, max(encoded, default=0))
+        return max(self.longest_unencoded_tokens, max(encoded, default=0))
 
     @property
-    def cut(self) -> int:
-        return self._of_all(sum(example.cut for example in self.examples))
+    def truncated_rows(self) -> int:
+        return self._extrapolate(sum(example.truncated for example in self.examples))
 
-    def _of_all(self, of_examples: int) -> int:
-        return round(of_examples * self.rows / len(self.examples)) if self.examples else 0
+    def _extrapolate(self, sampled: int) -> int:
+        return round(sampled * self.num_rows / len(self.examples)) if self.examples else 0
 
-    def only(self, rows: Sequence[int]) -> Dataset:
+    def select(self, indices: Sequence[int]) -> Dataset:
         """Some of the rows, in the order given."""
-        return Dataset([self.examples[row] for row in rows], [self.lines[row] for row in rows])
+        return Dataset([self.examples[row] for row in indices], [self.lines[row] for row in indices])
 
-    def raise_faults(self) -> None:
-        if self.faults:
-            raise InvalidDataset(self.faults, self.fault_count)
+    def raise_if_invalid(self) -> None:
+        if self.errors:
+            raise InvalidDataset(self.errors, self.error_count)
 
 
 @dataclass(frozen=True)
-class Reader:
+class DatasetReader:
     """How files of one run are read."""
 
     task: AnyTask
     tokenizer: Any
     columns: Mapping[str, str]
     max_length: int
-    heed: Callable[[], None]
+    raise_if_stopped: Callable[[], None]
     """Called between chunks; raises where the run was asked to leave."""
-    sample: Sample | None = None
+    sampling: SamplingPlan | None = None
     """None: all is encoded, as it also is where the task must see every example."""
 
     def read(self, path: Path, role: FileRole) -> Dataset:
         """All of it; faults are collected, not raised."""
         data = Dataset()
-        if self.sample and path.stat().st_size > self.sample.over and not self.task.collects:
-            for before, found in surveys(path, self.columns, self.task, self.sample, self.heed):
-                self._add_survey(found, before, data, role)
+        if self.sampling and path.stat().st_size > self.sampling.min_file_bytes and not self.task.needs_full_dataset:
+            for before, found in scan_file(path, self.columns, self.task, self.sampling, self.raise_if_stopped):
+                self._add_scan(found, before, data, role)
         else:
-            for chunk in chunks(rows.read(path, self.columns, fields_of(self.task), self.task.file_field)):
-                self.heed()
+            for chunk in iter_chunks(
+                rows.read_rows(path, self.columns, get_row_fields(self.task), self.task.file_field)
+            ):
+                self.raise_if_stopped()
                 self._encode(chunk, data, role)
-        if not data.rows and not data.faults:
-            _add(data, role, Bad(None, "empty_file", "The file has no rows."))
+        if not data.num_rows and not data.errors:
+            _add_error(data, role, RowError(None, "empty_file", "The file has no rows."))
         return data
 
-    def refuse_unknown(self, data: Dataset, state: State, role: FileRole) -> None:
+    def validate_against_state(self, data: Dataset, state: TaskState, role: FileRole) -> None:
         """Rows that a model of ``state`` could never get right are faults."""
         for example, line in zip(data.examples, data.lines, strict=True):
-            flaw = self.task.fits(example, state)
+            flaw = self.task.check_example(example, state)
             if flaw:
-                _add(data, role, Bad(line, flaw.code, flaw.message, flaw.field))
+                _add_error(data, role, RowError(line, flaw.code, flaw.message, flaw.field))
 
-    def _encode(self, entries: Iterable[Entry], data: Dataset, role: FileRole) -> None:
-        good: list[Checked] = []
-        for outcome in checked(self.task, entries):
-            if isinstance(outcome, Bad):
-                _add(data, role, outcome)
+    def _encode(self, entries: Iterable[RowResult], data: Dataset, role: FileRole) -> None:
+        good: list[ValidRow] = []
+        for outcome in validate_rows(self.task, entries):
+            if isinstance(outcome, RowError):
+                _add_error(data, role, outcome)
             else:
                 good.append(outcome)
         if not good:
             return
         encoded = self.task.encode([row for _, row in good], self.tokenizer, self.max_length)
         for (record, _), one in zip(good, encoded, strict=True):
-            if isinstance(one, Flaw):
-                _add(data, role, bad(record, one))
+            if isinstance(one, RowIssue):
+                _add_error(data, role, to_row_error(record, one))
             else:
                 data.examples.append(one)
                 data.lines.append(record.line)
 
-    def _add_survey(self, found: Survey, before: int, data: Dataset, role: FileRole) -> None:
+    def _add_scan(self, scan: ScanResult, line_offset: int, data: Dataset, role: FileRole) -> None:
         """``before``: lines of the file that stand before the part."""
-        for one in found.bad:
-            _add(data, role, replace(one, line=one.line and one.line + before))
-        data.fault_count += found.bad_count - len(found.bad)
-        for chunk in chunks(_moved(found.sampled, before)):
-            self.heed()
+        for one in scan.errors:
+            _add_error(data, role, replace(one, line=one.line and one.line + line_offset))
+        data.error_count += scan.error_count - len(scan.errors)
+        for chunk in iter_chunks(_shift_lines(scan.sampled_rows, line_offset)):
+            self.raise_if_stopped()
             self._encode(chunk, data, role)
-        data.unencoded += found.good - len(found.sampled)
+        data.unencoded += scan.valid_count - len(scan.sampled_rows)
         longest = Dataset()
-        self._encode(_moved(found.longest, before), longest, role)
-        data.longest_unencoded = max(data.longest_unencoded, longest.longest)
-        data.unencoded -= longest.fault_count
-        data.faults = [*data.faults, *longest.faults][:FAULTS_KEPT]
-        data.fault_count += longest.fault_count
+        self._encode(_shift_lines(scan.longest_rows, line_offset), longest, role)
+        data.longest_unencoded_tokens = max(data.longest_unencoded_tokens, longest.longest_row_tokens)
+        data.unencoded -= longest.error_count
+        data.errors = [*data.errors, *longest.errors][:MAX_REPORTED_ERRORS]
+        data.error_count += longest.error_count
 
 
-def _moved(records: Iterable[Record], lines: int) -> Iterator[Entry]:
-    return (replace(record, line=record.line and record.line + lines) for record in records)
+def _shift_lines(raw_rows: Iterable[RawRow], offset: int) -> Iterator[RowResult]:
+    return (replace(record, line=record.line and record.line + offset) for record in raw_rows)
 
 
-def _add(data: Dataset, role: FileRole, bad: Bad) -> None:
-    data.fault_count += 1
-    if len(data.faults) < FAULTS_KEPT:
-        data.faults.append(Fault(code=bad.code, line=bad.line, field=bad.field, message=bad.message, file=role))
+def _add_error(data: Dataset, role: FileRole, error: RowError) -> None:
+    data.error_count += 1
+    if len(data.errors) < MAX_REPORTED_ERRORS:
+        data.errors.append(
+            DatasetError(code=error.code, line=error.line, field=error.field, message=error.message, file=role)
+        )

@@ -7,15 +7,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.readers.rows import Bad, Entry, Record
-from training.tasks.base import AnyTask, Flaw
+from training.readers.rows import RawRow, RowError, RowResult
+from training.tasks.base import AnyTask, RowIssue
 
-CHUNK = 512
+CHUNK_ROWS = 512
 """Rows at a time."""
-CHUNK_CHARACTERS = 4 << 20
+MAX_CHUNK_CHARACTERS = 4 << 20
 
 # pydantic's names of what can be wrong -> ours and what to change. Others are told in pydantic's words.
-_SCHEMA_FLAWS = {
+_SCHEMA_ISSUES = {
     "missing": ("missing_field", "The field is missing; add it."),
     "extra_forbidden": ("unknown_field", "This field is not known here; remove it."),
     "string_type": ("wrong_type", "Must be a string."),
@@ -27,63 +27,63 @@ _SCHEMA_FLAWS = {
     "string_too_short": ("empty_content", "Must not be empty."),
 }
 
-Checked = tuple[Record, Any]
+ValidRow = tuple[RawRow, Any]
 """A row as it stands in the file and as its schema reads it."""
 
 
-def fields_of(task: AnyTask) -> dict[str, bool]:
+def get_row_fields(task: AnyTask) -> dict[str, bool]:
     """Of a row, and whether each must be there."""
-    return {name: info.is_required() for name, info in task.row.model_fields.items()}
+    return {name: info.is_required() for name, info in task.row_schema.model_fields.items()}
 
 
-def checked(task: AnyTask, entries: Iterable[Entry]) -> Iterator[Bad | Checked]:
+def validate_rows(task: AnyTask, entries: Iterable[RowResult]) -> Iterator[RowError | ValidRow]:
     """In order; a row may have several flaws."""
     for entry in entries:
-        if isinstance(entry, Bad):
+        if isinstance(entry, RowError):
             yield entry
         else:
-            yield from _row(task, entry)
+            yield from _validate_row(task, entry)
 
 
-def _row(task: AnyTask, record: Record) -> Iterator[Bad | Checked]:
+def _validate_row(task: AnyTask, raw_row: RawRow) -> Iterator[RowError | ValidRow]:
     try:
-        row = task.row.model_validate(record.value)
+        row = task.row_schema.model_validate(raw_row.value)
     except ValidationError as error:
         for one in error.errors(include_url=False, include_input=False):
-            code, message = _SCHEMA_FLAWS.get(one["type"], (_code(one["type"]), one["msg"]))
-            yield bad(record, Flaw(code, field_path(one["loc"]), message))
+            code, message = _SCHEMA_ISSUES.get(one["type"], (_to_issue_code(one["type"]), one["msg"]))
+            yield to_row_error(raw_row, RowIssue(code, format_field_path(one["loc"]), message))
         return
-    flaws = list(task.check(row))
+    flaws = list(task.check_row(row))
     for flaw in flaws:
-        yield bad(record, flaw)
+        yield to_row_error(raw_row, flaw)
     if not flaws:
-        yield record, row
+        yield raw_row, row
 
 
-def chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+def iter_chunks(entries: Iterator[RowResult]) -> Iterator[list[RowResult]]:
     """Each of ``CHUNK`` rows, or of fewer long ones."""
-    chunk: list[Entry] = []
+    chunk: list[RowResult] = []
     size = 0
     for entry in entries:
         chunk.append(entry)
-        size += entry.size if isinstance(entry, Record) else 0
-        if len(chunk) == CHUNK or size > CHUNK_CHARACTERS:
+        size += entry.size if isinstance(entry, RawRow) else 0
+        if len(chunk) == CHUNK_ROWS or size > MAX_CHUNK_CHARACTERS:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def bad(record: Record, flaw: Flaw) -> Bad:
-    file = f"'{record.file}': " if record.file else ""
-    return Bad(record.line, flaw.code, file + flaw.message, flaw.field)
+def to_row_error(raw_row: RawRow, issue: RowIssue) -> RowError:
+    file = f"'{raw_row.file}': " if raw_row.file else ""
+    return RowError(raw_row.line, issue.code, file + issue.message, issue.field)
 
 
-def _code(kind: str) -> str:
+def _to_issue_code(kind: str) -> str:
     return kind if kind == "wrong_type" else "wrong_value"
 
 
-def field_path(loc: tuple[int | str, ...]) -> str:
+def format_field_path(loc: tuple[int | str, ...]) -> str:
     """``("messages", 2, "content")`` -> ``messages[2].content``."""
     path = ""
     for part in loc:

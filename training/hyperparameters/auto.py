@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from training.hyperparameters.learning_rates import rate_of
+from training.hyperparameters.learning_rates import compute_peak_rate
 from training.spec import ClassWeights, DpoHyperparameters, Hyperparameters, Optimizer, Precision, Scheduler
 from training.tasks import TASKS
 from training.tasks.base import Family
@@ -20,14 +20,14 @@ from training.updates import AnyUpdate
 from training.updates.full import FullUpdate
 from training.updates.lora import LoraUpdate
 
-SMALL_ENCODER = 200_000_000
+SMALL_ENCODER_PARAMETERS = 200_000_000
 """Parameters below which a model that writes no text is trained whole by default."""
-FEW_ROWS = 10
-GENERAL_SHARE = 0.1
+MIN_RELIABLE_ROWS = 10
+DEFAULT_GENERAL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Facts:
+class AutoInputs:
     """What the rules know."""
 
     family: Family
@@ -36,27 +36,27 @@ class Facts:
     method: str
     parameters: int
     width: int
-    context: int
+    context_length: int
     """Longest sequence of the model, tokens."""
     rows: int
     """Of an epoch."""
-    longest: int
+    longest_row_tokens: int
     """Longest training row, tokens."""
-    mean: float
+    mean_row_tokens: float
     """Mean length of a training row, tokens."""
-    separable: bool
+    splittable: bool
     """Whether a batch may be split."""
     dtype: Precision
     """What the worker's device multiplies fastest."""
-    part_tokens: int
+    micro_batch_tokens: int
     """Tokens in one part of a batch at which the device works best."""
-    most_tokens: int
+    max_micro_batch_tokens: int
     """Tokens in one part of a batch, padding included, that the device has memory for."""
-    general: bool
+    has_general_file: bool
     """Whether there is a file of general rows."""
 
 
-class Resolved(BaseModel):
+class ResolvedHyperparameters(BaseModel):
     """``Hyperparameters`` with a value for every ``auto``; None where it does not apply."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,42 +89,42 @@ class Resolved(BaseModel):
     beta: float | None = None
     loss: Literal["sigmoid", "ipo"] | None = None
 
-    def told(self) -> dict[str, Any]:
+    def public(self) -> dict[str, Any]:
         """What a job answers with."""
         return self.model_dump(exclude_none=True)
 
 
-def default_update(task: str, parameters: int) -> AnyUpdate:
+def choose_default_update(task: str, parameters: int) -> AnyUpdate:
     """``lora`` for what writes text, ``full`` for an encoder under 200M parameters, else ``lora``."""
-    small = TASKS[task].family not in ("generative", "seq2seq") and parameters < SMALL_ENCODER
+    small = TASKS[task].family not in ("generative", "seq2seq") and parameters < SMALL_ENCODER_PARAMETERS
     return FullUpdate() if small else LoraUpdate()
 
 
-def resolve(asked: DpoHyperparameters, facts: Facts) -> Resolved:
+def resolve(requested: DpoHyperparameters, inputs: AutoInputs) -> ResolvedHyperparameters:
     """What is not ``auto`` stays; each rule may look at what those before it chose."""
     values: dict[str, Any] = {}
     for name, rule in RULES.items():
-        value = getattr(asked, name)
-        values[name] = rule(facts, values) if value == "auto" else value
+        value = getattr(requested, name)
+        values[name] = rule(inputs, values) if value == "auto" else value
         if name == "max_steps":
-            values = _agree(asked, facts, values)
-    rate = _rate(facts, values)
-    if asked.learning_rate == "auto":
+            values = _reconcile_steps_and_epochs(requested, inputs, values)
+    rate = _resolve_learning_rate(inputs, values)
+    if requested.learning_rate == "auto":
         values["learning_rate"] = rate * values["learning_rate_multiplier"]
     else:
         values["learning_rate_multiplier"] = values["learning_rate"] / rate
-    return Resolved(**values)
+    return ResolvedHyperparameters(**values)
 
 
-def general_rows(asked: Hyperparameters, rows: int, pool: int) -> int:
+def count_general_rows(requested: Hyperparameters, rows: int, available: int) -> int:
     """General rows in an epoch beside ``rows`` others, of ``pool`` that there are."""
-    share = GENERAL_SHARE if asked.general_share == "auto" else asked.general_share
-    return min(pool, round(rows * share / (1 - share)))
+    share = DEFAULT_GENERAL_SHARE if requested.general_share == "auto" else requested.general_share
+    return min(available, round(rows * share / (1 - share)))
 
 
-def trust(rows: int) -> str | None:
+def warn_if_too_few_rows(rows: int) -> str | None:
     """What to say of a training file that is too small to be relied on."""
-    if rows >= FEW_ROWS:
+    if rows >= MIN_RELIABLE_ROWS:
         return None
     return (
         f"The training file has {rows} rows. The model will repeat them rather than learn from them: measure it on "
@@ -132,33 +132,35 @@ def trust(rows: int) -> str | None:
     )
 
 
-def _agree(asked: Hyperparameters, facts: Facts, values: dict[str, Any]) -> dict[str, Any]:
+def _reconcile_steps_and_epochs(
+    requested: Hyperparameters, inputs: AutoInputs, values: dict[str, Any]
+) -> dict[str, Any]:
     """``max_steps`` without ``n_epochs`` asks for as many epochs as it takes; together the smaller one ends the run."""
-    per_epoch = _per_epoch(facts, values)
+    per_epoch = _count_steps_per_epoch(inputs, values)
     epochs = values["n_epochs"]
-    if asked.max_steps != "auto" and asked.n_epochs == "auto":
+    if requested.max_steps != "auto" and requested.n_epochs == "auto":
         epochs = min(ceil(values["max_steps"] / per_epoch), 50)
     return values | {"n_epochs": epochs, "max_steps": min(values["max_steps"], epochs * per_epoch)}
 
 
 @dataclass(frozen=True)
-class _Size:
+class _BatchSizeRange:
     """Bounds of a batch, and into how many steps an epoch is cut between them."""
 
-    least: int
-    most: int
-    steps: int
+    min_size: int
+    max_size: int
+    steps_per_epoch: int
 
 
-_SIZES: Mapping[Family, _Size] = {
-    "generative": _Size(4, 16, 32),
-    "seq2seq": _Size(8, 32, 16),
-    "preference": _Size(4, 16, 32),
-    "discriminative": _Size(8, 32, 16),
-    "embedding": _Size(16, 64, 16),
-    "vision": _Size(8, 32, 16),
+_BATCH_SIZES: Mapping[Family, _BatchSizeRange] = {
+    "generative": _BatchSizeRange(4, 16, 32),
+    "seq2seq": _BatchSizeRange(8, 32, 16),
+    "preference": _BatchSizeRange(4, 16, 32),
+    "discriminative": _BatchSizeRange(8, 32, 16),
+    "embedding": _BatchSizeRange(16, 64, 16),
+    "vision": _BatchSizeRange(8, 32, 16),
 }
-_EPOCHS: Mapping[tuple[Family, str], int] = {
+_DEFAULT_EPOCHS: Mapping[tuple[Family, str], int] = {
     ("generative", "lora"): 3,
     ("generative", "full"): 3,
     ("generative", "layers"): 3,
@@ -183,94 +185,99 @@ _EPOCHS: Mapping[tuple[Family, str], int] = {
 """(family, update) -> passes over a file that is not small."""
 
 
-def _batch_size(facts: Facts, values: dict[str, Any]) -> int:
+def _resolve_batch_size(inputs: AutoInputs, values: dict[str, Any]) -> int:
     """Large enough for a steady gradient, small enough that an epoch has some dozens of steps."""
-    size = _SIZES[facts.family]
-    power: int = 2 ** int(log2(max(1, facts.rows / size.steps)))
-    return min(facts.rows, max(size.least, min(size.most, power)))
+    size = _BATCH_SIZES[inputs.family]
+    power: int = 2 ** int(log2(max(1, inputs.rows / size.steps_per_epoch)))
+    return min(inputs.rows, max(size.min_size, min(size.max_size, power)))
 
 
-def _least_steps(facts: Facts) -> int:
+def _compute_min_steps(inputs: AutoInputs) -> int:
     """A small model starts far from what it is asked and needs some hundred steps; a large one needs few."""
-    millions = max(1.0, facts.parameters / 1e6)
+    millions = max(1.0, inputs.parameters / 1e6)
     steps: int = round(200 * millions**-0.15)
     return steps
 
 
-def _per_epoch(facts: Facts, values: dict[str, Any]) -> int:
-    steps: int = ceil(facts.rows / values["batch_size"])
+def _count_steps_per_epoch(inputs: AutoInputs, values: dict[str, Any]) -> int:
+    steps: int = ceil(inputs.rows / values["batch_size"])
     return steps
 
 
-def _n_epochs(facts: Facts, values: dict[str, Any]) -> int:
-    usual = _EPOCHS[facts.family, facts.update]
-    return max(usual, min(50, ceil(_least_steps(facts) / _per_epoch(facts, values))))
+def _resolve_n_epochs(inputs: AutoInputs, values: dict[str, Any]) -> int:
+    usual = _DEFAULT_EPOCHS[inputs.family, inputs.update]
+    return max(usual, min(50, ceil(_compute_min_steps(inputs) / _count_steps_per_epoch(inputs, values))))
 
 
-def _rate(facts: Facts, values: dict[str, Any]) -> float:
-    return rate_of(facts.family, facts.update, facts.width, values["optimizer"])
+def _resolve_learning_rate(inputs: AutoInputs, values: dict[str, Any]) -> float:
+    return compute_peak_rate(inputs.family, inputs.update, inputs.width, values["optimizer"])
 
 
-def _accumulation(facts: Facts, values: dict[str, Any]) -> int:
+def _resolve_accumulation_steps(inputs: AutoInputs, values: dict[str, Any]) -> int:
     """As many parts as make each the size that the device likes, and no more than fit its memory."""
-    if not facts.separable:
+    if not inputs.splittable:
         return 1
     batch: int = values["batch_size"]
-    longest, mean = (min(length, values["max_length"]) for length in (facts.longest, facts.mean))
-    parts: int = min(batch, max(ceil(batch * mean / facts.part_tokens), ceil(batch * longest / facts.most_tokens)))
+    longest, mean = (
+        min(length, values["max_length"]) for length in (inputs.longest_row_tokens, inputs.mean_row_tokens)
+    )
+    parts: int = min(
+        batch,
+        max(ceil(batch * mean / inputs.micro_batch_tokens), ceil(batch * longest / inputs.max_micro_batch_tokens)),
+    )
     return parts
 
 
-def _max_steps(facts: Facts, values: dict[str, Any]) -> int:
+def _resolve_max_steps(inputs: AutoInputs, values: dict[str, Any]) -> int:
     epochs: int = values["n_epochs"]
-    return epochs * _per_epoch(facts, values)
+    return epochs * _count_steps_per_epoch(inputs, values)
 
 
-def _save_every(facts: Facts, values: dict[str, Any]) -> int:
+def _resolve_save_every(inputs: AutoInputs, values: dict[str, Any]) -> int:
     """Each epoch's end; with more than ten epochs, ten checkpoints at epochs' ends."""
     epochs: int = values["n_epochs"]
-    steps: int = _per_epoch(facts, values) * ceil(epochs / 10)
+    steps: int = _count_steps_per_epoch(inputs, values) * ceil(epochs / 10)
     return steps
 
 
-Rule = Callable[[Facts, dict[str, Any]], Any]
+Rule = Callable[[AutoInputs, dict[str, Any]], Any]
 
 
-def _constant(value: Any) -> Rule:
+def _build_constant_rule(value: Any) -> Rule:
     return lambda facts, values: value
 
 
-def _of_dpo(value: Any) -> Rule:
+def _build_dpo_rule(value: Any) -> Rule:
     return lambda facts, values: value if facts.method == "dpo" else None
 
 
 RULES: dict[str, Rule] = {
-    "batch_size": _batch_size,
-    "n_epochs": _n_epochs,
-    "learning_rate_multiplier": _constant(1.0),
-    "optimizer": _constant("adamw"),
-    "learning_rate": _rate,
-    "lr_scheduler": _constant("linear"),
-    "warmup_ratio": _constant(0.1),
+    "batch_size": _resolve_batch_size,
+    "n_epochs": _resolve_n_epochs,
+    "learning_rate_multiplier": _build_constant_rule(1.0),
+    "optimizer": _build_constant_rule("adamw"),
+    "learning_rate": _resolve_learning_rate,
+    "lr_scheduler": _build_constant_rule("linear"),
+    "warmup_ratio": _build_constant_rule(0.1),
     "weight_decay": lambda facts, values: 0.0 if facts.update == "lora" else 0.01,
-    "max_grad_norm": _constant(1.0),
-    "label_smoothing": _constant(0.0),
-    "class_weights": _constant("none"),
-    "neftune_alpha": _constant(0.0),
-    "train_on_inputs": _constant(False),
-    "max_length": lambda facts, values: facts.context,
-    "gradient_accumulation_steps": _accumulation,
-    "max_steps": _max_steps,
-    "max_seconds": _constant(None),
-    "eval_every": _per_epoch,
-    "save_every": _save_every,
-    "validation_share": _constant(0.0),
-    "early_stopping_patience": _constant(0),
-    "general_share": lambda facts, values: GENERAL_SHARE if facts.general else 0.0,
-    "l2_to_base": _constant(0.0),
+    "max_grad_norm": _build_constant_rule(1.0),
+    "label_smoothing": _build_constant_rule(0.0),
+    "class_weights": _build_constant_rule("none"),
+    "neftune_alpha": _build_constant_rule(0.0),
+    "train_on_inputs": _build_constant_rule(False),
+    "max_length": lambda facts, values: facts.context_length,
+    "gradient_accumulation_steps": _resolve_accumulation_steps,
+    "max_steps": _resolve_max_steps,
+    "max_seconds": _build_constant_rule(None),
+    "eval_every": _count_steps_per_epoch,
+    "save_every": _resolve_save_every,
+    "validation_share": _build_constant_rule(0.0),
+    "early_stopping_patience": _build_constant_rule(0),
+    "general_share": lambda facts, values: DEFAULT_GENERAL_SHARE if facts.has_general_file else 0.0,
+    "l2_to_base": _build_constant_rule(0.0),
     "dtype": lambda facts, values: facts.dtype,
-    "gradient_checkpointing": _constant(False),
-    "beta": _of_dpo(0.1),
-    "loss": _of_dpo("sigmoid"),
+    "gradient_checkpointing": _build_constant_rule(False),
+    "beta": _build_dpo_rule(0.1),
+    "loss": _build_dpo_rule("sigmoid"),
 }
 """In the order in which they are chosen."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 
-class Scores(NamedTuple):
+class TargetLogprobs(NamedTuple):
     """Of N targets."""
 
     logprobs_N: Tensor
@@ -28,19 +28,23 @@ class Scores(NamedTuple):
     """Whether no token is likelier than the target."""
 
 
-class Block(NamedTuple):
+class BlockShape(NamedTuple):
     """How many logits are looked at together."""
 
     targets: int
     tokens: int
 
 
-BLOCKS: Mapping[str, Block] = {"cpu": Block(1024, 1024), "cuda": Block(8192, 8192), "mps": Block(2048, 8192)}
+BLOCK_SHAPES: Mapping[str, BlockShape] = {
+    "cpu": BlockShape(1024, 1024),
+    "cuda": BlockShape(8192, 8192),
+    "mps": BlockShape(2048, 8192),
+}
 """By type of device. A CPU's block (4 MB) stays in its L2 and L3 caches, yet fills the matrix units; a GPU's (256 MB)
 is large enough that starting its kernels costs nothing."""
 
 
-def target_logprobs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, smooth: bool = False) -> Scores:
+def target_logprobs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, with_mean: bool = False) -> TargetLogprobs:
     """Of ``targets_N`` under the softmax of ``hidden_ND @ weight_VD.T``, in fp32 from products in the dtype of
     ``hidden_ND`` (under autocast, in autocast's).
 
@@ -51,19 +55,19 @@ def target_logprobs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, smo
     if torch.is_autocast_enabled(device):
         hidden_ND, weight_VD = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (hidden_ND, weight_VD))
     with torch.autocast(device, enabled=False):
-        found = _TargetLogprobs.apply(  # type: ignore[no-untyped-call]
-            hidden_ND, weight_VD.to(hidden_ND.dtype), targets_N, smooth
+        found = _TargetLogprobsFunction.apply(  # type: ignore[no-untyped-call]
+            hidden_ND, weight_VD.to(hidden_ND.dtype), targets_N, with_mean
         )
-    return Scores(*found)
+    return TargetLogprobs(*found)
 
 
-class _TargetLogprobs(torch.autograd.Function):
+class _TargetLogprobsFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, smooth: bool) -> tuple[Any, ...]:
+    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, with_mean: bool) -> tuple[Any, ...]:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        seen = _look(hidden_ND, weight_VD, targets_N, needs_hidden)
+        seen = _compute_softmax_stats(hidden_ND, weight_VD, targets_N, needs_hidden)
         logprobs_N, correct_N = seen.at_target_N - seen.lse_N, seen.at_target_N >= seen.largest_N
-        mean_D = weight_VD.mean(0, dtype=torch.float32) if smooth else None
+        mean_D = weight_VD.mean(0, dtype=torch.float32) if with_mean else None
         # The mean of the logits is the logit of the mean row: no block is needed for it.
         mean_N = None if mean_D is None else hidden_ND.float() @ mean_D - seen.lse_N
         slope_ND = weight_VD[targets_N].float() - seen.expected_ND if needs_hidden else None
@@ -86,7 +90,7 @@ class _TargetLogprobs(torch.autograd.Function):
                 grad_hidden_ND.addcmul_(grad_mean_N[:, None], tilt_ND)
             grad_hidden_ND = grad_hidden_ND.to(ctx.dtype)
         if weight_VD is not None:
-            grad_weight_VD = _grad_weight(hidden_ND, weight_VD, lse_N, total_N)
+            grad_weight_VD = _compute_weight_gradient(hidden_ND, weight_VD, lse_N, total_N)
             grad_weight_VD.index_add_(0, targets_N, grad_N[:, None] * hidden_ND)
             if grad_mean_N is not None:
                 grad_weight_VD += grad_mean_N @ hidden_ND.float() / len(weight_VD)
@@ -94,7 +98,7 @@ class _TargetLogprobs(torch.autograd.Function):
         return grad_hidden_ND, grad_weight_VD, None, None
 
 
-class _Seen(NamedTuple):
+class _SoftmaxStats(NamedTuple):
     """What passing over the vocabulary once tells of N targets; fp32."""
 
     at_target_N: Tensor
@@ -106,11 +110,13 @@ class _Seen(NamedTuple):
     """Mean of the rows of W under the softmax; zeros where not asked for."""
 
 
-def _look(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, expected: bool) -> _Seen:
+def _compute_softmax_stats(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, with_expected: bool
+) -> _SoftmaxStats:
     sums_N, at_target_N = hidden_ND.new_zeros(2, len(hidden_ND), dtype=torch.float32)
     largest_N = torch.full_like(sums_N, -torch.inf)
     expected_ND = torch.zeros_like(hidden_ND, dtype=torch.float32)
-    for rows, tokens, logits_nv in _blocks(hidden_ND, weight_VD):
+    for rows, tokens, logits_nv in _iter_logit_blocks(hidden_ND, weight_VD):
         place_n = targets_N[rows] - tokens.start
         inside_n = (place_n >= 0) & (place_n < logits_nv.shape[1])
         found_n = logits_nv.gather(1, place_n.clamp(0, logits_nv.shape[1] - 1)[:, None])[:, 0]
@@ -121,23 +127,23 @@ def _look(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, expected: boo
         weights_nv = logits_nv.sub_(larger_n[:, None]).exp_()
         largest_N[rows] = larger_n
         sums_N[rows] = sums_N[rows] * shrink_n + weights_nv.sum(1)
-        if expected:
+        if with_expected:
             _add_product(expected_ND[rows].mul_(shrink_n[:, None]), weights_nv, weight_VD[tokens])
-    return _Seen(at_target_N, largest_N, largest_N + sums_N.log(), expected_ND.div_(sums_N[:, None]))
+    return _SoftmaxStats(at_target_N, largest_N, largest_N + sums_N.log(), expected_ND.div_(sums_N[:, None]))
 
 
-def _grad_weight(hidden_ND: Tensor, weight_VD: Tensor, lse_N: Tensor, total_N: Tensor) -> Tensor:
+def _compute_weight_gradient(hidden_ND: Tensor, weight_VD: Tensor, lse_N: Tensor, total_N: Tensor) -> Tensor:
     """-Σ total · p ⊗ h, (V, D) in fp32."""
     grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
-    for rows, tokens, logits_nv in _blocks(hidden_ND, weight_VD):
+    for rows, tokens, logits_nv in _iter_logit_blocks(hidden_ND, weight_VD):
         weights_nv = logits_nv.sub_(lse_N[rows, None]).exp_().mul_(-total_N[rows, None])
         _add_product(grad_VD[tokens], weights_nv.t(), hidden_ND[rows])
     return grad_VD
 
 
-def _blocks(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _iter_logit_blocks(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """Rows of ``hidden_ND``, rows of ``weight_VD``, and their logits in fp32, written over by the next ones."""
-    block = BLOCKS[hidden_ND.device.type]
+    block = BLOCK_SHAPES[hidden_ND.device.type]
     space = hidden_ND.new_empty(block.targets * block.tokens, dtype=torch.float32)
     for row in range(0, len(hidden_ND), block.targets):
         rows = slice(row, min(row + block.targets, len(hidden_ND)))
@@ -145,10 +151,10 @@ def _blocks(hidden_ND: Tensor, weight_VD: Tensor) -> Iterator[tuple[slice, slice
             tokens = slice(token, min(token + block.tokens, len(weight_VD)))
             shape = rows.stop - rows.start, tokens.stop - tokens.start
             logits_nv = space[: shape[0] * shape[1]].view(shape)
-            yield rows, tokens, _logits(hidden_ND[rows], weight_VD[tokens], logits_nv)
+            yield rows, tokens, _compute_logits(hidden_ND[rows], weight_VD[tokens], logits_nv)
 
 
-def _logits(hidden_nD: Tensor, weight_vD: Tensor, out_nv: Tensor) -> Tensor:
+def _compute_logits(hidden_nD: Tensor, weight_vD: Tensor, out_nv: Tensor) -> Tensor:
     if hidden_nD.dtype == torch.float32:
         return torch.mm(hidden_nD, weight_vD.t(), out=out_nv)
     if hidden_nD.is_cuda:

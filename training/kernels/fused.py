@@ -15,22 +15,22 @@ from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
 
 from training.kernels import lora
-from training.kernels.lora import Adapted
+from training.kernels.lora import AdaptedLinear
 
-ROTARY = "apply_rotary_pos_emb"
+ROTARY_FUNCTION = "apply_rotary_pos_emb"
 """What transformers' attention layers call, a function of their module."""
 
 
-def use(model: nn.Module) -> None:
+def patch_layers(model: nn.Module) -> None:
     """Have every layer of this model (not of a copy) that computes one of these compute it so."""
     layer: Any
     for layer in model.modules():
         if _is_rms_norm(layer):
-            layer.forward = _norm(layer)
+            layer.forward = _build_norm_forward(layer)
         elif _is_gated_mlp(layer):
-            layer.forward = _mlp(layer, layer.forward)
-        elif _rotates(layer):
-            layer.forward = MethodType(_rotating(type(layer)), layer)
+            layer.forward = _build_mlp_forward(layer, layer.forward)
+        elif _has_rotary_embedding(layer):
+            layer.forward = MethodType(_build_rotary_forward(type(layer)), layer)
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
@@ -70,10 +70,10 @@ def _is_rms_norm(layer: Any) -> bool:
         return False
     probe = torch.linspace(-1, 2, len(layer.weight), device=layer.weight.device, dtype=layer.weight.dtype)
     with torch.no_grad():
-        return torch.allclose(layer(probe), _norm(layer)(probe), rtol=1e-2)
+        return torch.allclose(layer(probe), _build_norm_forward(layer)(probe), rtol=1e-2)
 
 
-def _norm(layer: Any) -> Callable[[Tensor], Tensor]:
+def _build_norm_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     return lambda x: rms_norm(x, layer.weight, layer.variance_epsilon)
 
 
@@ -89,16 +89,16 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin, 1)
+        return _rotate_halves(x, cos, sin, 1)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         # Turned back: a rotation's transpose is its inverse.
         cos, sin = ctx.saved_tensors
-        return _turned(upstream[0], cos, sin, -1), None, None
+        return _rotate_halves(upstream[0], cos, sin, -1), None, None
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
+def _rotate_halves(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
     half = x.shape[-1] // 2
     turned = x * cos
     turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-direction)
@@ -106,12 +106,12 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
     return turned
 
 
-def _rotates(layer: Any) -> bool:
+def _has_rotary_embedding(layer: Any) -> bool:
     """Whether the layer calls the function that ``rotate`` computes: other families rotate neighbours, or a part."""
     forward = type(layer).forward
-    if not isinstance(forward, FunctionType) or ROTARY not in forward.__code__.co_names:
+    if not isinstance(forward, FunctionType) or ROTARY_FUNCTION not in forward.__code__.co_names:
         return False
-    theirs = forward.__globals__[ROTARY]
+    theirs = forward.__globals__[ROTARY_FUNCTION]
     x, angles = torch.arange(1.0, 9.0).view(1, 1, 1, 8), torch.tensor([0.1, 0.2, 0.3, 0.4]).repeat(2).view(1, 1, 8)
     try:
         expected = theirs(x, -x, angles.cos(), angles.sin())
@@ -121,11 +121,11 @@ def _rotates(layer: Any) -> bool:
     return all(map(torch.allclose, expected, rotate(x, -x, angles.cos(), angles.sin())))
 
 
-def _rotating(kind: type[nn.Module]) -> FunctionType:
+def _build_rotary_forward(layer_type: type[nn.Module]) -> FunctionType:
     """The same code with ``rotate`` in its module's place: for this layer alone, transformers itself stays as it is."""
-    forward = kind.forward
+    forward = layer_type.forward
     assert isinstance(forward, FunctionType)
-    names = {**forward.__globals__, ROTARY: rotate}
+    names = {**forward.__globals__, ROTARY_FUNCTION: rotate}
     copy = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
     copy.__kwdefaults__ = forward.__kwdefaults__
     return copy
@@ -136,29 +136,29 @@ def _is_gated_mlp(layer: Any) -> bool:
     parts = ("gate_proj", "up_proj", "down_proj", "act_fn")
     if not all(hasattr(layer, part) for part in parts) or set(type(layer).forward.__code__.co_names) != {*parts}:
         return False
-    return isinstance(layer.act_fn, (nn.SiLU, SiLUActivation)) and lora.eligible(layer.down_proj)
+    return isinstance(layer.act_fn, (nn.SiLU, SiLUActivation)) and lora.is_eligible(layer.down_proj)
 
 
-def _mlp(layer: Any, plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _build_mlp_forward(layer: Any, original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
-        if not lora.active(layer.down_proj):
-            return plain(x)
-        return gated_lora_linear(layer.gate_proj(x), layer.up_proj(x), lora.adapted(layer.down_proj))
+        if not lora.is_active(layer.down_proj):
+            return original(x)
+        return gated_lora_linear(layer.gate_proj(x), layer.up_proj(x), lora.to_adapted_linear(layer.down_proj))
 
     return forward
 
 
-def gated_lora_linear(gate: Tensor, up: Tensor, layer: Adapted) -> Tensor:
+def gated_lora_linear(gate: Tensor, up: Tensor, layer: AdaptedLinear) -> Tensor:
     """``layer`` of silu(gate) · up (Shazeer 2020, arXiv:2002.05202): (..., I) -> (..., O). What goes into the layer is
     as wide as gate and up, and made again rather than kept."""
-    return lora.call(_GatedLoraLinear, [gate, up], layer)
+    return lora.apply_function(_GatedLoraLinear, [gate, up], layer)
 
 
 class _GatedLoraLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor, *given: Any) -> Tensor:
-        layer = Adapted(*given)
-        y_TO, low_TR = lora.product(silu(gate).mul_(up).flatten(0, -2), layer)
+    def forward(ctx: Any, gate: Tensor, up: Tensor, *layer_args: Any) -> Tensor:
+        layer = AdaptedLinear(*layer_args)
+        y_TO, low_TR = lora.compute_product(silu(gate).mul_(up).flatten(0, -2), layer)
         ctx.save_for_backward(gate, up, low_TR, *layer[:4])
         ctx.scale = layer.scale
         return y_TO.view(*gate.shape[:-1], -1)
@@ -166,9 +166,9 @@ class _GatedLoraLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         gate, up, low_TR, *tensors = ctx.saved_tensors
-        layer = Adapted._make([*tensors, ctx.scale])
+        layer = AdaptedLinear._make([*tensors, ctx.scale])
         opened = silu(gate)
-        found = lora.gradients(
+        found = lora.compute_gradients(
             upstream[0].reshape(-1, len(layer.weight_OI)), (opened * up).flatten(0, -2), low_TR, layer, True
         )
         assert found.x_TI is not None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
-class Adapted(NamedTuple):
+class AdaptedLinear(NamedTuple):
     """A frozen dense layer and its adapter."""
 
     weight_OI: Tensor
@@ -27,14 +27,14 @@ class Adapted(NamedTuple):
     scale: float
 
 
-def use(model: nn.Module) -> None:
+def patch_layers(model: nn.Module) -> None:
     """Have every eligible LoRA layer of this model (not of a copy) compute its output so."""
     for layer in model.modules():
-        if eligible(layer):
-            layer.forward = _forward(layer, layer.forward)
+        if is_eligible(layer):
+            layer.forward = _build_forward(layer, layer.forward)
 
 
-def eligible(layer: Any) -> bool:
+def is_eligible(layer: Any) -> bool:
     """Plain LoRA without dropout over a frozen dense layer."""
     if type(layer) is not Linear or len(layer.active_adapters) != 1:
         return False
@@ -48,55 +48,59 @@ def eligible(layer: Any) -> bool:
     )
 
 
-def active(layer: Any) -> bool:
+def is_active(layer: Any) -> bool:
     """Whether what was an eligible layer still has its adapter, switched on and apart from the base."""
     return isinstance(layer, Linear) and not (layer.disable_adapters or layer.merged)
 
 
-def adapted(layer: Any) -> Adapted:
+def to_adapted_linear(layer: Any) -> AdaptedLinear:
     [name], base = layer.active_adapters, layer.base_layer
-    return Adapted(base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+    return AdaptedLinear(
+        base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    )
 
 
-def _forward(layer: Any, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _build_forward(layer: Any, original: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if args or kwargs or not active(layer):
-            return plain(x, *args, **kwargs)
-        return lora_linear(x, adapted(layer))
+        if args or kwargs or not is_active(layer):
+            return original(x, *args, **kwargs)
+        return lora_linear(x, to_adapted_linear(layer))
 
     return forward
 
 
-def lora_linear(x: Tensor, layer: Adapted) -> Tensor:
+def lora_linear(x: Tensor, layer: AdaptedLinear) -> Tensor:
     """(..., I) -> (..., O), in the dtype of x or autocast's."""
-    return call(_LoraLinear, [x], layer)
+    return apply_function(_LoraLinear, [x], layer)
 
 
-def call(function: type[torch.autograd.Function], inputs: list[Tensor], layer: Adapted) -> Tensor:
+def apply_function(function: type[torch.autograd.Function], inputs: list[Tensor], layer: AdaptedLinear) -> Tensor:
     """All tensors in one dtype, as torch's own layers have it."""
     device, dtype = inputs[0].device.type, inputs[0].dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            return call(function, [tensor.to(dtype) for tensor in inputs], layer)
+            return apply_function(function, [tensor.to(dtype) for tensor in inputs], layer)
     tensors = [None if tensor is None else tensor.to(dtype) for tensor in layer[:4]]
     result: Tensor = function.apply(*inputs, *tensors, layer.scale)  # type: ignore[no-untyped-call]
     return result
 
 
-def product(x_TI: Tensor, layer: Adapted) -> tuple[Tensor, Tensor]:
+def compute_product(x_TI: Tensor, layer: AdaptedLinear) -> tuple[Tensor, Tensor]:
     """y (T, O), and x Aᵀ (T, R)."""
     low_TR = x_TI @ layer.a_RI.t()
     return linear(x_TI, layer.weight_OI, layer.bias_O).addmm_(low_TR, layer.b_OR.t(), alpha=layer.scale), low_TR
 
 
-class Gradients(NamedTuple):
+class LoraGradients(NamedTuple):
     x_TI: Tensor | None
     a_RI: Tensor
     b_OR: Tensor
 
 
-def gradients(grad_TO: Tensor, x_TI: Tensor, low_TR: Tensor, layer: Adapted, needs_x: bool) -> Gradients:
+def compute_gradients(
+    grad_TO: Tensor, x_TI: Tensor, low_TR: Tensor, layer: AdaptedLinear, needs_x: bool
+) -> LoraGradients:
     low_grad_TR = grad_TO @ layer.b_OR
     grad_x_TI = None
     if needs_x:
@@ -104,14 +108,14 @@ def gradients(grad_TO: Tensor, x_TI: Tensor, low_TR: Tensor, layer: Adapted, nee
     # Both products run along the rows of the large factor: on a CPU a third of the time of their transposes.
     grad_a_RI = low_grad_TR.t().mul(layer.scale) @ x_TI
     grad_b_OR = (low_TR.t().mul(layer.scale) @ grad_TO).t()
-    return Gradients(grad_x_TI, grad_a_RI, grad_b_OR)
+    return LoraGradients(grad_x_TI, grad_a_RI, grad_b_OR)
 
 
 class _LoraLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *given: Any) -> Tensor:
-        layer = Adapted(*given)
-        y_TO, low_TR = product(x.reshape(-1, x.shape[-1]), layer)
+    def forward(ctx: Any, x: Tensor, *layer_args: Any) -> Tensor:
+        layer = AdaptedLinear(*layer_args)
+        y_TO, low_TR = compute_product(x.reshape(-1, x.shape[-1]), layer)
         ctx.save_for_backward(x, low_TR, *layer[:4])
         ctx.scale = layer.scale
         return y_TO.view(*x.shape[:-1], -1)
@@ -119,7 +123,9 @@ class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         x, low_TR, *tensors = ctx.saved_tensors
-        layer = Adapted._make([*tensors, ctx.scale])
+        layer = AdaptedLinear._make([*tensors, ctx.scale])
         grad_TO = upstream[0].reshape(-1, len(layer.weight_OI))
-        grad_x, grad_a, grad_b = gradients(grad_TO, x.reshape(-1, x.shape[-1]), low_TR, layer, ctx.needs_input_grad[0])
+        grad_x, grad_a, grad_b = compute_gradients(
+            grad_TO, x.reshape(-1, x.shape[-1]), low_TR, layer, ctx.needs_input_grad[0]
+        )
         return None if grad_x is None else grad_x.view_as(x), None, None, grad_a, grad_b, None

@@ -14,7 +14,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """glibc's ``M_TRIM_THRESHOLD`` and ``M_MMAP_MAX``, from its malloc.h."""
 
 
-def keep() -> None:
+def disable_heap_trimming() -> None:
     """For the rest of the process, from now on; where the C library is not glibc, nothing changes."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

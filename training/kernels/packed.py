@@ -18,26 +18,26 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "luthier_packed"
+ATTENTION_NAME = "luthier_packed"
 
-PLAIN = frozenset({"granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
+SUPPORTED_MODEL_TYPES = frozenset({"granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
 """Model types whose every layer is causal attention through transformers' interface, told apart by ``position_ids``
 alone, if the config asks for nothing else."""
 
 
-def supports(config: Any) -> bool:
+def can_pack(config: Any) -> bool:
     """Whether every layer is plain, full, causal attention."""
     text = config.get_text_config()
     windowed = getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)
     layers = getattr(text, "layer_types", None) or ()
-    return text.model_type in PLAIN and not windowed and set(layers) <= {"full_attention"}
+    return text.model_type in SUPPORTED_MODEL_TYPES and not windowed and set(layers) <= {"full_attention"}
 
 
-def use(model: Any) -> None:
+def enable(model: Any) -> None:
     """Have the model attend so. What is not laid end to end goes as before; the config is saved as before."""
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _mask)
-    model.set_attn_implementation(NAME)
+    AttentionInterface.register(ATTENTION_NAME, attend)
+    AttentionMaskInterface.register(ATTENTION_NAME, _build_mask)
+    model.set_attn_implementation(ATTENTION_NAME)
 
 
 def attend(
@@ -49,17 +49,17 @@ def attend(
     scaling: float | None = None,
     dropout: float = 0.0,
     row_lengths: Sequence[int] | None = None,
-    **others: Any,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention function: query (1, H, T, D), key and value (1, H or fewer, T, D) -> (1, T, H, D)."""
     if row_lengths is None:
         given: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return given
     if value.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and not dropout:
         # Under autocast the rotation leaves query and key wider than value.
-        return _varlen(query, key, value, scaling, row_lengths), None
+        return _attend_varlen(query, key, value, scaling, row_lengths), None
     parts = [torch.split(tensor, list(row_lengths), dim=2) for tensor in (query, key, value)]
     shared = query.shape[1] != key.shape[1]
     # A row's result lies in memory as (1, T, H, D) already.
@@ -72,7 +72,9 @@ def attend(
     return torch.cat(attended, dim=1), None
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row_lengths: Sequence[int]) -> Tensor:
+def _attend_varlen(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row_lengths: Sequence[int]
+) -> Tensor:
     """All rows in one kernel."""
     starts = torch.tensor([0, *accumulate(row_lengths)], dtype=torch.int32, device=query.device)
     longest = max(row_lengths)
@@ -85,10 +87,10 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, ro
     return attended[None]
 
 
-def _mask(*args: Any, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
+def _build_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
     """None for whole sequences without padding: causal, or laid end to end, which transformers guesses from
     ``position_ids`` and would make a (T, T) mask for."""
-    if attention_mask is None and others["q_length"] == others["kv_length"]:
+    if attention_mask is None and kwargs["q_length"] == kwargs["kv_length"]:
         return None
-    mask: Tensor | None = sdpa_mask(*args, attention_mask=attention_mask, **others)
+    mask: Tensor | None = sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
     return mask

@@ -27,12 +27,12 @@ class BaseModel:
     parameters: int
     width: int
     """Of the hidden state."""
-    context: int
+    context_length: int
     """Longest sequence, tokens."""
     dtype: str
     """Of the weights on disk, by torch's name."""
 
-    def save_beside(self, model: Any, directory: Path) -> None:
+    def save_with_processor(self, model: Any, directory: Path) -> None:
         """Write another model of this kind, with this tokenizer and in this dtype."""
         import torch
 
@@ -49,36 +49,36 @@ def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
 
     weights = sorted(directory.glob("*.safetensors"))
     if not (directory / "config.json").is_file() or not weights:
-        raise _unavailable(f"The base model '{name}' is not complete on this worker.")
+        raise _build_unavailable_error(f"The base model '{name}' is not complete on this worker.")
     config = AutoConfig.from_pretrained(directory, local_files_only=True).get_text_config()
     processor = task.load_processor(directory)
-    if task.chat_template and not processor.chat_template:
-        raise _unavailable(f"The base model '{name}' has no chat template (chat_template.jinja).")
+    if task.needs_chat_template and not processor.chat_template:
+        raise _build_unavailable_error(f"The base model '{name}' has no chat template (chat_template.jinja).")
     longest = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
-    tensors = [tensor for path in weights for tensor in _tensors(path)]
+    tensors = [tensor for path in weights for tensor in _read_tensor_headers(path)]
     return BaseModel(
         id=name,
         directory=directory,
         processor=processor,
         parameters=sum(prod(tensor["shape"]) for tensor in tensors),
-        width=_width(config),
+        width=_get_width(config),
         # A tokenizer that knows no longest text says 10^30.
-        context=min(longest, getattr(processor, "model_max_length", MAX_LENGTH), MAX_LENGTH),
+        context_length=min(longest, getattr(processor, "model_max_length", MAX_LENGTH), MAX_LENGTH),
         dtype=_DTYPES[max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]],
     )
 
 
-def _width(config: Any) -> int:
+def _get_width(config: Any) -> int:
     """Of a convolutional model: that of its last stage."""
     width = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
     return int(width)
 
 
-def _unavailable(message: str) -> TrainingError:
+def _build_unavailable_error(message: str) -> TrainingError:
     return TrainingError("base_model_unavailable", message, "model")
 
 
-def _tensors(path: Path) -> list[dict[str, Any]]:
+def _read_tensor_headers(path: Path) -> list[dict[str, Any]]:
     """From the file's header: 8 bytes of its length, then JSON of every tensor's shape and dtype."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class BlockStack:
     """A model and the list of its blocks."""
 
     model: Any
@@ -19,7 +19,7 @@ class Anatomy:
         return self.model.get_submodule(self.path)
 
     @property
-    def once(self) -> bool:
+    def is_single_pass(self) -> bool:
         """Whether a forward pass goes through each block once; ALBERT goes through the same ones again and again."""
         layers = getattr(self.model.config.get_text_config(), "num_hidden_layers", None)
         return layers is None or layers == len(self.blocks)
@@ -28,13 +28,13 @@ class Anatomy:
         """Put another list in the place of the blocks."""
         self.model.set_submodule(self.path, blocks)
 
-    def last(self, count: int) -> set[str]:
+    def get_last_block_parameters(self, count: int) -> set[str]:
         """Names of the parameters of the last ``count`` blocks."""
         first = max(0, len(self.blocks) - count)
         prefixes = tuple(f"{self.path}.{index}." for index in range(first, len(self.blocks)))
         return {name for name, _ in self.model.named_parameters() if name.startswith(prefixes)}
 
-    def after(self) -> set[str]:
+    def get_head_parameters(self) -> set[str]:
         """Names of the parameters behind the last block: final norm, pooler, head. A weight that an output layer shares
         with the embeddings stands before the blocks."""
         names = [name for name, _ in self.model.named_parameters()]
@@ -42,7 +42,7 @@ class Anatomy:
         return set(names[inside[-1] + 1 :])
 
 
-def anatomy(model: Any) -> Anatomy:
+def find_blocks(model: Any) -> BlockStack:
     """The blocks are the list of like modules that holds most parameters; of an encoder and a decoder, the decoder's.
 
     Raises ``ValueError`` where there is none.
@@ -57,4 +57,4 @@ def anatomy(model: Any) -> Anatomy:
     if not lists:
         raise ValueError(f"{type(model).__name__} has no list of like blocks")
     most = max(lists.values())
-    return Anatomy(model, next(name for name in reversed(lists) if lists[name] == most))
+    return BlockStack(model, next(name for name in reversed(lists) if lists[name] == most))

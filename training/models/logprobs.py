@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.kernels.cross_entropy import Scores, target_logprobs
+from training.kernels.cross_entropy import TargetLogprobs, target_logprobs
 
-LOGIT_TRANSFORMS = (
+LOGIT_TRANSFORM_FIELDS = (
     "final_logit_softcapping",
     "logit_scale",
     "logits_scaling",
@@ -25,31 +25,31 @@ LOGIT_TRANSFORMS = (
 and others. Their own forward is used."""
 
 
-def transforms_logits(config: Any) -> bool:
+def has_logit_transforms(config: Any) -> bool:
     text = config.get_text_config()
-    return any(getattr(text, name, None) not in (None, 1, 1.0) for name in LOGIT_TRANSFORMS)
+    return any(getattr(text, name, None) not in (None, 1, 1.0) for name in LOGIT_TRANSFORM_FIELDS)
 
 
-def target_scores(
-    model: Any, inputs: dict[str, Any], positions_N: Tensor, targets_N: Tensor, smooth: bool = False
-) -> Scores:
+def compute_target_logprobs(
+    model: Any, inputs: dict[str, Any], positions_N: Tensor, targets_N: Tensor, with_mean: bool = False
+) -> TargetLogprobs:
     """Of ``targets_N`` as the tokens after ``positions_N``, which count through the flattened (B, T).
 
     Padding stands on the right, so causal attention never looks at it and needs no mask.
     """
     output = model.get_output_embeddings()
-    if transforms_logits(model.config):
+    if has_logit_transforms(model.config):
         hidden = model(**inputs, use_cache=False).logits
-        return of_logits(hidden.flatten(0, 1)[positions_N], targets_N, smooth)
+        return logprobs_from_logits(hidden.flatten(0, 1)[positions_N], targets_N, with_mean)
     hidden_ND = model.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[positions_N]
     if type(output) is nn.Linear and output.bias is None:
-        return target_logprobs(hidden_ND, output.weight, targets_N, smooth)
-    return of_logits(output(hidden_ND), targets_N, smooth)
+        return target_logprobs(hidden_ND, output.weight, targets_N, with_mean)
+    return logprobs_from_logits(output(hidden_ND), targets_N, with_mean)
 
 
-def of_logits(logits_NV: Tensor, targets_N: Tensor, smooth: bool) -> Scores:
+def logprobs_from_logits(logits_NV: Tensor, targets_N: Tensor, with_mean: bool) -> TargetLogprobs:
     """The textbook's, for output layers that are more than a matrix."""
     logprobs_NV = logits_NV.float().log_softmax(-1)
     at_targets_N = logprobs_NV.gather(-1, targets_N[:, None]).squeeze(-1)
-    mean_N = logprobs_NV.mean(-1) if smooth else None
-    return Scores(at_targets_N, mean_N, logits_NV.detach().argmax(-1) == targets_N)
+    mean_N = logprobs_NV.mean(-1) if with_mean else None
+    return TargetLogprobs(at_targets_N, mean_N, logits_NV.detach().argmax(-1) == targets_N)

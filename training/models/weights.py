@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import Parameter
 
 
-def trainable(model: Any) -> dict[str, Parameter]:
+def get_trainable_parameters(model: Any) -> dict[str, Parameter]:
     """By name; a weight that two layers share stands once."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def running(model: Any) -> dict[str, Tensor]:
+def get_running_stats(model: Any) -> dict[str, Tensor]:
     """Running statistics, which training moves without a gradient."""
     return {
         f"{name}.{key}": buffer
@@ -26,21 +26,21 @@ def running(model: Any) -> dict[str, Tensor]:
     }
 
 
-def widen(weights: Mapping[str, Parameter]) -> None:
+def upcast(weights: Mapping[str, Parameter]) -> None:
     """Masters in fp32: a narrower weight has too few bits to take a small update."""
     for weight in weights.values():
         weight.data = weight.data.float()
 
 
 @torch.no_grad()
-def fill(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+def copy_tensors(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Copy into the weights; both have the same names."""
     assert weights.keys() == tensors.keys(), sorted(weights.keys() ^ tensors.keys())
     for name, weight in weights.items():
         weight.copy_(tensors[name])
 
 
-def sha256(tensors: Mapping[str, Tensor]) -> str:
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     """Of names and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

@@ -17,24 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol, cast, runtime_checkable
 
-from training.readers.strict_json import Refused
+from training.readers.strict_json import InvalidInput
 
-MANIFESTS = (".jsonl", ".json", ".csv")
-FILE_BYTES = 32 << 20
+MANIFEST_SUFFIXES = (".jsonl", ".json", ".csv")
+MAX_FILE_BYTES = 32 << 20
 """Of a file that a row names."""
-TOTAL_BYTES = 16 << 30
+MAX_TOTAL_BYTES = 16 << 30
 """Of all files, unpacked."""
-RATIO = 100
+MAX_COMPRESSION_RATIO = 100
 """Unpacked to packed bytes; beyond it, and beyond ``RATIO_FREE`` bytes, a zip is made to fill a machine."""
-RATIO_FREE = 64 << 20
-FILES = 1_000_000
+RATIO_EXEMPT_BYTES = 64 << 20
+MAX_FILES = 1_000_000
 
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-ENCRYPTED = 0x1
+COMPRESSION_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ENCRYPTED_FLAG = 0x1
 """Bit of an entry's flags."""
 
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError)
-_BROKEN_DIRECTORY = (*_BROKEN, ValueError, OverflowError)
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError)
+_ZIP_DIRECTORY_ERRORS = (*_ZIP_ERRORS, ValueError, OverflowError)
 """What Python's reader raises for bytes that are no sound zip; a name that is not the UTF-8 it says is a ValueError."""
 
 
@@ -47,7 +47,7 @@ class Content(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class BytesContent:
     """Bytes at hand."""
 
     data: bytes
@@ -57,7 +57,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class ZipContent:
     """A file inside a zip."""
 
     archive: zipfile.ZipFile
@@ -66,8 +66,8 @@ class Packed:
     def read(self) -> bytes:
         try:
             return self.archive.read(self.entry)
-        except _BROKEN as error:
-            raise _damaged() from error
+        except _ZIP_ERRORS as error:
+            raise _build_damaged_error() from error
 
 
 class Archive:
@@ -77,17 +77,17 @@ class Archive:
         """Raises ``Refused`` (archive) where the whole of it is unsound."""
         try:
             self._zip = zipfile.ZipFile(path)
-        except _BROKEN_DIRECTORY as error:
-            raise _damaged() from error
+        except _ZIP_DIRECTORY_ERRORS as error:
+            raise _build_damaged_error() from error
         entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
-        for at_fault, message in _REFUSALS:
+        for at_fault, message in _ARCHIVE_CHECKS:
             found = at_fault(entries, path.stat().st_size)
             if found is not None:
-                raise Refused("archive", message.format(name=shown(found)))
-        kept = {entry.filename: entry for entry in entries if not _left_behind(entry.filename)}
-        root = _only_folder(list(kept))
+                raise InvalidInput("archive", message.format(name=sanitize_name(found)))
+        kept = {entry.filename: entry for entry in entries if not _is_system_file(entry.filename)}
+        root = _find_root_folder(list(kept))
         self._files = {name.removeprefix(root): entry for name, entry in kept.items()}
-        self.manifest = self._manifest()
+        self.manifest = self._find_manifest()
         """Its name; None where there is none."""
 
     def open_manifest(self) -> BinaryIO:
@@ -95,44 +95,44 @@ class Archive:
         assert self.manifest
         try:
             stream = self._zip.open(self._files[self.manifest])
-        except _BROKEN as error:
-            raise _damaged() from error
-        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, _Sound(stream)), 1 << 16))
+        except _ZIP_ERRORS as error:
+            raise _build_damaged_error() from error
+        return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, _ManifestStream(stream)), 1 << 16))
 
-    def file(self, name: str) -> Packed:
+    def get_file(self, name: str) -> ZipContent:
         """By its name, relative to the manifest's folder. Raises ``Refused`` (missing_file, file_too_big)."""
         entry = self._files.get(name.removeprefix("./"))
         if entry is None:
-            raise Refused(
+            raise InvalidInput(
                 "missing_file",
-                f"The zip has no file '{shown(name)}' beside its manifest; names count from there, and case counts.",
+                f"The zip has no file '{sanitize_name(name)}' beside its manifest; names count from there, and case counts.",
             )
-        if entry.file_size > FILE_BYTES:
-            raise Refused(
+        if entry.file_size > MAX_FILE_BYTES:
+            raise InvalidInput(
                 "file_too_big",
-                f"'{shown(name)}' has {entry.file_size:,} bytes, more than {FILE_BYTES:,}; make it smaller.",
+                f"'{sanitize_name(name)}' has {entry.file_size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller.",
             )
-        return Packed(self._zip, entry)
+        return ZipContent(self._zip, entry)
 
-    def labelled(self) -> Iterator[tuple[str, str | None]]:
+    def iter_labeled_files(self) -> Iterator[tuple[str, str | None]]:
         """Name and label of every file, by name; the label is the folder it is in, None at the top."""
         for name in sorted(self._files):
             folder, slash, _ = name.partition("/")
             yield name, folder if slash else None
 
-    def _manifest(self) -> str | None:
-        found = sorted(name for name in self._files if "/" not in name and name.lower().endswith(MANIFESTS))
+    def _find_manifest(self) -> str | None:
+        found = sorted(name for name in self._files if "/" not in name and name.lower().endswith(MANIFEST_SUFFIXES))
         if len(found) > 1:
-            names = ", ".join(shown(name) for name in found[:5])
-            raise Refused("archive", f"The zip has several files that could hold the rows ({names}); keep one.")
+            names = ", ".join(sanitize_name(name) for name in found[:5])
+            raise InvalidInput("archive", f"The zip has several files that could hold the rows ({names}); keep one.")
         return found[0] if found else None
 
 
-def _damaged() -> Refused:
-    return Refused("archive", "The zip is damaged; make it anew.")
+def _build_damaged_error() -> InvalidInput:
+    return InvalidInput("archive", "The zip is damaged; make it anew.")
 
 
-class _Sound(io.RawIOBase):
+class _ManifestStream(io.RawIOBase):
     """A stream inside a zip whose faults are ours."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -153,22 +153,22 @@ class _Sound(io.RawIOBase):
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
         try:
             found = self._stream.read(len(buffer))
-        except _BROKEN as error:
-            raise _damaged() from error
+        except _ZIP_ERRORS as error:
+            raise _build_damaged_error() from error
         buffer[: len(found)] = found
         return len(found)
 
 
-def shown(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """A name from a stranger's zip, fit for a message."""
     return "".join(letter if letter.isprintable() else "?" for letter in name[:120])
 
 
-def _left_behind(name: str) -> bool:
+def _is_system_file(name: str) -> bool:
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db") for part in name.split("/"))
 
 
-def _only_folder(names: list[str]) -> str:
+def _find_root_folder(names: list[str]) -> str:
     """With its slash; empty where files stand at the top or in several folders."""
     folders = {name.partition("/")[:2] for name in names}
     if len(folders) != 1:
@@ -177,53 +177,56 @@ def _only_folder(names: list[str]) -> str:
     return folder + slash if slash else ""
 
 
-Entries = list[zipfile.ZipInfo]
+ZipEntries = list[zipfile.ZipInfo]
 
 
-def _first(fits: Callable[[zipfile.ZipInfo], bool]) -> Callable[[Entries, int], str | None]:
-    return lambda entries, packed: next((entry.filename for entry in entries if fits(entry)), None)
+def _find_first(predicate: Callable[[zipfile.ZipInfo], bool]) -> Callable[[ZipEntries, int], str | None]:
+    return lambda entries, packed: next((entry.filename for entry in entries if predicate(entry)), None)
 
 
-def _unsafe(entry: zipfile.ZipInfo) -> bool:
+def _is_unsafe_path(entry: zipfile.ZipInfo) -> bool:
     parts = re.split(r"[/\\]", entry.filename)
     return ".." in parts or parts[0] == "" or parts[0].endswith(":")
 
 
-def _twice(entries: Entries, packed: int) -> str | None:
+def _find_duplicate(entries: ZipEntries, archive_bytes: int) -> str | None:
     seen: set[str] = set()
     return next((entry.filename for entry in entries if entry.filename in seen or seen.add(entry.filename)), None)  # type: ignore[func-returns-value]
 
 
-def _too_many(entries: Entries, packed: int) -> str | None:
-    return entries[FILES].filename if len(entries) > FILES else None
+def _find_excess_file(entries: ZipEntries, archive_bytes: int) -> str | None:
+    return entries[MAX_FILES].filename if len(entries) > MAX_FILES else None
 
 
-def _too_much(entries: Entries, packed: int) -> str | None:
+def _find_bomb_file(entries: ZipEntries, archive_bytes: int) -> str | None:
     total = sum(entry.file_size for entry in entries)
-    most = min(TOTAL_BYTES, max(RATIO_FREE, RATIO * packed))
+    most = min(MAX_TOTAL_BYTES, max(RATIO_EXEMPT_BYTES, MAX_COMPRESSION_RATIO * archive_bytes))
     return max(entries, key=lambda entry: entry.file_size).filename if total > most else None
 
 
-_REFUSALS: tuple[tuple[Callable[[Entries, int], str | None], str], ...] = (
-    (_too_many, f"The zip has more than {FILES:,} files ('{{name}}' is one too many); leave some out."),
+_ARCHIVE_CHECKS: tuple[tuple[Callable[[ZipEntries, int], str | None], str], ...] = (
+    (_find_excess_file, f"The zip has more than {MAX_FILES:,} files ('{{name}}' is one too many); leave some out."),
     (
-        _first(lambda entry: bool(entry.flag_bits & ENCRYPTED)),
+        _find_first(lambda entry: bool(entry.flag_bits & ENCRYPTED_FLAG)),
         "'{name}' is encrypted; zip it without a password.",
     ),
     (
-        _first(lambda entry: entry.compress_type not in METHODS),
+        _find_first(lambda entry: entry.compress_type not in COMPRESSION_METHODS),
         "'{name}' is packed by a method other than deflate; make the zip with the usual one.",
     ),
-    (_first(_unsafe), "'{name}' would lie outside the zip's folder; give files names without '..' or a leading slash."),
     (
-        _first(lambda entry: "\\" in entry.filename),
+        _find_first(_is_unsafe_path),
+        "'{name}' would lie outside the zip's folder; give files names without '..' or a leading slash.",
+    ),
+    (
+        _find_first(lambda entry: "\\" in entry.filename),
         "'{name}' has a backslash in its name; part folders by '/', as zip has it.",
     ),
-    (_first(lambda entry: entry.header_offset < 0), "The zip is damaged at '{name}'; make it anew."),
-    (_twice, "Two files are named '{name}'; rename one."),
+    (_find_first(lambda entry: entry.header_offset < 0), "The zip is damaged at '{name}'; make it anew."),
+    (_find_duplicate, "Two files are named '{name}'; rename one."),
     (
-        _too_much,
-        f"Unpacked, the files are more than {TOTAL_BYTES >> 30} GiB or {RATIO} times the zip ('{{name}}' is the "
+        _find_bomb_file,
+        f"Unpacked, the files are more than {MAX_TOTAL_BYTES >> 30} GiB or {MAX_COMPRESSION_RATIO} times the zip ('{{name}}' is the "
         "largest); leave some out or make them smaller.",
     ),
 )

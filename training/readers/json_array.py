@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from training.readers.strict_json import Refused, decode_at
+from training.readers.strict_json import InvalidInput, decode_at
 
-_BLANK = " \t\r\n"
-_CHUNK = 1 << 16
+_WHITESPACE = " \t\r\n"
+_CHUNK_BYTES = 1 << 16
 
 
 class Element(NamedTuple):
@@ -21,23 +21,23 @@ class Element(NamedTuple):
     """Characters."""
 
 
-def read_array(file: BinaryIO, limit: int) -> Iterator[Element]:
+def read_array(file: BinaryIO, max_characters: int) -> Iterator[Element]:
     """In order.
 
     ``limit``: characters of one element.
     """
-    yield from _Elements(file, limit)
+    yield from _ArrayReader(file, max_characters)
 
 
-class _Elements:
-    def __init__(self, file: BinaryIO, limit: int) -> None:
+class _ArrayReader:
+    def __init__(self, file: BinaryIO, max_characters: int) -> None:
         self._file = file
-        self._limit = limit
+        self._max_characters = max_characters
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text = ""
-        self._at = 0
+        self._position = 0
         self._line = 1
-        self._ended = False
+        self._eof = False
 
     def __iter__(self) -> Iterator[Element]:
         try:
@@ -45,78 +45,86 @@ class _Elements:
             if self._peek() == "]":
                 self._advance(1)
             else:
-                yield from self._elements()
+                yield from self._iter_elements()
             if self._peek():
-                raise Refused("json", "Something follows the array's end; remove it.")
-        except Refused as error:
+                raise InvalidInput("json", "Something follows the array's end; remove it.")
+        except InvalidInput as error:
             yield Element(self._line, error)
         except UnicodeDecodeError as error:
             told = f"Not UTF-8 on this line or soon after ({error.reason}); save as UTF-8."
-            yield Element(self._line, Refused("encoding", told))
+            yield Element(self._line, InvalidInput("encoding", told))
 
-    def _elements(self) -> Iterator[Element]:
+    def _iter_elements(self) -> Iterator[Element]:
         while True:
             self._peek()
             line = self._line
-            yield Element(line, *self._value())
+            yield Element(line, *self._read_value())
             if self._peek() == "]":
                 self._advance(1)
                 return
             self._expect(",", "Expected ',' or ']' behind an element")
 
-    def _value(self) -> tuple[Any, int]:
+    def _read_value(self) -> tuple[Any, int]:
         """And its size. Reads on while it is not whole: an error in its midst and its missing end look the same."""
         while True:
             try:
-                value, end = decode_at(self._text, self._at)
-            except Refused as error:
+                value, end = decode_at(self._text, self._position)
+            except InvalidInput as error:
                 whole = error.code not in ("json", "nul")
-                if whole or not self._more():
+                if whole or not self._read_chunk():
                     raise
-                if len(self._text) - self._at > self._limit + _CHUNK:
-                    raise self._too_long(error) from error
+                if len(self._text) - self._position > self._max_characters + _CHUNK_BYTES:
+                    raise self._diagnose_long_element(error) from error
             else:
-                if end - self._at > self._limit:
-                    raise Refused("line_too_long", f"An element is longer than {self._limit:,} characters; split it.")
-                size = end - self._at
+                if end - self._position > self._max_characters:
+                    raise InvalidInput(
+                        "line_too_long", f"An element is longer than {self._max_characters:,} characters; split it."
+                    )
+                size = end - self._position
                 self._advance(size)
                 return value, size
 
-    def _too_long(self, error: Refused) -> Refused:
+    def _diagnose_long_element(self, error: InvalidInput) -> InvalidInput:
         """An error far from the end of what was read is an error, not an element that goes on."""
         try:
-            json.JSONDecoder().raw_decode(self._text, self._at)
+            json.JSONDecoder().raw_decode(self._text, self._position)
         except json.JSONDecodeError as plain:
             # A string without its end is blamed on its start.
-            if plain.pos - self._at < self._limit and "Unterminated" not in plain.msg:
+            if plain.pos - self._position < self._max_characters and "Unterminated" not in plain.msg:
                 return error
-        return Refused("line_too_long", f"An element is longer than {self._limit:,} characters; split it.")
+        return InvalidInput(
+            "line_too_long", f"An element is longer than {self._max_characters:,} characters; split it."
+        )
 
     def _expect(self, char: str, message: str) -> None:
         if self._peek() != char:
-            raise Refused("json", f"{message}.")
+            raise InvalidInput("json", f"{message}.")
         self._advance(1)
 
     def _peek(self) -> str:
         """The next character that is no blank; empty at the end."""
         while True:
-            rest = len(self._text) - self._at
-            blanks = rest - len(self._text[self._at : self._at + _CHUNK].lstrip(_BLANK)) - max(rest - _CHUNK, 0)
+            rest = len(self._text) - self._position
+            blanks = (
+                rest
+                - len(self._text[self._position : self._position + _CHUNK_BYTES].lstrip(_WHITESPACE))
+                - max(rest - _CHUNK_BYTES, 0)
+            )
             self._advance(blanks)
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
+            if self._position < len(self._text):
+                return self._text[self._position]
+            if not self._read_chunk():
                 return ""
 
     def _advance(self, count: int) -> None:
-        self._line += self._text.count("\n", self._at, self._at + count)
-        self._at += count
+        self._line += self._text.count("\n", self._position, self._position + count)
+        self._position += count
 
-    def _more(self) -> bool:
-        if self._ended:
+    def _read_chunk(self) -> bool:
+        if self._eof:
             return False
-        raw = self._file.read(_CHUNK)
-        self._ended = not raw
-        self._text = self._text[self._at :] + self._decoder.decode(raw, final=not raw)
-        self._at = 0
+        raw = self._file.read(_CHUNK_BYTES)
+        self._eof = not raw
+        self._text = self._text[self._position :] + self._decoder.decode(raw, final=not raw)
+        self._position = 0
         return True

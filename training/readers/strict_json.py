@@ -9,13 +9,13 @@ import json
 import math
 from typing import Any
 
-DEPTH = 32
+MAX_DEPTH = 32
 """Real rows and bodies have about six levels."""
-INTEGER_BITS = 64
+MAX_INTEGER_BITS = 64
 """What databases and tensors hold."""
 
 
-class Refused(ValueError):
+class InvalidInput(ValueError):
     """A code and what to change."""
 
     def __init__(self, code: str, message: str, field: str | None = None) -> None:
@@ -25,41 +25,47 @@ class Refused(ValueError):
         self.field = field
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise Refused("duplicate_key", f"The key '{_short(twice)}' stands twice in one object; keep one.")
+        raise InvalidInput("duplicate_key", f"The key '{_truncate(twice)}' stands twice in one object; keep one.")
     return value
 
 
-def _constant(name: str) -> Any:
-    raise Refused("number", f"{name} is no JSON number; leave it out or write null.")
+def _reject_constant(name: str) -> Any:
+    raise InvalidInput("number", f"{name} is no JSON number; leave it out or write null.")
 
 
-def _float(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise Refused("number", f"The number {_short(text)} is too large.")
+        raise InvalidInput("number", f"The number {_truncate(text)} is too large.")
     return value
 
 
-def _int(text: str) -> int:
+def _parse_int(text: str) -> int:
     # The length first: converting thousands of digits is itself the attack.
-    if len(text) > 20 or not -(2 ** (INTEGER_BITS - 1)) <= int(text) < 2 ** (INTEGER_BITS - 1):
-        raise Refused("number", f"The number {_short(text)} is too large: it has more than {INTEGER_BITS} bits.")
+    if len(text) > 20 or not -(2 ** (MAX_INTEGER_BITS - 1)) <= int(text) < 2 ** (MAX_INTEGER_BITS - 1):
+        raise InvalidInput(
+            "number", f"The number {_truncate(text)} is too large: it has more than {MAX_INTEGER_BITS} bits."
+        )
     return int(text)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_parse_object, parse_constant=_reject_constant, parse_float=_parse_float, parse_int=_parse_int
+)
 
 
 def decode(text: str) -> Any:
     """One JSON value and nothing behind it but blanks. Raises ``Refused``."""
     value, end = decode_at(text, len(text) - len(text.lstrip(" \t\r\n")))
     if text[end:].strip(" \t\r\n"):
-        raise Refused("json", f"Column {end + 1}: something follows the value; write one value, and one object a line.")
+        raise InvalidInput(
+            "json", f"Column {end + 1}: something follows the value; write one value, and one object a line."
+        )
     return value
 
 
@@ -69,46 +75,46 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
         if "control character" in error.msg and text[error.pos : error.pos + 1] == "\0":
-            raise Refused("nul", f"Column {error.pos - start + 1}: a NUL byte; remove it.") from error
-        raise Refused("json", f"Column {error.pos - start + 1}: {error.msg}.") from error
+            raise InvalidInput("nul", f"Column {error.pos - start + 1}: a NUL byte; remove it.") from error
+        raise InvalidInput("json", f"Column {error.pos - start + 1}: {error.msg}.") from error
     except RecursionError as error:
-        raise _too_deep() from error
-    if text.count("[", start, end) + text.count("{", start, end) > DEPTH:
-        _measure(value, DEPTH)
+        raise _build_depth_error() from error
+    if text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
     if text.find("\\u", start, end) >= 0:
-        _refuse_half_characters(value, "")
+        _reject_lone_surrogates(value, "")
     return value, end
 
 
-def _too_deep() -> Refused:
-    return Refused("depth", f"Objects and lists are nested deeper than {DEPTH} levels; make it flatter.")
+def _build_depth_error() -> InvalidInput:
+    return InvalidInput("depth", f"Objects and lists are nested deeper than {MAX_DEPTH} levels; make it flatter.")
 
 
-def _measure(value: Any, left: int) -> None:
+def _check_depth(value: Any, remaining: int) -> None:
     if isinstance(value, (dict, list)):
-        if left == 0:
-            raise _too_deep()
+        if remaining == 0:
+            raise _build_depth_error()
         for inner in value.values() if isinstance(value, dict) else value:
-            _measure(inner, left - 1)
+            _check_depth(inner, remaining - 1)
 
 
-def _refuse_half_characters(value: Any, path: str) -> None:
+def _reject_lone_surrogates(value: Any, path: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_half_characters(key, path)
-            _refuse_half_characters(inner, f"{path}.{key}" if path else key)
+            _reject_lone_surrogates(key, path)
+            _reject_lone_surrogates(inner, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _refuse_half_characters(inner, f"{path}[{index}]")
+            _reject_lone_surrogates(inner, f"{path}[{index}]")
     elif isinstance(value, str):
         if "\0" in value:
-            raise Refused("nul", "A NUL character (\\u0000); remove it.", _short(path) or None)
+            raise InvalidInput("nul", "A NUL character (\\u0000); remove it.", _truncate(path) or None)
         if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise Refused(
-                "surrogate", "Half a character (a lone \\ud800…\\udfff); write it whole.", _short(path) or None
+            raise InvalidInput(
+                "surrogate", "Half a character (a lone \\ud800…\\udfff); write it whole.", _truncate(path) or None
             )
 
 
-def _short(text: str) -> str:
+def _truncate(text: str) -> str:
     """Fit for a message: printable and not endless."""
     return text.encode("ascii", "backslashreplace").decode()[:80]

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     import torch
 
-State = dict[str, Any]
+TaskState = dict[str, Any]
 """What a task learns from the training file before training, as JSON: a classifier's labels."""
 
 Batch = dict[str, Any]
@@ -38,7 +38,7 @@ class Example:
 
     size: int
     """What it costs: tokens."""
-    cut: bool
+    truncated: bool
     """Whether the row was longer than max_length."""
 
 
@@ -64,26 +64,26 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Kit:
+class TaskContext:
     """What a task works with, beside the rows and the model."""
 
     processor: Any
     """Tokenizer or image processor."""
-    state: State = field(default_factory=dict)
+    state: TaskState = field(default_factory=dict)
     objective: Objective = Objective()
     packed: bool = False
     """Rows of a batch are laid end to end instead of padded; only for models whose attention can tell them apart."""
-    scores: Callable[..., Any] | None = None
+    logprob_fn: Callable[..., Any] | None = None
     """``training.models.logprobs.target_scores``, handed in so that a task's file needs no torch."""
 
     @property
-    def pad(self) -> int:
+    def pad_token_id(self) -> int:
         """Token to pad with; masked or behind every target, so any will do where a tokenizer has none."""
         token = getattr(self.processor, "pad_token_id", None)
         return 0 if token is None else int(token)
 
 
-class Flaw(NamedTuple):
+class RowIssue(NamedTuple):
     """What is wrong with a row: a fault that does not know its line yet."""
 
     code: str
@@ -91,7 +91,7 @@ class Flaw(NamedTuple):
     message: str
 
 
-class Part(NamedTuple):
+class TokenSegment(NamedTuple):
     """Tokens of a row that the model reads, or learns to write, together."""
 
     name: str
@@ -100,10 +100,10 @@ class Part(NamedTuple):
     """How much each counts as a target; empty: all are only read."""
 
 
-class Shown(NamedTuple):
+class ExamplePreview(NamedTuple):
     """An encoded row for people to look at."""
 
-    parts: list[Part]
+    segments: list[TokenSegment]
     target: dict[str, Any] | None = None
     """What the row as a whole should get, as JSON."""
 
@@ -115,7 +115,7 @@ class Loss(NamedTuple):
     """Sum of the targets' losses times their weights, nats; its mean is what is trained on."""
     correct: torch.Tensor
     """Targets predicted right."""
-    found: torch.Tensor | None = None
+    outputs: torch.Tensor | None = None
     """(B, …), detached: what ``measure`` is given of each example."""
 
 
@@ -128,21 +128,21 @@ class Task(Generic[R, E]):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    row: type[R]
+    row_schema: type[R]
     """Schema of a row in a data file."""
     route: ClassVar[Route]
     family: ClassVar[Family]
     peft_type: ClassVar[str | None] = None
     """A value of ``peft.TaskType``, where it has one for the task."""
-    input: ClassVar[type[BaseModel] | None] = None
+    input_schema: ClassVar[type[BaseModel] | None] = None
     """Schema of what ``/v1/predictions`` is asked, where the task answers there."""
-    bare: ClassVar[str] = "text"
+    default_field: ClassVar[str] = "text"
     """Field of ``input`` that an input without fields is."""
     file_field: ClassVar[str | None] = None
     """Row field that can name a file in an uploaded zip; the row gets a ``training.readers.archive.Content``."""
-    chat_template: ClassVar[bool] = False
+    needs_chat_template: ClassVar[bool] = False
     """Whether the base must have one."""
-    separable: ClassVar[bool] = True
+    splittable: ClassVar[bool] = True
     """Whether a batch's loss is the sum of its rows' losses, so that a batch may be split for memory."""
     cacheable: ClassVar[bool] = True
     """Whether a loss runs the model once, over the batch's examples, so that what frozen blocks give can be kept."""
@@ -152,7 +152,7 @@ class Task(Generic[R, E]):
     """Whether a target is predicted right or wrong, not more or less."""
     options: ClassVar[frozenset[str]] = frozenset()
     """Hyperparameters beyond those that every task takes."""
-    measures: ClassVar[Mapping[str, str]] = {}
+    metrics: ClassVar[Mapping[str, str]] = {}
     """Figures of ``measure`` beside loss and accuracy, and what each is."""
 
     @property
@@ -161,20 +161,20 @@ class Task(Generic[R, E]):
         return self.route in ("chat/completions", "completions")
 
     @property
-    def writes_tokens(self) -> bool:
+    def uses_lm_head(self) -> bool:
         """Whether its model's own output layer writes text: it brings no head of its own."""
         return self.peft_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
 
     @property
-    def collects(self) -> bool:
+    def needs_full_dataset(self) -> bool:
         """Whether ``prepare`` must have seen every example."""
         return type(self).prepare is not Task.prepare
 
-    def learning(self, train_on_inputs: bool) -> Task[R, E]:
+    def with_options(self, train_on_inputs: bool) -> Task[R, E]:
         """The task as a job wants it."""
         return self
 
-    def check(self, row: R) -> Iterator[Flaw]:
+    def check_row(self, row: R) -> Iterator[RowIssue]:
         """What the schema cannot say."""
         raise NotImplementedError
 
@@ -183,69 +183,71 @@ class Task(Generic[R, E]):
 
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
-    def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> list[E | Flaw]:
+    def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> list[E | RowIssue]:
         """One entry a row, in order."""
         raise NotImplementedError
 
-    def prepare(self, examples: Sequence[E]) -> State:
+    def prepare(self, examples: Sequence[E]) -> TaskState:
         """Raises ``TrainingError`` where the rows together cannot be trained on."""
         return {}
 
-    def continued(self, state: State, examples: Sequence[E]) -> State:
+    def update_state(self, state: TaskState, examples: Sequence[E]) -> TaskState:
         """An earlier result's state, where a job goes on from it with these rows."""
         return state
 
-    def fits(self, example: E, state: State) -> Flaw | None:
+    def check_example(self, example: E, state: TaskState) -> RowIssue | None:
         """What keeps a model of this state from being right about a row."""
         return None
 
-    def base_state(self, directory: Path) -> State:
+    def load_base_state(self, directory: Path) -> TaskState:
         """The state of an untuned base. Raises ``TrainingError`` where it cannot answer untuned."""
         return {}
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
         """A model for this task from a base or a full result, on the CPU."""
         raise NotImplementedError
 
-    def anchored(self, examples: Sequence[E], model: Any, kit: Kit) -> Sequence[E]:
+    def with_reference(self, examples: Sequence[E], model: Any, ctx: TaskContext) -> Sequence[E]:
         """The examples with what the model says of them before it is trained, where the loss needs that."""
         return examples
 
-    def shown(self, example: E, state: State) -> Shown:
+    def preview(self, example: E, state: TaskState) -> ExamplePreview:
         """What training makes of a row."""
-        return Shown([Part("input", example.ids)] if isinstance(example, TextExample) else [])
+        return ExamplePreview([TokenSegment("input", example.ids)] if isinstance(example, TextExample) else [])
 
-    def targets(self, example: E) -> int:
+    def count_targets(self, example: E) -> int:
         """How many targets a row has."""
         return 1
 
-    def weight(self, example: E, kit: Kit) -> float:
+    def sum_weights(self, example: E, ctx: TaskContext) -> float:
         """Sum of the weights of a row's targets: what a mean loss divides by."""
         return 1.0
 
-    def collate(self, examples: Sequence[E], kit: Kit) -> Batch:
+    def collate(self, examples: Sequence[E], ctx: TaskContext) -> Batch:
         """On the CPU; the loop moves its tensors to the model's device."""
         raise NotImplementedError
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
         raise NotImplementedError
 
-    def measure(self, examples: Sequence[E], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+    def compute_metrics(
+        self, examples: Sequence[E], outputs: Sequence[torch.Tensor], ctx: TaskContext
+    ) -> dict[str, float]:
         """The figures named in ``measures``, from what the evaluation found of each example."""
         return {}
 
-    def examine(self, model: Any, examples: Sequence[E], kit: Kit) -> dict[str, float]:
+    def final_metrics(self, model: Any, examples: Sequence[E], ctx: TaskContext) -> dict[str, float]:
         """Figures too slow for every evaluation, such as those of written text: taken once, at the end."""
         return {}
 
-    def accompany(self, model: Any, directory: Path) -> None:
+    def write_extras(self, model: Any, directory: Path) -> None:
         """Write what others need beside a whole model that was saved into ``directory``."""
 
-    def encode_inputs(self, inputs: Sequence[Any], processor: Any, max_length: int) -> list[E | Flaw]:
+    def encode_inputs(self, inputs: Sequence[Any], processor: Any, max_length: int) -> list[E | RowIssue]:
         """Rows whose answer is asked for, parsed by ``input``. Not for tasks that are ``generative``."""
         raise NotImplementedError
 
-    def answer(self, model: Any, examples: Sequence[E], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+    def answer(self, model: Any, examples: Sequence[E], ctx: TaskContext, top_k: int) -> list[dict[str, Any]]:
         """The fields of each answer. Rows answered together get what each would get alone."""
         raise NotImplementedError
 
@@ -264,6 +266,6 @@ def pad_right(rows: Sequence[array[int]], pad: int) -> torch.Tensor:
     return out
 
 
-def load_auto(auto: Any, directory: Path, dtype: torch.dtype, **config: Any) -> Any:
+def load_pretrained(auto_class: Any, directory: Path, dtype: torch.dtype, **config: Any) -> Any:
     """``from_pretrained`` as it is always called here: from disk, safetensors, no code of the model's own."""
-    return auto.from_pretrained(directory, dtype=dtype, local_files_only=True, use_safetensors=True, **config)
+    return auto_class.from_pretrained(directory, dtype=dtype, local_files_only=True, use_safetensors=True, **config)

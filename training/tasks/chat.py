@@ -17,18 +17,18 @@ from typing import Any
 from jinja2 import TemplateError
 from pydantic import Field
 
-from training.tasks.base import Flaw
+from training.tasks.base import RowIssue
 from training.tasks.chat_format.rows import (
     Conversation,
     Message,
     Tool,
-    as_templates_know,
     check_conversation,
-    tools_as_templates_know,
+    to_template_messages,
+    to_template_tools,
 )
-from training.tasks.chat_format.template import ChatTemplate, LeftOut
-from training.tasks.support.causal import CausalExample, CausalTask, sequence
-from training.tasks.support.special_tokens import Rendered, Tokens
+from training.tasks.chat_format.template import ChatTemplate, FieldOmitted
+from training.tasks.support.causal import CausalExample, CausalTask, build_causal_example
+from training.tasks.support.special_tokens import RenderedText, TokenizedText
 
 
 class ChatRow(Conversation):
@@ -42,63 +42,67 @@ class ChatRow(Conversation):
 class Chat(CausalTask[ChatRow]):
     name = "chat"
     title = "Conversations; the model learns what the assistant says"
-    row = ChatRow
+    row_schema = ChatRow
     route = "chat/completions"
-    chat_template = True
+    needs_chat_template = True
 
-    def check(self, row: ChatRow) -> Iterator[Flaw]:
+    def check_row(self, row: ChatRow) -> Iterator[RowIssue]:
         yield from check_conversation(row)
         answers = [message for message in row.messages if message.role == "assistant"]
         if not answers:
-            yield Flaw("no_assistant", "messages", "No assistant message to learn from; add one.")
+            yield RowIssue("no_assistant", "messages", "No assistant message to learn from; add one.")
         elif row.messages[-1].role != "assistant":
             place = f"messages[{len(row.messages) - 1}].role"
-            yield Flaw("last_not_assistant", place, "The last message must be the assistant's; add its answer.")
+            yield RowIssue("last_not_assistant", place, "The last message must be the assistant's; add its answer.")
         elif not any(message.weight for message in answers):
-            yield Flaw("no_target", "messages", "Every assistant message has weight 0; nothing is left to learn.")
+            yield RowIssue("no_target", "messages", "Every assistant message has weight 0; nothing is left to learn.")
 
-    def encode(self, rows: Sequence[ChatRow], processor: Any, max_length: int) -> list[CausalExample | Flaw]:
+    def encode(self, rows: Sequence[ChatRow], processor: Any, max_length: int) -> list[CausalExample | RowIssue]:
         template = ChatTemplate(processor)
-        rendered = [render(template, row.messages, row.toolbox) for row in rows]
+        rendered = [render(template, row.messages, row.all_tools) for row in rows]
         return [
-            one if isinstance(one, Flaw) else self._example(row, *one, max_length)
-            for row, one in zip(rows, tokenised(template, rendered), strict=True)
+            one if isinstance(one, RowIssue) else self._build_example(row, *one, max_length)
+            for row, one in zip(rows, tokenize_rendered(template, rendered), strict=True)
         ]
 
     def encode_prompt(self, messages: Sequence[Message], tokenizer: Any, tools: Sequence[Tool] = ()) -> list[int]:
         """What the model is given to answer. Raises ``jinja2.TemplateError`` where its template refuses it."""
         template = ChatTemplate(tokenizer)
-        prompt = template.prompt(as_templates_know(messages), tools_as_templates_know(tools))
-        [tokens] = template.tokens([prompt])
+        prompt = template.render_prompt(to_template_messages(messages), to_template_tools(tools))
+        [tokens] = template.tokenize([prompt])
         return tokens.ids
 
     def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
-        return super().stop_tokens(model, tokenizer) | ChatTemplate(tokenizer).end_of_turn()
+        return super().stop_tokens(model, tokenizer) | ChatTemplate(tokenizer).get_end_of_turn_ids()
 
-    def _example(self, row: ChatRow, rendered: Rendered, tokens: Tokens, max_length: int) -> CausalExample | Flaw:
+    def _build_example(
+        self, row: ChatRow, rendered: RenderedText, tokens: TokenizedText, max_length: int
+    ) -> CausalExample | RowIssue:
         weights = array("f", [row.weight if self.train_on_inputs else 0.0]) * len(tokens.ids)
         for span in rendered.spans:
-            for position in tokens.covering(span):
-                weights[position] = row.weight * row.messages[span.message].weight
-        return sequence(tokens.ids, weights, max_length, "messages")
+            for position in tokens.find_positions(span):
+                weights[position] = row.weight * row.messages[span.message_index].weight
+        return build_causal_example(tokens.ids, weights, max_length, "messages")
 
 
 def render(
-    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool], place: str = ""
-) -> Rendered | Flaw:
+    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool], field_prefix: str = ""
+) -> RenderedText | RowIssue:
     """``place`` stands before the field's name."""
     try:
-        return template.conversation(as_templates_know(messages), tools_as_templates_know(tools))
-    except LeftOut as error:
-        return Flaw("template", place + error.field, f"The base model's chat template: {error}")
+        return template.render_conversation(to_template_messages(messages), to_template_tools(tools))
+    except FieldOmitted as error:
+        return RowIssue("template", field_prefix + error.field, f"The base model's chat template: {error}")
     except TemplateError as error:
-        return Flaw(
-            "template", f"{place}messages", f"The base model's chat template refuses this conversation: {error}"
+        return RowIssue(
+            "template", f"{field_prefix}messages", f"The base model's chat template refuses this conversation: {error}"
         )
 
 
-def tokenised(template: ChatTemplate, rendered: Sequence[Rendered | Flaw]) -> Iterator[tuple[Rendered, Tokens] | Flaw]:
+def tokenize_rendered(
+    template: ChatTemplate, rendered: Sequence[RenderedText | RowIssue]
+) -> Iterator[tuple[RenderedText, TokenizedText] | RowIssue]:
     """In order; all texts are given to the tokenizer together."""
-    tokens = iter(template.tokens([one for one in rendered if isinstance(one, Rendered)]))
+    tokens = iter(template.tokenize([one for one in rendered if isinstance(one, RenderedText)]))
     for one in rendered:
-        yield one if isinstance(one, Flaw) else (one, next(tokens))
+        yield one if isinstance(one, RowIssue) else (one, next(tokens))

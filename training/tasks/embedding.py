@@ -23,22 +23,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from training.errors import TrainingError
-from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
-from training.tasks.support.pairs import MEASURES, barred, ranking
-from training.tasks.support.text import EncoderExample, Texts, encode_texts, text_inputs
+from training.tasks.base import (
+    Batch,
+    ExamplePreview,
+    Loss,
+    RowIssue,
+    Task,
+    TaskContext,
+    TaskState,
+    TokenSegment,
+    load_pretrained,
+)
+from training.tasks.support.pairs import METRICS, build_false_negative_mask, compute_ranking_metrics
+from training.tasks.support.text import EncoderExample, TextInput, collate_texts, encode_texts
 
 if TYPE_CHECKING:
     import torch
 
-SCALE = 20.0
+COSINE_SCALE = 20.0
 """What a cosine is multiplied by before the softmax."""
-ANCHOR, CANDIDATE = "anchor.", "candidate."
+ANCHOR_PREFIX, CANDIDATE_PREFIX = "anchor.", "candidate."
 """Before the names of the model's inputs: each side is read by itself, as its texts are alike in length."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
 
 
-class PairRow(BaseModel):
+class EmbeddingRow(BaseModel):
     """Two texts that belong together, and one that does not."""
 
     model_config = ConfigDict(extra="ignore")
@@ -54,88 +64,104 @@ class PairRow(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class PairExample(EncoderExample):
+class EmbeddingExample(EncoderExample):
     """The anchor; ``size`` is that of all of the row's texts."""
 
-    others: tuple[EncoderExample, ...]
+    candidates: tuple[EncoderExample, ...]
     """The positive and, where the row has one, the negative; none where the embedding is what is asked for."""
 
 
-class Embedding(Task[PairRow, PairExample]):
+class Embedding(Task[EmbeddingRow, EmbeddingExample]):
     name = "embedding"
     title = "A vector for a text, near those of texts that belong with it"
-    row = PairRow
+    row_schema = EmbeddingRow
     route = "embeddings"
     family = "embedding"
     peft_type = "FEATURE_EXTRACTION"
-    input = Texts
-    separable = False
+    input_schema = TextInput
+    splittable = False
     cacheable = False
     updates = frozenset({"lora", "full", "layers"})
-    measures = MEASURES
+    metrics = METRICS
 
-    def check(self, row: PairRow) -> Iterator[Flaw]:
+    def check_row(self, row: EmbeddingRow) -> Iterator[RowIssue]:
         for field, text in row.texts.items():
             if not text.strip():
-                yield Flaw("empty_content", field, "The text is blank; write one or leave the row out.")
+                yield RowIssue("empty_content", field, "The text is blank; write one or leave the row out.")
         if row.negative in (row.anchor, row.positive):
-            yield Flaw("wrong_value", "negative", "The text is the anchor or its positive; give one that is neither.")
+            yield RowIssue(
+                "wrong_value", "negative", "The text is the anchor or its positive; give one that is neither."
+            )
 
-    def encode(self, rows: Sequence[PairRow], processor: Any, max_length: int) -> list[PairExample | Flaw]:
-        texts = [Texts(text=text) for row in rows for text in row.texts.values()]
+    def encode(
+        self, rows: Sequence[EmbeddingRow], processor: Any, max_length: int
+    ) -> list[EmbeddingExample | RowIssue]:
+        texts = [TextInput(text=text) for row in rows for text in row.texts.values()]
         encoded = encode_texts(texts, processor, max_length)
-        return [_pair([next(encoded) for _ in row.texts]) for row in rows]
+        return [_build_example([next(encoded) for _ in row.texts]) for row in rows]
 
-    def encode_inputs(self, inputs: Sequence[Texts], processor: Any, max_length: int) -> list[PairExample | Flaw]:
-        return [_pair([text]) for text in encode_texts(inputs, processor, max_length)]
+    def encode_inputs(
+        self, inputs: Sequence[TextInput], processor: Any, max_length: int
+    ) -> list[EmbeddingExample | RowIssue]:
+        return [_build_example([text]) for text in encode_texts(inputs, processor, max_length)]
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
         """Without a pooler, which would have no part in the vector. The config keeps how the vector is made."""
         from transformers import AutoModel
 
-        model = load_auto(AutoModel, directory, dtype)
+        model = load_pretrained(AutoModel, directory, dtype)
         if getattr(model, "pooler", None) is not None:
             model.pooler = None
-        model.config.embedding_pooling = _pooling(directory) or getattr(model.config, "embedding_pooling", "mean")
+        model.config.embedding_pooling = _read_pooling(directory) or getattr(model.config, "embedding_pooling", "mean")
         return model
 
-    def shown(self, example: PairExample, state: State) -> Shown:
-        texts = zip(("anchor", "positive", "negative"), (example, *example.others), strict=False)
-        return Shown([Part(name, text.ids) for name, text in texts])
+    def preview(self, example: EmbeddingExample, state: TaskState) -> ExamplePreview:
+        texts = zip(("anchor", "positive", "negative"), (example, *example.candidates), strict=False)
+        return ExamplePreview([TokenSegment(name, text.ids) for name, text in texts])
 
-    def collate(self, examples: Sequence[PairExample], kit: Kit) -> Batch:
+    def collate(self, examples: Sequence[EmbeddingExample], ctx: TaskContext) -> Batch:
         """The model's inputs of B anchors and of C candidates: the anchors' positives in order, then all negatives."""
-        negatives = [text for example in examples for text in example.others[1:]]
-        candidates = [*(example.others[0] for example in examples), *negatives]
-        batch = {"barred_BC": barred(examples, candidates)}
-        for side, texts in ((ANCHOR, examples), (CANDIDATE, candidates)):
-            batch |= {side + name: tensor for name, tensor in text_inputs(texts, kit.pad).items()}
+        negatives = [text for example in examples for text in example.candidates[1:]]
+        candidates = [*(example.candidates[0] for example in examples), *negatives]
+        batch = {"barred_BC": build_false_negative_mask(examples, candidates)}
+        for side, texts in ((ANCHOR_PREFIX, examples), (CANDIDATE_PREFIX, candidates)):
+            batch |= {side + name: tensor for name, tensor in collate_texts(texts, ctx.pad_token_id).items()}
         return batch
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
         import torch
         from torch.nn.functional import cross_entropy
 
-        anchors_BD, candidates_CD = (embed(model, _side(batch, side)) for side in (ANCHOR, CANDIDATE))
-        scores_BC = (SCALE * anchors_BD @ candidates_CD.T).masked_fill(batch["barred_BC"], -inf)
+        anchors_BD, candidates_CD = (
+            embed(model, _select_side(batch, side)) for side in (ANCHOR_PREFIX, CANDIDATE_PREFIX)
+        )
+        scores_BC = (COSINE_SCALE * anchors_BD @ candidates_CD.T).masked_fill(batch["barred_BC"], -inf)
         own_B = torch.arange(len(anchors_BD), device=scores_BC.device)
         total = cross_entropy(scores_BC, own_B, reduction="sum")
         found_B2D = torch.stack([anchors_BD, candidates_CD[: len(anchors_BD)]], dim=1).detach()
         return Loss(total, (scores_BC.argmax(-1) == own_B).sum(), found_B2D)
 
-    def measure(self, examples: Sequence[PairExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+    def compute_metrics(
+        self, examples: Sequence[EmbeddingExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
+    ) -> dict[str, float]:
         import torch
 
-        return ranking([(example, example.others[0]) for example in examples], torch.stack(list(found)))
+        return compute_ranking_metrics(
+            [(example, example.candidates[0]) for example in examples], torch.stack(list(outputs))
+        )
 
-    def answer(self, model: Any, examples: Sequence[EncoderExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+    def answer(
+        self, model: Any, examples: Sequence[EncoderExample], ctx: TaskContext, top_k: int
+    ) -> list[dict[str, Any]]:
         import torch
 
         with torch.inference_mode():
-            inputs = {name: tensor.to(model.device) for name, tensor in text_inputs(examples, kit.pad).items()}
+            inputs = {
+                name: tensor.to(model.device) for name, tensor in collate_texts(examples, ctx.pad_token_id).items()
+            }
             return [{"embedding": vector} for vector in embed(model, inputs).tolist()]
 
-    def accompany(self, model: Any, directory: Path) -> None:
+    def write_extras(self, model: Any, directory: Path) -> None:
         """What sentence-transformers looks for beside a model that ``transformers`` has saved."""
         module = "sentence_transformers.models"
         files = {
@@ -162,25 +188,25 @@ def embed(model: Any, inputs: Batch) -> torch.Tensor:
     return normalize(POOLINGS[model.config.embedding_pooling](hidden_BTD, inputs["attention_mask"]), dim=-1)
 
 
-def _mean(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+def _mean_pool(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     mask_BT1 = mask_BT[..., None].to(hidden_BTD.dtype)
     return (hidden_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
 
 
-def _first(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+def _cls_pool(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     return hidden_BTD[:, 0]
 
 
-def _last(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+def _last_token_pool(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
     """For models whose tokens see only what is before them."""
     lengths_B11 = mask_BT.sum(1)[:, None, None]
     return hidden_BTD.take_along_dim(lengths_B11 - 1, dim=1).squeeze(1)
 
 
 POOLINGS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "mean": _mean,
-    "cls": _first,
-    "lasttoken": _last,
+    "mean": _mean_pool,
+    "cls": _cls_pool,
+    "lasttoken": _last_token_pool,
 }
 """How a text's vector is made of its tokens' (B, T, D) and the mask of those that are no padding (B, T)."""
 
@@ -196,7 +222,7 @@ POOLING_KEYS = {
 """The names that sentence-transformers wrote up to version 5; later ones write ``pooling_mode`` and read both."""
 
 
-def _pooling(directory: Path) -> str | None:
+def _read_pooling(directory: Path) -> str | None:
     """What a model of sentence-transformers says of itself; None where it is none."""
     path = directory / POOLING_FILE
     if not path.is_file():
@@ -214,11 +240,11 @@ def _pooling(directory: Path) -> str | None:
     return modes[0]
 
 
-def _pair(texts: Sequence[EncoderExample]) -> PairExample:
+def _build_example(texts: Sequence[EncoderExample]) -> EmbeddingExample:
     anchor, *others = texts
-    size, cut = sum(text.size for text in texts), any(text.cut for text in texts)
-    return PairExample(size, cut, anchor.ids, anchor.types, tuple(others))
+    size, cut = sum(text.size for text in texts), any(text.truncated for text in texts)
+    return EmbeddingExample(size, cut, anchor.ids, anchor.token_type_ids, tuple(others))
 
 
-def _side(batch: Batch, side: str) -> Batch:
+def _select_side(batch: Batch, side: str) -> Batch:
     return {name.removeprefix(side): value for name, value in batch.items() if name.startswith(side)}

@@ -15,24 +15,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.readers.archive import Content
-from training.readers.strict_json import Refused
-from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Shown, State, Task, load_auto
+from training.readers.strict_json import InvalidInput
+from training.tasks.base import (
+    Batch,
+    Example,
+    ExamplePreview,
+    Loss,
+    RowIssue,
+    Task,
+    TaskContext,
+    TaskState,
+    load_pretrained,
+)
 from training.tasks.support import images, labels
-from training.tasks.support.images import Picture
+from training.tasks.support.images import ImageInput
 from training.tasks.support.labels import Label
 
 if TYPE_CHECKING:
     import torch
 
 
-class PictureRow(Picture):
+class ImageRow(ImageInput):
     """A picture with the label it should get."""
 
     label: Label
 
 
 @dataclass(frozen=True, slots=True)
-class PictureExample(Example):
+class ImageExample(Example):
     """A picture, read and decoded each time it is looked at: all of them may not fit memory."""
 
     content: Content
@@ -40,105 +50,113 @@ class PictureExample(Example):
     """None where it is asked for."""
 
 
-class ImageClassification(Task[PictureRow, PictureExample]):
+class ImageClassification(Task[ImageRow, ImageExample]):
     name = "image-classification"
     title = "The label of a picture"
-    row = PictureRow
+    row_schema = ImageRow
     route = "predictions"
     family = "vision"
-    input = Picture
-    bare = "image"
+    input_schema = ImageInput
+    default_field = "image"
     file_field = "image"
     options = frozenset({"label_smoothing", "class_weights"})
-    measures = labels.MEASURES
+    metrics = labels.METRICS
 
-    def check(self, row: PictureRow) -> Iterator[Flaw]:
+    def check_row(self, row: ImageRow) -> Iterator[RowIssue]:
         """Nothing: whether it is a picture, ``encode`` finds out."""
         yield from ()
 
     def load_processor(self, directory: Path) -> Any:
         return images.load_processor(directory)
 
-    def encode(self, rows: Sequence[PictureRow], processor: Any, max_length: int) -> list[PictureExample | Flaw]:
-        size = images.size_of(processor)
-        return [_example(row.image, row.label, size) for row in rows]
+    def encode(self, rows: Sequence[ImageRow], processor: Any, max_length: int) -> list[ImageExample | RowIssue]:
+        size = images.count_patches(processor)
+        return [_build_example(row.image, row.label, size) for row in rows]
 
-    def encode_inputs(self, inputs: Sequence[Picture], processor: Any, max_length: int) -> list[PictureExample | Flaw]:
-        size = images.size_of(processor)
-        return [_example(one.image, None, size) for one in inputs]
+    def encode_inputs(
+        self, inputs: Sequence[ImageInput], processor: Any, max_length: int
+    ) -> list[ImageExample | RowIssue]:
+        size = images.count_patches(processor)
+        return [_build_example(one.image, None, size) for one in inputs]
 
-    def prepare(self, examples: Sequence[PictureExample]) -> State:
-        return labels.counted(example.label for example in examples if example.label is not None)
+    def prepare(self, examples: Sequence[ImageExample]) -> TaskState:
+        return labels.count_labels(example.label for example in examples if example.label is not None)
 
-    def continued(self, state: State, examples: Sequence[PictureExample]) -> State:
-        return labels.recounted(state, (example.label for example in examples if example.label is not None))
+    def update_state(self, state: TaskState, examples: Sequence[ImageExample]) -> TaskState:
+        return labels.recount_labels(state, (example.label for example in examples if example.label is not None))
 
-    def fits(self, example: PictureExample, state: State) -> Flaw | None:
+    def check_example(self, example: ImageExample, state: TaskState) -> RowIssue | None:
         if example.label in state["labels"]:
             return None
-        return Flaw("unknown_label", "label", f"No row of the training file has the label '{example.label}'.")
+        return RowIssue("unknown_label", "label", f"No row of the training file has the label '{example.label}'.")
 
-    def base_state(self, directory: Path) -> State:
-        return labels.own_labels(directory, "ImageClassification")
+    def load_base_state(self, directory: Path) -> TaskState:
+        return labels.load_base_labels(directory, "ImageClassification")
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
         """With a head for ``state["labels"]``; where the directory's is for another number of them, or lacks, it is
         drawn from torch's generator."""
         from transformers import AutoModelForImageClassification
 
-        config = labels.config_of(state["labels"]) | {"ignore_mismatched_sizes": True}
-        return load_auto(AutoModelForImageClassification, directory, dtype, **config)
+        config = labels.build_label_config(state["labels"]) | {"ignore_mismatched_sizes": True}
+        return load_pretrained(AutoModelForImageClassification, directory, dtype, **config)
 
-    def shown(self, example: PictureExample, state: State) -> Shown:
+    def preview(self, example: ImageExample, state: TaskState) -> ExamplePreview:
         assert example.label is not None
-        return Shown([], labels.shown([example.label], state, False))
+        return ExamplePreview([], labels.preview_labels([example.label], state, False))
 
-    def weight(self, example: PictureExample, kit: Kit) -> float:
+    def sum_weights(self, example: ImageExample, ctx: TaskContext) -> float:
         assert example.label is not None
-        return labels.class_weights(kit)[labels.index(kit, example.label)]
+        return labels.compute_class_weights(ctx)[labels.get_label_index(ctx, example.label)]
 
-    def collate(self, examples: Sequence[PictureExample], kit: Kit) -> Batch:
-        return {"pixel_values": _seen(examples, kit), "truth_BL": _truth(examples, kit)}
+    def collate(self, examples: Sequence[ImageExample], ctx: TaskContext) -> Batch:
+        return {"pixel_values": _load_pixels(examples, ctx), "truth_BL": _to_multi_hot(examples, ctx)}
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
-        return labels.one_label_loss(_logits(model, batch["pixel_values"]), batch["truth_BL"], kit)
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
+        return labels.single_label_loss(_compute_logits(model, batch["pixel_values"]), batch["truth_BL"], ctx)
 
-    def measure(self, examples: Sequence[PictureExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+    def compute_metrics(
+        self, examples: Sequence[ImageExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
+    ) -> dict[str, float]:
         import torch
 
-        return labels.f1_scores(_truth(examples, kit), torch.stack(list(found)))
+        return labels.compute_f1_scores(_to_multi_hot(examples, ctx), torch.stack(list(outputs)))
 
-    def answer(self, model: Any, examples: Sequence[PictureExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+    def answer(
+        self, model: Any, examples: Sequence[ImageExample], ctx: TaskContext, top_k: int
+    ) -> list[dict[str, Any]]:
         """Scores of the ``top_k`` likeliest labels, likeliest first."""
         import torch
 
         with torch.inference_mode():
-            scores_BL = _logits(model, _seen(examples, kit)).softmax(-1)
+            scores_BL = _compute_logits(model, _load_pixels(examples, ctx)).softmax(-1)
         return [
             {"label": next(iter(scores)), "scores": scores}
-            for scores in labels.likeliest(scores_BL, kit.state["labels"], top_k)
+            for scores in labels.select_top_labels(scores_BL, ctx.state["labels"], top_k)
         ]
 
 
-def _example(content: Content, label: str | None, size: int) -> PictureExample | Flaw:
+def _build_example(content: Content, label: str | None, size: int) -> ImageExample | RowIssue:
     """Decoded to know that it can be."""
     try:
         images.decode(content)
-    except Refused as error:
-        return Flaw(error.code, "image", error.message)
-    return PictureExample(size, False, content, label)
+    except InvalidInput as error:
+        return RowIssue(error.code, "image", error.message)
+    return ImageExample(size, False, content, label)
 
 
-def _seen(examples: Sequence[PictureExample], kit: Kit) -> torch.Tensor:
+def _load_pixels(examples: Sequence[ImageExample], ctx: TaskContext) -> torch.Tensor:
     """(B, 3, H, W)."""
-    return images.pixels([images.decode(example.content) for example in examples], kit.processor)
+    return images.preprocess([images.decode(example.content) for example in examples], ctx.processor)
 
 
-def _truth(examples: Sequence[PictureExample], kit: Kit) -> torch.Tensor:
-    return labels.truth([[example.label] for example in examples if example.label is not None], kit.state["labels"])
+def _to_multi_hot(examples: Sequence[ImageExample], ctx: TaskContext) -> torch.Tensor:
+    return labels.to_multi_hot(
+        [[example.label] for example in examples if example.label is not None], ctx.state["labels"]
+    )
 
 
-def _logits(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+def _compute_logits(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     """(B, L) fp32."""
     logits: torch.Tensor = model(pixel_values=pixels.to(model.device, model.dtype)).logits
     return logits.float()

@@ -20,20 +20,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from training.tasks.base import Batch, Example, Flaw, Kit, Loss, Objective, Part, Shown, State, Task
-from training.tasks.chat import render, tokenised
+from training.tasks.base import (
+    Batch,
+    Example,
+    ExamplePreview,
+    Loss,
+    Objective,
+    RowIssue,
+    Task,
+    TaskContext,
+    TaskState,
+    TokenSegment,
+)
+from training.tasks.chat import render, tokenize_rendered
 from training.tasks.chat_format.rows import Conversation, Message, check_conversation, check_messages
 from training.tasks.chat_format.template import ChatTemplate
-from training.tasks.support.causal import CausalExample, collate, inputs_of, load_causal, sequence
-from training.tasks.support.special_tokens import Rendered, Tokens
+from training.tasks.support.causal import (
+    CausalExample,
+    build_causal_example,
+    collate,
+    load_causal_model,
+    select_model_inputs,
+)
+from training.tasks.support.special_tokens import RenderedText, TokenizedText
 
 if TYPE_CHECKING:
     import torch
 
-REFERENCE_TOKENS = 2048
+REFERENCE_BATCH_TOKENS = 2048
 """Of one batch, padding included, while the reference is taken: a fixed number, so that it is the same bits again."""
 
-MEASURES: Mapping[str, str] = {
+METRICS: Mapping[str, str] = {
     "reward_margin": "mean of how much more reward the preferred output has",
     "reward_accuracy": "share of pairs whose preferred output has more reward",
     "reward_chosen": "mean reward of the preferred outputs",
@@ -63,7 +80,7 @@ class PreferenceRow(BaseModel):
 class PreferenceExample(Example):
     chosen: CausalExample
     rejected: CausalExample
-    reference: tuple[array[float], array[float]] | None = None
+    reference_logprobs: tuple[array[float], array[float]] | None = None
     """Log-probability of each target of ``chosen`` and of ``rejected``, float32, to the model before training. Kept by
     token, as differences of sums of hundreds would be lost in rounding."""
 
@@ -71,50 +88,56 @@ class PreferenceExample(Example):
 class ChatPreference(Task[PreferenceRow, PreferenceExample]):
     name = "chat"
     title = "Pairs of answers to a conversation; the model learns to prefer one to the other"
-    row = PreferenceRow
+    row_schema = PreferenceRow
     route = "chat/completions"
     family = "preference"
     peft_type = "CAUSAL_LM"
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "beta", "loss"})
-    chat_template = True
+    needs_chat_template = True
     # A row is two sequences.
     cacheable = False
-    measures = MEASURES
+    metrics = METRICS
 
-    def check(self, row: PreferenceRow) -> Iterator[Flaw]:
+    def check_row(self, row: PreferenceRow) -> Iterator[RowIssue]:
         yield from check_conversation(row.input, "input.")
         for field, output in row.outputs.items():
             yield from check_messages(output, field)
             for index, message in enumerate(output):
                 if message.role != "assistant":
                     place = f"{field}[{index}].role"
-                    yield Flaw("wrong_value", place, "An output is what the assistant says; give its messages only.")
+                    yield RowIssue(
+                        "wrong_value", place, "An output is what the assistant says; give its messages only."
+                    )
             if not any(message.weight for message in output):
-                yield Flaw("no_target", field, "Every message has weight 0; nothing is left to compare.")
+                yield RowIssue("no_target", field, "Every message has weight 0; nothing is left to compare.")
         if row.preferred_output == row.non_preferred_output:
-            yield Flaw("wrong_value", "non_preferred_output", "Both outputs are the same; leave the row out.")
+            yield RowIssue("wrong_value", "non_preferred_output", "Both outputs are the same; leave the row out.")
 
-    def encode(self, rows: Sequence[PreferenceRow], processor: Any, max_length: int) -> list[PreferenceExample | Flaw]:
+    def encode(
+        self, rows: Sequence[PreferenceRow], processor: Any, max_length: int
+    ) -> list[PreferenceExample | RowIssue]:
         template = ChatTemplate(processor)
         sides = [(row, field, output) for row in rows for field, output in row.outputs.items()]
         rendered = [
-            render(template, [*row.input.messages, *output], row.input.toolbox, "input.") for row, _, output in sides
+            render(template, [*row.input.messages, *output], row.input.all_tools, "input.") for row, _, output in sides
         ]
         encoded = [
-            one if isinstance(one, Flaw) else _side(*side, *one, max_length)
-            for side, one in zip(sides, tokenised(template, rendered), strict=True)
+            one if isinstance(one, RowIssue) else _encode_output(*side, *one, max_length)
+            for side, one in zip(sides, tokenize_rendered(template, rendered), strict=True)
         ]
-        return [_pair(chosen, rejected) for chosen, rejected in zip(encoded[::2], encoded[1::2], strict=True)]
+        return [_build_example(chosen, rejected) for chosen, rejected in zip(encoded[::2], encoded[1::2], strict=True)]
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
-        return load_causal(directory, dtype)
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
+        return load_causal_model(directory, dtype)
 
-    def shown(self, example: PreferenceExample, state: State) -> Shown:
+    def preview(self, example: PreferenceExample, state: TaskState) -> ExamplePreview:
         sides = {"preferred_output": example.chosen, "non_preferred_output": example.rejected}
-        return Shown([Part(name, side.ids, side.weights) for name, side in sides.items()])
+        return ExamplePreview([TokenSegment(name, side.ids, side.weights) for name, side in sides.items()])
 
-    def anchored(self, examples: Sequence[PreferenceExample], model: Any, kit: Kit) -> list[PreferenceExample]:
+    def with_reference(
+        self, examples: Sequence[PreferenceExample], model: Any, ctx: TaskContext
+    ) -> list[PreferenceExample]:
         """With the reference: ``model`` is still the one that training begins from. Leaves its mode as it was."""
         import torch
 
@@ -122,44 +145,44 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
         model.eval()
         found = list(examples)
         with torch.no_grad():
-            for indices in _batches(examples):
-                batch = collate(_both([examples[index] for index in indices]), kit)
+            for indices in _batch_by_length(examples):
+                batch = collate(_concatenate([examples[index] for index in indices]), ctx)
                 counts = batch["rows_N"].bincount().tolist()
-                logprobs = iter(_logprobs(model, batch, kit).tolist())
+                logprobs = iter(_compute_logprobs(model, batch, ctx).tolist())
                 each = [array("f", islice(logprobs, count)) for count in counts]
                 for place, index in enumerate(indices):
-                    found[index] = replace(found[index], reference=(each[place], each[place + len(indices)]))
+                    found[index] = replace(found[index], reference_logprobs=(each[place], each[place + len(indices)]))
         for module, mode in modes:
             module.training = mode
         return found
 
-    def collate(self, examples: Sequence[PreferenceExample], kit: Kit) -> Batch:
+    def collate(self, examples: Sequence[PreferenceExample], ctx: TaskContext) -> Batch:
         """Of the 2B sequences, all chosen before all rejected."""
         import torch
 
-        references = [example.reference for example in examples if example.reference is not None]
+        references = [example.reference_logprobs for example in examples if example.reference_logprobs is not None]
         assert len(references) == len(examples), "anchored first"
-        batch = collate(_both(examples), kit)
+        batch = collate(_concatenate(examples), ctx)
         ordered = [reference[side] for side in (0, 1) for reference in references]
         return batch | {
             "reference_N": torch.cat([torch.frombuffer(each, dtype=torch.float32) for each in ordered]),
             "lengths_2B": batch["rows_N"].bincount().float().view(2, -1),
         }
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
-        gains_N = _logprobs(model, batch, kit) - batch["reference_N"]
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
+        gains_N = _compute_logprobs(model, batch, ctx) - batch["reference_N"]
         lengths_2B = batch["lengths_2B"]
         ratios_2B = gains_N.new_zeros(lengths_2B.numel()).index_add(0, batch["rows_N"], gains_N).view_as(lengths_2B)
-        losses_B = LOSSES[kit.objective.loss](ratios_2B, lengths_2B, kit.objective)
-        rewards_2B = kit.objective.beta * ratios_2B.detach()
+        losses_B = LOSSES[ctx.objective.loss](ratios_2B, lengths_2B, ctx.objective)
+        rewards_2B = ctx.objective.beta * ratios_2B.detach()
         return Loss(losses_B.sum(), (rewards_2B[0] > rewards_2B[1]).sum(), rewards_2B.T)
 
-    def measure(
-        self, examples: Sequence[PreferenceExample], found: Sequence[torch.Tensor], kit: Kit
+    def compute_metrics(
+        self, examples: Sequence[PreferenceExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
     ) -> dict[str, float]:
         import torch
 
-        chosen_B, rejected_B = torch.stack(list(found)).double().unbind(1)
+        chosen_B, rejected_B = torch.stack(list(outputs)).double().unbind(1)
         return {
             "reward_margin": (chosen_B - rejected_B).mean().item(),
             "reward_accuracy": (chosen_B > rejected_B).double().mean().item(),
@@ -168,51 +191,58 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
         }
 
 
-def _side(
-    row: PreferenceRow, field: str, output: Sequence[Message], rendered: Rendered, tokens: Tokens, max_length: int
-) -> CausalExample | Flaw:
+def _encode_output(
+    row: PreferenceRow,
+    field: str,
+    output: Sequence[Message],
+    rendered: RenderedText,
+    tokens: TokenizedText,
+    max_length: int,
+) -> CausalExample | RowIssue:
     """Its targets are the output's tokens."""
     before = len(row.input.messages)
     weights = array("f", [0.0]) * len(tokens.ids)
     for span in rendered.spans:
-        if span.message >= before and output[span.message - before].weight:
-            for position in tokens.covering(span):
+        if span.message_index >= before and output[span.message_index - before].weight:
+            for position in tokens.find_positions(span):
                 weights[position] = 1.0
-    return sequence(tokens.ids, weights, max_length, field)
+    return build_causal_example(tokens.ids, weights, max_length, field)
 
 
-def _pair(chosen: CausalExample | Flaw, rejected: CausalExample | Flaw) -> PreferenceExample | Flaw:
-    if isinstance(chosen, Flaw):
+def _build_example(
+    chosen: CausalExample | RowIssue, rejected: CausalExample | RowIssue
+) -> PreferenceExample | RowIssue:
+    if isinstance(chosen, RowIssue):
         return chosen
-    if isinstance(rejected, Flaw):
+    if isinstance(rejected, RowIssue):
         return rejected
-    return PreferenceExample(chosen.size + rejected.size, chosen.cut or rejected.cut, chosen, rejected)
+    return PreferenceExample(chosen.size + rejected.size, chosen.truncated or rejected.truncated, chosen, rejected)
 
 
-def _both(examples: Sequence[PreferenceExample]) -> list[CausalExample]:
+def _concatenate(examples: Sequence[PreferenceExample]) -> list[CausalExample]:
     return [*(example.chosen for example in examples), *(example.rejected for example in examples)]
 
 
-def _batches(examples: Sequence[PreferenceExample]) -> Iterator[list[int]]:
+def _batch_by_length(examples: Sequence[PreferenceExample]) -> Iterator[list[int]]:
     """Indices, the longest rows first."""
     longest = [max(example.chosen.size, example.rejected.size) for example in examples]
     order = sorted(range(len(examples)), key=lambda index: -longest[index])
     while order:
-        fitting = max(1, REFERENCE_TOKENS // (2 * longest[order[0]]))
+        fitting = max(1, REFERENCE_BATCH_TOKENS // (2 * longest[order[0]]))
         yield order[:fitting]
         order = order[fitting:]
 
 
-def _logprobs(model: Any, batch: Batch, kit: Kit) -> torch.Tensor:
+def _compute_logprobs(model: Any, batch: Batch, ctx: TaskContext) -> torch.Tensor:
     """(N,) on the model's device."""
-    assert kit.scores, "set by whoever loads the model"
+    assert ctx.logprob_fn, "set by whoever loads the model"
     on_device = {name: value.to(model.device) if hasattr(value, "to") else value for name, value in batch.items()}
-    found = kit.scores(model, inputs_of(on_device), on_device["positions_N"], on_device["targets_N"])
+    found = ctx.logprob_fn(model, select_model_inputs(on_device), on_device["positions_N"], on_device["targets_N"])
     logprobs_N: torch.Tensor = found.logprobs_N
     return logprobs_N
 
 
-def _sigmoid(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: Objective) -> torch.Tensor:
+def _sigmoid_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: Objective) -> torch.Tensor:
     from torch.nn.functional import logsigmoid
 
     margins_B = objective.beta * (ratios_2B[0] - ratios_2B[1])
@@ -220,13 +250,13 @@ def _sigmoid(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: Objec
     return -(1 - swapped) * logsigmoid(margins_B) - swapped * logsigmoid(-margins_B)
 
 
-def _ipo(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: Objective) -> torch.Tensor:
+def _ipo_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: Objective) -> torch.Tensor:
     means_2B = ratios_2B / lengths_2B
     return (means_2B[0] - means_2B[1] - 1 / (2 * objective.beta)).square()
 
 
 LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, Objective], torch.Tensor]] = {
-    "sigmoid": _sigmoid,
-    "ipo": _ipo,
+    "sigmoid": _sigmoid_loss,
+    "ipo": _ipo_loss,
 }
 """Loss of each pair, from the log-ratios of chosen and rejected (2, B) and their numbers of tokens."""

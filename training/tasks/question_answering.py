@@ -25,9 +25,27 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from training.errors import TrainingError
 from training.readers.strict_json import decode
-from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
+from training.tasks.base import (
+    Batch,
+    ExamplePreview,
+    Loss,
+    RowIssue,
+    Task,
+    TaskContext,
+    TaskState,
+    TokenSegment,
+    load_pretrained,
+)
 from training.tasks.support import squad
-from training.tasks.support.spans import NOWHERE, Found, best_of, best_spans, looked, span_logits, window_inputs
+from training.tasks.support.spans import (
+    NO_ANSWER,
+    WindowPrediction,
+    collate_windows,
+    compute_span_logits,
+    find_best_spans,
+    predict_windows,
+    select_best_span,
+)
 from training.tasks.support.text import EncoderExample
 from training.tasks.support.windows import Passage, Window, encode_passages
 
@@ -35,7 +53,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Answer(BaseModel):
+class AnswerSpan(BaseModel):
     """Where an answer stands in the context."""
 
     model_config = ConfigDict(extra="ignore")
@@ -57,7 +75,7 @@ class QuestionRow(QuestionInput):
     """A question with its answers."""
 
     answers: Annotated[
-        list[Answer],
+        list[AnswerSpan],
         Field(max_length=1000),
         BeforeValidator(lambda value: decode(value) if isinstance(value, str) else value),
     ]
@@ -78,37 +96,39 @@ class QuestionExample(EncoderExample):
 class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     name = "question-answering"
     title = "The part of a text that answers a question"
-    row = QuestionRow
+    row_schema = QuestionRow
     route = "predictions"
     family = "discriminative"
     peft_type = "QUESTION_ANS"
-    input = QuestionInput
-    bare = "question"
+    input_schema = QuestionInput
+    default_field = "question"
     options = frozenset({"neftune_alpha"})
-    measures = squad.MEASURES
+    metrics = squad.METRICS
 
-    def check(self, row: QuestionRow) -> Iterator[Flaw]:
+    def check_row(self, row: QuestionRow) -> Iterator[RowIssue]:
         for field, text in (("question", row.question), ("context", row.context)):
             if not text.strip():
-                yield Flaw("empty_content", field, "It is blank; write one or leave the row out.")
+                yield RowIssue("empty_content", field, "It is blank; write one or leave the row out.")
         for index, answer in enumerate(row.answers):
             if not row.context.startswith(answer.text, answer.start):
-                yield Flaw("wrong_value", f"answers[{index}].start", _misplaced(row.context, answer))
+                yield RowIssue(
+                    "wrong_value", f"answers[{index}].start", _describe_misplaced_answer(row.context, answer)
+                )
 
-    def encode(self, rows: Sequence[QuestionRow], processor: Any, max_length: int) -> list[QuestionExample | Flaw]:
+    def encode(self, rows: Sequence[QuestionRow], processor: Any, max_length: int) -> list[QuestionExample | RowIssue]:
         passages = encode_passages([(row.question, row.context) for row in rows], processor, max_length)
-        return [_example(row, passage) for row, passage in zip(rows, passages, strict=True)]
+        return [_build_example(row, passage) for row, passage in zip(rows, passages, strict=True)]
 
     def encode_inputs(
         self, inputs: Sequence[QuestionInput], processor: Any, max_length: int
-    ) -> list[QuestionExample | Flaw]:
+    ) -> list[QuestionExample | RowIssue]:
         passages = encode_passages([(asked.question, asked.context) for asked in inputs], processor, max_length)
         return [
-            _whole(asked.context, passage) if passage.windows else UNREADABLE
+            _build_input_example(asked.context, passage) if passage.windows else UNREADABLE_CONTEXT
             for asked, passage in zip(inputs, passages, strict=True)
         ]
 
-    def prepare(self, examples: Sequence[QuestionExample]) -> State:
+    def prepare(self, examples: Sequence[QuestionExample]) -> TaskState:
         answered = {bool(example.answers) for example in examples}
         if answered == {False}:
             raise TrainingError(
@@ -116,16 +136,18 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
             )
         return {"unanswerable": False in answered}
 
-    def fits(self, example: QuestionExample, state: State) -> Flaw | None:
+    def check_example(self, example: QuestionExample, state: TaskState) -> RowIssue | None:
         if example.answers or state["unanswerable"]:
             return None
-        return Flaw("wrong_value", "answers", "Every row of the training file has an answer; give this one its own.")
+        return RowIssue(
+            "wrong_value", "answers", "Every row of the training file has an answer; give this one its own."
+        )
 
-    def shown(self, example: QuestionExample, state: State) -> Shown:
+    def preview(self, example: QuestionExample, state: TaskState) -> ExamplePreview:
         first, last = example.span
-        return Shown([Part("input", example.ids)], {"first_token": first, "last_token": last})
+        return ExamplePreview([TokenSegment("input", example.ids)], {"first_token": first, "last_token": last})
 
-    def base_state(self, directory: Path) -> State:
+    def load_base_state(self, directory: Path) -> TaskState:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
@@ -137,58 +159,64 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
             )
         return {"unanswerable": True}
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
         from transformers import AutoModelForQuestionAnswering
 
-        return load_auto(AutoModelForQuestionAnswering, directory, dtype, num_labels=2)
+        return load_pretrained(AutoModelForQuestionAnswering, directory, dtype, num_labels=2)
 
-    def collate(self, examples: Sequence[QuestionExample], kit: Kit) -> Batch:
+    def collate(self, examples: Sequence[QuestionExample], ctx: TaskContext) -> Batch:
         import torch
 
-        batch = window_inputs([example.window for example in examples], kit)
+        batch = collate_windows([example.window for example in examples], ctx)
         return batch | {"spans_B2": torch.tensor([example.span for example in examples])}
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
         import torch
         from torch.nn.functional import cross_entropy
 
-        start_BT, end_BT = span_logits(model, batch)
+        start_BT, end_BT = compute_span_logits(model, batch)
         context_BT, spans_B2 = batch["context_BT"], batch["spans_B2"]
         looked_at_BT = context_BT.clone()
-        looked_at_BT[:, 0] |= kit.state["unanswerable"]
+        looked_at_BT[:, 0] |= ctx.state["unanswerable"]
         losses_B = [
             cross_entropy(logits_BT.masked_fill(~looked_at_BT, -inf), targets_B, reduction="none")
             for logits_BT, targets_B in zip((start_BT, end_BT), spans_B2.unbind(1), strict=True)
         ]
         with torch.no_grad():
-            best_B, found_B2 = best_spans(start_BT, end_BT, context_BT)
-            if kit.state["unanswerable"]:
+            best_B, found_B2 = find_best_spans(start_BT, end_BT, context_BT)
+            if ctx.state["unanswerable"]:
                 found_B2 = found_B2 * (best_B >= start_BT[:, 0] + end_BT[:, 0])[:, None]
         return Loss((losses_B[0] + losses_B[1]).sum() / 2, (found_B2 == spans_B2).all(-1).sum(), found_B2)
 
-    def measure(self, examples: Sequence[QuestionExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+    def compute_metrics(
+        self, examples: Sequence[QuestionExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
+    ) -> dict[str, float]:
         texts = []
-        for example, (first, last) in zip(examples, (found_2.tolist() for found_2 in found), strict=True):
-            start, end = NOWHERE if (first, last) == NOWHERE else example.window.text(first, last)
+        for example, (first, last) in zip(examples, (found_2.tolist() for found_2 in outputs), strict=True):
+            start, end = NO_ANSWER if (first, last) == NO_ANSWER else example.window.get_char_span(first, last)
             texts.append(example.context[start:end])
-        return squad.scores(texts, [example.answers for example in examples])
+        return squad.compute_scores(texts, [example.answers for example in examples])
 
-    def examine(self, model: Any, examples: Sequence[QuestionExample], kit: Kit) -> dict[str, float]:
+    def final_metrics(self, model: Any, examples: Sequence[QuestionExample], ctx: TaskContext) -> dict[str, float]:
         """Over whole contexts, where any is longer than a window."""
         if all(len(example.windows) == 1 for example in examples):
             return {}
-        texts = [answer["text"] for answer in self.answer(model, examples, kit, 1)]
-        return squad.scores(texts, [example.answers for example in examples])
+        texts = [answer["text"] for answer in self.answer(model, examples, ctx, 1)]
+        return squad.compute_scores(texts, [example.answers for example in examples])
 
-    def answer(self, model: Any, examples: Sequence[QuestionExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
-        found = looked(model, [window for example in examples for window in example.windows], kit)
-        return [_answer(example, [next(found) for _ in example.windows], kit) for example in examples]
+    def answer(
+        self, model: Any, examples: Sequence[QuestionExample], ctx: TaskContext, top_k: int
+    ) -> list[dict[str, Any]]:
+        found = predict_windows(model, [window for example in examples for window in example.windows], ctx)
+        return [_build_answer(example, [next(found) for _ in example.windows], ctx) for example in examples]
 
 
-UNREADABLE = Flaw("wrong_value", "context", "The base model's tokenizer reads nothing in it; use other characters.")
+UNREADABLE_CONTEXT = RowIssue(
+    "wrong_value", "context", "The base model's tokenizer reads nothing in it; use other characters."
+)
 
 
-def _misplaced(context: str, answer: Answer) -> str:
+def _describe_misplaced_answer(context: str, answer: AnswerSpan) -> str:
     text, start = answer.text, answer.start
     found = [at for at in (context.rfind(text, 0, start + len(text)), context.find(text, start)) if at >= 0]
     if not found:
@@ -197,35 +225,47 @@ def _misplaced(context: str, answer: Answer) -> str:
     return f"'{text[:80]}' does not begin at character {start} of the context, but at {nearest}."
 
 
-def _example(row: QuestionRow, passage: Passage) -> QuestionExample | Flaw:
+def _build_example(row: QuestionRow, passage: Passage) -> QuestionExample | RowIssue:
     """Trained on the window that holds the first answer, with most context around it."""
     if not passage.windows:
-        return UNREADABLE
-    window, span = passage.windows[0], NOWHERE
+        return UNREADABLE_CONTEXT
+    window, span = passage.windows[0], NO_ANSWER
     if row.answers:
         start = row.answers[0].start
-        tokens = passage.covering(start, start + len(row.answers[0].text))
+        tokens = passage.find_tokens(start, start + len(row.answers[0].text))
         if tokens is None:
-            return Flaw("no_target", "answers[0].text", "The base model's tokenizer reads nothing in it.")
+            return RowIssue("no_target", "answers[0].text", "The base model's tokenizer reads nothing in it.")
         first, last = tokens
-        window = max(passage.windows, key=lambda window: window.margin(first, last))
-        if window.margin(first, last) < 0:
+        window = max(passage.windows, key=lambda window: window.compute_margin(first, last))
+        if window.compute_margin(first, last) < 0:
             message = "The answer does not fit into a row beside the question; shorten it, or raise max_length."
-            return Flaw("too_long", "answers[0].text", message)
-        span = (first - window.at + window.first, last - window.at + window.first)
-    cut = passage.cut or len(passage.windows) > 1
+            return RowIssue("too_long", "answers[0].text", message)
+        span = (first - window.token_offset + window.context_start, last - window.token_offset + window.context_start)
+    cut = passage.question_truncated or len(passage.windows) > 1
     answers = tuple(answer.text for answer in row.answers)
     return QuestionExample(
-        window.size, cut, window.ids, window.types, span, window, passage.windows, row.context, answers
+        window.size, cut, window.ids, window.token_type_ids, span, window, passage.windows, row.context, answers
     )
 
 
-def _whole(context: str, passage: Passage) -> QuestionExample:
+def _build_input_example(context: str, passage: Passage) -> QuestionExample:
     """What is asked costs all of its windows."""
     window, size = passage.windows[0], sum(window.size for window in passage.windows)
-    return QuestionExample(size, passage.cut, window.ids, window.types, NOWHERE, window, passage.windows, context, ())
+    return QuestionExample(
+        size,
+        passage.question_truncated,
+        window.ids,
+        window.token_type_ids,
+        NO_ANSWER,
+        window,
+        passage.windows,
+        context,
+        (),
+    )
 
 
-def _answer(example: QuestionExample, found: Sequence[Found], kit: Kit) -> dict[str, Any]:
-    start, end, score = best_of(example.windows, found, kit.state["unanswerable"])
+def _build_answer(
+    example: QuestionExample, predictions: Sequence[WindowPrediction], ctx: TaskContext
+) -> dict[str, Any]:
+    start, end, score = select_best_span(example.windows, predictions, ctx.state["unanswerable"])
     return {"text": example.context[start:end], "start": start, "end": end, "score": score}

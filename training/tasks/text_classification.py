@@ -17,63 +17,77 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from training.errors import TrainingError
-from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
+from training.tasks.base import (
+    Batch,
+    ExamplePreview,
+    Loss,
+    RowIssue,
+    Task,
+    TaskContext,
+    TaskState,
+    TokenSegment,
+    load_pretrained,
+)
 from training.tasks.support import labels
 from training.tasks.support.labels import Label
-from training.tasks.support.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
+from training.tasks.support.text import EncoderExample, TextInput, check_text, collate_texts, encode_texts
 
 if TYPE_CHECKING:
     import torch
 
 
-def _listed(value: object) -> object:
+def _split_labels(value: object) -> object:
     """What a CSV cell can hold."""
     return [part for part in value.split("|") if part.strip()] if isinstance(value, str) else value
 
 
-class ClassificationRow(Texts):
+class ClassificationRow(TextInput):
     """A text with the label, or all the labels, it should get."""
 
     label: Label | None = None
-    labels: Annotated[list[Label], Field(max_length=1000), BeforeValidator(_listed)] | None = None
+    labels: Annotated[list[Label], Field(max_length=1000), BeforeValidator(_split_labels)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LabelExample(EncoderExample):
     labels: tuple[str, ...]
-    many: bool
+    multi_label: bool
     """Whether any number of labels may fit."""
 
 
 class TextClassification(Task[ClassificationRow, LabelExample]):
     name = "text-classification"
     title = "The label of a text or of a pair of texts, or all of its labels"
-    row = ClassificationRow
+    row_schema = ClassificationRow
     route = "predictions"
     family = "discriminative"
     peft_type = "SEQ_CLS"
-    input = Texts
+    input_schema = TextInput
     options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
-    measures = labels.MEASURES
+    metrics = labels.METRICS
 
-    def check(self, row: ClassificationRow) -> Iterator[Flaw]:
+    def check_row(self, row: ClassificationRow) -> Iterator[RowIssue]:
         yield from check_text(row)
         if row.label is None and row.labels is None:
-            yield Flaw("missing_field", "label", "The field is missing; add it, or a list of labels as 'labels'.")
+            yield RowIssue("missing_field", "label", "The field is missing; add it, or a list of labels as 'labels'.")
         if row.label is not None and row.labels is not None:
-            yield Flaw("wrong_value", "labels", "The row has 'label' and 'labels'; keep one of them.")
+            yield RowIssue("wrong_value", "labels", "The row has 'label' and 'labels'; keep one of them.")
 
-    def encode(self, rows: Sequence[ClassificationRow], processor: Any, max_length: int) -> list[LabelExample | Flaw]:
+    def encode(
+        self, rows: Sequence[ClassificationRow], processor: Any, max_length: int
+    ) -> list[LabelExample | RowIssue]:
         return [
-            _labelled(text, (row.label,) if row.label is not None else tuple(row.labels or ()), row.label is None)
+            _build_example(text, (row.label,) if row.label is not None else tuple(row.labels or ()), row.label is None)
             for row, text in zip(rows, encode_texts(rows, processor, max_length), strict=True)
         ]
 
-    def encode_inputs(self, inputs: Sequence[Texts], processor: Any, max_length: int) -> list[LabelExample | Flaw]:
-        return [_labelled(text, (), False) for text in encode_texts(inputs, processor, max_length)]
+    def encode_inputs(
+        self, inputs: Sequence[TextInput], processor: Any, max_length: int
+    ) -> list[LabelExample | RowIssue]:
+        return [_build_example(text, (), False) for text in encode_texts(inputs, processor, max_length)]
 
-    def prepare(self, examples: Sequence[LabelExample]) -> State:
-        kinds = {example.many for example in examples}
+    def prepare(self, examples: Sequence[LabelExample]) -> TaskState:
+        kinds = {example.multi_label for example in examples}
         if len(kinds) > 1:
             raise TrainingError(
                 "invalid_dataset",
@@ -82,63 +96,73 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
             )
         [many] = kinds
         found = (label for example in examples for label in example.labels)
-        return labels.counted(found, least=1 if many else 2) | {"many": many}
+        return labels.count_labels(found, min_labels=1 if many else 2) | {"many": many}
 
-    def continued(self, state: State, examples: Sequence[LabelExample]) -> State:
-        return labels.recounted(state, (label for example in examples for label in example.labels))
+    def update_state(self, state: TaskState, examples: Sequence[LabelExample]) -> TaskState:
+        return labels.recount_labels(state, (label for example in examples for label in example.labels))
 
-    def fits(self, example: LabelExample, state: State) -> Flaw | None:
+    def check_example(self, example: LabelExample, state: TaskState) -> RowIssue | None:
         field = "labels" if state["many"] else "label"
-        if example.many != state["many"]:
-            return Flaw("wrong_value", field, f"Rows of the training file have '{field}'; give this one the same.")
+        if example.multi_label != state["many"]:
+            return RowIssue("wrong_value", field, f"Rows of the training file have '{field}'; give this one the same.")
         unknown = set(example.labels) - set(state["labels"])
         if unknown:
-            return Flaw("unknown_label", field, f"No row of the training file has the label '{min(unknown)}'.")
+            return RowIssue("unknown_label", field, f"No row of the training file has the label '{min(unknown)}'.")
         return None
 
-    def base_state(self, directory: Path) -> State:
-        return labels.own_labels(directory, "SequenceClassification") | {"many": False}
+    def load_base_state(self, directory: Path) -> TaskState:
+        return labels.load_base_labels(directory, "SequenceClassification") | {"many": False}
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
         """With a head for ``state["labels"]``; one that the directory lacks is drawn from torch's generator."""
         from transformers import AutoModelForSequenceClassification
 
-        model = load_auto(AutoModelForSequenceClassification, directory, dtype, **labels.config_of(state["labels"]))
+        model = load_pretrained(
+            AutoModelForSequenceClassification, directory, dtype, **labels.build_label_config(state["labels"])
+        )
         model.config.problem_type = "multi_label_classification" if state["many"] else "single_label_classification"
         return model
 
-    def shown(self, example: LabelExample, state: State) -> Shown:
-        return Shown([Part("input", example.ids)], labels.shown(example.labels, state, state["many"]))
+    def preview(self, example: LabelExample, state: TaskState) -> ExamplePreview:
+        return ExamplePreview(
+            [TokenSegment("input", example.ids)], labels.preview_labels(example.labels, state, state["many"])
+        )
 
-    def weight(self, example: LabelExample, kit: Kit) -> float:
-        if example.many:
+    def sum_weights(self, example: LabelExample, ctx: TaskContext) -> float:
+        if example.multi_label:
             return 1.0
         [label] = example.labels
-        return labels.class_weights(kit)[labels.index(kit, label)]
+        return labels.compute_class_weights(ctx)[labels.get_label_index(ctx, label)]
 
-    def collate(self, examples: Sequence[LabelExample], kit: Kit) -> Batch:
-        return text_inputs(examples, kit.pad) | {"truth_BL": _truth(examples, kit)}
+    def collate(self, examples: Sequence[LabelExample], ctx: TaskContext) -> Batch:
+        return collate_texts(examples, ctx.pad_token_id) | {"truth_BL": _to_multi_hot(examples, ctx)}
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
         inputs = {name: tensor for name, tensor in batch.items() if name != "truth_BL"}
-        return _LOSSES[kit.state["many"]](model(**inputs).logits.float(), batch["truth_BL"], kit)
+        return _LOSSES[ctx.state["many"]](model(**inputs).logits.float(), batch["truth_BL"], ctx)
 
-    def measure(self, examples: Sequence[LabelExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+    def compute_metrics(
+        self, examples: Sequence[LabelExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
+    ) -> dict[str, float]:
         import torch
 
-        return labels.f1_scores(_truth(examples, kit), torch.stack(list(found)))
+        return labels.compute_f1_scores(_to_multi_hot(examples, ctx), torch.stack(list(outputs)))
 
-    def answer(self, model: Any, examples: Sequence[LabelExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+    def answer(
+        self, model: Any, examples: Sequence[LabelExample], ctx: TaskContext, top_k: int
+    ) -> list[dict[str, Any]]:
         """Scores of the ``top_k`` likeliest labels, likeliest first."""
         import torch
 
         with torch.inference_mode():
-            inputs = {name: tensor.to(model.device) for name, tensor in text_inputs(examples, kit.pad).items()}
+            inputs = {
+                name: tensor.to(model.device) for name, tensor in collate_texts(examples, ctx.pad_token_id).items()
+            }
             logits_BL = model(**inputs).logits.float()
-        many = kit.state.get("many", False)
+        many = ctx.state.get("many", False)
         scores_BL = logits_BL.sigmoid() if many else logits_BL.softmax(-1)
         answers: list[dict[str, Any]] = []
-        for scores in labels.likeliest(scores_BL, kit.state["labels"], top_k):
+        for scores in labels.select_top_labels(scores_BL, ctx.state["labels"], top_k):
             fitting = [label for label, score in scores.items() if score >= 0.5]
             answers.append(
                 {"labels": fitting, "scores": scores} if many else {"label": next(iter(scores)), "scores": scores}
@@ -146,24 +170,24 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
         return answers
 
 
-def _labelled(text: EncoderExample, fitting: tuple[str, ...], many: bool) -> LabelExample:
-    return LabelExample(text.size, text.cut, text.ids, text.types, fitting, many)
+def _build_example(text: EncoderExample, row_labels: tuple[str, ...], multi_label: bool) -> LabelExample:
+    return LabelExample(text.size, text.truncated, text.ids, text.token_type_ids, row_labels, multi_label)
 
 
-def _truth(examples: Sequence[LabelExample], kit: Kit) -> torch.Tensor:
-    return labels.truth([example.labels for example in examples], kit.state["labels"])
+def _to_multi_hot(examples: Sequence[LabelExample], ctx: TaskContext) -> torch.Tensor:
+    return labels.to_multi_hot([example.labels for example in examples], ctx.state["labels"])
 
 
-def _many_labels(logits_BL: torch.Tensor, truth_BL: torch.Tensor, kit: Kit) -> Loss:
+def _multi_label_loss(logits_BL: torch.Tensor, truth_BL: torch.Tensor, ctx: TaskContext) -> Loss:
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     # Binary cross-entropy's label smoothing: the truth is drawn towards a half.
-    smoothed_BL = truth_BL.float() * (1 - kit.objective.label_smoothing) + kit.objective.label_smoothing / 2
-    weights_L = logits_BL.new_tensor(labels.class_weights(kit))
+    smoothed_BL = truth_BL.float() * (1 - ctx.objective.label_smoothing) + ctx.objective.label_smoothing / 2
+    weights_L = logits_BL.new_tensor(labels.compute_class_weights(ctx))
     total = binary_cross_entropy_with_logits(logits_BL, smoothed_BL, weights_L, reduction="sum") / truth_BL.shape[-1]
     found_BL = logits_BL.detach() > 0
     return Loss(total, (found_BL == truth_BL).all(-1).sum(), found_BL)
 
 
-_LOSSES = {False: labels.one_label_loss, True: _many_labels}
+_LOSSES = {False: labels.single_label_loss, True: _multi_label_loss}
 """Whether many labels may fit -> the loss of logits (B, L) against truth (B, L)."""

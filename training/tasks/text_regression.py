@@ -19,14 +19,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from training.errors import TrainingError
-from training.tasks.base import Batch, Flaw, Kit, Loss, Part, Shown, State, Task, load_auto
-from training.tasks.support.text import EncoderExample, Texts, check_text, encode_texts, text_inputs
+from training.tasks.base import (
+    Batch,
+    ExamplePreview,
+    Loss,
+    RowIssue,
+    Task,
+    TaskContext,
+    TaskState,
+    TokenSegment,
+    load_pretrained,
+)
+from training.tasks.support.text import EncoderExample, TextInput, check_text, collate_texts, encode_texts
 
 if TYPE_CHECKING:
     import torch
 
 
-MEASURES = {
+METRICS = {
     "pearson": "correlation with the targets",
     "spearman": "correlation of the ranks",
     "rmse": "root of the mean squared error, in the targets' unit",
@@ -34,7 +44,7 @@ MEASURES = {
 }
 
 
-class RegressionRow(Texts):
+class RegressionRow(TextInput):
     """A text with the number it should get."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -43,34 +53,38 @@ class RegressionRow(Texts):
 
 
 @dataclass(frozen=True, slots=True)
-class NumberExample(EncoderExample):
+class RegressionExample(EncoderExample):
     target: float
     """NaN where it is what is asked for."""
 
 
-class TextRegression(Task[RegressionRow, NumberExample]):
+class TextRegression(Task[RegressionRow, RegressionExample]):
     name = "text-regression"
     title = "A number for a text or for a pair of texts"
-    row = RegressionRow
+    row_schema = RegressionRow
     route = "predictions"
     family = "discriminative"
     peft_type = "SEQ_CLS"
-    input = Texts
+    input_schema = TextInput
     has_accuracy: ClassVar[bool] = False
     options = frozenset({"neftune_alpha"})
-    measures = MEASURES
+    metrics = METRICS
 
-    def check(self, row: RegressionRow) -> Iterator[Flaw]:
+    def check_row(self, row: RegressionRow) -> Iterator[RowIssue]:
         yield from check_text(row)
 
-    def encode(self, rows: Sequence[RegressionRow], processor: Any, max_length: int) -> list[NumberExample | Flaw]:
+    def encode(
+        self, rows: Sequence[RegressionRow], processor: Any, max_length: int
+    ) -> list[RegressionExample | RowIssue]:
         encoded = encode_texts(rows, processor, max_length)
-        return [_numbered(text, row.target) for row, text in zip(rows, encoded, strict=True)]
+        return [_build_example(text, row.target) for row, text in zip(rows, encoded, strict=True)]
 
-    def encode_inputs(self, inputs: Sequence[Texts], processor: Any, max_length: int) -> list[NumberExample | Flaw]:
-        return [_numbered(text, nan) for text in encode_texts(inputs, processor, max_length)]
+    def encode_inputs(
+        self, inputs: Sequence[TextInput], processor: Any, max_length: int
+    ) -> list[RegressionExample | RowIssue]:
+        return [_build_example(text, nan) for text in encode_texts(inputs, processor, max_length)]
 
-    def prepare(self, examples: Sequence[NumberExample]) -> State:
+    def prepare(self, examples: Sequence[RegressionExample]) -> TaskState:
         """Mean and standard deviation of the targets."""
         targets = [example.target for example in examples]
         if min(targets) == max(targets):
@@ -82,7 +96,7 @@ class TextRegression(Task[RegressionRow, NumberExample]):
         mean = fsum(targets) / len(targets)
         return {"mean": mean, "deviation": sqrt(fsum((target - mean) ** 2 for target in targets) / len(targets))}
 
-    def base_state(self, directory: Path) -> State:
+    def load_base_state(self, directory: Path) -> TaskState:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
@@ -94,69 +108,75 @@ class TextRegression(Task[RegressionRow, NumberExample]):
             )
         return {"mean": getattr(config, "target_mean", 0.0), "deviation": getattr(config, "target_deviation", 1.0)}
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
         """With one output. The config tells other readers of the model how to get the targets' unit back."""
         from transformers import AutoModelForSequenceClassification
 
         names = {"id2label": {0: "value"}, "label2id": {"value": 0}}
-        model = load_auto(AutoModelForSequenceClassification, directory, dtype, num_labels=1, **names)
+        model = load_pretrained(AutoModelForSequenceClassification, directory, dtype, num_labels=1, **names)
         model.config.problem_type = "regression"
         model.config.target_mean, model.config.target_deviation = state["mean"], state["deviation"]
         return model
 
-    def shown(self, example: NumberExample, state: State) -> Shown:
-        return Shown([Part("input", example.ids)], {"target": example.target})
+    def preview(self, example: RegressionExample, state: TaskState) -> ExamplePreview:
+        return ExamplePreview([TokenSegment("input", example.ids)], {"target": example.target})
 
-    def collate(self, examples: Sequence[NumberExample], kit: Kit) -> Batch:
-        return text_inputs(examples, kit.pad) | {"targets_B": _targets(examples, kit).float()}
+    def collate(self, examples: Sequence[RegressionExample], ctx: TaskContext) -> Batch:
+        return collate_texts(examples, ctx.pad_token_id) | {"targets_B": _standardize_targets(examples, ctx).float()}
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
         inputs = {name: tensor for name, tensor in batch.items() if name != "targets_B"}
         values_B = model(**inputs).logits.float().squeeze(-1)
         total = (values_B - batch["targets_B"]).square().sum()
         return Loss(total, total.new_zeros(()), values_B.detach())
 
-    def measure(self, examples: Sequence[NumberExample], found: Sequence[torch.Tensor], kit: Kit) -> dict[str, float]:
+    def compute_metrics(
+        self, examples: Sequence[RegressionExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
+    ) -> dict[str, float]:
         import torch
 
-        figures = figures_of(_targets(examples, kit), torch.stack(list(found)).double())
-        return figures | {"rmse": figures["rmse"] * kit.state["deviation"]}
+        figures = compute_regression_metrics(_standardize_targets(examples, ctx), torch.stack(list(outputs)).double())
+        return figures | {"rmse": figures["rmse"] * ctx.state["deviation"]}
 
-    def answer(self, model: Any, examples: Sequence[NumberExample], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+    def answer(
+        self, model: Any, examples: Sequence[RegressionExample], ctx: TaskContext, top_k: int
+    ) -> list[dict[str, Any]]:
         import torch
 
         with torch.inference_mode():
-            inputs = {name: tensor.to(model.device) for name, tensor in text_inputs(examples, kit.pad).items()}
+            inputs = {
+                name: tensor.to(model.device) for name, tensor in collate_texts(examples, ctx.pad_token_id).items()
+            }
             values = model(**inputs).logits.float().squeeze(-1).tolist()
-        return [{"value": value * kit.state["deviation"] + kit.state["mean"]} for value in values]
+        return [{"value": value * ctx.state["deviation"] + ctx.state["mean"]} for value in values]
 
 
-def _numbered(text: EncoderExample, target: float) -> NumberExample:
-    return NumberExample(text.size, text.cut, text.ids, text.types, target)
+def _build_example(text: EncoderExample, target: float) -> RegressionExample:
+    return RegressionExample(text.size, text.truncated, text.ids, text.token_type_ids, target)
 
 
-def _targets(examples: Sequence[NumberExample], kit: Kit) -> torch.Tensor:
+def _standardize_targets(examples: Sequence[RegressionExample], ctx: TaskContext) -> torch.Tensor:
     """(B,) float64, standardised."""
     import torch
 
     targets_B = torch.tensor([example.target for example in examples], dtype=torch.float64)
-    mean, deviation = map(float, (kit.state["mean"], kit.state["deviation"]))
+    mean, deviation = map(float, (ctx.state["mean"], ctx.state["deviation"]))
     return (targets_B - mean) / deviation
 
 
-def figures_of(truth_B: torch.Tensor, found_B: torch.Tensor) -> dict[str, float]:
+def compute_regression_metrics(truth_B: torch.Tensor, predictions_B: torch.Tensor) -> dict[str, float]:
     """Of float64 numbers. Where either side is constant, what would be 0 / 0 is 0."""
-    errors_B = truth_B - found_B
+    errors_B = truth_B - predictions_B
     spread = (truth_B - truth_B.mean()).square().sum().item()
     return {
-        "pearson": _correlation(truth_B, found_B),
-        "spearman": _correlation(_ranks(truth_B), _ranks(found_B)),
+        "pearson": _correlate(truth_B, predictions_B),
+        "spearman": _correlate(_rank(truth_B), _rank(predictions_B)),
         "rmse": errors_B.square().mean().sqrt().item(),
         "r2": 1 - errors_B.square().sum().item() / spread if spread else 0.0,
     }
 
 
-def _correlation(left_B: torch.Tensor, right_B: torch.Tensor) -> float:
+def _correlate(left_B: torch.Tensor, right_B: torch.Tensor) -> float:
     # A constant's mean may be off by a rounding, and its deviations then be noise instead of nothing.
     if bool((left_B == left_B[0]).all()) or bool((right_B == right_B[0]).all()):
         return 0.0
@@ -164,7 +184,7 @@ def _correlation(left_B: torch.Tensor, right_B: torch.Tensor) -> float:
     return float(left_B @ right_B / (left_B.norm() * right_B.norm()))
 
 
-def _ranks(values_B: torch.Tensor) -> torch.Tensor:
+def _rank(values_B: torch.Tensor) -> torch.Tensor:
     """Equal values share the mean of their ranks."""
     _, places_B, counts = values_B.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     ranks: torch.Tensor = counts.cumsum(0) - (counts - 1) / 2

@@ -23,13 +23,13 @@ from training.models import weights
 from training.run_events import Metrics
 from training.trainer import optim
 
-STATE, MODEL = "state", "model"
-_WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
-BEST = "best.safetensors"
+STATE_DIR, MODEL_DIR = "state", "model"
+_WEIGHTS_FILE, _OPTIMIZER_FILE, _PROGRESS_FILE = "weights.safetensors", "optimizer.safetensors", "progress.json"
+BEST_WEIGHTS_FILE = "best.safetensors"
 """In the run's folder and in ``state``: the weights of the best evaluation so far, where the run looks for them."""
 
 
-class Best(BaseModel):
+class BestEvaluation(BaseModel):
     """The evaluation with the lowest loss so far."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,40 +56,40 @@ class Progress(BaseModel):
     """Of training."""
     parts: int | None = None
     """Into how many a batch is split since memory ran out; None: as the hyperparameters say."""
-    best: Best | None = None
+    best: BestEvaluation | None = None
     before: dict[str, float] = {}
     """What was measured before the first step."""
     ended: bool = False
     """Whether the run ended before its last step: its time was up, or it no longer learnt."""
 
 
-class State(NamedTuple):
+class TrainingState(NamedTuple):
     """What a run resumes from, beside its progress."""
 
     folder: Path
     """The run's."""
     tensors: dict[str, Tensor]
     """Everything of the model that training moves."""
-    trained: dict[str, Parameter]
+    trainable_parameters: dict[str, Parameter]
     optimizer: torch.optim.Optimizer
 
 
-def write(state: State, progress: Progress, write_model: Callable[[Path], None] | None) -> Path:
+def save(state: TrainingState, progress: Progress, write_model: Callable[[Path], None] | None) -> Path:
     """The checkpoint's directory. ``write_model`` None: only to resume from."""
     final = state.folder / "checkpoints" / f"step-{progress.step}"
     aside = final.with_name(f".{final.name}")
     for stale in (aside, final):
         shutil.rmtree(stale, ignore_errors=True)
-    (aside / STATE).mkdir(parents=True)
-    save_weights(state.tensors, aside / STATE / _WEIGHTS)
-    save_file(optim.state_tensors(state.optimizer, state.trained), aside / STATE / _OPTIMIZER)
-    if (state.folder / BEST).exists():
-        shutil.copyfile(state.folder / BEST, aside / STATE / BEST)
-    (aside / STATE / _PROGRESS).write_text(progress.model_dump_json(indent=2))
+    (aside / STATE_DIR).mkdir(parents=True)
+    save_weights(state.tensors, aside / STATE_DIR / _WEIGHTS_FILE)
+    save_file(optim.flatten_state(state.optimizer, state.trainable_parameters), aside / STATE_DIR / _OPTIMIZER_FILE)
+    if (state.folder / BEST_WEIGHTS_FILE).exists():
+        shutil.copyfile(state.folder / BEST_WEIGHTS_FILE, aside / STATE_DIR / BEST_WEIGHTS_FILE)
+    (aside / STATE_DIR / _PROGRESS_FILE).write_text(progress.model_dump_json(indent=2))
     if write_model:
-        (aside / MODEL).mkdir()
-        write_model(aside / MODEL)
-    publish(aside, final)
+        (aside / MODEL_DIR).mkdir()
+        write_model(aside / MODEL_DIR)
+    commit_directory(aside, final)
     return final
 
 
@@ -97,15 +97,15 @@ def save_weights(tensors: dict[str, Tensor], path: Path) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def publish(aside: Path, final: Path) -> None:
+def commit_directory(staging: Path, final: Path) -> None:
     """Rename a directory once all of it is on disk."""
-    for path in [*aside.rglob("*"), aside]:
-        _flush(path)
-    aside.rename(final)
-    _flush(final.parent)
+    for path in [*staging.rglob("*"), staging]:
+        _fsync(path)
+    staging.rename(final)
+    _fsync(final.parent)
 
 
-def _flush(path: Path) -> None:
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -113,13 +113,13 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def read(directory: Path, state: State) -> Progress:
+def load(directory: Path, state: TrainingState) -> Progress:
     """Put weights and optimizer where they were."""
-    weights.fill(state.tensors, load_file(directory / STATE / _WEIGHTS))
-    optim.load_state(state.optimizer, state.trained, load_file(directory / STATE / _OPTIMIZER))
-    if (directory / STATE / BEST).exists():
-        shutil.copyfile(directory / STATE / BEST, state.folder / BEST)
-    return Progress.model_validate_json((directory / STATE / _PROGRESS).read_bytes())
+    weights.copy_tensors(state.tensors, load_file(directory / STATE_DIR / _WEIGHTS_FILE))
+    optim.load_state(state.optimizer, state.trainable_parameters, load_file(directory / STATE_DIR / _OPTIMIZER_FILE))
+    if (directory / STATE_DIR / BEST_WEIGHTS_FILE).exists():
+        shutil.copyfile(directory / STATE_DIR / BEST_WEIGHTS_FILE, state.folder / BEST_WEIGHTS_FILE)
+    return Progress.model_validate_json((directory / STATE_DIR / _PROGRESS_FILE).read_bytes())
 
 
 def seed_step(seed: int, step: int) -> None:
@@ -128,7 +128,7 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def rng_sha256() -> str:
+def hash_rng_state() -> str:
     digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
     if torch.cuda.is_available():
         digest.update(torch.cuda.get_rng_state().numpy().tobytes())

@@ -15,10 +15,10 @@ from training.spec import Precision
 
 
 @dataclass(frozen=True)
-class Place:
+class Device:
     """A device and the dtype its matrix products run in."""
 
-    device: torch.device
+    torch_device: torch.device
     dtype: torch.dtype
 
     @property
@@ -26,54 +26,54 @@ class Place:
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
     @property
-    def appetite(self) -> Appetite:
-        return APPETITES[self.device.type]
+    def token_budget(self) -> TokenBudget:
+        return TOKEN_BUDGETS[self.torch_device.type]
 
     def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(self.torch_device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
 
 DTYPES: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class Appetite(NamedTuple):
+class TokenBudget(NamedTuple):
     """How many tokens a device takes at a time."""
 
-    part: int
+    micro_batch: int
     """At which it works best: a GPU wants many; a CPU as few as still fill its matrix units, so that what one block
     gives the next is still in its cache."""
-    most: int
+    max_tokens: int
     """That there is memory for, padding included."""
 
 
-APPETITES: Mapping[str, Appetite] = {
-    "cuda": Appetite(16_384, 16_384),
-    "mps": Appetite(4096, 8192),
-    "cpu": Appetite(2048, 8192),
+TOKEN_BUDGETS: Mapping[str, TokenBudget] = {
+    "cuda": TokenBudget(16_384, 16_384),
+    "mps": TokenBudget(4096, 8192),
+    "cpu": TokenBudget(2048, 8192),
 }
 """By type of device."""
 
 
-def choose(precision: Precision | None = None) -> Place:
+def select_device(precision: Precision | None = None) -> Device:
     """CUDA, else Apple's GPU, else the CPU; bf16 where it is faster than fp32, unless ``precision`` says otherwise."""
-    fastest = _fastest()
-    return fastest if precision is None else Place(fastest.device, DTYPES[precision])
+    fastest = _select_fastest()
+    return fastest if precision is None else Device(fastest.torch_device, DTYPES[precision])
 
 
-def _fastest() -> Place:
+def _select_fastest() -> Device:
     if torch.cuda.is_available():
         bf16 = torch.cuda.get_device_capability() >= (8, 0)
-        return Place(torch.device("cuda"), torch.bfloat16 if bf16 else torch.float32)
+        return Device(torch.device("cuda"), torch.bfloat16 if bf16 else torch.float32)
     if torch.backends.mps.is_available():
-        return Place(torch.device("mps"), torch.float32)
-    return Place(torch.device("cpu"), torch.bfloat16 if _cpu_multiplies_bf16() else torch.float32)
+        return Device(torch.device("mps"), torch.float32)
+    return Device(torch.device("cpu"), torch.bfloat16 if _has_cpu_bf16() else torch.float32)
 
 
-def _cpu_multiplies_bf16() -> bool:
+def _has_cpu_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def prepare(threads: int | None) -> None:
+def configure_torch(threads: int | None) -> None:
     """The same bits every time: the number of threads decides how sums are split."""
     if threads is not None:
         torch.set_num_threads(threads)
@@ -86,5 +86,5 @@ def prepare(threads: int | None) -> None:
     transformers.logging.disable_progress_bar()
 
 
-def threads() -> int:
+def get_num_threads() -> int:
     return torch.get_num_threads()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.tasks.base import Example
-from training.trainer.state import Run
+from training.trainer.state import TrainingRun
 
 
 class Evaluation(NamedTuple):
@@ -20,33 +20,39 @@ class Evaluation(NamedTuple):
     """Mean over the targets, unsmoothed and without class weights."""
     accuracy: float | None
     """None where targets are not right or wrong."""
-    measures: dict[str, float]
+    metrics: dict[str, float]
     """The task's own figures."""
 
 
 @torch.inference_mode()
-def evaluate(run: Run, examples: Sequence[Example]) -> Evaluation:
+def evaluate(run: TrainingRun, examples: Sequence[Example]) -> Evaluation:
     """In eval mode; the model is left in train mode."""
     run.model.eval()
-    sums = torch.zeros(2, device=run.place.device, dtype=torch.float64 if run.place.device.type != "mps" else None)
+    sums = torch.zeros(
+        2, device=run.device.torch_device, dtype=torch.float64 if run.device.torch_device.type != "mps" else None
+    )
     found: dict[int, Tensor] = {}
     order = sorted(range(len(examples)), key=lambda index: -examples[index].size)
     size = ceil(run.hyper.batch_size / run.hyper.gradient_accumulation_steps)
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        loss = run.loss([examples[index] for index in part], run.plain)
+        loss = run.compute_loss([examples[index] for index in part], run.eval_context)
         sums += torch.stack([loss.total, loss.correct.to(loss.total.dtype)])
-        if loss.found is not None:
-            found |= zip(part, loss.found.cpu(), strict=True)
-    run.learn()
+        if loss.outputs is not None:
+            found |= zip(part, loss.outputs.cpu(), strict=True)
+    run.train_mode()
     total, hits = sums.tolist()
-    weight = sum(run.task.weight(example, run.plain) for example in examples)
-    targets = sum(run.task.targets(example) for example in examples)
-    measures = run.task.measure(examples, [found[index] for index in range(len(found))], run.plain) if found else {}
+    weight = sum(run.task.sum_weights(example, run.eval_context) for example in examples)
+    targets = sum(run.task.count_targets(example) for example in examples)
+    measures = (
+        run.task.compute_metrics(examples, [found[index] for index in range(len(found))], run.eval_context)
+        if found
+        else {}
+    )
     return Evaluation(total / weight, hits / targets if run.task.has_accuracy else None, measures)
 
 
-def before(run: Run) -> dict[str, float]:
+def evaluate_untrained(run: TrainingRun) -> dict[str, float]:
     """What the untrained model says of the rows that the end will be compared on."""
-    losses = {"valid_loss": run.rows.validation, "general_loss": run.rows.held_out}
+    losses = {"valid_loss": run.splits.validation, "general_loss": run.splits.held_out}
     return {f"{name}_before": evaluate(run, examples).loss for name, examples in losses.items() if examples}

@@ -9,10 +9,10 @@ import torch
 from training.errors import RUN_CODES, InvalidDataset, TrainingError
 from training.run_events import Failure
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def as_failure(error: Exception) -> Failure | None:
+def to_failure(error: Exception) -> Failure | None:
     """None where another attempt may go better, or nobody knows: the process then ends with its traceback."""
     match error:
         case InvalidDataset():
@@ -20,23 +20,23 @@ def as_failure(error: Exception) -> Failure | None:
                 code=error.code,
                 message=error.message,
                 param=error.param,
-                faults=error.faults,
+                faults=error.errors,
                 fault_count=error.count,
             )
         case TrainingError():
             return Failure(code=error.code, message=f"{error.message} {RUN_CODES[error.code]}", param=error.param)
-        case OSError() if error.errno in _FULL:
-            return _plain("disk_full", "The worker's disk is full.")
-        case _ if out_of_memory(error):
-            return _plain("out_of_memory", "The run needs more memory than the worker has.")
+        case OSError() if error.errno in _DISK_FULL_ERRNOS:
+            return _build_failure("disk_full", "The worker's disk is full.")
+        case _ if is_out_of_memory(error):
+            return _build_failure("out_of_memory", "The run needs more memory than the worker has.")
     return None
 
 
-def _plain(code: str, message: str) -> Failure:
+def _build_failure(code: str, message: str) -> Failure:
     return Failure(code=code, message=f"{message} {RUN_CODES[code]}")
 
 
-def out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """On any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True

@@ -10,11 +10,11 @@ from training.models import weights
 from training.run_events import Metrics, Result
 from training.trainer import checkpoint
 from training.trainer.checkpoint import Progress
-from training.trainer.saver import take_best
-from training.trainer.state import Run
+from training.trainer.saver import load_best
+from training.trainer.state import TrainingRun
 
 
-def finish(run: Run, progress: Progress) -> Result:
+def write_result(run: TrainingRun, progress: Progress) -> Result:
     """Write ``result/`` and say what it is."""
     aside, final = run.folder / ".result", run.folder / "result"
     for stale in (aside, final):
@@ -22,31 +22,31 @@ def finish(run: Run, progress: Progress) -> Result:
     aside.mkdir()
     proof = {
         "step": progress.step,
-        "params_sha256": weights.sha256(run.state.tensors),
+        "params_sha256": weights.hash_tensors(run.state.tensors),
         "rng_sha256": progress.rng_sha256,
-        "batch_sha256": run.batches.sha256(progress.step),
+        "batch_sha256": run.batch_sampler.hash_batch(progress.step),
     }
-    metrics = take_best(run, progress)
-    run.write(aside)
-    checkpoint.publish(aside, final)
+    metrics = load_best(run, progress)
+    run.write_model(aside)
+    checkpoint.commit_directory(aside, final)
     return Result(
         path="result",
         step=metrics.step,
         trained_tokens=progress.tokens,
-        metrics=_figures(run, progress, metrics),
+        metrics=_collect_metrics(run, progress, metrics),
         resume_proof=proof,
     )
 
 
-def _figures(run: Run, progress: Progress, metrics: Metrics) -> dict[str, float | None]:
+def _collect_metrics(run: TrainingRun, progress: Progress, metrics: Metrics) -> dict[str, float | None]:
     names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "general_loss")
     told = {name: getattr(metrics, name) for name in names}
-    told |= {f"valid_{name}": value for name, value in (metrics.measures | _examined(run)).items()}
+    told |= {f"valid_{name}": value for name, value in (metrics.measures | _compute_final_metrics(run)).items()}
     return {name: value for name, value in (told | progress.before).items() if value is not None}
 
 
-def _examined(run: Run) -> dict[str, float]:
-    if not run.rows.validation:
+def _compute_final_metrics(run: TrainingRun) -> dict[str, float]:
+    if not run.splits.validation:
         return {}
-    with run.whole(), torch.inference_mode(), run.place.autocast():
-        return run.task.examine(run.model, run.rows.validation, run.plain)
+    with run.full_eval_mode(), torch.inference_mode(), run.device.autocast():
+        return run.task.final_metrics(run.model, run.splits.validation, run.eval_context)

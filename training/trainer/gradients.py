@@ -7,39 +7,39 @@ from typing import NamedTuple
 
 import torch
 
-from training.data.batch_sampler import split
+from training.data.batch_sampler import split_batch
 from training.run_events import Message
 from training.tasks.base import Example
 from training.trainer import checkpoint
-from training.trainer.failures import out_of_memory
-from training.trainer.state import Run
+from training.trainer.failures import is_out_of_memory
+from training.trainer.state import TrainingRun
 
 
-class Measured(NamedTuple):
+class BatchMetrics(NamedTuple):
     """Of one batch."""
 
     loss: float
     """Mean over the targets."""
     accuracy: float | None
     """None where targets are not right or wrong."""
-    norm: float
+    grad_norm: float
     """Of the gradient, before clipping."""
-    parts: int
+    micro_batches: int
     """Into which the batch was split."""
 
 
-def gradients(run: Run, examples: Sequence[Example], parts: int, step: int = 0) -> Measured:
+def compute_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int, step: int = 0) -> BatchMetrics:
     """Leave the clipped gradient of the batch's mean loss on the weights.
 
     Where memory runs out, once more with parts of half the size: the same batch, and the same gradient.
     """
     checkpoint.seed_step(run.seed, step)
     try:
-        return _gradients(run, examples, parts)
+        return _accumulate_gradients(run, examples, micro_batches)
     except (RuntimeError, MemoryError) as error:
         # Not bounded by this batch's rows: the batches after it may have more.
-        finer = 2 * parts
-        if not out_of_memory(error) or parts >= len(examples) or not run.task.separable:
+        finer = 2 * micro_batches
+        if not is_out_of_memory(error) or micro_batches >= len(examples) or not run.task.splittable:
             raise
     # Outside the handler: the traceback holds what filled the memory.
     run.emit(
@@ -49,32 +49,32 @@ def gradients(run: Run, examples: Sequence[Example], parts: int, step: int = 0) 
         )
     )
     run.optimizer.zero_grad(set_to_none=True)
-    if run.place.device.type == "cuda":
+    if run.device.torch_device.type == "cuda":
         torch.cuda.empty_cache()
     checkpoint.seed_step(run.seed, step)
-    return _gradients(run, examples, finer)
+    return _accumulate_gradients(run, examples, finer)
 
 
-def _gradients(run: Run, examples: Sequence[Example], parts: int) -> Measured:
+def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int) -> BatchMetrics:
     """Each part divides by the whole batch's weight, so the parts' gradients sum to the undivided batch's."""
-    weight = sum(run.task.weight(example, run.kit) for example in examples)
-    sums = torch.zeros(2, device=run.place.device)
-    for part in split(examples, parts):
-        loss = run.loss(part, run.kit)
+    weight = sum(run.task.sum_weights(example, run.context) for example in examples)
+    sums = torch.zeros(2, device=run.device.torch_device)
+    for part in split_batch(examples, micro_batches):
+        loss = run.compute_loss(part, run.context)
         torch.autograd.backward(loss.total / weight)
         sums += torch.stack([loss.total.detach(), loss.correct.to(loss.total.dtype)])
-    _pull(run)
-    norm = torch.nn.utils.clip_grad_norm_(run.trained.values(), run.hyper.max_grad_norm)
+    _add_l2_gradient(run)
+    norm = torch.nn.utils.clip_grad_norm_(run.trainable_parameters.values(), run.hyper.max_grad_norm)
     # The step's only wait for the device.
     total, hits, grad_norm = torch.cat([sums, norm.reshape(1)]).tolist()
-    targets = sum(run.task.targets(example) for example in examples)
-    return Measured(total / weight, hits / targets if run.task.has_accuracy else None, grad_norm, parts)
+    targets = sum(run.task.count_targets(example) for example in examples)
+    return BatchMetrics(total / weight, hits / targets if run.task.has_accuracy else None, grad_norm, micro_batches)
 
 
 @torch.no_grad()
-def _pull(run: Run) -> None:
+def _add_l2_gradient(run: TrainingRun) -> None:
     """Add the gradient of l2_to_base / 2 · |w - w₀|²."""
-    for name, origin in run.origin.items():
-        weight = run.trained[name]
+    for name, origin in run.initial_weights.items():
+        weight = run.trainable_parameters[name]
         if weight.grad is not None:
             weight.grad.add_(weight - origin, alpha=run.hyper.l2_to_base)

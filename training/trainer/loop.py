@@ -9,32 +9,32 @@ from training.errors import Interrupted, TrainingError
 from training.run_events import Metrics
 from training.trainer import checkpoint, optim, schedule
 from training.trainer.checkpoint import Progress
-from training.trainer.evaluate import before, evaluate
-from training.trainer.gradients import Measured, gradients
-from training.trainer.saver import Saver, judged
-from training.trainer.state import Run
+from training.trainer.evaluate import evaluate, evaluate_untrained
+from training.trainer.gradients import BatchMetrics, compute_gradients
+from training.trainer.saver import Saver, update_early_stopping
+from training.trainer.state import TrainingRun
 
-METRIC_LINES = 1000
+METRIC_EVENTS_PER_RUN = 1000
 """About as many steps of a run are told; which ones, their numbers decide, so that a resumed run tells the same."""
 
 
-def train(run: Run, progress: Progress) -> Progress:
+def train(run: TrainingRun, progress: Progress) -> Progress:
     """From ``progress`` to the last step.
 
     Raises ``TrainingError`` (non_finite_loss) with the last finite weights saved, ``Interrupted`` when asked to stop.
     """
-    clock, saver = _Clock(run, progress), Saver(run)
-    run.learn()
+    clock, saver = _ThroughputTimer(run, progress), Saver(run)
+    run.train_mode()
     if progress.step == 0:
-        progress = progress.model_copy(update={"before": before(run)})
+        progress = progress.model_copy(update={"before": evaluate_untrained(run)})
     while progress.step < run.hyper.max_steps and not progress.ended:
         step = progress.step + 1
-        rows = [run.rows.trained[row] for row in run.batches.rows(step)]
-        rate = _rate(run, step)
-        optim.set_rate(run.optimizer, rate)
-        measured = gradients(run, rows, progress.parts or run.hyper.gradient_accumulation_steps, step)
-        if not (isfinite(measured.loss) and isfinite(measured.norm)):
-            saver.keep(progress)
+        rows = [run.splits.training_pool[row] for row in run.batch_sampler.get_batch(step)]
+        rate = _compute_learning_rate(run, step)
+        optim.set_learning_rate(run.optimizer, rate)
+        measured = compute_gradients(run, rows, progress.parts or run.hyper.gradient_accumulation_steps, step)
+        if not (isfinite(measured.loss) and isfinite(measured.grad_norm)):
+            saver.save_model(progress)
             raise TrainingError("non_finite_loss", f"The loss or its gradient is not finite at step {step}.")
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
@@ -43,74 +43,89 @@ def train(run: Run, progress: Progress) -> Progress:
             update={
                 "step": step,
                 "tokens": progress.tokens + sum(row.size for row in rows),
-                "rng_sha256": checkpoint.rng_sha256(),
-                "seconds": clock.seconds(),
-                "parts": measured.parts if measured.parts != run.hyper.gradient_accumulation_steps else None,
+                "rng_sha256": checkpoint.hash_rng_state(),
+                "seconds": clock.measure_training_seconds(),
+                "parts": measured.micro_batches
+                if measured.micro_batches != run.hyper.gradient_accumulation_steps
+                else None,
             }
         )
         over = step == run.hyper.max_steps or progress.seconds >= (run.hyper.max_seconds or float("inf"))
-        looking = bool(run.rows.validation or run.rows.held_out) and (over or step % run.hyper.eval_every == 0)
-        if looking or over or _told(step, run.hyper.max_steps):
-            metrics = _metrics(run, progress, measured, rate, clock, looking)
+        looking = bool(run.splits.validation or run.splits.held_out) and (over or step % run.hyper.eval_every == 0)
+        if looking or over or _is_logging_step(step, run.hyper.max_steps):
+            metrics = _collect_metrics(run, progress, measured, rate, clock, looking)
             run.emit(metrics)
-            progress = judged(run, progress, metrics)
+            progress = update_early_stopping(run, progress, metrics)
         progress = progress.model_copy(update={"ended": progress.ended or (over and step < run.hyper.max_steps)})
         if step % run.hyper.save_every == 0:
-            saver.keep(progress)
+            saver.save_model(progress)
         leaving = run.stop.requested and not (over or progress.ended)
-        saver.guard(progress, now=leaving)
+        saver.save_if_due(progress, force=leaving)
         if leaving:
             raise Interrupted(step)
     return progress
 
 
-def _rate(run: Run, step: int) -> float:
+def _compute_learning_rate(run: TrainingRun, step: int) -> float:
     hyper = run.hyper
-    return schedule.rate(step, hyper.max_steps, hyper.learning_rate, hyper.lr_scheduler, hyper.warmup_ratio)
-
-
-def _told(step: int, total: int) -> bool:
-    return step in (1, total) or step % ceil(total / METRIC_LINES) == 0
-
-
-def _metrics(run: Run, progress: Progress, measured: Measured, rate: float, clock: _Clock, looking: bool) -> Metrics:
-    valid = evaluate(run, run.rows.validation) if looking and run.rows.validation else None
-    general = evaluate(run, run.rows.held_out) if looking and run.rows.held_out else None
-    return Metrics(
-        step=progress.step,
-        total_steps=run.hyper.max_steps,
-        epoch=progress.step / run.batches.per_epoch,
-        learning_rate=rate,
-        train_loss=measured.loss,
-        train_accuracy=measured.accuracy,
-        grad_norm=measured.norm,
-        valid_loss=valid.loss if valid else None,
-        valid_accuracy=valid.accuracy if valid else None,
-        general_loss=general.loss if general else None,
-        measures=valid.measures if valid else {},
-        tokens=progress.tokens,
-        tokens_per_second=clock.tokens_per_second(progress),
-        eta_seconds=clock.eta(progress),
+    return schedule.compute_learning_rate(
+        step, hyper.max_steps, hyper.learning_rate, hyper.lr_scheduler, hyper.warmup_ratio
     )
 
 
-class _Clock:
+def _is_logging_step(step: int, total_steps: int) -> bool:
+    return step in (1, total_steps) or step % ceil(total_steps / METRIC_EVENTS_PER_RUN) == 0
+
+
+def _collect_metrics(
+    run: TrainingRun,
+    progress: Progress,
+    batch_metrics: BatchMetrics,
+    learning_rate: float,
+    clock: _ThroughputTimer,
+    should_evaluate: bool,
+) -> Metrics:
+    valid = evaluate(run, run.splits.validation) if should_evaluate and run.splits.validation else None
+    general = evaluate(run, run.splits.held_out) if should_evaluate and run.splits.held_out else None
+    return Metrics(
+        step=progress.step,
+        total_steps=run.hyper.max_steps,
+        epoch=progress.step / run.batch_sampler.steps_per_epoch,
+        learning_rate=learning_rate,
+        train_loss=batch_metrics.loss,
+        train_accuracy=batch_metrics.accuracy,
+        grad_norm=batch_metrics.grad_norm,
+        valid_loss=valid.loss if valid else None,
+        valid_accuracy=valid.accuracy if valid else None,
+        general_loss=general.loss if general else None,
+        measures=valid.metrics if valid else {},
+        tokens=progress.tokens,
+        tokens_per_second=clock.compute_throughput(progress),
+        eta_seconds=clock.estimate_remaining_seconds(progress),
+    )
+
+
+class _ThroughputTimer:
     """Speed of this process, since its first step began."""
 
-    def __init__(self, run: Run, progress: Progress) -> None:
-        self._total = run.hyper.max_steps
-        self._start = time.monotonic()
-        self._from = progress
+    def __init__(self, run: TrainingRun, progress: Progress) -> None:
+        self._total_steps = run.hyper.max_steps
+        self._started_at = time.monotonic()
+        self._initial_progress = progress
 
-    def seconds(self) -> float:
+    def measure_training_seconds(self) -> float:
         """Of training, in all attempts whose work was kept."""
-        return self._from.seconds + self._elapsed()
+        return self._initial_progress.seconds + self._measure_elapsed()
 
-    def tokens_per_second(self, progress: Progress) -> float:
-        return (progress.tokens - self._from.tokens) / self._elapsed()
+    def compute_throughput(self, progress: Progress) -> float:
+        return (progress.tokens - self._initial_progress.tokens) / self._measure_elapsed()
 
-    def eta(self, progress: Progress) -> float:
-        return (self._total - progress.step) * self._elapsed() / (progress.step - self._from.step)
+    def estimate_remaining_seconds(self, progress: Progress) -> float:
+        return (
+            (self._total_steps - progress.step)
+            * self._measure_elapsed()
+            / (progress.step - self._initial_progress.step)
+        )
 
-    def _elapsed(self) -> float:
-        return max(time.monotonic() - self._start, 1e-9)
+    def _measure_elapsed(self) -> float:
+        return max(time.monotonic() - self._started_at, 1e-9)

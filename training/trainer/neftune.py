@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import Module
 
 
-def add(model: Any, alpha: float) -> None:
+def activate(model: Any, alpha: float) -> None:
     """Uniform noise of magnitude alpha / sqrt(T · D), in train mode only: what is frozen, or measured, hears none."""
 
-    def noisy(module: Module, inputs: Any, embedded_BTD: Tensor) -> Tensor:
+    def add_noise(module: Module, inputs: Any, embedded_BTD: Tensor) -> Tensor:
         if not module.training:
             return embedded_BTD
         length, width = embedded_BTD.shape[-2:]
         noise = torch.empty_like(embedded_BTD).uniform_(-1, 1)
         return embedded_BTD + noise * float(alpha / (length * width) ** 0.5)
 
-    model.get_input_embeddings().register_forward_hook(noisy)
+    model.get_input_embeddings().register_forward_hook(add_noise)

@@ -9,31 +9,31 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-FUSED = {"cpu", "cuda", "mps"}
+FUSED_ADAMW_DEVICES = {"cpu", "cuda", "mps"}
 """Device types that have a one-kernel AdamW."""
 
 
-Groups = list[dict[str, Any]]
+ParamGroups = list[dict[str, Any]]
 
 
-def _adamw(groups: Groups, device: torch.device) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=device.type in FUSED)
+def _build_adamw(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=device.type in FUSED_ADAMW_DEVICES)
 
 
-def _sgd(groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+def _build_sgd(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
     """Weight decay is coupled here: it is part of the gradient."""
     return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
 
 
-def _adafactor(groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+def _build_adafactor(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
     """Keeps a row and a column of second moments in place of a matrix (Shazeer and Stern 2018, arXiv:1804.04235)."""
     return torch.optim.Adafactor(groups, lr=0.0)
 
 
-OPTIMIZERS: dict[str, Callable[[Groups, torch.device], torch.optim.Optimizer]] = {
-    "adamw": _adamw,
-    "sgd": _sgd,
-    "adafactor": _adafactor,
+OPTIMIZERS: dict[str, Callable[[ParamGroups, torch.device], torch.optim.Optimizer]] = {
+    "adamw": _build_adamw,
+    "sgd": _build_sgd,
+    "adafactor": _build_adafactor,
 }
 
 
@@ -45,12 +45,12 @@ def build(name: str, weights: Iterable[Parameter], weight_decay: float, device: 
     return OPTIMIZERS[name]([group for group in (matrices, vectors) if group["params"]], device)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = learning_rate
 
 
-def state_tensors(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter]) -> dict[str, Tensor]:
+def flatten_state(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter]) -> dict[str, Tensor]:
     """``weight name/what`` -> tensor: everything the optimizer remembers."""
     return {
         f"{name}/{what}": tensor

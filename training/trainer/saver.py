@@ -12,43 +12,43 @@ from safetensors.torch import load_file
 from training.models import weights
 from training.run_events import Checkpoint, Message, Metrics
 from training.trainer import checkpoint
-from training.trainer.checkpoint import BEST, Best, Progress
-from training.trainer.state import Run
+from training.trainer.checkpoint import BEST_WEIGHTS_FILE, BestEvaluation, Progress
+from training.trainer.state import TrainingRun
 
-SAVING_SHARE = 0.04
+MAX_SAVING_SHARE = 0.04
 """Most of the time that checkpoints made only to resume from may take."""
 
 
 class Saver:
     """Writes checkpoints; when, never changes a number."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._saved = 0
-        self._since = time.monotonic()
-        self._took = 0.0
+        self._saved_step = 0
+        self._saved_at = time.monotonic()
+        self._save_duration = 0.0
 
-    def keep(self, progress: Progress) -> None:
+    def save_model(self, progress: Progress) -> None:
         """A checkpoint that is a model of its own."""
         if progress.step:
-            self._write(progress, self._run.write)
+            self._write(progress, self._run.write_model)
 
-    def guard(self, progress: Progress, now: bool) -> None:
+    def save_if_due(self, progress: Progress, force: bool) -> None:
         """A checkpoint to resume from, where the last one is too long ago."""
-        patience = max(self._run.save_seconds, self._took / SAVING_SHARE)
-        if self._saved != progress.step and (now or time.monotonic() - self._since > patience):
+        patience = max(self._run.save_seconds, self._save_duration / MAX_SAVING_SHARE)
+        if self._saved_step != progress.step and (force or time.monotonic() - self._saved_at > patience):
             self._write(progress, None)
 
     def _write(self, progress: Progress, write_model: Callable[[Path], None] | None) -> None:
         run, start = self._run, time.monotonic()
-        path = checkpoint.write(run.state, progress, write_model)
-        self._saved, self._since = progress.step, time.monotonic()
-        self._took = self._since - start
+        path = checkpoint.save(run.state, progress, write_model)
+        self._saved_step, self._saved_at = progress.step, time.monotonic()
+        self._save_duration = self._saved_at - start
         told = str(path.relative_to(run.folder))
         run.emit(Checkpoint(step=progress.step, path=told, keep=write_model is not None, metrics=progress.metrics))
 
 
-def judged(run: Run, progress: Progress, metrics: Metrics) -> Progress:
+def update_early_stopping(run: TrainingRun, progress: Progress, metrics: Metrics) -> Progress:
     """Remember what was told; with early stopping, keep the best weights and end where they are long past."""
     progress = progress.model_copy(update={"metrics": metrics})
     patience = run.hyper.early_stopping_patience
@@ -56,8 +56,8 @@ def judged(run: Run, progress: Progress, metrics: Metrics) -> Progress:
         return progress
     best = progress.best
     if best is None or metrics.valid_loss < (best.metrics.valid_loss or 0.0):
-        checkpoint.save_weights(run.state.tensors, run.folder / BEST)
-        return progress.model_copy(update={"best": Best(metrics=metrics)})
+        checkpoint.save_weights(run.state.tensors, run.folder / BEST_WEIGHTS_FILE)
+        return progress.model_copy(update={"best": BestEvaluation(metrics=metrics)})
     best = best.model_copy(update={"stale": best.stale + 1})
     ended = best.stale >= patience
     if ended:
@@ -70,10 +70,10 @@ def judged(run: Run, progress: Progress, metrics: Metrics) -> Progress:
     return progress.model_copy(update={"best": best, "ended": ended})
 
 
-def take_best(run: Run, progress: Progress) -> Metrics:
+def load_best(run: TrainingRun, progress: Progress) -> Metrics:
     """Put the best weights in, where there is a choice; the metrics of what the model now is."""
     assert progress.metrics, "a run has at least one step, and its last is told"
     if progress.best is None:
         return progress.metrics
-    weights.fill(run.state.tensors, load_file(run.folder / BEST))
+    weights.copy_tensors(run.state.tensors, load_file(run.folder / BEST_WEIGHTS_FILE))
     return progress.best.metrics

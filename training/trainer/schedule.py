@@ -13,9 +13,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Share of the steps after the warm-up that are done, 0 to 1 -> factor of the peak rate."""
 
 
-def rate(step: int, total: int, peak: float, scheduler: str, warmup_ratio: float) -> float:
+def compute_learning_rate(step: int, total_steps: int, peak_rate: float, scheduler: str, warmup_ratio: float) -> float:
     """The rate of a step, from 1 to ``total``. No step has rate 0: one would be wasted."""
-    warmup = ceil(warmup_ratio * total)
+    warmup = ceil(warmup_ratio * total_steps)
     if step <= warmup:
-        return peak * step / warmup
-    return peak * SCHEDULES[scheduler]((step - 1 - warmup) / (total - warmup))
+        return peak_rate * step / warmup
+    return peak_rate * SCHEDULES[scheduler]((step - 1 - warmup) / (total_steps - warmup))

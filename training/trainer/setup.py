@@ -10,40 +10,42 @@ import torch
 from torch.nn import Module
 
 from training import kernels
-from training.artifacts.result import Card
+from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.kernels import packed
 from training.models import weights
-from training.models.blocks import anatomy
-from training.models.logprobs import target_scores
-from training.run_events import Line, Message, Started
+from training.models.blocks import find_blocks
+from training.models.logprobs import compute_target_logprobs
+from training.run_events import Message, RunEvent, Started
 from training.spec import TrainSpec
-from training.tasks.base import Kit, Objective
+from training.tasks.base import Objective, TaskContext
 from training.trainer import checkpoint, device, neftune
-from training.trainer.device import Place
-from training.trainer.feature_cache import Trunk
-from training.trainer.prepare import Prepared
-from training.trainer.state import Rows, Run, Stop
+from training.trainer.device import Device
+from training.trainer.feature_cache import FrozenFeatureCache
+from training.trainer.prepare import PreparedRun
+from training.trainer.state import Splits, StopFlag, TrainingRun
 
 
-def assemble(folder: Path, spec: TrainSpec, prepared: Prepared, emit: Callable[[Line], None], stop: Stop) -> Run:
+def build_run(
+    folder: Path, spec: TrainSpec, prepared: PreparedRun, emit: Callable[[RunEvent], None], stop: StopFlag
+) -> TrainingRun:
     """Raises ``TrainingError`` where the update does not fit the base."""
     hyper = prepared.hyper
-    place = device.choose(hyper.dtype)
+    place = device.select_device(hyper.dtype)
     checkpoint.seed_step(spec.seed, 0)
-    model = updatable(spec, prepared, place)
-    trained = weights.trainable(model)
-    weights.widen(trained)
-    model.to(place.device)
-    kit = _kit(prepared, model)
+    model = load_trainable_model(spec, prepared, place)
+    trained = weights.get_trainable_parameters(model)
+    weights.upcast(trained)
+    model.to(place.torch_device)
+    kit = _build_context(prepared, model)
     if hyper.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if hyper.neftune_alpha:
-        neftune.add(model, hyper.neftune_alpha)
-    kernels.prepare(model, place.device)
+        neftune.activate(model, hyper.neftune_alpha)
+    kernels.patch_model(model, place.torch_device)
     if kit.packed:
-        packed.use(model)
-    card = Card(
+        packed.enable(model)
+    card = ResultMetadata(
         task=spec.task,
         method=spec.method,
         update=spec.update,
@@ -52,40 +54,40 @@ def assemble(folder: Path, spec: TrainSpec, prepared: Prepared, emit: Callable[[
         hyperparameters=hyper,
         seed=spec.seed,
     )
-    return Run(
+    return TrainingRun(
         folder=folder,
         task=prepared.task,
-        kit=kit,
+        context=kit,
         hyper=hyper,
         seed=spec.seed,
         save_seconds=spec.save_seconds,
         model=model,
-        place=place,
-        rows=_rows(prepared),
-        trained=trained,
-        running=weights.running(model),
-        frozen=list(_frozen(spec, model)),
-        origin={name: weight.detach().clone() for name, weight in trained.items()} if hyper.l2_to_base else {},
-        card=card,
+        device=place,
+        splits=_build_splits(prepared),
+        trainable_parameters=trained,
+        running_stats=weights.get_running_stats(model),
+        frozen_modules=list(_iter_frozen_modules(spec, model)),
+        initial_weights={name: weight.detach().clone() for name, weight in trained.items()} if hyper.l2_to_base else {},
+        metadata=card,
         base=prepared.base,
         emit=emit,
         stop=stop,
     )
 
 
-def _rows(prepared: Prepared) -> Rows:
-    return Rows(
+def _build_splits(prepared: PreparedRun) -> Splits:
+    return Splits(
         training=prepared.training.examples,
         validation=prepared.validation.examples,
         general=prepared.general.examples,
         held_out=prepared.held_out.examples,
-        mixed=prepared.mixed,
+        general_per_epoch=prepared.general_per_epoch,
     )
 
 
-def updatable(spec: TrainSpec, prepared: Prepared, place: Place) -> Any:
+def load_trainable_model(spec: TrainSpec, prepared: PreparedRun, place: Device) -> Any:
     """The model with its weights to train, those of an earlier result in it where the run goes on from one."""
-    dtype = spec.update.weights_dtype(place.dtype, getattr(torch, prepared.base.dtype))
+    dtype = spec.update.get_weights_dtype(place.dtype, getattr(torch, prepared.base.dtype))
     begun = prepared.start if prepared.start and spec.update.type != "lora" else spec.base
     model = prepared.task.load_model(begun, prepared.state, dtype)
     try:
@@ -96,11 +98,11 @@ def updatable(spec: TrainSpec, prepared: Prepared, place: Place) -> Any:
             "base_model_unavailable", f"The update does not fit this base: {error}.", "update"
         ) from error
     if prepared.start:
-        spec.update.resume(model, prepared.start)
+        spec.update.load_weights(model, prepared.start)
     return model
 
 
-def _kit(prepared: Prepared, model: Any) -> Kit:
+def _build_context(prepared: PreparedRun, model: Any) -> TaskContext:
     hyper = prepared.hyper
     objective = Objective(
         label_smoothing=hyper.label_smoothing,
@@ -109,17 +111,17 @@ def _kit(prepared: Prepared, model: Any) -> Kit:
         loss=hyper.loss or Objective.loss,
     )
     # NEFTune's noise is told by the length of a row.
-    packing = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.supports(model.config)
-    return Kit(prepared.base.processor, prepared.state, objective, packing, target_scores)
+    packing = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.can_pack(model.config)
+    return TaskContext(prepared.base.processor, prepared.state, objective, packing, compute_target_logprobs)
 
 
-def _frozen(spec: TrainSpec, model: Any) -> Iterator[Module]:
+def _iter_frozen_modules(spec: TrainSpec, model: Any) -> Iterator[Module]:
     """Modules that do not train though the model does: what stands before the first block that moves, a dropout
     without weights of its own too."""
-    count = spec.update.frozen_blocks(model)
+    count = spec.update.count_frozen_blocks(model)
     if not count:
         return
-    last = anatomy(model).blocks[count - 1]
+    last = find_blocks(model).blocks[count - 1]
     for module in model.modules():
         if not any(parameter.requires_grad for parameter in module.parameters()):
             yield module
@@ -127,45 +129,45 @@ def _frozen(spec: TrainSpec, model: Any) -> Iterator[Module]:
             return
 
 
-def anchor(run: Run) -> None:
+def compute_reference_logprobs(run: TrainingRun) -> None:
     """Give the rows what the loss needs to know of the untrained model."""
     run.model.eval()
-    with run.place.autocast():
+    with run.device.autocast():
         training, validation, general, held_out = (
-            run.task.anchored(rows, run.model, run.kit)
-            for rows in (run.rows.training, run.rows.validation, run.rows.general, run.rows.held_out)
+            run.task.with_reference(rows, run.model, run.context)
+            for rows in (run.splits.training, run.splits.validation, run.splits.general, run.splits.held_out)
         )
-    run.rows = Rows(training, validation, general, held_out, run.rows.mixed)
-    run.learn()
+    run.splits = Splits(training, validation, general, held_out, run.splits.general_per_epoch)
+    run.train_mode()
 
 
-def keep_features(run: Run, spec: TrainSpec) -> None:
+def cache_frozen_features(run: TrainingRun, spec: TrainSpec) -> None:
     """What frozen blocks give of every row, computed once. Changes no number but by rounding."""
-    frozen = spec.update.frozen_blocks(run.model)
+    frozen = spec.update.count_frozen_blocks(run.model)
     if not frozen or not run.task.cacheable or run.model.config.is_encoder_decoder:
         return
-    parts = anatomy(run.model)
-    if not parts.once:
+    parts = find_blocks(run.model)
+    if not parts.is_single_pass:
         return
-    trunk = Trunk(parts, frozen, run.kit)
+    trunk = FrozenFeatureCache(parts, frozen, run.context)
     run.model.eval()
     with torch.no_grad():
-        rows = [*run.rows.trained, *run.rows.validation, *run.rows.held_out]
-        kept = trunk.keep(rows, lambda part: run.loss(part, run.plain))
-    run.learn()
-    run.trunk = trunk if kept else None
+        rows = [*run.splits.training_pool, *run.splits.validation, *run.splits.held_out]
+        kept = trunk.populate(rows, lambda part: run.compute_loss(part, run.eval_context))
+    run.train_mode()
+    run.feature_cache = trunk if kept else None
     told = "are computed once and kept" if kept else "take too much memory to be kept; they are computed for each batch"
     run.emit(Message(message=f"The features of {frozen} frozen blocks {told}."))
 
 
-def started(run: Run, step: int) -> Started:
+def build_started_event(run: TrainingRun, step: int) -> Started:
     """The line that says what is about to be trained where."""
     return Started(
         step=step,
         total_steps=run.hyper.max_steps,
-        trainable_parameters=sum(weight.numel() for weight in run.trained.values()),
+        trainable_parameters=sum(weight.numel() for weight in run.trainable_parameters.values()),
         total_parameters=sum(weight.numel() for weight in run.model.parameters()),
-        device=str(run.place.device),
-        dtype=run.place.dtype_name,
-        threads=device.threads(),
+        device=str(run.device.torch_device),
+        dtype=run.device.dtype_name,
+        threads=device.get_num_threads(),
     )

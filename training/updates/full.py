@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
-from training.updates.full_model import WholeModel
+from training.updates.full_model import FullModelBase
 
 if TYPE_CHECKING:
     import torch
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from training.tasks.base import AnyTask
 
 
-class FullUpdate(WholeModel):
+class FullUpdate(FullModelBase):
     """Train all weights of the base model."""
 
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["full"] = "full"
 
-    def weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
+    def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
         """Masters in fp32: a bf16 weight has too few bits to take a small update."""
         import torch
 
@@ -30,5 +30,5 @@ class FullUpdate(WholeModel):
     def apply(self, model: Any, task: AnyTask) -> Any:
         return model.requires_grad_(True)
 
-    def frozen_blocks(self, model: Any) -> int:
+    def count_frozen_blocks(self, model: Any) -> int:
         return 0

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import torch
 
     from training.models.base_model import BaseModel
-    from training.tasks.base import AnyTask, State
+    from training.tasks.base import AnyTask, TaskState
 
 
-class WholeModel(pydantic.BaseModel):
+class FullModelBase(pydantic.BaseModel):
     """Saved and loaded as ``transformers`` does."""
 
-    def weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
+    def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
         """A frozen weight stays as it is stored, unless nothing would widen it for an fp32 product."""
         import torch
 
@@ -25,10 +25,10 @@ class WholeModel(pydantic.BaseModel):
 
     def save(self, model: Any, base: BaseModel, directory: Path) -> None:
         """A directory that ``AutoModel…from_pretrained`` loads, tokenizer included, in the base's own dtype."""
-        base.save_beside(model, directory)
+        base.save_with_processor(model, directory)
 
-    def load(self, base: Path, directory: Path, task: AnyTask, state: State, dtype: torch.dtype) -> Any:
+    def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
         return task.load_model(directory, state, dtype).eval()
 
-    def resume(self, model: Any, directory: Path) -> None:
+    def load_weights(self, model: Any, directory: Path) -> None:
         """Nothing: the model was loaded from the earlier result's directory."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
-from training.models.blocks import anatomy
-from training.updates.full_model import WholeModel
+from training.models.blocks import find_blocks
+from training.updates.full_model import FullModelBase
 
 if TYPE_CHECKING:
     from training.tasks.base import AnyTask
 
 
-class HeadUpdate(WholeModel):
+class HeadUpdate(FullModelBase):
     """Train the head only: final norm or pooler, and the output layer. The base's features are computed once."""
 
     model_config = ConfigDict(extra="forbid")
@@ -21,10 +21,10 @@ class HeadUpdate(WholeModel):
     type: Literal["head"] = "head"
 
     def apply(self, model: Any, task: AnyTask) -> Any:
-        return train_only(model, anatomy(model).after())
+        return train_only(model, find_blocks(model).get_head_parameters())
 
-    def frozen_blocks(self, model: Any) -> int:
-        return len(anatomy(model).blocks)
+    def count_frozen_blocks(self, model: Any) -> int:
+        return len(find_blocks(model).blocks)
 
 
 def train_only(model: Any, names: set[str]) -> Any:

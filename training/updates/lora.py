@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import torch
 
     from training.models.base_model import BaseModel
-    from training.tasks.base import AnyTask, State
+    from training.tasks.base import AnyTask, TaskState
 
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.]+$")]
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's names."""
 
 
@@ -38,7 +38,7 @@ class LoraUpdate(pydantic.BaseModel):
     rslora: bool = False
     dora: bool = False
 
-    def weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
+    def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
         """The base is frozen, so it may be as narrow as the arithmetic."""
         return compute
 
@@ -54,18 +54,18 @@ class LoraUpdate(pydantic.BaseModel):
             use_rslora=self.rslora,
             use_dora=self.dora,
             task_type=TaskType(task.peft_type) if task.peft_type else None,
-            modules_to_save=None if task.writes_tokens else heads(model),
+            modules_to_save=None if task.uses_lm_head else find_head_modules(model),
         )
         return get_peft_model(model, config)
 
-    def frozen_blocks(self, model: Any) -> int:
+    def count_frozen_blocks(self, model: Any) -> int:
         return 0
 
-    def resume(self, model: Any, directory: Path) -> None:
+    def load_weights(self, model: Any, directory: Path) -> None:
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        unfit = set_peft_model_state_dict(model, load_file(directory / WEIGHTS))
+        unfit = set_peft_model_state_dict(model, load_file(directory / WEIGHTS_NAME))
         assert not unfit.unexpected_keys, unfit.unexpected_keys
 
     def save(self, model: Any, base: BaseModel, directory: Path) -> None:
@@ -75,21 +75,21 @@ class LoraUpdate(pydantic.BaseModel):
 
         weights = get_peft_model_state_dict(model, save_embedding_layers=False)
         save_file(
-            {name: tensor.contiguous() for name, tensor in weights.items()}, directory / WEIGHTS, {"format": "pt"}
+            {name: tensor.contiguous() for name, tensor in weights.items()}, directory / WEIGHTS_NAME, {"format": "pt"}
         )
         config = model.active_peft_config.to_dict()
         config |= {"base_model_name_or_path": base.id, "inference_mode": True}
         plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-        (directory / CONFIG).write_text(json.dumps(plain, indent=2, sort_keys=True))
+        (directory / CONFIG_NAME).write_text(json.dumps(plain, indent=2, sort_keys=True))
 
-    def load(self, base: Path, directory: Path, task: AnyTask, state: State, dtype: torch.dtype) -> Any:
+    def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
         from peft import PeftModel
 
         model = task.load_model(base, state, dtype)
         return PeftModel.from_pretrained(model, directory, local_files_only=True).eval()
 
 
-def heads(model: Any) -> list[str]:
+def find_head_modules(model: Any) -> list[str]:
     """Modules beside the base that a task brings along: new, so they are trained whole."""
     if model.base_model is model:
         return []

@@ -10,102 +10,109 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented
-from api.http.pagination import ListOut, listed
+from api.deps import PrincipalDep, ResourcesDep
+from api.errors import InvalidRequest, NotFound, error_responses
+from api.http.pagination import ListOut, to_list
 from api.http.strict_json import StrictRoute
-from api.schemas.fine_tuning.checkpoints import CheckpointChange, CheckpointDeleted, CheckpointsChosen
+from api.schemas.fine_tuning.checkpoints import CheckpointDeleted, CheckpointSelectionIn, CheckpointUpdateIn
 from api.schemas.fine_tuning.jobs import CheckpointOut
-from api.schemas.serializers import checkpoint_out
-from api.services.job_queries import no_such_job
+from api.schemas.serializers import to_checkpoint_out
+from api.services.job_queries import job_not_found
 from jobs.resources import Resources
 from jobs.retention import checkpoints
-from jobs.retention.checkpoints import Leftovers
+from jobs.retention.checkpoints import OrphanedBlobs
 from storage.access.audit import audit
 from storage.access.keys import Principal
 from storage.tables import Checkpoint, Job
 
 router = APIRouter(
-    prefix="/fine_tuning/jobs/{job_id}", tags=["fine-tuning"], route_class=StrictRoute, responses=documented(404, 413)
+    prefix="/fine_tuning/jobs/{job_id}",
+    tags=["fine-tuning"],
+    route_class=StrictRoute,
+    responses=error_responses(404, 413),
 )
 
 
 @router.post("/checkpoints/{checkpoint_id}")
 async def update_checkpoint(
-    job_id: str, checkpoint_id: str, body: CheckpointChange, rooms: RoomsDep, principal: PrincipalDep
+    job_id: str, checkpoint_id: str, body: CheckpointUpdateIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> CheckpointOut:
     """Say how long the checkpoint stays, counted from now; null: until it is deleted."""
-    async with rooms.db.write() as session:
-        job = await _locked(session, principal.project_id, job_id)
-        [checkpoint] = await _chosen(session, job, [checkpoint_id])
+    async with resources.db.write() as session:
+        job = await _lock_job_or_404(session, principal.project_id, job_id)
+        [checkpoint] = await _get_checkpoints_or_404(session, job, [checkpoint_id])
         checkpoint.expires_at = None if body.ttl_seconds is None else time.time() + body.ttl_seconds
-        out = checkpoint_out(job, checkpoint)
+        out = to_checkpoint_out(job, checkpoint)
         await audit(session, principal, "checkpoint.updated", checkpoint_id, detail={"ttl_seconds": body.ttl_seconds})
     return out
 
 
 @router.delete("/checkpoints/{checkpoint_id}")
 async def delete_checkpoint(
-    job_id: str, checkpoint_id: str, rooms: RoomsDep, principal: PrincipalDep
+    job_id: str, checkpoint_id: str, resources: ResourcesDep, principal: PrincipalDep
 ) -> CheckpointDeleted:
     """Delete a checkpoint and its bytes. Refused while a job that has not ended goes on from it."""
-    [gone] = await _deleted(rooms, principal, job_id, CheckpointsChosen(ids=[checkpoint_id]))
+    [gone] = await _delete_selected(resources, principal, job_id, CheckpointSelectionIn(ids=[checkpoint_id]))
     return gone
 
 
 @router.post("/checkpoints:delete")
 async def delete_checkpoints(
-    job_id: str, body: CheckpointsChosen, rooms: RoomsDep, principal: PrincipalDep
+    job_id: str, body: CheckpointSelectionIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> ListOut[CheckpointDeleted]:
     """Delete several checkpoints: those named, all of them or none; or those of earlier steps, but for those that a job
     which has not ended goes on from."""
-    return listed(await _deleted(rooms, principal, job_id, body), has_more=False)
+    return to_list(await _delete_selected(resources, principal, job_id, body), has_more=False)
 
 
-async def _deleted(
-    rooms: Resources, principal: Principal, job_id: str, body: CheckpointsChosen
+async def _delete_selected(
+    resources: Resources, principal: Principal, job_id: str, body: CheckpointSelectionIn
 ) -> Sequence[CheckpointDeleted]:
-    left = Leftovers()
-    async with rooms.db.write() as session:
-        job = await _locked(session, principal.project_id, job_id)
+    left = OrphanedBlobs()
+    async with resources.db.write() as session:
+        job = await _lock_job_or_404(session, principal.project_id, job_id)
         if body.ids is not None:
-            found = await _chosen(session, job, body.ids)
-            await _check_free(session, found)
+            found = await _get_checkpoints_or_404(session, job, body.ids)
+            await _check_unused(session, found)
         else:
-            found = await _kept(session, job, col(Checkpoint.step) < body.older_than_step, ~checkpoints.needed())
-        await checkpoints.forget(session, job, found, left)
+            found = await _load_checkpoints(
+                session, job, col(Checkpoint.step) < body.older_than_step, ~checkpoints.in_use()
+            )
+        await checkpoints.delete_checkpoints(session, job, found, left)
         for checkpoint in found:
             await audit(session, principal, "checkpoint.deleted", checkpoint.id)
-    await checkpoints.remove(rooms, left)
+    await checkpoints.delete_orphaned_blobs(resources, left)
     return [CheckpointDeleted(id=checkpoint.id) for checkpoint in found]
 
 
-async def _locked(session: AsyncSession, project_id: str, job_id: str) -> Job:
+async def _lock_job_or_404(session: AsyncSession, project_id: str, job_id: str) -> Job:
     """Locked, so that it does not end meanwhile: what deleting means depends on that."""
     query = select(Job).where(col(Job.id) == job_id, col(Job.project_id) == project_id).with_for_update()
     job = (await session.execute(query)).scalar_one_or_none()
     if job is None:
-        raise no_such_job()
+        raise job_not_found()
     return job
 
 
-async def _kept(session: AsyncSession, job: Job, *conditions: ColumnElement[bool]) -> Sequence[Checkpoint]:
-    query = select(Checkpoint).where(col(Checkpoint.job_id) == job.id, *checkpoints.listed(), *conditions)
+async def _load_checkpoints(session: AsyncSession, job: Job, *conditions: ColumnElement[bool]) -> Sequence[Checkpoint]:
+    query = select(Checkpoint).where(col(Checkpoint.job_id) == job.id, *checkpoints.is_published(), *conditions)
     return (await session.execute(query.order_by(col(Checkpoint.step)))).scalars().all()
 
 
-async def _chosen(session: AsyncSession, job: Job, ids: Sequence[str]) -> Sequence[Checkpoint]:
+async def _get_checkpoints_or_404(session: AsyncSession, job: Job, ids: Sequence[str]) -> Sequence[Checkpoint]:
     """In the order of ``ids``. Raises ``NotFound``."""
-    found = {checkpoint.id: checkpoint for checkpoint in await _kept(session, job, col(Checkpoint.id).in_(ids))}
+    found = {
+        checkpoint.id: checkpoint for checkpoint in await _load_checkpoints(session, job, col(Checkpoint.id).in_(ids))
+    }
     for checkpoint_id in ids:
         if checkpoint_id not in found:
             raise NotFound("The job has no such checkpoint.", param="checkpoint_id", code="checkpoint_not_found")
     return [found[checkpoint_id] for checkpoint_id in dict.fromkeys(ids)]
 
 
-async def _check_free(session: AsyncSession, found: Sequence[Checkpoint]) -> None:
+async def _check_unused(session: AsyncSession, selected: Sequence[Checkpoint]) -> None:
     query = select(col(Checkpoint.id)).where(
-        col(Checkpoint.id).in_([checkpoint.id for checkpoint in found]), checkpoints.needed()
+        col(Checkpoint.id).in_([checkpoint.id for checkpoint in selected]), checkpoints.in_use()
     )
     used = (await session.execute(query.limit(1))).scalar_one_or_none()
     if used is not None:

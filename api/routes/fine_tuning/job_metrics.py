@@ -7,30 +7,29 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlmodel import col
-from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import documented
+from api.deps import ChangeFeedDep, PrincipalDep, ResourcesDep
+from api.errors import error_responses
 from api.http.pagination import Digits
 from api.http.strict_json import StrictRoute
 from api.schemas.fine_tuning.metrics import MetricOut, MetricsOut
-from api.schemas.serializers import event_out
-from api.services.job_event_stream import STREAM, Following, LastEventId
-from api.services.job_queries import owned_job
+from api.schemas.serializers import to_event_out
+from api.services.job_event_stream import EVENT_STREAM_RESPONSES, JobEventStream, LastEventId
+from api.services.job_queries import get_job_or_404
 from jobs.metrics import query
 from storage.tables import Event
 
 router = APIRouter(
-    prefix="/fine_tuning/jobs/{job_id}", tags=["fine-tuning"], route_class=StrictRoute, responses=documented(404)
+    prefix="/fine_tuning/jobs/{job_id}", tags=["fine-tuning"], route_class=StrictRoute, responses=error_responses(404)
 )
 
-MOST = 10_000
+MAX_STEPS = 10_000
 
-Step = Annotated[Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Digits, Query(description="Inclusive.")]
-Steps = Annotated[int, Field(ge=1, le=MOST), Digits, Query(description="Steps in one answer.")]
+StepBound = Annotated[Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Digits, Query(description="Inclusive.")]
+StepLimit = Annotated[int, Field(ge=1, le=MAX_STEPS), Digits, Query(description="Steps in one answer.")]
 Resolution = Annotated[
-    Annotated[int, Field(ge=1, le=MOST)] | None,
+    Annotated[int, Field(ge=1, le=MAX_STEPS)] | None,
     Digits,
     Query(description="About so many of the steps asked for, evenly spread, the last one among them."),
 ]
@@ -39,43 +38,51 @@ Resolution = Annotated[
 @router.get("/metrics")
 async def list_fine_tuning_job_metrics(
     job_id: str,
-    rooms: RoomsDep,
+    resources: ResourcesDep,
     principal: PrincipalDep,
-    step_from: Step = None,
-    step_to: Step = None,
-    limit: Steps = 1000,
+    step_from: StepBound = None,
+    step_to: StepBound = None,
+    limit: StepLimit = 1000,
     resolution: Resolution = None,
 ) -> MetricsOut:
     """What was measured, step by step. Where there is more than ``limit``, ask again with a larger ``step_from``."""
-    wanted = query.Wanted(step_from or 0, step_to, limit + 1, resolution)
-    async with rooms.db.read() as session:
-        job = await owned_job(session, principal.project_id, job_id)
-        steps = await query.steps(session, job.id, wanted)
+    wanted = query.StepQuery(step_from or 0, step_to, limit + 1, resolution)
+    async with resources.db.read() as session:
+        job = await get_job_or_404(session, principal.project_id, job_id)
+        steps = await query.load_steps(session, job.id, wanted)
     return MetricsOut(data=[MetricOut.model_validate(step) for step in steps[:limit]], has_more=len(steps) > limit)
 
 
-@router.get("/metrics/stream", response_class=StreamingResponse, responses=STREAM)
+@router.get("/metrics/stream", response_class=StreamingResponse, responses=EVENT_STREAM_RESPONSES)
 async def stream_fine_tuning_job_metrics(
-    job_id: str, request: Request, rooms: RoomsDep, principal: PrincipalDep, last_event_id: LastEventId = None
+    job_id: str,
+    resources: ResourcesDep,
+    principal: PrincipalDep,
+    change_feed: ChangeFeedDep,
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Each measured step as a server-sent event, from the first or from ``Last-Event-ID`` on, until an event ``done``
     says that the job has ended."""
-    async with rooms.db.read() as session:
-        job = await owned_job(session, principal.project_id, job_id)
+    async with resources.db.read() as session:
+        job = await get_job_or_404(session, principal.project_id, job_id)
     measures = [col(Event.type) == "metrics"]
-    return Following(rooms.db, request.app.state.watch, job.id, measures, _measure).response(last_event_id or 0)
+    return JobEventStream(resources.db, change_feed, job.id, measures, _to_metric_out).to_response(last_event_id or 0)
 
 
-@router.get("/events/stream", response_class=StreamingResponse, responses=STREAM)
+@router.get("/events/stream", response_class=StreamingResponse, responses=EVENT_STREAM_RESPONSES)
 async def stream_fine_tuning_events(
-    job_id: str, request: Request, rooms: RoomsDep, principal: PrincipalDep, last_event_id: LastEventId = None
+    job_id: str,
+    resources: ResourcesDep,
+    principal: PrincipalDep,
+    change_feed: ChangeFeedDep,
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Each event of the job as a server-sent event, the oldest first, from the first or from ``Last-Event-ID`` on,
     until an event ``done`` says that the job has ended."""
-    async with rooms.db.read() as session:
-        job = await owned_job(session, principal.project_id, job_id)
-    return Following(rooms.db, request.app.state.watch, job.id, [], event_out).response(last_event_id or 0)
+    async with resources.db.read() as session:
+        job = await get_job_or_404(session, principal.project_id, job_id)
+    return JobEventStream(resources.db, change_feed, job.id, [], to_event_out).to_response(last_event_id or 0)
 
 
-def _measure(event: Event) -> MetricOut:
+def _to_metric_out(event: Event) -> MetricOut:
     return MetricOut.model_validate(event.data)

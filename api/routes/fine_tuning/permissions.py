@@ -14,24 +14,24 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented
-from api.http.pagination import PERMISSIONS, After, Cursor, Limit, ListOut, listed
+from api.deps import PrincipalDep, ResourcesDep
+from api.errors import InvalidRequest, NotFound, error_responses
+from api.http.pagination import PERMISSIONS, After, Cursor, Limit, ListOut, to_list
 from api.http.strict_json import StrictRoute
-from api.schemas.fine_tuning.permissions import PermissionDeleted, PermissionOut, PermissionsIn, permission_out
+from api.schemas.fine_tuning.permissions import PermissionDeleted, PermissionOut, PermissionsIn, to_permission_out
 from api.services import model_queries
 from jobs import model_lookup
 from jobs.resources import Resources
 from storage.access.audit import audit
 from storage.ids import new_id
 from storage.registry import BaseModelEntry
-from storage.tables import Job, Permission, Project
+from storage.tables import CheckpointPermission, Job, Project
 
 router = APIRouter(
     prefix="/fine_tuning/checkpoints/{checkpoint:path}/permissions",
     tags=["fine-tuning"],
     route_class=StrictRoute,
-    responses=documented(404, 413),
+    responses=error_responses(404, 413),
 )
 
 Order = Literal["ascending", "descending"]
@@ -42,19 +42,19 @@ _DIRECTIONS: dict[Order, Literal["asc", "desc"]] = {"ascending": "asc", "descend
 
 @router.post("")
 async def create_checkpoint_permissions(
-    checkpoint: str, body: PermissionsIn, rooms: RoomsDep, principal: PrincipalDep
+    checkpoint: str, body: PermissionsIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> ListOut[PermissionOut]:
     """Let projects of the organization use a checkpoint, or a finished model. Those that may already stay as they
     are."""
-    job_id = await _owned(rooms, principal.project_id, checkpoint)
+    job_id = await _get_job_id_or_404(resources, principal.project_id, checkpoint)
     wanted = list(dict.fromkeys(body.project_ids))
-    async with rooms.db.write() as session:
+    async with resources.db.write() as session:
         # One grant at a time, and none beside the checkpoint's deletion.
         await session.execute(select(col(Job.id)).where(col(Job.id) == job_id).with_for_update())
         await _check_projects(session, principal.project_id, wanted)
-        known = await _granted(session, checkpoint, wanted)
+        known = await _load_permissions(session, checkpoint, wanted)
         made = [
-            Permission(
+            CheckpointPermission(
                 id=new_id("permission"),
                 checkpoint_model=checkpoint,
                 owner_project_id=principal.project_id,
@@ -70,14 +70,14 @@ async def create_checkpoint_permissions(
                 session, principal, "checkpoint.permission.created", permission.id, detail={"checkpoint": checkpoint}
             )
         granted = known | {permission.project_id: permission for permission in made}
-        data = [permission_out(granted[project_id]) for project_id in wanted]
-    return listed(data, has_more=False)
+        data = [to_permission_out(granted[project_id]) for project_id in wanted]
+    return to_list(data, has_more=False)
 
 
 @router.get("")
 async def list_checkpoint_permissions(
     checkpoint: str,
-    rooms: RoomsDep,
+    resources: ResourcesDep,
     principal: PrincipalDep,
     project_id: ProjectFilter = None,
     limit: Limit = 10,
@@ -85,48 +85,50 @@ async def list_checkpoint_permissions(
     after: After = None,
 ) -> ListOut[PermissionOut]:
     """Who may use the checkpoint besides its owner, the newest first."""
-    await _owned(rooms, principal.project_id, checkpoint)
-    given = [col(Permission.checkpoint_model) == checkpoint]
-    filters = [] if project_id is None else [col(Permission.project_id) == project_id]
-    async with rooms.db.read() as session:
-        page = await PERMISSIONS.page(session, given, Cursor(after, limit, _DIRECTIONS[order]), filters)
-    return listed([permission_out(permission) for permission in page.rows], page.has_more)
+    await _get_job_id_or_404(resources, principal.project_id, checkpoint)
+    given = [col(CheckpointPermission.checkpoint_model) == checkpoint]
+    filters = [] if project_id is None else [col(CheckpointPermission.project_id) == project_id]
+    async with resources.db.read() as session:
+        page = await PERMISSIONS.fetch_page(session, given, Cursor(after, limit, _DIRECTIONS[order]), filters)
+    return to_list([to_permission_out(permission) for permission in page.rows], page.has_more)
 
 
 @router.delete("/{permission_id}")
 async def delete_checkpoint_permission(
-    checkpoint: str, permission_id: str, rooms: RoomsDep, principal: PrincipalDep
+    checkpoint: str, permission_id: str, resources: ResourcesDep, principal: PrincipalDep
 ) -> PermissionDeleted:
     """Take a permission back. Jobs that already train on from the checkpoint go on."""
-    await _owned(rooms, principal.project_id, checkpoint)
-    mine = [col(Permission.id) == permission_id, col(Permission.checkpoint_model) == checkpoint]
-    async with rooms.db.write() as session:
-        gone = (await session.execute(delete(Permission).where(*mine).returning(col(Permission.id)))).first()
+    await _get_job_id_or_404(resources, principal.project_id, checkpoint)
+    mine = [col(CheckpointPermission.id) == permission_id, col(CheckpointPermission.checkpoint_model) == checkpoint]
+    async with resources.db.write() as session:
+        gone = (
+            await session.execute(delete(CheckpointPermission).where(*mine).returning(col(CheckpointPermission.id)))
+        ).first()
         if gone is None:
             raise NotFound("There is no such permission for this checkpoint.", param="permission_id")
         await audit(session, principal, "checkpoint.permission.deleted", permission_id)
     return PermissionDeleted(id=permission_id)
 
 
-async def _owned(rooms: Resources, project_id: str, name: str) -> str:
+async def _get_job_id_or_404(resources: Resources, project_id: str, name: str) -> str:
     """The job that made it. Raises ``NotFound``, also for a base model and for what only was granted."""
-    found = await model_lookup.find(rooms, project_id, name)
-    if found is None or isinstance(found, BaseModelEntry) or model_queries.job_path(found).project_id != project_id:
+    found = await model_lookup.find_model(resources, project_id, name)
+    if found is None or isinstance(found, BaseModelEntry) or model_queries.get_job_path(found).project_id != project_id:
         raise NotFound(
             "There is no such checkpoint or fine-tuned model of this project.",
             param="fine_tuned_model_checkpoint",
             code="model_not_found",
         )
-    return model_queries.job_path(found).job_id
+    return model_queries.get_job_path(found).job_id
 
 
-async def _check_projects(session: AsyncSession, own_id: str, wanted: list[str]) -> None:
+async def _check_projects(session: AsyncSession, owner_project_id: str, project_ids: list[str]) -> None:
     """Another organization's project is like one that does not exist. Raises ``InvalidRequest``."""
-    organization = select(col(Project.organization_id)).where(col(Project.id) == own_id).scalar_subquery()
+    organization = select(col(Project.organization_id)).where(col(Project.id) == owner_project_id).scalar_subquery()
     beside = [col(Project.organization_id) == organization, col(Project.archived_at).is_(None)]
-    query = select(col(Project.id)).where(col(Project.id).in_(wanted), *beside)
+    query = select(col(Project.id)).where(col(Project.id).in_(project_ids), *beside)
     found = set((await session.execute(query)).scalars())
-    for place, project_id in enumerate(wanted):
+    for place, project_id in enumerate(project_ids):
         if project_id not in found:
             raise InvalidRequest(
                 "There is no such project in this key's organization.",
@@ -135,6 +137,10 @@ async def _check_projects(session: AsyncSession, own_id: str, wanted: list[str])
             )
 
 
-async def _granted(session: AsyncSession, name: str, wanted: list[str]) -> dict[str, Permission]:
-    query = select(Permission).where(col(Permission.checkpoint_model) == name, col(Permission.project_id).in_(wanted))
+async def _load_permissions(
+    session: AsyncSession, name: str, project_ids: list[str]
+) -> dict[str, CheckpointPermission]:
+    query = select(CheckpointPermission).where(
+        col(CheckpointPermission.checkpoint_model) == name, col(CheckpointPermission.project_id).in_(project_ids)
+    )
     return {permission.project_id: permission for permission in (await session.execute(query)).scalars()}

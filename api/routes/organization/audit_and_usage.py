@@ -12,34 +12,34 @@ from fastapi import APIRouter, Query
 from sqlalchemy import ColumnElement, func, select
 from sqlmodel import col
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, documented
-from api.http.pagination import Cursor, Listing, ListOut, listed
+from api.deps import PrincipalDep, ResourcesDep
+from api.errors import InvalidRequest, error_responses
+from api.http.pagination import Cursor, ListOut, Paginator, to_list
 from api.http.strict_json import StrictRoute
-from api.schemas.organization.admin import AuditOut, BucketOut, UsageOut, UsagePage, audit_out
-from api.schemas.organization.organization import DAY, AuditQuery, UsageQuery
+from api.schemas.organization.admin import AuditOut, BucketOut, UsageOut, UsagePage, to_audit_out
+from api.schemas.organization.query_params import DAY_SECONDS, AuditQuery, UsageQuery
 from storage.tables import AuditEntry, Project, Usage
 
-router = APIRouter(prefix="/organization", tags=["organization"], route_class=StrictRoute, responses=documented())
+router = APIRouter(prefix="/organization", tags=["organization"], route_class=StrictRoute, responses=error_responses())
 
-AUDIT = Listing(AuditEntry, col(AuditEntry.id), (col(AuditEntry.created_at), col(AuditEntry.id)))
+AUDIT_LOG = Paginator(AuditEntry, col(AuditEntry.id), (col(AuditEntry.created_at), col(AuditEntry.id)))
 
 
 @router.get("/audit_logs")
 async def list_audit_logs(
-    query: Annotated[AuditQuery, Query()], rooms: RoomsDep, principal: PrincipalDep
+    query: Annotated[AuditQuery, Query()], resources: ResourcesDep, principal: PrincipalDep
 ) -> ListOut[AuditOut]:
     """Every change that a key of the organization made, the newest first."""
     mine = [col(AuditEntry.organization_id) == principal.organization_id]
-    async with rooms.db.read() as session:
-        page = await AUDIT.page(session, mine, Cursor(query.after, query.limit), _audit_filter(query))
+    async with resources.db.read() as session:
+        page = await AUDIT_LOG.fetch_page(session, mine, Cursor(query.after, query.limit), _build_audit_filters(query))
         projects = [col(Project.id).in_({entry.project_id for entry in page.rows})]
         found = await session.execute(select(col(Project.id), col(Project.name)).where(*projects))
         names = {row.id: row.name for row in found.all()}
-    return listed([audit_out(entry, names[entry.project_id]) for entry in page.rows], page.has_more)
+    return to_list([to_audit_out(entry, names[entry.project_id]) for entry in page.rows], page.has_more)
 
 
-def _audit_filter(query: AuditQuery) -> list[ColumnElement[bool]]:
+def _build_audit_filters(query: AuditQuery) -> list[ColumnElement[bool]]:
     at = col(AuditEntry.created_at)
     # Clients see whole seconds: a change in second 5 is neither after it nor before it.
     bounds = {
@@ -48,7 +48,7 @@ def _audit_filter(query: AuditQuery) -> list[ColumnElement[bool]]:
         "lt": None if query.lt is None else at < query.lt,
         "lte": None if query.lte is None else at < query.lte + 1,
     }
-    inside = _inside(
+    inside = _build_in_filters(
         (AuditEntry.project_id, query.project_ids),
         (AuditEntry.action, query.event_types),
         (AuditEntry.key_id, query.actor_ids),
@@ -58,9 +58,11 @@ def _audit_filter(query: AuditQuery) -> list[ColumnElement[bool]]:
 
 
 @router.get("/usage")
-async def retrieve_usage(query: Annotated[UsageQuery, Query()], rooms: RoomsDep, principal: PrincipalDep) -> UsagePage:
+async def retrieve_usage(
+    query: Annotated[UsageQuery, Query()], resources: ResourcesDep, principal: PrincipalDep
+) -> UsagePage:
     """Tokens and requests of the organization's keys, day by day (UTC), summed over what ``group_by`` does not name."""
-    days = _days(query)
+    days = _list_days(query)
     shown = dict(list(days.items())[: query.limit])
     groups = {"project_id": Usage.project_id, "api_key_id": Usage.key_id, "model": Usage.model, "kind": Usage.kind}
     by = {name: col(groups[name]) for name in dict.fromkeys(query.group_by)}
@@ -69,12 +71,12 @@ async def retrieve_usage(query: Annotated[UsageQuery, Query()], rooms: RoomsDep,
         select(col(Usage.day), *by.values(), *(func.sum(col(column)) for column in counted))
         .join(Project, col(Project.id) == col(Usage.project_id))
         .where(col(Project.organization_id) == principal.organization_id, col(Usage.day).in_(shown))
-        .where(*_usage_filter(query))
+        .where(*_build_usage_filters(query))
         .group_by(col(Usage.day), *by.values())
         .order_by(col(Usage.day), *by.values())
     )
     results: defaultdict[str, list[UsageOut]] = defaultdict(list)
-    async with rooms.db.read() as session:
+    async with resources.db.read() as session:
         for day, *rest in (await session.execute(statement)).all():
             read, written, requests = rest[len(by) :]
             results[day].append(
@@ -85,27 +87,27 @@ async def retrieve_usage(query: Annotated[UsageQuery, Query()], rooms: RoomsDep,
                     **dict(zip(by, rest, strict=False)),
                 )
             )
-    data = [BucketOut(start_time=at, end_time=at + DAY, results=results[day]) for day, at in shown.items()]
+    data = [BucketOut(start_time=at, end_time=at + DAY_SECONDS, results=results[day]) for day, at in shown.items()]
     later = list(days)[query.limit :]
     return UsagePage(data=data, has_more=bool(later), next_page=later[0] if later else None)
 
 
-def _days(query: UsageQuery) -> dict[str, int]:
+def _list_days(query: UsageQuery) -> dict[str, int]:
     """``2026-11-21`` -> its first second, of the days asked for. Raises ``InvalidRequest``."""
     end = int(time.time()) if query.end_time is None else query.end_time - 1
-    first, last = query.start_time // DAY, end // DAY
+    first, last = query.start_time // DAY_SECONDS, end // DAY_SECONDS
     if last - first > 3660:
         raise InvalidRequest("Ask for ten years at most.", param="start_time")
-    days = {_day(number * DAY): number * DAY for number in range(first, last + 1)}
+    days = {_format_day(number * DAY_SECONDS): number * DAY_SECONDS for number in range(first, last + 1)}
     return {day: at for day, at in days.items() if query.page is None or day >= query.page}
 
 
-def _day(second: int) -> str:
+def _format_day(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d")
 
 
-def _usage_filter(query: UsageQuery) -> list[ColumnElement[bool]]:
-    return _inside(
+def _build_usage_filters(query: UsageQuery) -> list[ColumnElement[bool]]:
+    return _build_in_filters(
         (Usage.project_id, query.project_ids),
         (Usage.key_id, query.api_key_ids),
         (Usage.model, query.models),
@@ -113,6 +115,6 @@ def _usage_filter(query: UsageQuery) -> list[ColumnElement[bool]]:
     )
 
 
-def _inside(*named: tuple[str, Sequence[str]]) -> list[ColumnElement[bool]]:
+def _build_in_filters(*column_values: tuple[str, Sequence[str]]) -> list[ColumnElement[bool]]:
     """A list that names nothing filters nothing."""
-    return [col(column).in_(values) for column, values in named if values]
+    return [col(column).in_(values) for column, values in column_values if values]

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Response
 from sqlalchemy import ColumnElement, select
 from sqlmodel import col
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented
-from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
+from api.deps import PrincipalDep, ResourcesDep
+from api.errors import InvalidRequest, NotFound, error_responses
+from api.http.pagination import After, Cursor, Limit, ListOut, Paginator, to_list
 from api.http.strict_json import StrictRoute
-from api.routes.organization.projects import owned_project
-from api.schemas.organization.admin import KeyDeleted, KeyIn, KeyMade, KeyOut, key_made, key_out
+from api.routes.organization.projects import get_project_or_404
+from api.schemas.organization.admin import KeyCreated, KeyDeleted, KeyIn, KeyOut, to_key_created, to_key_out
 from storage.access.audit import audit
 from storage.access.keys import create_key, revoke_key
 from storage.tables import ApiKey
@@ -22,67 +22,71 @@ router = APIRouter(
     prefix="/organization/projects/{project_id}/api_keys",
     tags=["organization"],
     route_class=StrictRoute,
-    responses=documented(404, 413),
+    responses=error_responses(404, 413),
 )
 
-KEYS = Listing(ApiKey, col(ApiKey.id), (col(ApiKey.created_at), col(ApiKey.id)))
+KEYS = Paginator(ApiKey, col(ApiKey.id), (col(ApiKey.created_at), col(ApiKey.id)))
 
 
 @router.post("")
 async def create_project_api_key(
-    project_id: str, body: KeyIn, response: Response, rooms: RoomsDep, principal: PrincipalDep
-) -> KeyMade:
+    project_id: str, body: KeyIn, response: Response, resources: ResourcesDep, principal: PrincipalDep
+) -> KeyCreated:
     """Make a key. The answer is the only place where it can be read."""
     lives = body.expires_in_seconds
     response.headers["cache-control"] = "no-store"
-    async with rooms.db.write() as session:
-        project = await owned_project(session, principal, project_id)
+    async with resources.db.write() as session:
+        project = await get_project_or_404(session, principal, project_id)
         if project.archived_at is not None:
             raise InvalidRequest("The project is archived; no key of it is in force.", param="project_id")
         value, key = await create_key(
             session, project_id, body.name, body.role, None if lives is None else time.time() + lives
         )
         await audit(session, principal, "api_key.created", key.id, detail={"project": project_id, "role": key.role})
-    return key_made(key, value)
+    return to_key_created(key, value)
 
 
 @router.get("")
 async def list_project_api_keys(
-    project_id: str, rooms: RoomsDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
+    project_id: str, resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[KeyOut]:
     """The project's keys, the newest first; revoked ones are gone, expired ones stay."""
-    async with rooms.db.read() as session:
-        await owned_project(session, principal, project_id)
-        page = await KEYS.page(session, _unrevoked(project_id), Cursor(after, limit))
-    return listed([key_out(key) for key in page.rows], page.has_more)
+    async with resources.db.read() as session:
+        await get_project_or_404(session, principal, project_id)
+        page = await KEYS.fetch_page(session, _filter_unrevoked(project_id), Cursor(after, limit))
+    return to_list([to_key_out(key) for key in page.rows], page.has_more)
 
 
 @router.get("/{key_id}")
-async def retrieve_project_api_key(project_id: str, key_id: str, rooms: RoomsDep, principal: PrincipalDep) -> KeyOut:
+async def retrieve_project_api_key(
+    project_id: str, key_id: str, resources: ResourcesDep, principal: PrincipalDep
+) -> KeyOut:
     """One key, but for the key itself."""
-    async with rooms.db.read() as session:
-        await owned_project(session, principal, project_id)
-        mine = [*_unrevoked(project_id), col(ApiKey.id) == key_id]
+    async with resources.db.read() as session:
+        await get_project_or_404(session, principal, project_id)
+        mine = [*_filter_unrevoked(project_id), col(ApiKey.id) == key_id]
         key = (await session.execute(select(ApiKey).where(*mine))).scalar_one_or_none()
     if key is None:
-        raise _no_such_key()
-    return key_out(key)
+        raise _key_not_found()
+    return to_key_out(key)
 
 
 @router.delete("/{key_id}")
-async def delete_project_api_key(project_id: str, key_id: str, rooms: RoomsDep, principal: PrincipalDep) -> KeyDeleted:
+async def delete_project_api_key(
+    project_id: str, key_id: str, resources: ResourcesDep, principal: PrincipalDep
+) -> KeyDeleted:
     """Revoke a key, at once and for good."""
-    async with rooms.db.write() as session:
-        await owned_project(session, principal, project_id)
+    async with resources.db.write() as session:
+        await get_project_or_404(session, principal, project_id)
         if await revoke_key(session, key_id, project_id) is None:
-            raise _no_such_key()
+            raise _key_not_found()
         await audit(session, principal, "api_key.deleted", key_id, detail={"project": project_id})
     return KeyDeleted(id=key_id)
 
 
-def _unrevoked(project_id: str) -> list[ColumnElement[bool]]:
+def _filter_unrevoked(project_id: str) -> list[ColumnElement[bool]]:
     return [col(ApiKey.project_id) == project_id, col(ApiKey.revoked_at).is_(None)]
 
 
-def _no_such_key() -> NotFound:
+def _key_not_found() -> NotFound:
     return NotFound("There is no such key in this project.", param="key_id")

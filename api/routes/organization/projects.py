@@ -10,38 +10,38 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from api.deps import PrincipalDep, RoomsDep
-from api.errors import InvalidRequest, NotFound, documented
-from api.http.pagination import After, Cursor, Limit, Listing, ListOut, listed
+from api.deps import PrincipalDep, ResourcesDep
+from api.errors import InvalidRequest, NotFound, error_responses
+from api.http.pagination import After, Cursor, Limit, ListOut, Paginator, to_list
 from api.http.strict_json import StrictRoute
-from api.schemas.organization.admin import LimitsIn, ProjectChange, ProjectIn, ProjectOut, project_out
+from api.schemas.organization.admin import LimitsIn, ProjectIn, ProjectOut, ProjectUpdateIn, to_project_out
 from storage.access.audit import audit
 from storage.access.keys import Principal, create_project
 from storage.tables import Project
 
 router = APIRouter(
-    prefix="/organization/projects", tags=["organization"], route_class=StrictRoute, responses=documented(404, 413)
+    prefix="/organization/projects", tags=["organization"], route_class=StrictRoute, responses=error_responses(404, 413)
 )
 
-PROJECTS = Listing(Project, col(Project.id), (col(Project.created_at), col(Project.id)))
+PROJECTS = Paginator(Project, col(Project.id), (col(Project.created_at), col(Project.id)))
 
 IncludeArchived = Annotated[bool, Query(description="Archived projects, too.")]
 
 
 @router.post("")
-async def create_organization_project(body: ProjectIn, rooms: RoomsDep, principal: PrincipalDep) -> ProjectOut:
+async def create_organization_project(body: ProjectIn, resources: ResourcesDep, principal: PrincipalDep) -> ProjectOut:
     """Make a project in the key's organization. Its first key is made at its ``api_keys``."""
-    async with rooms.db.write() as session:
+    async with resources.db.write() as session:
         project = await create_project(session, body.name, principal.organization_id)
-        for name, value in _named(body.limits).items():
+        for name, value in _dump_set_limits(body.limits).items():
             setattr(project, name, value)
         await audit(session, principal, "project.created", project.id, detail={"name": project.name})
-    return project_out(project)
+    return to_project_out(project)
 
 
 @router.get("")
 async def list_projects(
-    rooms: RoomsDep,
+    resources: ResourcesDep,
     principal: PrincipalDep,
     include_archived: IncludeArchived = False,
     limit: Limit = 20,
@@ -50,35 +50,37 @@ async def list_projects(
     """The organization's projects, the newest first."""
     mine = [col(Project.organization_id) == principal.organization_id]
     filters = [] if include_archived else [col(Project.archived_at).is_(None)]
-    async with rooms.db.read() as session:
-        page = await PROJECTS.page(session, mine, Cursor(after, limit), filters)
-    return listed([project_out(project) for project in page.rows], page.has_more)
+    async with resources.db.read() as session:
+        page = await PROJECTS.fetch_page(session, mine, Cursor(after, limit), filters)
+    return to_list([to_project_out(project) for project in page.rows], page.has_more)
 
 
 @router.get("/{project_id}")
-async def retrieve_project(project_id: str, rooms: RoomsDep, principal: PrincipalDep) -> ProjectOut:
+async def retrieve_project(project_id: str, resources: ResourcesDep, principal: PrincipalDep) -> ProjectOut:
     """One project."""
-    async with rooms.db.read() as session:
-        return project_out(await owned_project(session, principal, project_id))
+    async with resources.db.read() as session:
+        return to_project_out(await get_project_or_404(session, principal, project_id))
 
 
 @router.post("/{project_id}")
-async def update_project(project_id: str, body: ProjectChange, rooms: RoomsDep, principal: PrincipalDep) -> ProjectOut:
+async def update_project(
+    project_id: str, body: ProjectUpdateIn, resources: ResourcesDep, principal: PrincipalDep
+) -> ProjectOut:
     """Change a project's name or limits."""
-    values = _named(body.limits) | ({} if body.name is None else {"name": body.name})
-    async with rooms.db.write() as session:
-        project = await owned_project(session, principal, project_id)
+    values = _dump_set_limits(body.limits) | ({} if body.name is None else {"name": body.name})
+    async with resources.db.write() as session:
+        project = await get_project_or_404(session, principal, project_id)
         if values:
-            project = await _changed(session, project_id, values)
+            project = await _update_columns(session, project_id, values)
             await audit(session, principal, "project.updated", project_id, detail=values)
-    return project_out(project)
+    return to_project_out(project)
 
 
 @router.post("/{project_id}/archive")
-async def archive_project(project_id: str, rooms: RoomsDep, principal: PrincipalDep) -> ProjectOut:
+async def archive_project(project_id: str, resources: ResourcesDep, principal: PrincipalDep) -> ProjectOut:
     """Put all keys of a project out of force, for good. Its rows and bytes stay. Archiving twice changes nothing."""
-    async with rooms.db.write() as session:
-        project = await owned_project(session, principal, project_id)
+    async with resources.db.write() as session:
+        project = await get_project_or_404(session, principal, project_id)
         if project_id == principal.project_id:
             raise InvalidRequest(
                 "This key belongs to the project; archive it with a key of another project.",
@@ -86,12 +88,12 @@ async def archive_project(project_id: str, rooms: RoomsDep, principal: Principal
                 code="own_project",
             )
         if project.archived_at is None:
-            project = await _changed(session, project_id, {"archived_at": time.time()})
+            project = await _update_columns(session, project_id, {"archived_at": time.time()})
             await audit(session, principal, "project.archived", project_id)
-    return project_out(project)
+    return to_project_out(project)
 
 
-async def owned_project(session: AsyncSession, principal: Principal, project_id: str) -> Project:
+async def get_project_or_404(session: AsyncSession, principal: Principal, project_id: str) -> Project:
     """A project of the principal's organization. Raises ``NotFound``."""
     mine = [col(Project.id) == project_id, col(Project.organization_id) == principal.organization_id]
     project = (await session.execute(select(Project).where(*mine))).scalar_one_or_none()
@@ -100,11 +102,11 @@ async def owned_project(session: AsyncSession, principal: Principal, project_id:
     return project
 
 
-async def _changed(session: AsyncSession, project_id: str, values: dict[str, Any]) -> Project:
+async def _update_columns(session: AsyncSession, project_id: str, values: dict[str, Any]) -> Project:
     statement = update(Project).where(col(Project.id) == project_id).values(**values).returning(Project)
     statement = statement.execution_options(synchronize_session=False, populate_existing=True)
     return (await session.execute(statement)).scalar_one()
 
 
-def _named(limits: LimitsIn | None) -> dict[str, int | None]:
+def _dump_set_limits(limits: LimitsIn | None) -> dict[str, int | None]:
     return limits.model_dump(exclude_unset=True) if limits else {}

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from api.schemas.fine_tuning.jobs import CheckpointLifetime, Reference
 
 
-class CheckpointChange(BaseModel):
+class CheckpointUpdateIn(BaseModel):
     """What can be changed of a checkpoint."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{"ttl_seconds": 604_800}]})
@@ -18,7 +18,7 @@ class CheckpointChange(BaseModel):
     """From now on; null: it stays until it is deleted."""
 
 
-class CheckpointsChosen(BaseModel):
+class CheckpointSelectionIn(BaseModel):
     """Which checkpoints: by their ids, or all before a step."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{"older_than_step": 100}]})
@@ -27,7 +27,7 @@ class CheckpointsChosen(BaseModel):
     older_than_step: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _check_selection(self) -> Self:
         if (self.ids is None) == (self.older_than_step is None):
             raise ValueError("send either ids or older_than_step")
         return self

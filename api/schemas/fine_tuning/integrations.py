@@ -10,11 +10,11 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-class _In(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class WandbIn(_In):
+class WandbIn(_StrictModel):
     """A run of Weights & Biases."""
 
     project: Name
@@ -25,7 +25,7 @@ class WandbIn(_In):
     tags: Annotated[list[Tag], Field(max_length=32)] | None = None
 
 
-class MlflowIn(_In):
+class MlflowIn(_StrictModel):
     """A run of MLflow."""
 
     experiment: Name
@@ -34,12 +34,12 @@ class MlflowIn(_In):
     """The job's id where absent."""
 
 
-class WandbIntegration(_In):
+class WandbIntegration(_StrictModel):
     type: Literal["wandb"]
     wandb: WandbIn
 
 
-class MlflowIntegration(_In):
+class MlflowIntegration(_StrictModel):
     type: Literal["mlflow"]
     mlflow: MlflowIn
 

@@ -20,19 +20,19 @@ CheckpointLifetime = Annotated[int, Field(ge=3600, le=31_536_000)]
 """Seconds: an hour to a year."""
 
 
-class _In(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class SupervisedIn(_In):
+class SupervisedIn(_StrictModel):
     hyperparameters: Hyperparameters | None = None
 
 
-class DpoIn(_In):
+class DpoIn(_StrictModel):
     hyperparameters: DpoHyperparameters | None = None
 
 
-class MethodIn(_In):
+class MethodIn(_StrictModel):
     """How to train. Blocks of the types that ``type`` does not choose are not looked at."""
 
     type: MethodType
@@ -41,7 +41,7 @@ class MethodIn(_In):
     reinforcement: Annotated[dict[str, Any], Field(max_length=16)] | None = None
 
 
-class JobFields(_In):
+class JobFields(_StrictModel):
     """What can be said of a job, but for its training file."""
 
     model: Reference | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.fine_tuning.jobs import Reference
-from storage.tables import Permission
+from storage.tables import CheckpointPermission
 
 
 class PermissionsIn(BaseModel):
@@ -35,5 +35,5 @@ class PermissionDeleted(BaseModel):
     deleted: Literal[True] = True
 
 
-def permission_out(permission: Permission) -> PermissionOut:
+def to_permission_out(permission: CheckpointPermission) -> PermissionOut:
     return PermissionOut(id=permission.id, created_at=int(permission.created_at), project_id=permission.project_id)

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from api.schemas.fine_tuning.jobs import JobIn
 from storage.tables import Job
 from training import estimate, run_events
-from training.artifacts.serving_compat import servable_by
-from training.run_events import Fault, FileReport, Plan, PreviewRow, Problem, Range
+from training.artifacts.serving_compat import list_compatible_engines
+from training.run_events import DatasetError, FileReport, Plan, PreviewRow, Problem, Range
 
 
 class PreviewIn(JobIn):
@@ -43,7 +43,7 @@ class PreflightOut(BaseModel):
     update: dict[str, Any]
     files: dict[str, FileReport]
     """``training_file`` and, where they were sent, ``validation_file`` and ``general_file``."""
-    faults: list[Fault]
+    faults: list[DatasetError]
     """The first 100: each with its physical line, its field, and what to change."""
     fault_count: int
     warnings: list[str]
@@ -68,40 +68,40 @@ class PreviewOut(BaseModel):
     task: str
 
 
-def preflight_out(job: Job, found: run_events.Preflight | run_events.Failure, speeds: list[float]) -> PreflightOut:
+def to_preflight_out(job: Job, result: run_events.Preflight | run_events.Failure, speeds: list[float]) -> PreflightOut:
     """``speeds``: tokens a second of earlier jobs like this one."""
-    if isinstance(found, run_events.Failure):
-        problem = Problem(code=found.code, message=found.message, param=found.param)
-        found = run_events.Preflight(
-            files={}, faults=found.faults, fault_count=found.fault_count, error=problem, warnings=[], plan=None
+    if isinstance(result, run_events.Failure):
+        problem = Problem(code=result.code, message=result.message, param=result.param)
+        result = run_events.Preflight(
+            files={}, faults=result.faults, fault_count=result.fault_count, error=problem, warnings=[], plan=None
         )
-    plan = found.plan
+    plan = result.plan
     return PreflightOut(
-        valid=found.error is None,
-        error=found.error,
+        valid=result.error is None,
+        error=result.error,
         model=job.base_model,
         task=job.task,
         method=job.method["type"],
         update=job.update,
-        files=found.files,
-        faults=found.faults,
-        fault_count=found.fault_count,
-        warnings=found.warnings,
+        files=result.files,
+        faults=result.faults,
+        fault_count=result.fault_count,
+        warnings=result.warnings,
         total_steps=plan.total_steps if plan else None,
         total_tokens=plan.total_tokens if plan else None,
         hyperparameters=plan.hyperparameters if plan else None,
         trainable_parameters=plan.trainable_parameters if plan else None,
         total_parameters=plan.total_parameters if plan else None,
-        estimate=_estimate(plan, speeds) if plan else None,
-        servable_by=servable_by(job.task, job.update),
+        estimate=_to_estimate_out(plan, speeds) if plan else None,
+        servable_by=list_compatible_engines(job.task, job.update),
     )
 
 
-def _estimate(plan: Plan, speeds: list[float]) -> EstimateOut:
-    seconds = estimate.seconds(plan, speeds, plan.hyperparameters.get("max_seconds"))
+def _to_estimate_out(plan: Plan, speeds: list[float]) -> EstimateOut:
+    seconds = estimate.estimate_duration(plan, speeds, plan.hyperparameters.get("max_seconds"))
     return EstimateOut(
         seconds=seconds,
         peak_memory_bytes=plan.peak_memory_bytes,
-        tokens_per_second=round(estimate.usual_speed(plan, speeds), 1),
+        tokens_per_second=round(estimate.select_throughput(plan, speeds), 1),
         basis="measured" if speeds else "rule",
     )

@@ -6,17 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.schemas.base import In, Missed
+from api.schemas.base import StrictModel, Unsupported
 from storage.access.limits import Limits
 from storage.access.roles import Role
 from storage.tables import ApiKey, AuditEntry, Project
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 PerMinute = Annotated[int, Field(ge=1, le=10**9)]
-YEAR = 366 * 86_400
+YEAR_SECONDS = 366 * 86_400
 
 
-class LimitsIn(In):
+class LimitsIn(StrictModel):
     """Null, or absent: the server's."""
 
     requests_per_minute: PerMinute | None = None
@@ -28,19 +28,19 @@ class LimitsIn(In):
     """Of files, open uploads and the answers of running batches together."""
 
 
-class ProjectIn(In):
+class ProjectIn(StrictModel):
     """A new project."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "support", "limits": {"max_running_jobs": 2}}]})
 
     name: Name
     limits: LimitsIn | None = None
-    external_key_id: Missed = None
-    geography: Missed = None
-    residency: Missed = None
+    external_key_id: Unsupported = None
+    geography: Unsupported = None
+    residency: Unsupported = None
 
 
-class ProjectChange(In):
+class ProjectUpdateIn(StrictModel):
     """What is absent stays as it is."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"limits": {"requests_per_minute": 600}}]})
@@ -48,8 +48,8 @@ class ProjectChange(In):
     name: Name | None = None
     limits: LimitsIn | None = None
     """Those that are named change."""
-    external_key_id: Missed = None
-    geography: Missed = None
+    external_key_id: Unsupported = None
+    geography: Unsupported = None
 
 
 class LimitsOut(BaseModel):
@@ -73,7 +73,7 @@ class ProjectOut(BaseModel):
     """The project's own; null: the server's."""
 
 
-class KeyIn(In):
+class KeyIn(StrictModel):
     """A new key."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "website", "role": "inference"}]})
@@ -82,7 +82,7 @@ class KeyIn(In):
     role: Role = "member"
     """``admin``: everything, and administers the organization. ``member``: reads, changes, asks models. ``inference``:
     asks models. ``read``: reads."""
-    expires_in_seconds: Annotated[int, Field(ge=60, le=10 * YEAR)] | None = None
+    expires_in_seconds: Annotated[int, Field(ge=60, le=10 * YEAR_SECONDS)] | None = None
     """Null: it does not expire."""
 
 
@@ -114,7 +114,7 @@ class KeyOut(BaseModel):
     owner_project_access: Literal["active", "inactive"] = "active"
 
 
-class KeyMade(KeyOut):
+class KeyCreated(KeyOut):
     """A new key. ``value`` is shown here and never again."""
 
     value: str
@@ -158,7 +158,7 @@ class AuditOut(BaseModel):
 
 
 GroupBy = Literal["project_id", "api_key_id", "model", "kind"]
-Kind = Literal["chat", "completion", "embedding", "prediction", "training"]
+UsageKind = Literal["chat", "completion", "embedding", "prediction", "training"]
 
 
 class UsageOut(BaseModel):
@@ -199,7 +199,7 @@ class UsageToday(BaseModel):
     output_tokens: int
 
 
-class MeOut(BaseModel):
+class CurrentKeyOut(BaseModel):
     """What a key is and what its project may do."""
 
     object: Literal["organization.me"] = "organization.me"
@@ -216,30 +216,30 @@ class MeOut(BaseModel):
     running_jobs: int
 
 
-def limits_out(limits: Limits) -> LimitsOut:
+def to_limits_out(limits: Limits) -> LimitsOut:
     return LimitsOut(**vars(limits))
 
 
-def project_out(project: Project) -> ProjectOut:
+def to_project_out(project: Project) -> ProjectOut:
     return ProjectOut(
         id=project.id,
         name=project.name,
         created_at=int(project.created_at),
         archived_at=None if project.archived_at is None else int(project.archived_at),
         status="active" if project.archived_at is None else "archived",
-        limits=limits_out(Limits.of(project)),
+        limits=to_limits_out(Limits.from_attributes(project)),
     )
 
 
-def key_out(key: ApiKey) -> KeyOut:
-    return KeyOut.model_validate(_key(key))
+def to_key_out(key: ApiKey) -> KeyOut:
+    return KeyOut.model_validate(_to_key_fields(key))
 
 
-def key_made(key: ApiKey, value: str) -> KeyMade:
-    return KeyMade.model_validate({**_key(key), "value": value})
+def to_key_created(key: ApiKey, value: str) -> KeyCreated:
+    return KeyCreated.model_validate({**_to_key_fields(key), "value": value})
 
 
-def _key(key: ApiKey) -> dict[str, Any]:
+def _to_key_fields(key: ApiKey) -> dict[str, Any]:
     account = {"id": key.id, "created_at": int(key.created_at), "name": key.name, "role": key.role}
     return {
         **account,
@@ -249,7 +249,7 @@ def _key(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def audit_out(entry: AuditEntry, project_name: str) -> AuditOut:
+def to_audit_out(entry: AuditEntry, project_name: str) -> AuditOut:
     return AuditOut(
         id=entry.id,
         type=entry.action,

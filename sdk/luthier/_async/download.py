@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 
 from luthier._async.http import AsyncHTTP
-from luthier._partial import partial
-from luthier._waiting import arun
-from luthier.errors import CorruptDownloadError, LuthierError, error_of
+from luthier._concurrency import run_in_thread
+from luthier._partial_file import open_partial_file
+from luthier.errors import CorruptDownloadError, LuthierError, to_error
 
 
 async def download(http: AsyncHTTP, url: str, params: Mapping[str, str], path: Path, filename: str) -> Path:
@@ -28,7 +28,7 @@ async def download(http: AsyncHTTP, url: str, params: Mapping[str, str], path: P
         except CorruptDownloadError as error:
             failed = error
         except httpx.TransportError as error:
-            failed = error_of(error)
+            failed = to_error(error)
     assert failed is not None
     raise failed
 
@@ -38,7 +38,7 @@ async def _fetch(http: AsyncHTTP, url: str, params: Mapping[str, str], target: P
         # A redirect to a bucket tells the hash; the bucket's own answer does not.
         answers = [*response.history, response]
         sha256 = next((found for answer in answers if (found := answer.headers.get("x-content-sha256"))), None)
-        with partial(target) as out:
+        with open_partial_file(target) as out:
             async for chunk in response.aiter_bytes():
-                await arun(out.write, chunk)
-            await arun(out.finish, sha256)
+                await run_in_thread(out.write, chunk)
+            await run_in_thread(out.commit, sha256)

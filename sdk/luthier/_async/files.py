@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from luthier._async.download import download
-from luthier._async.http import AsyncHTTP, given, path_of
-from luthier._source import Report, Source, source_of
-from luthier._waiting import arun, aspread
+from luthier._async.http import AsyncHTTP, build_path, drop_none
+from luthier._concurrency import gather_limited, run_in_thread
+from luthier._upload_source import ProgressCallback, UploadSource, build_upload_source
 from luthier.errors import LuthierError
 from luthier.types import File
 
-WHOLE_BYTES = 64 << 20
+MAX_SINGLE_UPLOAD_BYTES = 64 << 20
 """A file up to this size goes in one request, a larger one in parts."""
 PART_BYTES = 32 << 20
-AT_ONCE = 4
+MAX_CONCURRENT_PARTS = 4
 """Parts on their way at the same time."""
 
 
@@ -34,7 +34,7 @@ class AsyncFiles:
         *,
         filename: str | None = None,
         expires_after: int | None = None,
-        progress: Report | None = None,
+        progress: ProgressCallback | None = None,
     ) -> File:
         """Upload a file from disk, or bytes.
 
@@ -42,37 +42,39 @@ class AsyncFiles:
         hash. ``expires_after``: seconds that the file lives; for ever where absent. ``progress`` is called with the
         bytes sent and the bytes in all.
         """
-        source = await arun(source_of, content, filename)
-        if source.size > WHOLE_BYTES:
-            return await self._in_parts(source, purpose, expires_after, progress)
+        source = await run_in_thread(build_upload_source, content, filename)
+        if source.size > MAX_SINGLE_UPLOAD_BYTES:
+            return await self._upload_in_parts(source, purpose, expires_after, progress)
         form = {"purpose": purpose}
         if expires_after is not None:
             form |= {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(expires_after)}
-        with source.reader(progress) as file:
+        with source.open_reader(progress) as file:
             parts = {"file": (source.filename, file, "application/octet-stream")}
-            return File.from_dict(await self._http.json("POST", path_of("files"), data=form, files=parts))
+            return File.from_dict(await self._http.request_json("POST", build_path("files"), data=form, files=parts))
 
     async def list(
         self, *, purpose: str | None = None, order: Literal["asc", "desc"] | None = None
     ) -> AsyncIterator[File]:
         """The project's files, the newest first."""
-        async for item in self._http.pages(path_of("files"), purpose=purpose, order=order):
+        async for item in self._http.iter_items(build_path("files"), purpose=purpose, order=order):
             yield File.from_dict(item)
 
     async def retrieve(self, file_id: str) -> File:
         """One file's facts."""
-        return File.from_dict(await self._http.json("GET", path_of("files", file_id)))
+        return File.from_dict(await self._http.request_json("GET", build_path("files", file_id)))
 
     async def delete(self, file_id: str) -> None:
         """Delete a file. Refused while a job that has not ended needs it."""
-        await self._http.json("DELETE", path_of("files", file_id))
+        await self._http.request_json("DELETE", build_path("files", file_id))
 
     async def download(self, file_id: str, path: str | os.PathLike[str]) -> Path:
         """Write a file's bytes to ``path``, a file or a folder; checked against the server's sha256."""
         facts = await self.retrieve(file_id)
-        return await download(self._http, path_of("files", file_id, "content"), {}, Path(path), facts.filename)
+        return await download(self._http, build_path("files", file_id, "content"), {}, Path(path), facts.filename)
 
-    async def _in_parts(self, source: Source, purpose: str, expires_after: int | None, progress: Report | None) -> File:
+    async def _upload_in_parts(
+        self, source: UploadSource, purpose: str, expires_after: int | None, progress: ProgressCallback | None
+    ) -> File:
         declared = {
             "filename": source.filename,
             "bytes": source.size,
@@ -80,13 +82,15 @@ class AsyncFiles:
             "purpose": purpose,
             "expires_after": None if expires_after is None else {"anchor": "created_at", "seconds": expires_after},
         }
-        made = await self._http.json("POST", path_of("uploads"), json=given(declared))
+        made = await self._http.request_json("POST", build_path("uploads"), json=drop_none(declared))
         upload_id: str = made["id"]
         sent: list[int] = []
 
         async def send(offset: int) -> str:
-            data = await arun(source.part, offset, PART_BYTES)
-            answer = await self._http.json("POST", path_of("uploads", upload_id, "parts"), files={"data": data})
+            data = await run_in_thread(source.read_part, offset, PART_BYTES)
+            answer = await self._http.request_json(
+                "POST", build_path("uploads", upload_id, "parts"), files={"data": data}
+            )
             sent.append(len(data))
             if progress is not None:
                 progress(sum(sent), source.size)
@@ -94,11 +98,11 @@ class AsyncFiles:
             return part_id
 
         try:
-            ids = await aspread(send, range(0, source.size, PART_BYTES), AT_ONCE)
-            whole = {"part_ids": ids, "md5": await arun(source.md5)}
-            upload = await self._http.json("POST", path_of("uploads", upload_id, "complete"), json=whole)
+            ids = await gather_limited(send, range(0, source.size, PART_BYTES), MAX_CONCURRENT_PARTS)
+            whole = {"part_ids": ids, "md5": await run_in_thread(source.compute_md5)}
+            upload = await self._http.request_json("POST", build_path("uploads", upload_id, "complete"), json=whole)
         except LuthierError:
             # What arrived is of no use without the rest; the server would keep it for an hour.
-            await self._http.json("POST", path_of("uploads", upload_id, "cancel"))
+            await self._http.request_json("POST", build_path("uploads", upload_id, "cancel"))
             raise
         return File.from_dict(upload["file"])

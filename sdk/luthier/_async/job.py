@@ -14,7 +14,7 @@ from luthier.types import Checkpoint, Event, JobData
 if TYPE_CHECKING:
     from luthier._async.jobs import AsyncJobs
 
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class AsyncJob(JobData):
@@ -25,11 +25,11 @@ class AsyncJob(JobData):
     @property
     def ended(self) -> bool:
         """It has succeeded, failed or been cancelled, and changes no more."""
-        return self.status in ENDED
+        return self.status in TERMINAL_STATUSES
 
     async def refresh(self) -> Self:
         """Ask the server how the job is."""
-        return self._as(await self.jobs.retrieve(self.id))
+        return self._update_from(await self.jobs.retrieve(self.id))
 
     async def wait(self, *, timeout: float | None = None, poll: float = 1.0, display: Display | None = None) -> Self:
         """Follow the job to its end: with a bar on a terminal, with a line now and then elsewhere, both on stderr.
@@ -42,19 +42,19 @@ class AsyncJob(JobData):
 
     async def cancel(self) -> Self:
         """Cancel it: at once while it waits, within seconds while it runs."""
-        return self._as(await self.jobs.cancel(self.id))
+        return self._update_from(await self.jobs.cancel(self.id))
 
     async def pause(self) -> Self:
         """Have it save where it is and give its place to others."""
-        return self._as(await self.jobs.pause(self.id))
+        return self._update_from(await self.jobs.pause(self.id))
 
     async def resume(self) -> Self:
         """Let it go on from where it was."""
-        return self._as(await self.jobs.resume(self.id))
+        return self._update_from(await self.jobs.resume(self.id))
 
     async def start(self) -> Self:
         """Start it, where it was made with ``auto_start=False``."""
-        return self._as(await self.jobs.start(self.id))
+        return self._update_from(await self.jobs.start(self.id))
 
     async def clone(self, **changes: Unpack[JobFields]) -> AsyncJob:
         """A new job as this one was, but for the changes."""
@@ -76,7 +76,7 @@ class AsyncJob(JobData):
         """Each step as it is measured, from the first to the job's end."""
         return self.jobs.stream_metrics(self.id)
 
-    def _as(self, told: AsyncJob) -> Self:
+    def _update_from(self, told: AsyncJob) -> Self:
         for field in attrs.fields(JobData):
             setattr(self, field.name, getattr(told, field.name))
         return self

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from luthier._async.download import download
-from luthier._async.http import AsyncHTTP, path_of
+from luthier._async.http import AsyncHTTP, build_path
 from luthier.types import Model
 
 Variant = Literal["adapter", "merged"]
@@ -22,17 +22,17 @@ class AsyncModels:
 
     async def list(self) -> AsyncIterator[Model]:
         """Base models, then the project's own, the oldest first."""
-        answer = await self._http.json("GET", path_of("models"))
+        answer = await self._http.request_json("GET", build_path("models"))
         for item in answer["data"]:
             yield Model.from_dict(item)
 
     async def retrieve(self, model: str) -> Model:
         """One model, by id or alias."""
-        return Model.from_dict(await self._http.json("GET", path_of("models", model)))
+        return Model.from_dict(await self._http.request_json("GET", build_path("models", model)))
 
     async def delete(self, model: str) -> None:
         """Delete a finished model and its weights."""
-        await self._http.json("DELETE", path_of("models", model))
+        await self._http.request_json("DELETE", build_path("models", model))
 
     async def download(self, model: str, path: str | os.PathLike[str], variant: Variant = "adapter") -> Path:
         """Write the weights to ``path``, a file or a folder, as a zip; checked against the server's sha256.
@@ -40,5 +40,5 @@ class AsyncModels:
         ``adapter`` is what PEFT loads, ``merged`` a whole model for ``from_pretrained``.
         """
         name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in f"{model}-{variant}.zip")
-        url = path_of("models", model, "download")
+        url = build_path("models", model, "download")
         return await download(self._http, url, {"variant": variant}, Path(path), name)

@@ -9,24 +9,24 @@ from typing import Any
 import httpx
 
 from luthier._async.http import AsyncHTTP
-from luthier._sse import Parser
-from luthier._waiting import asleep
-from luthier.errors import error_of
+from luthier._concurrency import async_sleep
+from luthier._sse import SSEParser
+from luthier.errors import to_error
 
-SILENCE = httpx.Timeout(60.0, connect=5.0)
+STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """The server sends a comment more often than that."""
-AGAIN_SECONDS = 1.0
+RECONNECT_DELAY_SECONDS = 1.0
 
 
-async def followed(http: AsyncHTTP, url: str) -> AsyncIterator[dict[str, Any]]:
+async def reconnecting_events(http: AsyncHTTP, url: str) -> AsyncIterator[dict[str, Any]]:
     """The events' data until the server says ``done``; after a break it is asked for what came after the last one."""
     last, in_vain = "", 0
     while True:
         headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
         broken: httpx.TransportError | None = None
         try:
-            async with http.stream("GET", url, headers=headers, timeout=SILENCE) as response:
-                parser = Parser()
+            async with http.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT) as response:
+                parser = SSEParser()
                 async for line in response.aiter_lines():
                     event = parser.feed(line)
                     if event is None:
@@ -39,26 +39,26 @@ async def followed(http: AsyncHTTP, url: str) -> AsyncIterator[dict[str, Any]]:
             broken = error
         in_vain += 1
         if in_vain > http.max_retries:
-            raise error_of(broken or httpx.ReadError("the stream ended before the job")) from broken
-        await asleep(AGAIN_SECONDS)
+            raise to_error(broken or httpx.ReadError("the stream ended before the job")) from broken
+        await async_sleep(RECONNECT_DELAY_SECONDS)
 
 
-async def texts(http: AsyncHTTP, url: str, body: dict[str, Any]) -> AsyncIterator[str]:
+async def stream_text(http: AsyncHTTP, url: str, body: dict[str, Any]) -> AsyncIterator[str]:
     """What a model writes, piece by piece."""
     async with http.stream("POST", url, json={**body, "stream": True}) as response:
-        parser = Parser()
+        parser = SSEParser()
         async for line in response.aiter_lines():
             event = parser.feed(line)
             if event is None:
                 continue
             if event.data == "[DONE]":
                 return
-            for choice in _checked(json.loads(event.data), response)["choices"]:
+            for choice in _raise_for_error(json.loads(event.data), response)["choices"]:
                 yield choice["delta"].get("content") or ""
 
 
-def _checked(chunk: dict[str, Any], response: httpx.Response) -> dict[str, Any]:
+def _raise_for_error(chunk: dict[str, Any], response: httpx.Response) -> dict[str, Any]:
     """An error that comes in the middle has no status of its own left; it counts as the server's."""
     if "error" in chunk:
-        raise error_of(httpx.Response(500, headers=response.headers, json=chunk))
+        raise to_error(httpx.Response(500, headers=response.headers, json=chunk))
     return chunk

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 
-from luthier._partial import partial
+from luthier._concurrency import run_inline
+from luthier._partial_file import open_partial_file
 from luthier._sync.http import HTTP
-from luthier._waiting import run
-from luthier.errors import CorruptDownloadError, LuthierError, error_of
+from luthier.errors import CorruptDownloadError, LuthierError, to_error
 
 
 def download(http: HTTP, url: str, params: Mapping[str, str], path: Path, filename: str) -> Path:
@@ -29,7 +29,7 @@ def download(http: HTTP, url: str, params: Mapping[str, str], path: Path, filena
         except CorruptDownloadError as error:
             failed = error
         except httpx.TransportError as error:
-            failed = error_of(error)
+            failed = to_error(error)
     assert failed is not None
     raise failed
 
@@ -39,7 +39,7 @@ def _fetch(http: HTTP, url: str, params: Mapping[str, str], target: Path) -> Non
         # A redirect to a bucket tells the hash; the bucket's own answer does not.
         answers = [*response.history, response]
         sha256 = next((found for answer in answers if (found := answer.headers.get("x-content-sha256"))), None)
-        with partial(target) as out:
+        with open_partial_file(target) as out:
             for chunk in response.iter_bytes():
-                run(out.write, chunk)
-            run(out.finish, sha256)
+                run_inline(out.write, chunk)
+            run_inline(out.commit, sha256)

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from luthier._source import Report, Source, source_of
+from luthier._concurrency import map_in_threads, run_inline
 from luthier._sync.download import download
-from luthier._sync.http import HTTP, given, path_of
-from luthier._waiting import run, spread
+from luthier._sync.http import HTTP, build_path, drop_none
+from luthier._upload_source import ProgressCallback, UploadSource, build_upload_source
 from luthier.errors import LuthierError
 from luthier.types import File
 
-WHOLE_BYTES = 64 << 20
+MAX_SINGLE_UPLOAD_BYTES = 64 << 20
 """A file up to this size goes in one request, a larger one in parts."""
 PART_BYTES = 32 << 20
-AT_ONCE = 4
+MAX_CONCURRENT_PARTS = 4
 """Parts on their way at the same time."""
 
 
@@ -35,7 +35,7 @@ class Files:
         *,
         filename: str | None = None,
         expires_after: int | None = None,
-        progress: Report | None = None,
+        progress: ProgressCallback | None = None,
     ) -> File:
         """Upload a file from disk, or bytes.
 
@@ -43,35 +43,37 @@ class Files:
         hash. ``expires_after``: seconds that the file lives; for ever where absent. ``progress`` is called with the
         bytes sent and the bytes in all.
         """
-        source = run(source_of, content, filename)
-        if source.size > WHOLE_BYTES:
-            return self._in_parts(source, purpose, expires_after, progress)
+        source = run_inline(build_upload_source, content, filename)
+        if source.size > MAX_SINGLE_UPLOAD_BYTES:
+            return self._upload_in_parts(source, purpose, expires_after, progress)
         form = {"purpose": purpose}
         if expires_after is not None:
             form |= {"expires_after[anchor]": "created_at", "expires_after[seconds]": str(expires_after)}
-        with source.reader(progress) as file:
+        with source.open_reader(progress) as file:
             parts = {"file": (source.filename, file, "application/octet-stream")}
-            return File.from_dict(self._http.json("POST", path_of("files"), data=form, files=parts))
+            return File.from_dict(self._http.request_json("POST", build_path("files"), data=form, files=parts))
 
     def list(self, *, purpose: str | None = None, order: Literal["asc", "desc"] | None = None) -> Iterator[File]:
         """The project's files, the newest first."""
-        for item in self._http.pages(path_of("files"), purpose=purpose, order=order):
+        for item in self._http.iter_items(build_path("files"), purpose=purpose, order=order):
             yield File.from_dict(item)
 
     def retrieve(self, file_id: str) -> File:
         """One file's facts."""
-        return File.from_dict(self._http.json("GET", path_of("files", file_id)))
+        return File.from_dict(self._http.request_json("GET", build_path("files", file_id)))
 
     def delete(self, file_id: str) -> None:
         """Delete a file. Refused while a job that has not ended needs it."""
-        self._http.json("DELETE", path_of("files", file_id))
+        self._http.request_json("DELETE", build_path("files", file_id))
 
     def download(self, file_id: str, path: str | os.PathLike[str]) -> Path:
         """Write a file's bytes to ``path``, a file or a folder; checked against the server's sha256."""
         facts = self.retrieve(file_id)
-        return download(self._http, path_of("files", file_id, "content"), {}, Path(path), facts.filename)
+        return download(self._http, build_path("files", file_id, "content"), {}, Path(path), facts.filename)
 
-    def _in_parts(self, source: Source, purpose: str, expires_after: int | None, progress: Report | None) -> File:
+    def _upload_in_parts(
+        self, source: UploadSource, purpose: str, expires_after: int | None, progress: ProgressCallback | None
+    ) -> File:
         declared = {
             "filename": source.filename,
             "bytes": source.size,
@@ -79,13 +81,13 @@ class Files:
             "purpose": purpose,
             "expires_after": None if expires_after is None else {"anchor": "created_at", "seconds": expires_after},
         }
-        made = self._http.json("POST", path_of("uploads"), json=given(declared))
+        made = self._http.request_json("POST", build_path("uploads"), json=drop_none(declared))
         upload_id: str = made["id"]
         sent: list[int] = []
 
         def send(offset: int) -> str:
-            data = run(source.part, offset, PART_BYTES)
-            answer = self._http.json("POST", path_of("uploads", upload_id, "parts"), files={"data": data})
+            data = run_inline(source.read_part, offset, PART_BYTES)
+            answer = self._http.request_json("POST", build_path("uploads", upload_id, "parts"), files={"data": data})
             sent.append(len(data))
             if progress is not None:
                 progress(sum(sent), source.size)
@@ -93,11 +95,11 @@ class Files:
             return part_id
 
         try:
-            ids = spread(send, range(0, source.size, PART_BYTES), AT_ONCE)
-            whole = {"part_ids": ids, "md5": run(source.md5)}
-            upload = self._http.json("POST", path_of("uploads", upload_id, "complete"), json=whole)
+            ids = map_in_threads(send, range(0, source.size, PART_BYTES), MAX_CONCURRENT_PARTS)
+            whole = {"part_ids": ids, "md5": run_inline(source.compute_md5)}
+            upload = self._http.request_json("POST", build_path("uploads", upload_id, "complete"), json=whole)
         except LuthierError:
             # What arrived is of no use without the rest; the server would keep it for an hour.
-            self._http.json("POST", path_of("uploads", upload_id, "cancel"))
+            self._http.request_json("POST", build_path("uploads", upload_id, "cancel"))
             raise
         return File.from_dict(upload["file"])

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import httpx
 
+from luthier._concurrency import sleep
 from luthier._config import Config
-from luthier._retry import pause, prepare
-from luthier._waiting import sleep
-from luthier.errors import error_of
+from luthier._retry import add_idempotency_key, compute_retry_delay
+from luthier.errors import to_error
 
-CONNECT_SECONDS = 5.0
-PAGE = 100
+CONNECT_TIMEOUT_SECONDS = 5.0
+PAGE_SIZE = 100
 """Objects asked for at once while walking through a list."""
 
 
@@ -29,16 +29,16 @@ class HTTP(httpx.Client):
 
     def __init__(self, config: Config, timeout: float, max_retries: int) -> None:
         super().__init__(
-            base_url=config.root,
-            headers={"authorization": f"Bearer {config.api_key}", "user-agent": f"luthier-sdk/{_version()}"},
-            timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS),
+            base_url=config.server_url,
+            headers={"authorization": f"Bearer {config.api_key}", "user-agent": f"luthier-sdk/{_get_version()}"},
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT_SECONDS),
             follow_redirects=True,
         )
         self.max_retries = max_retries
 
     def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
         """Raises ``APIConnectionError`` or an ``APIStatusError`` once every attempt has failed."""
-        prepare(request)
+        add_idempotency_key(request)
         for attempt in itertools.count():
             answer: httpx.Response | httpx.TransportError
             try:
@@ -48,23 +48,23 @@ class HTTP(httpx.Client):
                 answer.read()
             except httpx.TransportError as error:
                 answer = error
-            seconds = pause(answer, attempt) if attempt < self.max_retries else None
+            seconds = compute_retry_delay(answer, attempt) if attempt < self.max_retries else None
             if seconds is None:
-                raise error_of(answer) from (answer if isinstance(answer, Exception) else None)
+                raise to_error(answer) from (answer if isinstance(answer, Exception) else None)
             sleep(seconds)
         raise AssertionError("the loop ends by return or raise")
 
-    def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    def request_json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """The body of the answer. ``options`` are those of ``httpx``'s ``request``."""
         response = self.request(method, path, **options)
         answer: dict[str, Any] = response.json()
         return answer
 
-    def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+    def iter_items(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Every object of a list, page by page. Parameters that are None are not sent."""
-        query = {"limit": PAGE, **given(params)}
+        query = {"limit": PAGE_SIZE, **drop_none(params)}
         while True:
-            page = self.json("GET", path, params=query)
+            page = self.request_json("GET", path, params=query)
             for item in page["data"]:
                 yield item
             if not (page.get("has_more") and page["data"]):
@@ -72,17 +72,17 @@ class HTTP(httpx.Client):
             query["after"] = page["data"][-1]["id"]
 
 
-def path_of(*parts: str) -> str:
+def build_path(*parts: str) -> str:
     """``/v1/…`` of parts that may hold slashes."""
     return "/v1/" + "/".join(quote(part, safe=":") for part in parts)
 
 
-def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+def drop_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _version() -> str:
+def _get_version() -> str:
     try:
         return version("luthier-sdk")
     except PackageNotFoundError:

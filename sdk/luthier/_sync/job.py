@@ -15,7 +15,7 @@ from luthier.types import Checkpoint, Event, JobData
 if TYPE_CHECKING:
     from luthier._sync.jobs import Jobs
 
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Job(JobData):
@@ -26,11 +26,11 @@ class Job(JobData):
     @property
     def ended(self) -> bool:
         """It has succeeded, failed or been cancelled, and changes no more."""
-        return self.status in ENDED
+        return self.status in TERMINAL_STATUSES
 
     def refresh(self) -> Self:
         """Ask the server how the job is."""
-        return self._as(self.jobs.retrieve(self.id))
+        return self._update_from(self.jobs.retrieve(self.id))
 
     def wait(self, *, timeout: float | None = None, poll: float = 1.0, display: Display | None = None) -> Self:
         """Follow the job to its end: with a bar on a terminal, with a line now and then elsewhere, both on stderr.
@@ -43,19 +43,19 @@ class Job(JobData):
 
     def cancel(self) -> Self:
         """Cancel it: at once while it waits, within seconds while it runs."""
-        return self._as(self.jobs.cancel(self.id))
+        return self._update_from(self.jobs.cancel(self.id))
 
     def pause(self) -> Self:
         """Have it save where it is and give its place to others."""
-        return self._as(self.jobs.pause(self.id))
+        return self._update_from(self.jobs.pause(self.id))
 
     def resume(self) -> Self:
         """Let it go on from where it was."""
-        return self._as(self.jobs.resume(self.id))
+        return self._update_from(self.jobs.resume(self.id))
 
     def start(self) -> Self:
         """Start it, where it was made with ``auto_start=False``."""
-        return self._as(self.jobs.start(self.id))
+        return self._update_from(self.jobs.start(self.id))
 
     def clone(self, **changes: Unpack[JobFields]) -> Job:
         """A new job as this one was, but for the changes."""
@@ -77,7 +77,7 @@ class Job(JobData):
         """Each step as it is measured, from the first to the job's end."""
         return self.jobs.stream_metrics(self.id)
 
-    def _as(self, told: Job) -> Self:
+    def _update_from(self, told: Job) -> Self:
         for field in attrs.fields(JobData):
             setattr(self, field.name, getattr(told, field.name))
         return self

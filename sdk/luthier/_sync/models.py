@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from luthier._sync.download import download
-from luthier._sync.http import HTTP, path_of
+from luthier._sync.http import HTTP, build_path
 from luthier.types import Model
 
 Variant = Literal["adapter", "merged"]
@@ -23,17 +23,17 @@ class Models:
 
     def list(self) -> Iterator[Model]:
         """Base models, then the project's own, the oldest first."""
-        answer = self._http.json("GET", path_of("models"))
+        answer = self._http.request_json("GET", build_path("models"))
         for item in answer["data"]:
             yield Model.from_dict(item)
 
     def retrieve(self, model: str) -> Model:
         """One model, by id or alias."""
-        return Model.from_dict(self._http.json("GET", path_of("models", model)))
+        return Model.from_dict(self._http.request_json("GET", build_path("models", model)))
 
     def delete(self, model: str) -> None:
         """Delete a finished model and its weights."""
-        self._http.json("DELETE", path_of("models", model))
+        self._http.request_json("DELETE", build_path("models", model))
 
     def download(self, model: str, path: str | os.PathLike[str], variant: Variant = "adapter") -> Path:
         """Write the weights to ``path``, a file or a folder, as a zip; checked against the server's sha256.
@@ -41,5 +41,5 @@ class Models:
         ``adapter`` is what PEFT loads, ``merged`` a whole model for ``from_pretrained``.
         """
         name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in f"{model}-{variant}.zip")
-        url = path_of("models", model, "download")
+        url = build_path("models", model, "download")
         return download(self._http, url, {"variant": variant}, Path(path), name)

@@ -9,25 +9,25 @@ from typing import Any
 
 import httpx
 
-from luthier._sse import Parser
+from luthier._concurrency import sleep
+from luthier._sse import SSEParser
 from luthier._sync.http import HTTP
-from luthier._waiting import sleep
-from luthier.errors import error_of
+from luthier.errors import to_error
 
-SILENCE = httpx.Timeout(60.0, connect=5.0)
+STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 """The server sends a comment more often than that."""
-AGAIN_SECONDS = 1.0
+RECONNECT_DELAY_SECONDS = 1.0
 
 
-def followed(http: HTTP, url: str) -> Iterator[dict[str, Any]]:
+def reconnecting_events(http: HTTP, url: str) -> Iterator[dict[str, Any]]:
     """The events' data until the server says ``done``; after a break it is asked for what came after the last one."""
     last, in_vain = "", 0
     while True:
         headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
         broken: httpx.TransportError | None = None
         try:
-            with http.stream("GET", url, headers=headers, timeout=SILENCE) as response:
-                parser = Parser()
+            with http.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT) as response:
+                parser = SSEParser()
                 for line in response.iter_lines():
                     event = parser.feed(line)
                     if event is None:
@@ -40,26 +40,26 @@ def followed(http: HTTP, url: str) -> Iterator[dict[str, Any]]:
             broken = error
         in_vain += 1
         if in_vain > http.max_retries:
-            raise error_of(broken or httpx.ReadError("the stream ended before the job")) from broken
-        sleep(AGAIN_SECONDS)
+            raise to_error(broken or httpx.ReadError("the stream ended before the job")) from broken
+        sleep(RECONNECT_DELAY_SECONDS)
 
 
-def texts(http: HTTP, url: str, body: dict[str, Any]) -> Iterator[str]:
+def stream_text(http: HTTP, url: str, body: dict[str, Any]) -> Iterator[str]:
     """What a model writes, piece by piece."""
     with http.stream("POST", url, json={**body, "stream": True}) as response:
-        parser = Parser()
+        parser = SSEParser()
         for line in response.iter_lines():
             event = parser.feed(line)
             if event is None:
                 continue
             if event.data == "[DONE]":
                 return
-            for choice in _checked(json.loads(event.data), response)["choices"]:
+            for choice in _raise_for_error(json.loads(event.data), response)["choices"]:
                 yield choice["delta"].get("content") or ""
 
 
-def _checked(chunk: dict[str, Any], response: httpx.Response) -> dict[str, Any]:
+def _raise_for_error(chunk: dict[str, Any], response: httpx.Response) -> dict[str, Any]:
     """An error that comes in the middle has no status of its own left; it counts as the server's."""
     if "error" in chunk:
-        raise error_of(httpx.Response(500, headers=response.headers, json=chunk))
+        raise to_error(httpx.Response(500, headers=response.headers, json=chunk))
     return chunk

@@ -10,30 +10,30 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from luthier._display import Quiet, display_for, sparkline
+from luthier._display import Quiet, choose_display, format_sparkline
 from luthier._sync.client import Luthier
 from luthier._sync.job import Job
 from luthier.cli.output import Output
 
 
 def upload_file(client: Luthier, args: Namespace, out: Output) -> None:
-    progress = out.progress(args.path.name)
+    progress = out.create_progress_callback(args.path.name)
     file = client.files.upload(args.path, args.purpose, expires_after=args.expires_after, progress=progress)
-    out.one(file, file.id)
+    out.print_item(file, file.id)
 
 
 def list_files(client: Luthier, args: Namespace, out: Output) -> None:
-    out.table(islice(client.files.list(purpose=args.purpose), args.limit), ("id", "bytes", "purpose", "filename"))
+    out.print_table(islice(client.files.list(purpose=args.purpose), args.limit), ("id", "bytes", "purpose", "filename"))
 
 
 def download_file(client: Luthier, args: Namespace, out: Output) -> None:
     path = client.files.download(args.file, args.path)
-    out.one({"path": str(path)}, str(path))
+    out.print_item({"path": str(path)}, str(path))
 
 
 def delete_file(client: Luthier, args: Namespace, out: Output) -> None:
     client.files.delete(args.file)
-    out.one({"id": args.file, "deleted": True}, f"{args.file} deleted")
+    out.print_item({"id": args.file, "deleted": True}, f"{args.file} deleted")
 
 
 def create_job(client: Luthier, args: Namespace, out: Output) -> None:
@@ -41,9 +41,9 @@ def create_job(client: Luthier, args: Namespace, out: Output) -> None:
     fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for name in ("training_file", "validation_file"):
         if getattr(args, name) is not None:
-            fields[name] = _file(client, getattr(args, name), out)
+            fields[name] = _resolve_file(client, getattr(args, name), out)
     if args.update is not None:
-        fields["update"] = _update(args.update)
+        fields["update"] = _parse_update(args.update)
     if args.set:
         method = args.method or "supervised"
         fields["method"] = {"type": method, method: {"hyperparameters": dict(args.set)}}
@@ -55,79 +55,79 @@ def create_job(client: Luthier, args: Namespace, out: Output) -> None:
         fields["auto_start"] = False
     job = client.jobs.create(**fields)
     if args.watch:
-        _follow(job, out)
+        _wait_for_job(job, out)
     else:
-        out.one(job, job.id)
+        out.print_item(job, job.id)
 
 
 def list_jobs(client: Luthier, args: Namespace, out: Output) -> None:
-    out.table(islice(client.jobs.list(), args.limit), ("id", "state", "model", "task", "fine_tuned_model"))
+    out.print_table(islice(client.jobs.list(), args.limit), ("id", "state", "model", "task", "fine_tuned_model"))
 
 
 def show_job(client: Luthier, args: Namespace, out: Output) -> None:
     job = client.jobs.retrieve(args.job)
     shown = {name: value for name, value in job.to_dict().items() if value is not None}
-    out.one(job, "\n".join(f"{name}: {value}" for name, value in shown.items()))
+    out.print_item(job, "\n".join(f"{name}: {value}" for name, value in shown.items()))
 
 
 def watch_job(client: Luthier, args: Namespace, out: Output) -> None:
-    _follow(client.jobs.retrieve(args.job), out)
+    _wait_for_job(client.jobs.retrieve(args.job), out)
 
 
-def verb(name: str) -> Callable[[Luthier, Namespace, Output], None]:
+def build_job_action(action: str) -> Callable[[Luthier, Namespace, Output], None]:
     """A command that steers a job."""
 
     def run(client: Luthier, args: Namespace, out: Output) -> None:
-        job: Job = getattr(client.jobs, name)(args.job)
-        out.one(job, f"{job.id} {job.state}")
+        job: Job = getattr(client.jobs, action)(args.job)
+        out.print_item(job, f"{job.id} {job.state}")
 
     return run
 
 
-def job_logs(client: Luthier, args: Namespace, out: Output) -> None:
+def show_job_logs(client: Luthier, args: Namespace, out: Output) -> None:
     newest = list(islice(client.jobs.events(args.job), args.limit))
     for event in reversed(newest):
-        out.one(event, f"{event.created_at} {event.level:5} {event.message}")
+        out.print_item(event, f"{event.created_at} {event.level:5} {event.message}")
 
 
-def job_metrics(client: Luthier, args: Namespace, out: Output) -> None:
+def show_job_metrics(client: Luthier, args: Namespace, out: Output) -> None:
     losses = []
     for measured in client.jobs.stream_metrics(args.job):
         words = "  ".join(f"{name} {value:.4g}" for name, value in measured.items() if isinstance(value, int | float))
-        out.one(measured, words)
+        out.print_item(measured, words)
         if measured.get("train_loss") is not None:
             losses.append(measured["train_loss"])
     if losses and not out.as_json:
-        print(f"loss {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}")
+        print(f"loss {losses[0]:.3f} {format_sparkline(losses)} {losses[-1]:.3f}")
 
 
-def job_checkpoints(client: Luthier, args: Namespace, out: Output) -> None:
-    out.table(client.jobs.checkpoints(args.job), ("id", "step_number", "fine_tuned_model_checkpoint"))
+def list_job_checkpoints(client: Luthier, args: Namespace, out: Output) -> None:
+    out.print_table(client.jobs.checkpoints(args.job), ("id", "step_number", "fine_tuned_model_checkpoint"))
 
 
 def list_models(client: Luthier, args: Namespace, out: Output) -> None:
-    out.table(client.models.list(), ("id", "tasks", "base_model", "update", "available"))
+    out.print_table(client.models.list(), ("id", "tasks", "base_model", "update", "available"))
 
 
 def download_model(client: Luthier, args: Namespace, out: Output) -> None:
     path = client.models.download(args.model, args.path, args.variant)
-    out.one({"path": str(path)}, str(path))
+    out.print_item({"path": str(path)}, str(path))
 
 
 def delete_model(client: Luthier, args: Namespace, out: Output) -> None:
     client.models.delete(args.model)
-    out.one({"id": args.model, "deleted": True}, f"{args.model} deleted")
+    out.print_item({"id": args.model, "deleted": True}, f"{args.model} deleted")
 
 
 def chat(client: Luthier, args: Namespace, out: Output) -> None:
     history: list[dict[str, str]] = [{"role": "system", "content": args.system}] if args.system else []
     names = ("temperature", "max_tokens")
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    for words in [" ".join(args.message)] if args.message else _typed():
+    for words in [" ".join(args.message)] if args.message else _read_messages():
         history.append({"role": "user", "content": words})
         if out.as_json:
             answer = client.chat(args.model, history, **options)
-            out.one(answer, "")
+            out.print_item(answer, "")
             history.append({"role": "assistant", "content": answer.choices[0].message.content or ""})
             continue
         said = ""
@@ -142,27 +142,29 @@ def predict(client: Luthier, args: Namespace, out: Output) -> None:
     inputs = args.input or [line.rstrip("\n") for line in sys.stdin]
     for given, answer in zip(inputs, client.predict(args.model, inputs, top_k=args.top_k), strict=True):
         shown = {name: value for name, value in answer.items() if name != "index"}
-        out.one(answer, f"{given}\t{json.dumps(shown, ensure_ascii=False)}")
+        out.print_item(answer, f"{given}\t{json.dumps(shown, ensure_ascii=False)}")
 
 
-def _follow(job: Job, out: Output) -> None:
-    job.wait(display=Quiet() if out.as_json else display_for())
-    out.one(job, f"{job.id} {job.status}: {job.fine_tuned_model}")
+def _wait_for_job(job: Job, out: Output) -> None:
+    job.wait(display=Quiet() if out.as_json else choose_display())
+    out.print_item(job, f"{job.id} {job.status}: {job.fine_tuned_model}")
 
 
-def _file(client: Luthier, given: str, out: Output) -> str:
+def _resolve_file(client: Luthier, id_or_path: str, out: Output) -> str:
     """The id of a file that is named by id, or by a path of this machine's."""
-    path = Path(given)
-    return client.files.upload(path, progress=out.progress(path.name)).id if path.exists() else given
+    path = Path(id_or_path)
+    return (
+        client.files.upload(path, progress=out.create_progress_callback(path.name)).id if path.exists() else id_or_path
+    )
 
 
-def _update(given: str) -> dict[str, Any]:
+def _parse_update(text: str) -> dict[str, Any]:
     """``lora``, or a JSON object."""
-    update: dict[str, Any] = json.loads(given) if given.startswith("{") else {"type": given}
+    update: dict[str, Any] = json.loads(text) if text.startswith("{") else {"type": text}
     return update
 
 
-def _typed() -> Iterator[str]:
+def _read_messages() -> Iterator[str]:
     """Lines as they are typed; the prompt only where somebody sits."""
     while True:
         if sys.stdin.isatty():
@@ -174,7 +176,7 @@ def _typed() -> Iterator[str]:
             yield line.strip()
 
 
-def pair(text: str) -> tuple[str, Any]:
+def parse_pair(text: str) -> tuple[str, Any]:
     """``name=value``; the value is JSON where it reads as JSON. Raises ``ValueError``."""
     name, equals, value = text.partition("=")
     if not (name and equals):

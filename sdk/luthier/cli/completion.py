@@ -21,24 +21,24 @@ compdef _luthier luthier""",
 }
 """Shell -> the lines that its start-up file evaluates. Where nothing is offered, the shell completes file names."""
 
-COMMON = ("--help", "--json", "--base-url")
+COMMON_OPTIONS = ("--help", "--json", "--base-url")
 
 
-def candidates(words: Sequence[str]) -> list[str]:
+def get_completions(words: Sequence[str]) -> list[str]:
     """What the last of ``words`` may become."""
     *before, last = words or [""]
-    return [word for word in _offered(before) if word.startswith(last) and (last or not word.startswith("-"))]
+    return [word for word in _list_candidates(before) if word.startswith(last) and (last or not word.startswith("-"))]
 
 
-def _offered(before: Sequence[str]) -> list[str]:
+def _list_candidates(previous_words: Sequence[str]) -> list[str]:
     for command in COMMANDS:
-        names = command.words.split()
-        if list(before[: len(names)]) == names:
+        names = command.name.split()
+        if list(previous_words[: len(names)]) == names:
             for option in command.options:
-                if before[-1] == option.name:
+                if previous_words[-1] == option.name:
                     return list(option.settings.get("choices", []))
-            return [*(option.name for option in command.options if option.name.startswith("-")), *COMMON]
-    depth = len(before)
-    paths = [*(command.words.split() for command in COMMANDS), ["completion"]]
-    following = {path[depth] for path in paths if len(path) > depth and path[:depth] == list(before)}
-    return sorted(SHELLS) if list(before) == ["completion"] else sorted(following)
+            return [*(option.name for option in command.options if option.name.startswith("-")), *COMMON_OPTIONS]
+    depth = len(previous_words)
+    paths = [*(command.name.split() for command in COMMANDS), ["completion"]]
+    following = {path[depth] for path in paths if len(path) > depth and path[:depth] == list(previous_words)}
+    return sorted(SHELLS) if list(previous_words) == ["completion"] else sorted(following)

@@ -8,25 +8,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from luthier._sync.client import Luthier
-from luthier.cli.commands import pair
-from luthier.cli.completion import SHELLS, candidates
+from luthier.cli.commands import parse_pair
+from luthier.cli.completion import SHELLS, get_completions
 from luthier.cli.output import Output
 from luthier.cli.table import COMMANDS, Command
 from luthier.errors import APIStatusError, LuthierError
 
-GROUPS = {
+GROUP_HELP = {
     "files": "Rows that jobs learn from, and what jobs write.",
     "jobs": "Fine-tuning jobs.",
     "models": "Base models and the project's own.",
 }
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    words = sys.argv[1:] if words is None else list(words)
-    if words[:1] == ["__complete"]:
-        print("\n".join(candidates(words[1:])))
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["__complete"]:
+        print("\n".join(get_completions(argv[1:])))
         return
-    args = parser().parse_args(words)
+    args = build_parser().parse_args(argv)
     try:
         args.run(args)
     except APIStatusError as error:
@@ -38,41 +38,45 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def parser() -> ArgumentParser:
+def build_parser() -> ArgumentParser:
     root = ArgumentParser(prog="luthier", description="Use a Luthier from a shell; `luthierd` runs one.")
-    _common(root, default=None)
+    _add_common_options(root, default=None)
     top = root.add_subparsers(metavar="COMMAND", required=True)
     groups = {
         name: top.add_parser(name, help=help, description=help).add_subparsers(metavar="COMMAND", required=True)
-        for name, help in GROUPS.items()
+        for name, help in GROUP_HELP.items()
     }
     for command in COMMANDS:
-        group, _, last = command.words.rpartition(" ")
-        _add(groups[group] if group else top, last, command)
+        group, _, last = command.name.rpartition(" ")
+        _add_command(groups[group] if group else top, last, command)
     shells = top.add_parser("completion", help="Print what a shell needs to complete this command.")
     shells.add_argument("shell", choices=sorted(SHELLS))
     shells.set_defaults(run=lambda args: print(SHELLS[args.shell]))
     return root
 
 
-def _add(group: _SubParsersAction[ArgumentParser], word: str, command: Command) -> None:
-    made = group.add_parser(word, help=command.help, description=command.help)
-    _common(made, default=SUPPRESS)
+def _add_command(group: _SubParsersAction[ArgumentParser], name: str, command: Command) -> None:
+    made = group.add_parser(name, help=command.help, description=command.help)
+    _add_common_options(made, default=SUPPRESS)
     for option in command.options:
         settings = dict(option.settings)
-        if settings.get("type") is pair:
-            settings["type"] = _pair
+        if settings.get("type") is parse_pair:
+            settings["type"] = _parse_pair_argument
         made.add_argument(option.name, help=option.help, **settings)
-    made.set_defaults(run=_with_client(command))
+    made.set_defaults(run=_bind_client(command))
 
 
-def _common(made: ArgumentParser, default: Any) -> None:
+def _add_common_options(command_parser: ArgumentParser, default: Any) -> None:
     """Options that may stand before the command or after it."""
-    made.add_argument("--json", action="store_true", default=default, help="JSON, an object a line, for scripts")
-    made.add_argument("--base-url", default=default, metavar="URL", help="the server; LUTHIER_BASE_URL by default")
+    command_parser.add_argument(
+        "--json", action="store_true", default=default, help="JSON, an object a line, for scripts"
+    )
+    command_parser.add_argument(
+        "--base-url", default=default, metavar="URL", help="the server; LUTHIER_BASE_URL by default"
+    )
 
 
-def _with_client(command: Command) -> Callable[[Namespace], None]:
+def _bind_client(command: Command) -> Callable[[Namespace], None]:
     def run(args: Namespace) -> None:
         with Luthier(base_url=args.base_url) as client:
             command.run(client, args, Output(bool(args.json)))
@@ -80,9 +84,9 @@ def _with_client(command: Command) -> Callable[[Namespace], None]:
     return run
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _parse_pair_argument(text: str) -> tuple[str, Any]:
     try:
-        return pair(text)
+        return parse_pair(text)
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is not NAME=VALUE") from None
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from luthier._source import Report
+from luthier._upload_source import ProgressCallback
 
 
-class Told(Protocol):
+class SupportsToDict(Protocol):
     """Whatever the server told."""
 
     def to_dict(self) -> dict[str, Any]: ...
@@ -21,21 +21,21 @@ class Told(Protocol):
 class Output:
     as_json: bool
 
-    def one(self, told: Told | dict[str, Any], words: str) -> None:
+    def print_item(self, item: SupportsToDict | dict[str, Any], text: str) -> None:
         """An answer: whole for a script, in ``words`` for people."""
-        print(_json(told) if self.as_json else words, flush=True)
+        print(_to_json(item) if self.as_json else text, flush=True)
 
-    def table(self, items: Iterable[Told], columns: Sequence[str]) -> None:
+    def print_table(self, items: Iterable[SupportsToDict], columns: Sequence[str]) -> None:
         """Things of a kind, each on a line; ``columns`` are the fields shown to people."""
         if self.as_json:
             for item in items:
-                print(_json(item), flush=True)
+                print(_to_json(item), flush=True)
             return
-        rows = [[_cell(item.to_dict().get(column)) for column in columns] for item in items]
-        for line in _aligned([[column.upper() for column in columns], *rows]):
+        rows = [[_format_cell(item.to_dict().get(column)) for column in columns] for item in items]
+        for line in _align_columns([[column.upper() for column in columns], *rows]):
             print(line)
 
-    def progress(self, what: str) -> Report | None:
+    def create_progress_callback(self, label: str) -> ProgressCallback | None:
         """How far an upload is, where somebody looks."""
         if not sys.stderr.isatty():
             return None
@@ -43,21 +43,21 @@ class Output:
         def report(sent: int, total: int) -> None:
             end = "\n" if sent >= total else ""
             share = sent / total if total else 1.0
-            print(f"\r\x1b[K{what}  {share:.0%} of {total:,} bytes", end=end, file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{label}  {share:.0%} of {total:,} bytes", end=end, file=sys.stderr, flush=True)
 
         return report
 
 
-def _json(told: Told | dict[str, Any]) -> str:
-    return json.dumps(told if isinstance(told, dict) else told.to_dict(), ensure_ascii=False)
+def _to_json(item: SupportsToDict | dict[str, Any]) -> str:
+    return json.dumps(item if isinstance(item, dict) else item.to_dict(), ensure_ascii=False)
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "-" if value is None else str(value)
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def _align_columns(rows: list[list[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

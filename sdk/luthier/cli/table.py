@@ -12,7 +12,7 @@ from luthier._sync.client import Luthier
 from luthier.cli import commands
 from luthier.cli.output import Output
 
-Run = Callable[[Luthier, Namespace, Output], None]
+CommandHandler = Callable[[Luthier, Namespace, Output], None]
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
-    words: str
+    name: str
     help: str
-    run: Run
+    run: CommandHandler
     options: tuple[Option, ...] = ()
 
 
@@ -36,10 +36,10 @@ def option(name: str, help: str, **settings: Any) -> Option:
     return Option(name, help, settings)
 
 
-JOB = option("job", "id of a job")
-FILE = option("file", "id of a file")
-MODEL = option("model", "id of a model")
-LIMIT = option("--limit", "at most so many", type=int, default=20, metavar="N")
+JOB_ARGUMENT = option("job", "id of a job")
+FILE_ARGUMENT = option("file", "id of a file")
+MODEL_ARGUMENT = option("model", "id of a model")
+LIMIT_OPTION = option("--limit", "at most so many", type=int, default=20, metavar="N")
 PURPOSES = ["fine-tune", "batch", "assistants", "vision", "user_data", "evals"]
 
 COMMANDS = (
@@ -57,15 +57,15 @@ COMMANDS = (
         "files list",
         "The project's files, the newest first.",
         commands.list_files,
-        (option("--purpose", "only those for this", choices=PURPOSES), LIMIT),
+        (option("--purpose", "only those for this", choices=PURPOSES), LIMIT_OPTION),
     ),
     Command(
         "files download",
         "Write a file's bytes, checked, to a path.",
         commands.download_file,
-        (FILE, option("path", "a file or a folder", type=Path)),
+        (FILE_ARGUMENT, option("path", "a file or a folder", type=Path)),
     ),
-    Command("files delete", "Delete a file.", commands.delete_file, (FILE,)),
+    Command("files delete", "Delete a file.", commands.delete_file, (FILE_ARGUMENT,)),
     Command(
         "jobs create",
         "Train a model.",
@@ -80,55 +80,66 @@ COMMANDS = (
             option(
                 "--set",
                 "a hyperparameter, as n_epochs=3; many times",
-                type=commands.pair,
+                type=commands.parse_pair,
                 action="append",
                 metavar="N=V",
             ),
             option("--suffix", "part of the model's name"),
             option("--seed", "the same seed, data and machine give the same model", type=int),
             option(
-                "--metadata", "yours to find the job by; many times", type=commands.pair, action="append", metavar="N=V"
+                "--metadata",
+                "yours to find the job by; many times",
+                type=commands.parse_pair,
+                action="append",
+                metavar="N=V",
             ),
             option("--from-checkpoint", "JOB[:STEP] to go on from", metavar="CHECKPOINT"),
             option("--no-start", "validate the rows, then wait for `jobs start`", action="store_true"),
             option("--watch", "follow it to its end", action="store_true"),
         ),
     ),
-    Command("jobs list", "The project's jobs, the newest first.", commands.list_jobs, (LIMIT,)),
-    Command("jobs show", "Everything about a job.", commands.show_job, (JOB,)),
-    Command("jobs watch", "Follow a job to its end.", commands.watch_job, (JOB,)),
-    Command("jobs cancel", "Cancel a job.", commands.verb("cancel"), (JOB,)),
-    Command("jobs pause", "Have a job save where it is and wait.", commands.verb("pause"), (JOB,)),
-    Command("jobs resume", "Let a paused job go on.", commands.verb("resume"), (JOB,)),
-    Command("jobs start", "Start a job made with --no-start.", commands.verb("start"), (JOB,)),
+    Command("jobs list", "The project's jobs, the newest first.", commands.list_jobs, (LIMIT_OPTION,)),
+    Command("jobs show", "Everything about a job.", commands.show_job, (JOB_ARGUMENT,)),
+    Command("jobs watch", "Follow a job to its end.", commands.watch_job, (JOB_ARGUMENT,)),
+    Command("jobs cancel", "Cancel a job.", commands.build_job_action("cancel"), (JOB_ARGUMENT,)),
+    Command("jobs pause", "Have a job save where it is and wait.", commands.build_job_action("pause"), (JOB_ARGUMENT,)),
+    Command("jobs resume", "Let a paused job go on.", commands.build_job_action("resume"), (JOB_ARGUMENT,)),
+    Command("jobs start", "Start a job made with --no-start.", commands.build_job_action("start"), (JOB_ARGUMENT,)),
     Command(
         "jobs logs",
         "What happened to a job, the newest last.",
-        commands.job_logs,
-        (JOB, option("--limit", "only the last so many", type=int, default=100, metavar="N")),
+        commands.show_job_logs,
+        (JOB_ARGUMENT, option("--limit", "only the last so many", type=int, default=100, metavar="N")),
     ),
-    Command("jobs metrics", "What is measured, while it is, and the line of the loss.", commands.job_metrics, (JOB,)),
-    Command("jobs checkpoints", "A job's checkpoints; each is a model.", commands.job_checkpoints, (JOB,)),
+    Command(
+        "jobs metrics",
+        "What is measured, while it is, and the line of the loss.",
+        commands.show_job_metrics,
+        (JOB_ARGUMENT,),
+    ),
+    Command(
+        "jobs checkpoints", "A job's checkpoints; each is a model.", commands.list_job_checkpoints, (JOB_ARGUMENT,)
+    ),
     Command("models list", "Base models and the project's own.", commands.list_models),
     Command(
         "models download",
         "Write a model's weights, checked, to a path.",
         commands.download_model,
         (
-            MODEL,
+            MODEL_ARGUMENT,
             option("path", "a file or a folder", type=Path, nargs="?", default=Path()),
             option(
                 "--variant", "the trained part alone, or the whole", choices=["adapter", "merged"], default="adapter"
             ),
         ),
     ),
-    Command("models delete", "Delete a finished model and its weights.", commands.delete_model, (MODEL,)),
+    Command("models delete", "Delete a finished model and its weights.", commands.delete_model, (MODEL_ARGUMENT,)),
     Command(
         "chat",
         "Talk to a model: one message, or line by line from standard input.",
         commands.chat,
         (
-            MODEL,
+            MODEL_ARGUMENT,
             option("message", "what to say", nargs="*"),
             option("--system", "what the model is told first", metavar="TEXT"),
             option("--temperature", "0 answers the same every time", type=float, metavar="T"),
@@ -140,7 +151,7 @@ COMMANDS = (
         "Ask a classifier and the like: texts, or a text a line from standard input.",
         commands.predict,
         (
-            MODEL,
+            MODEL_ARGUMENT,
             option("input", "a text", nargs="*"),
             option("--top-k", "how many labels' scores", type=int, metavar="N"),
         ),

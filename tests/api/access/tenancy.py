@@ -11,111 +11,130 @@ from typing import Any
 
 from storage.access.roles import Permission
 from tests.api.access import tenant_ids
-from tests.api.access.tenant_ids import Make, at
+from tests.api.access.tenant_ids import IdFactory, bind_id
 
 
 @dataclass(frozen=True)
-class Line:
-    needs: Permission
-    worlds: tuple[Make, ...] = ()
+class RouteRule:
+    permission: Permission
+    id_factories: tuple[IdFactory, ...] = ()
     body: dict[str, Any] = field(default_factory=dict)
     """What is sent beside the ids."""
-    lists: frozenset[str] = frozenset()
+    list_fields: frozenset[str] = frozenset()
     """Fields of the body that take a list of ids."""
-    foreign: str = "project"
+    foreign_scope: str = "project"
     """Whose ids are tried: those of another ``project`` of the organization, or of another ``organization``."""
 
 
-def _admin(*worlds: Make, **values: Any) -> Line:
-    return Line(Permission.ADMINISTER, worlds, foreign="organization", **values)
+def _build_admin_rule(*id_factories: IdFactory, **values: Any) -> RouteRule:
+    return RouteRule(Permission.ADMINISTER, id_factories, foreign_scope="organization", **values)
 
 
 _READ, _WRITE, _INFER, _MODELS = Permission.READ, Permission.WRITE, Permission.INFER, Permission.READ_MODELS
-_CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
-_ANSWERING = (at("body:model", tenant_ids.model), at("body:model", tenant_ids.checkpoint_model))
-_MODEL_PATH = (at("model", tenant_ids.model), at("model", tenant_ids.checkpoint_model))
+_CHAT_BODY = {"messages": [{"role": "user", "content": "Hi"}]}
+_INFERENCE_MODELS = (
+    bind_id("body:model", tenant_ids.create_model),
+    bind_id("body:model", tenant_ids.create_checkpoint_model),
+)
+_MODEL_PATH = (bind_id("model", tenant_ids.create_model), bind_id("model", tenant_ids.create_checkpoint_model))
 
-LINES: dict[str, Line] = {
-    "create_file": Line(_WRITE),
-    "list_files": Line(_READ, (at("query:after", tenant_ids.file),)),
-    "retrieve_file": Line(_READ, (at("file_id", tenant_ids.file),)),
-    "delete_file": Line(_WRITE, (at("file_id", tenant_ids.file),)),
-    "retrieve_file_content": Line(_READ, (at("file_id", tenant_ids.file),)),
-    "create_upload": Line(_WRITE),
-    "create_upload_part": Line(_WRITE, (at("upload_id", tenant_ids.upload),)),
-    "complete_upload": Line(_WRITE, (tenant_ids.parts,), lists=frozenset({"part_ids"})),
-    "cancel_upload": Line(_WRITE, (at("upload_id", tenant_ids.upload),)),
-    "create_fine_tuning_job": Line(
+ROUTE_RULES: dict[str, RouteRule] = {
+    "create_file": RouteRule(_WRITE),
+    "list_files": RouteRule(_READ, (bind_id("query:after", tenant_ids.create_file),)),
+    "retrieve_file": RouteRule(_READ, (bind_id("file_id", tenant_ids.create_file),)),
+    "delete_file": RouteRule(_WRITE, (bind_id("file_id", tenant_ids.create_file),)),
+    "retrieve_file_content": RouteRule(_READ, (bind_id("file_id", tenant_ids.create_file),)),
+    "create_upload": RouteRule(_WRITE),
+    "create_upload_part": RouteRule(_WRITE, (bind_id("upload_id", tenant_ids.create_upload),)),
+    "complete_upload": RouteRule(_WRITE, (tenant_ids.create_upload_part,), list_fields=frozenset({"part_ids"})),
+    "cancel_upload": RouteRule(_WRITE, (bind_id("upload_id", tenant_ids.create_upload),)),
+    "create_fine_tuning_job": RouteRule(
         _WRITE,
         (
-            tenant_ids.training(tenant_ids.model),
-            tenant_ids.training(tenant_ids.checkpoint_model),
-            tenant_ids.continuing,
+            tenant_ids.bind_training_request(tenant_ids.create_model),
+            tenant_ids.bind_training_request(tenant_ids.create_checkpoint_model),
+            tenant_ids.create_continued_request,
         ),
     ),
-    "list_fine_tuning_jobs": Line(_READ, (at("query:after", tenant_ids.job),)),
-    "retrieve_fine_tuning_job": Line(_READ, (at("job_id", tenant_ids.job),)),
-    "cancel_fine_tuning_job": Line(_WRITE, (at("job_id", tenant_ids.job),)),
-    "pause_fine_tuning_job": Line(_WRITE, (at("job_id", tenant_ids.job),)),
-    "resume_fine_tuning_job": Line(_WRITE, (at("job_id", tenant_ids.job),)),
-    "start_fine_tuning_job": Line(_WRITE, (at("job_id", tenant_ids.job),)),
-    "clone_fine_tuning_job": Line(
-        _WRITE, (tenant_ids.clone(tenant_ids.training(tenant_ids.model)), tenant_ids.clone(tenant_ids.continuing))
-    ),
-    "list_fine_tuning_job_metrics": Line(_READ, (at("job_id", tenant_ids.job),)),
-    "stream_fine_tuning_job_metrics": Line(_READ, (at("job_id", tenant_ids.ended_job),)),
-    "stream_fine_tuning_events": Line(_READ, (at("job_id", tenant_ids.ended_job),)),
-    "list_fine_tuning_events": Line(_READ, (tenant_ids.event,)),
-    "list_fine_tuning_job_checkpoints": Line(_READ, (tenant_ids.checkpoint_page,)),
-    "preflight_fine_tuning_job": Line(_WRITE, (tenant_ids.training(tenant_ids.model), tenant_ids.continuing)),
-    "preview_fine_tuning_rows": Line(_WRITE, (tenant_ids.training(tenant_ids.model), tenant_ids.continuing)),
-    "update_checkpoint": Line(_WRITE, (tenant_ids.checkpoint,), {"ttl_seconds": None}),
-    "delete_checkpoint": Line(_WRITE, (tenant_ids.checkpoint,)),
-    "delete_checkpoints": Line(_WRITE, (tenant_ids.checkpoints,), lists=frozenset({"ids"})),
-    "create_checkpoint_permissions": _admin(tenant_ids.sharing, lists=frozenset({"project_ids"})),
-    "list_checkpoint_permissions": _admin(tenant_ids.shared("query:after")),
-    "delete_checkpoint_permission": _admin(tenant_ids.shared("permission_id")),
-    "list_models": Line(_MODELS),
-    "download_model": Line(_READ, _MODEL_PATH),
-    "retrieve_model": Line(_MODELS, _MODEL_PATH),
-    "delete_model": Line(_WRITE, _MODEL_PATH),
-    "create_chat_completion": Line(_INFER, _ANSWERING, _CHAT),
-    "create_completion": Line(_INFER, _ANSWERING, {"prompt": "Hi"}),
-    "create_embeddings": Line(_INFER, _ANSWERING, {"input": "x"}),
-    "create_predictions": Line(_INFER, _ANSWERING, {"inputs": ["x"]}),
-    "create_batch": Line(
+    "list_fine_tuning_jobs": RouteRule(_READ, (bind_id("query:after", tenant_ids.create_job),)),
+    "retrieve_fine_tuning_job": RouteRule(_READ, (bind_id("job_id", tenant_ids.create_job),)),
+    "cancel_fine_tuning_job": RouteRule(_WRITE, (bind_id("job_id", tenant_ids.create_job),)),
+    "pause_fine_tuning_job": RouteRule(_WRITE, (bind_id("job_id", tenant_ids.create_job),)),
+    "resume_fine_tuning_job": RouteRule(_WRITE, (bind_id("job_id", tenant_ids.create_job),)),
+    "start_fine_tuning_job": RouteRule(_WRITE, (bind_id("job_id", tenant_ids.create_job),)),
+    "clone_fine_tuning_job": RouteRule(
         _WRITE,
-        (at("body:input_file_id", tenant_ids.batch_file),),
+        (
+            tenant_ids.bind_clone_request(tenant_ids.bind_training_request(tenant_ids.create_model)),
+            tenant_ids.bind_clone_request(tenant_ids.create_continued_request),
+        ),
+    ),
+    "list_fine_tuning_job_metrics": RouteRule(_READ, (bind_id("job_id", tenant_ids.create_job),)),
+    "stream_fine_tuning_job_metrics": RouteRule(_READ, (bind_id("job_id", tenant_ids.create_ended_job),)),
+    "stream_fine_tuning_events": RouteRule(_READ, (bind_id("job_id", tenant_ids.create_ended_job),)),
+    "list_fine_tuning_events": RouteRule(_READ, (tenant_ids.create_event,)),
+    "list_fine_tuning_job_checkpoints": RouteRule(_READ, (tenant_ids.create_checkpoint_page,)),
+    "preflight_fine_tuning_job": RouteRule(
+        _WRITE, (tenant_ids.bind_training_request(tenant_ids.create_model), tenant_ids.create_continued_request)
+    ),
+    "preview_fine_tuning_rows": RouteRule(
+        _WRITE, (tenant_ids.bind_training_request(tenant_ids.create_model), tenant_ids.create_continued_request)
+    ),
+    "update_checkpoint": RouteRule(_WRITE, (tenant_ids.create_checkpoint,), {"ttl_seconds": None}),
+    "delete_checkpoint": RouteRule(_WRITE, (tenant_ids.create_checkpoint,)),
+    "delete_checkpoints": RouteRule(_WRITE, (tenant_ids.create_checkpoints,), list_fields=frozenset({"ids"})),
+    "create_checkpoint_permissions": _build_admin_rule(
+        tenant_ids.create_sharing_request, list_fields=frozenset({"project_ids"})
+    ),
+    "list_checkpoint_permissions": _build_admin_rule(tenant_ids.bind_permission("query:after")),
+    "delete_checkpoint_permission": _build_admin_rule(tenant_ids.bind_permission("permission_id")),
+    "list_models": RouteRule(_MODELS),
+    "download_model": RouteRule(_READ, _MODEL_PATH),
+    "retrieve_model": RouteRule(_MODELS, _MODEL_PATH),
+    "delete_model": RouteRule(_WRITE, _MODEL_PATH),
+    "create_chat_completion": RouteRule(_INFER, _INFERENCE_MODELS, _CHAT_BODY),
+    "create_completion": RouteRule(_INFER, _INFERENCE_MODELS, {"prompt": "Hi"}),
+    "create_embeddings": RouteRule(_INFER, _INFERENCE_MODELS, {"input": "x"}),
+    "create_predictions": RouteRule(_INFER, _INFERENCE_MODELS, {"inputs": ["x"]}),
+    "create_batch": RouteRule(
+        _WRITE,
+        (bind_id("body:input_file_id", tenant_ids.create_batch_file),),
         {"endpoint": "/v1/chat/completions", "completion_window": "24h"},
     ),
-    "list_batches": Line(_READ, (at("query:after", tenant_ids.batch),)),
-    "retrieve_batch": Line(_READ, (at("batch_id", tenant_ids.batch),)),
-    "cancel_batch": Line(_WRITE, (at("batch_id", tenant_ids.batch),)),
-    "list_webhook_event_types": Line(_READ),
-    "create_webhook": Line(_WRITE),
-    "list_webhooks": Line(_READ, (at("query:after", tenant_ids.webhook),)),
-    "retrieve_webhook": Line(_READ, (at("webhook_id", tenant_ids.webhook),)),
-    "update_webhook": Line(_WRITE, (at("webhook_id", tenant_ids.webhook),), {"name": "other"}),
-    "delete_webhook": Line(_WRITE, (at("webhook_id", tenant_ids.webhook),)),
-    "rotate_webhook_secret": Line(_WRITE, (at("webhook_id", tenant_ids.webhook),)),
-    "test_webhook": Line(_WRITE, (at("webhook_id", tenant_ids.webhook),), {"event_type": "batch.completed"}),
-    "list_webhook_deliveries": Line(_READ, (tenant_ids.delivery,)),
-    "create_organization_project": _admin(),
-    "list_projects": _admin(at("query:after", tenant_ids.project)),
-    "retrieve_project": _admin(at("project_id", tenant_ids.project)),
-    "update_project": _admin(at("project_id", tenant_ids.project), body={"name": "other"}),
-    "archive_project": _admin(at("project_id", tenant_ids.project)),
-    "create_project_api_key": _admin(at("project_id", tenant_ids.project), body={"name": "k"}),
-    "list_project_api_keys": _admin(tenant_ids.key("query:after")),
-    "retrieve_project_api_key": _admin(tenant_ids.key("key_id")),
-    "delete_project_api_key": _admin(tenant_ids.key("key_id")),
-    "list_audit_logs": _admin(at("query:after", tenant_ids.audited)),
+    "list_batches": RouteRule(_READ, (bind_id("query:after", tenant_ids.create_batch),)),
+    "retrieve_batch": RouteRule(_READ, (bind_id("batch_id", tenant_ids.create_batch),)),
+    "cancel_batch": RouteRule(_WRITE, (bind_id("batch_id", tenant_ids.create_batch),)),
+    "list_webhook_event_types": RouteRule(_READ),
+    "create_webhook": RouteRule(_WRITE),
+    "list_webhooks": RouteRule(_READ, (bind_id("query:after", tenant_ids.create_webhook),)),
+    "retrieve_webhook": RouteRule(_READ, (bind_id("webhook_id", tenant_ids.create_webhook),)),
+    "update_webhook": RouteRule(_WRITE, (bind_id("webhook_id", tenant_ids.create_webhook),), {"name": "other"}),
+    "delete_webhook": RouteRule(_WRITE, (bind_id("webhook_id", tenant_ids.create_webhook),)),
+    "rotate_webhook_secret": RouteRule(_WRITE, (bind_id("webhook_id", tenant_ids.create_webhook),)),
+    "test_webhook": RouteRule(
+        _WRITE, (bind_id("webhook_id", tenant_ids.create_webhook),), {"event_type": "batch.completed"}
+    ),
+    "list_webhook_deliveries": RouteRule(_READ, (tenant_ids.create_delivery,)),
+    "create_organization_project": _build_admin_rule(),
+    "list_projects": _build_admin_rule(bind_id("query:after", tenant_ids.create_sibling_project)),
+    "retrieve_project": _build_admin_rule(bind_id("project_id", tenant_ids.create_sibling_project)),
+    "update_project": _build_admin_rule(
+        bind_id("project_id", tenant_ids.create_sibling_project), body={"name": "other"}
+    ),
+    "archive_project": _build_admin_rule(bind_id("project_id", tenant_ids.create_sibling_project)),
+    "create_project_api_key": _build_admin_rule(
+        bind_id("project_id", tenant_ids.create_sibling_project), body={"name": "k"}
+    ),
+    "list_project_api_keys": _build_admin_rule(tenant_ids.bind_api_key("query:after")),
+    "retrieve_project_api_key": _build_admin_rule(tenant_ids.bind_api_key("key_id")),
+    "delete_project_api_key": _build_admin_rule(tenant_ids.bind_api_key("key_id")),
+    "list_audit_logs": _build_admin_rule(bind_id("query:after", tenant_ids.create_audit_entry)),
     # What their lists name that is another organization's filters everything away: test_admin.py.
-    "retrieve_usage": _admin(),
-    "retrieve_me": Line(Permission.KNOW_ITSELF),
+    "retrieve_usage": _build_admin_rule(),
+    "retrieve_me": RouteRule(Permission.READ_SELF),
 }
 
-UNKNOWN = {
+UNKNOWN_IDS = {
     "file_id": "file-none",
     "upload_id": "upload_none",
     "job_id": "ftjob-none",
@@ -126,5 +145,5 @@ UNKNOWN = {
 """Place -> an id that was never made; the longest of the names that a place ends in counts, else ``none``."""
 
 
-def unknown(place: str) -> str:
-    return UNKNOWN.get(place.rpartition(":")[2], "none")
+def get_unknown_id(location: str) -> str:
+    return UNKNOWN_IDS.get(location.rpartition(":")[2], "none")

@@ -12,88 +12,90 @@ from typing import Any
 from storage.access.keys import create_key, create_project
 from storage.ids import new_id
 from storage.tables import AuditEntry, Batch, Delivery, Project, Upload, UploadPart, Webhook
-from storage.tables import Permission as Granted
+from storage.tables import CheckpointPermission as Granted
 from tests.api.stack import Stack
 
-World = dict[str, str]
-Make = Callable[[Stack], World]
+RouteIds = dict[str, str]
+IdFactory = Callable[[Stack], RouteIds]
 
 
-def at(place: str, make: Callable[[Stack], str]) -> Make:
-    return lambda stack: {place: make(stack)}
+def bind_id(location: str, create_id: Callable[[Stack], str]) -> IdFactory:
+    return lambda stack: {location: create_id(stack)}
 
 
-def file(stack: Stack) -> str:
-    return stack.client().files.create(file=b"x", purpose="fine-tune").id
+def create_file(stack: Stack) -> str:
+    return stack.get_client().files.create(file=b"x", purpose="fine-tune").id
 
 
-def job(stack: Stack) -> str:
-    return stack.job().id
+def create_job(stack: Stack) -> str:
+    return stack.insert_job().id
 
 
-def ended_job(stack: Stack) -> str:
+def create_ended_job(stack: Stack) -> str:
     """A stream of one that goes on would not end."""
-    return stack.job(state="cancelled").id
+    return stack.insert_job(state="cancelled").id
 
 
-def model(stack: Stack) -> str:
-    return stack.model().id
+def create_model(stack: Stack) -> str:
+    return stack.insert_model().id
 
 
-def checkpoint_model(stack: Stack) -> str:
-    job = stack.job(state="running")
-    stack.checkpoint(job, 1)
+def create_checkpoint_model(stack: Stack) -> str:
+    job = stack.insert_job(state="running")
+    stack.insert_checkpoint(job, 1)
     return f"ft:starter:luthier::{job.id[-8:]}:ckpt-step-1"
 
 
-def event(stack: Stack) -> World:
-    job = stack.job()
-    return {"job_id": job.id, "query:after": stack.event(job, 1).id}
+def create_event(stack: Stack) -> RouteIds:
+    job = stack.insert_job()
+    return {"job_id": job.id, "query:after": stack.insert_event(job, 1).id}
 
 
-def checkpoint_page(stack: Stack) -> World:
-    job = stack.job()
-    return {"job_id": job.id, "query:after": stack.checkpoint(job, 1).id}
+def create_checkpoint_page(stack: Stack) -> RouteIds:
+    job = stack.insert_job()
+    return {"job_id": job.id, "query:after": stack.insert_checkpoint(job, 1).id}
 
 
-def checkpoint(stack: Stack) -> World:
-    job = stack.job(state="succeeded")
-    return {"job_id": job.id, "checkpoint_id": stack.checkpoint(job, 1).id}
+def create_checkpoint(stack: Stack) -> RouteIds:
+    job = stack.insert_job(state="succeeded")
+    return {"job_id": job.id, "checkpoint_id": stack.insert_checkpoint(job, 1).id}
 
 
-def checkpoints(stack: Stack) -> World:
-    world = checkpoint(stack)
+def create_checkpoints(stack: Stack) -> RouteIds:
+    world = create_checkpoint(stack)
     return {"job_id": world["job_id"], "body:ids": world["checkpoint_id"]}
 
 
-def training(model: Callable[[Stack], str]) -> Make:
-    def world(stack: Stack) -> World:
-        files = {f"body:{name}": stack.file().id for name in ("training_file", "validation_file", "general_file")}
-        return {"body:model": model(stack), **files}
+def bind_training_request(create_model_id: Callable[[Stack], str]) -> IdFactory:
+    def world(stack: Stack) -> RouteIds:
+        files = {
+            f"body:{name}": stack.insert_file().id for name in ("training_file", "validation_file", "general_file")
+        }
+        return {"body:model": create_model_id(stack), **files}
 
     return world
 
 
-def continuing(stack: Stack) -> World:
+def create_continued_request(stack: Stack) -> RouteIds:
     """On from a step of a job."""
-    job = stack.job(state="running")
-    stack.checkpoint(job, 1)
-    return {"body:from_checkpoint": f"{job.id}:1", "body:training_file": stack.file().id}
+    job = stack.insert_job(state="running")
+    stack.insert_checkpoint(job, 1)
+    return {"body:from_checkpoint": f"{job.id}:1", "body:training_file": stack.insert_file().id}
 
 
-def clone(rest: Make) -> Make:
-    def world(stack: Stack) -> World:
-        request = {"model": "starter", "training_file": stack.file().id}
-        return {"job_id": stack.job(request=request).id, **rest(stack)}
+def bind_clone_request(create_changes: IdFactory) -> IdFactory:
+    def world(stack: Stack) -> RouteIds:
+        request = {"model": "starter", "training_file": stack.insert_file().id}
+        return {"job_id": stack.insert_job(request=request).id, **create_changes(stack)}
 
     return world
 
 
-def upload(stack: Stack) -> str:
+def create_upload(stack: Stack) -> str:
     now = time.time()
     upload = Upload(
         id=new_id("upload"),
-        project_id=stack.ours.project_id,
+        project_id=stack.tenant.project_id,
         created_at=now,
         expires_at=now + 3600,
         filename="f",
@@ -105,12 +107,12 @@ def upload(stack: Stack) -> str:
     return upload.id
 
 
-def parts(stack: Stack) -> World:
-    key = f"projects/{stack.ours.project_id}/{new_id('part')}"
+def create_upload_part(stack: Stack) -> RouteIds:
+    key = f"projects/{stack.tenant.project_id}/{new_id('part')}"
     stored = stack.blobs.put_bytes(key, b"x")
     part = UploadPart(
         id=new_id("part"),
-        upload_id=upload(stack),
+        upload_id=create_upload(stack),
         created_at=time.time(),
         bytes=1,
         sha256=stored.sha256,
@@ -120,10 +122,10 @@ def parts(stack: Stack) -> World:
     return {"upload_id": part.upload_id, "body:part_ids": part.id}
 
 
-def batch(stack: Stack) -> str:
+def create_batch(stack: Stack) -> str:
     batch = Batch(
         id=new_id("batch"),
-        project_id=stack.ours.project_id,
+        project_id=stack.tenant.project_id,
         created_at=time.time(),
         endpoint="/v1/chat/completions",
         input_file_id="file-gone",
@@ -134,15 +136,15 @@ def batch(stack: Stack) -> str:
     return batch.id
 
 
-def batch_file(stack: Stack) -> str:
-    return stack.file(purpose="batch").id
+def create_batch_file(stack: Stack) -> str:
+    return stack.insert_file(purpose="batch").id
 
 
-def webhook(stack: Stack) -> str:
+def create_webhook(stack: Stack) -> str:
     now = time.time()
     webhook = Webhook(
         id=new_id("webhook"),
-        project_id=stack.ours.project_id,
+        project_id=stack.tenant.project_id,
         created_at=now,
         updated_at=now,
         name="hook",
@@ -154,11 +156,11 @@ def webhook(stack: Stack) -> str:
     return webhook.id
 
 
-def delivery(stack: Stack) -> World:
+def create_delivery(stack: Stack) -> RouteIds:
     delivery = Delivery(
         id=new_id("delivery"),
-        webhook_id=webhook(stack),
-        project_id=stack.ours.project_id,
+        webhook_id=create_webhook(stack),
+        project_id=stack.tenant.project_id,
         created_at=time.time(),
         type="batch.completed",
         body="{}",
@@ -168,51 +170,51 @@ def delivery(stack: Stack) -> World:
     return {"webhook_id": delivery.webhook_id, "query:after": delivery.id}
 
 
-def project(stack: Stack) -> str:
+def create_sibling_project(stack: Stack) -> str:
     """Beside the stack's own, in its organization."""
 
     async def made(session: Any) -> str:
-        mine = await session.get_one(Project, stack.ours.project_id)
+        mine = await session.get_one(Project, stack.tenant.project_id)
         return (await create_project(session, "beside", mine.organization_id)).id
 
-    return stack.session(made)
+    return stack.run_in_session(made)
 
 
-def key(place: str) -> Make:
-    def world(stack: Stack) -> World:
-        project_id = project(stack)
+def bind_api_key(location: str) -> IdFactory:
+    def world(stack: Stack) -> RouteIds:
+        project_id = create_sibling_project(stack)
 
         async def made(session: Any) -> str:
             return (await create_key(session, project_id, "k", "read"))[1].id
 
-        return {"project_id": project_id, place: stack.session(made)}
+        return {"project_id": project_id, location: stack.run_in_session(made)}
 
     return world
 
 
-def sharing(stack: Stack) -> World:
-    return {"checkpoint": model(stack), "body:project_ids": project(stack)}
+def create_sharing_request(stack: Stack) -> RouteIds:
+    return {"checkpoint": create_model(stack), "body:project_ids": create_sibling_project(stack)}
 
 
-def shared(place: str) -> Make:
-    def world(stack: Stack) -> World:
-        checkpoint = model(stack)
+def bind_permission(location: str) -> IdFactory:
+    def world(stack: Stack) -> RouteIds:
+        checkpoint = create_model(stack)
         granted = Granted(
             id=new_id("permission"),
             checkpoint_model=checkpoint,
-            owner_project_id=stack.ours.project_id,
-            project_id=project(stack),
+            owner_project_id=stack.tenant.project_id,
+            project_id=create_sibling_project(stack),
             created_at=time.time(),
         )
         stack.insert(granted)
-        return {"checkpoint": checkpoint, place: granted.id}
+        return {"checkpoint": checkpoint, location: granted.id}
 
     return world
 
 
-def audited(stack: Stack) -> str:
+def create_audit_entry(stack: Stack) -> str:
     async def made(session: Any) -> str:
-        mine = await session.get_one(Project, stack.ours.project_id)
+        mine = await session.get_one(Project, stack.tenant.project_id)
         entry = AuditEntry(
             id=new_id("audit"),
             organization_id=mine.organization_id,
@@ -226,4 +228,4 @@ def audited(stack: Stack) -> str:
         session.add(entry)
         return entry.id
 
-    return stack.session(made)
+    return stack.run_in_session(made)

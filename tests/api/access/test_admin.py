@@ -13,17 +13,17 @@ from sqlalchemy import select
 from sqlmodel import col
 
 from storage.access.keys import create_key, create_project
-from storage.access.usage import day_of
+from storage.access.usage import to_utc_day
 from storage.ids import new_id
 from storage.tables import ApiKey, AuditEntry, Organization, Usage
 from tests.api.stack import Stack, Tenant
-from tests.api.test_errors import error_of
+from tests.api.test_errors import assert_error
 
-PROJECTS = "/v1/organization/projects"
-CHAT = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
+PROJECTS_PATH = "/v1/organization/projects"
+CHAT_BODY = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
 
 
-def new_organization(stack: Stack) -> Stack:
+def with_new_organization(stack: Stack) -> Stack:
     """The same server for the admin of another organization."""
 
     async def made(session: Any) -> Tenant:
@@ -33,21 +33,21 @@ def new_organization(stack: Stack) -> Stack:
         project = await create_project(session, "first", organization.id)
         return Tenant(project.id, (await create_key(session, project.id, "admin"))[0])
 
-    fresh = stack.fresh()
-    return type(stack)(**{**vars(fresh), "ours": stack.session(made)})
+    fresh = stack.with_new_project()
+    return type(stack)(**{**vars(fresh), "tenant": stack.run_in_session(made)})
 
 
 @pytest.fixture(scope="module")
-def ours(stack: Stack) -> Stack:
-    return new_organization(stack)
+def admin_stack(stack: Stack) -> Stack:
+    return with_new_organization(stack)
 
 
-def admin(stack: Stack) -> OpenAI:
-    return stack.client().with_options(admin_api_key=stack.ours.key)
+def get_admin_client(stack: Stack) -> OpenAI:
+    return stack.get_client().with_options(admin_api_key=stack.tenant.key)
 
 
-def test_projects(ours: Stack) -> None:
-    projects = admin(ours).admin.organization.projects
+def test_projects(admin_stack: Stack) -> None:
+    projects = get_admin_client(admin_stack).admin.organization.projects
     made = projects.create(name="support")
     assert made.object == "organization.project"
     assert (made.name, made.status, made.archived_at) == ("support", "active", None)
@@ -63,23 +63,23 @@ def test_projects(ours: Stack) -> None:
 
 
 @pytest.mark.parametrize("field", ["external_key_id", "geography", "residency"])
-def test_what_a_project_cannot_have(ours: Stack, field: str) -> None:
-    with ours.http() as http:
-        refused = error_of(http.post(PROJECTS, json={"name": "p", field: "EU"}), 400)
+def test_what_a_project_cannot_have(admin_stack: Stack, field: str) -> None:
+    with admin_stack.open_http() as http:
+        refused = assert_error(http.post(PROJECTS_PATH, json={"name": "p", field: "EU"}), 400)
         assert (refused["param"], refused["code"]) == (field, "unsupported_parameter")
-        assert http.post(PROJECTS, json={"name": "p", field: None}).status_code == 200
+        assert http.post(PROJECTS_PATH, json={"name": "p", field: None}).status_code == 200
 
 
-def test_projects_page(ours: Stack) -> None:
-    projects = admin(ours).admin.organization.projects
+def test_projects_page(admin_stack: Stack) -> None:
+    projects = get_admin_client(admin_stack).admin.organization.projects
     ids = [projects.create(name=str(number)).id for number in range(5)]
     walked = [project.id for project in projects.list(limit=2)]
     assert walked[:5] == ids[::-1]
     assert len(walked) == len(set(walked))
 
 
-def test_a_project_archived_between_two_pages(ours: Stack) -> None:
-    projects = admin(ours).admin.organization.projects
+def test_a_project_archived_between_two_pages(admin_stack: Stack) -> None:
+    projects = get_admin_client(admin_stack).admin.organization.projects
     older, newer = projects.create(name="older"), projects.create(name="newer")
     page = projects.list(limit=1)
     assert [project.id for project in page.data] == [newer.id]
@@ -87,12 +87,14 @@ def test_a_project_archived_between_two_pages(ours: Stack) -> None:
     assert page.get_next_page().data[0].id == older.id
 
 
-def test_limits_of_a_project(ours: Stack) -> None:
-    with ours.http() as http:
-        made = http.post(PROJECTS, json={"name": "p", "limits": {"max_bytes": 10, "max_running_jobs": 2}}).json()
+def test_limits_of_a_project(admin_stack: Stack) -> None:
+    with admin_stack.open_http() as http:
+        made = http.post(PROJECTS_PATH, json={"name": "p", "limits": {"max_bytes": 10, "max_running_jobs": 2}}).json()
         none = {"requests_per_minute": None, "tokens_per_minute": None, "max_queued_requests": None}
         assert made["limits"] == {**none, "max_bytes": 10, "max_running_jobs": 2}
-        changed = http.post(f"{PROJECTS}/{made['id']}", json={"limits": {"max_bytes": None, "tokens_per_minute": 9}})
+        changed = http.post(
+            f"{PROJECTS_PATH}/{made['id']}", json={"limits": {"max_bytes": None, "tokens_per_minute": 9}}
+        )
         assert changed.json()["limits"] == {
             "requests_per_minute": None,
             "tokens_per_minute": 9,
@@ -103,20 +105,20 @@ def test_limits_of_a_project(ours: Stack) -> None:
         assert changed.json()["name"] == "p"
         limits: list[dict[str, int]] = [{"max_bytes": 0}, {"max_jobs": 1}]
         for bad in (*({"limits": each} for each in limits), {"name": ""}, {"name": "a\nb"}, {"x": 1}):
-            error_of(http.post(f"{PROJECTS}/{made['id']}", json=bad), 400)
+            assert_error(http.post(f"{PROJECTS_PATH}/{made['id']}", json=bad), 400)
 
 
-def test_the_own_project_is_not_archived(ours: Stack) -> None:
-    with ours.http() as http:
-        answer = http.post(f"{PROJECTS}/{ours.ours.project_id}/archive")
-        assert error_of(answer, 400)["code"] == "own_project"
+def test_the_own_project_is_not_archived(admin_stack: Stack) -> None:
+    with admin_stack.open_http() as http:
+        answer = http.post(f"{PROJECTS_PATH}/{admin_stack.tenant.project_id}/archive")
+        assert assert_error(answer, 400)["code"] == "own_project"
         assert http.get("/v1/me").status_code == 200
 
 
-def test_a_key_s_life(ours: Stack) -> None:
-    project = admin(ours).admin.organization.projects.create(name="keys")
-    path = f"{PROJECTS}/{project.id}/api_keys"
-    with ours.http() as http, ours.bare() as bare:
+def test_a_key_s_life(admin_stack: Stack) -> None:
+    project = get_admin_client(admin_stack).admin.organization.projects.create(name="keys")
+    path = f"{PROJECTS_PATH}/{project.id}/api_keys"
+    with admin_stack.open_http() as http, admin_stack.open_anonymous_http() as bare:
         made = http.post(path, json={"name": "site", "role": "inference", "expires_in_seconds": 3600})
         key = made.json()
         bare.headers["authorization"] = f"Bearer {key['value']}"
@@ -127,11 +129,11 @@ def test_a_key_s_life(ours: Stack) -> None:
         assert {**listed.json()["data"][0], "value": key["value"]} == key
         assert key["redacted_value"] == f"{key['value'][:15]}…"
         assert key["expires_at"] == pytest.approx(time.time() + 3600, abs=30)
-        official = admin(ours).admin.organization.projects.api_keys
+        official = get_admin_client(admin_stack).admin.organization.projects.api_keys
         assert official.retrieve(key["id"], project_id=project.id).name == "site"
         assert [each.id for each in official.list(project.id)] == [key["id"]]
         assert official.delete(key["id"], project_id=project.id).deleted
-        error_of(bare.get("/v1/me"), 401)
+        assert_error(bare.get("/v1/me"), 401)
         with pytest.raises(openai.NotFoundError):
             official.delete(key["id"], project_id=project.id)
         assert http.get(path).json()["data"] == []
@@ -139,46 +141,46 @@ def test_a_key_s_life(ours: Stack) -> None:
     async def kept(session: Any) -> ApiKey:
         return (await session.execute(select(ApiKey).where(col(ApiKey.id) == key["id"]))).scalar_one()
 
-    assert key["value"] not in str(vars(ours.session(kept)))
+    assert key["value"] not in str(vars(admin_stack.run_in_session(kept)))
 
 
-def test_archiving_ends_keys(ours: Stack) -> None:
-    with ours.http() as http, ours.bare() as bare:
-        project = http.post(PROJECTS, json={"name": "old"}).json()["id"]
-        key = http.post(f"{PROJECTS}/{project}/api_keys", json={"name": "k"}).json()["value"]
+def test_archiving_ends_keys(admin_stack: Stack) -> None:
+    with admin_stack.open_http() as http, admin_stack.open_anonymous_http() as bare:
+        project = http.post(PROJECTS_PATH, json={"name": "old"}).json()["id"]
+        key = http.post(f"{PROJECTS_PATH}/{project}/api_keys", json={"name": "k"}).json()["value"]
         bare.headers["authorization"] = f"Bearer {key}"
         assert bare.get("/v1/models").status_code == 200
-        http.post(f"{PROJECTS}/{project}/archive")
-        error_of(bare.get("/v1/models"), 401)
-        error_of(http.post(f"{PROJECTS}/{project}/api_keys", json={"name": "k"}), 400)
+        http.post(f"{PROJECTS_PATH}/{project}/archive")
+        assert_error(bare.get("/v1/models"), 401)
+        assert_error(http.post(f"{PROJECTS_PATH}/{project}/api_keys", json={"name": "k"}), 400)
 
 
 @pytest.mark.parametrize("body", [{}, {"name": "k", "role": "root"}, {"name": "k", "expires_in_seconds": 1}])
-def test_bad_keys(ours: Stack, body: dict[str, Any]) -> None:
-    with ours.http() as http:
-        error_of(http.post(f"{PROJECTS}/{ours.ours.project_id}/api_keys", json=body), 400)
+def test_invalid_keys(admin_stack: Stack, body: dict[str, Any]) -> None:
+    with admin_stack.open_http() as http:
+        assert_error(http.post(f"{PROJECTS_PATH}/{admin_stack.tenant.project_id}/api_keys", json=body), 400)
 
 
-def _audit(http: httpx.Client, **params: Any) -> list[dict[str, Any]]:
+def _list_audit_logs(http: httpx.Client, **params: Any) -> list[dict[str, Any]]:
     answer = http.get("/v1/organization/audit_logs", params=params)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["data"])
 
 
 def test_every_change_is_in_the_log(stack: Stack) -> None:
-    ours = new_organization(stack)
-    with ours.http() as http:
-        made = http.post(PROJECTS, json={"name": "audited"})
+    ours = with_new_organization(stack)
+    with ours.open_http() as http:
+        made = http.post(PROJECTS_PATH, json={"name": "audited"})
         project = made.json()["id"]
-        http.post(f"{PROJECTS}/{project}", json={"limits": {"max_bytes": 5}})
-        key = http.post(f"{PROJECTS}/{project}/api_keys", json={"name": "k"}).json()
-        http.delete(f"{PROJECTS}/{project}/api_keys/{key['id']}")
-        http.post(f"{PROJECTS}/{project}/archive")
+        http.post(f"{PROJECTS_PATH}/{project}", json={"limits": {"max_bytes": 5}})
+        key = http.post(f"{PROJECTS_PATH}/{project}/api_keys", json={"name": "k"}).json()
+        http.delete(f"{PROJECTS_PATH}/{project}/api_keys/{key['id']}")
+        http.post(f"{PROJECTS_PATH}/{project}/archive")
         # What changed nothing is not there.
-        http.post(f"{PROJECTS}/{project}/archive")
-        http.post(f"{PROJECTS}/{project}", json={})
-        http.post(PROJECTS, json={"name": ""})
-        log = _audit(http)
+        http.post(f"{PROJECTS_PATH}/{project}/archive")
+        http.post(f"{PROJECTS_PATH}/{project}", json={})
+        http.post(PROJECTS_PATH, json={"name": ""})
+        log = _list_audit_logs(http)
         assert [(entry["type"], entry["target"]) for entry in log] == [
             ("project.archived", project),
             ("api_key.deleted", key["id"]),
@@ -187,45 +189,45 @@ def test_every_change_is_in_the_log(stack: Stack) -> None:
             ("project.created", project),
         ]
         assert log[-1]["request_id"] == made.headers["x-request-id"]
-        assert log[-1]["project"] == {"id": ours.ours.project_id, "name": "first"}
+        assert log[-1]["project"] == {"id": ours.tenant.project_id, "name": "first"}
         me = http.get("/v1/me").json()["key"]["id"]
         assert {entry["actor"]["api_key"]["id"] for entry in log} == {me}
         assert log[3]["detail"] == {"max_bytes": 5}
         assert key["value"] not in str(log)
 
         by_type = {"event_types[]": ["project.created", "project.updated"]}
-        assert [entry["type"] for entry in _audit(http, **by_type)] == ["project.updated", "project.created"]
-        assert len(_audit(http, **{"resource_ids[]": key["id"]})) == 2
-        assert _audit(http, **{"actor_ids[]": "key_none"}) == []
-        assert len(_audit(http, **{"actor_ids[]": me, "project_ids[]": ours.ours.project_id})) == 5
+        assert [entry["type"] for entry in _list_audit_logs(http, **by_type)] == ["project.updated", "project.created"]
+        assert len(_list_audit_logs(http, **{"resource_ids[]": key["id"]})) == 2
+        assert _list_audit_logs(http, **{"actor_ids[]": "key_none"}) == []
+        assert len(_list_audit_logs(http, **{"actor_ids[]": me, "project_ids[]": ours.tenant.project_id})) == 5
         at = log[0]["effective_at"]
-        assert _audit(http, **{"effective_at[gt]": at}) == []
-        assert log[0] in _audit(http, **{"effective_at[gte]": at, "effective_at[lte]": at})
-        assert _audit(http, **{"effective_at[lt]": log[-1]["effective_at"]}) == []
+        assert _list_audit_logs(http, **{"effective_at[gt]": at}) == []
+        assert log[0] in _list_audit_logs(http, **{"effective_at[gte]": at, "effective_at[lte]": at})
+        assert _list_audit_logs(http, **{"effective_at[lt]": log[-1]["effective_at"]}) == []
         walked: list[str] = []
-        while page := _audit(http, limit=2, **({"after": walked[-1]} if walked else {})):
+        while page := _list_audit_logs(http, limit=2, **({"after": walked[-1]} if walked else {})):
             walked += [entry["id"] for entry in page]
         assert walked == [entry["id"] for entry in log]
-        error_of(http.get("/v1/organization/audit_logs", params={"effective_at[gt]": "1_0"}), 400)
+        assert_error(http.get("/v1/organization/audit_logs", params={"effective_at[gt]": "1_0"}), 400)
 
 
-def test_another_organization_s_log_is_its_own(ours: Stack) -> None:
-    theirs = new_organization(ours)
-    with ours.http() as http, theirs.http() as others:
-        http.post(PROJECTS, json={"name": "p"})
-        assert _audit(others) == []
-        assert _audit(others, **{"project_ids[]": ours.ours.project_id}) == []
+def test_another_organization_s_log_is_its_own(admin_stack: Stack) -> None:
+    theirs = with_new_organization(admin_stack)
+    with admin_stack.open_http() as http, theirs.open_http() as others:
+        http.post(PROJECTS_PATH, json={"name": "p"})
+        assert _list_audit_logs(others) == []
+        assert _list_audit_logs(others, **{"project_ids[]": admin_stack.tenant.project_id}) == []
 
 
-def _used(stack: Stack, *rows: tuple[int, str, str, int]) -> None:
+def _insert_usage(stack: Stack, *rows: tuple[int, str, str, int]) -> None:
     """``(days ago, kind, model, input tokens)`` of one request each."""
     now = time.time()
     stack.insert(
         *(
             Usage(
-                project_id=stack.ours.project_id,
+                project_id=stack.tenant.project_id,
                 key_id="key_a",
-                day=day_of(now - ago * 86_400),
+                day=to_utc_day(now - ago * 86_400),
                 kind=kind,
                 model=model,
                 requests=1,
@@ -238,8 +240,8 @@ def _used(stack: Stack, *rows: tuple[int, str, str, int]) -> None:
 
 
 def test_usage(stack: Stack) -> None:
-    ours = new_organization(stack)
-    _used(ours, (2, "chat", "a", 10), (2, "chat", "b", 20), (0, "embedding", "a", 5))
+    ours = with_new_organization(stack)
+    _insert_usage(ours, (2, "chat", "a", 10), (2, "chat", "b", 20), (0, "embedding", "a", 5))
     start = int(time.time()) - 3 * 86_400
 
     def asked(http: httpx.Client, **params: Any) -> Any:
@@ -247,7 +249,7 @@ def test_usage(stack: Stack) -> None:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    with ours.http() as http, new_organization(stack).http() as others:
+    with ours.open_http() as http, with_new_organization(stack).open_http() as others:
         page = asked(http)
         assert [len(bucket["results"]) for bucket in page["data"]] == [0, 1, 0, 1]
         assert page["data"][1]["results"][0]["input_tokens"] == 30
@@ -270,25 +272,27 @@ def test_usage(stack: Stack) -> None:
         assert until["data"] == page["data"][:2]
         assert not any(bucket["results"] for bucket in asked(others)["data"])
         for bad in ({"start_time": "x"}, {"start_time": 0}, {"start_time": start, "group_by[]": "role"}):
-            error_of(http.get("/v1/organization/usage", params=bad), 400)
+            assert_error(http.get("/v1/organization/usage", params=bad), 400)
 
 
-def test_what_models_answer_is_counted(ours: Stack) -> None:
+def test_inference_usage_is_counted(admin_stack: Stack) -> None:
     """Chats, streams, completions, embeddings and predictions, by the key that asked, within two seconds."""
-    with ours.http() as http:
+    with admin_stack.open_http() as http:
         before = http.get("/v1/me").json()["usage_today"]
         for path, body in {
-            "/v1/chat/completions": CHAT,
+            "/v1/chat/completions": CHAT_BODY,
             "/v1/completions": {"model": "starter", "prompt": "Hi"},
             "/v1/embeddings": {"model": "encoder", "input": "x"},
             "/v1/predictions": {"model": "encoder", "inputs": ["x"]},
         }.items():
             assert http.post(path, json=body).status_code == 200
-        text = http.post("/v1/chat/completions", json={**CHAT, "stream": True}).text
+        text = http.post("/v1/chat/completions", json={**CHAT_BODY, "stream": True}).text
         assert "usage" not in text
         told = {"stream": True, "stream_options": {"include_usage": True}}
-        assert '"usage":{' in http.post("/v1/chat/completions", json={**CHAT, **told}).text
-        with http.stream("POST", "/v1/chat/completions", json={**_says("endless"), "stream": True}) as answer:
+        assert '"usage":{' in http.post("/v1/chat/completions", json={**CHAT_BODY, **told}).text
+        with http.stream(
+            "POST", "/v1/chat/completions", json={**_build_chat_body("endless"), "stream": True}
+        ) as answer:
             next(answer.iter_lines())
         deadline = time.monotonic() + 5
         while (used := http.get("/v1/me").json()["usage_today"])["requests"] < before["requests"] + 7:
@@ -310,15 +314,15 @@ def test_what_models_answer_is_counted(ours: Stack) -> None:
     assert (kinds["completion", "starter"]["input_tokens"], kinds["completion", "starter"]["output_tokens"]) == (3, 2)
 
 
-def _says(words: str) -> dict[str, Any]:
-    return {"model": "starter", "messages": [{"role": "user", "content": words}]}
+def _build_chat_body(content: str) -> dict[str, Any]:
+    return {"model": "starter", "messages": [{"role": "user", "content": content}]}
 
 
-def test_me(ours: Stack) -> None:
-    fresh = new_organization(ours)
-    fresh.job(state="running")
-    fresh.file()
-    with fresh.http() as http:
+def test_me(admin_stack: Stack) -> None:
+    fresh = with_new_organization(admin_stack)
+    fresh.insert_job(state="running")
+    fresh.insert_file()
+    with fresh.open_http() as http:
         me = http.get("/v1/me").json()
     assert me["object"] == "organization.me"
     assert me["role"] == me["key"]["role"] == "admin"
@@ -328,14 +332,14 @@ def test_me(ours: Stack) -> None:
     assert set(me["limits"].values()) == {None}
 
 
-def test_the_log_of_a_project_is_kept_with_its_change(ours: Stack) -> None:
+def test_the_log_entry_is_written_with_its_change(admin_stack: Stack) -> None:
     """One transaction: a change that is undone leaves no entry."""
 
     async def entries(session: Any) -> int:
-        mine = col(AuditEntry.project_id) == ours.ours.project_id
+        mine = col(AuditEntry.project_id) == admin_stack.tenant.project_id
         return len((await session.execute(select(AuditEntry).where(mine))).all())
 
-    before = ours.session(entries)
-    with ours.http() as http:
-        error_of(http.delete(f"{PROJECTS}/{ours.ours.project_id}/api_keys/key_none"), 404)
-    assert ours.session(entries) == before
+    before = admin_stack.run_in_session(entries)
+    with admin_stack.open_http() as http:
+        assert_error(http.delete(f"{PROJECTS_PATH}/{admin_stack.tenant.project_id}/api_keys/key_none"), 404)
+    assert admin_stack.run_in_session(entries) == before

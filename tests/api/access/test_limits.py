@@ -20,77 +20,79 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from api.app import create_app
-from api.rate_limits import duration
+from api.rate_limits import format_duration
 from storage.tables import Project, Upload
 from tests import services
-from tests.api.stack import Stack, port_of, running_stack, serving
-from tests.api.test_errors import error_of
+from tests.api.stack import Stack, get_port, run_server, run_stack
+from tests.api.test_errors import assert_error
 
-CHAT = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
+CHAT_BODY = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 @dataclass(frozen=True)
-class Limited:
+class LimitedServer:
     """A server with a Redis of its own, which a test may kill."""
 
     stack: Stack
-    redis: subprocess.Popen[bytes]
+    redis_process: subprocess.Popen[bytes]
 
-    def project(self, **limits: int) -> Stack:
+    def with_new_project(self, **limits: int) -> Stack:
         """A new project with these limits."""
-        fresh = self.stack.fresh()
+        fresh = self.stack.with_new_project()
 
         async def limit(session: Any) -> None:
-            mine = col(Project.id) == fresh.ours.project_id
+            mine = col(Project.id) == fresh.tenant.project_id
             await session.execute(update(Project).where(mine).values(**limits))
 
         if limits:
-            fresh.session(limit)
+            fresh.run_in_session(limit)
         return fresh
 
 
 @pytest.fixture(scope="module")
-def limited() -> Iterator[Limited]:
+def limited_server() -> Iterator[LimitedServer]:
     with (
         tempfile.TemporaryDirectory(prefix="luthier-") as home,
-        services.redis(Path(home)) as (url, process),
-        running_stack(Path(home), redis_url=url) as running,
+        services.run_redis(Path(home)) as (url, process),
+        run_stack(Path(home), redis_url=url) as running,
     ):
-        yield Limited(running, process)
+        yield LimitedServer(running, process)
 
 
-def _limits(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name.startswith("x-ratelimit-")}
+def _get_rate_limit_headers(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("x-ratelimit-")}
 
 
-def test_no_headers_without_a_limit(limited: Limited) -> None:
-    with limited.stack.http() as http:
-        assert _limits(http.get("/v1/models")) == {}
+def test_no_headers_without_a_limit(limited_server: LimitedServer) -> None:
+    with limited_server.stack.open_http() as http:
+        assert _get_rate_limit_headers(http.get("/v1/models")) == {}
 
 
-def test_requests_a_minute(limited: Limited) -> None:
-    mine = limited.project(requests_per_minute=3)
-    with mine.http() as http:
+def test_requests_a_minute(limited_server: LimitedServer) -> None:
+    mine = limited_server.with_new_project(requests_per_minute=3)
+    with mine.open_http() as http:
         answers = [http.get("/v1/models") for _ in range(3)]
         refused = http.get("/v1/models")
     assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["2", "1", "0"]
     for answer in [*answers, refused]:
-        assert set(_limits(answer)) == {f"x-ratelimit-{part}-requests" for part in ("limit", "remaining", "reset")}
+        assert set(_get_rate_limit_headers(answer)) == {
+            f"x-ratelimit-{part}-requests" for part in ("limit", "remaining", "reset")
+        }
         assert answer.headers["x-ratelimit-limit-requests"] == "3"
         assert re.fullmatch(r"\d+ms|[\d.]+s|\d+m\d+s", answer.headers["x-ratelimit-reset-requests"])
-    error = error_of(refused, 429)
+    error = assert_error(refused, 429)
     assert (error["code"], error["type"]) == ("rate_limit_exceeded", "requests")
     milliseconds = int(refused.headers["retry-after-ms"])
     assert 15_000 < milliseconds <= 20_000
     assert int(refused.headers["retry-after"]) == -(-milliseconds // 1000)
     assert "x-should-retry" not in refused.headers
     with pytest.raises(openai.RateLimitError):
-        mine.client().models.list()
+        mine.get_client().models.list()
 
 
-def test_a_bucket_fills_steadily(limited: Limited) -> None:
+def test_a_bucket_fills_steadily(limited_server: LimitedServer) -> None:
     """After as long as the refusal says one request passes, and no second."""
-    with limited.project(requests_per_minute=30).http() as http:
+    with limited_server.with_new_project(requests_per_minute=30).open_http() as http:
         for _ in range(60):
             refused = http.get("/v1/models")
             if refused.status_code == 429:
@@ -99,89 +101,89 @@ def test_a_bucket_fills_steadily(limited: Limited) -> None:
         assert [http.get("/v1/models").status_code for _ in range(2)] == [200, 429]
 
 
-def test_refusals_are_answered_in_full(limited: Limited) -> None:
+def test_rejections_have_a_complete_response(limited_server: LimitedServer) -> None:
     """What the limit is about comes first, and an answer that is an error has the headers too."""
-    with limited.project(requests_per_minute=1).http() as http:
-        assert _limits(http.get("/v1/none"))
-        error_of(http.post("/v1/fine_tuning/jobs", content=b"{"), 429)
+    with limited_server.with_new_project(requests_per_minute=1).open_http() as http:
+        assert _get_rate_limit_headers(http.get("/v1/none"))
+        assert_error(http.post("/v1/fine_tuning/jobs", content=b"{"), 429)
 
 
-def test_tokens_a_minute(limited: Limited) -> None:
+def test_tokens_a_minute(limited_server: LimitedServer) -> None:
     """They are known when the answer is there, so a bucket may owe; then nothing passes until it has filled again."""
-    mine = limited.project(tokens_per_minute=12)
-    with mine.http() as http:
-        answers = [http.post("/v1/chat/completions", json=CHAT) for _ in range(3)]
-        refused = http.post("/v1/chat/completions", json=CHAT)
+    mine = limited_server.with_new_project(tokens_per_minute=12)
+    with mine.open_http() as http:
+        answers = [http.post("/v1/chat/completions", json=CHAT_BODY) for _ in range(3)]
+        refused = http.post("/v1/chat/completions", json=CHAT_BODY)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in answers] == ["12", "7", "2"]
-    error = error_of(refused, 429)
+    error = assert_error(refused, 429)
     assert (error["code"], error["type"]) == ("rate_limit_exceeded", "tokens")
     assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
     assert "x-ratelimit-limit-requests" not in refused.headers
 
 
-def test_projects_do_not_share_a_bucket(limited: Limited) -> None:
-    one, other = (limited.project(requests_per_minute=1) for _ in range(2))
-    with one.http() as http, other.http() as others:
+def test_projects_do_not_share_a_bucket(limited_server: LimitedServer) -> None:
+    one, other = (limited_server.with_new_project(requests_per_minute=1) for _ in range(2))
+    with one.open_http() as http, other.open_http() as others:
         assert [http.get("/v1/me").status_code, http.get("/v1/me").status_code] == [200, 429]
         assert others.get("/v1/me").status_code == 200
 
 
-def test_processes_share_a_bucket_and_the_server_has_a_default(limited: Limited) -> None:
-    settings = limited.stack.settings.model_copy(update={"requests_per_minute": 6})
-    mine, generous = limited.project(), limited.project(requests_per_minute=100)
+def test_processes_share_a_bucket_and_the_server_has_a_default(limited_server: LimitedServer) -> None:
+    settings = limited_server.stack.settings.model_copy(update={"requests_per_minute": 6})
+    mine, generous = limited_server.with_new_project(), limited_server.with_new_project(requests_per_minute=100)
     with (
-        serving(create_app(settings), host="127.0.0.1", port=0) as one,
-        serving(create_app(settings), host="127.0.0.1", port=0) as two,
+        run_server(create_app(settings), host="127.0.0.1", port=0) as one,
+        run_server(create_app(settings), host="127.0.0.1", port=0) as two,
     ):
-        urls = [f"http://127.0.0.1:{port_of(server)}" for server in (one, two)]
+        urls = [f"http://127.0.0.1:{get_port(server)}" for server in (one, two)]
         statuses = []
         for number in range(8):
-            with replace(mine, url=urls[number % 2]).http() as http:
+            with replace(mine, url=urls[number % 2]).open_http() as http:
                 statuses.append(http.get("/v1/me").status_code)
-        with replace(generous, url=urls[0]).http() as http:
+        with replace(generous, url=urls[0]).open_http() as http:
             me = http.get("/v1/me")
     assert statuses == [200] * 6 + [429] * 2
     assert me.json()["limits"]["requests_per_minute"] == 100
 
 
-def test_bytes(limited: Limited) -> None:
-    mine = limited.project(max_bytes=100)
-    client = mine.client()
+def test_bytes(limited_server: LimitedServer) -> None:
+    mine = limited_server.with_new_project(max_bytes=100)
+    client = mine.get_client()
     file = client.files.create(file=b"x" * 60, purpose="fine-tune")
     with pytest.raises(openai.BadRequestError) as caught:
         client.files.create(file=b"x" * 41, purpose="fine-tune")
     assert caught.value.code == "quota_exceeded"
     assert "100 bytes and has 60; 41 more" in caught.value.message
-    with mine.http() as http:
+    with mine.open_http() as http:
         body = {"filename": "f", "purpose": "fine-tune", "mime_type": "text/plain", "bytes": 41}
-        assert error_of(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
+        assert assert_error(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
         assert http.post("/v1/uploads", json={**body, "bytes": 40}).status_code == 200
         assert http.get("/v1/me").json()["stored_bytes"] == 100
     client.files.delete(file.id)
     client.files.create(file=b"x" * 60, purpose="fine-tune")
 
 
-def test_an_upload_counts_until_it_expires(limited: Limited) -> None:
+def test_an_upload_counts_until_it_expires(limited_server: LimitedServer) -> None:
     """At once, not when it is swept; what it held is free for another."""
-    mine = limited.project(max_bytes=100)
+    mine = limited_server.with_new_project(max_bytes=100)
 
     async def expire(session: Any) -> None:
         await session.execute(update(Upload).where(col(Upload.id) == upload.id).values(expires_at=time.time() - 1))
 
     body: Any = {"filename": "f", "purpose": "fine-tune", "mime_type": "text/plain", "bytes": 90}
-    upload = mine.client().uploads.create(**body)
-    with mine.http() as http:
+    upload = mine.get_client().uploads.create(**body)
+    with mine.open_http() as http:
         assert http.get("/v1/me").json()["stored_bytes"] == 90
-        assert error_of(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
-        mine.session(expire)
+        assert assert_error(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
+        mine.run_in_session(expire)
         assert http.get("/v1/me").json()["stored_bytes"] == 0
         assert http.post("/v1/uploads", json=body).status_code == 200
 
 
-def test_bytes_at_once(limited: Limited) -> None:
-    mine = limited.project(max_bytes=50)
-    with mine.http() as http, ThreadPoolExecutor(8) as pool:
+def test_bytes_of_concurrent_uploads(limited_server: LimitedServer) -> None:
+    mine = limited_server.with_new_project(max_bytes=50)
+    with mine.open_http() as http, ThreadPoolExecutor(8) as pool:
         form = {"data": {"purpose": "fine-tune"}, "files": {"file": ("f", b"x" * 10)}}
         answers = list(pool.map(lambda _: http.post("/v1/files", **form).status_code, range(8)))  # type: ignore[arg-type]
     assert sorted(answers) == [200] * 5 + [400] * 3
@@ -192,19 +194,19 @@ def test_bytes_at_once(limited: Limited) -> None:
     [(0, "0ms"), (12, "12ms"), (1000, "1s"), (8640, "8.64s"), (59_999, "60s"), (60_000, "1m0s"), (360_000, "6m0s")],
 )
 def test_durations_are_openai_s(milliseconds: int, text: str) -> None:
-    assert duration(milliseconds) == text
+    assert format_duration(milliseconds) == text
 
 
-def test_nothing_is_limited_while_redis_is_away(limited: Limited) -> None:
+def test_nothing_is_limited_while_redis_is_down(limited_server: LimitedServer) -> None:
     """Last of all: it takes the Redis away, first silent, then dead."""
-    with limited.project(requests_per_minute=1).http() as http:
+    with limited_server.with_new_project(requests_per_minute=1).open_http() as http:
         assert http.get("/v1/me").status_code == 200
         assert http.get("/v1/me").status_code == 429
-        limited.redis.send_signal(signal.SIGSTOP)
+        limited_server.redis_process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         answers = [http.get("/v1/me") for _ in range(5)]
         assert time.monotonic() - began < 3
-        limited.redis.kill()
+        limited_server.redis_process.kill()
         answers.append(http.get("/v1/me"))
     assert {answer.status_code for answer in answers} == {200}
-    assert _limits(answers[0]) == {}
+    assert _get_rate_limit_headers(answers[0]) == {}

@@ -21,7 +21,7 @@ from storage.blobs import Blobs
 from storage.blobs.file import FileBlobs
 from storage.blobs.s3 import S3Blobs
 from tests.services import wait_for
-from tests.stack import Stack, settings
+from tests.stack import Stack, build_settings
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +34,13 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         url = ""
         if request.param == "s3":
             url = request.getfixturevalue("s3_url").replace("/here?", f"/{Path(home).name}?")
-        with Stack(settings(Path(home), blob_url=url)) as stack:
+        with Stack(build_settings(Path(home), blob_url=url)) as stack:
             stack.prepare()
             yield stack
 
 
 @contextmanager
-def _serving(stack: Stack) -> Iterator[OpenAI]:
+def _run_api(stack: Stack) -> Iterator[OpenAI]:
     """No engine and no Redis: an upload needs neither."""
     stack.start("api")
     url = f"http://127.0.0.1:{stack.ports['api']}"
@@ -56,23 +56,23 @@ def _serving(stack: Stack) -> Iterator[OpenAI]:
         yield client
 
 
-def _resident(stack: Stack) -> int:
+def _measure_resident_bytes(stack: Stack) -> int:
     process = psutil.Process(stack.processes["api"].pid)
     return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
 
 
 @dataclass
-class _Peak:
+class _PeakMemory:
     bytes: int = 0
 
 
 @contextmanager
-def _peak_growth(stack: Stack) -> Iterator[_Peak]:
-    before, peak, over = _resident(stack), _Peak(), threading.Event()
+def _measure_peak_growth(stack: Stack) -> Iterator[_PeakMemory]:
+    before, peak, over = _measure_resident_bytes(stack), _PeakMemory(), threading.Event()
 
     def sample() -> None:
         while not over.wait(0.01):
-            peak.bytes = max(peak.bytes, _resident(stack) - before)
+            peak.bytes = max(peak.bytes, _measure_resident_bytes(stack) - before)
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -83,7 +83,7 @@ def _peak_growth(stack: Stack) -> Iterator[_Peak]:
         thread.join()
 
 
-def _large(path: Path, megabytes: int) -> str:
+def _write_large_file(path: Path, megabytes: int) -> str:
     """Every megabyte another. The md5."""
     digest = hashlib.md5()
     with path.open("wb") as out:
@@ -94,7 +94,7 @@ def _large(path: Path, megabytes: int) -> str:
     return digest.hexdigest()
 
 
-def _md5_of_content(client: OpenAI, file_id: str) -> str:
+def _hash_content(client: OpenAI, file_id: str) -> str:
     digest = hashlib.md5()
     with client.files.with_streaming_response.content(file_id) as content:
         for chunk in content.iter_bytes():
@@ -104,45 +104,45 @@ def _md5_of_content(client: OpenAI, file_id: str) -> str:
 
 def test_two_hundred_megabytes_take_little_memory(stack: Stack, tmp_path: Path) -> None:
     path = tmp_path / "large"
-    md5 = _large(path, 200)
-    with _serving(stack) as client:
+    md5 = _write_large_file(path, 200)
+    with _run_api(stack) as client:
         client.uploads.upload_file_chunked(
             file=b"warm", filename="a", bytes=4, mime_type="text/plain", purpose="fine-tune"
         )
-        with _peak_growth(stack) as peak:
+        with _measure_peak_growth(stack) as peak:
             done = client.uploads.upload_file_chunked(file=path, mime_type="text/plain", purpose="fine-tune", md5=md5)
         print(f"peak growth {peak.bytes / MB:.0f} MB")
         assert peak.bytes < 100 * MB
         assert done.file is not None
         assert done.file.bytes == 200 * MB
-        assert _md5_of_content(client, done.file.id) == md5
+        assert _hash_content(client, done.file.id) == md5
 
 
 def test_killed_while_it_completes(stack: Stack) -> None:
     """The upload is still there for another try, and what was half written is no blob."""
     parts = [bytes([number]) * 32 * MB for number in range(6)]
     md5 = hashlib.md5(b"".join(parts)).hexdigest()
-    with _serving(stack) as client, ThreadPoolExecutor(1) as pool:
+    with _run_api(stack) as client, ThreadPoolExecutor(1) as pool:
         upload = client.uploads.create(bytes=len(parts) * 32 * MB, filename="a", mime_type="b", purpose="user_data")
         ids = [client.uploads.parts.create(upload.id, data=part).id for part in parts]
         completing = pool.submit(client.uploads.complete, upload.id, part_ids=ids, md5=md5)
         blobs = blob_stores.connect(stack.settings.blob_url)
-        wait_for(lambda: _half_written(blobs) > 0, 30, 0.005)
+        wait_for(lambda: _count_partial_blobs(blobs) > 0, 30, 0.005)
         stack.kill("api")
         assert completing.exception() is not None
     assert not [blob for blob in blobs.list("projects") if "/files/" in blob.key]
-    with _serving(stack) as client:
+    with _run_api(stack) as client:
         done = client.uploads.complete(upload.id, part_ids=ids, md5=md5)
         assert done.file is not None
-        assert _md5_of_content(client, done.file.id) == md5
+        assert _hash_content(client, done.file.id) == md5
         assert [file.id for file in client.files.list()] == [done.file.id]
     assert len(list(blobs.list("projects"))) == 1
     assert blobs.sweep(-1) == 1
 
 
-def _half_written(blobs: Blobs) -> int:
+def _count_partial_blobs(blobs: Blobs) -> int:
     """How many blobs are being written."""
     if isinstance(blobs, FileBlobs):
-        return len(list(blobs._aside.iterdir()))
+        return len(list(blobs._temporary_dir.iterdir()))
     assert isinstance(blobs, S3Blobs)
     return len(blobs._client.list_multipart_uploads(Bucket=blobs._bucket, Prefix=blobs._prefix).get("Uploads", []))

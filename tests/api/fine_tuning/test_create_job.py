@@ -12,37 +12,37 @@ from sqlmodel import col
 from storage.access.keys import DEFAULT_ORGANIZATION
 from storage.tables import Event, Job
 from tests.api.stack import Stack
-from tests.api.test_errors import error_of
+from tests.api.test_errors import assert_error
 from training.updates.lora import LoraUpdate
 
-JOBS = "/v1/fine_tuning/jobs"
-HYPER = "method.supervised.hyperparameters"
+JOBS_PATH = "/v1/fine_tuning/jobs"
+SUPERVISED_PARAM = "method.supervised.hyperparameters"
 
 
 @pytest.fixture(scope="module")
 def file_id(stack: Stack) -> str:
-    return stack.client().files.create(file=b'{"messages": []}', purpose="fine-tune").id
+    return stack.get_client().files.create(file=b'{"messages": []}', purpose="fine-tune").id
 
 
-def _count(stack: Stack) -> tuple[int, int]:
+def _count_rows(stack: Stack) -> tuple[int, int]:
     async def count(session: Any) -> tuple[int, int]:
         jobs = (await session.execute(select(func.count()).select_from(Job))).scalar_one()
         events = (await session.execute(select(func.count()).select_from(Event))).scalar_one()
         return jobs, events
 
-    return stack.session(count)
+    return stack.run_in_session(count)
 
 
-def _row(stack: Stack, job_id: str) -> Job:
+def _get_job(stack: Stack, job_id: str) -> Job:
     async def get(session: Any) -> Job:
         job: Job = await session.get_one(Job, job_id)
         return job
 
-    return stack.session(get)
+    return stack.run_in_session(get)
 
 
-def test_the_least_body(stack: Stack, file_id: str) -> None:
-    client = stack.client()
+def test_the_minimal_body(stack: Stack, file_id: str) -> None:
+    client = stack.get_client()
     job = client.fine_tuning.jobs.create(model="starter", training_file=file_id)
     assert (job.status, job.error, job.result_files, job.fine_tuned_model) == ("validating_files", None, [], None)
     assert (job.model, job.training_file, job.validation_file) == ("starter", file_id, None)
@@ -63,7 +63,7 @@ def test_the_least_body(stack: Stack, file_id: str) -> None:
 
 
 def test_two_jobs_have_two_seeds(stack: Stack, file_id: str) -> None:
-    create = stack.client().fine_tuning.jobs.create
+    create = stack.get_client().fine_tuning.jobs.create
     assert len({create(model="starter", training_file=file_id).seed for _ in range(3)}) == 3
 
 
@@ -74,7 +74,7 @@ def test_every_field(stack: Stack, file_id: str) -> None:
         "dpo": {"hyperparameters": {"beta": "auto"}},
         "reinforcement": {"grader": {"type": "string_check"}},
     }
-    job = stack.client().fine_tuning.jobs.create(
+    job = stack.get_client().fine_tuning.jobs.create(
         model="big-encoder",
         training_file=file_id,
         validation_file=file_id,
@@ -92,35 +92,35 @@ def test_every_field(stack: Stack, file_id: str) -> None:
     assert (job.seed, job.metadata, job.validation_file) == (7, {"team": "search", "empty": ""}, file_id)
     assert job.hyperparameters.n_epochs == 3
     assert job.hyperparameters.learning_rate_multiplier == 0.5
-    row = _row(stack, job.id)
+    row = _get_job(stack, job.id)
     assert (row.task, row.columns, row.suffix) == ("text-classification", {"label": "category"}, "my-intents-v1-")
     assert (row.update["rank"], row.update["alpha"]) == (4, 8)
     assert (row.hyperparameters["batch_size"], row.hyperparameters["max_length"]) == (256, "auto")
-    assert row.project_id == stack.ours.project_id
+    assert row.project_id == stack.tenant.project_id
 
 
 def test_explicit_nulls(stack: Stack, file_id: str) -> None:
     names = ("validation_file", "suffix", "seed", "metadata", "method", "hyperparameters", "integrations")
     own = ("task", "update", "columns")
-    with stack.http() as http:
+    with stack.open_http() as http:
         body = {"model": "starter", "training_file": file_id, **dict.fromkeys(names + own)}
-        assert http.post(JOBS, json=body).status_code == 200
+        assert http.post(JOBS_PATH, json=body).status_code == 200
         body["method"] = {"type": "supervised", "supervised": None, "dpo": None, "reinforcement": None}
-        assert http.post(JOBS, json=body).status_code == 200
+        assert http.post(JOBS_PATH, json=body).status_code == 200
         body["method"] = {"type": "supervised", "supervised": {"hyperparameters": None}}
-        assert http.post(JOBS, json=body).status_code == 200
+        assert http.post(JOBS_PATH, json=body).status_code == 200
 
 
-def test_hyperparameters_in_openais_older_place(stack: Stack, file_id: str) -> None:
-    job = stack.client().fine_tuning.jobs.create(
+def test_openais_legacy_hyperparameters_field(stack: Stack, file_id: str) -> None:
+    job = stack.get_client().fine_tuning.jobs.create(
         model="starter", training_file=file_id, hyperparameters={"n_epochs": 2, "batch_size": "auto"}
     )
     assert job.hyperparameters.n_epochs == 2
-    assert _row(stack, job.id).hyperparameters["n_epochs"] == 2
+    assert _get_job(stack, job.id).hyperparameters["n_epochs"] == 2
 
 
-def test_both_places_may_agree(stack: Stack, file_id: str) -> None:
-    job = stack.client().fine_tuning.jobs.create(
+def test_both_hyperparameters_fields_may_agree(stack: Stack, file_id: str) -> None:
+    job = stack.get_client().fine_tuning.jobs.create(
         model="starter",
         training_file=file_id,
         hyperparameters={"n_epochs": 2},
@@ -130,7 +130,7 @@ def test_both_places_may_agree(stack: Stack, file_id: str) -> None:
 
 
 def test_an_alias_becomes_the_base_models_id(stack: Stack, file_id: str) -> None:
-    job = stack.client().fine_tuning.jobs.create(model="gpt-4o-mini-2024-07-18", training_file=file_id)
+    job = stack.get_client().fine_tuning.jobs.create(model="gpt-4o-mini-2024-07-18", training_file=file_id)
     assert job.model == "starter"
 
 
@@ -143,25 +143,25 @@ def test_an_alias_becomes_the_base_models_id(stack: Stack, file_id: str) -> None
     ],
 )
 def test_default_task_and_update(stack: Stack, file_id: str, model: str, task: str, update: str) -> None:
-    job = stack.client().fine_tuning.jobs.create(model=model, training_file=file_id)
-    row = _row(stack, job.id)
+    job = stack.get_client().fine_tuning.jobs.create(model=model, training_file=file_id)
+    row = _get_job(stack, job.id)
     assert (row.task, row.update["type"]) == (task, update)
 
 
-def _supervised(**hyperparameters: Any) -> dict[str, Any]:
+def _build_supervised(**hyperparameters: Any) -> dict[str, Any]:
     return {"method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}}
 
 
-def _dpo(**hyperparameters: Any) -> dict[str, Any]:
+def _build_dpo(**hyperparameters: Any) -> dict[str, Any]:
     return {"method": {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}}
 
 
 LORA = {"type": "lora"}
-DPO_HYPER = "method.dpo.hyperparameters"
+DPO_PARAM = "method.dpo.hyperparameters"
 CLASSIFIER = {"model": "encoder", "task": "text-classification"}
 EMBEDDER = {"model": "encoder", "task": "embedding"}
 
-BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
+INVALID_JOBS: list[tuple[dict[str, Any], str | None, str, str]] = [
     # change to a good body; param; code; word of the message
     ({"model": "gpt-17"}, "model", "model_not_found", "GET /v1/models"),
     ({"model": "../../etc/passwd"}, "model", "model_not_found", "GET /v1/models"),
@@ -212,26 +212,36 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"method": {"type": "wishful"}}, "method.type", "invalid_value", "supervised"),
     ({"method": {}}, "method.type", "missing_required_parameter", "method.type"),
     ({"method": {"type": "supervised", "color": 1}}, "method.color", "unknown_parameter", "color"),
-    (_supervised(n_epochs=0), f"{HYPER}.n_epochs", "invalid_value", "1"),
-    (_supervised(n_epochs=51), f"{HYPER}.n_epochs", "invalid_value", "50"),
-    (_supervised(n_epochs="3"), f"{HYPER}.n_epochs", "invalid_value", "'auto'"),
-    (_supervised(n_epochs=True), f"{HYPER}.n_epochs", "invalid_value", "integer"),
-    (_supervised(batch_size=257), f"{HYPER}.batch_size", "invalid_value", "256"),
-    (_supervised(learning_rate_multiplier=0), f"{HYPER}.learning_rate_multiplier", "invalid_value", "0"),
-    (_supervised(epochs=3), f"{HYPER}.epochs", "unknown_parameter", "epochs"),
-    (_supervised(learning_rate=1e-4, learning_rate_multiplier=2), HYPER, "invalid_value", "exclude each other"),
-    (_supervised(max_length=513), f"{HYPER}.max_length", "invalid_value", "512"),
+    (_build_supervised(n_epochs=0), f"{SUPERVISED_PARAM}.n_epochs", "invalid_value", "1"),
+    (_build_supervised(n_epochs=51), f"{SUPERVISED_PARAM}.n_epochs", "invalid_value", "50"),
+    (_build_supervised(n_epochs="3"), f"{SUPERVISED_PARAM}.n_epochs", "invalid_value", "'auto'"),
+    (_build_supervised(n_epochs=True), f"{SUPERVISED_PARAM}.n_epochs", "invalid_value", "integer"),
+    (_build_supervised(batch_size=257), f"{SUPERVISED_PARAM}.batch_size", "invalid_value", "256"),
+    (
+        _build_supervised(learning_rate_multiplier=0),
+        f"{SUPERVISED_PARAM}.learning_rate_multiplier",
+        "invalid_value",
+        "0",
+    ),
+    (_build_supervised(epochs=3), f"{SUPERVISED_PARAM}.epochs", "unknown_parameter", "epochs"),
+    (
+        _build_supervised(learning_rate=1e-4, learning_rate_multiplier=2),
+        SUPERVISED_PARAM,
+        "invalid_value",
+        "exclude each other",
+    ),
+    (_build_supervised(max_length=513), f"{SUPERVISED_PARAM}.max_length", "invalid_value", "512"),
     ({"hyperparameters": {"n_epochs": 51}}, "hyperparameters.n_epochs", "invalid_value", "50"),
     ({"hyperparameters": {"max_length": 513}}, "hyperparameters.max_length", "invalid_value", "512"),
     (
-        {"hyperparameters": {"n_epochs": 2}, **_supervised(n_epochs=3)},
+        {"hyperparameters": {"n_epochs": 2}, **_build_supervised(n_epochs=3)},
         "hyperparameters.n_epochs",
         "invalid_value",
         "differ",
     ),
     (
-        {"hyperparameters": {"learning_rate": 1e-4}, **_supervised(learning_rate_multiplier=3)},
-        HYPER,
+        {"hyperparameters": {"learning_rate": 1e-4}, **_build_supervised(learning_rate_multiplier=3)},
+        SUPERVISED_PARAM,
         "invalid_value",
         "exclude each other",
     ),
@@ -241,90 +251,127 @@ BAD: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"update": {"type": "layers", "last": 0}}, "update.last", "invalid_value", "1"),
     ({"update": {"type": "head", "last": 1}}, "update.last", "unknown_parameter", "last"),
     ({**CLASSIFIER, "method": {"type": "dpo"}}, "method.type", "invalid_value", "'chat'"),
-    ({**_dpo(), "update": {"type": "head"}}, "update.type", "invalid_value", "'lora'"),
-    (_dpo(beta=0), f"{DPO_HYPER}.beta", "invalid_value", "0"),
-    (_dpo(beta=2.5), f"{DPO_HYPER}.beta", "invalid_value", "2"),
-    (_dpo(loss="hinge"), f"{DPO_HYPER}.loss", "invalid_value", "'ipo'"),
-    (_dpo(max_length=513), f"{DPO_HYPER}.max_length", "invalid_value", "512"),
-    (_supervised(beta=0.1), f"{HYPER}.beta", "unknown_parameter", "beta"),
+    ({**_build_dpo(), "update": {"type": "head"}}, "update.type", "invalid_value", "'lora'"),
+    (_build_dpo(beta=0), f"{DPO_PARAM}.beta", "invalid_value", "0"),
+    (_build_dpo(beta=2.5), f"{DPO_PARAM}.beta", "invalid_value", "2"),
+    (_build_dpo(loss="hinge"), f"{DPO_PARAM}.loss", "invalid_value", "'ipo'"),
+    (_build_dpo(max_length=513), f"{DPO_PARAM}.max_length", "invalid_value", "512"),
+    (_build_supervised(beta=0.1), f"{SUPERVISED_PARAM}.beta", "unknown_parameter", "beta"),
     ({"hyperparameters": {"loss": "ipo"}}, "hyperparameters.loss", "unknown_parameter", "loss"),
-    ({"hyperparameters": {"n_epochs": 2}, **_dpo(n_epochs=3)}, "hyperparameters.n_epochs", "invalid_value", "differ"),
-    # Hyperparameters of other tasks.
-    (_supervised(class_weights="balanced"), f"{HYPER}.class_weights", "invalid_value", "no effect on the task 'chat'"),
-    ({**CLASSIFIER, **_supervised(train_on_inputs=True)}, f"{HYPER}.train_on_inputs", "invalid_value", "no effect"),
-    ({**EMBEDDER, **_supervised(label_smoothing=0.1)}, f"{HYPER}.label_smoothing", "invalid_value", "'embedding'"),
-    ({**EMBEDDER, **_supervised(neftune_alpha=5.0)}, f"{HYPER}.neftune_alpha", "invalid_value", "no effect"),
-    (_dpo(neftune_alpha=5.0), f"{DPO_HYPER}.neftune_alpha", "invalid_value", "no effect"),
     (
-        {**EMBEDDER, **_supervised(gradient_accumulation_steps=2)},
-        f"{HYPER}.gradient_accumulation_steps",
+        {"hyperparameters": {"n_epochs": 2}, **_build_dpo(n_epochs=3)},
+        "hyperparameters.n_epochs",
+        "invalid_value",
+        "differ",
+    ),
+    # Hyperparameters of other tasks.
+    (
+        _build_supervised(class_weights="balanced"),
+        f"{SUPERVISED_PARAM}.class_weights",
+        "invalid_value",
+        "no effect on the task 'chat'",
+    ),
+    (
+        {**CLASSIFIER, **_build_supervised(train_on_inputs=True)},
+        f"{SUPERVISED_PARAM}.train_on_inputs",
+        "invalid_value",
+        "no effect",
+    ),
+    (
+        {**EMBEDDER, **_build_supervised(label_smoothing=0.1)},
+        f"{SUPERVISED_PARAM}.label_smoothing",
+        "invalid_value",
+        "'embedding'",
+    ),
+    (
+        {**EMBEDDER, **_build_supervised(neftune_alpha=5.0)},
+        f"{SUPERVISED_PARAM}.neftune_alpha",
+        "invalid_value",
+        "no effect",
+    ),
+    (_build_dpo(neftune_alpha=5.0), f"{DPO_PARAM}.neftune_alpha", "invalid_value", "no effect"),
+    (
+        {**EMBEDDER, **_build_supervised(gradient_accumulation_steps=2)},
+        f"{SUPERVISED_PARAM}.gradient_accumulation_steps",
         "invalid_value",
         "cannot be split",
     ),
-    (_supervised(optimizer="lion"), f"{HYPER}.optimizer", "invalid_value", "'adafactor'"),
-    (_supervised(dtype="float16"), f"{HYPER}.dtype", "invalid_value", "'bfloat16'"),
-    (_supervised(max_seconds=0), f"{HYPER}.max_seconds", "invalid_value", "1"),
-    ({**CLASSIFIER, **_supervised(class_weights={"a": 0})}, f"{HYPER}.class_weights.a", "invalid_value", "0"),
-    ({**CLASSIFIER, **_supervised(class_weights="even")}, f"{HYPER}.class_weights", "invalid_value", "'balanced'"),
-    # What is watched, and what is mixed in, must be there.
-    (_supervised(validation_share=0.6), f"{HYPER}.validation_share", "invalid_value", "0.5"),
+    (_build_supervised(optimizer="lion"), f"{SUPERVISED_PARAM}.optimizer", "invalid_value", "'adafactor'"),
+    (_build_supervised(dtype="float16"), f"{SUPERVISED_PARAM}.dtype", "invalid_value", "'bfloat16'"),
+    (_build_supervised(max_seconds=0), f"{SUPERVISED_PARAM}.max_seconds", "invalid_value", "1"),
     (
-        {"validation_file": "file-ours", **_supervised(validation_share=0.1)},
-        f"{HYPER}.validation_share",
+        {**CLASSIFIER, **_build_supervised(class_weights={"a": 0})},
+        f"{SUPERVISED_PARAM}.class_weights.a",
+        "invalid_value",
+        "0",
+    ),
+    (
+        {**CLASSIFIER, **_build_supervised(class_weights="even")},
+        f"{SUPERVISED_PARAM}.class_weights",
+        "invalid_value",
+        "'balanced'",
+    ),
+    # What is watched, and what is mixed in, must be there.
+    (_build_supervised(validation_share=0.6), f"{SUPERVISED_PARAM}.validation_share", "invalid_value", "0.5"),
+    (
+        {"validation_file": "file-ours", **_build_supervised(validation_share=0.1)},
+        f"{SUPERVISED_PARAM}.validation_share",
         "invalid_value",
         "not both",
     ),
     (
-        _supervised(early_stopping_patience=2),
-        f"{HYPER}.early_stopping_patience",
+        _build_supervised(early_stopping_patience=2),
+        f"{SUPERVISED_PARAM}.early_stopping_patience",
         "invalid_value",
         "send a validation_file, or a validation_share",
     ),
     (
-        _supervised(early_stopping_patience=2, validation_share=0.0),
-        f"{HYPER}.early_stopping_patience",
+        _build_supervised(early_stopping_patience=2, validation_share=0.0),
+        f"{SUPERVISED_PARAM}.early_stopping_patience",
         "invalid_value",
         "validation_share",
     ),
-    (_supervised(general_share=0.1), f"{HYPER}.general_share", "invalid_value", "general_file"),
-    (_supervised(general_share=0.95), f"{HYPER}.general_share", "invalid_value", "0.9"),
-    (_dpo(general_share=0.1), f"{DPO_HYPER}.general_share", "invalid_value", "general_file"),
+    (_build_supervised(general_share=0.1), f"{SUPERVISED_PARAM}.general_share", "invalid_value", "general_file"),
+    (_build_supervised(general_share=0.95), f"{SUPERVISED_PARAM}.general_share", "invalid_value", "0.9"),
+    (_build_dpo(general_share=0.1), f"{DPO_PARAM}.general_share", "invalid_value", "general_file"),
 ]
 
 
-@pytest.mark.parametrize(("change", "param", "code", "word"), BAD, ids=lambda value: str(value)[:40])
-def test_bad_jobs(stack: Stack, file_id: str, change: dict[str, Any], param: str | None, code: str, word: str) -> None:
-    before = _count(stack)
+@pytest.mark.parametrize(("change", "param", "code", "word"), INVALID_JOBS, ids=lambda value: str(value)[:40])
+def test_invalid_jobs(
+    stack: Stack, file_id: str, change: dict[str, Any], param: str | None, code: str, word: str
+) -> None:
+    before = _count_rows(stack)
     merged = {"model": "starter", "training_file": file_id, **change}
     body = {name: value for name, value in merged.items() if value is not ...}
-    with stack.http() as http:
-        error = error_of(http.post(JOBS, json=body), 400)
+    with stack.open_http() as http:
+        error = assert_error(http.post(JOBS_PATH, json=body), 400)
     assert (error["code"], error["type"]) == (code, "invalid_request_error")
     if param:
         assert error["param"] == param
     assert word in error["message"]
-    assert _count(stack) == before, "something stayed half-created"
+    assert _count_rows(stack) == before, "something stayed half-created"
 
 
 @pytest.mark.parametrize("purpose", ["vision", "user_data", "fine-tune-results"])
 @pytest.mark.parametrize("field", ["training_file", "validation_file", "general_file"])
 def test_a_file_of_the_wrong_purpose(stack: Stack, file_id: str, field: str, purpose: str) -> None:
-    body = {"model": "starter", "training_file": file_id, field: stack.file(purpose).id}
-    with stack.http() as http:
-        error = error_of(http.post(JOBS, json=body), 400)
+    body = {"model": "starter", "training_file": file_id, field: stack.insert_file(purpose).id}
+    with stack.open_http() as http:
+        error = assert_error(http.post(JOBS_PATH, json=body), 400)
     assert (error["param"], error["code"]) == (field, "invalid_purpose")
     assert "'fine-tune'" in error["message"]
 
 
-def test_a_lost_ring_costs_the_client_nothing(stack: Stack, file_id: str) -> None:
+def test_a_lost_wakeup_costs_the_client_nothing(stack: Stack, file_id: str) -> None:
     # No Redis answers in this stack, and the job is there all the same.
-    job = stack.client().fine_tuning.jobs.create(model="starter", training_file=file_id)
-    assert _row(stack, job.id).state == "validating_files"
+    job = stack.get_client().fine_tuning.jobs.create(model="starter", training_file=file_id)
+    assert _get_job(stack, job.id).state == "validating_files"
 
 
 def test_created_at_and_ids_have_openais_spelling(stack: Stack, file_id: str) -> None:
-    with stack.http() as http:
-        job = http.post(JOBS, json={"model": "starter", "training_file": file_id}).json()
+    with stack.open_http() as http:
+        job = http.post(JOBS_PATH, json={"model": "starter", "training_file": file_id}).json()
     assert job["id"].startswith("ftjob-")
     assert isinstance(job["created_at"], int)
     assert job["error"] is None
@@ -333,61 +380,61 @@ def test_created_at_and_ids_have_openais_spelling(stack: Stack, file_id: str) ->
 
 def test_columns_are_checked_against_the_tasks_row(stack: Stack, file_id: str) -> None:
     body = {"model": "encoder", "training_file": file_id, "columns": {"text": "question", "label": "intent"}}
-    with stack.http() as http:
-        assert http.post(JOBS, json=body).json()["columns"] == body["columns"]
+    with stack.open_http() as http:
+        assert http.post(JOBS_PATH, json=body).json()["columns"] == body["columns"]
 
     async def columns(session: Any) -> list[Any]:
         return list((await session.execute(select(col(Job.columns)))).scalars())
 
-    assert body["columns"] in stack.session(columns)
+    assert body["columns"] in stack.run_in_session(columns)
 
 
 def test_preference(stack: Stack, file_id: str) -> None:
     method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "loss": "ipo", "n_epochs": 2}}}
-    job = stack.client().fine_tuning.jobs.create(model="starter", training_file=file_id, method=method)
+    job = stack.get_client().fine_tuning.jobs.create(model="starter", training_file=file_id, method=method)
     assert job.method is not None
     assert job.method.type == "dpo"
     assert job.method.dpo is not None
     assert job.method.dpo.hyperparameters is not None
     assert job.method.dpo.hyperparameters.beta == 0.2
     assert job.hyperparameters.n_epochs == 2
-    row = _row(stack, job.id)
+    row = _get_job(stack, job.id)
     assert (row.task, row.method, row.hyperparameters["loss"]) == ("chat", {"type": "dpo"}, "ipo")
 
 
-def test_hyperparameters_of_the_method_that_is_not_chosen_are_not_looked_at(stack: Stack, file_id: str) -> None:
+def test_hyperparameters_of_the_other_method_are_ignored(stack: Stack, file_id: str) -> None:
     method: Any = {
         "type": "dpo",
         "dpo": {"hyperparameters": {"beta": 0.3}},
         "supervised": {"hyperparameters": {"n_epochs": 7}},
     }
-    job = stack.client().fine_tuning.jobs.create(model="starter", training_file=file_id, method=method)
-    assert _row(stack, job.id).hyperparameters["n_epochs"] == "auto"
-    assert _row(stack, job.id).hyperparameters["beta"] == 0.3
+    job = stack.get_client().fine_tuning.jobs.create(model="starter", training_file=file_id, method=method)
+    assert _get_job(stack, job.id).hyperparameters["n_epochs"] == "auto"
+    assert _get_job(stack, job.id).hyperparameters["beta"] == 0.3
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        _supervised(early_stopping_patience=2, validation_share=0.1),
-        {"validation_file": ..., **_supervised(early_stopping_patience=2)},
-        {"general_file": ..., **_supervised(general_share=0.3, l2_to_base=0.01)},
+        _build_supervised(early_stopping_patience=2, validation_share=0.1),
+        {"validation_file": ..., **_build_supervised(early_stopping_patience=2)},
+        {"general_file": ..., **_build_supervised(general_share=0.3, l2_to_base=0.01)},
         {"general_file": ...},
-        {"validation_file": ..., **_supervised(validation_share=0.0, early_stopping_patience=0)},
-        {**CLASSIFIER, **_supervised(class_weights={"a": 2, "b": 0.5}, neftune_alpha=5)},
+        {"validation_file": ..., **_build_supervised(validation_share=0.0, early_stopping_patience=0)},
+        {**CLASSIFIER, **_build_supervised(class_weights={"a": 2, "b": 0.5}, neftune_alpha=5)},
         {**CLASSIFIER, "update": {"type": "head"}},
         {"update": {"type": "layers"}},
-        _supervised(train_on_inputs=True, label_smoothing=0.1, gradient_checkpointing=True, max_seconds=60),
-        {**EMBEDDER, **_supervised(gradient_accumulation_steps=1)},
-        {**_dpo(label_smoothing=0.1), "general_file": ...},
+        _build_supervised(train_on_inputs=True, label_smoothing=0.1, gradient_checkpointing=True, max_seconds=60),
+        {**EMBEDDER, **_build_supervised(gradient_accumulation_steps=1)},
+        {**_build_dpo(label_smoothing=0.1), "general_file": ...},
     ],
     ids=str,
 )
-def test_good_jobs(stack: Stack, file_id: str, change: dict[str, Any]) -> None:
+def test_valid_jobs(stack: Stack, file_id: str, change: dict[str, Any]) -> None:
     """``...`` stands for the file."""
     body = {"model": "starter", "training_file": file_id, **change}
-    with stack.http() as http:
-        answer = http.post(JOBS, json={name: file_id if value is ... else value for name, value in body.items()})
+    with stack.open_http() as http:
+        answer = http.post(JOBS_PATH, json={name: file_id if value is ... else value for name, value in body.items()})
     assert answer.status_code == 200, answer.text
     job = answer.json()
     assert job["general_file"] == (file_id if "general_file" in change else None)
@@ -396,22 +443,22 @@ def test_good_jobs(stack: Stack, file_id: str, change: dict[str, Any]) -> None:
         assert job["method"][kind]["hyperparameters"][name] == value
 
 
-MADE_BY: dict[str, Any] = {
+UPDATES: dict[str, Any] = {
     "lora": LoraUpdate(rank=4, alpha=8, dropout=0.1).model_dump(),
     "full": {"type": "full"},
 }
 
 
-def test_a_job_goes_on_from_a_tuned_model(stack: Stack, file_id: str) -> None:
+def test_a_job_continues_from_a_tuned_model(stack: Stack, file_id: str) -> None:
     """In the same way, unless something else is asked for."""
-    model = stack.model(update=MADE_BY["lora"])
-    job = stack.client().fine_tuning.jobs.create(model=model.id, training_file=file_id)
+    model = stack.insert_model(update=UPDATES["lora"])
+    job = stack.get_client().fine_tuning.jobs.create(model=model.id, training_file=file_id)
     assert job.model == model.id
     assert job.model_extra is not None
     assert job.model_extra["base_model"] == "starter"
-    row = _row(stack, job.id)
-    assert (row.base_model, row.task, row.update) == ("starter", "chat", MADE_BY["lora"])
-    assert row.start == {
+    row = _get_job(stack, job.id)
+    assert (row.base_model, row.task, row.update) == ("starter", "chat", UPDATES["lora"])
+    assert row.starting_point == {
         "model": model.id,
         "prefix": model.prefix,
         "part": "",
@@ -419,13 +466,13 @@ def test_a_job_goes_on_from_a_tuned_model(stack: Stack, file_id: str) -> None:
     }
 
 
-def test_a_job_goes_on_from_a_checkpoint(stack: Stack, file_id: str) -> None:
-    job = stack.job(state="running", update=MADE_BY["lora"])
-    checkpoint = stack.checkpoint(job, 12)
+def test_a_job_continues_from_a_checkpoint(stack: Stack, file_id: str) -> None:
+    job = stack.insert_job(state="running", update=UPDATES["lora"])
+    checkpoint = stack.insert_checkpoint(job, 12)
     name = f"ft:starter:luthier::{job.id[-8:]}:ckpt-step-12"
-    new = stack.client().fine_tuning.jobs.create(model=name, training_file=file_id)
+    new = stack.get_client().fine_tuning.jobs.create(model=name, training_file=file_id)
     assert new.model == name
-    assert _row(stack, new.id).start == {
+    assert _get_job(stack, new.id).starting_point == {
         "model": name,
         "prefix": checkpoint.prefix,
         "part": "model/",
@@ -436,17 +483,17 @@ def test_a_job_goes_on_from_a_checkpoint(stack: Stack, file_id: str) -> None:
 @pytest.mark.parametrize(
     ("made_by", "update"),
     [
-        ("lora", {**MADE_BY["lora"], "dropout": 0.3}),
+        ("lora", {**UPDATES["lora"], "dropout": 0.3}),
         ("full", {"type": "full"}),
         ("full", {"type": "head"}),
         ("full", {"type": "layers", "last": 1}),
     ],
 )
-def test_ways_to_go_on(stack: Stack, file_id: str, made_by: str, update: dict[str, Any]) -> None:
-    model = stack.model(base_model="encoder", task="text-classification", update=MADE_BY[made_by])
+def test_ways_to_continue(stack: Stack, file_id: str, made_by: str, update: dict[str, Any]) -> None:
+    model = stack.insert_model(base_model="encoder", task="text-classification", update=UPDATES[made_by])
     body = {"model": model.id, "training_file": file_id, "update": update}
-    with stack.http() as http:
-        job = http.post(JOBS, json=body).json()
+    with stack.open_http() as http:
+        job = http.post(JOBS_PATH, json=body).json()
     assert (job["task"], job["update"]) == ("text-classification", update)
 
 
@@ -454,33 +501,35 @@ def test_ways_to_go_on(stack: Stack, file_id: str, made_by: str, update: dict[st
     ("made_by", "change", "param"),
     [
         ("lora", {"update": {"type": "full"}}, "update"),
-        ("lora", {"update": {**MADE_BY["lora"], "rank": 8}}, "update"),
-        ("lora", {"update": {**MADE_BY["lora"], "alpha": 16}}, "update"),
-        ("lora", {"update": {**MADE_BY["lora"], "dora": True}}, "update"),
-        ("lora", {"update": {**MADE_BY["lora"], "target_modules": ["query"]}}, "update"),
+        ("lora", {"update": {**UPDATES["lora"], "rank": 8}}, "update"),
+        ("lora", {"update": {**UPDATES["lora"], "alpha": 16}}, "update"),
+        ("lora", {"update": {**UPDATES["lora"], "dora": True}}, "update"),
+        ("lora", {"update": {**UPDATES["lora"], "target_modules": ["query"]}}, "update"),
         ("full", {"update": LORA}, "update"),
         ("full", {"task": "embedding"}, "task"),
     ],
     ids=str,
 )
-def test_what_does_not_go_on(stack: Stack, file_id: str, made_by: str, change: dict[str, Any], param: str) -> None:
-    model = stack.model(base_model="encoder", task="text-classification", update=MADE_BY[made_by])
-    with stack.http() as http:
-        error = error_of(http.post(JOBS, json={"model": model.id, "training_file": file_id, **change}), 400)
+def test_unsuitable_starting_points(
+    stack: Stack, file_id: str, made_by: str, change: dict[str, Any], param: str
+) -> None:
+    model = stack.insert_model(base_model="encoder", task="text-classification", update=UPDATES[made_by])
+    with stack.open_http() as http:
+        error = assert_error(http.post(JOBS_PATH, json={"model": model.id, "training_file": file_id, **change}), 400)
     assert (error["code"], error["param"]) == ("unsuitable_model", param)
     assert model.id in error["message"]
 
 
-def test_preference_goes_on_from_a_tuned_model(stack: Stack, file_id: str) -> None:
-    model = stack.model(update=MADE_BY["lora"])
-    with stack.http() as http:
-        job = http.post(JOBS, json={"model": model.id, "training_file": file_id, **_dpo()}).json()
+def test_preference_continues_from_a_tuned_model(stack: Stack, file_id: str) -> None:
+    model = stack.insert_model(update=UPDATES["lora"])
+    with stack.open_http() as http:
+        job = http.post(JOBS_PATH, json={"model": model.id, "training_file": file_id, **_build_dpo()}).json()
     assert (job["method"]["type"], job["model"]) == ("dpo", model.id)
 
 
-def test_another_projects_model_is_not_there_to_go_on_from(stack: Stack, file_id: str) -> None:
-    theirs = stack.as_theirs()
-    for name in (theirs.model(update=MADE_BY["lora"]).id, "ft:starter:luthier::abcdefgh:ckpt-step-1"):
+def test_another_projects_model_is_no_starting_point(stack: Stack, file_id: str) -> None:
+    theirs = stack.as_other_tenant()
+    for name in (theirs.insert_model(update=UPDATES["lora"]).id, "ft:starter:luthier::abcdefgh:ckpt-step-1"):
         with pytest.raises(openai.BadRequestError) as caught:
-            stack.client().fine_tuning.jobs.create(model=name, training_file=file_id)
+            stack.get_client().fine_tuning.jobs.create(model=name, training_file=file_id)
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")

@@ -9,64 +9,64 @@ import openai
 import pytest
 
 from tests.api.stack import Stack
-from tests.api.test_errors import error_of
+from tests.api.test_errors import assert_error
 
-JOBS = "/v1/fine_tuning/jobs"
+JOBS_PATH = "/v1/fine_tuning/jobs"
 
 
-def extra(job: Any) -> dict[str, Any]:
+def get_extra_fields(job: Any) -> dict[str, Any]:
     return dict(job.model_extra or {})
 
 
-def test_pausing_and_going_on(stack: Stack) -> None:
-    jobs = stack.client().fine_tuning.jobs
-    row = stack.job(state="validating_files")
+def test_pausing_and_resuming(stack: Stack) -> None:
+    jobs = stack.get_client().fine_tuning.jobs
+    row = stack.insert_job(state="validating_files")
     paused = jobs.pause(row.id)
-    assert (paused.status, extra(paused)["state"]) == ("queued", "paused")
+    assert (paused.status, get_extra_fields(paused)["state"]) == ("queued", "paused")
     assert jobs.pause(row.id) == paused
     assert jobs.retrieve(row.id) == paused
     assert jobs.resume(row.id).status == "validating_files"
     assert jobs.resume(row.id).status == "validating_files"
 
 
-def test_pausing_a_running_job_asks_its_worker(stack: Stack) -> None:
-    job = stack.client().fine_tuning.jobs.pause(stack.job(state="running", owner="w", lease_until=9e9).id)
-    assert (job.status, extra(job)["state"]) == ("running", "pausing")
+def test_pausing_a_running_job_is_left_to_its_worker(stack: Stack) -> None:
+    job = stack.get_client().fine_tuning.jobs.pause(stack.insert_job(state="running", owner="w", lease_until=9e9).id)
+    assert (job.status, get_extra_fields(job)["state"]) == ("running", "pausing")
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "start"])
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
 def test_what_has_ended_stays_ended(stack: Stack, state: str, verb: str) -> None:
-    with stack.http() as http:
-        answer = http.post(f"{JOBS}/{stack.job(state=state).id}/{verb}")
-    assert error_of(answer, 400)["code"] == "invalid_state"
+    with stack.open_http() as http:
+        answer = http.post(f"{JOBS_PATH}/{stack.insert_job(state=state).id}/{verb}")
+    assert assert_error(answer, 400)["code"] == "invalid_state"
     assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "start", "clone"])
 def test_another_projects_job(stack: Stack, verb: str) -> None:
-    foreign = stack.as_theirs().job()
-    with stack.http() as http:
-        answers = [http.post(f"{JOBS}/{job_id}/{verb}") for job_id in (foreign.id, "ftjob-none")]
-    assert error_of(answers[0], 404)["param"] == "fine_tuning_job_id"
+    foreign = stack.as_other_tenant().insert_job()
+    with stack.open_http() as http:
+        answers = [http.post(f"{JOBS_PATH}/{job_id}/{verb}") for job_id in (foreign.id, "ftjob-none")]
+    assert assert_error(answers[0], 404)["param"] == "fine_tuning_job_id"
     assert answers[0].content == answers[1].content
 
 
 def test_starting_later(stack: Stack) -> None:
-    file = stack.file()
-    with stack.http() as http:
+    file = stack.insert_file()
+    with stack.open_http() as http:
         body = {"model": "starter", "training_file": file.id, "auto_start": False}
-        job = http.post(JOBS, json=body).json()
+        job = http.post(JOBS_PATH, json=body).json()
         assert (job["auto_start"], job["state"]) == (False, "validating_files")
-        assert http.post(f"{JOBS}/{job['id']}/start").json()["auto_start"] is True
-        waits = stack.job(state="validated", auto_start=False)
-        assert http.get(f"{JOBS}/{waits.id}").json()["status"] == "queued"
-        started = http.post(f"{JOBS}/{waits.id}/start", json={}).json()
+        assert http.post(f"{JOBS_PATH}/{job['id']}/start").json()["auto_start"] is True
+        waits = stack.insert_job(state="validated", auto_start=False)
+        assert http.get(f"{JOBS_PATH}/{waits.id}").json()["status"] == "queued"
+        started = http.post(f"{JOBS_PATH}/{waits.id}/start", json={}).json()
     assert (started["state"], started["status"]) == ("queued", "queued")
 
 
 def test_a_clone_is_the_same_but_for_what_is_sent(stack: Stack) -> None:
-    file = stack.file()
+    file = stack.insert_file()
     asked: dict[str, Any] = {
         "model": "starter",
         "training_file": file.id,
@@ -75,40 +75,40 @@ def test_a_clone_is_the_same_but_for_what_is_sent(stack: Stack) -> None:
         "hyperparameters": {"n_epochs": 2},
         "update": {"type": "lora", "rank": 4},
     }
-    with stack.http() as http:
-        source = http.post(JOBS, json=asked).json()
-        same = http.post(f"{JOBS}/{source['id']}/clone").json()
+    with stack.open_http() as http:
+        source = http.post(JOBS_PATH, json=asked).json()
+        same = http.post(f"{JOBS_PATH}/{source['id']}/clone").json()
         kept = ("model", "training_file", "metadata", "seed", "update", "method", "user_provided_suffix", "columns")
         assert same["id"] != source["id"]
         assert [same[name] for name in kept] == [source[name] for name in kept]
         supervised: dict[str, Any] = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 5}}}
-        changes = {"suffix": None, "seed": 9, "method": supervised, "training_file": stack.file().id}
-        other = http.post(f"{JOBS}/{same['id']}/clone", json=changes).json()
+        changes = {"suffix": None, "seed": 9, "method": supervised, "training_file": stack.insert_file().id}
+        other = http.post(f"{JOBS_PATH}/{same['id']}/clone", json=changes).json()
         assert (other["seed"], other["user_provided_suffix"], other["metadata"]) == (9, None, {"a": "b"})
         assert other["hyperparameters"]["n_epochs"] == 5
         assert other["training_file"] == changes["training_file"]
-        bad = http.post(f"{JOBS}/{same['id']}/clone", json={"nonsense": 1})
-        assert error_of(bad, 400)["param"] == "nonsense"
-        gone = http.post(f"{JOBS}/{same['id']}/clone", json={"training_file": "file-none"})
-        assert error_of(gone, 400)["param"] == "training_file"
+        bad = http.post(f"{JOBS_PATH}/{same['id']}/clone", json={"nonsense": 1})
+        assert assert_error(bad, 400)["param"] == "nonsense"
+        gone = http.post(f"{JOBS_PATH}/{same['id']}/clone", json={"training_file": "file-none"})
+        assert assert_error(gone, 400)["param"] == "training_file"
         for nulls in ({"training_file": None}, {"model": None}):
             # No job can do without these, so that a null asks for nothing.
-            kept = http.post(f"{JOBS}/{same['id']}/clone", json=nulls).json()
+            kept = http.post(f"{JOBS_PATH}/{same['id']}/clone", json=nulls).json()
             assert [kept[name] for name in nulls] == [same[name] for name in nulls]
-        old = http.post(f"{JOBS}/{stack.job().id}/clone")
-        assert error_of(old, 400)["code"] == "invalid_state"
+        old = http.post(f"{JOBS_PATH}/{stack.insert_job().id}/clone")
+        assert assert_error(old, 400)["code"] == "invalid_state"
 
 
-def test_going_on_from_a_checkpoint(stack: Stack) -> None:
-    file = stack.file()
-    source = stack.job(state="running")
+def test_continuing_from_a_checkpoint(stack: Stack) -> None:
+    file = stack.insert_file()
+    source = stack.insert_job(state="running")
     for step in (5, 10):
-        stack.checkpoint(source, step)
+        stack.insert_checkpoint(source, step)
     model = f"ft:starter:luthier::{source.id[-8:]}"
-    with stack.http() as http:
+    with stack.open_http() as http:
 
         def made(**fields: Any) -> Any:
-            return http.post(JOBS, json={"training_file": file.id, **fields})
+            return http.post(JOBS_PATH, json={"training_file": file.id, **fields})
 
         spellings = {
             f"{source.id}:5": 5,
@@ -120,49 +120,49 @@ def test_going_on_from_a_checkpoint(stack: Stack) -> None:
             job = made(from_checkpoint=spelling).json()
             assert (job["model"], job["base_model"]) == (f"{model}:ckpt-step-{step}", "starter"), spelling
         assert made(from_checkpoint=source.id, model="gpt-4o-mini-2024-07-18").status_code == 200
-        assert error_of(made(from_checkpoint=source.id, model="encoder"), 400)["param"] == "model"
-        assert error_of(made(from_checkpoint="starter"), 400)["param"] == "from_checkpoint"
-        assert error_of(made(), 400)["param"] == "model"
-        theirs = stack.as_theirs()
-        foreign = theirs.job(state="running")
-        theirs.checkpoint(foreign, 5)
+        assert assert_error(made(from_checkpoint=source.id, model="encoder"), 400)["param"] == "model"
+        assert assert_error(made(from_checkpoint="starter"), 400)["param"] == "from_checkpoint"
+        assert assert_error(made(), 400)["param"] == "model"
+        theirs = stack.as_other_tenant()
+        foreign = theirs.insert_job(state="running")
+        theirs.insert_checkpoint(foreign, 5)
         missing = [
             f"{foreign.id}:5",
             foreign.id,
             "ftjob-none",
             f"{source.id}:6",
             f"{source.id}:x",
-            stack.job().id,
+            stack.insert_job().id,
             ":5",
         ]
         answers = [made(from_checkpoint=name) for name in missing]
-        assert error_of(answers[0], 400)["param"] == "from_checkpoint"
+        assert assert_error(answers[0], 400)["param"] == "from_checkpoint"
         assert {answer.content for answer in answers} == {answers[0].content}
 
 
-def test_a_finished_job_goes_on_from_its_result(stack: Stack) -> None:
-    model = stack.model()
-    body = {"training_file": stack.file().id, "from_checkpoint": model.job_id}
-    with stack.http() as http:
-        assert http.post(JOBS, json=body).json()["model"] == model.id
+def test_continuing_from_the_result_of_a_finished_job(stack: Stack) -> None:
+    model = stack.insert_model()
+    body = {"training_file": stack.insert_file().id, "from_checkpoint": model.job_id}
+    with stack.open_http() as http:
+        assert http.post(JOBS_PATH, json=body).json()["model"] == model.id
 
 
-def test_the_place_in_the_queue(stack: Stack) -> None:
-    stack = stack.fresh()
+def test_the_queue_position(stack: Stack) -> None:
+    stack = stack.with_new_project()
     progress = {"step": 1, "total_steps": 9, "epoch": 0.1, "tokens_per_second": 100.0, "eta": 60.0}
-    stack.job(state="running", progress=progress, lease_until=9e9)
-    first, second = (stack.job(created_at=float(number)) for number in (1, 2))
-    jobs = stack.client().fine_tuning.jobs
-    places = [extra(jobs.retrieve(job.id))["queue_position"] for job in (first, second)]
+    stack.insert_job(state="running", progress=progress, lease_until=9e9)
+    first, second = (stack.insert_job(created_at=float(number)) for number in (1, 2))
+    jobs = stack.get_client().fine_tuning.jobs
+    places = [get_extra_fields(jobs.retrieve(job.id))["queue_position"] for job in (first, second)]
     assert places[1] == places[0] + 1
-    start = extra(jobs.retrieve(first.id))["estimated_start"]
+    start = get_extra_fields(jobs.retrieve(first.id))["estimated_start"]
     assert start is None or start > time.time() - 5
-    assert extra(jobs.list(limit=1).data[0])["queue_position"] is None
-    assert extra(jobs.retrieve(stack.job(state="running").id))["queue_position"] is None
+    assert get_extra_fields(jobs.list(limit=1).data[0])["queue_position"] is None
+    assert get_extra_fields(jobs.retrieve(stack.insert_job(state="running").id))["queue_position"] is None
 
 
 def test_the_official_clients_verbs(stack: Stack) -> None:
     with pytest.raises(openai.NotFoundError):
-        stack.client().fine_tuning.jobs.pause("ftjob-none")
+        stack.get_client().fine_tuning.jobs.pause("ftjob-none")
     with pytest.raises(openai.NotFoundError):
-        stack.client().fine_tuning.jobs.resume("ftjob-none")
+        stack.get_client().fine_tuning.jobs.resume("ftjob-none")

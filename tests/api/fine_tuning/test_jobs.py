@@ -8,34 +8,34 @@ from typing import Any
 import openai
 import pytest
 
-from tests.api.stack import Stack, new_job
-from tests.api.test_errors import error_of
+from tests.api.stack import Stack, build_job
+from tests.api.test_errors import assert_error
 
-JOBS = "/v1/fine_tuning/jobs"
+JOBS_PATH = "/v1/fine_tuning/jobs"
 STATES = ["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 PROGRESS = {"step": 3, "total_steps": 10, "epoch": 0.3, "tokens_per_second": 900.0, "eta": 42.0}
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_has_openais_shape(stack: Stack, state: str) -> None:
-    job = stack.job(state=state)
-    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+    job = stack.insert_job(state=state)
+    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
     assert got.status == state
     assert (got.error, got.result_files) == (None, [])
 
 
-def test_a_failed_job_tells_why(stack: Stack) -> None:
+def test_a_failed_job_reports_its_error(stack: Stack) -> None:
     error = {"code": "invalid_dataset", "message": "Line 3: …", "param": "training_file"}
-    job = stack.job(state="failed", error=error, finished_at=time.time())
-    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+    job = stack.insert_job(state="failed", error=error, finished_at=time.time())
+    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
     assert got.error is not None
     assert got.error.model_dump() == error
     assert isinstance(got.finished_at, int)
 
 
-def test_a_running_job_tells_how_far_it_is(stack: Stack) -> None:
-    job = stack.job(state="running", progress=PROGRESS, attempt=2, trainable_parameters=1234)
-    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+def test_a_running_job_reports_its_progress(stack: Stack) -> None:
+    job = stack.insert_job(state="running", progress=PROGRESS, attempt=2, trainable_parameters=1234)
+    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
     assert got.estimated_finish is not None
     assert 40 <= got.estimated_finish - time.time() <= 43
     assert got.model_extra is not None
@@ -43,9 +43,9 @@ def test_a_running_job_tells_how_far_it_is(stack: Stack) -> None:
     assert (got.model_extra["attempt"], got.model_extra["trainable_parameters"]) == (2, 1234)
 
 
-def test_a_succeeded_job_names_its_model_and_numbers(stack: Stack) -> None:
+def test_a_succeeded_job_reports_its_model_and_metrics(stack: Stack) -> None:
     proof = {"step": 10, "params_sha256": "a"}
-    job = stack.job(
+    job = stack.insert_job(
         state="succeeded",
         progress={**PROGRESS, "eta": 0.0},
         fine_tuned_model="ft:starter:luthier::x",
@@ -55,7 +55,7 @@ def test_a_succeeded_job_names_its_model_and_numbers(stack: Stack) -> None:
         final_metrics={"train_loss": 0.5, "valid_loss": None},
         finished_at=time.time(),
     )
-    got = stack.client().fine_tuning.jobs.retrieve(job.id)
+    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
     assert (got.fine_tuned_model, got.result_files, got.trained_tokens) == ("ft:starter:luthier::x", ["file-1"], 99)
     assert got.estimated_finish is None
     assert got.hyperparameters.n_epochs == 3
@@ -68,44 +68,44 @@ def test_a_succeeded_job_names_its_model_and_numbers(stack: Stack) -> None:
     assert got.model_extra["resume_proof"] == proof
 
 
-def test_walking_jobs_with_equal_timestamps(stack: Stack) -> None:
-    stack = stack.fresh()
-    with stack.http() as http:
-        rows = [new_job(stack.ours.project_id, created_at=1_800_000_000.25) for _ in range(57)]
+def test_paging_over_jobs_with_equal_timestamps(stack: Stack) -> None:
+    stack = stack.with_new_project()
+    with stack.open_http() as http:
+        rows = [build_job(stack.tenant.project_id, created_at=1_800_000_000.25) for _ in range(57)]
         stack.insert(*rows)
         expected = sorted((row.id for row in rows), reverse=True)
         seen: list[str] = []
         after = None
         while len(seen) < len(rows):
-            page = http.get(JOBS, params={"limit": 10, **({"after": after} if after else {})}).json()
+            page = http.get(JOBS_PATH, params={"limit": 10, **({"after": after} if after else {})}).json()
             seen += [job["id"] for job in page["data"]]
             after = page["last_id"]
             assert page["first_id"] == page["data"][0]["id"]
     assert seen == expected
 
 
-def test_the_official_client_walks_to_the_end(stack: Stack) -> None:
-    stack = stack.fresh()
-    rows = [new_job(stack.ours.project_id, created_at=5.0) for _ in range(45)]
+def test_the_official_client_pages_to_the_end(stack: Stack) -> None:
+    stack = stack.with_new_project()
+    rows = [build_job(stack.tenant.project_id, created_at=5.0) for _ in range(45)]
     stack.insert(*rows)
-    seen = [job.id for job in stack.client().fine_tuning.jobs.list(limit=7)]
+    seen = [job.id for job in stack.get_client().fine_tuning.jobs.list(limit=7)]
     assert seen == sorted((row.id for row in rows), reverse=True)
 
 
 def test_the_default_page_has_20(stack: Stack) -> None:
-    stack = stack.fresh()
-    stack.insert(*(new_job(stack.ours.project_id) for _ in range(21)))
-    page = stack.client().fine_tuning.jobs.list()
+    stack = stack.with_new_project()
+    stack.insert(*(build_job(stack.tenant.project_id) for _ in range(21)))
+    page = stack.get_client().fine_tuning.jobs.list()
     assert (len(page.data), page.has_more) == (20, True)
-    assert stack.client().fine_tuning.jobs.list(limit=0).data == []
+    assert stack.get_client().fine_tuning.jobs.list(limit=0).data == []
 
 
 def test_metadata_filter(stack: Stack) -> None:
-    stack = stack.fresh()
-    stack.job(meta={"a b": "c&d", "n": "1"})
-    both = stack.job(meta={"a b": "c&d", "n": "2", "x.[0]": "y", "für": "ü"})
-    none = stack.job()
-    client = stack.client()
+    stack = stack.with_new_project()
+    stack.insert_job(meta={"a b": "c&d", "n": "1"})
+    both = stack.insert_job(meta={"a b": "c&d", "n": "2", "x.[0]": "y", "für": "ü"})
+    none = stack.insert_job()
+    client = stack.get_client()
     assert len(list(client.fine_tuning.jobs.list(metadata={"a b": "c&d"}))) == 2
     assert [job.id for job in client.fine_tuning.jobs.list(metadata={"a b": "c&d", "n": "2"})] == [both.id]
     assert [job.id for job in client.fine_tuning.jobs.list(metadata={"x.[0]": "y"})] == [both.id]
@@ -117,44 +117,44 @@ def test_metadata_filter(stack: Stack) -> None:
     assert len(client.fine_tuning.jobs.list(metadata={"a b": "c&d"}, after=none.id).data) == 2
 
 
-BAD_FILTERS = ["=x", "[]=x", '[a"b]=x', "[a\\]=x", "[%0a]=x", "s[a]=1"]
+INVALID_FILTERS = ["=x", "[]=x", '[a"b]=x', "[a\\]=x", "[%0a]=x", "s[a]=1"]
 
 
-@pytest.mark.parametrize("query", BAD_FILTERS)
-def test_bad_metadata_filters(stack: Stack, query: str) -> None:
-    with stack.http() as http:
-        assert error_of(http.get(f"{JOBS}?metadata{query}"), 400)["param"] == "metadata"
+@pytest.mark.parametrize("query", INVALID_FILTERS)
+def test_invalid_metadata_filters(stack: Stack, query: str) -> None:
+    with stack.open_http() as http:
+        assert assert_error(http.get(f"{JOBS_PATH}?metadata{query}"), 400)["param"] == "metadata"
 
 
-@pytest.mark.parametrize("path", [JOBS, JOBS + "/{job}/events", JOBS + "/{job}/checkpoints"])
+@pytest.mark.parametrize("path", [JOBS_PATH, JOBS_PATH + "/{job}/events", JOBS_PATH + "/{job}/checkpoints"])
 def test_unknown_cursors(stack: Stack, path: str) -> None:
-    theirs = stack.as_theirs()
-    foreign = theirs.job()
-    foreign_ids = [foreign.id, theirs.event(foreign, 2).id, theirs.checkpoint(foreign, 2).id]
-    url = path.format(job=stack.job().id)
-    with stack.http() as http:
+    theirs = stack.as_other_tenant()
+    foreign = theirs.insert_job()
+    foreign_ids = [foreign.id, theirs.insert_event(foreign, 2).id, theirs.insert_checkpoint(foreign, 2).id]
+    url = path.format(job=stack.insert_job().id)
+    with stack.open_http() as http:
         answers = [http.get(url, params={"after": after}) for after in ["nothing", *foreign_ids]]
-    assert error_of(answers[0], 400)["param"] == "after"
+    assert assert_error(answers[0], 400)["param"] == "after"
     assert {answer.content for answer in answers} == {answers[0].content}
 
 
 def test_events_newest_first(stack: Stack) -> None:
-    job = stack.job()
-    stack.event(job, 1)
-    stack.event(job, 2, type="metrics", data={"step": 1, "train_loss": 2.0})
-    stack.event(job, 3)
-    events = stack.client().fine_tuning.jobs.list_events(job.id, limit=2)
+    job = stack.insert_job()
+    stack.insert_event(job, 1)
+    stack.insert_event(job, 2, type="metrics", data={"step": 1, "train_loss": 2.0})
+    stack.insert_event(job, 3)
+    events = stack.get_client().fine_tuning.jobs.list_events(job.id, limit=2)
     assert [event.message for event in events.data] == ["event 3", "event 2"]
     assert events.data[1].data == {"step": 1, "train_loss": 2.0}
     assert [event.message for event in events] == ["event 3", "event 2", "event 1"]
     assert events.data[0].created_at == 1_700_000_000
 
 
-def test_checkpoints_are_the_kept_ones(stack: Stack) -> None:
-    job = stack.job(state="running", suffix="s")
+def test_only_published_checkpoints_are_listed(stack: Stack) -> None:
+    job = stack.insert_job(state="running", suffix="s")
     for step in (5, 10, 15):
-        stack.checkpoint(job, step, keep=step != 10)
-    checkpoints = stack.client().fine_tuning.jobs.checkpoints.list(job.id).data
+        stack.insert_checkpoint(job, step, published=step != 10)
+    checkpoints = stack.get_client().fine_tuning.jobs.checkpoints.list(job.id).data
     assert [checkpoint.step_number for checkpoint in checkpoints] == [15, 5]
     first = checkpoints[0]
     assert first.fine_tuned_model_checkpoint == f"ft:starter:luthier:s:{job.id[-8:]}:ckpt-step-15"
@@ -164,25 +164,25 @@ def test_checkpoints_are_the_kept_ones(stack: Stack) -> None:
 
 
 def test_checkpoints_page(stack: Stack) -> None:
-    job = stack.job(state="running")
+    job = stack.insert_job(state="running")
     for step in range(12):
-        stack.checkpoint(job, step)
-    page = stack.client().fine_tuning.jobs.checkpoints.list(job.id)
+        stack.insert_checkpoint(job, step)
+    page = stack.get_client().fine_tuning.jobs.checkpoints.list(job.id)
     assert (len(page.data), page.has_more) == (10, True)
     assert [checkpoint.step_number for checkpoint in page] == list(range(11, -1, -1))
 
 
 @pytest.mark.parametrize(("state", "after"), [("validating_files", "cancelled"), ("queued", "cancelled")])
 def test_cancelling_a_waiting_job(stack: Stack, state: str, after: str) -> None:
-    client = stack.client()
-    job = client.fine_tuning.jobs.cancel(stack.job(state=state).id)
+    client = stack.get_client()
+    job = client.fine_tuning.jobs.cancel(stack.insert_job(state=state).id)
     assert job.status == after
     assert job.finished_at is not None
     assert "cancelled" in client.fine_tuning.jobs.list_events(job.id).data[0].message
 
 
-def test_cancelling_a_running_job_asks_its_worker(stack: Stack) -> None:
-    job = stack.client().fine_tuning.jobs.cancel(stack.job(state="running", owner="w", lease_until=9e9).id)
+def test_cancelling_a_running_job_is_left_to_its_worker(stack: Stack) -> None:
+    job = stack.get_client().fine_tuning.jobs.cancel(stack.insert_job(state="running", owner="w", lease_until=9e9).id)
     assert job.status == "running"
     assert job.model_extra is not None
     assert job.model_extra["state"] == "cancelling"
@@ -190,30 +190,30 @@ def test_cancelling_a_running_job_asks_its_worker(stack: Stack) -> None:
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
 def test_cancelling_an_ended_job_is_not_retried(stack: Stack, state: str) -> None:
-    client = stack.client(max_retries=2)
+    client = stack.get_client(max_retries=2)
     with pytest.raises(openai.BadRequestError, match=state) as caught:
-        client.fine_tuning.jobs.cancel(stack.job(state=state).id)
+        client.fine_tuning.jobs.cancel(stack.insert_job(state=state).id)
     assert caught.value.response.headers["x-should-retry"] == "false"
 
 
-def test_cancel_takes_an_empty_body_of_any_type(stack: Stack) -> None:
-    with stack.http() as http:
+def test_cancel_accepts_an_empty_body_of_any_type(stack: Stack) -> None:
+    with stack.open_http() as http:
         for headers in ({"content-type": "application/json"}, {}):
-            job = stack.job()
-            assert http.post(f"{JOBS}/{job.id}/cancel", headers=headers).json()["status"] == "cancelled"
+            job = stack.insert_job()
+            assert http.post(f"{JOBS_PATH}/{job.id}/cancel", headers=headers).json()["status"] == "cancelled"
 
 
-def _canary(stack: Stack) -> Any:
-    return stack.job(suffix="canary-of-theirs", meta={"canary": "canary-of-theirs"})
+def _insert_canary_job(stack: Stack) -> Any:
+    return stack.insert_job(suffix="canary-of-theirs", meta={"canary": "canary-of-theirs"})
 
 
-def test_lists_tell_nothing_of_another_project(stack: Stack) -> None:
-    theirs = stack.as_theirs()
-    _canary(theirs)
-    theirs.model(suffix="canary-of-theirs")
-    theirs.file()
-    with stack.http() as http:
-        for path in (JOBS, "/v1/files", "/v1/models", f"{JOBS}?metadata[canary]=canary-of-theirs"):
+def test_lists_reveal_nothing_of_another_project(stack: Stack) -> None:
+    theirs = stack.as_other_tenant()
+    _insert_canary_job(theirs)
+    theirs.insert_model(suffix="canary-of-theirs")
+    theirs.insert_file()
+    with stack.open_http() as http:
+        for path in (JOBS_PATH, "/v1/files", "/v1/models", f"{JOBS_PATH}?metadata[canary]=canary-of-theirs"):
             text = http.get(path, params={} if "?" in path or "models" in path else {"limit": 1000}).text
             assert "canary" not in text
-            assert theirs.ours.project_id not in text
+            assert theirs.tenant.project_id not in text

@@ -17,12 +17,12 @@ import pytest
 from sqlalchemy import func, select
 
 from storage.tables import Event, Job
-from tests.api.stack import Stack, running_stack
-from tests.api.test_errors import error_of
+from tests.api.stack import Stack, run_stack
+from tests.api.test_errors import assert_error
 from tests.services import wait_for
-from tests.tiny import tiny_chat_base
+from tests.tiny import create_tiny_chat_base
 
-PREFLIGHT, PREVIEW = "/v1/fine_tuning/jobs:preflight", "/v1/fine_tuning/jobs:preview"
+PREFLIGHT_PATH, PREVIEW_PATH = "/v1/fine_tuning/jobs:preflight", "/v1/fine_tuning/jobs:preview"
 ROWS = [
     {"messages": [{"role": "user", "content": f"Number {n}?"}, {"role": "assistant", "content": "Yes."}]}
     for n in range(12)
@@ -32,45 +32,45 @@ ROWS = [
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="luthier-") as home:
-        tiny_chat_base(Path(home) / "base")
-        with running_stack(Path(home), train_threads=1) as running:
+        create_tiny_chat_base(Path(home) / "base")
+        with run_stack(Path(home), train_threads=1) as running:
             yield running
 
 
 @pytest.fixture(scope="module")
 def http(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.http() as client:
+    with stack.open_http() as client:
         client.timeout = httpx.Timeout(90)
         yield client
 
 
-def _file(stack: Stack, rows: list[dict[str, Any]] | bytes) -> str:
+def _upload_file(stack: Stack, rows: list[dict[str, Any]] | bytes) -> str:
     data = rows if isinstance(rows, bytes) else b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-    return stack.client().files.create(file=("rows.jsonl", data), purpose="fine-tune").id
+    return stack.get_client().files.create(file=("rows.jsonl", data), purpose="fine-tune").id
 
 
 @pytest.fixture(scope="module")
 def file_id(stack: Stack) -> str:
-    return _file(stack, ROWS)
+    return _upload_file(stack, ROWS)
 
 
-def _body(file_id: str, **values: Any) -> dict[str, Any]:
+def _build_body(file_id: str, **values: Any) -> dict[str, Any]:
     hyper = {"n_epochs": 2, "batch_size": 4}
     method = {"type": "supervised", "supervised": {"hyperparameters": hyper}}
     return {"model": "starter", "training_file": file_id, "method": method, **values}
 
 
-def _count(stack: Stack) -> tuple[int, int]:
+def _count_rows(stack: Stack) -> tuple[int, int]:
     async def count(session: Any) -> tuple[int, int]:
         jobs = (await session.execute(select(func.count()).select_from(Job))).scalar_one()
         return jobs, (await session.execute(select(func.count()).select_from(Event))).scalar_one()
 
-    return stack.session(count)
+    return stack.run_in_session(count)
 
 
 def test_the_report(stack: Stack, http: httpx.Client, file_id: str) -> None:
-    before = _count(stack)
-    answer = http.post(PREFLIGHT, json=_body(file_id, validation_file=file_id))
+    before = _count_rows(stack)
+    answer = http.post(PREFLIGHT_PATH, json=_build_body(file_id, validation_file=file_id))
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert (found["object"], found["valid"], found["error"]) == ("fine_tuning.preflight", True, None)
@@ -86,27 +86,27 @@ def test_the_report(stack: Stack, http: httpx.Client, file_id: str) -> None:
         one = found["estimate"][name]
         assert 0 < one["low"] <= one["expected"] <= one["high"]
     assert found["estimate"]["basis"] == "rule"
-    assert _count(stack) == before
+    assert _count_rows(stack) == before
     assert not list(stack.settings.work_dir.glob("*"))
 
 
 def test_the_speed_of_earlier_jobs(stack: Stack, http: httpx.Client, file_id: str) -> None:
     values: dict[str, Any] = {"state": "succeeded", "finished_at": time.time()}
     for speed in (50.0, 100.0, 400.0):
-        stack.job(progress={"tokens_per_second": speed}, **values)
-    stack.job(progress={"tokens_per_second": 1.0}, **{**values, "state": "failed"})
-    stack.job(progress={"tokens_per_second": 1.0}, update={"type": "full"}, **values)
-    stack.job(progress=None, **values)
-    found = http.post(PREFLIGHT, json=_body(file_id)).json()
+        stack.insert_job(progress={"tokens_per_second": speed}, **values)
+    stack.insert_job(progress={"tokens_per_second": 1.0}, **{**values, "state": "failed"})
+    stack.insert_job(progress={"tokens_per_second": 1.0}, update={"type": "full"}, **values)
+    stack.insert_job(progress=None, **values)
+    found = http.post(PREFLIGHT_PATH, json=_build_body(file_id)).json()
     assert (found["estimate"]["basis"], found["estimate"]["tokens_per_second"]) == ("measured", 100.0)
     took = found["total_tokens"] / 100
     assert found["estimate"]["seconds"]["expected"] == pytest.approx(took + 3, abs=0.2)
     assert found["estimate"]["seconds"]["high"] == pytest.approx(2.5 * took + 3, abs=0.2)
 
 
-def test_faults_with_their_lines(stack: Stack, http: httpx.Client) -> None:
-    bad = _file(stack, json.dumps(ROWS[0]).encode() + b'\n{"messages": []}\n{"prompt": "x"}\n')
-    found = http.post(PREFLIGHT, json=_body(bad)).json()
+def test_row_errors_with_their_lines(stack: Stack, http: httpx.Client) -> None:
+    bad = _upload_file(stack, json.dumps(ROWS[0]).encode() + b'\n{"messages": []}\n{"prompt": "x"}\n')
+    found = http.post(PREFLIGHT_PATH, json=_build_body(bad)).json()
     assert (found["valid"], found["error"]["code"], found["estimate"]) == (False, "invalid_dataset", None)
     assert {fault["line"] for fault in found["faults"]} == {2, 3}
     assert all({"code", "field", "message", "file"} <= fault.keys() for fault in found["faults"])
@@ -114,53 +114,55 @@ def test_faults_with_their_lines(stack: Stack, http: httpx.Client) -> None:
 
 
 def test_what_a_job_refuses_is_refused(stack: Stack, http: httpx.Client, file_id: str) -> None:
-    theirs = stack.as_theirs().file().id
+    theirs = stack.as_other_tenant().insert_file().id
     cases = [
         ({"model": "nothing"}, "model"),
         ({"training_file": "file-none"}, "training_file"),
         ({"training_file": theirs}, "training_file"),
-        ({"training_file": stack.file(purpose="batch").id}, "training_file"),
+        ({"training_file": stack.insert_file(purpose="batch").id}, "training_file"),
         ({"task": "embedding"}, "task"),
         ({"columns": {"nothing": "x"}}, "columns.nothing"),
         ({"unknown": 1}, "unknown"),
     ]
-    for path in (PREFLIGHT, PREVIEW):
+    for path in (PREFLIGHT_PATH, PREVIEW_PATH):
         for changes, param in cases:
-            body = _body(file_id) | changes
-            error = error_of(http.post(path, json=body), 400)
-            assert error == error_of(http.post("/v1/fine_tuning/jobs", json=body), 400)
+            body = _build_body(file_id) | changes
+            error = assert_error(http.post(path, json=body), 400)
+            assert error == assert_error(http.post("/v1/fine_tuning/jobs", json=body), 400)
             assert error["param"] == param
     for rows in (0, 21, "3"):
-        assert error_of(http.post(PREVIEW, json=_body(file_id, rows=rows)), 400)["param"] == "rows"
-    assert error_of(http.post(PREFLIGHT, json=_body(file_id, rows=3)), 400)["param"] == "rows"
+        assert assert_error(http.post(PREVIEW_PATH, json=_build_body(file_id, rows=rows)), 400)["param"] == "rows"
+    assert assert_error(http.post(PREFLIGHT_PATH, json=_build_body(file_id, rows=3)), 400)["param"] == "rows"
 
 
-def test_bytes_that_are_gone(stack: Stack, http: httpx.Client) -> None:
-    assert error_of(http.post(PREFLIGHT, json=_body(stack.file().id)), 400)["code"] == "file_damaged"
+def test_missing_bytes(stack: Stack, http: httpx.Client) -> None:
+    assert (
+        assert_error(http.post(PREFLIGHT_PATH, json=_build_body(stack.insert_file().id)), 400)["code"] == "file_damaged"
+    )
 
 
 def test_the_preview(stack: Stack, http: httpx.Client, file_id: str) -> None:
-    before = _count(stack)
-    found = http.post(PREVIEW, json=_body(file_id, rows=2)).json()
+    before = _count_rows(stack)
+    found = http.post(PREVIEW_PATH, json=_build_body(file_id, rows=2)).json()
     assert (found["object"], found["model"], found["task"], len(found["data"])) == ("list", "starter", "chat", 2)
     [sequence] = found["data"][1]["sequences"]
     assert sequence["rendered"] == "<|user|>Number 1?<|end|>\n<|assistant|>Yes.<|end|>\n"
     assert "".join(token["text"] for token in sequence["tokens"]) == sequence["rendered"]
     assert "".join(token["text"] for token in sequence["tokens"] if token["trained"]) == "Yes.<|end|>"
     assert set(sequence["tokens"][0]) == {"token", "text", "trained", "weight"}
-    assert _count(stack) == before
+    assert _count_rows(stack) == before
 
 
-def test_a_preview_of_nothing_but_faults(stack: Stack, http: httpx.Client) -> None:
-    error = error_of(http.post(PREVIEW, json=_body(_file(stack, b"nothing\n"))), 400)
+def test_a_preview_of_invalid_rows_only(stack: Stack, http: httpx.Client) -> None:
+    error = assert_error(http.post(PREVIEW_PATH, json=_build_body(_upload_file(stack, b"nothing\n"))), 400)
     assert (error["param"], error["code"]) == ("training_file", "invalid_dataset")
     assert "line 1" in error["message"]
 
 
-def test_others_are_served_meanwhile(stack: Stack, http: httpx.Client, file_id: str) -> None:
+def test_other_requests_are_served_in_the_meantime(stack: Stack, http: httpx.Client, file_id: str) -> None:
     """Many looks at once are done a few at a time, and hold up nobody who asks for something else."""
-    with ThreadPoolExecutor(6) as pool, stack.http() as other:
-        looks = [pool.submit(http.post, PREFLIGHT, json=_body(file_id)) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool, stack.open_http() as other:
+        looks = [pool.submit(http.post, PREFLIGHT_PATH, json=_build_body(file_id)) for _ in range(6)]
         waits = []
         while not all(look.done() for look in looks):
             start = time.monotonic()
@@ -170,27 +172,27 @@ def test_others_are_served_meanwhile(stack: Stack, http: httpx.Client, file_id: 
     assert max(waits) < 2
 
 
-def _children() -> list[psutil.Process]:
+def _list_preflight_processes() -> list[psutil.Process]:
     """Processes that look at files: the warm parents' children."""
     mine = psutil.Process(os.getpid()).children()
     parents = [one for one in mine if "jobs.runner.forkserver" in one.cmdline()]
     return [child for parent in parents for child in parent.children()]
 
 
-def test_a_client_that_leaves_takes_the_child_with_it(stack: Stack, http: httpx.Client) -> None:
-    large = _file(stack, ROWS * 8_000)
-    with ThreadPoolExecutor(1) as pool, stack.http() as hasty:
-        look = pool.submit(hasty.post, PREFLIGHT, json=_body(large), timeout=1.5)
-        wait_for(_children, 10)
+def test_a_client_that_disconnects_ends_the_process(stack: Stack, http: httpx.Client) -> None:
+    large = _upload_file(stack, ROWS * 8_000)
+    with ThreadPoolExecutor(1) as pool, stack.open_http() as hasty:
+        look = pool.submit(hasty.post, PREFLIGHT_PATH, json=_build_body(large), timeout=1.5)
+        wait_for(_list_preflight_processes, 10)
         with pytest.raises(httpx.ReadTimeout):
             look.result()
-    wait_for(lambda: not _children(), 10)
+    wait_for(lambda: not _list_preflight_processes(), 10)
     assert not list(stack.settings.work_dir.glob("*"))
 
 
-def test_a_look_that_takes_too_long(stack: Stack, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = _file(stack, ROWS * 8_000)
-    monkeypatch.setattr("jobs.preflight.SECONDS", 1.0)
-    answer = http.post(PREFLIGHT, json=_body(large))
-    assert error_of(answer, 400)["code"] == "preflight_timeout"
+def test_a_preflight_that_takes_too_long(stack: Stack, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = _upload_file(stack, ROWS * 8_000)
+    monkeypatch.setattr("jobs.preflight.TIMEOUT_SECONDS", 1.0)
+    answer = http.post(PREFLIGHT_PATH, json=_build_body(large))
+    assert assert_error(answer, 400)["code"] == "preflight_timeout"
     assert answer.headers["x-should-retry"] == "false"

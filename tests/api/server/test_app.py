@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from api.app import _sweep, create_app, create_app_from_environment
+from api.app import _remove_stale_uploads, create_app, create_app_from_environment
 from api.routes import health
-from tests.api.stack import Stack, new_settings, prepare
-from tests.api.test_errors import Broken
+from tests.api.stack import Stack, build_settings, prepare_database
+from tests.api.test_errors import AsgiClient
 
 
 def test_alive_and_documented_without_a_key(stack: Stack) -> None:
@@ -36,7 +36,7 @@ def test_ready_names_the_part_that_is_down(stack: Stack) -> None:
 @pytest.mark.anyio
 async def test_not_ready_when_nothing_answers() -> None:
     with tempfile.TemporaryDirectory() as home:
-        settings = new_settings(Path(home), database_url="postgresql+asyncpg://nobody:x@127.0.0.1:1/none")
+        settings = build_settings(Path(home), database_url="postgresql+asyncpg://nobody:x@127.0.0.1:1/none")
         app = create_app(settings)
         (settings.home / "blobs").mkdir(exist_ok=True)
         async with app.router.lifespan_context(app):
@@ -51,18 +51,18 @@ async def test_not_ready_when_nothing_answers() -> None:
 @pytest.mark.anyio
 async def test_ready_when_everything_answers() -> None:
     with tempfile.TemporaryDirectory() as home:
-        settings = new_settings(Path(home))
-        [tenant, _] = await prepare(settings)
+        settings = build_settings(Path(home))
+        [tenant, _] = await prepare_database(settings)
         app = create_app(settings)
         calls: list[str] = []
 
-        async def answers(rooms: Any) -> None:
+        async def answers(resources: Any) -> None:
             calls.append("asked")
 
         checks = {**health.CHECKS, "redis": answers, "engine": answers}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(health, "CHECKS", checks)
-            response = await Broken(app, tenant).get("/readyz")
+            response = await AsgiClient(app, tenant).get("/readyz")
     assert (response.status_code, response.json()["status"]) == (200, "ready")
     assert len(calls) == 2
 
@@ -87,9 +87,9 @@ def test_every_operation_is_documented(stack: Stack) -> None:
 
 @pytest.mark.anyio
 async def test_the_factory_reads_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [tenant, _] = await prepare(new_settings(tmp_path))
+    [tenant, _] = await prepare_database(build_settings(tmp_path))
     monkeypatch.setenv("LUTHIER_HOME", str(tmp_path))
-    response = await Broken(create_app_from_environment(), tenant).get("/v1/models")
+    response = await AsgiClient(create_app_from_environment(), tenant).get("/v1/models")
     assert "absent" in [model["id"] for model in response.json()["data"]]
 
 
@@ -98,6 +98,6 @@ def test_stale_uploads_are_swept(tmp_path: Path) -> None:
     for path in (old, new):
         path.write_bytes(b"x")
     os.utime(old, (time.time() - 7200,) * 2)
-    _sweep(tmp_path)
-    _sweep(tmp_path / "none")
+    _remove_stale_uploads(tmp_path)
+    _remove_stale_uploads(tmp_path / "none")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]

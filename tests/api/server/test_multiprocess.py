@@ -15,60 +15,65 @@ import psutil
 import pytest
 
 from storage import migrate
-from storage.settings import Settings, child_environment
+from storage.settings import Settings, build_child_environment
 from tests.services import wait_for
-from tests.stack import free_port, settings
+from tests.stack import build_settings, find_free_port
 
-CLIENTS = 60
+CONNECTIONS = 60
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Where two processes listen."""
-    found = settings(tmp_path_factory.mktemp("s")).model_copy(update={"api_processes": 2, "port": free_port()})
+    found = build_settings(tmp_path_factory.mktemp("s")).model_copy(
+        update={"api_processes": 2, "port": find_free_port()}
+    )
     asyncio.run(migrate.upgrade(found.database_url))
-    with started(found) as process:
-        wait_for(lambda: len(listeners(found.port)) == 2, 60)
+    with start_api(found) as process:
+        wait_for(lambda: len(find_listeners(found.port)) == 2, 60)
         yield found
         process.terminate()
 
 
-def started(found: Settings) -> subprocess.Popen[bytes]:
+def start_api(settings: Settings) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-W", "ignore", "-m", "api.main"]
-    return subprocess.Popen(command, env=child_environment(found), stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env=build_child_environment(settings), stderr=subprocess.PIPE)
 
 
-def listeners(port: int) -> set[int]:
+def find_listeners(port: int) -> set[int]:
     sockets = psutil.net_connections("tcp")
     return {each.pid for each in sockets if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid}
 
 
-def held(two: Settings) -> Counter[int | None]:
+def count_connections(settings: Settings) -> Counter[int | None]:
     """By process, how many connections it has taken."""
-    mine = listeners(two.port)
-    sockets = [each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == two.port]
+    mine = find_listeners(settings.port)
+    sockets = [each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == settings.port]
     return Counter(each.pid for each in sockets if each.status == psutil.CONN_ESTABLISHED and each.pid in mine)
 
 
-def test_connections_are_dealt_out(two: Settings) -> None:
+def test_connections_are_distributed(two_processes: Settings) -> None:
     with ExitStack() as stack:
-        for _ in range(CLIENTS):
-            stack.enter_context(socket.create_connection((two.host, two.port)))
-        wait_for(lambda: held(two).total() == CLIENTS, 10)
+        for _ in range(CONNECTIONS):
+            stack.enter_context(socket.create_connection((two_processes.host, two_processes.port)))
+        wait_for(lambda: count_connections(two_processes).total() == CONNECTIONS, 10)
         # Fewer than a sixth would come to one of two by chance once in thirty million runs.
-        assert min(held(two).values()) >= CLIENTS // 6
-        assert len(held(two)) == 2
+        assert min(count_connections(two_processes).values()) >= CONNECTIONS // 6
+        assert len(count_connections(two_processes)) == 2
 
 
-def test_one_that_dies_is_replaced(two: Settings) -> None:
-    before = listeners(two.port)
+def test_a_process_that_dies_is_replaced(two_processes: Settings) -> None:
+    before = find_listeners(two_processes.port)
     psutil.Process(min(before)).kill()
-    wait_for(lambda: len(listeners(two.port) - before) == 1 and len(listeners(two.port)) == 2, 60)
+    wait_for(
+        lambda: len(find_listeners(two_processes.port) - before) == 1 and len(find_listeners(two_processes.port)) == 2,
+        60,
+    )
 
 
-def test_a_port_that_is_taken_is_not_shared(two: Settings, tmp_path: Path) -> None:
-    other = settings(tmp_path).model_copy(update={"api_processes": 2, "port": two.port})
-    with started(other) as process:
+def test_a_port_that_is_taken_is_not_shared(two_processes: Settings, tmp_path: Path) -> None:
+    other = build_settings(tmp_path).model_copy(update={"api_processes": 2, "port": two_processes.port})
+    with start_api(other) as process:
         assert process.stderr
         assert b"Address already in use" in process.stderr.read()
     assert process.returncode == 3

@@ -7,13 +7,13 @@ import time
 
 import openai
 
-from tests.conformance.client.context import World, needs, raises
+from tests.conformance.client.context import CheckContext, raises, requires
 
 ROW = '{"messages": [{"role": "user", "content": "größer"}, {"role": "assistant", "content": "als"}]}\n'.encode()
 
 
-def check_file_round_trip(world: World) -> None:
-    client = world.client()
+def check_file_round_trip(context: CheckContext) -> None:
+    client = context.get_client()
     file = client.files.create(file=("größe.jsonl", ROW), purpose="fine-tune")
     assert file.id.startswith("file-")
     assert (file.filename, file.bytes, file.purpose) == ("größe.jsonl", len(ROW), "fine-tune")
@@ -24,40 +24,40 @@ def check_file_round_trip(world: World) -> None:
     assert (deleted.id, deleted.deleted) == (file.id, True)
     with raises(openai.NotFoundError) as raised:
         client.files.retrieve(file.id)
-    raised.says(404, None, "file_id")
+    raised.assert_matches(404, None, "file_id")
 
 
-def check_bytes_without_a_name_are_called_upload(world: World) -> None:
-    assert world.client().files.create(file=ROW, purpose="fine-tune").filename == "upload"
+def check_bytes_without_a_name_are_called_upload(context: CheckContext) -> None:
+    assert context.get_client().files.create(file=ROW, purpose="fine-tune").filename == "upload"
 
 
-@needs("files.content")
-def check_file_content(world: World) -> None:
-    client = world.client()
+@requires("files.content")
+def check_file_content(context: CheckContext) -> None:
+    client = context.get_client()
     file = client.files.create(file=("rows.jsonl", ROW * 1000), purpose="fine-tune")
     assert client.files.content(file.id).content == ROW * 1000
 
 
-@needs("files.with_streaming_response")
-def check_file_content_streamed(world: World) -> None:
-    client = world.client()
+@requires("files.with_streaming_response")
+def check_file_content_streamed(context: CheckContext) -> None:
+    client = context.get_client()
     file = client.files.create(file=("rows.jsonl", ROW * 5000), purpose="fine-tune")
     with client.files.with_streaming_response.content(file.id) as response:
         assert b"".join(response.iter_bytes(chunk_size=4096)) == ROW * 5000
 
 
-@needs("files.wait_for_processing")
-def check_wait_for_processing_does_not_wait(world: World) -> None:
-    client = world.client()
+@requires("files.wait_for_processing")
+def check_wait_for_processing_does_not_wait(context: CheckContext) -> None:
+    client = context.get_client()
     file = client.files.create(file=("rows.jsonl", ROW), purpose="fine-tune")
     began = time.monotonic()
     assert client.files.wait_for_processing(file.id).status == "processed"
     assert time.monotonic() - began < 4, "the helper polls every 5 s"
 
 
-@needs("files.list(order)", "files.list(after)")
-def check_files_in_both_orders(world: World) -> None:
-    client = world.client()
+@requires("files.list(order)", "files.list(after)")
+def check_files_in_both_orders(context: CheckContext) -> None:
+    client = context.get_client()
     made = [client.files.create(file=(f"{n}.jsonl", ROW), purpose="user_data").id for n in range(5)]
     forth = [file.id for file in client.files.list(purpose="user_data", order="asc", limit=2)]
     back = [file.id for file in client.files.list(purpose="user_data", order="desc", limit=2)]
@@ -65,16 +65,16 @@ def check_files_in_both_orders(world: World) -> None:
     assert [each for each in forth if each in made] == made
 
 
-@needs("files.create(expires_after)")
-def check_a_file_that_expires(world: World) -> None:
+@requires("files.create(expires_after)")
+def check_a_file_that_expires(context: CheckContext) -> None:
     expires = {"anchor": "created_at", "seconds": 3600}
-    file = world.client().files.create(file=("a.jsonl", ROW), purpose="user_data", expires_after=expires)
+    file = context.get_client().files.create(file=("a.jsonl", ROW), purpose="user_data", expires_after=expires)
     assert file.expires_at == file.created_at + 3600
 
 
-@needs("uploads.parts.create")
-def check_upload_by_hand(world: World) -> None:
-    client = world.client()
+@requires("uploads.parts.create")
+def check_upload_by_hand(context: CheckContext) -> None:
+    client = context.get_client()
     data = ROW * 50
     upload = client.uploads.create(
         bytes=len(data), filename="parts.jsonl", mime_type="application/jsonl", purpose="fine-tune"
@@ -88,9 +88,9 @@ def check_upload_by_hand(world: World) -> None:
     assert client.files.content(done.file.id).content == data
 
 
-@needs("uploads.upload_file_chunked")
-def check_upload_file_chunked(world: World) -> None:
-    client = world.client()
+@requires("uploads.upload_file_chunked")
+def check_upload_file_chunked(context: CheckContext) -> None:
+    client = context.get_client()
     data = ROW * 100
     done = client.uploads.upload_file_chunked(
         file=data,
@@ -104,9 +104,9 @@ def check_upload_file_chunked(world: World) -> None:
     assert client.files.content(done.file.id).content == data
 
 
-@needs("uploads.cancel")
-def check_upload_cancelled(world: World) -> None:
-    client = world.client()
+@requires("uploads.cancel")
+def check_upload_cancelled(context: CheckContext) -> None:
+    client = context.get_client()
     upload = client.uploads.create(bytes=10, filename="n.jsonl", mime_type="application/jsonl", purpose="fine-tune")
     assert client.uploads.cancel(upload.id).status == "cancelled"
     with raises(openai.BadRequestError):

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import openai
 from pydantic import BaseModel
 
-from tests.conformance.client.context import World, needs, raises
+from tests.conformance.client.context import CheckContext, raises, requires
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 
-IDLE = {
+IGNORED_FIELDS = {
     "audio": {"format": "wav", "voice": "alloy"},
     "metadata": {"foo": "string"},
     "modalities": ["text"],
@@ -39,31 +39,31 @@ class Kind(BaseModel):
     kind: Literal["animal", "color"]
 
 
-def ask(world: World, words: str, **values: Any) -> Any:
-    return world.client().chat.completions.create(
-        model=world.model, messages=[{"role": "user", "content": words}], **values
+def create_chat_completion(context: CheckContext, content: str, **values: Any) -> Any:
+    return context.get_client().chat.completions.create(
+        model=context.model, messages=[{"role": "user", "content": content}], **values
     )
 
 
-def text_of(stream: Any) -> str:
+def join_text(stream: Any) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
 
-def check_models_with_slashes_and_colons(world: World) -> None:
-    client = world.client()
+def check_models_with_slashes_and_colons(context: CheckContext) -> None:
+    client = context.get_client()
     listed = {model.id: model for model in client.models.list()}
-    for name in (world.model, world.kept_slashed, world.slashed, "starter"):
+    for name in (context.model, context.slashed_model, context.deletable_slashed_model, "starter"):
         found = client.models.retrieve(name)
         assert (found.id, found.object, found.created) == (name, "model", listed[name].created)
-    deleted = client.models.delete(world.slashed)
-    assert (deleted.id, deleted.deleted) == (world.slashed, True)
+    deleted = client.models.delete(context.deletable_slashed_model)
+    assert (deleted.id, deleted.deleted) == (context.deletable_slashed_model, True)
     with raises(openai.NotFoundError) as raised:
-        client.models.retrieve(world.slashed)
-    raised.says(404, "model_not_found", "model")
+        client.models.retrieve(context.deletable_slashed_model)
+    raised.assert_matches(404, "model_not_found", "model")
 
 
-def check_chat(world: World) -> None:
-    answer = ask(world, "hello")
+def check_chat(context: CheckContext) -> None:
+    answer = create_chat_completion(context, "hello")
     choice = answer.choices[0]
     assert (choice.message.role, choice.message.content, choice.finish_reason) == (
         "assistant",
@@ -71,109 +71,117 @@ def check_chat(world: World) -> None:
         "stop",
     )
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
-    assert answer.model == world.model
+    assert answer.model == context.model
 
 
-def check_chat_takes_what_has_no_effect_here(world: World) -> None:
-    assert ask(world, "hello", extra_body=IDLE).choices[0].message.content == "You said hello."
+def check_chat_accepts_fields_without_effect(context: CheckContext) -> None:
+    assert (
+        create_chat_completion(context, "hello", extra_body=IGNORED_FIELDS).choices[0].message.content
+        == "You said hello."
+    )
 
 
-def check_chat_refuses_what_would_be_missed(world: World) -> None:
+def check_chat_refuses_unsupported_fields(context: CheckContext) -> None:
     with raises(openai.BadRequestError) as raised:
-        ask(world, "hello", functions=[TOOL["function"]])
-    raised.says(400, "unsupported_parameter", "functions")
+        create_chat_completion(context, "hello", functions=[TOOL["function"]])
+    raised.assert_matches(400, "unsupported_parameter", "functions")
 
 
-def check_chat_takes_tools(world: World) -> None:
+def check_chat_accepts_tools(context: CheckContext) -> None:
     for choice in ("none", "auto", "required"):
-        assert ask(world, "hello", tools=[TOOL], tool_choice=choice).choices
+        assert create_chat_completion(context, "hello", tools=[TOOL], tool_choice=choice).choices
     with raises(openai.BadRequestError) as raised:
-        ask(world, "hello", tool_choice="required")
-    raised.says(400, "invalid_value", "tool_choice")
+        create_chat_completion(context, "hello", tool_choice="required")
+    raised.assert_matches(400, "invalid_value", "tool_choice")
 
 
-def check_chat_takes_formats(world: World) -> None:
-    assert ask(world, "{}", response_format={"type": "json_object"}).choices[0].message.content == "{}"
+def check_chat_accepts_formats(context: CheckContext) -> None:
+    assert (
+        create_chat_completion(context, "{}", response_format={"type": "json_object"}).choices[0].message.content
+        == "{}"
+    )
     with raises(openai.BadRequestError) as raised:
-        ask(world, "{}", response_format={"type": "json_schema"})
-    raised.says(400, "missing_required_parameter", "response_format.json_schema")
+        create_chat_completion(context, "{}", response_format={"type": "json_schema"})
+    raised.assert_matches(400, "missing_required_parameter", "response_format.json_schema")
 
 
-@needs("chat.completions.parse")
-def check_chat_parses_an_answer_into_a_model(world: World) -> None:
+@requires("chat.completions.parse")
+def check_chat_parses_an_answer_into_a_model(context: CheckContext) -> None:
     turns = [{"role": "user", "content": '{"kind": "animal"}'}]
-    answer = world.client().chat.completions.parse(model=world.model, messages=turns, response_format=Kind)
+    answer = context.get_client().chat.completions.parse(model=context.model, messages=turns, response_format=Kind)
     assert answer.choices[0].message.parsed == Kind(kind="animal")
 
 
-@needs("chat.completions.parse")
-def check_chat_parses_a_forced_call_into_a_model(world: World) -> None:
+@requires("chat.completions.parse")
+def check_chat_parses_a_forced_call_into_a_model(context: CheckContext) -> None:
     tools = [openai.pydantic_function_tool(Kind)]
     choice = {"type": "function", "function": {"name": "Kind"}}
     turns = [{"role": "user", "content": '{"kind": "color"}'}]
-    answer = world.client().chat.completions.parse(model=world.model, messages=turns, tools=tools, tool_choice=choice)
+    answer = context.get_client().chat.completions.parse(
+        model=context.model, messages=turns, tools=tools, tool_choice=choice
+    )
     [call] = answer.choices[0].message.tool_calls
     assert call.function.parsed_arguments == Kind(kind="color")
 
 
-def check_chat_stream(world: World) -> None:
-    chunks = list(ask(world, "hello", stream=True))
+def check_chat_stream(context: CheckContext) -> None:
+    chunks = list(create_chat_completion(context, "hello", stream=True))
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
-    assert text_of(chunks) == "You said hello"
+    assert join_text(chunks) == "You said hello"
 
 
-def check_slow_tokens_and_keep_alives(world: World) -> None:
-    body = {"model": world.model, "messages": [{"role": "user", "content": "slow start"}], "stream": True}
-    sent = world.raw("/chat/completions", body)
+def check_slow_tokens_and_keep_alives(context: CheckContext) -> None:
+    body = {"model": context.model, "messages": [{"role": "user", "content": "slow start"}], "stream": True}
+    sent = context.post_raw("/chat/completions", body)
     assert sent.startswith(b": ping\n\n"), "the server sent no keep-alive while there was nothing to tell"
     assert sent.endswith(b"data: [DONE]\n\n")
-    assert text_of(ask(world, "slow start", stream=True)) == "You said slow start"
+    assert join_text(create_chat_completion(context, "slow start", stream=True)) == "You said slow start"
 
 
-def check_error_in_mid_stream(world: World) -> None:
+def check_error_in_mid_stream(context: CheckContext) -> None:
     text = ""
     with raises(openai.APIError) as raised:
-        for chunk in ask(world, "fail", stream=True):
+        for chunk in create_chat_completion(context, "fail", stream=True):
             text += chunk.choices[0].delta.content or ""
     assert text == "You ", "what came before the error is the client's"
     assert (raised.error.type, bool(raised.error.message)) == ("server_error", True)
 
 
-def check_a_stream_that_ends_too_soon(world: World) -> None:
+def check_a_stream_that_ends_too_soon(context: CheckContext) -> None:
     with raises(openai.APIError):
-        list(ask(world, "vanish", stream=True))
+        list(create_chat_completion(context, "vanish", stream=True))
 
 
-def check_a_stream_left_early(world: World) -> None:
-    stream = ask(world, "endless", stream=True)
+def check_a_stream_closed_early(context: CheckContext) -> None:
+    stream = create_chat_completion(context, "endless", stream=True)
     for _ in zip(range(5), stream, strict=False):
         pass
     stream.response.close()
 
 
-def check_errors_of_the_engine(world: World) -> None:
+def check_errors_of_the_engine(context: CheckContext) -> None:
     with raises(openai.BadRequestError) as raised:
-        ask(world, "too long")
-    raised.says(400, "context_length_exceeded", "messages")
+        create_chat_completion(context, "too long")
+    raised.assert_matches(400, "context_length_exceeded", "messages")
     with raises(openai.InternalServerError) as raised:
-        ask(world, "busy")
-    raised.says(503, "engine_overloaded")
+        create_chat_completion(context, "busy")
+    raised.assert_matches(503, "engine_overloaded")
     assert int(raised.error.response.headers["retry-after"]) > 0
 
 
-def check_completions(world: World) -> None:
-    client = world.client()
+def check_completions(context: CheckContext) -> None:
+    client = context.get_client()
     assert client.completions.create(model="starter", prompt="Once").choices[0].text == "and so on"
     # The strict client knows no null finish_reason here, which OpenAI itself sends.
-    stream = world.client(strict=False).completions.create(model="starter", prompt="Once", stream=True)
+    stream = context.get_client(strict=False).completions.create(model="starter", prompt="Once", stream=True)
     assert "".join(chunk.choices[0].text for chunk in stream) == "and so on"
 
 
-def check_embeddings_as_base64_and_as_numbers(world: World) -> None:
+def check_embeddings_as_base64_and_as_numbers(context: CheckContext) -> None:
     """The client asks for base64 by itself and decodes it, after a strict one has checked for numbers."""
-    client = world.client(strict=False)
+    client = context.get_client(strict=False)
     packed = client.embeddings.create(model="encoder", input=["a", "b"])
     plain = client.embeddings.create(model="encoder", input=["a", "b"], encoding_format="float")
     for answer in (packed, plain):
@@ -183,10 +191,10 @@ def check_embeddings_as_base64_and_as_numbers(world: World) -> None:
         assert negative == -1.5
 
 
-@needs("batches.create")
-def check_batches(world: World) -> None:
-    client = world.client()
-    body = {"model": world.model, "messages": [{"role": "user", "content": "hello"}]}
+@requires("batches.create")
+def check_batches(context: CheckContext) -> None:
+    client = context.get_client()
+    body = {"model": context.model, "messages": [{"role": "user", "content": "hello"}]}
     line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     file = client.files.create(file=("batch.jsonl", json.dumps(line).encode()), purpose="batch")
     batch = client.batches.create(
@@ -198,10 +206,10 @@ def check_batches(world: World) -> None:
     assert client.batches.cancel(batch.id).status in {"cancelling", "cancelled"}
 
 
-@needs("webhooks.unwrap")
-def check_webhooks_unwrap(world: World) -> None:
-    sent: Any = world.webhook
-    event = world.client().webhooks.unwrap(sent["body"], sent["headers"], secret=sent["secret"])
-    assert (event.type, event.data.id) == ("fine_tuning.job.succeeded", world.job)
+@requires("webhooks.unwrap")
+def check_webhooks_unwrap(context: CheckContext) -> None:
+    sent: Any = context.webhook
+    event = context.get_client().webhooks.unwrap(sent["body"], sent["headers"], secret=sent["secret"])
+    assert (event.type, event.data.id) == ("fine_tuning.job.succeeded", context.job)
     with raises(openai.InvalidWebhookSignatureError):
-        world.client().webhooks.unwrap(sent["body"] + " ", sent["headers"], secret=sent["secret"])
+        context.get_client().webhooks.unwrap(sent["body"] + " ", sent["headers"], secret=sent["secret"])

@@ -6,25 +6,25 @@ from typing import Any
 
 import openai
 
-from tests.conformance.client.context import World, needs, raises
+from tests.conformance.client.context import CheckContext, raises, requires
 from tests.conformance.client.files import ROW
 
 STATUSES = {"validating_files", "queued", "running", "succeeded", "failed", "cancelled"}
 
 
-def new_job(world: World, client: Any = None, **values: Any) -> Any:
-    file = world.client().files.create(file=("rows.jsonl", ROW * 20), purpose="fine-tune")
-    return (client or world.client()).fine_tuning.jobs.create(model="starter", training_file=file.id, **values)
+def create_job(context: CheckContext, client: Any = None, **values: Any) -> Any:
+    file = context.get_client().files.create(file=("rows.jsonl", ROW * 20), purpose="fine-tune")
+    return (client or context.get_client()).fine_tuning.jobs.create(model="starter", training_file=file.id, **values)
 
 
-def extra(found: Any, name: str) -> Any:
+def get_extra_field(resource: Any, name: str) -> Any:
     """A field that OpenAI's type does not have."""
-    return (found.model_extra or {})[name]
+    return (resource.model_extra or {})[name]
 
 
-def check_create_and_retrieve(world: World) -> None:
-    client = world.client()
-    job = new_job(world, suffix="conformance")
+def check_create_and_retrieve(context: CheckContext) -> None:
+    client = context.get_client()
+    job = create_job(context, suffix="conformance")
     assert job.id.startswith("ftjob-")
     assert job.object == "fine_tuning.job"
     assert job.status in STATUSES
@@ -32,16 +32,16 @@ def check_create_and_retrieve(world: World) -> None:
     assert client.fine_tuning.jobs.retrieve(job.id).id == job.id
 
 
-def check_explicit_nulls(world: World) -> None:
-    job = new_job(world, suffix=None, validation_file=None, extra_body={"seed": None, "metadata": None})
+def check_explicit_nulls(context: CheckContext) -> None:
+    job = create_job(context, suffix=None, validation_file=None, extra_body={"seed": None, "metadata": None})
     assert job.validation_file is None
 
 
-@needs("fine_tuning.jobs.create(seed)", "fine_tuning.jobs.create(method)")
-def check_everything_openai_documents(world: World) -> None:
+@requires("fine_tuning.jobs.create(seed)", "fine_tuning.jobs.create(method)")
+def check_everything_openai_documents(context: CheckContext) -> None:
     chosen = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5}
-    job = new_job(
-        world,
+    job = create_job(
+        context,
         seed=7,
         suffix="all",
         integrations=None,
@@ -58,70 +58,70 @@ def check_everything_openai_documents(world: World) -> None:
     assert job.method.supervised.hyperparameters.n_epochs == 2
 
 
-def check_the_old_place_of_hyperparameters(world: World) -> None:
-    job = new_job(world, hyperparameters={"n_epochs": 3})
+def check_the_legacy_hyperparameters_field(context: CheckContext) -> None:
+    job = create_job(context, hyperparameters={"n_epochs": 3})
     assert job.hyperparameters.n_epochs == 3
 
 
-def check_extra_body_reaches_our_fields(world: World) -> None:
-    job = new_job(world, extra_body={"update": {"type": "lora", "rank": 4}})
-    assert extra(job, "update")["rank"] == 4
-    assert extra(job, "task") == "chat"
+def check_extra_body_reaches_our_fields(context: CheckContext) -> None:
+    job = create_job(context, extra_body={"update": {"type": "lora", "rank": 4}})
+    assert get_extra_field(job, "update")["rank"] == 4
+    assert get_extra_field(job, "task") == "chat"
 
 
-def check_an_unknown_field_is_named(world: World) -> None:
+def check_an_unknown_field_is_named(context: CheckContext) -> None:
     with raises(openai.BadRequestError) as raised:
-        new_job(world, extra_body={"learning_rte": 1})
-    raised.says(400, "unknown_parameter", "learning_rte")
+        create_job(context, extra_body={"learning_rte": 1})
+    raised.assert_matches(400, "unknown_parameter", "learning_rte")
 
 
-@needs("fine_tuning.jobs.list(metadata)")
-def check_metadata_filter(world: World) -> None:
-    client = world.client()
-    job = new_job(world, metadata={"a b": "filter&me"})
+@requires("fine_tuning.jobs.list(metadata)")
+def check_metadata_filter(context: CheckContext) -> None:
+    client = context.get_client()
+    job = create_job(context, metadata={"a b": "filter&me"})
     assert [each.id for each in client.fine_tuning.jobs.list(metadata={"a b": "filter&me"})] == [job.id]
 
 
-def check_cancel_has_an_empty_body(world: World) -> None:
-    client = world.client(max_retries=2)
-    job = new_job(world)
+def check_cancel_has_an_empty_body(context: CheckContext) -> None:
+    client = context.get_client(max_retries=2)
+    job = create_job(context)
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
     with raises(openai.BadRequestError) as raised:
         client.fine_tuning.jobs.cancel(job.id)
     assert raised.error.response.headers["x-should-retry"] == "false"
 
 
-@needs("fine_tuning.jobs.pause")
-def check_pause_and_resume(world: World) -> None:
-    client = world.client()
-    job = new_job(world)
+@requires("fine_tuning.jobs.pause")
+def check_pause_and_resume(context: CheckContext) -> None:
+    client = context.get_client()
+    job = create_job(context)
     paused = client.fine_tuning.jobs.pause(job.id)
     assert paused.status == "queued"
-    assert extra(paused, "state") == "paused"
-    assert extra(client.fine_tuning.jobs.resume(job.id), "state") != "paused"
+    assert get_extra_field(paused, "state") == "paused"
+    assert get_extra_field(client.fine_tuning.jobs.resume(job.id), "state") != "paused"
 
 
-def check_events_page_by_themselves(world: World) -> None:
-    client = world.client()
-    events = list(client.fine_tuning.jobs.list_events(world.job, limit=2))
+def check_events_page_by_themselves(context: CheckContext) -> None:
+    client = context.get_client()
+    events = list(client.fine_tuning.jobs.list_events(context.job, limit=2))
     assert [event.message for event in events] == [f"event {seq}" for seq in (5, 4, 3, 2, 1)]
     assert {event.object for event in events} == {"fine_tuning.job.event"}
 
 
-@needs("fine_tuning.jobs.checkpoints.list")
-def check_checkpoints(world: World) -> None:
-    client = world.client()
-    found = list(client.fine_tuning.jobs.checkpoints.list(world.job, limit=1))
+@requires("fine_tuning.jobs.checkpoints.list")
+def check_checkpoints(context: CheckContext) -> None:
+    client = context.get_client()
+    found = list(client.fine_tuning.jobs.checkpoints.list(context.job, limit=1))
     assert [each.step_number for each in found] == [20, 10]
     assert found[0].metrics.train_loss == 1.5
     # A checkpoint's name, with its colons, is a model's.
     assert client.models.retrieve(found[0].fine_tuned_model_checkpoint).id == found[0].fine_tuned_model_checkpoint
 
 
-@needs("fine_tuning.checkpoints.permissions.create")
-def check_checkpoint_permissions(world: World) -> None:
-    client = world.client()
-    checkpoint = client.fine_tuning.jobs.checkpoints.list(world.job).data[0].fine_tuned_model_checkpoint
+@requires("fine_tuning.checkpoints.permissions.create")
+def check_checkpoint_permissions(context: CheckContext) -> None:
+    client = context.get_client()
+    checkpoint = client.fine_tuning.jobs.checkpoints.list(context.job).data[0].fine_tuned_model_checkpoint
     permissions = client.fine_tuning.checkpoints.permissions
     listing = getattr(permissions, "list", None) or permissions.retrieve
     assert not list(listing(checkpoint).data)
@@ -130,25 +130,25 @@ def check_checkpoint_permissions(world: World) -> None:
     assert raised.error.status_code in {400, 404}
 
 
-def check_walk_over_jobs_of_the_same_instant(world: World) -> None:
-    client = world.client(key=world.walk_key)
+def check_pagination_over_jobs_of_the_same_instant(context: CheckContext) -> None:
+    client = context.get_client(key=context.pagination_key)
     walked = [job.id for job in client.fine_tuning.jobs.list(limit=100)]
-    assert len(walked) == len(set(walked)) == world.walk_jobs
+    assert len(walked) == len(set(walked)) == context.pagination_job_count
 
 
-def check_walk_page_by_page(world: World) -> None:
+def check_pagination_page_by_page(context: CheckContext) -> None:
     """The other way to page: ask each page for the next."""
-    client = world.client(key=world.walk_key)
+    client = context.get_client(key=context.pagination_key)
     page, walked = client.fine_tuning.jobs.list(limit=250), []
     while True:
         walked += [job.id for job in page.data]
         if not page.has_next_page():
             break
         page = page.get_next_page()
-    assert len(walked) == len(set(walked)) == world.walk_jobs
+    assert len(walked) == len(set(walked)) == context.pagination_job_count
 
 
-def check_a_cursor_of_another_project(world: World) -> None:
+def check_a_cursor_of_another_project(context: CheckContext) -> None:
     with raises(openai.BadRequestError) as raised:
-        world.client(key=world.walk_key).fine_tuning.jobs.list(after=world.job)
-    raised.says(400, "invalid_value", "after")
+        context.get_client(key=context.pagination_key).fine_tuning.jobs.list(after=context.job)
+    raised.assert_matches(400, "invalid_value", "after")

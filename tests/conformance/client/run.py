@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from tests.conformance.client import asynchronous, errors_and_retries, files, inference, jobs
-from tests.conformance.client.context import Check, World, missing
+from tests.conformance.client.context import Check, CheckContext, find_missing_feature
 
 MODULES: tuple[ModuleType, ...] = (files, jobs, inference, errors_and_retries, asynchronous)
 
@@ -25,14 +25,14 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def outcome_of(check: Check, world: World) -> dict[str, Any]:
+def run_check(check: Check, context: CheckContext) -> dict[str, Any]:
     """``passed``, ``failed`` with the reason, or ``absent`` with what this client does not have."""
-    lacking = missing(check, world.client())
+    lacking = find_missing_feature(check, context.get_client())
     if lacking:
         return {"outcome": "absent", "detail": lacking}
     began = time.monotonic()
     try:
-        check(world)
+        check(context)
     # Whatever goes wrong is the outcome.
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -42,10 +42,10 @@ def outcome_of(check: Check, world: World) -> dict[str, Any]:
 
 
 def main() -> None:
-    world = World.from_json(sys.stdin.read())
+    world = CheckContext.from_json(sys.stdin.read())
     counts = {"passed": 0, "failed": 0, "absent": 0}
     for name, check in CHECKS.items():
-        result = outcome_of(check, world)
+        result = run_check(check, world)
         counts[result["outcome"]] += 1
         print(json.dumps({"check": name, **result}), flush=True)
     world.close()

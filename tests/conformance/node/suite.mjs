@@ -1,4 +1,4 @@
-// `node suite.mjs < world.json`: what the Python checks ask, through the npm client; a line of JSON each, then a summary.
+// `node suite.mjs < context.json`: what the Python checks ask, through the npm client; a line of JSON each, then a summary.
 
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
@@ -6,11 +6,11 @@ import { readFileSync } from "node:fs";
 import OpenAI, { APIError, toFile } from "openai";
 import { VERSION } from "openai/version";
 
-const world = JSON.parse(readFileSync(0, "utf8"));
+const context = JSON.parse(readFileSync(0, "utf8"));
 const ROW = '{"messages": [{"role": "user", "content": "größer"}, {"role": "assistant", "content": "als"}]}\n';
 
-function clientOf({ key = world.key, proxied = false, maxRetries = 0 } = {}) {
-  return new OpenAI({ apiKey: key, baseURL: proxied ? world.proxy : world.url, maxRetries, timeout: 30_000 });
+function clientOf({ key = context.key, proxied = false, maxRetries = 0 } = {}) {
+  return new OpenAI({ apiKey: key, baseURL: proxied ? context.proxy_url : context.url, maxRetries, timeout: 30_000 });
 }
 
 const client = clientOf();
@@ -45,7 +45,7 @@ async function collected(pages) {
 }
 
 function ask(words, values = {}) {
-  return client.chat.completions.create({ model: world.model, messages: [{ role: "user", content: words }], ...values });
+  return client.chat.completions.create({ model: context.model, messages: [{ role: "user", content: words }], ...values });
 }
 
 async function textOf(stream) {
@@ -151,38 +151,38 @@ const checks = {
   },
 
   async events_and_checkpoints() {
-    const events = await collected(client.fineTuning.jobs.listEvents(world.job, { limit: 2 }));
+    const events = await collected(client.fineTuning.jobs.listEvents(context.job, { limit: 2 }));
     assert.deepEqual(events.map((each) => each.message), [5, 4, 3, 2, 1].map((seq) => `event ${seq}`));
-    const found = await collected(client.fineTuning.jobs.checkpoints.list(world.job, { limit: 1 }));
+    const found = await collected(client.fineTuning.jobs.checkpoints.list(context.job, { limit: 1 }));
     assert.deepEqual(found.map((each) => each.step_number), [20, 10]);
     const name = found[0].fine_tuned_model_checkpoint;
     assert.equal((await client.models.retrieve(name)).id, name);
   },
 
   async walk_over_jobs_of_the_same_instant() {
-    const walking = clientOf({ key: world.walk_key });
+    const walking = clientOf({ key: context.pagination_key });
     const ids = (await collected(walking.fineTuning.jobs.list({ limit: 100 }))).map((job) => job.id);
-    assert.equal(ids.length, world.walk_jobs);
-    assert.equal(new Set(ids).size, world.walk_jobs);
+    assert.equal(ids.length, context.pagination_job_count);
+    assert.equal(new Set(ids).size, context.pagination_job_count);
   },
 
   async walk_page_by_page() {
-    let page = await clientOf({ key: world.walk_key }).fineTuning.jobs.list({ limit: 250 });
+    let page = await clientOf({ key: context.pagination_key }).fineTuning.jobs.list({ limit: 250 });
     const ids = new Set(page.data.map((job) => job.id));
     while (page.hasNextPage()) {
       page = await page.getNextPage();
       page.data.forEach((job) => ids.add(job.id));
     }
-    assert.equal(ids.size, world.walk_jobs);
+    assert.equal(ids.size, context.pagination_job_count);
   },
 
   async models_with_slashes_and_colons() {
-    for (const name of [world.model, world.kept_slashed, world.slashed, "starter"]) {
+    for (const name of [context.model, context.slashed_model, context.deletable_slashed_model, "starter"]) {
       assert.equal((await client.models.retrieve(name)).id, name);
     }
-    assert.equal((await client.models.delete(world.slashed)).deleted, true);
+    assert.equal((await client.models.delete(context.deletable_slashed_model)).deleted, true);
     const expected = { status: 404, code: "model_not_found", param: "model" };
-    await refused(client.models.retrieve(world.slashed), OpenAI.NotFoundError, expected);
+    await refused(client.models.retrieve(context.deletable_slashed_model), OpenAI.NotFoundError, expected);
   },
 
   async chat() {
@@ -227,7 +227,7 @@ const checks = {
   },
 
   async batches() {
-    const body = { model: world.model, messages: [{ role: "user", content: "hello" }] };
+    const body = { model: context.model, messages: [{ role: "user", content: "hello" }] };
     const line = JSON.stringify({ custom_id: "1", method: "POST", url: "/v1/chat/completions", body });
     const file = await newFile(line, "batch", "batch.jsonl");
     const batch = await client.batches.create({
@@ -240,9 +240,9 @@ const checks = {
   },
 
   async webhooks_unwrap() {
-    const { body, headers, secret } = world.webhook;
+    const { body, headers, secret } = context.webhook;
     const event = await client.webhooks.unwrap(body, headers, secret);
-    assert.deepEqual([event.type, event.data.id], ["fine_tuning.job.succeeded", world.job]);
+    assert.deepEqual([event.type, event.data.id], ["fine_tuning.job.succeeded", context.job]);
     await assert.rejects(client.webhooks.unwrap(body + " ", headers, secret));
   },
 

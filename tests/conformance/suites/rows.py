@@ -20,26 +20,26 @@ from storage.tables import (
     AuditEntry,
     Batch,
     Checkpoint,
+    CheckpointPermission,
     Event,
     File,
     Job,
     Model,
     Organization,
-    Permission,
     Project,
     Upload,
     UploadPart,
     Webhook,
 )
-from tests.api.stack import SHA, new_job
+from tests.api.stack import FAKE_SHA256, build_job
 
-BYTES = b"More bytes than the part that a test adds."
-KEYS = {"My API Key": "ours", "My Admin API Key": "ours"}
+CONTENT = b"More bytes than the part that a test adds."
+API_KEYS = {"My API Key": "ours", "My Admin API Key": "ours"}
 """Key -> its project."""
-PROJECTS = ("ours", "project_id", "string", "after")
-JOB = "ft-AF1WoRqd3aJAHsqc9NY7iL8F"
-JOBS = (JOB, "string", "after")
-FILES = {
+PROJECT_IDS = ("ours", "project_id", "string", "after")
+JOB_ID = "ft-AF1WoRqd3aJAHsqc9NY7iL8F"
+JOB_IDS = (JOB_ID, "string", "after")
+FILE_PURPOSES = {
     **dict.fromkeys(["file_id", "after"], "assistants"),
     "file-abc123": "fine-tune",
     "input_file_id": "batch",
@@ -47,70 +47,87 @@ FILES = {
     "string": "batch",
 }
 """File -> its purpose."""
-EVENTS = ("string", "after")
+EVENT_IDS = ("string", "after")
 """Of the first job; its checkpoints have the same ids."""
-BATCHES = ("batch_id", "string", "after")
-UPLOAD, PART = "upload_abc123", "string"
-SHARED = "ft:gpt-4o-mini-2024-07-18:org:weather:B7R9VjQd"
-MODELS = ("ft:gpt-4o-mini:acemeco:suffix:abc123", SHARED, JOB)
+BATCH_IDS = ("batch_id", "string", "after")
+UPLOAD_ID, PART_ID = "upload_abc123", "string"
+SHARED_MODEL_ID = "ft:gpt-4o-mini-2024-07-18:org:weather:B7R9VjQd"
+MODEL_IDS = ("ft:gpt-4o-mini:acemeco:suffix:abc123", SHARED_MODEL_ID, JOB_ID)
 """The tests look up a checkpoint's permissions by the id of a job."""
 PERMISSIONS = {
-    "cp_zc4Q7MP6XxulcVzj4MZdwsAB": (SHARED, "project_id"),
-    "after": (JOB, "project_id"),
-    "string": (JOB, "string"),
+    "cp_zc4Q7MP6XxulcVzj4MZdwsAB": (SHARED_MODEL_ID, "project_id"),
+    "after": (JOB_ID, "project_id"),
+    "string": (JOB_ID, "string"),
 }
 """Permission -> the model, and the project that may use it."""
-WEBHOOK = "whe_123"
-WHEN = time.time()
+WEBHOOK_ID = "whe_123"
+CREATED_AT = time.time()
 
 
-async def renew(session: AsyncSession, blobs: Blobs, hook: str) -> None:
+async def reset_rows(session: AsyncSession, blobs: Blobs, webhook_url: str) -> None:
     """All rows as they were, in one transaction: tests delete and cancel what others read."""
     for table in reversed(METADATA.sorted_tables):
         # The migration made the organization.
         if table.name != Organization.__tablename__:
             await session.execute(delete(table))
-    for rows in (projects(), api_keys(), files(blobs), jobs(), models(), upload(blobs), others(hook)):
+    for rows in (
+        build_projects(),
+        build_api_keys(),
+        build_files(blobs),
+        build_jobs(),
+        build_models(),
+        build_upload(blobs),
+        build_other_rows(webhook_url),
+    ):
         session.add_all(rows)
         await session.flush()
 
 
-def projects() -> list[SQLModel]:
+def build_projects() -> list[SQLModel]:
     return [
-        Project(id=each, organization_id=keys.DEFAULT_ORGANIZATION, name=each, created_at=WHEN) for each in PROJECTS
+        Project(id=each, organization_id=keys.DEFAULT_ORGANIZATION, name=each, created_at=CREATED_AT)
+        for each in PROJECT_IDS
     ]
 
 
-def api_keys() -> list[SQLModel]:
-    values = {**KEYS, "api_key_id": "project_id", "after": "project_id"}
+def build_api_keys() -> list[SQLModel]:
+    values = {**API_KEYS, "api_key_id": "project_id", "after": "project_id"}
     return [
-        ApiKey(id=key, project_id=project, name=key, prefix=key[:4], hash=keys.hashed(key), created_at=WHEN)
+        ApiKey(id=key, project_id=project, name=key, prefix=key[:4], hash=keys.hash_key(key), created_at=CREATED_AT)
         for key, project in values.items()
     ]
 
 
-def files(blobs: Blobs) -> list[SQLModel]:
+def build_files(blobs: Blobs) -> list[SQLModel]:
     return [
-        File(id=each, purpose=purpose, filename=f"{each}.jsonl", **_owned(), **_stored(blobs, f"files/{each}"))
-        for each, purpose in FILES.items()
+        File(
+            id=each,
+            purpose=purpose,
+            filename=f"{each}.jsonl",
+            **_get_owner_columns(),
+            **_store_content(blobs, f"files/{each}"),
+        )
+        for each, purpose in FILE_PURPOSES.items()
     ]
 
 
-def jobs() -> list[SQLModel]:
+def build_jobs() -> list[SQLModel]:
     """Queued: such a job can be cancelled, paused and resumed."""
     return [
-        new_job("ours", id=each, created_at=WHEN, meta={"foo": "string"}, last_seq=len(EVENTS) * (each == JOB))
-        for each in JOBS
+        build_job(
+            "ours", id=each, created_at=CREATED_AT, meta={"foo": "string"}, last_seq=len(EVENT_IDS) * (each == JOB_ID)
+        )
+        for each in JOB_IDS
     ]
 
 
-def models() -> list[SQLModel]:
+def build_models() -> list[SQLModel]:
     """Each of a job of its own."""
-    made = [new_job("ours", id=f"job-{each}", state="succeeded", finished_at=WHEN) for each in MODELS]
-    return [*made, *(_model(name, job) for name, job in zip(MODELS, made, strict=True))]
+    made = [build_job("ours", id=f"job-{each}", state="succeeded", finished_at=CREATED_AT) for each in MODEL_IDS]
+    return [*made, *(_build_model(name, job) for name, job in zip(MODEL_IDS, made, strict=True))]
 
 
-def _model(name: str, job: Job) -> Model:
+def _build_model(name: str, job: Job) -> Model:
     job.fine_tuned_model = name
     return Model(
         id=name,
@@ -119,45 +136,47 @@ def _model(name: str, job: Job) -> Model:
         task=job.task,
         update="lora",
         prefix=f"projects/ours/jobs/{job.id}",
-        manifest_sha256=SHA,
-        **_owned(),
+        manifest_sha256=FAKE_SHA256,
+        **_get_owner_columns(),
     )
 
 
-def upload(blobs: Blobs) -> list[SQLModel]:
+def build_upload(blobs: Blobs) -> list[SQLModel]:
     """Pending, and all there."""
-    part = _stored(blobs, f"uploads/{UPLOAD}/{PART}")
+    part = _store_content(blobs, f"uploads/{UPLOAD_ID}/{PART_ID}")
     pending = Upload(
-        id=UPLOAD,
-        expires_at=WHEN + 10**6,
+        id=UPLOAD_ID,
+        expires_at=CREATED_AT + 10**6,
         filename="filename",
         mime_type="mime_type",
         purpose="assistants",
-        bytes=len(BYTES),
-        **_owned(),
+        bytes=len(CONTENT),
+        **_get_owner_columns(),
     )
-    return [pending, UploadPart(id=PART, upload_id=UPLOAD, created_at=WHEN, **part)]
+    return [pending, UploadPart(id=PART_ID, upload_id=UPLOAD_ID, created_at=CREATED_AT, **part)]
 
 
-def others(hook: str) -> list[SQLModel]:
+def build_other_rows(webhook_url: str) -> list[SQLModel]:
     rows: list[SQLModel] = [
         Batch(
             id=each,
             endpoint="/v1/chat/completions",
             input_file_id="file-gone",
             completion_window="24h",
-            expires_at=WHEN + 86_400,
-            **_owned(),
+            expires_at=CREATED_AT + 86_400,
+            **_get_owner_columns(),
         )
-        for each in BATCHES
+        for each in BATCH_IDS
     ]
-    for place, each in enumerate(EVENTS, 1):
+    for place, each in enumerate(EVENT_IDS, 1):
         rows += [
-            Event(id=each, job_id=JOB, seq=place, attempt=1, created_at=WHEN, level="info", message=each),
-            _checkpoint(each, place),
+            Event(id=each, job_id=JOB_ID, seq=place, attempt=1, created_at=CREATED_AT, level="info", message=each),
+            _build_checkpoint(each, place),
         ]
     rows += [
-        Permission(id=each, checkpoint_model=model, owner_project_id="ours", project_id=project, created_at=WHEN)
+        CheckpointPermission(
+            id=each, checkpoint_model=model, owner_project_id="ours", project_id=project, created_at=CREATED_AT
+        )
         for each, (model, project) in PERMISSIONS.items()
     ]
     rows.append(
@@ -168,32 +187,32 @@ def others(hook: str) -> list[SQLModel]:
             action="project.created",
             target="project_id",
             request_id="req_1",
-            **_owned(),
+            **_get_owner_columns(),
         )
     )
-    hooked: dict[str, Any] = {"updated_at": WHEN, "secret": "whsec_c2VjcmV0", "events": ["batch.completed"]}
-    return [*rows, Webhook(id=WEBHOOK, name="x", url=hook, **hooked, **_owned())]
+    hooked: dict[str, Any] = {"updated_at": CREATED_AT, "secret": "whsec_c2VjcmV0", "events": ["batch.completed"]}
+    return [*rows, Webhook(id=WEBHOOK_ID, name="x", url=webhook_url, **hooked, **_get_owner_columns())]
 
 
-def _checkpoint(checkpoint_id: str, step: int) -> Checkpoint:
+def _build_checkpoint(checkpoint_id: str, step: int) -> Checkpoint:
     return Checkpoint(
         id=checkpoint_id,
-        job_id=JOB,
+        job_id=JOB_ID,
         step=step,
         attempt=1,
-        prefix=f"projects/ours/jobs/{JOB}/a1/step-{step}",
-        manifest_sha256=SHA,
-        keep=True,
+        prefix=f"projects/ours/jobs/{JOB_ID}/a1/step-{step}",
+        manifest_sha256=FAKE_SHA256,
+        published=True,
         metrics={"step": step, "train_loss": 1.5},
-        **_owned(),
+        **_get_owner_columns(),
     )
 
 
-def _owned() -> dict[str, Any]:
-    return {"project_id": "ours", "created_at": WHEN}
+def _get_owner_columns() -> dict[str, Any]:
+    return {"project_id": "ours", "created_at": CREATED_AT}
 
 
-def _stored(blobs: Blobs, name: str) -> dict[str, Any]:
+def _store_content(blobs: Blobs, name: str) -> dict[str, Any]:
     key = f"projects/ours/{name}"
-    stored = blobs.put_bytes(key, BYTES, exclusive=True)
+    stored = blobs.put_bytes(key, CONTENT, exclusive=True)
     return {"blob_key": key, "bytes": stored.size, "sha256": stored.sha256}

@@ -14,18 +14,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conformance.environments import CLIENTS, PIP, Result, environment_of, result_of
+from tests.conformance.environments import CLIENT_REQUIREMENTS, PIP_ARGUMENTS, Result, create_environment, run_suite
 from tests.conformance.suites.differences import DIFFERENCES
-from tests.conformance.suites.server import running
+from tests.conformance.suites.server import run_suite_server
 
-HERE = Path(__file__).parent
+SUITES_DIRECTORY = Path(__file__).parent
 
-NEEDED = ("pytest", "pytest-asyncio", "respx", "rich", "httpx-aiohttp")
+TEST_REQUIREMENTS = ("pytest", "pytest-asyncio", "respx", "rich", "httpx-aiohttp")
 
 # The suites' own options start more processes, which would take each other's rows away.
-OPTIONS = ("-p", "luthier_suite", "-p", "no:terminal", "-p", "no:cacheprovider", "--override-ini=addopts=")
+PYTEST_OPTIONS = ("-p", "luthier_suite", "-p", "no:terminal", "-p", "no:cacheprovider", "--override-ini=addopts=")
 
-RESOURCES = (
+TEST_FILES = (
     "test_files.py",
     "test_uploads.py",
     "uploads/test_parts.py",
@@ -46,17 +46,17 @@ RESOURCES = (
 """Below the suite's ``api_resources``: what Luthier serves, where the version has it. The tests of other resources are
 left out, and so are those beside this folder: they ask no server."""
 
-_EMBEDDINGS = "test_embeddings.py"
+_EMBEDDINGS_TEST = "test_embeddings.py"
 
 
-def suites(folder: Path) -> Iterator[Result]:
-    for name, packages in CLIENTS.items():
-        python = environment_of(folder, name, [packages])
-        if source := _source(python, folder / name / "source"):
-            yield _result(python, source)
+def run_suites(folder: Path) -> Iterator[Result]:
+    for name, packages in CLIENT_REQUIREMENTS.items():
+        python = create_environment(folder, name, [packages])
+        if source := _download_source(python, folder / name / "source"):
+            yield _run_client_tests(python, source)
 
 
-def _source(python: Path, folder: Path) -> Path | None:
+def _download_source(python: Path, folder: Path) -> Path | None:
     """The root of the installed client's source distribution; None where that has no tests."""
     show = "import openai; print(openai.__version__)"
     version = subprocess.run([python, "-c", show], check=True, capture_output=True, text=True).stdout.strip()
@@ -64,30 +64,30 @@ def _source(python: Path, folder: Path) -> Path | None:
     if not root.exists():
         print(f"fetching the tests of openai {version} …", flush=True)
         fetch = ("download", "--no-deps", "--no-binary", "openai", "--dest", folder, f"openai=={version}")
-        subprocess.run([python, *PIP, *fetch], check=True)
+        subprocess.run([python, *PIP_ARGUMENTS, *fetch], check=True)
         with tarfile.open(next(folder.glob(f"openai-{version}.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")
         if (root / "tests").exists():
-            subprocess.run([python, *PIP, "install", *NEEDED], check=True)
+            subprocess.run([python, *PIP_ARGUMENTS, "install", *TEST_REQUIREMENTS], check=True)
     return root if (root / "tests" / "api_resources").exists() else None
 
 
-def _result(python: Path, source: Path) -> Result:
+def _run_client_tests(python: Path, source: Path) -> Result:
     resources = source / "tests" / "api_resources"
-    files = [file for name in RESOURCES if (file := resources / name).exists()]
+    files = [file for name in TEST_FILES if (file := resources / name).exists()]
     with tempfile.TemporaryDirectory(prefix="luthier-") as home:
-        writers = _models(*(file for file in files if file.name != _EMBEDDINGS))
-        with running(Path(home), writers, _models(resources / _EMBEDDINGS)) as place:
+        writers = _find_models(*(file for file in files if file.name != _EMBEDDINGS_TEST))
+        with run_suite_server(Path(home), writers, _find_models(resources / _EMBEDDINGS_TEST)) as place:
             environment = {
                 **os.environ,
-                "PYTHONPATH": str(HERE / "inside"),
+                "PYTHONPATH": str(SUITES_DIRECTORY / "inside"),
                 "TEST_API_BASE_URL": place["url"],
-                "LUTHIER_SUITE": json.dumps({"renew": place["renew"], "differences": DIFFERENCES}),
+                "LUTHIER_SUITE": json.dumps({"reset_address": place["reset_address"], "differences": DIFFERENCES}),
             }
-            return result_of([python, "-m", "pytest", *OPTIONS, *files], cwd=source, env=environment)
+            return run_suite([python, "-m", "pytest", *PYTEST_OPTIONS, *files], cwd=source, env=environment)
 
 
-def _models(*files: Path) -> list[str]:
+def _find_models(*files: Path) -> list[str]:
     """The models that these tests ask, for which the bases are to answer: every version names others."""
     found = {name for file in files for name in re.findall(r'\bmodel="([^"]+)"', file.read_text())}
     return sorted(found)

@@ -18,14 +18,14 @@ from inference import server as engine
 from storage import blobs as blob_stores
 from storage import db as databases
 from storage import migrate
-from storage.settings import REPOSITORY, Settings
-from tests.api.stack import port_of, serving
-from tests.conformance.suites.rows import renew
-from tests.webhook_receiver import receiving
+from storage.settings import REPOSITORY_ROOT, Settings
+from tests.api.stack import get_port, run_server
+from tests.conformance.suites.rows import reset_rows
+from tests.webhook_receiver import run_receiver
 
-MODELS = f"""
+MODELS_TOML = f"""
 [starter]
-path = "{REPOSITORY / "models" / "starter"}"
+path = "{REPOSITORY_ROOT / "models" / "starter"}"
 tasks = ["chat", "completion"]
 parameters = 918_656
 context = 512
@@ -44,39 +44,43 @@ aliases = {{encoders}}
 
 
 @contextmanager
-def running(home: Path, writers: Sequence[str], encoders: Sequence[str]) -> Iterator[dict[str, str]]:
+def run_suite_server(
+    home: Path, generative_aliases: Sequence[str], encoder_aliases: Sequence[str]
+) -> Iterator[dict[str, str]]:
     """With two bases that answer to these names. Yields the server's URL and where its rows are renewed.
 
     There is no worker: what is created or resumed stays as it is.
     """
-    (home / "models.toml").write_text(MODELS.format(writers=json.dumps(writers), encoders=json.dumps(encoders)))
+    (home / "models.toml").write_text(
+        MODELS_TOML.format(writers=json.dumps(generative_aliases), encoders=json.dumps(encoder_aliases))
+    )
     settings = Settings(
         home=home,
         redis_url=f"unix://{home}/no-redis.sock",
         inference_url=f"unix://{home}/engine.sock",
         # Rows put in from the side are nobody's to reap.
-        reap_seconds=3600,
+        reaper_interval_seconds=3600,
         wandb_offline=True,
         webhook_networks="127.0.0.0/8",
     )
     asyncio.run(migrate.upgrade(settings.database_url))
     with (
-        serving(engine.create_app(settings), uds=f"{home}/engine.sock"),
-        serving(create_app(settings), host="127.0.0.1", port=0) as server,
-        receiving() as receiver,
-        _renewing(settings, receiver.url()) as renewing,
+        run_server(engine.create_app(settings), uds=f"{home}/engine.sock"),
+        run_server(create_app(settings), host="127.0.0.1", port=0) as server,
+        run_receiver() as receiver,
+        _run_reset_server(settings, receiver.build_url()) as renewing,
     ):
-        yield {"url": f"http://127.0.0.1:{port_of(server)}/v1", "renew": renewing}
+        yield {"url": f"http://127.0.0.1:{get_port(server)}/v1", "reset_address": renewing}
 
 
 @contextmanager
-def _renewing(settings: Settings, hook: str) -> Iterator[str]:
+def _run_reset_server(settings: Settings, webhook_url: str) -> Iterator[str]:
     """An address, and the rows are renewed by a ``POST`` there."""
     blobs, db = blob_stores.connect(settings.blob_url), databases.connect(settings.database_url)
 
     async def renewed(request: Request) -> Response:
         async with db.write() as session:
-            await renew(session, blobs, hook)
+            await reset_rows(session, blobs, webhook_url)
         return Response(status_code=204)
 
     @asynccontextmanager
@@ -85,5 +89,5 @@ def _renewing(settings: Settings, hook: str) -> Iterator[str]:
         await db.close()
 
     app = Starlette(routes=[Route("/", renewed, methods=["POST"])], lifespan=closing)
-    with serving(app, host="127.0.0.1", port=0) as server:
-        yield f"127.0.0.1:{port_of(server)}"
+    with run_server(app, host="127.0.0.1", port=0) as server:
+        yield f"127.0.0.1:{get_port(server)}"

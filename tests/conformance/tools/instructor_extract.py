@@ -15,35 +15,35 @@ from instructor.core.exceptions import IncompleteOutputException, InstructorRetr
 from pydantic import BaseModel, Field
 
 from tests.conformance.client.context import raises
-from tests.conformance.tools.server_info import Place, report, until_ended
+from tests.conformance.tools.server_info import ServerInfo, run_checks, wait_for_job
 
-WORDS = {"cat": "animal", "dog": "animal", "bird": "animal", "red": "color", "blue": "color", "green": "color"}
+KIND_BY_WORD = {"cat": "animal", "dog": "animal", "bird": "animal", "red": "color", "blue": "color", "green": "color"}
 
 
 class Kind(BaseModel):
     kind: Literal["animal", "color"]
 
 
-def client_of(place: Place) -> openai.OpenAI:
-    return openai.OpenAI(base_url=place.url, api_key=place.key)
+def create_client(server: ServerInfo) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.url, api_key=server.key)
 
 
-def messages_of(place: Place, word: str) -> list[dict[str, str]]:
+def capture_messages(server: ServerInfo, word: str) -> list[dict[str, str]]:
     """What instructor really sends for a word."""
-    asking = instructor.from_openai(client_of(place), mode=instructor.Mode.MD_JSON)
+    asking = instructor.from_openai(create_client(server), mode=instructor.Mode.MD_JSON)
     sent: list[Any] = []
     asking.on("completion:kwargs", lambda *args, **values: sent.append(values))
     # The base has not learnt to answer so.
     with suppress(InstructorRetryException, IncompleteOutputException):
-        ask(asking, place.base, word, max_retries=0, max_tokens=1)
+        extract_kind(asking, server.base, word, max_retries=0, max_tokens=1)
     turns: list[dict[str, str]] = sent[0]["messages"]
     return turns
 
 
-def ask(asking: Any, model: str, word: str, **values: Any) -> Kind:
+def extract_kind(client: Any, model: str, word: str, **values: Any) -> Kind:
     turns = [{"role": "user", "content": word}]
     chosen = {"temperature": 0, "max_tokens": 96, **values}
-    found: Kind = asking.chat.completions.create(model=model, messages=turns, response_model=Kind, **chosen)
+    found: Kind = client.chat.completions.create(model=model, messages=turns, response_model=Kind, **chosen)
     return found
 
 
@@ -53,54 +53,54 @@ class Word(BaseModel):
     near: Kind | None
 
 
-def by_a_forced_tool(place: Place) -> None:
-    asking = instructor.from_openai(client_of(place))
+def check_forced_tool(server: ServerInfo) -> None:
+    asking = instructor.from_openai(create_client(server))
     assert asking.mode == instructor.Mode.TOOLS
-    for word in WORDS:
-        assert ask(asking, place.tool_base, word, max_retries=0).kind in {"animal", "color"}
+    for word in KIND_BY_WORD:
+        assert extract_kind(asking, server.tool_base, word, max_retries=0).kind in {"animal", "color"}
 
 
-def by_a_schema(place: Place) -> None:
-    asking = instructor.from_openai(client_of(place), mode=instructor.Mode.JSON_SCHEMA)
-    for word in WORDS:
-        assert ask(asking, place.base, word, max_retries=0).kind in {"animal", "color"}
+def check_json_schema(server: ServerInfo) -> None:
+    asking = instructor.from_openai(create_client(server), mode=instructor.Mode.JSON_SCHEMA)
+    for word in KIND_BY_WORD:
+        assert extract_kind(asking, server.base, word, max_retries=0).kind in {"animal", "color"}
     turns = [{"role": "user", "content": "cat"}]
     options = {"max_retries": 0, "max_tokens": 200, "seed": 1}
-    word = asking.chat.completions.create(model=place.base, messages=turns, response_model=Word, **options)
+    word = asking.chat.completions.create(model=server.base, messages=turns, response_model=Word, **options)
     assert 1 <= word.letters <= 20
 
 
-def a_tool_is_refused_by_a_base_that_knows_none(place: Place) -> None:
+def check_tools_are_refused_without_a_tool_template(server: ServerInfo) -> None:
     # Wrapped by instructor in an error of its own.
     with raises(Exception) as raised:
-        ask(instructor.from_openai(client_of(place)), place.base, "cat", max_retries=0)
+        extract_kind(instructor.from_openai(create_client(server)), server.base, "cat", max_retries=0)
     assert "It knows no tools" in str(raised.error)
 
 
-def structured_answers_of_a_tuned_model(place: Place) -> None:
+def check_structured_output_of_a_tuned_model(server: ServerInfo) -> None:
     rows = []
-    for word, kind in WORDS.items():
+    for word, kind in KIND_BY_WORD.items():
         answer = f'```json\n{{"kind": "{kind}"}}\n```'
-        rows.append({"messages": [*messages_of(place, word), {"role": "assistant", "content": answer}]})
-    client = client_of(place)
+        rows.append({"messages": [*capture_messages(server, word), {"role": "assistant", "content": answer}]})
+    client = create_client(server)
     data = "".join(json.dumps(row) + "\n" for row in rows * 4).encode()
     file = client.files.create(file=("kinds.jsonl", data), purpose="fine-tune")
     method: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 15, "learning_rate": 3e-3}}}
     job = client.fine_tuning.jobs.create(
-        model=place.base, training_file=file.id, method=method, extra_body={"update": {"type": "full"}}
+        model=server.base, training_file=file.id, method=method, extra_body={"update": {"type": "full"}}
     )
-    model = until_ended(place, job.id)["fine_tuned_model"]
+    model = wait_for_job(server, job.id)["fine_tuned_model"]
     asking = instructor.from_openai(client, mode=instructor.Mode.MD_JSON)
-    found = {word: ask(asking, model, word, max_retries=0).kind for word in WORDS}
+    found = {word: extract_kind(asking, model, word, max_retries=0).kind for word in KIND_BY_WORD}
     # How well so small a model learns is not the matter; that every answer is of the form is.
     assert set(found.values()) <= {"animal", "color"}
 
 
 if __name__ == "__main__":
     checks = (
-        by_a_forced_tool,
-        by_a_schema,
-        a_tool_is_refused_by_a_base_that_knows_none,
-        structured_answers_of_a_tuned_model,
+        check_forced_tool,
+        check_json_schema,
+        check_tools_are_refused_without_a_tool_template,
+        check_structured_output_of_a_tuned_model,
     )
-    report("instructor", {check.__name__: check for check in checks})
+    run_checks("instructor", {check.__name__: check for check in checks})

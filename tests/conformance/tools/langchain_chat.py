@@ -12,7 +12,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 from tests.conformance.client.context import raises
-from tests.conformance.tools.server_info import Place, report
+from tests.conformance.tools.server_info import ServerInfo, run_checks
 
 
 class Kind(BaseModel):
@@ -22,28 +22,28 @@ class Kind(BaseModel):
     sure: bool
 
 
-def chat_of(place: Place, base: str = "", max_tokens: int = 12) -> ChatOpenAI:
+def create_chat_model(server: ServerInfo, base: str = "", max_tokens: int = 12) -> ChatOpenAI:
     return ChatOpenAI(
-        model=base or place.base, base_url=place.url, api_key=place.key, temperature=0, max_tokens=max_tokens
+        model=base or server.base, base_url=server.url, api_key=server.key, temperature=0, max_tokens=max_tokens
     )
 
 
-def invoke(place: Place) -> None:
-    answer = chat_of(place).invoke("Say hello.")
+def check_invoke(server: ServerInfo) -> None:
+    answer = create_chat_model(server).invoke("Say hello.")
     assert answer.content
     assert answer.usage_metadata["total_tokens"] > answer.usage_metadata["input_tokens"]
     assert answer.response_metadata["model_name"]
 
 
-def stream(place: Place) -> None:
-    chat = chat_of(place)
+def check_stream(server: ServerInfo) -> None:
+    chat = create_chat_model(server)
     pieces = [chunk.content for chunk in chat.stream("Say hello.")]
     assert len(pieces) > 2
     assert "".join(pieces) == chat.invoke("Say hello.").content
 
 
-def batch_and_async(place: Place) -> None:
-    chat = chat_of(place)
+def check_batch_and_async(server: ServerInfo) -> None:
+    chat = create_chat_model(server)
     questions = [f"Tell me about {n} cats." for n in range(6)]
     answers = [answer.content for answer in chat.batch(questions)]
 
@@ -53,15 +53,15 @@ def batch_and_async(place: Place) -> None:
     assert answers == asyncio.run(together())
 
 
-def chain(place: Place) -> None:
+def check_chain(server: ServerInfo) -> None:
     prompt = ChatPromptTemplate.from_messages([("system", "Be brief."), ("user", "Say {word}.")])
-    assert (prompt | chat_of(place) | StrOutputParser()).invoke({"word": "hello"})
+    assert (prompt | create_chat_model(server) | StrOutputParser()).invoke({"word": "hello"})
 
 
-def embeddings(place: Place) -> None:
+def check_embeddings(server: ServerInfo) -> None:
     # Without the length check, which would fetch a tokenizer of OpenAI's and send its ids.
     embedder = OpenAIEmbeddings(
-        model="minilm-l6", base_url=place.url, api_key=place.key, check_embedding_ctx_length=False
+        model="minilm-l6", base_url=server.url, api_key=server.key, check_embedding_ctx_length=False
     )
     vectors = embedder.embed_documents(["a cat", "a dog", "tax law"])
     assert [len(vector) for vector in vectors] == [384] * 3
@@ -69,9 +69,9 @@ def embeddings(place: Place) -> None:
     assert near > far
 
 
-def structured_output_by_a_schema(place: Place) -> None:
+def check_structured_output_by_schema(server: ServerInfo) -> None:
     # For `gpt-3.5-turbo` it would ask for a call instead: it knows that name.
-    chat = chat_of(place, place.tool_base, max_tokens=96)
+    chat = create_chat_model(server, server.tool_base, max_tokens=96)
     assert set(chat.with_structured_output(Kind.model_json_schema(), method="json_schema").invoke("cat")) == {
         "kind",
         "sure",
@@ -81,33 +81,33 @@ def structured_output_by_a_schema(place: Place) -> None:
     assert all(isinstance(answer, Kind) for answer in answers)
 
 
-def structured_output_by_a_forced_tool(place: Place) -> None:
-    chat = chat_of(place, place.tool_base, max_tokens=96)
+def check_structured_output_by_forced_tool(server: ServerInfo) -> None:
+    chat = create_chat_model(server, server.tool_base, max_tokens=96)
     assert isinstance(chat.with_structured_output(Kind, method="function_calling").invoke("cat"), Kind)
     answer = chat.bind_tools([Kind], tool_choice="required").invoke("cat")
     assert [call["name"] for call in answer.tool_calls] == ["Kind"]
     assert answer.response_metadata["finish_reason"] == "tool_calls"
 
 
-def tools_are_refused_by_a_base_that_knows_none(place: Place) -> None:
+def check_tools_are_refused_without_a_tool_template(server: ServerInfo) -> None:
     def add(a: int, b: int) -> int:
         """Add."""
         return a + b
 
     with raises(openai.BadRequestError) as raised:
-        chat_of(place).bind_tools([add]).invoke("1 + 1?")
-    raised.says(400, "unsupported_parameter", "tools")
+        create_chat_model(server).bind_tools([add]).invoke("1 + 1?")
+    raised.assert_matches(400, "unsupported_parameter", "tools")
 
 
 if __name__ == "__main__":
     checks = (
-        invoke,
-        stream,
-        batch_and_async,
-        chain,
-        embeddings,
-        structured_output_by_a_schema,
-        structured_output_by_a_forced_tool,
-        tools_are_refused_by_a_base_that_knows_none,
+        check_invoke,
+        check_stream,
+        check_batch_and_async,
+        check_chain,
+        check_embeddings,
+        check_structured_output_by_schema,
+        check_structured_output_by_forced_tool,
+        check_tools_are_refused_without_a_tool_template,
     )
-    report("langchain-openai", {check.__name__: check for check in checks})
+    run_checks("langchain-openai", {check.__name__: check for check in checks})

@@ -12,57 +12,67 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
 
 from tests.conformance.client.context import raises
-from tests.conformance.tools.server_info import Place, report, until_ended
+from tests.conformance.tools.server_info import ServerInfo, run_checks, wait_for_job
 
-TURNS = [{"role": "user", "content": "Say hello."}]
-
-
-def at(place: Place) -> dict[str, Any]:
-    return {"api_base": place.url, "api_key": place.key}
+MESSAGES = [{"role": "user", "content": "Say hello."}]
 
 
-def completion(place: Place) -> None:
-    answer = litellm.completion(f"openai/{place.base}", TURNS, temperature=0, max_tokens=12, **at(place))
+def get_api_options(server: ServerInfo) -> dict[str, Any]:
+    return {"api_base": server.url, "api_key": server.key}
+
+
+def check_completion(server: ServerInfo) -> None:
+    answer = litellm.completion(
+        f"openai/{server.base}", MESSAGES, temperature=0, max_tokens=12, **get_api_options(server)
+    )
     assert answer.choices[0].message.content
     assert answer.usage.total_tokens > answer.usage.prompt_tokens
 
 
-def stream(place: Place) -> None:
-    asked = {"model": f"openai/{place.base}", "messages": TURNS, "temperature": 0, "max_tokens": 12, **at(place)}
+def check_stream(server: ServerInfo) -> None:
+    asked = {
+        "model": f"openai/{server.base}",
+        "messages": MESSAGES,
+        "temperature": 0,
+        "max_tokens": 12,
+        **get_api_options(server),
+    }
     text = "".join(chunk.choices[0].delta.content or "" for chunk in litellm.completion(stream=True, **asked))
     assert text.strip() == litellm.completion(**asked).choices[0].message.content.strip()
 
 
-def embedding(place: Place) -> None:
-    answer = litellm.embedding("openai/minilm-l6", input=["a cat", "a dog"], **at(place))
+def check_embedding(server: ServerInfo) -> None:
+    answer = litellm.embedding("openai/minilm-l6", input=["a cat", "a dog"], **get_api_options(server))
     assert [len(each["embedding"]) for each in answer.data] == [384, 384]
 
 
-def errors_keep_their_kind(place: Place) -> None:
+def check_errors_keep_their_type(server: ServerInfo) -> None:
     with raises(litellm.NotFoundError) as raised:
-        litellm.completion("openai/no-such-model", TURNS, **at(place))
+        litellm.completion("openai/no-such-model", MESSAGES, **get_api_options(server))
     assert "no such model" in str(raised.error)
 
 
-def fine_tuning(place: Place) -> None:
-    with Path(place.rows).open("rb") as rows:
-        file = litellm.create_file(file=rows, purpose="fine-tune", custom_llm_provider="openai", **at(place))
+def check_fine_tuning(server: ServerInfo) -> None:
+    with Path(server.rows).open("rb") as rows:
+        file = litellm.create_file(
+            file=rows, purpose="fine-tune", custom_llm_provider="openai", **get_api_options(server)
+        )
     job = litellm.create_fine_tuning_job(
-        model=place.base,
+        model=server.base,
         training_file=file.id,
         hyperparameters={"n_epochs": 1},
         suffix="litellm",
         custom_llm_provider="openai",
-        **at(place),
+        **get_api_options(server),
     )
-    listed = litellm.list_fine_tuning_jobs(limit=5, custom_llm_provider="openai", **at(place))
+    listed = litellm.list_fine_tuning_jobs(limit=5, custom_llm_provider="openai", **get_api_options(server))
     assert job.id in [each.id for each in listed.data]
-    model = until_ended(place, job.id)["fine_tuned_model"]
-    answer = litellm.completion(f"openai/{model}", TURNS, max_tokens=12, **at(place))
+    model = wait_for_job(server, job.id)["fine_tuned_model"]
+    answer = litellm.completion(f"openai/{model}", MESSAGES, max_tokens=12, **get_api_options(server))
     assert answer.choices[0].message.content
 
 
 if __name__ == "__main__":
     litellm.drop_params = False
-    checks = (completion, stream, embedding, errors_keep_their_kind, fine_tuning)
-    report("litellm", {check.__name__: check for check in checks})
+    checks = (check_completion, check_stream, check_embedding, check_errors_keep_their_type, check_fine_tuning)
+    run_checks("litellm", {check.__name__: check for check in checks})

@@ -9,33 +9,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.tools.server_info import Place, report, until_ended
+from tests.conformance.tools.server_info import ServerInfo, run_checks, wait_for_job
 
 
-def run(place: Place, *words: str) -> str:
-    command = [str(Path(sys.executable).with_name("openai")), "api", *words]
-    environment = {**os.environ, "OPENAI_BASE_URL": place.url, "OPENAI_API_KEY": place.key}
+def run_command(server: ServerInfo, *arguments: str) -> str:
+    command = [str(Path(sys.executable).with_name("openai")), "api", *arguments]
+    environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": server.key}
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
-    assert ran.returncode == 0, f"{' '.join(words)}: {ran.stdout[-300:]} {ran.stderr[-300:]}"
+    assert ran.returncode == 0, f"{' '.join(arguments)}: {ran.stdout[-300:]} {ran.stderr[-300:]}"
     return ran.stdout
 
 
-def run_json(place: Place, *words: str) -> Any:
-    return json.loads(run(place, *words))
+def run_json(server: ServerInfo, *arguments: str) -> Any:
+    return json.loads(run_command(server, *arguments))
 
 
-def models(place: Place) -> None:
-    assert place.base in run(place, "models.list")
-    assert run_json(place, "models.retrieve", "-i", place.base)["id"] == place.base
+def check_models(server: ServerInfo) -> None:
+    assert server.base in run_command(server, "models.list")
+    assert run_json(server, "models.retrieve", "-i", server.base)["id"] == server.base
 
 
-def chat(place: Place) -> None:
-    said = run(place, "chat.completions.create", "-m", place.base, "-g", "user", "Say hello.", "-t", "0", "-M", "12")
-    streamed = run(
-        place,
+def check_chat(server: ServerInfo) -> None:
+    said = run_command(
+        server, "chat.completions.create", "-m", server.base, "-g", "user", "Say hello.", "-t", "0", "-M", "12"
+    )
+    streamed = run_command(
+        server,
         "chat.completions.create",
         "-m",
-        place.base,
+        server.base,
         "-g",
         "user",
         "Say hello.",
@@ -49,19 +51,19 @@ def chat(place: Place) -> None:
     assert said.strip() == streamed.strip()
 
 
-def a_job_from_file_to_answer(place: Place) -> None:
-    file = run_json(place, "files.create", "-f", place.rows, "-p", "fine-tune")["id"]
+def check_job_from_file_to_completion(server: ServerInfo) -> None:
+    file = run_json(server, "files.create", "-f", server.rows, "-p", "fine-tune")["id"]
     hyperparameters = json.dumps({"n_epochs": 1})
-    made = ("-m", place.base, "-F", file, "-s", "command", "-H", hyperparameters)
-    job = run_json(place, "fine_tuning.jobs.create", *made)["id"]
-    assert job in run(place, "fine_tuning.jobs.list", "-l", "5")
-    model = until_ended(place, job)["fine_tuned_model"]
-    assert run_json(place, "fine_tuning.jobs.retrieve", "-i", job)["fine_tuned_model"] == model
-    assert "step" in run(place, "fine_tuning.jobs.list_events", "-i", job, "-l", "50")
-    assert run(place, "chat.completions.create", "-m", model, "-g", "user", "Say hello.", "-M", "12").strip()
-    assert run_json(place, "models.delete", "-i", model)["deleted"]
+    made = ("-m", server.base, "-F", file, "-s", "command", "-H", hyperparameters)
+    job = run_json(server, "fine_tuning.jobs.create", *made)["id"]
+    assert job in run_command(server, "fine_tuning.jobs.list", "-l", "5")
+    model = wait_for_job(server, job)["fine_tuned_model"]
+    assert run_json(server, "fine_tuning.jobs.retrieve", "-i", job)["fine_tuned_model"] == model
+    assert "step" in run_command(server, "fine_tuning.jobs.list_events", "-i", job, "-l", "50")
+    assert run_command(server, "chat.completions.create", "-m", model, "-g", "user", "Say hello.", "-M", "12").strip()
+    assert run_json(server, "models.delete", "-i", model)["deleted"]
 
 
 if __name__ == "__main__":
-    checks = (models, chat, a_job_from_file_to_answer)
-    report("openai", {check.__name__: check for check in checks})
+    checks = (check_models, check_chat, check_job_from_file_to_completion)
+    run_checks("openai", {check.__name__: check for check in checks})

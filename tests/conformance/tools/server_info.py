@@ -16,7 +16,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerInfo:
     """A whole stack with a worker and an engine."""
 
     url: str
@@ -29,18 +29,18 @@ class Place:
     tool_base: str
     """Another one, whose template knows tools."""
 
-    def get(self, path: str) -> Any:
+    def get_json(self, path: str) -> Any:
         request = urllib.request.Request(f"{self.url}{path}", headers={"authorization": f"Bearer {self.key}"})
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
 
-Check = Callable[[Place], None]
+Check = Callable[[ServerInfo], None]
 
 
-def report(distribution: str, checks: dict[str, Check]) -> None:
+def run_checks(distribution: str, checks: dict[str, Check]) -> None:
     """Run the checks against the place in ``CONFORMANCE_PLACE``; a line of JSON for each, then a summary."""
-    place = Place(**json.loads(os.environ["CONFORMANCE_PLACE"]))
+    place = ServerInfo(**json.loads(os.environ["CONFORMANCE_PLACE"]))
     counts = {"passed": 0, "failed": 0, "absent": 0}
     for name, check in checks.items():
         began = time.monotonic()
@@ -59,11 +59,11 @@ def report(distribution: str, checks: dict[str, Check]) -> None:
     sys.exit(1 if counts["failed"] else 0)
 
 
-def until_ended(place: Place, job_id: str, seconds: float = 240.0) -> Any:
+def wait_for_job(server: ServerInfo, job_id: str, seconds: float = 240.0) -> Any:
     """The job, once it has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        job = place.get(f"/fine_tuning/jobs/{job_id}")
+        job = server.get_json(f"/fine_tuning/jobs/{job_id}")
         if job["status"] in {"succeeded", "failed", "cancelled"}:
             assert job["status"] == "succeeded", job["error"]
             return job

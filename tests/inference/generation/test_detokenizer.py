@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from inference.generation.detokenizer import UNFINISHED, Piece, TextStream, TokenNames
+from inference.generation.detokenizer import REPLACEMENT_CHARACTER, IncrementalDetokenizer, TextDelta, TokenDecoder
 
 CORPUS = ["the quick brown fox jumps over the lazy dog", "Grüße aus Köln 你好 🎻 naïve café", "a b c\n\n  d"] * 3
 
 
-def byte_level() -> PreTrainedTokenizerFast:
+def build_byte_level_tokenizer() -> PreTrainedTokenizerFast:
     """GPT-2's kind: every byte is a token, characters may be split over several."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -24,7 +24,7 @@ def byte_level() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
 
 
-def byte_fallback() -> PreTrainedTokenizerFast:
+def build_byte_fallback_tokenizer() -> PreTrainedTokenizerFast:
     """Llama's first kind: words begin with ``▁``, unknown characters are spelled in byte tokens."""
     vocabulary = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}}
     for piece in ["▁", *"abcdefghijklmnopqrstuvwxyz", "▁th", "▁the", "th", "he", "▁t"]:
@@ -38,7 +38,7 @@ def byte_fallback() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
-TOKENIZERS = {"byte-level": byte_level(), "byte-fallback": byte_fallback()}
+TOKENIZERS = {"byte-level": build_byte_level_tokenizer(), "byte-fallback": build_byte_fallback_tokenizer()}
 
 
 @pytest.fixture(params=sorted(TOKENIZERS), scope="module")
@@ -46,8 +46,8 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
     return TOKENIZERS[request.param]
 
 
-def pieces(tokenizer: PreTrainedTokenizerFast, ids: list[int], stop: list[str]) -> tuple[list[str], bool]:
-    stream, texts = TextStream(tokenizer, stop), list[str]()
+def detokenize(tokenizer: PreTrainedTokenizerFast, ids: list[int], stop: list[str]) -> tuple[list[str], bool]:
+    stream, texts = IncrementalDetokenizer(tokenizer, stop), list[str]()
     for token in ids:
         texts.append(stream.feed(token).text)
         if stream.stopped:
@@ -58,21 +58,21 @@ def pieces(tokenizer: PreTrainedTokenizerFast, ids: list[int], stop: list[str]) 
 
 @settings(max_examples=150, deadline=None)
 @given(name=st.sampled_from(sorted(TOKENIZERS)), text=st.text(max_size=40))
-def test_pieces_of_any_text_join_to_its_decoding(name: str, text: str) -> None:
+def test_deltas_of_any_text_join_to_its_decoding(name: str, text: str) -> None:
     tokenizer = TOKENIZERS[name]
     ids = tokenizer.encode(text, add_special_tokens=False)
-    texts, _ = pieces(tokenizer, ids, [])
+    texts, _ = detokenize(tokenizer, ids, [])
     assert "".join(texts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    if UNFINISHED not in text:
-        assert not any(UNFINISHED in piece for piece in texts)
+    if REPLACEMENT_CHARACTER not in text:
+        assert not any(REPLACEMENT_CHARACTER in piece for piece in texts)
 
 
 @settings(max_examples=150, deadline=None)
 @given(ids=st.lists(st.integers(1, 280), max_size=20))
-def test_pieces_of_any_tokens_join_to_their_decoding(ids: list[int]) -> None:
+def test_deltas_of_any_tokens_join_to_their_decoding(ids: list[int]) -> None:
     """A model may end in the middle of a character, or make no characters at all."""
     tokenizer = TOKENIZERS["byte-level"]
-    texts, _ = pieces(tokenizer, ids, [])
+    texts, _ = detokenize(tokenizer, ids, [])
     assert "".join(texts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
@@ -80,7 +80,7 @@ def test_pieces_of_any_tokens_join_to_their_decoding(ids: list[int]) -> None:
 @given(text=st.text("ab ", max_size=30), stop=st.lists(st.text("ab ", min_size=1, max_size=4), max_size=3))
 def test_the_text_ends_before_the_first_stop_string(text: str, stop: list[str]) -> None:
     tokenizer = TOKENIZERS["byte-level"]
-    texts, stopped = pieces(tokenizer, tokenizer.encode(text), stop)
+    texts, stopped = detokenize(tokenizer, tokenizer.encode(text), stop)
     found = [at for string in stop if (at := text.find(string)) >= 0]
     joined = "".join(texts)
     assert stopped == bool(found)
@@ -94,7 +94,7 @@ def test_the_text_ends_before_the_first_stop_string(text: str, stop: list[str]) 
 
 def test_part_of_a_stop_string_is_held_back_and_released(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = tokenizer.encode("the x the y", add_special_tokens=False)
-    texts, stopped = pieces(tokenizer, ids, ["the z"])
+    texts, stopped = detokenize(tokenizer, ids, ["the z"])
     assert not stopped
     assert "".join(texts) == "the x the y"
     for done in range(len(texts)):
@@ -103,14 +103,14 @@ def test_part_of_a_stop_string_is_held_back_and_released(tokenizer: PreTrainedTo
 
 def test_a_character_of_four_tokens_comes_whole(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = tokenizer.encode("a🎺b", add_special_tokens=False)
-    texts, _ = pieces(tokenizer, ids, [])
+    texts, _ = detokenize(tokenizer, ids, [])
     assert "🎺" in "".join(texts)
     assert [text for text in texts if "🎺" in text]
 
 
 def test_a_stop_string_may_be_split_over_tokens_and_characters() -> None:
     tokenizer = TOKENIZERS["byte-level"]
-    texts, stopped = pieces(tokenizer, tokenizer.encode("play 🎺🎻 now"), ["🎺🎻"])
+    texts, stopped = detokenize(tokenizer, tokenizer.encode("play 🎺🎻 now"), ["🎺🎻"])
     assert stopped
     assert "".join(texts) == "play "
 
@@ -120,7 +120,7 @@ def test_records_come_with_the_text_that_their_token_begins() -> None:
     ids = tokenizer.encode("x🎺y")
     last = len(ids) - 1
     assert last > 2, "the character takes several tokens"
-    stream, seen = TextStream(tokenizer, []), list[tuple[str, list[int]]]()
+    stream, seen = IncrementalDetokenizer(tokenizer, []), list[tuple[str, list[int]]]()
     for at, token in enumerate(ids):
         piece = stream.feed(token, at)
         seen.append((piece.text, piece.records))
@@ -128,24 +128,24 @@ def test_records_come_with_the_text_that_their_token_begins() -> None:
     assert stream.finish().records == []
 
 
-def test_records_tell_where_their_tokens_begin() -> None:
+def test_records_carry_the_offsets_of_their_tokens() -> None:
     tokenizer = TOKENIZERS["byte-level"]
     ids = tokenizer.encode("x🎺y")
-    stream, whole = TextStream(tokenizer, []), Piece()
+    stream, whole = IncrementalDetokenizer(tokenizer, []), TextDelta()
     for token in ids:
         whole += stream.feed(token, token)
     whole += stream.finish()
     assert (whole.text, whole.records) == ("x🎺y", ids)
-    assert whole.starts == [0, *[1] * (len(ids) - 2), 2]
+    assert whole.text_offsets == [0, *[1] * (len(ids) - 2), 2]
 
 
 @pytest.mark.parametrize(("before", "text"), [("the", " he"), ("the", "he"), ("th", "é")])
-def test_a_text_goes_on_from_the_tokens_before_it(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> None:
+def test_a_text_continues_the_tokens_before_it(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> None:
     """Decoders of words that begin with a space drop it at a text's start."""
     start = tokenizer.encode(before, add_special_tokens=False)
     following = tokenizer.encode(before + text, add_special_tokens=False)
     shared = next((at for at, (a, b) in enumerate(zip(start, following, strict=False)) if a != b), len(start))
-    stream = TextStream(tokenizer, [], following[:shared])
+    stream = IncrementalDetokenizer(tokenizer, [], following[:shared])
     made = "".join([*(stream.feed(token).text for token in following[shared:]), stream.finish().text])
     whole = tokenizer.decode(following, clean_up_tokenization_spaces=False)
     assert whole == tokenizer.decode(following[:shared], clean_up_tokenization_spaces=False) + made
@@ -154,7 +154,7 @@ def test_a_text_goes_on_from_the_tokens_before_it(tokenizer: PreTrainedTokenizer
 def test_records_of_a_stop_string_are_dropped_and_of_held_text_released() -> None:
     tokenizer = TOKENIZERS["byte-level"]
     for stop, kept in (("zz!", "ab"), ("zz?", "abzz!")):
-        stream, records = TextStream(tokenizer, [stop]), list[str]()
+        stream, records = IncrementalDetokenizer(tokenizer, [stop]), list[str]()
         for char in "abzz!":
             [token] = tokenizer.encode(char)
             records += stream.feed(token, char).records
@@ -164,12 +164,12 @@ def test_records_of_a_stop_string_are_dropped_and_of_held_text_released() -> Non
 
 def test_special_tokens_give_no_text() -> None:
     tokenizer = TOKENIZERS["byte-level"]
-    texts, _ = pieces(tokenizer, [*tokenizer.encode("ab"), tokenizer.eos_token_id], [])
+    texts, _ = detokenize(tokenizer, [*tokenizer.encode("ab"), tokenizer.eos_token_id], [])
     assert "".join(texts) == "ab"
 
 
 @pytest.mark.parametrize("text", ["the", " the", "é", "🎺", "\n", "你"])
 def test_bytes_of_tokens_join_to_the_texts(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
-    names, ids = TokenNames(tokenizer), tokenizer.encode(text, add_special_tokens=False)
-    data = bytes(byte for token in ids for byte in names.bytes(token))
+    names, ids = TokenDecoder(tokenizer), tokenizer.encode(text, add_special_tokens=False)
+    data = bytes(byte for token in ids for byte in names.to_bytes(token))
     assert data.decode().strip() == text.strip()

@@ -13,16 +13,16 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import Cache
 
-from inference.generation.model_runner import Decoder
+from inference.generation.model_runner import ModelRunner
 
-VOCABULARY = 64
+VOCABULARY_SIZE = 64
 
 
 @pytest.fixture(scope="module")
 def model() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY_SIZE,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
@@ -33,74 +33,76 @@ def model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def decoder_of(model: LlamaForCausalLM) -> Decoder:
+def build_model_runner(model: LlamaForCausalLM) -> ModelRunner:
     def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
         assert len(adapters) == len(ids)
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
         logits: Tensor = out.logits[:, -1]
         return logits
 
-    return Decoder(forward, torch.device("cpu"))
+    return ModelRunner(forward, torch.device("cpu"))
 
 
 @torch.inference_mode()
-def alone(model: LlamaForCausalLM, tokens: list[int]) -> Tensor:
+def compute_next_logits(model: LlamaForCausalLM, tokens: list[int]) -> Tensor:
     """The next logits of one sequence: no batch, no padding, no cache."""
     logits: Tensor = model(input_ids=torch.tensor([tokens])).logits[0, -1]
     return logits
 
 
-def check(logits: Tensor, model: LlamaForCausalLM, texts: Sequence[list[int]]) -> None:
-    for row, text in zip(logits, texts, strict=True):
-        torch.testing.assert_close(row, alone(model, text), atol=1e-5, rtol=1e-5)
+def assert_next_logits(logits: Tensor, model: LlamaForCausalLM, sequences: Sequence[list[int]]) -> None:
+    for row, text in zip(logits, sequences, strict=True):
+        torch.testing.assert_close(row, compute_next_logits(model, text), atol=1e-5, rtol=1e-5)
 
 
 def test_prompts_of_different_lengths_prefill_as_one_batch(model: LlamaForCausalLM) -> None:
     prompts = [[5], [7, 8, 9, 10, 11, 12, 13], [1, 2, 3]]
-    check(decoder_of(model).join(prompts, [""] * 3), model, prompts)
+    assert_next_logits(build_model_runner(model).prefill(prompts, [""] * 3), model, prompts)
 
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6))
-def test_rows_come_and_go_without_a_trace(model: LlamaForCausalLM, seed: int) -> None:
+def test_sequences_join_and_leave_without_a_trace(model: LlamaForCausalLM, seed: int) -> None:
     """Any order of joining, stepping and leaving: every logit equals that of the row alone."""
-    rng, decoder, texts = random.Random(seed), decoder_of(model), list[list[int]]()
+    rng, decoder, texts = random.Random(seed), build_model_runner(model), list[list[int]]()
     for _ in range(8):
         action = rng.choice(["join", "step", "leave", "step"])
         if action == "join" or not texts:
-            fresh = [[rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 9))] for _ in range(rng.randint(1, 3))]
-            check(decoder.join(fresh, [""] * len(fresh)), model, fresh)
+            fresh = [
+                [rng.randrange(VOCABULARY_SIZE) for _ in range(rng.randint(1, 9))] for _ in range(rng.randint(1, 3))
+            ]
+            assert_next_logits(decoder.prefill(fresh, [""] * len(fresh)), model, fresh)
             texts += fresh
         elif action == "step":
-            tokens = [rng.randrange(VOCABULARY) for _ in texts]
+            tokens = [rng.randrange(VOCABULARY_SIZE) for _ in texts]
             texts = [[*text, token] for text, token in zip(texts, tokens, strict=True)]
-            check(decoder.step(tokens), model, texts)
+            assert_next_logits(decoder.decode(tokens), model, texts)
         else:
             kept = sorted(rng.sample(range(len(texts)), rng.randint(0, len(texts) - 1)))
-            decoder.keep(kept)
+            decoder.retain(kept)
             texts = [texts[index] for index in kept]
         assert len(decoder) == len(texts)
 
 
-def test_steps_beyond_the_room_made_at_once(model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference.generation.model_runner.ROOM", 3)
-    decoder, texts = decoder_of(model), [[1, 2, 3], [4]]
-    check(decoder.join(texts, ["", ""]), model, texts)
+def test_steps_beyond_the_preallocated_cache(model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.generation.model_runner.CACHE_GROWTH", 3)
+    decoder, texts = build_model_runner(model), [[1, 2, 3], [4]]
+    assert_next_logits(decoder.prefill(texts, ["", ""]), model, texts)
     for token in range(10):
         texts = [[*text, token] for text in texts]
-        check(decoder.step([token, token]), model, texts)
+        assert_next_logits(decoder.decode([token, token]), model, texts)
 
 
-def test_leaving_rows_take_their_padding_with_them(model: LlamaForCausalLM) -> None:
+def test_leaving_sequences_take_their_padding_with_them(model: LlamaForCausalLM) -> None:
     widths: list[int] = []
 
     def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
         widths.append(mask.shape[1])
         model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
-        return torch.zeros(len(ids), VOCABULARY)
+        return torch.zeros(len(ids), VOCABULARY_SIZE)
 
-    decoder = Decoder(forward, torch.device("cpu"))
-    decoder.join([[1] * 40, [2] * 3], ["", ""])
-    decoder.keep([1])
-    decoder.step([4])
+    decoder = ModelRunner(forward, torch.device("cpu"))
+    decoder.prefill([[1] * 40, [2] * 3], ["", ""])
+    decoder.retain([1])
+    decoder.decode([4])
     assert widths == [40, 4]

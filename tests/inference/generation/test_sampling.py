@@ -10,27 +10,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.generation.sampling import Sampler, Sampling, choose, draw
+from inference.generation.sampling import SamplerState, SamplingParams, draw, sample
 
 
-def tokens(logits: list[float], sampling: Sampling, count: int) -> list[int]:
+def sample_tokens(logits: list[float], params: SamplingParams, count: int) -> list[int]:
     """``count`` tokens in a row, the model always giving the same logits."""
-    sampler = Sampler(sampling)
-    return [choose(torch.tensor([logits]), [sampler])[0].token for _ in range(count)]
+    sampler = SamplerState(params)
+    return [sample(torch.tensor([logits]), [sampler])[0].token for _ in range(count)]
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
-    assert tokens([0.1, 3.0, 2.9], Sampling(temperature=0), 20) == [1] * 20
+    assert sample_tokens([0.1, 3.0, 2.9], SamplingParams(temperature=0), 20) == [1] * 20
 
 
 def test_a_temperature_too_small_to_divide_by_is_greedy() -> None:
-    assert tokens([0.1, 3.0, 2.9], Sampling(temperature=1e-30), 5) == [1] * 5
+    assert sample_tokens([0.1, 3.0, 2.9], SamplingParams(temperature=1e-30), 5) == [1] * 5
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_are_those_of_the_softmax(temperature: float) -> None:
     logits = [0.0, 1.0, 2.0, -1.0]
-    seen = Counter(tokens(logits, Sampling(temperature=temperature, seed=3), 4000))
+    seen = Counter(sample_tokens(logits, SamplingParams(temperature=temperature, seed=3), 4000))
     expected = torch.softmax(torch.tensor(logits) / temperature, -1)
     for token, share in enumerate(expected.tolist()):
         assert seen[token] / 4000 == pytest.approx(share, abs=0.03)
@@ -38,10 +38,10 @@ def test_frequencies_are_those_of_the_softmax(temperature: float) -> None:
 
 def test_top_p_keeps_the_smallest_nucleus() -> None:
     logits = [math.log(share) for share in (0.05, 0.5, 0.3, 0.15)]
-    assert set(tokens(logits, Sampling(top_p=0.5, seed=1), 200)) == {1}
-    assert set(tokens(logits, Sampling(top_p=0.51, seed=1), 200)) == {1, 2}
-    assert set(tokens(logits, Sampling(top_p=0.9, seed=1), 200)) == {1, 2, 3}
-    assert set(tokens(logits, Sampling(top_p=0.0, seed=1), 50)) == {1}
+    assert set(sample_tokens(logits, SamplingParams(top_p=0.5, seed=1), 200)) == {1}
+    assert set(sample_tokens(logits, SamplingParams(top_p=0.51, seed=1), 200)) == {1, 2}
+    assert set(sample_tokens(logits, SamplingParams(top_p=0.9, seed=1), 200)) == {1, 2, 3}
+    assert set(sample_tokens(logits, SamplingParams(top_p=0.0, seed=1), 50)) == {1}
 
 
 def test_a_nucleus_wider_than_the_first_look_is_found() -> None:
@@ -58,62 +58,65 @@ def test_a_token_of_probability_zero_is_never_drawn(uniform: float, top_p: float
 
 def test_seeds_repeat_and_differ() -> None:
     logits = [0.0] * 50
-    first = tokens(logits, Sampling(seed=7), 20)
-    assert first == tokens(logits, Sampling(seed=7), 20)
-    assert first != tokens(logits, Sampling(seed=8), 20)
-    assert tokens(logits, Sampling(), 20) != tokens(logits, Sampling(), 20)
+    first = sample_tokens(logits, SamplingParams(seed=7), 20)
+    assert first == sample_tokens(logits, SamplingParams(seed=7), 20)
+    assert first != sample_tokens(logits, SamplingParams(seed=8), 20)
+    assert sample_tokens(logits, SamplingParams(), 20) != sample_tokens(logits, SamplingParams(), 20)
 
 
-def test_a_row_draws_the_same_beside_any_neighbours() -> None:
+def test_a_sequence_draws_the_same_in_any_batch() -> None:
     torch.manual_seed(0)
     logits = torch.randn(4, 100)
-    alone = [Sampler(Sampling(seed=seed)) for seed in range(4)]
-    beside = [Sampler(Sampling(seed=seed, top_p=0.8 if seed == 3 else 1.0)) for seed in range(4)]
+    alone = [SamplerState(SamplingParams(seed=seed)) for seed in range(4)]
+    beside = [SamplerState(SamplingParams(seed=seed, top_p=0.8 if seed == 3 else 1.0)) for seed in range(4)]
     for _ in range(10):
-        together = [choice.token for choice in choose(logits, beside)]
-        assert together[:3] == [choose(logits[row : row + 1], [alone[row]])[0].token for row in range(3)]
+        together = [choice.token for choice in sample(logits, beside)]
+        assert together[:3] == [sample(logits[row : row + 1], [alone[row]])[0].token for row in range(3)]
 
 
 def test_bias_adds_to_the_logit() -> None:
-    assert tokens([0.0, 5.0], Sampling(temperature=0, bias={0: 6}), 1) == [0]
-    assert tokens([0.0, 5.0], Sampling(bias={1: -100}), 30) == [0] * 30
+    assert sample_tokens([0.0, 5.0], SamplingParams(temperature=0, logit_bias={0: 6}), 1) == [0]
+    assert sample_tokens([0.0, 5.0], SamplingParams(logit_bias={1: -100}), 30) == [0] * 30
 
 
 def test_presence_penalty_counts_once_and_frequency_each_time() -> None:
     # 0 leads by 1.5: a presence penalty of 1 never tips it, a frequency penalty of 1 does after two of them.
-    assert tokens([1.5, 0.0], Sampling(temperature=0, presence_penalty=1), 5) == [0] * 5
-    assert tokens([1.5, 0.0], Sampling(temperature=0, frequency_penalty=1), 4) == [0, 0, 1, 0]
-    assert tokens([1.5, 0.0], Sampling(temperature=0, presence_penalty=2), 3) == [0, 1, 0]
+    assert sample_tokens([1.5, 0.0], SamplingParams(temperature=0, presence_penalty=1), 5) == [0] * 5
+    assert sample_tokens([1.5, 0.0], SamplingParams(temperature=0, frequency_penalty=1), 4) == [0, 0, 1, 0]
+    assert sample_tokens([1.5, 0.0], SamplingParams(temperature=0, presence_penalty=2), 3) == [0, 1, 0]
 
 
 def test_penalties_and_bias_of_one_row_leave_the_others_alone() -> None:
     logits = torch.tensor([[0.0, 5.0], [0.0, 5.0]])
-    samplers = [Sampler(Sampling(temperature=0, bias={0: 100})), Sampler(Sampling(temperature=0))]
-    assert [choice.token for choice in choose(logits, samplers)] == [0, 1]
+    samplers = [
+        SamplerState(SamplingParams(temperature=0, logit_bias={0: 100})),
+        SamplerState(SamplingParams(temperature=0)),
+    ]
+    assert [choice.token for choice in sample(logits, samplers)] == [0, 1]
     assert logits.tolist() == [[0.0, 5.0], [0.0, 5.0]]
 
 
 def test_logprobs_are_the_models_own() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0]])
     expected = torch.log_softmax(logits[0], -1).tolist()
-    choice = choose(logits, [Sampler(Sampling(temperature=0, bias={0: 50}, logprobs=2))])[0]
-    assert choice.scored is not None
-    assert (choice.token, choice.scored.token) == (0, 0)
-    assert choice.scored.logprob == pytest.approx(expected[0])
-    assert [other.token for other in choice.alternatives] == [2, 1]
-    assert [other.logprob for other in choice.alternatives] == pytest.approx([expected[2], expected[1]])
+    choice = sample(logits, [SamplerState(SamplingParams(temperature=0, logit_bias={0: 50}, logprobs=2))])[0]
+    assert choice.token_logprob is not None
+    assert (choice.token, choice.token_logprob.token) == (0, 0)
+    assert choice.token_logprob.logprob == pytest.approx(expected[0])
+    assert [other.token for other in choice.top_logprobs] == [2, 1]
+    assert [other.logprob for other in choice.top_logprobs] == pytest.approx([expected[2], expected[1]])
 
 
 def test_without_logprobs_nothing_is_scored() -> None:
-    choice = choose(torch.tensor([[1.0, 2.0]]), [Sampler(Sampling())])[0]
-    assert choice.scored is None
-    assert choice.alternatives == ()
+    choice = sample(torch.tensor([[1.0, 2.0]]), [SamplerState(SamplingParams())])[0]
+    assert choice.token_logprob is None
+    assert choice.top_logprobs == ()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_row_without_numbers_is_marked_and_its_neighbour_is_not(value: float) -> None:
+def test_a_sequence_with_non_finite_logits_is_marked_and_others_are_not(value: float) -> None:
     logits = torch.tensor([[0.0, value], [0.0, 1.0]])
     for temperature in (0.0, 1.0):
-        broken, sound = choose(logits, [Sampler(Sampling(temperature=temperature)) for _ in range(2)])
-        assert not broken.finite
-        assert sound.finite
+        broken, sound = sample(logits, [SamplerState(SamplingParams(temperature=temperature)) for _ in range(2)])
+        assert not broken.is_finite
+        assert sound.is_finite

@@ -13,19 +13,19 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import Cache
 
-from inference.generation.detokenizer import TextStream
-from inference.generation.model_runner import Decoder
-from inference.generation.sampling import Sampling
-from inference.generation.scheduler import WAITING, Progress, Row, Scheduler
+from inference.generation.detokenizer import IncrementalDetokenizer
+from inference.generation.model_runner import ModelRunner
+from inference.generation.sampling import SamplingParams
+from inference.generation.scheduler import MAX_WAITING, Scheduler, SequenceOutput, SequenceState
 from inference.protocol.errors import EngineError, EngineUnavailable
 from tests.inference.generation.test_detokenizer import TOKENIZERS
 
 TOKENIZER = TOKENIZERS["byte-level"]
-END = TOKENIZER.eos_token_id
-SLOTS = 4
+END_TOKEN = TOKENIZER.eos_token_id
+MAX_NUM_SEQS = 4
 
 
-class Model:
+class ControllableModel:
     """A small random Llama whose steps can be held up, counted and made to fail."""
 
     def __init__(self) -> None:
@@ -39,17 +39,17 @@ class Model:
             num_key_value_heads=2,
         )
         self.llama = LlamaForCausalLM(config).eval()
-        self.go = threading.Event()
-        self.go.set()
-        self.batches: list[int] = []
-        self.error: Exception | None = None
+        self.unblocked = threading.Event()
+        self.unblocked.set()
+        self.batch_sizes: list[int] = []
+        self.next_error: Exception | None = None
         self.broken_adapter = ""
 
     def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
-        self.go.wait()
-        self.batches.append(len(ids))
-        if self.error:
-            error, self.error = self.error, None
+        self.unblocked.wait()
+        self.batch_sizes.append(len(ids))
+        if self.next_error:
+            error, self.next_error = self.next_error, None
             raise error
         out = self.llama(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
         logits: Tensor = out.logits[:, -1]
@@ -59,96 +59,103 @@ class Model:
 
 
 @pytest.fixture
-def model() -> Model:
-    return Model()
+def model() -> ControllableModel:
+    return ControllableModel()
 
 
 @pytest.fixture
-def scheduler(model: Model) -> Iterator[Scheduler]:
-    scheduler = Scheduler(Decoder(model, torch.device("cpu")), [END], SLOTS, "test")
+def scheduler(model: ControllableModel) -> Iterator[Scheduler]:
+    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), [END_TOKEN], MAX_NUM_SEQS, "test")
     yield scheduler
-    model.go.set()
+    model.unblocked.set()
     scheduler.close()
 
 
-class Asked:
+class TrackedSequence:
     """A row and what came of it."""
 
-    def __init__(self, prompt: str, limit: int = 12, adapter: str = "", stop: Sequence[str] = ()) -> None:
-        self.updates: queue.Queue[Progress] = queue.Queue()
+    def __init__(self, prompt: str, max_new_tokens: int = 12, adapter: str = "", stop: Sequence[str] = ()) -> None:
+        self.outputs: queue.Queue[SequenceOutput] = queue.Queue()
         ids = TOKENIZER.encode(prompt)
-        self.row = Row(ids, adapter, Sampling(temperature=0), TextStream(TOKENIZER, stop), limit, self.updates.put)
+        self.sequence = SequenceState(
+            ids,
+            adapter,
+            SamplingParams(temperature=0),
+            IncrementalDetokenizer(TOKENIZER, stop),
+            max_new_tokens,
+            self.outputs.put,
+        )
 
     def result(self) -> tuple[str, str, int]:
         """Text, finish reason and number of tokens. Raises the row's error."""
         text = ""
         while True:
-            update = self.updates.get(timeout=30)
+            update = self.outputs.get(timeout=30)
             if update.error:
                 raise update.error
-            text += update.piece.text
-            if update.finish:
-                return text, update.finish, update.tokens
+            text += update.delta.text
+            if update.finish_reason:
+                return text, update.finish_reason, update.num_tokens
 
 
-def alone(model: Model, prompt: str, limit: int) -> list[int]:
+def generate_greedily(model: ControllableModel, prompt: str, num_tokens: int) -> list[int]:
     """Greedy tokens without cache, batch or thread."""
     ids = TOKENIZER.encode(prompt)
-    for _ in range(limit):
+    for _ in range(num_tokens):
         with torch.inference_mode():
             ids.append(int(model.llama(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[-limit:]
+    return ids[-num_tokens:]
 
 
-def until(condition: str, scheduler: Scheduler, load: tuple[int, int]) -> None:
+def wait_for_load(condition: str, scheduler: Scheduler, load: tuple[int, int]) -> None:
     for _ in range(500):
-        if scheduler.load == load:
+        if scheduler.queue_lengths == load:
             return
         time.sleep(0.01)
-    raise AssertionError(f"{condition}: {scheduler.load}")
+    raise AssertionError(f"{condition}: {scheduler.queue_lengths}")
 
 
 PROMPTS = ["the", "quick brown fox jumps", "dog", "a", "over the lazy", "🎻", "naïve café", "b c", "Köln"]
 
 
-def test_more_rows_than_slots_each_get_their_own_answer(model: Model, scheduler: Scheduler) -> None:
-    asked = [Asked(prompt, limit=5 + 3 * at) for at, prompt in enumerate(PROMPTS)]
-    scheduler.submit([one.row for one in asked])
+def test_more_sequences_than_slots_each_get_their_own_output(model: ControllableModel, scheduler: Scheduler) -> None:
+    asked = [TrackedSequence(prompt, max_new_tokens=5 + 3 * at) for at, prompt in enumerate(PROMPTS)]
+    scheduler.submit([one.sequence for one in asked])
     for at, one in enumerate(asked):
         _, finish, tokens = one.result()
         assert (finish, tokens) == ("length", 5 + 3 * at)
-        assert one.row.tokens == alone(model, PROMPTS[at], 5 + 3 * at)
-    assert max(model.batches) == SLOTS
+        assert one.sequence.output_tokens == generate_greedily(model, PROMPTS[at], 5 + 3 * at)
+    assert max(model.batch_sizes) == MAX_NUM_SEQS
 
 
-def test_a_newcomer_joins_a_running_batch(model: Model, scheduler: Scheduler) -> None:
-    first = Asked("the quick brown", limit=200)
-    scheduler.submit([first.row])
-    first.updates.get(timeout=30)
-    second = Asked("dog", limit=5)
-    scheduler.submit([second.row])
+def test_a_newcomer_joins_a_running_batch(model: ControllableModel, scheduler: Scheduler) -> None:
+    first = TrackedSequence("the quick brown", max_new_tokens=200)
+    scheduler.submit([first.sequence])
+    first.outputs.get(timeout=30)
+    second = TrackedSequence("dog", max_new_tokens=5)
+    scheduler.submit([second.sequence])
     second.result()
-    assert len(first.row.tokens) < 200, "the newcomer did not wait for the first to end"
-    assert second.row.tokens == alone(model, "dog", 5)
+    assert len(first.sequence.output_tokens) < 200, "the newcomer did not wait for the first to end"
+    assert second.sequence.output_tokens == generate_greedily(model, "dog", 5)
     first.result()
-    assert first.row.tokens[:60] == alone(model, "the quick brown", 60)
+    assert first.sequence.output_tokens[:60] == generate_greedily(model, "the quick brown", 60)
 
 
-def test_prompts_that_wait_together_are_one_batch(model: Model, scheduler: Scheduler) -> None:
-    model.go.clear()
-    asked = [Asked(prompt, limit=3) for prompt in PROMPTS[:SLOTS]]
-    scheduler.submit([one.row for one in asked])
-    model.go.set()
+def test_prompts_that_wait_together_are_one_batch(model: ControllableModel, scheduler: Scheduler) -> None:
+    model.unblocked.clear()
+    asked = [TrackedSequence(prompt, max_new_tokens=3) for prompt in PROMPTS[:MAX_NUM_SEQS]]
+    scheduler.submit([one.sequence for one in asked])
+    model.unblocked.set()
     for one in asked:
         one.result()
-    assert model.batches == [SLOTS] * 3
+    assert model.batch_sizes == [MAX_NUM_SEQS] * 3
 
 
-def test_the_end_token_ends_the_answer_and_is_counted(model: Model) -> None:
-    made = alone(model, "the", 6)
-    scheduler = Scheduler(Decoder(model, torch.device("cpu")), [made[3]], SLOTS, "test")
-    asked = Asked("the", limit=50)
-    scheduler.submit([asked.row])
+def test_the_end_token_ends_the_answer_and_is_counted(model: ControllableModel) -> None:
+    made = generate_greedily(model, "the", 6)
+    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), [made[3]], MAX_NUM_SEQS, "test")
+    asked = TrackedSequence("the", max_new_tokens=50)
+    scheduler.submit([asked.sequence])
     text, finish, tokens = asked.result()
     scheduler.close()
     ends = made.index(made[3])
@@ -156,104 +163,104 @@ def test_the_end_token_ends_the_answer_and_is_counted(model: Model) -> None:
     assert text == TOKENIZER.decode(made[:ends], skip_special_tokens=True)
 
 
-def test_a_stop_string_ends_the_answer(model: Model, scheduler: Scheduler) -> None:
-    whole = TOKENIZER.decode(alone(model, "the", 30), skip_special_tokens=True)
+def test_a_stop_string_ends_the_answer(model: ControllableModel, scheduler: Scheduler) -> None:
+    whole = TOKENIZER.decode(generate_greedily(model, "the", 30), skip_special_tokens=True)
     stop = whole[8:10]
-    asked = Asked("the", limit=30, stop=[stop])
-    scheduler.submit([asked.row])
+    asked = TrackedSequence("the", max_new_tokens=30, stop=[stop])
+    scheduler.submit([asked.sequence])
     text, finish, _ = asked.result()
     assert finish == "stop"
     assert text == whole[: whole.index(stop)]
 
 
-def test_a_cancelled_row_leaves_within_a_step(model: Model, scheduler: Scheduler) -> None:
-    gone, stays = Asked("the", limit=5000), Asked("dog", limit=40)
-    scheduler.submit([gone.row, stays.row])
-    gone.updates.get(timeout=30)
-    gone.row.cancelled = True
-    made = len(gone.row.tokens)
+def test_a_cancelled_sequence_leaves_within_a_step(model: ControllableModel, scheduler: Scheduler) -> None:
+    gone, stays = TrackedSequence("the", max_new_tokens=5000), TrackedSequence("dog", max_new_tokens=40)
+    scheduler.submit([gone.sequence, stays.sequence])
+    gone.outputs.get(timeout=30)
+    gone.sequence.cancelled = True
+    made = len(gone.sequence.output_tokens)
     stays.result()
-    assert len(gone.row.tokens) <= made + 1
-    assert stays.row.tokens == alone(model, "dog", 40)
-    until("nothing runs", scheduler, (0, 0))
+    assert len(gone.sequence.output_tokens) <= made + 1
+    assert stays.sequence.output_tokens == generate_greedily(model, "dog", 40)
+    wait_for_load("nothing runs", scheduler, (0, 0))
 
 
-def test_a_row_cancelled_while_waiting_never_runs(model: Model, scheduler: Scheduler) -> None:
-    model.go.clear()
-    asked = [Asked("the", limit=2) for _ in range(SLOTS + 1)]
-    scheduler.submit([one.row for one in asked[:SLOTS]])
-    until("the first batch runs", scheduler, (SLOTS, 0))
-    scheduler.submit([asked[SLOTS].row])
-    asked[SLOTS].row.cancelled = True
-    model.go.set()
-    for one in asked[:SLOTS]:
+def test_a_sequence_cancelled_while_waiting_never_runs(model: ControllableModel, scheduler: Scheduler) -> None:
+    model.unblocked.clear()
+    asked = [TrackedSequence("the", max_new_tokens=2) for _ in range(MAX_NUM_SEQS + 1)]
+    scheduler.submit([one.sequence for one in asked[:MAX_NUM_SEQS]])
+    wait_for_load("the first batch runs", scheduler, (MAX_NUM_SEQS, 0))
+    scheduler.submit([asked[MAX_NUM_SEQS].sequence])
+    asked[MAX_NUM_SEQS].sequence.cancelled = True
+    model.unblocked.set()
+    for one in asked[:MAX_NUM_SEQS]:
         one.result()
-    until("nothing waits", scheduler, (0, 0))
-    assert asked[SLOTS].row.tokens == []
+    wait_for_load("nothing waits", scheduler, (0, 0))
+    assert asked[MAX_NUM_SEQS].sequence.output_tokens == []
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [(RuntimeError("shapes differ"), "internal_error"), (MemoryError(), "engine_overloaded")],
 )
-def test_a_failing_step_is_told_to_its_rows_and_the_next_rows_run(
-    model: Model, scheduler: Scheduler, error: Exception, code: str
+def test_a_failing_step_fails_its_sequences_and_the_next_ones_run(
+    model: ControllableModel, scheduler: Scheduler, error: Exception, code: str
 ) -> None:
-    model.error = error
-    asked = [Asked("the"), Asked("dog")]
-    scheduler.submit([one.row for one in asked])
+    model.next_error = error
+    asked = [TrackedSequence("the"), TrackedSequence("dog")]
+    scheduler.submit([one.sequence for one in asked])
     for one in asked:
         with pytest.raises(EngineError) as caught:
             one.result()
         assert caught.value.code == code
-    again = Asked("the")
-    scheduler.submit([again.row])
+    again = TrackedSequence("the")
+    scheduler.submit([again.sequence])
     again.result()
-    assert again.row.tokens == alone(model, "the", 12)
+    assert again.sequence.output_tokens == generate_greedily(model, "the", 12)
 
 
-def test_a_model_that_gives_no_numbers_fails_its_own_rows_only(model: Model, scheduler: Scheduler) -> None:
+def test_non_finite_logits_fail_their_own_sequences_only(model: ControllableModel, scheduler: Scheduler) -> None:
     model.broken_adapter = "bad"
-    good, bad = Asked("dog"), Asked("the", adapter="bad")
-    scheduler.submit([bad.row, good.row])
+    good, bad = TrackedSequence("dog"), TrackedSequence("the", adapter="bad")
+    scheduler.submit([bad.sequence, good.sequence])
     with pytest.raises(EngineError) as caught:
         bad.result()
     assert caught.value.code == "model_unusable"
     good.result()
-    assert good.row.tokens == alone(model, "dog", 12)
+    assert good.sequence.output_tokens == generate_greedily(model, "dog", 12)
 
 
-def test_too_many_rows_are_turned_away(model: Model, scheduler: Scheduler) -> None:
-    model.go.clear()
-    asked = [Asked("a", limit=1) for _ in range(SLOTS)]
-    scheduler.submit([one.row for one in asked])
-    until("the first batch runs", scheduler, (SLOTS, 0))
-    scheduler.submit([Asked("a", limit=1).row for _ in range(WAITING)])
+def test_too_many_sequences_are_rejected(model: ControllableModel, scheduler: Scheduler) -> None:
+    model.unblocked.clear()
+    asked = [TrackedSequence("a", max_new_tokens=1) for _ in range(MAX_NUM_SEQS)]
+    scheduler.submit([one.sequence for one in asked])
+    wait_for_load("the first batch runs", scheduler, (MAX_NUM_SEQS, 0))
+    scheduler.submit([TrackedSequence("a", max_new_tokens=1).sequence for _ in range(MAX_WAITING)])
     with pytest.raises(EngineUnavailable) as caught:
-        scheduler.submit([Asked("a").row])
+        scheduler.submit([TrackedSequence("a").sequence])
     assert caught.value.status == 503
 
 
-def test_no_step_runs_while_the_model_is_changed(model: Model, scheduler: Scheduler) -> None:
-    asked = Asked("the", limit=2000)
-    scheduler.submit([asked.row])
-    asked.updates.get(timeout=30)
+def test_no_step_runs_while_the_model_is_changed(model: ControllableModel, scheduler: Scheduler) -> None:
+    asked = TrackedSequence("the", max_new_tokens=2000)
+    scheduler.submit([asked.sequence])
+    asked.outputs.get(timeout=30)
     for _ in range(5):
-        with scheduler.paused():
-            steps = len(model.batches)
+        with scheduler.pause():
+            steps = len(model.batch_sizes)
             time.sleep(0.05)
-            assert len(model.batches) == steps
-    asked.row.cancelled = True
+            assert len(model.batch_sizes) == steps
+    asked.sequence.cancelled = True
 
 
-def test_closing_fails_what_is_still_there(model: Model) -> None:
-    scheduler = Scheduler(Decoder(model, torch.device("cpu")), [END], SLOTS, "test")
-    asked = [Asked("the", limit=100_000) for _ in range(SLOTS + 2)]
-    scheduler.submit([one.row for one in asked])
-    asked[0].updates.get(timeout=30)
+def test_closing_fails_what_is_still_there(model: ControllableModel) -> None:
+    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), [END_TOKEN], MAX_NUM_SEQS, "test")
+    asked = [TrackedSequence("the", max_new_tokens=100_000) for _ in range(MAX_NUM_SEQS + 2)]
+    scheduler.submit([one.sequence for one in asked])
+    asked[0].outputs.get(timeout=30)
     scheduler.close()
     for one in asked:
         with pytest.raises(EngineUnavailable):
             one.result()
     with pytest.raises(EngineUnavailable):
-        scheduler.submit([Asked("the").row])
+        scheduler.submit([TrackedSequence("the").sequence])

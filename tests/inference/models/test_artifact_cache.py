@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from inference.models.artifact_cache import FolderCache
+from inference.models.artifact_cache import ArtifactCache
 from inference.protocol.errors import EngineError
 from inference.protocol.model_ref import ModelRef
 from storage.blobs import Blobs, connect
 from storage.folders import put_folder
 
 
-class Counted:
+class CountingBlobs:
     """A real store that counts what is read from it."""
 
     def __init__(self, blobs: Blobs) -> None:
@@ -31,16 +31,16 @@ class Counted:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Counted:
-    return Counted(connect(f"file://{tmp_path}/blobs"))
+def blobs(tmp_path: Path) -> CountingBlobs:
+    return CountingBlobs(connect(f"file://{tmp_path}/blobs"))
 
 
 @pytest.fixture
-def cache(blobs: Counted, tmp_path: Path) -> FolderCache:
-    return FolderCache(blobs, tmp_path / "cache")  # type: ignore[arg-type]
+def cache(blobs: CountingBlobs, tmp_path: Path) -> ArtifactCache:
+    return ArtifactCache(blobs, tmp_path / "cache")  # type: ignore[arg-type]
 
 
-def stored(blobs: Counted, tmp_path: Path, name: str, size: int = 10) -> ModelRef:
+def store_result(blobs: CountingBlobs, tmp_path: Path, name: str, size: int = 10) -> ModelRef:
     folder = tmp_path / "made" / name
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "weights.safetensors").write_bytes(name.encode() * size)
@@ -51,15 +51,15 @@ def stored(blobs: Counted, tmp_path: Path, name: str, size: int = 10) -> ModelRe
     )
 
 
-def files(path: Path) -> set[str]:
+def list_files(path: Path) -> set[str]:
     return {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
 
 
-def test_a_folder_is_fetched_once(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
-    ref = stored(blobs, tmp_path, "a")
+def test_a_folder_is_fetched_once(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
+    ref = store_result(blobs, tmp_path, "a")
     for _ in range(2):
-        with cache.folder(ref) as path:
-            assert files(path) == {"model/weights.safetensors", "state.json"}
+        with cache.lease_folder(ref) as path:
+            assert list_files(path) == {"model/weights.safetensors", "state.json"}
     assert sorted(blobs.reads) == [
         "results/a/manifest.json",
         "results/a/manifest.json",
@@ -69,19 +69,19 @@ def test_a_folder_is_fetched_once(blobs: Counted, cache: FolderCache, tmp_path: 
     ]
 
 
-def test_only_the_part_that_is_the_model_is_fetched(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
-    ref = stored(blobs, tmp_path, "a").model_copy(update={"part": "model/"})
-    with cache.folder(ref) as path:
-        assert files(path) == {"weights.safetensors"}
+def test_only_the_part_that_is_the_model_is_fetched(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
+    ref = store_result(blobs, tmp_path, "a").model_copy(update={"part": "model/"})
+    with cache.lease_folder(ref) as path:
+        assert list_files(path) == {"weights.safetensors"}
     assert "results/a/state.json" not in blobs.reads
 
 
-def test_who_asks_at_once_waits_for_one_fetch(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
-    ref, seen = stored(blobs, tmp_path, "a", 10**6), list[set[str]]()
+def test_concurrent_requests_share_one_fetch(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
+    ref, seen = store_result(blobs, tmp_path, "a", 10**6), list[set[str]]()
 
     def use() -> None:
-        with cache.folder(ref) as path:
-            seen.append(files(path))
+        with cache.lease_folder(ref) as path:
+            seen.append(list_files(path))
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
@@ -92,58 +92,62 @@ def test_who_asks_at_once_waits_for_one_fetch(blobs: Counted, cache: FolderCache
     assert blobs.reads.count("results/a/state.json") == 1
 
 
-def test_damage_in_the_store_is_found_and_leaves_nothing(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
-    ref = stored(blobs, tmp_path, "a")
+def test_damage_in_the_store_is_found_and_leaves_nothing(
+    blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path
+) -> None:
+    ref = store_result(blobs, tmp_path, "a")
     (tmp_path / "blobs/results/a/model/weights.safetensors").write_bytes(b"other")
-    with pytest.raises(EngineError) as caught, cache.folder(ref):
+    with pytest.raises(EngineError) as caught, cache.lease_folder(ref):
         pass
     assert (caught.value.code, caught.value.status) == ("storage_corrupt", 502)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_another_models_bytes_under_the_key_are_found(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
-    first, second = stored(blobs, tmp_path, "a"), stored(blobs, tmp_path, "b")
-    with pytest.raises(EngineError) as caught, cache.folder(first.model_copy(update={"prefix": second.prefix})):
+def test_another_models_bytes_under_the_key_are_found(
+    blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path
+) -> None:
+    first, second = store_result(blobs, tmp_path, "a"), store_result(blobs, tmp_path, "b")
+    with pytest.raises(EngineError) as caught, cache.lease_folder(first.model_copy(update={"prefix": second.prefix})):
         pass
     assert caught.value.code == "storage_corrupt"
 
 
-def test_damage_in_the_cache_is_mended(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
-    ref = stored(blobs, tmp_path, "a")
-    with cache.folder(ref) as path:
+def test_damage_in_the_cache_is_repaired(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
+    ref = store_result(blobs, tmp_path, "a")
+    with cache.lease_folder(ref) as path:
         sound = (path / "state.json").read_bytes()
     for damage in (lambda: (path / "state.json").write_text("?"), lambda: (path / "extra.py").write_text("1")):
         damage()
-        with cache.folder(ref) as mended:
+        with cache.lease_folder(ref) as mended:
             assert (mended / "state.json").read_bytes() == sound
             assert not (mended / "extra.py").exists()
 
 
-def test_a_deleted_result_is_not_found(blobs: Counted, cache: FolderCache, tmp_path: Path) -> None:
-    ref = stored(blobs, tmp_path, "a")
-    with cache.folder(ref):
+def test_a_deleted_result_is_not_found(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
+    ref = store_result(blobs, tmp_path, "a")
+    with cache.lease_folder(ref):
         pass
     blobs.delete("results/a/manifest.json")  # type: ignore[operator]
-    with pytest.raises(EngineError) as caught, cache.folder(ref):
+    with pytest.raises(EngineError) as caught, cache.lease_folder(ref):
         pass
     assert caught.value.status == 404
 
 
-def test_the_oldest_goes_when_the_cache_is_full_but_never_one_in_use(blobs: Counted, tmp_path: Path) -> None:
-    cache = FolderCache(blobs, tmp_path / "cache", limit=2500)  # type: ignore[arg-type]
-    refs = [stored(blobs, tmp_path, name, 1000) for name in "abcd"]
-    with cache.folder(refs[0]) as held:
+def test_the_oldest_is_evicted_from_a_full_cache_but_never_one_in_use(blobs: CountingBlobs, tmp_path: Path) -> None:
+    cache = ArtifactCache(blobs, tmp_path / "cache", max_bytes=2500)  # type: ignore[arg-type]
+    refs = [store_result(blobs, tmp_path, name, 1000) for name in "abcd"]
+    with cache.lease_folder(refs[0]) as held:
         for ref in refs[1:]:
-            with cache.folder(ref):
+            with cache.lease_folder(ref):
                 pass
-        assert files(held) == {"model/weights.safetensors", "state.json"}
+        assert list_files(held) == {"model/weights.safetensors", "state.json"}
     left = {path.name for path in (tmp_path / "cache").iterdir()}
     assert left == {refs[2].manifest_sha256, refs[3].manifest_sha256}
 
 
-def test_what_a_killed_engine_left_half_fetched_is_cleared(blobs: Counted, tmp_path: Path) -> None:
+def test_what_a_killed_engine_left_half_fetched_is_cleared(blobs: CountingBlobs, tmp_path: Path) -> None:
     half = tmp_path / "cache" / ".aside-0123"
     half.mkdir(parents=True)
     (half / "weights").write_text("half")
-    FolderCache(blobs, tmp_path / "cache")  # type: ignore[arg-type]
+    ArtifactCache(blobs, tmp_path / "cache")  # type: ignore[arg-type]
     assert not half.exists()

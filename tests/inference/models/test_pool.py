@@ -7,13 +7,13 @@ import random
 
 import pytest
 
-from inference.models.pool import Pool
+from inference.models.pool import ModelPool
 from inference.protocol.errors import EngineError, EngineUnavailable
 
 pytestmark = pytest.mark.anyio
 
 
-class Value:
+class FakeModel:
     """A thing that takes a moment to load and knows whether it was closed."""
 
     def __init__(self, name: str) -> None:
@@ -28,35 +28,35 @@ class Value:
 class Loader:
     def __init__(self) -> None:
         self.loaded: list[str] = []
-        self.alive: set[Value] = set()
-        self.most = 0
+        self.alive: set[FakeModel] = set()
+        self.max_alive = 0
 
-    async def __call__(self, name: str) -> Value:
+    async def __call__(self, name: str) -> FakeModel:
         self.loaded.append(name)
         await asyncio.sleep(0.002)
         if name.startswith("bad"):
             raise EngineError("model_unusable", name)
-        value = Value(name)
+        value = FakeModel(name)
         self.alive = {other for other in self.alive if not other.closed} | {value}
-        self.most = max(self.most, len(self.alive))
+        self.max_alive = max(self.max_alive, len(self.alive))
         return value
 
 
-async def use(pool: Pool[Value], loader: Loader, name: str, seconds: float = 0.0) -> str:
+async def use(pool: ModelPool[FakeModel], loader: Loader, name: str, seconds: float = 0.0) -> str:
     async with pool.lease(name, lambda: loader(name)) as value:
         await asyncio.sleep(seconds)
         assert not value.closed, "dropped while in use"
         return value.name
 
 
-async def test_many_who_ask_at_once_share_one_load() -> None:
-    pool, loader = Pool[Value](2), Loader()
+async def test_concurrent_requests_share_one_load() -> None:
+    pool, loader = ModelPool[FakeModel](2), Loader()
     assert await asyncio.gather(*(use(pool, loader, "a", 0.01) for _ in range(20))) == ["a"] * 20
     assert loader.loaded == ["a"]
 
 
-async def test_the_least_recently_used_goes_first() -> None:
-    pool, loader = Pool[Value](2), Loader()
+async def test_the_least_recently_used_is_evicted_first() -> None:
+    pool, loader = ModelPool[FakeModel](2), Loader()
     for name in ("a", "b", "a", "c"):
         await use(pool, loader, name)
     assert sorted(value.name for value in pool.values()) == ["a", "c"]
@@ -64,7 +64,7 @@ async def test_the_least_recently_used_goes_first() -> None:
 
 
 async def test_nothing_in_use_is_dropped_and_the_wait_has_an_end() -> None:
-    pool, loader = Pool[Value](1, wait_seconds=0.05), Loader()
+    pool, loader = ModelPool[FakeModel](1, wait_seconds=0.05), Loader()
     async with pool.lease("a", lambda: loader("a")) as value:
         with pytest.raises(EngineUnavailable) as caught:
             await use(pool, loader, "b")
@@ -74,14 +74,14 @@ async def test_nothing_in_use_is_dropped_and_the_wait_has_an_end() -> None:
     assert value.closed
 
 
-async def test_who_waits_gets_the_place_as_soon_as_it_is_free() -> None:
-    pool, loader = Pool[Value](1, wait_seconds=5), Loader()
+async def test_a_waiting_request_gets_the_slot_as_soon_as_it_is_free() -> None:
+    pool, loader = ModelPool[FakeModel](1, wait_seconds=5), Loader()
     names = await asyncio.gather(*(use(pool, loader, name, 0.02) for name in "abcd"))
     assert names == list("abcd")
 
 
 async def test_a_failed_load_raises_for_all_and_leaves_nothing() -> None:
-    pool, loader = Pool[Value](2), Loader()
+    pool, loader = ModelPool[FakeModel](2), Loader()
     results = await asyncio.gather(*(use(pool, loader, "bad") for _ in range(3)), return_exceptions=True)
     assert [type(result) for result in results] == [EngineError] * 3
     assert loader.loaded == ["bad"]
@@ -91,8 +91,8 @@ async def test_a_failed_load_raises_for_all_and_leaves_nothing() -> None:
     assert loader.loaded == ["bad", "bad"], "the next who asks tries again"
 
 
-async def test_a_load_outlives_the_one_who_asked() -> None:
-    pool, loader = Pool[Value](2), Loader()
+async def test_a_load_outlives_its_cancelled_request() -> None:
+    pool, loader = ModelPool[FakeModel](2), Loader()
     asking = asyncio.create_task(use(pool, loader, "a"))
     await asyncio.sleep(0)
     asking.cancel()
@@ -102,8 +102,8 @@ async def test_a_load_outlives_the_one_who_asked() -> None:
     assert loader.loaded == ["a"]
 
 
-async def test_a_failed_load_that_nobody_awaits_is_quiet() -> None:
-    pool, loader = Pool[Value](2), Loader()
+async def test_a_failed_load_that_no_one_awaits_is_quiet() -> None:
+    pool, loader = ModelPool[FakeModel](2), Loader()
     asking = asyncio.create_task(use(pool, loader, "bad"))
     await asyncio.sleep(0)
     asking.cancel()
@@ -111,9 +111,9 @@ async def test_a_failed_load_that_nobody_awaits_is_quiet() -> None:
     assert len(pool) == 0
 
 
-async def test_a_storm_of_names_over_few_places_answers_every_one_right() -> None:
+async def test_many_names_over_few_slots_never_get_the_wrong_model() -> None:
     """100 names, 4 places, 1,000 mixed requests, some bad and some abandoned: never the wrong value."""
-    rng, pool, loader = random.Random(0), Pool[Value](4, wait_seconds=30), Loader()
+    rng, pool, loader = random.Random(0), ModelPool[FakeModel](4, wait_seconds=30), Loader()
     names = [f"{'bad' if rng.random() < 0.1 else 'm'}{rng.randrange(100)}" for _ in range(1000)]
 
     async def ask(name: str) -> str:
@@ -127,6 +127,6 @@ async def test_a_storm_of_names_over_few_places_answers_every_one_right() -> Non
     for name, result in zip(names, results, strict=True):
         expected = isinstance(result, EngineError) if name.startswith("bad") else result == name
         assert expected or isinstance(result, asyncio.CancelledError)
-    assert loader.most <= 4
+    assert loader.max_alive <= 4
     await pool.close()
     assert all(value.closed for value in loader.alive)

@@ -18,73 +18,73 @@ class Doubler:
     """Doubles numbers when told to go; refuses negative ones."""
 
     def __init__(self) -> None:
-        self.go = threading.Event()
+        self.unblocked = threading.Event()
         self.batches: list[list[int]] = []
-        self.batcher = Batcher[int, int](self.answer, most=4)
+        self.batcher = Batcher[int, int](self.double, max_batch_size=4)
 
-    def answer(self, numbers: Sequence[int]) -> list[int | EngineError]:
-        self.go.wait(5)
+    def double(self, numbers: Sequence[int]) -> list[int | EngineError]:
+        self.unblocked.wait(5)
         self.batches.append([*numbers])
         if 13 in numbers:
             raise MemoryError
         return [EngineError("invalid_request", str(number)) if number < 0 else 2 * number for number in numbers]
 
-    async def ask(self, *numbers: int) -> list[int | BaseException]:
+    async def submit_all(self, *numbers: int) -> list[int | BaseException]:
         """All at once, behind one that runs already."""
-        first = asyncio.create_task(self.batcher.ask(0, 1))
+        first = asyncio.create_task(self.batcher.submit(0, 1))
         await asyncio.sleep(0.01)
-        rest = [asyncio.create_task(self.batcher.ask(number, 1)) for number in numbers]
+        rest = [asyncio.create_task(self.batcher.submit(number, 1)) for number in numbers]
         await asyncio.sleep(0.01)
-        self.go.set()
+        self.unblocked.set()
         return await asyncio.gather(first, *rest, return_exceptions=True)
 
 
 async def test_what_waits_makes_the_next_batch() -> None:
     doubler = Doubler()
-    assert await doubler.ask(1, 2, 3, 4, 5) == [0, 2, 4, 6, 8, 10]
+    assert await doubler.submit_all(1, 2, 3, 4, 5) == [0, 2, 4, 6, 8, 10]
     assert doubler.batches == [[0], [1, 2, 3, 4], [5]]
-    assert await doubler.batcher.ask(6, 1) == 12, "it goes on after a pause"
+    assert await doubler.batcher.submit(6, 1) == 12, "it goes on after a pause"
 
 
 async def test_a_request_larger_than_a_batch_runs_alone() -> None:
     doubler = Doubler()
-    doubler.go.set()
-    assert await asyncio.gather(*(doubler.batcher.ask(number, 9) for number in (1, 2))) == [2, 4]
+    doubler.unblocked.set()
+    assert await asyncio.gather(*(doubler.batcher.submit(number, 9) for number in (1, 2))) == [2, 4]
     assert doubler.batches == [[1], [2]]
 
 
 async def test_an_error_is_its_own_requests() -> None:
-    results = await Doubler().ask(1, -2, 3)
+    results = await Doubler().submit_all(1, -2, 3)
     assert [result for result in results if not isinstance(result, EngineError)] == [0, 2, 6]
     assert isinstance(results[2], EngineError)
 
 
 async def test_a_failure_of_the_batch_is_everyones_and_of_no_later_batch() -> None:
     doubler = Doubler()
-    results = await doubler.ask(1, 13)
+    results = await doubler.submit_all(1, 13)
     assert [type(result) for result in results] == [int, MemoryError, MemoryError]
-    assert await doubler.batcher.ask(4, 1) == 8
+    assert await doubler.batcher.submit(4, 1) == 8
 
 
-async def test_those_who_left_are_not_answered() -> None:
+async def test_cancelled_requests_do_not_run() -> None:
     doubler = Doubler()
-    first = asyncio.create_task(doubler.batcher.ask(0, 1))
+    first = asyncio.create_task(doubler.batcher.submit(0, 1))
     await asyncio.sleep(0.01)
-    left = asyncio.create_task(doubler.batcher.ask(1, 1))
+    left = asyncio.create_task(doubler.batcher.submit(1, 1))
     await asyncio.sleep(0.01)
     left.cancel()
     await asyncio.sleep(0.01)
-    doubler.go.set()
+    doubler.unblocked.set()
     await first
-    assert await doubler.batcher.ask(2, 1) == 4
+    assert await doubler.batcher.submit(2, 1) == 4
     assert doubler.batches == [[0], [2]]
 
 
-async def test_a_queue_that_is_full_turns_requests_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inference.pooling.batcher.WAITING", 3)
+async def test_a_full_queue_rejects_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.pooling.batcher.MAX_WAITING", 3)
     doubler = Doubler()
-    answers = await doubler.ask(1, 2, 3, 4)
+    answers = await doubler.submit_all(1, 2, 3, 4)
     assert answers[:4] == [0, 2, 4, 6]
     assert isinstance(answers[4], EngineUnavailable)
     assert answers[4].code == "engine_overloaded"
-    assert await doubler.batcher.ask(5, 1) == 10
+    assert await doubler.batcher.submit(5, 1) == 10

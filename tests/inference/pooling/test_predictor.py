@@ -13,58 +13,58 @@ from inference.pooling import predictor
 from inference.pooling.predictor import Predictor
 from inference.protocol.errors import EngineError
 from inference.protocol.pooling import PredictionRequest
-from inference.serving.predictions import TEXT_CHARACTERS, predict, probe
-from training.artifacts.serving import Served
+from inference.serving.predictions import MAX_TEXT_CHARACTERS, build_probe, predict
+from training.artifacts.serving import ServedModel
 from training.models.base_model import BaseModel as Base
-from training.tasks.base import Example, Flaw, Kit, Task
+from training.tasks.base import Example, RowIssue, Task, TaskContext
 
 pytestmark = pytest.mark.anyio
 
 
-class Thing(BaseModel):
+class WeighInput(BaseModel):
     image: str
     weight: float = Field(default=1.0, gt=0)
     note: str | None = None
 
 
-class Weigh(Task[Thing, Example]):
+class WeighTask(Task[WeighInput, Example]):
     """Tells how long an input is and who was answered beside it."""
 
     name = "weigh"
     route = "predictions"
     family = "vision"
-    input = Thing
-    row = Thing
-    bare = "image"
+    input_schema = WeighInput
+    row_schema = WeighInput
+    default_field = "image"
     file_field = "image"
 
     def __init__(self) -> None:
         self.passes: list[list[int]] = []
 
-    def encode_inputs(self, inputs: Sequence[Thing], processor: Any, max_length: int) -> list[Any]:
+    def encode_inputs(self, inputs: Sequence[WeighInput], processor: Any, max_length: int) -> list[Any]:
         return [
-            Flaw("unreadable", "image", "This is no image.")
+            RowIssue("unreadable", "image", "This is no image.")
             if thing.image == "bad"
             else Example(len(thing.image), False)
             for thing in inputs
         ]
 
-    def answer(self, model: Any, examples: Sequence[Example], kit: Kit, top_k: int) -> list[dict[str, Any]]:
+    def answer(self, model: Any, examples: Sequence[Example], kit: TaskContext, top_k: int) -> list[dict[str, Any]]:
         self.passes.append([example.size for example in examples])
         return [{"size": example.size, "top_k": top_k} for example in examples]
 
 
-def loaded(task: Weigh, **state: Any) -> Predictor:
-    base = cast(Base, type("Base", (), {"context": 100}))
-    return Predictor(Served(task, None, Kit(None, state), base, None), 50)
+def build_predictor(task: WeighTask, **state: Any) -> Predictor:
+    base = cast(Base, type("Base", (), {"context_length": 100}))
+    return Predictor(ServedModel(task, None, TaskContext(None, state), base, None), 50)
 
 
-def asked(*inputs: Any, **fields: Any) -> PredictionRequest:
+def build_request(*inputs: Any, **fields: Any) -> PredictionRequest:
     return PredictionRequest(model="m", inputs=list(inputs), **fields)
 
 
 async def test_answers_come_in_the_order_of_the_inputs() -> None:
-    answer = await predict(loaded(Weigh()), "weights", asked("ccc", {"image": "a"}, "bb"))
+    answer = await predict(build_predictor(WeighTask()), "weights", build_request("ccc", {"image": "a"}, "bb"))
     assert answer == {
         "object": "list",
         "model": "weights",
@@ -75,16 +75,18 @@ async def test_answers_come_in_the_order_of_the_inputs() -> None:
 
 @pytest.mark.parametrize(("labels", "top_k", "given"), [(0, None, 1), (0, 5, 1), (3, None, 3), (3, 2, 2), (3, 9, 3)])
 async def test_no_more_scores_than_labels(labels: int, top_k: int | None, given: int) -> None:
-    model = loaded(Weigh(), labels=["a"] * labels)
-    answer = await predict(model, "m", asked("x", top_k=top_k))
+    model = build_predictor(WeighTask(), labels=["a"] * labels)
+    answer = await predict(model, "m", build_request("x", top_k=top_k))
     assert answer["data"][0]["top_k"] == given
 
 
 async def test_a_pass_is_bounded_by_tokens_and_by_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = Weigh()
-    monkeypatch.setattr(predictor, "BATCH_EXAMPLES", 3)
-    monkeypatch.setattr(predictor, "BATCH_TOKENS", 10)
-    answer = await predict(loaded(task), "m", asked("aaaaaa", "a", "a", "a", "a", "bbbb", "bbbb", "c" * 20))
+    task = WeighTask()
+    monkeypatch.setattr(predictor, "MAX_BATCH_EXAMPLES", 3)
+    monkeypatch.setattr(predictor, "MAX_BATCH_TOKENS", 10)
+    answer = await predict(
+        build_predictor(task), "m", build_request("aaaaaa", "a", "a", "a", "a", "bbbb", "bbbb", "c" * 20)
+    )
     assert task.passes == [[1, 1, 1], [1, 4], [4], [6], [20]]
     assert [entry["size"] for entry in answer["data"]] == [6, 1, 1, 1, 1, 4, 4, 20]
 
@@ -96,12 +98,12 @@ async def test_a_pass_is_bounded_by_tokens_and_by_count(monkeypatch: pytest.Monk
         (["a", {"image": ["b"]}], "inputs.1.image", "invalid_request"),
         ([{"image": "a", "weight": "-1"}], "inputs.0.weight", "invalid_request"),
         (["a", "bad"], "inputs.1.image", "invalid_request"),
-        ([{"image": "a", "note": "n" * (TEXT_CHARACTERS + 1)}], "inputs.0.note", "invalid_request"),
+        ([{"image": "a", "note": "n" * (MAX_TEXT_CHARACTERS + 1)}], "inputs.0.note", "invalid_request"),
     ],
 )
-async def test_a_bad_input_is_named_and_fails_alone(inputs: list[Any], param: str, code: str) -> None:
-    model = loaded(Weigh())
-    requests = [asked("good"), asked(*inputs)]
+async def test_an_invalid_input_is_named_and_fails_alone(inputs: list[Any], param: str, code: str) -> None:
+    model = build_predictor(WeighTask())
+    requests = [build_request("good"), build_request(*inputs)]
     results = await asyncio.gather(*(predict(model, "m", each) for each in requests), return_exceptions=True)
     assert isinstance(results[0], dict)
     assert isinstance(results[1], EngineError)
@@ -109,12 +111,12 @@ async def test_a_bad_input_is_named_and_fails_alone(inputs: list[Any], param: st
 
 
 async def test_a_file_may_be_longer_than_a_text() -> None:
-    answer = await predict(loaded(Weigh()), "m", asked("A" * (TEXT_CHARACTERS + 1)))
-    assert answer["data"][0]["size"] == TEXT_CHARACTERS + 1
+    answer = await predict(build_predictor(WeighTask()), "m", build_request("A" * (MAX_TEXT_CHARACTERS + 1)))
+    assert answer["data"][0]["size"] == MAX_TEXT_CHARACTERS + 1
 
 
 async def test_a_probe_is_an_input_of_the_task() -> None:
-    [row] = probe(Weigh()).rows("image")
+    [row] = build_probe(WeighTask()).to_rows("image")
     assert row.keys() == {"image"}
     assert row["image"].startswith("iVBORw0KGgo"), "a PNG"
-    assert (await predict(loaded(Weigh()), "m", probe(Weigh())))["data"]
+    assert (await predict(build_predictor(WeighTask()), "m", build_probe(WeighTask())))["data"]

@@ -13,34 +13,34 @@ from openai.types.chat import ChatCompletionMessage
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from pydantic import BaseModel, ValidationError
 
-from inference.protocol.errors import CODES, EngineError, EngineUnavailable
-from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.errors import STATUS_BY_CODE, EngineError, EngineUnavailable
+from inference.protocol.generation import ChatCompletionRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef
 from training.tasks.chat_format.rows import Message
 
 USER = {"role": "user", "content": "hi"}
-CHAT = {"model": "m", "messages": [USER]}
-PROMPT = {"model": "m", "prompt": "Once"}
+CHAT_BODY = {"model": "m", "messages": [USER]}
+COMPLETION_BODY = {"model": "m", "prompt": "Once"}
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}
 
 
-def calling(arguments: Any = "{}") -> dict[str, Any]:
+def build_call_message(arguments: Any = "{}") -> dict[str, Any]:
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
     return {"role": "assistant", "content": None, "tool_calls": [call]}
 
 
-def allowing(*tools: dict[str, Any], mode: str = "auto") -> dict[str, Any]:
+def build_allowed_tools(*tools: dict[str, Any], mode: str = "auto") -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": list(tools)}}
 
 
-def with_schema(**values: Any) -> dict[str, Any]:
+def build_json_schema_format(**values: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", **values}}}
 
 
 NAMED, UNKNOWN = ({"type": "function", "function": {"name": name}} for name in "fg")
 
-CALLING, RESULT = calling(), {"role": "tool", "tool_call_id": "a", "content": "x"}
+CALL_MESSAGE, RESULT = build_call_message(), {"role": "tool", "tool_call_id": "a", "content": "x"}
 
 ACCEPTED: list[dict[str, Any]] = [
     {"messages": [{"role": role, "content": "x"} for role in ("system", "developer", "user", "assistant")]},
@@ -59,15 +59,15 @@ ACCEPTED: list[dict[str, Any]] = [
     {"store": False, "parallel_tool_calls": True, "reasoning_effort": "low", "verbosity": "low"},
     {"prompt_cache_retention": "24h", "prompt_cache_options": {}},
     {"tools": [TOOL], "tool_choice": "auto", "parallel_tool_calls": False},
-    {"messages": [USER, CALLING, RESULT, USER]},
+    {"messages": [USER, CALL_MESSAGE, RESULT, USER]},
     {"tools": [], "tool_choice": "none", "function_call": "none", "functions": None},
     {"tools": [TOOL], "tool_choice": "required"},
     {"tools": [TOOL], "tool_choice": NAMED},
-    {"tools": [TOOL], "tool_choice": allowing(NAMED)},
-    {"tools": [TOOL], "tool_choice": allowing(NAMED, mode="required"), "response_format": None},
+    {"tools": [TOOL], "tool_choice": build_allowed_tools(NAMED)},
+    {"tools": [TOOL], "tool_choice": build_allowed_tools(NAMED, mode="required"), "response_format": None},
     {"tool_choice": "auto", "response_format": {"type": "json_object"}},
-    with_schema(schema={"$ref": "#"}, strict=True),
-    with_schema(schema=None, description="b"),
+    build_json_schema_format(schema={"$ref": "#"}, strict=True),
+    build_json_schema_format(schema=None, description="b"),
     {"response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None},
     {"audio": {"voice": "x", "format": "wav"}, "prediction": {"type": "content", "content": "x"}},
 ]
@@ -82,9 +82,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "missing_required_parameter", "tool_choice.function"),
     ({"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "invalid_value", "tool_choice"),
     ({"tools": [TOOL], "tool_choice": {"function": {"name": "f"}}}, "invalid_value", "tool_choice"),
-    ({"tools": [TOOL], "tool_choice": allowing(NAMED, UNKNOWN)}, "invalid_request", "tool_choice"),
-    ({"tools": [TOOL], "tool_choice": allowing()}, "invalid_request", "tool_choice.allowed_tools.tools"),
-    ({"tools": [TOOL], "tool_choice": allowing(NAMED, mode="x")}, "invalid_request", "tool_choice.allowed_tools.mode"),
+    ({"tools": [TOOL], "tool_choice": build_allowed_tools(NAMED, UNKNOWN)}, "invalid_request", "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": build_allowed_tools()}, "invalid_request", "tool_choice.allowed_tools.tools"),
+    (
+        {"tools": [TOOL], "tool_choice": build_allowed_tools(NAMED, mode="x")},
+        "invalid_request",
+        "tool_choice.allowed_tools.mode",
+    ),
     ({"tool_choice": NAMED}, "invalid_request", "tool_choice"),
     ({"tool_choice": 3}, "invalid_value", "tool_choice"),
     ({"functions": [{"name": "f"}]}, "unsupported_parameter", "functions"),
@@ -94,22 +98,22 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {"type": "regex", "pattern": "(a+)+$"}}, "invalid_value", "response_format"),
     ({"response_format": {"type": "json_schema"}}, "missing_required_parameter", "response_format.json_schema"),
     ({"response_format": {"type": "json_object", "schema": {}}}, "unknown_parameter", "response_format.schema"),
-    (with_schema(name="a b"), "invalid_request", "response_format.json_schema.name"),
-    (with_schema(schema=[]), "invalid_request", "response_format.json_schema.schema"),
-    (with_schema(schema={"a": "b" * 65_536}), "invalid_request", "response_format.json_schema.schema"),
-    (with_schema(schemata={}), "unknown_parameter", "response_format.json_schema.schemata"),
+    (build_json_schema_format(name="a b"), "invalid_request", "response_format.json_schema.name"),
+    (build_json_schema_format(schema=[]), "invalid_request", "response_format.json_schema.schema"),
+    (build_json_schema_format(schema={"a": "b" * 65_536}), "invalid_request", "response_format.json_schema.schema"),
+    (build_json_schema_format(schemata={}), "unknown_parameter", "response_format.json_schema.schemata"),
     ({"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities"),
     ({"messages": [{**USER, "audio": {"id": "x"}}]}, "unsupported_parameter", "messages.0.audio"),
     ({"web_search_options": {}}, "unsupported_parameter", "web_search_options"),
     ({"moderation": {"x": 1}}, "unsupported_parameter", "moderation"),
     ({"store": True}, "unsupported_parameter", "store"),
-    ({"messages": [{**CALLING, "role": "user"}]}, "invalid_request", "messages.0.tool_calls"),
+    ({"messages": [{**CALL_MESSAGE, "role": "user"}]}, "invalid_request", "messages.0.tool_calls"),
     ({"messages": [{"role": "assistant"}]}, "missing_required_parameter", "messages.0.content"),
     ({"messages": [USER, {"role": "tool", "content": "x"}]}, "missing_required_parameter", "messages.1.tool_call_id"),
     ({"messages": [{**USER, "tool_call_id": "x"}]}, "invalid_request", "messages.0.tool_call_id"),
-    ({"messages": [RESULT, CALLING]}, "invalid_request", "messages"),
+    ({"messages": [RESULT, CALL_MESSAGE]}, "invalid_request", "messages"),
     *(
-        ({"messages": [calling(arguments)]}, "invalid_request", "messages.0.tool_calls.0.function.arguments")
+        ({"messages": [build_call_message(arguments)]}, "invalid_request", "messages.0.tool_calls.0.function.arguments")
         for arguments in ("", "[1]", '{"a": NaN}', {})
     ),
     ({"best_of": 3}, "unknown_parameter", "best_of"),
@@ -195,23 +199,25 @@ COMPLETIONS_REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 BODIES: list[tuple[type[BaseModel], dict[str, Any], list[dict[str, Any]], list[tuple[dict[str, Any], str, str]]]] = [
-    (ChatRequest, CHAT, ACCEPTED, REFUSED),
-    (CompletionRequest, PROMPT, COMPLETIONS_ACCEPTED, COMPLETIONS_REFUSED),
+    (ChatCompletionRequest, CHAT_BODY, ACCEPTED, REFUSED),
+    (CompletionRequest, COMPLETION_BODY, COMPLETIONS_ACCEPTED, COMPLETIONS_REFUSED),
 ]
-GOOD = [(model, {**whole, **patch}) for model, whole, patches, _ in BODIES for patch in patches]
-BAD = [(model, {**whole, **patch}, code, param) for model, whole, _, faults in BODIES for patch, code, param in faults]
+VALID_BODIES = [(model, {**whole, **patch}) for model, whole, patches, _ in BODIES for patch in patches]
+INVALID_BODIES = [
+    (model, {**whole, **patch}, code, param) for model, whole, _, faults in BODIES for patch, code, param in faults
+]
 
 
-@pytest.mark.parametrize(("model", "body"), GOOD)
+@pytest.mark.parametrize(("model", "body"), VALID_BODIES)
 def test_accepted(model: type[BaseModel], body: dict[str, Any]) -> None:
     model.model_validate(body)
 
 
-@pytest.mark.parametrize(("model", "body", "code", "param"), BAD)
+@pytest.mark.parametrize(("model", "body", "code", "param"), INVALID_BODIES)
 def test_refused_by_name(model: type[BaseModel], body: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(body)
-    error = EngineError.from_validation(caught.value)
+    error = EngineError.from_validation_error(caught.value)
     assert (error.status, error.code) == (400, code)
     assert error.param is not None
     assert error.param.endswith(param)
@@ -221,8 +227,8 @@ def test_refused_by_name(model: type[BaseModel], body: dict[str, Any], code: str
 @pytest.mark.parametrize("field", ["model", "messages"])
 def test_a_missing_field_is_named(field: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        ChatRequest.model_validate({name: value for name, value in CHAT.items() if name != field})
-    error = EngineError.from_validation(caught.value)
+        ChatCompletionRequest.model_validate({name: value for name, value in CHAT_BODY.items() if name != field})
+    error = EngineError.from_validation_error(caught.value)
     assert (error.code, error.param) == ("missing_required_parameter", field)
 
 
@@ -231,42 +237,44 @@ def test_every_field_that_openai_documents_is_known() -> None:
     for base in CompletionCreateParamsStreaming.__orig_bases__:
         documented |= set(base.__annotations__)
     assert documented >= {"messages", "temperature", "web_search_options"}
-    assert documented == set(ChatRequest.model_fields)
+    assert documented == set(ChatCompletionRequest.model_fields)
     base = completion_create_params.CompletionCreateParamsBase.__annotations__
     assert set(base) | {"stream"} == set(CompletionRequest.model_fields)
 
 
 def test_an_answers_message_can_be_sent_back() -> None:
     answer = ChatCompletionMessage(role="assistant", content="hello").model_dump()
-    request = ChatRequest.model_validate({**CHAT, "messages": [USER, answer, USER]})
-    assert request.messages[1].turn() == {"role": "assistant", "content": "hello"}
+    request = ChatCompletionRequest.model_validate({**CHAT_BODY, "messages": [USER, answer, USER]})
+    assert request.messages[1].to_message_dict() == {"role": "assistant", "content": "hello"}
 
 
 def test_a_conversation_is_plain() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
-    request = ChatRequest.model_validate({**CHAT, "messages": messages})
+    request = ChatCompletionRequest.model_validate({**CHAT_BODY, "messages": messages})
     turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}]
-    assert [message.turn() for message in request.messages] == turns
+    assert [message.to_message_dict() for message in request.messages] == turns
 
 
 def test_a_call_survives_the_way_to_the_engine() -> None:
-    request = ChatRequest.model_validate({**CHAT, "messages": [USER, CALLING, RESULT], "tools": [TOOL]})
-    again = ChatRequest.model_validate(request.model_dump(exclude_unset=True))
+    request = ChatCompletionRequest.model_validate(
+        {**CHAT_BODY, "messages": [USER, CALL_MESSAGE, RESULT], "tools": [TOOL]}
+    )
+    again = ChatCompletionRequest.model_validate(request.model_dump(exclude_unset=True))
     assert again == request
-    assert again.messages[1].turn() == {**CALLING, "content": ""}
-    assert Message.model_validate(again.messages[1].turn()).calls(1)[0].function.arguments == {}
-    assert again.offered
-    assert not again.model_copy(update={"tool_choice": "none"}).offered
+    assert again.messages[1].to_message_dict() == {**CALL_MESSAGE, "content": ""}
+    assert Message.model_validate(again.messages[1].to_message_dict()).list_tool_calls(1)[0].function.arguments == {}
+    assert again.offered_tools
+    assert not again.model_copy(update={"tool_choice": "none"}).offered_tools
 
 
-def test_what_an_answer_is_held_to_survives_the_way_to_the_engine() -> None:
+def test_structured_output_survives_the_way_to_the_engine() -> None:
     schema = {"type": "object", "properties": {"schema": {"type": "string"}}}
-    choice = allowing(NAMED, mode="required")
-    body = {**CHAT, **with_schema(schema=schema), "tools": [TOOL], "tool_choice": choice}
-    sent = ChatRequest.model_validate(body).model_dump(exclude_unset=True)
+    choice = build_allowed_tools(NAMED, mode="required")
+    body = {**CHAT_BODY, **build_json_schema_format(schema=schema), "tools": [TOOL], "tool_choice": choice}
+    sent = ChatCompletionRequest.model_validate(body).model_dump(exclude_unset=True)
     assert sent == body
-    assert ChatRequest.model_validate_json(json.dumps(sent)).must_call
+    assert ChatCompletionRequest.model_validate_json(json.dumps(sent)).must_call
 
 
 @pytest.mark.parametrize(
@@ -277,14 +285,14 @@ def test_what_an_answer_is_held_to_survives_the_way_to_the_engine() -> None:
         ("none", False, ""),
         ("required", True, "fg"),
         (UNKNOWN, True, "g"),
-        (allowing(UNKNOWN), False, "g"),
-        (allowing(NAMED, UNKNOWN, mode="required"), True, "fg"),
+        (build_allowed_tools(UNKNOWN), False, "g"),
+        (build_allowed_tools(NAMED, UNKNOWN, mode="required"), True, "fg"),
     ],
 )
 def test_what_a_tool_choice_allows_and_forces(choice: Any, must: bool, allowed: str) -> None:
-    request = ChatRequest.model_validate({**CHAT, "tools": [NAMED, UNKNOWN], "tool_choice": choice})
+    request = ChatCompletionRequest.model_validate({**CHAT_BODY, "tools": [NAMED, UNKNOWN], "tool_choice": choice})
     assert request.must_call == must
-    assert [tool.function.name for tool in request.allowed] == list(allowed)
+    assert [tool.function.name for tool in request.allowed_tools] == list(allowed)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +304,7 @@ def test_prompts_are_a_list(prompt: Any, prompts: list[Any]) -> None:
 
 
 def test_json_schemas_can_be_written() -> None:
-    for model in (ChatRequest, CompletionRequest):
+    for model in (ChatCompletionRequest, CompletionRequest):
         assert json.dumps(model.model_json_schema())
 
 
@@ -320,10 +328,10 @@ def test_a_reference_is_a_base_or_a_result_and_holds_no_path(patch: dict[str, An
         ModelRef.model_validate(base | patch)
 
 
-@pytest.mark.parametrize("code", sorted(CODES))
+@pytest.mark.parametrize("code", sorted(STATUS_BY_CODE))
 def test_errors_survive_the_wire(code: str) -> None:
-    sent = EngineUnavailable("why", code) if CODES[code] == 503 else EngineError(code, "why", "field")
-    received = EngineError.from_body(json.loads(json.dumps(sent.body())))
+    sent = EngineUnavailable("why", code) if STATUS_BY_CODE[code] == 503 else EngineError(code, "why", "field")
+    received = EngineError.from_body(json.loads(json.dumps(sent.to_body())))
     assert (type(received), received.code, received.status, received.message, received.param) == (
         type(sent),
         sent.code,
@@ -331,7 +339,7 @@ def test_errors_survive_the_wire(code: str) -> None:
         "why",
         sent.param,
     )
-    assert set(sent.body()["error"]) == {"message", "type", "param", "code"}
+    assert set(sent.to_body()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_what_the_api_imports_loads_no_torch() -> None:

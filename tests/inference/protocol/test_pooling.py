@@ -25,7 +25,7 @@ from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
     ],
 )
 def test_inputs_are_rows(body: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    assert PredictionRequest.model_validate({"model": "m", **body}).rows("text") == rows
+    assert PredictionRequest.model_validate({"model": "m", **body}).to_rows("text") == rows
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,15 @@ def test_inputs_are_rows(body: dict[str, Any], rows: list[dict[str, Any]]) -> No
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_bad_inputs_are_named(body: dict[str, Any], param: str) -> None:
+def test_invalid_inputs_are_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(ValidationError) as caught:
         PredictionRequest.model_validate({"model": "m", **body})
-    assert EngineError.from_validation(caught.value).param == param
+    assert EngineError.from_validation_error(caught.value).param == param
 
 
-def test_a_bare_input_is_the_tasks_field() -> None:
+def test_a_bare_input_is_the_default_field() -> None:
     request = PredictionRequest(model="m", inputs=["AAAA", {"image": "BBBB"}])
-    assert request.rows("image") == [{"image": "AAAA"}, {"image": "BBBB"}]
+    assert request.to_rows("image") == [{"image": "AAAA"}, {"image": "BBBB"}]
 
 
 def test_an_image_of_eight_megabytes_fits() -> None:
@@ -90,10 +90,10 @@ def test_inputs_are_a_list(body: dict[str, Any], inputs: list[Any]) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_bad_texts_are_named(body: dict[str, Any], param: str) -> None:
+def test_invalid_texts_are_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(ValidationError) as caught:
         EmbeddingRequest.model_validate({"model": "m", **body})
-    assert EngineError.from_validation(caught.value).param == param
+    assert EngineError.from_validation_error(caught.value).param == param
 
 
 def test_every_field_that_openai_documents_is_known() -> None:

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from inference.engine import Engine
 from inference.generation import llm_engine
 from inference.protocol.errors import EngineError
-from inference.protocol.generation import ChatRequest, CompletionRequest
+from inference.protocol.generation import ChatCompletionRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef
-from tests.inference.conftest import OPENING, QUESTION, TALES, House
-from tests.tiny import CONTEXT
+from tests.inference.conftest import OPENING, QUESTION, TALES, Installation
+from tests.tiny import CONTEXT_LENGTH
 
 pytestmark = [
     pytest.mark.anyio,
@@ -24,57 +24,57 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Adapter .* was active which is now deleted:UserWarning"),
 ]
 
-BASE = ModelRef.of_base("tiny-chat", "completion")
+BASE = ModelRef.from_base("tiny-chat", "completion")
 PROMPT = "A tale of the 🎺 sea"
 
 
-def asked(prompt: Any = OPENING, **fields: Any) -> CompletionRequest:
+def build_request(prompt: Any = OPENING, **fields: Any) -> CompletionRequest:
     return CompletionRequest.model_validate({"model": "m", "prompt": prompt, "temperature": 0, **fields})
 
 
-def texts(completion: dict[str, Any]) -> list[str]:
+def get_texts(completion: dict[str, Any]) -> list[str]:
     return [choice["text"] for choice in completion["choices"]]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(house: House) -> Any:
-    return AutoTokenizer.from_pretrained(house.settings.home / "tiny-chat", local_files_only=True)
+def tokenizer(installation: Installation) -> Any:
+    return AutoTokenizer.from_pretrained(installation.settings.home / "tiny-chat", local_files_only=True)
 
 
 @pytest.fixture(scope="module")
-def model(house: House) -> Any:
-    return AutoModelForCausalLM.from_pretrained(house.settings.home / "tiny-chat", local_files_only=True).eval()
+def model(installation: Installation) -> Any:
+    return AutoModelForCausalLM.from_pretrained(installation.settings.home / "tiny-chat", local_files_only=True).eval()
 
 
 async def test_a_base_continues_as_transformers_generates(engine: Engine, tokenizer: Any, model: Any) -> None:
     ids = tokenizer.encode(PROMPT)
     with torch.inference_mode():
         made = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=16)[0, len(ids) :]
-    completion = await engine.complete(BASE, asked(PROMPT))
+    completion = await engine.complete(BASE, build_request(PROMPT))
     Completion.model_validate(completion, strict=True)
-    assert texts(completion) == [tokenizer.decode(made, skip_special_tokens=True)]
+    assert get_texts(completion) == [tokenizer.decode(made, skip_special_tokens=True)]
     assert completion["usage"]["prompt_tokens"] == len(ids)
     assert completion["usage"]["completion_tokens"] <= 16, "OpenAI's default"
     assert completion["choices"][0]["logprobs"] is None
 
 
 @pytest.mark.parametrize("name", TALES)
-async def test_a_result_continues_as_it_was_taught(engine: Engine, house: House, name: str) -> None:
-    completion = await engine.complete(house.refs[name], asked())
-    assert texts(completion) == [TALES[name]]
-    assert completion["model"] == house.refs[name].id
+async def test_a_result_continues_as_it_was_taught(engine: Engine, installation: Installation, name: str) -> None:
+    completion = await engine.complete(installation.refs[name], build_request())
+    assert get_texts(completion) == [TALES[name]]
+    assert completion["model"] == installation.refs[name].id
     assert completion["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_chat_and_completions_of_one_base_are_those_alone(engine: Engine, house: House) -> None:
+async def test_chat_and_completions_of_one_base_are_those_alone(engine: Engine, installation: Installation) -> None:
     names = [*TALES, "base", "red", "blue"] * 3
-    chat = ChatRequest.model_validate(
+    chat = ChatCompletionRequest.model_validate(
         {"model": "m", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 12}
     )
 
     async def ask(name: str) -> Any:
-        ref = house.refs[name]
-        answer = await (engine.complete(ref, asked()) if name in TALES else engine.chat(ref, chat))
+        ref = installation.refs[name]
+        answer = await (engine.complete(ref, build_request()) if name in TALES else engine.chat(ref, chat))
         return answer["choices"]
 
     alone = {name: await ask(name) for name in dict.fromkeys(names)}
@@ -83,7 +83,7 @@ async def test_chat_and_completions_of_one_base_are_those_alone(engine: Engine, 
 
 async def test_token_ids_are_read_as_the_text_they_are_of(engine: Engine, tokenizer: Any) -> None:
     ids = tokenizer.encode(PROMPT)
-    text, tokens = [await engine.complete(BASE, asked(prompt, echo=True)) for prompt in (PROMPT, ids)]
+    text, tokens = [await engine.complete(BASE, build_request(prompt, echo=True)) for prompt in (PROMPT, ids)]
     assert text["choices"] == tokens["choices"]
     assert text["usage"] == tokens["usage"]
 
@@ -91,11 +91,11 @@ async def test_token_ids_are_read_as_the_text_they_are_of(engine: Engine, tokeni
 async def test_each_prompt_is_answered_as_alone(engine: Engine) -> None:
     prompts = ["A", PROMPT, "The sea " * 5]
     options: dict[str, Any] = {"n": 2, "temperature": 1.5, "seed": 3, "max_tokens": 6}
-    together = await engine.complete(BASE, asked(prompts, **options))
-    alone = [await engine.complete(BASE, asked(prompt, **options)) for prompt in prompts]
+    together = await engine.complete(BASE, build_request(prompts, **options))
+    alone = [await engine.complete(BASE, build_request(prompt, **options)) for prompt in prompts]
     assert [choice["index"] for choice in together["choices"]] == list(range(6))
-    assert texts(together) == [text for completion in alone for text in texts(completion)]
-    assert len(set(texts(together))) == 6
+    assert get_texts(together) == [text for completion in alone for text in get_texts(completion)]
+    assert len(set(get_texts(together))) == 6
     for field in ("prompt_tokens", "completion_tokens"):
         assert together["usage"][field] == sum(completion["usage"][field] for completion in alone)
 
@@ -105,11 +105,11 @@ async def test_a_prompts_scores_are_the_models(
     engine: Engine, tokenizer: Any, model: Any, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     """With nothing to add: how likely a text is."""
-    monkeypatch.setattr(llm_engine, "PIECE", piece)
+    monkeypatch.setattr(llm_engine, "PROMPT_CHUNK", piece)
     ids = tokenizer.encode(PROMPT)
     with torch.inference_mode():
         expected = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-    completion = await engine.complete(BASE, asked(PROMPT, echo=True, logprobs=3, max_tokens=0))
+    completion = await engine.complete(BASE, build_request(PROMPT, echo=True, logprobs=3, max_tokens=0))
     [choice] = completion["choices"]
     assert (choice["text"], choice["finish_reason"]) == (PROMPT, "length")
     assert completion["usage"]["completion_tokens"] == 0
@@ -122,22 +122,22 @@ async def test_a_prompts_scores_are_the_models(
         assert 3 <= len(found["top_logprobs"][at]) <= 4
 
 
-async def test_an_adapters_scores_are_its_own(engine: Engine, house: House) -> None:
+async def test_an_adapters_scores_are_its_own(engine: Engine, installation: Installation) -> None:
     """And those with which it chose the same tokens."""
-    scored = asked(OPENING + TALES["sea"], echo=True, logprobs=0, max_tokens=0)
+    scored = build_request(OPENING + TALES["sea"], echo=True, logprobs=0, max_tokens=0)
     found = {}
-    for name, ref in {"base": BASE, "sea": house.refs["sea"], "wood": house.refs["wood"]}.items():
+    for name, ref in {"base": BASE, "sea": installation.refs["sea"], "wood": installation.refs["wood"]}.items():
         [choice] = (await engine.complete(ref, scored))["choices"]
         found[name] = choice["logprobs"]["token_logprobs"][len(OPENING) :]
-    [written] = (await engine.complete(house.refs["sea"], asked(logprobs=0)))["choices"]
+    [written] = (await engine.complete(installation.refs["sea"], build_request(logprobs=0)))["choices"]
     assert found["sea"] == pytest.approx(written["logprobs"]["token_logprobs"], abs=1e-4)
     assert sum(found["sea"]) > max(sum(found["base"]), sum(found["wood"])) + 10
 
 
-async def test_offsets_point_into_the_text(engine: Engine, house: House) -> None:
-    [prompt] = (await engine.complete(BASE, asked(PROMPT, echo=True, logprobs=1, max_tokens=0)))["choices"]
-    [whole] = (await engine.complete(house.refs["sea"], asked(echo=True, logprobs=1)))["choices"]
-    [answer] = (await engine.complete(house.refs["sea"], asked(logprobs=1)))["choices"]
+async def test_offsets_point_into_the_text(engine: Engine, installation: Installation) -> None:
+    [prompt] = (await engine.complete(BASE, build_request(PROMPT, echo=True, logprobs=1, max_tokens=0)))["choices"]
+    [whole] = (await engine.complete(installation.refs["sea"], build_request(echo=True, logprobs=1)))["choices"]
+    [answer] = (await engine.complete(installation.refs["sea"], build_request(logprobs=1)))["choices"]
     assert whole["text"] == OPENING + TALES["sea"] == OPENING + answer["text"]
     for choice in (prompt, whole, answer):
         found = choice["logprobs"]
@@ -150,11 +150,11 @@ async def test_offsets_point_into_the_text(engine: Engine, house: House) -> None
 
 
 @pytest.mark.parametrize("echo", [False, True])
-async def test_chunks_join_to_the_whole(engine: Engine, house: House, echo: bool) -> None:
+async def test_chunks_join_to_the_complete_response(engine: Engine, installation: Installation, echo: bool) -> None:
     options: dict[str, Any] = {"n": 2, "logprobs": 2, "echo": echo, "temperature": 1.2, "seed": 9}
-    whole = await engine.complete(house.refs["sea"], asked([OPENING, PROMPT], **options))
-    request = asked([OPENING, PROMPT], **options, stream=True, stream_options={"include_usage": True})
-    chunks = [chunk async for chunk in engine.complete_stream(house.refs["sea"], request)]
+    whole = await engine.complete(installation.refs["sea"], build_request([OPENING, PROMPT], **options))
+    request = build_request([OPENING, PROMPT], **options, stream=True, stream_options={"include_usage": True})
+    chunks = [chunk async for chunk in engine.complete_stream(installation.refs["sea"], request)]
     assert {chunk["object"] for chunk in chunks} == {"text_completion"}
     assert len({chunk["id"] for chunk in chunks}) == 1
     assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
@@ -168,14 +168,14 @@ async def test_chunks_join_to_the_whole(engine: Engine, house: House, echo: bool
 
 
 async def test_a_scored_prompt_is_streamed_too(engine: Engine) -> None:
-    request = asked(PROMPT, echo=True, max_tokens=0, stream=True)
+    request = build_request(PROMPT, echo=True, max_tokens=0, stream=True)
     [chunk] = [chunk async for chunk in engine.complete_stream(BASE, request)]
     assert (chunk["choices"][0]["text"], chunk["choices"][0]["finish_reason"]) == (PROMPT, "length")
 
 
-async def test_a_stop_string_ends_the_answer(engine: Engine, house: House) -> None:
-    completion = await engine.complete(house.refs["sea"], asked(stop=["wav"]))
-    assert texts(completion) == [" upon a "]
+async def test_a_stop_string_ends_the_answer(engine: Engine, installation: Installation) -> None:
+    completion = await engine.complete(installation.refs["sea"], build_request(stop=["wav"]))
+    assert get_texts(completion) == [" upon a "]
     assert completion["choices"][0]["finish_reason"] == "stop"
 
 
@@ -185,23 +185,23 @@ async def test_a_stop_string_ends_the_answer(engine: Engine, house: House) -> No
         ({"prompt": ""}, "invalid_request", "prompt"),
         ({"prompt": ["a", ""]}, "invalid_request", "prompt"),
         ({"prompt": [1, 99_999]}, "invalid_request", "prompt"),
-        ({"prompt": "x" * CONTEXT}, "context_length_exceeded", "prompt"),
-        ({"prompt": "x" * (CONTEXT + 1), "max_tokens": 0, "echo": True}, "context_length_exceeded", "prompt"),
+        ({"prompt": "x" * CONTEXT_LENGTH}, "context_length_exceeded", "prompt"),
+        ({"prompt": "x" * (CONTEXT_LENGTH + 1), "max_tokens": 0, "echo": True}, "context_length_exceeded", "prompt"),
         ({"logit_bias": {"99999": 1}}, "invalid_request", "logit_bias"),
     ],
     ids=lambda value: str(value)[:30],
 )
 async def test_what_cannot_be_continued_is_named(engine: Engine, fields: Any, code: str, param: str) -> None:
     with pytest.raises(EngineError) as caught:
-        await engine.complete(BASE, asked(**{"prompt": "x", **fields}))
+        await engine.complete(BASE, build_request(**{"prompt": "x", **fields}))
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
 async def test_a_full_context_can_be_scored(engine: Engine) -> None:
-    completion = await engine.complete(BASE, asked("x" * CONTEXT, max_tokens=0, echo=True, logprobs=0))
-    assert len(completion["choices"][0]["logprobs"]["tokens"]) == CONTEXT
+    completion = await engine.complete(BASE, build_request("x" * CONTEXT_LENGTH, max_tokens=0, echo=True, logprobs=0))
+    assert len(completion["choices"][0]["logprobs"]["tokens"]) == CONTEXT_LENGTH
 
 
 async def test_control_tokens_in_a_prompt_are_text(engine: Engine) -> None:
-    completion = await engine.complete(BASE, asked("<|end|>", max_tokens=1))
+    completion = await engine.complete(BASE, build_request("<|end|>", max_tokens=1))
     assert completion["usage"]["prompt_tokens"] == len("<|end|>")

@@ -12,53 +12,61 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from inference.generation.detokenizer import TextStream
-from inference.generation.model_runner import Decoder
-from inference.generation.sampling import Sampler, Sampling, choose
-from inference.generation.scheduler import Row, Scheduler
-from inference.generation.tool_parser import Call, CallReader
+from inference.generation.detokenizer import IncrementalDetokenizer
+from inference.generation.model_runner import ModelRunner
+from inference.generation.sampling import SamplerState, SamplingParams, sample
+from inference.generation.scheduler import Scheduler, SequenceState
+from inference.generation.tool_parser import ParsedToolCall, ToolCallParser
 from inference.protocol.errors import EngineError
-from inference.structured_output.grammar import FieldSchema, Wish
-from inference.structured_output.guidance import Grammar, Grammars, Matcher
+from inference.structured_output.grammar import FieldSchema, StructuredOutput
+from inference.structured_output.guidance import CompiledGrammar, GrammarCompiler, GrammarMatcher
 from tests.inference.generation.test_detokenizer import TOKENIZERS
-from tests.inference.generation.test_scheduler import END, TOKENIZER, Model, alone
-from tests.inference.generation.test_scheduler import Asked as Answer
-from tests.inference.generation.test_tool_parser import FORMS, template_of, written
-from tests.training.tasks.test_chat_tools import tokenizer_of
-from training.tasks.chat_format.tool_calls import learn
+from tests.inference.generation.test_scheduler import END_TOKEN, TOKENIZER, ControllableModel, generate_greedily
+from tests.inference.generation.test_scheduler import TrackedSequence as Answer
+from tests.inference.generation.test_tool_parser import ALL_TEMPLATES, build_template, render_calls
+from tests.training.tasks.test_chat_tools import build_tokenizer
+from training.tasks.chat_format.tool_calls import infer_format
 
-GRAMMARS = Grammars(TOKENIZER, [END])
-CITY = {"type": "object", "properties": {"city": {"type": "string"}, "n": {"type": "integer"}}, "required": ["city"]}
-LIMIT = 4000
+GRAMMAR_COMPILER = GrammarCompiler(TOKENIZER, [END_TOKEN])
+CITY_SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "n": {"type": "integer"}},
+    "required": ["city"],
+}
+MAX_NEW_TOKENS = 4000
 
 
-def grammar_of(schema: dict[str, Any]) -> Grammar:
-    return GRAMMARS.compile(Wish(FieldSchema(schema, "response_format")))
+def compile_grammar(schema: dict[str, Any]) -> CompiledGrammar:
+    return GRAMMAR_COMPILER.compile(StructuredOutput(FieldSchema(schema, "response_format")))
 
 
-def row_of(prompt: str, limit: int = LIMIT, stop: tuple[str, ...] = (), **sampling: Any) -> Answer:
+def build_sequence(
+    prompt: str, max_new_tokens: int = MAX_NEW_TOKENS, stop: tuple[str, ...] = (), **sampling: Any
+) -> Answer:
     """A row of the scheduler's tests with rules of its own."""
-    answer = Answer(prompt, limit)
-    stream = TextStream(TOKENIZER, stop)
-    answer.row = Row(TOKENIZER.encode(prompt), "", Sampling(**sampling), stream, limit, answer.updates.put)
+    answer = Answer(prompt, max_new_tokens)
+    stream = IncrementalDetokenizer(TOKENIZER, stop)
+    answer.sequence = SequenceState(
+        TOKENIZER.encode(prompt), "", SamplingParams(**sampling), stream, max_new_tokens, answer.outputs.put
+    )
     return answer
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return Model()
+def model() -> ControllableModel:
+    return ControllableModel()
 
 
 @pytest.fixture(scope="module")
-def scheduler(model: Model) -> Iterator[Scheduler]:
-    scheduler = Scheduler(Decoder(model, torch.device("cpu")), [END], 8, "test")
+def scheduler(model: ControllableModel) -> Iterator[Scheduler]:
+    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), [END_TOKEN], 8, "test")
     yield scheduler
     scheduler.close()
 
 
-def answers(scheduler: Scheduler, *rows: Answer) -> list[tuple[str, str, int]]:
-    scheduler.submit([each.row for each in rows])
-    return [each.result() for each in rows]
+def run_sequences(scheduler: Scheduler, *sequences: Answer) -> list[tuple[str, str, int]]:
+    scheduler.submit([each.sequence for each in sequences])
+    return [each.result() for each in sequences]
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=4)
@@ -71,7 +79,7 @@ LEAVES = st.one_of(
 )
 
 
-def objects(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+def object_schemas(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     properties = st.dictionaries(WORDS, inner, max_size=3)
     return st.builds(
         lambda properties, count: {
@@ -85,7 +93,7 @@ def objects(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[
     )
 
 
-def lists(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+def array_schemas(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(
         lambda items, least, more: {"type": "array", "items": items, "minItems": least, "maxItems": least + more},
         inner,
@@ -94,20 +102,20 @@ def lists(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[st
     )
 
 
-SCHEMAS = st.recursive(LEAVES, lambda inner: st.one_of(objects(inner), lists(inner)), max_leaves=5)
+SCHEMAS = st.recursive(LEAVES, lambda inner: st.one_of(object_schemas(inner), array_schemas(inner)), max_leaves=5)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(schema=objects(SCHEMAS), seed=st.integers(0, 2**32))
+@given(schema=object_schemas(SCHEMAS), seed=st.integers(0, 2**32))
 def test_what_a_random_model_writes_fits_the_schema(scheduler: Scheduler, schema: dict[str, Any], seed: int) -> None:
-    grammar = grammar_of(schema)
-    rows = [row_of("the", seed=seed + at, temperature=at / 2, grammar=grammar) for at in range(3)]
-    for text, finish, _ in answers(scheduler, *rows):
+    grammar = compile_grammar(schema)
+    rows = [build_sequence("the", seed=seed + at, temperature=at / 2, grammar=grammar) for at in range(3)]
+    for text, finish, _ in run_sequences(scheduler, *rows):
         assert finish == "stop"
         Draft202012Validator(schema).validate(json.loads(text))
 
 
-TREE = {
+TREE_SCHEMA = {
     "$defs": {
         "node": {
             "type": "object",
@@ -120,91 +128,106 @@ TREE = {
 }
 
 
-def test_a_row_among_others_is_the_row_alone(model: Model, scheduler: Scheduler) -> None:
+def test_a_sequence_among_others_equals_the_sequence_alone(model: ControllableModel, scheduler: Scheduler) -> None:
     """Held to several grammars and to none, greedy and drawn, of all lengths."""
     rules: list[dict[str, Any]] = [
-        {"grammar": grammar_of(TREE), "temperature": 0},
+        {"grammar": compile_grammar(TREE_SCHEMA), "temperature": 0},
         {"temperature": 0},
-        {"grammar": grammar_of({"type": "object", "properties": {"a": {"type": "string"}}}), "seed": 5},
+        {"grammar": compile_grammar({"type": "object", "properties": {"a": {"type": "string"}}}), "seed": 5},
         {"seed": 6, "top_p": 0.7},
-        {"grammar": grammar_of(TREE), "seed": 7, "presence_penalty": 1.5, "bias": {40: 3.0}},
-        {"grammar": grammar_of({"type": "integer"}), "seed": 8, "top_p": 0.9},
+        {"grammar": compile_grammar(TREE_SCHEMA), "seed": 7, "presence_penalty": 1.5, "logit_bias": {40: 3.0}},
+        {"grammar": compile_grammar({"type": "integer"}), "seed": 8, "top_p": 0.9},
     ]
     prompts = ["the", "quick brown fox", "dog", "a", "🎻", "lazy"]
 
     def rows() -> list[Answer]:
-        return [row_of(prompt, 60, **each) for prompt, each in zip(prompts, rules, strict=True)]
+        return [build_sequence(prompt, 60, **each) for prompt, each in zip(prompts, rules, strict=True)]
 
-    singly = [answers(scheduler, row)[0] for row in rows()]
+    singly = [run_sequences(scheduler, row)[0] for row in rows()]
     together = rows()
-    assert answers(scheduler, *together) == singly
-    assert together[1].row.tokens == alone(model, "quick brown fox", 60), "a row without a grammar is as ever"
+    assert run_sequences(scheduler, *together) == singly
+    assert together[1].sequence.output_tokens == generate_greedily(model, "quick brown fox", 60), (
+        "a row without a grammar is as ever"
+    )
 
 
-OTHER, ONE = (TOKENIZER.encode(character)[0] for character in "z1")
+LETTER_TOKEN, DIGIT_TOKEN = (TOKENIZER.encode(character)[0] for character in "z1")
 
 
-@pytest.mark.parametrize("ends", [[END], [END, OTHER], []])
-def test_a_whole_object_ends_its_row_whatever_ends_there_are(model: Model, ends: list[int]) -> None:
-    grammars = Grammars(TOKENIZER, ends)
-    scheduler = Scheduler(Decoder(model, torch.device("cpu")), ends, 4, "test")
-    row = row_of("the", grammar=grammars.compile(Wish(FieldSchema({"const": {"a": [1]}}, "response_format"))))
-    [(text, finish, tokens)] = answers(scheduler, row)
+@pytest.mark.parametrize("ends", [[END_TOKEN], [END_TOKEN, LETTER_TOKEN], []])
+def test_a_complete_object_ends_its_sequence_with_any_set_of_end_tokens(
+    model: ControllableModel, ends: list[int]
+) -> None:
+    grammars = GrammarCompiler(TOKENIZER, ends)
+    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), ends, 4, "test")
+    row = build_sequence(
+        "the", grammar=grammars.compile(StructuredOutput(FieldSchema({"const": {"a": [1]}}, "response_format")))
+    )
+    [(text, finish, tokens)] = run_sequences(scheduler, row)
     scheduler.close()
     assert (json.loads(text), finish) == ({"a": [1]}, "stop")
-    assert tokens == len(row.row.tokens) == len(TOKENIZER.encode(text)), "no end was asked of the model"
+    assert tokens == len(row.sequence.output_tokens) == len(TOKENIZER.encode(text)), "no end was asked of the model"
 
 
 def test_a_control_tokens_name_in_a_schema_is_text(scheduler: Scheduler) -> None:
     schema = {"type": "object", "properties": {"<end>": {"const": "a<end>"}}, "required": ["<end>"]}
-    [(text, finish, _)] = answers(scheduler, row_of("the", seed=1, grammar=grammar_of(schema)))
+    [(text, finish, _)] = run_sequences(scheduler, build_sequence("the", seed=1, grammar=compile_grammar(schema)))
     assert (json.loads(text)["<end>"], finish) == ("a<end>", "stop")
 
 
-def test_a_vocabulary_that_cannot_spell_an_answer_says_so(model: Model) -> None:
-    ends = [END, ONE]
-    scheduler = Scheduler(Decoder(model, torch.device("cpu")), ends, 4, "test")
-    row = row_of("the", grammar=Grammars(TOKENIZER, ends).compile(Wish(FieldSchema({"const": [1]}, "response_format"))))
+def test_a_vocabulary_that_cannot_spell_an_answer_says_so(model: ControllableModel) -> None:
+    ends = [END_TOKEN, DIGIT_TOKEN]
+    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), ends, 4, "test")
+    row = build_sequence(
+        "the",
+        grammar=GrammarCompiler(TOKENIZER, ends).compile(
+            StructuredOutput(FieldSchema({"const": [1]}, "response_format"))
+        ),
+    )
     with pytest.raises(EngineError, match="no token of the model spells"):
-        answers(scheduler, row)
+        run_sequences(scheduler, row)
     scheduler.close()
 
 
-def test_an_answer_that_could_go_on_ends_where_the_model_ends_it(scheduler: Scheduler) -> None:
+def test_an_answer_that_could_continue_ends_where_the_model_ends_it(scheduler: Scheduler) -> None:
     """Any of the ends may end it, and only where it fits."""
-    grammar = grammar_of({"type": "integer", "minimum": 10})
-    row = row_of("the", temperature=0, grammar=grammar, bias={END: 100})
-    [(text, finish, tokens)] = answers(scheduler, row)
+    grammar = compile_grammar({"type": "integer", "minimum": 10})
+    row = build_sequence("the", temperature=0, grammar=grammar, logit_bias={END_TOKEN: 100})
+    [(text, finish, tokens)] = run_sequences(scheduler, row)
     assert (len(text), finish, tokens) == (2, "stop", 3)
 
 
 def test_a_limit_cuts_an_answer_off(scheduler: Scheduler) -> None:
-    [(text, finish, tokens)] = answers(scheduler, row_of("the", 3, grammar=grammar_of({"const": "abcdef"})))
+    [(text, finish, tokens)] = run_sequences(
+        scheduler, build_sequence("the", 3, grammar=compile_grammar({"const": "abcdef"}))
+    )
     assert (finish, tokens) == ("length", 3)
     assert '"abcdef"'.startswith(text)
 
 
 def test_a_stop_string_ends_an_answer(scheduler: Scheduler) -> None:
-    row = row_of("the", stop=("bc",), grammar=grammar_of({"const": "abcd"}))
-    assert answers(scheduler, row)[0][:2] == ('"a', "stop")
+    row = build_sequence("the", stop=("bc",), grammar=compile_grammar({"const": "abcd"}))
+    assert run_sequences(scheduler, row)[0][:2] == ('"a', "stop")
 
 
-def test_scores_are_those_before_the_grammar() -> None:
-    grammar = grammar_of({"const": 7})
+def test_logprobs_are_those_before_the_grammar() -> None:
+    grammar = compile_grammar({"const": 7})
     logits = torch.randn(1, 300, generator=torch.Generator().manual_seed(3))
-    [free] = choose(logits, [Sampler(Sampling(temperature=0, logprobs=5))])
-    [held] = choose(logits, [Sampler(Sampling(temperature=0, logprobs=5, grammar=grammar))])
+    [free] = sample(logits, [SamplerState(SamplingParams(temperature=0, logprobs=5))])
+    [held] = sample(logits, [SamplerState(SamplingParams(temperature=0, logprobs=5, grammar=grammar))])
     assert TOKENIZER.decode([held.token]) == "7"
-    assert held.alternatives == free.alternatives
-    assert held.scored
-    assert held.scored.logprob == float(torch.log_softmax(logits[0], -1)[held.token])
+    assert held.top_logprobs == free.top_logprobs
+    assert held.token_logprob
+    assert held.token_logprob.logprob == float(torch.log_softmax(logits[0], -1)[held.token])
 
 
 def test_a_bias_counts_among_what_may_follow() -> None:
-    grammar = grammar_of({"enum": [7, 8]})
+    grammar = compile_grammar({"enum": [7, 8]})
     seven, eight = (TOKENIZER.encode(digit)[0] for digit in "78")
     for wanted in (seven, eight):
-        [choice] = choose(torch.zeros(1, 300), [Sampler(Sampling(bias={wanted: 50, 3: 100}, grammar=grammar))])
+        [choice] = sample(
+            torch.zeros(1, 300), [SamplerState(SamplingParams(logit_bias={wanted: 50, 3: 100}, grammar=grammar))]
+        )
         assert choice.token == wanted
 
 
@@ -212,62 +235,69 @@ def test_a_bias_counts_among_what_may_follow() -> None:
 def test_a_models_vocabulary_may_be_another_size_than_the_tokenizers(vocabulary: int) -> None:
     logits = torch.zeros(2, vocabulary)
     logits[:, -1] = 9
-    samplers = [Sampler(Sampling(temperature=0, grammar=grammar_of({"const": 7}))), Sampler(Sampling(temperature=0))]
-    held, free = choose(logits, samplers)
+    samplers = [
+        SamplerState(SamplingParams(temperature=0, grammar=compile_grammar({"const": 7}))),
+        SamplerState(SamplingParams(temperature=0)),
+    ]
+    held, free = sample(logits, samplers)
     assert TOKENIZER.decode([held.token]) == "7"
     assert free.token == vocabulary - 1
 
 
-def spelled(matcher: Matcher, tokenizer: Any, text: str) -> bool:
+def accepts_text(matcher: GrammarMatcher, tokenizer: Any, text: str) -> bool:
     """Whether the grammar lets the model write the text, and then no more."""
     for token in tokenizer.encode(text, add_special_tokens=False):
-        if not matcher.allowed()[token >> 3] >> (token & 7) & 1:
+        if not matcher.compute_bitmask()[token >> 3] >> (token & 7) & 1:
             return False
-        matcher.take(token)
-    return matcher.whole
+        matcher.accept_token(token)
+    return matcher.is_terminated
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_a_forced_call_is_what_the_template_writes_and_the_reader_reads(name: str) -> None:
-    template, tokenizer = template_of(name), tokenizer_of(FORMS[name])
-    form = learn(template)
-    arguments = FieldSchema({**CITY, "additionalProperties": False}, "tools")
+@pytest.mark.parametrize("name", ALL_TEMPLATES)
+def test_a_forced_call_is_what_the_template_writes_and_the_parser_reads(name: str) -> None:
+    template, tokenizer = build_template(name), build_tokenizer(ALL_TEMPLATES[name])
+    form = infer_format(template)
+    arguments = FieldSchema({**CITY_SCHEMA, "additionalProperties": False}, "tools")
     # One's name is the beginning of the other's.
-    grammar = Grammars(tokenizer, [1]).compile(Wish(calls={"get": arguments, "get_weather": arguments}), form)
-    calls = [Call("get", '{"city": "Rome"}'), Call("get_weather", '{"city": "Rome", "n": 3}')]
+    grammar = GrammarCompiler(tokenizer, [1]).compile(
+        StructuredOutput(tool_schemas={"get": arguments, "get_weather": arguments}), form
+    )
+    calls = [ParsedToolCall("get", '{"city": "Rome"}'), ParsedToolCall("get_weather", '{"city": "Rome", "n": 3}')]
     for call in calls:
-        text = written(template, call).strip()
-        assert spelled(grammar.begin(), tokenizer, text), text
-        reader = CallReader(form, {"get", "get_weather"}, held=True)
+        text = render_calls(template, call).strip()
+        assert accepts_text(grammar.create_matcher(), tokenizer, text), text
+        reader = ToolCallParser(form, {"get", "get_weather"}, constrained=True)
         assert reader.feed(text).calls + reader.finish().calls == [call]
         for spoilt in (text.replace(call.name, "get_"), text.replace('"Rome"', "1"), text.replace("city", "town"), "a"):
-            assert not spelled(grammar.begin(), tokenizer, spoilt), spoilt
+            assert not accepts_text(grammar.create_matcher(), tokenizer, spoilt), spoilt
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_each_kind_of_tokenizer(name: str) -> None:
     tokenizer = TOKENIZERS[name]
-    grammar = Grammars(tokenizer, [5]).compile(Wish(FieldSchema({"type": "object"}, "response_format")))
-    matcher = grammar.begin()
+    grammar = GrammarCompiler(tokenizer, [5]).compile(
+        StructuredOutput(FieldSchema({"type": "object"}, "response_format"))
+    )
+    matcher = grammar.create_matcher()
     ids = tokenizer.encode('{"the": "🎻"}', add_special_tokens=False)
     # Llama's first kind sets a space before a text, which belongs to no answer.
     for token in ids[tokenizer.decode(ids[:1]).isspace() or tokenizer.convert_ids_to_tokens(ids[0]) == "▁" :]:
-        matcher.take(token)
-    assert (matcher.whole, matcher.fault) == (True, None)
+        matcher.accept_token(token)
+    assert (matcher.is_terminated, matcher.error) == (True, None)
 
 
-def optional(count: int) -> dict[str, Any]:
+def build_optional_properties_schema(count: int) -> dict[str, Any]:
     return {"type": "object", "properties": {f"p{at}": {"type": "string"} for at in range(count)}}
 
 
-def doubling(count: int) -> dict[str, Any]:
+def build_exponential_schema(count: int) -> dict[str, Any]:
     """Each of ``count`` choices doubles what an answer may be."""
     pairs = [{"anyOf": [{"properties": {f"{one}{at}": {"type": kind}}} for one, kind in
                         (("k", "integer"), ("j", "string"))]} for at in range(count)]  # fmt: skip
     return {"allOf": pairs}
 
 
-UNFIT: list[tuple[dict[str, Any], str]] = [
+UNSUPPORTED_SCHEMAS: list[tuple[dict[str, Any], str]] = [
     ({"not": {}}, 'Unimplemented keys: ["not"]'),
     ({"$ref": "http://localhost/schema.json"}, "does not fetch"),
     ({"$ref": "#/$defs/none"}, "does not exist"),
@@ -280,46 +310,49 @@ UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"enum": []}, "Unsatisfiable"),
     ({"oneOf": [{"type": "string"}, {"type": "string", "minLength": 3}]}, "use anyOf"),
     ({"type": "array", "uniqueItems": True}, 'Unimplemented keys: ["uniqueItems"]'),
-    (doubling(30), "too large"),
-    (optional(5000), "too big"),
+    (build_exponential_schema(30), "too large"),
+    (build_optional_properties_schema(5000), "too big"),
     ({"type": "integer", "multipleOf": 999_999_937}, "fuel exhausted"),
 ]
 
 
-@pytest.mark.parametrize(("schema", "reason"), UNFIT, ids=lambda value: str(value)[:30])
-def test_a_schema_that_cannot_be_held_is_named_with_the_reason(schema: dict[str, Any], reason: str) -> None:
+@pytest.mark.parametrize(("schema", "reason"), UNSUPPORTED_SCHEMAS, ids=lambda value: str(value)[:30])
+def test_an_unsupported_schema_is_named_with_the_reason(schema: dict[str, Any], reason: str) -> None:
     with pytest.raises(EngineError) as caught:
-        grammar_of(schema)
+        compile_grammar(schema)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, "invalid_request", "response_format")
     assert reason in caught.value.message
     assert "x-guidance" not in caught.value.message, "the grammar is no client's business"
     with pytest.raises(EngineError) as caught:
-        GRAMMARS.compile(
-            Wish(calls={"b": FieldSchema(schema, "tools.1.function.parameters")}), learn(template_of("hermes"))
+        GRAMMAR_COMPILER.compile(
+            StructuredOutput(tool_schemas={"b": FieldSchema(schema, "tools.1.function.parameters")}),
+            infer_format(build_template("hermes")),
         )
     assert caught.value.param == "tools.1.function.parameters"
 
 
 def test_a_schemas_own_options_for_the_library_are_not_taken() -> None:
-    grammar = grammar_of({"type": "object", "x-guidance": {"whitespace_pattern": r"\s+", "lenient": True}})
-    assert not spelled(grammar.begin(), TOKENIZER, "{" + "\t" * 9 + "}")
+    grammar = compile_grammar({"type": "object", "x-guidance": {"whitespace_pattern": r"\s+", "lenient": True}})
+    assert not accepts_text(grammar.create_matcher(), TOKENIZER, "{" + "\t" * 9 + "}")
 
 
 @pytest.mark.parametrize("pattern", ["(a{1,1000}){1,1000}", "^(a|aa|aaa|b?){50}(.*a.*){20}$", ".*a.{200}"])
-def test_patterns_that_take_others_long(scheduler: Scheduler, pattern: str) -> None:
-    grammar = grammar_of({"type": "string", "pattern": pattern})
-    [(text, _, tokens)] = answers(scheduler, row_of("the", 60, seed=1, grammar=grammar))
+def test_patterns_that_are_slow_in_other_engines(scheduler: Scheduler, pattern: str) -> None:
+    grammar = compile_grammar({"type": "string", "pattern": pattern})
+    [(text, _, tokens)] = run_sequences(scheduler, build_sequence("the", 60, seed=1, grammar=grammar))
     assert tokens <= 60
     assert text.startswith('"')
 
 
-def test_a_schema_that_turns_out_too_hard_fails_its_own_row_only(model: Model, scheduler: Scheduler) -> None:
-    hard = row_of("the", temperature=0, grammar=grammar_of(optional(900)))
-    good = row_of("dog", 12, temperature=0)
-    scheduler.submit([hard.row, good.row])
+def test_a_schema_that_turns_out_too_hard_fails_its_own_sequence_only(
+    model: ControllableModel, scheduler: Scheduler
+) -> None:
+    hard = build_sequence("the", temperature=0, grammar=compile_grammar(build_optional_properties_schema(900)))
+    good = build_sequence("dog", 12, temperature=0)
+    scheduler.submit([hard.sequence, good.sequence])
     with pytest.raises(EngineError) as caught:
         hard.result()
     assert (caught.value.status, caught.value.param) == (400, "response_format")
     assert "Make the schema simpler" in caught.value.message
     good.result()
-    assert good.row.tokens == alone(model, "dog", 12)
+    assert good.sequence.output_tokens == generate_greedily(model, "dog", 12)

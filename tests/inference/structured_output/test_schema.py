@@ -7,26 +7,29 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from inference.structured_output.schema import closed
+from inference.structured_output.schema import forbid_extra_properties
 
 A, B = {"properties": {"a": {"type": "integer"}}}, {"properties": {"b": {"type": "integer"}}}
-END = {"additionalProperties": False}
+NO_EXTRA_PROPERTIES = {"additionalProperties": False}
 
-CLOSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    (A, {**A, **END}),
-    ({"type": "object", "properties": {}}, {"type": "object", "properties": {}, **END}),
-    ({**A, "required": ["a"]}, {**A, "required": ["a"], **END}),
-    ({"properties": {"x": A}}, {"properties": {"x": {**A, **END}}, **END}),
-    ({"items": A}, {"items": {**A, **END}}),
-    ({"prefixItems": [A, True]}, {"prefixItems": [{**A, **END}, True]}),
-    ({"anyOf": [A, {"type": "null"}]}, {"anyOf": [{**A, **END}, {"type": "null"}]}),
-    ({"$defs": {"x": A}, "$ref": "#/$defs/x"}, {"$defs": {"x": {**A, **END}}, "$ref": "#/$defs/x"}),
-    ({"additionalProperties": A}, {"additionalProperties": {**A, **END}}),
-    ({"patternProperties": {"^x": A}}, {"patternProperties": {"^x": {**A, **END}}}),
+CHANGED_SCHEMAS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (A, {**A, **NO_EXTRA_PROPERTIES}),
+    ({"type": "object", "properties": {}}, {"type": "object", "properties": {}, **NO_EXTRA_PROPERTIES}),
+    ({**A, "required": ["a"]}, {**A, "required": ["a"], **NO_EXTRA_PROPERTIES}),
+    ({"properties": {"x": A}}, {"properties": {"x": {**A, **NO_EXTRA_PROPERTIES}}, **NO_EXTRA_PROPERTIES}),
+    ({"items": A}, {"items": {**A, **NO_EXTRA_PROPERTIES}}),
+    ({"prefixItems": [A, True]}, {"prefixItems": [{**A, **NO_EXTRA_PROPERTIES}, True]}),
+    ({"anyOf": [A, {"type": "null"}]}, {"anyOf": [{**A, **NO_EXTRA_PROPERTIES}, {"type": "null"}]}),
+    ({"$defs": {"x": A}, "$ref": "#/$defs/x"}, {"$defs": {"x": {**A, **NO_EXTRA_PROPERTIES}}, "$ref": "#/$defs/x"}),
+    ({"additionalProperties": A}, {"additionalProperties": {**A, **NO_EXTRA_PROPERTIES}}),
+    ({"patternProperties": {"^x": A}}, {"patternProperties": {"^x": {**A, **NO_EXTRA_PROPERTIES}}}),
     # A property of that name is no list of properties.
-    ({"properties": {"properties": A}}, {"properties": {"properties": {**A, **END}}, **END}),
+    (
+        {"properties": {"properties": A}},
+        {"properties": {"properties": {**A, **NO_EXTRA_PROPERTIES}}, **NO_EXTRA_PROPERTIES},
+    ),
 ]
-AS_IT_IS: list[dict[str, Any]] = [
+UNCHANGED_SCHEMAS: list[dict[str, Any]] = [
     {},
     {"type": "object"},
     {**A, "additionalProperties": True},
@@ -45,22 +48,22 @@ AS_IT_IS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("schema", "expected"), CLOSED)
-def test_objects_are_closed(schema: dict[str, Any], expected: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("schema", "expected"), CHANGED_SCHEMAS)
+def test_extra_properties_are_forbidden(schema: dict[str, Any], expected: dict[str, Any]) -> None:
     before = repr(schema)
-    assert closed(schema) == expected
+    assert forbid_extra_properties(schema) == expected
     assert repr(schema) == before
 
 
-@pytest.mark.parametrize("schema", AS_IT_IS)
-def test_what_speaks_of_other_properties_stays(schema: dict[str, Any]) -> None:
-    assert closed(schema) == schema
+@pytest.mark.parametrize("schema", UNCHANGED_SCHEMAS)
+def test_schemas_with_rules_for_other_properties_are_unchanged(schema: dict[str, Any]) -> None:
+    assert forbid_extra_properties(schema) == schema
 
 
-@pytest.mark.parametrize("schema", [schema for schema, _ in CLOSED] + AS_IT_IS[:-2])
-def test_what_fits_the_closed_schema_fits_the_schema(schema: dict[str, Any]) -> None:
+@pytest.mark.parametrize("schema", [schema for schema, _ in CHANGED_SCHEMAS] + UNCHANGED_SCHEMAS[:-2])
+def test_what_fits_the_changed_schema_fits_the_schema(schema: dict[str, Any]) -> None:
     values: list[Any] = [{}, {"a": 1}, {"a": "x"}, {"b": 1}, {"a": 1, "b": 1}, {"x": {"a": 1}}, [{"a": 1}], None, [{}]]
-    narrow, wide = Draft202012Validator(closed(schema)), Draft202012Validator(schema)
+    narrow, wide = Draft202012Validator(forbid_extra_properties(schema)), Draft202012Validator(schema)
     fitting = [value for value in values if narrow.is_valid(value)]
     assert all(wide.is_valid(value) for value in fitting)
     assert fitting or not any(wide.is_valid(value) for value in values)

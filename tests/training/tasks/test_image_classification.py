@@ -18,22 +18,22 @@ from transformers import AutoModelForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from tests.tiny_vision import (
-    PICTURE_ROWS,
-    SIDE,
-    base64_of,
-    tiny_resnet_base,
-    tiny_vit_base,
+    IMAGE_ROWS,
+    IMAGE_SIZE,
+    create_tiny_resnet_base,
+    create_tiny_vit_base,
+    encode_base64,
 )
-from tests.training.run_folders import FULL, LORA, make_folder, trained
+from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.errors import InvalidDataset, TrainingError
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
-from training.tasks.base import Flaw, Kit, Objective
-from training.tasks.image_classification import ImageClassification, PictureExample
+from training.tasks.base import Objective, RowIssue, TaskContext
+from training.tasks.image_classification import ImageClassification, ImageExample
 
 TASK = ImageClassification()
-BASES = {"vit": tiny_vit_base, "resnet": tiny_resnet_base}
+BASES = {"vit": create_tiny_vit_base, "resnet": create_tiny_resnet_base}
 CIFAR = Path(__file__).parents[4] / "shared" / "data" / "cifar10_subset"
 
 
@@ -44,29 +44,29 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_vit_base(tmp_path_factory.mktemp("bases") / "vit")
+    return create_tiny_vit_base(tmp_path_factory.mktemp("bases") / "vit")
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def _register_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, TASK.name, TASK)
 
 
-def opened(base: Path, **objective: Any) -> tuple[Any, Kit, list[PictureExample]]:
+def load_model_and_examples(base: Path, **objective: Any) -> tuple[Any, TaskContext, list[ImageExample]]:
     processor = TASK.load_processor(base)
-    examples = TASK.encode([TASK.row.model_validate(row) for row in PICTURE_ROWS[:5]], processor, 1 << 20)
-    assert all(isinstance(example, PictureExample) for example in examples)
-    kit = Kit(processor, TASK.prepare(examples), Objective(**objective))  # type: ignore[arg-type]
+    examples = TASK.encode([TASK.row_schema.model_validate(row) for row in IMAGE_ROWS[:5]], processor, 1 << 20)
+    assert all(isinstance(example, ImageExample) for example in examples)
+    kit = TaskContext(processor, TASK.prepare(examples), Objective(**objective))  # type: ignore[arg-type]
     return TASK.load_model(base, kit.state, torch.float32).eval(), kit, examples  # type: ignore[return-value]
 
 
 def test_the_size_is_what_the_model_sees_and_not_what_the_file_holds(base: Path, tmp_path: Path) -> None:
-    _, _, examples = opened(base)
-    assert {example.size for example in examples} == {(SIDE // 16) ** 2}
+    _, _, examples = load_model_and_examples(base)
+    assert {example.size for example in examples} == {(IMAGE_SIZE // 16) ** 2}
     ViTImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(tmp_path)
-    [example] = TASK.encode([TASK.row.model_validate(PICTURE_ROWS[0])], TASK.load_processor(tmp_path), 1)
-    assert isinstance(example, PictureExample)
-    assert (example.size, example.cut) == (196, False)
+    [example] = TASK.encode([TASK.row_schema.model_validate(IMAGE_ROWS[0])], TASK.load_processor(tmp_path), 1)
+    assert isinstance(example, ImageExample)
+    assert (example.size, example.truncated) == (196, False)
 
 
 def test_processors_without_a_fixed_shape_are_refused(tmp_path: Path) -> None:
@@ -80,28 +80,28 @@ def test_processors_without_a_fixed_shape_are_refused(tmp_path: Path) -> None:
     [({}, [1, 1]), ({"label_smoothing": 0.2}, [1, 1]), ({"class_weights": {"red": 3.0}}, [1, 3])],
 )
 def test_the_loss_is_the_textbooks_on_the_processors_pixels(base: Path, objective: Any, weights: list[float]) -> None:
-    model, kit, examples = opened(base, **objective)
-    images = [Image.open(io.BytesIO(base64.b64decode(row["image"]))) for row in PICTURE_ROWS[:5]]
+    model, kit, examples = load_model_and_examples(base, **objective)
+    images = [Image.open(io.BytesIO(base64.b64decode(row["image"]))) for row in IMAGE_ROWS[:5]]
     logits = model(**kit.processor(images, return_tensors="pt")).logits
-    targets = torch.tensor([kit.state["labels"].index(row["label"]) for row in PICTURE_ROWS[:5]])
+    targets = torch.tensor([kit.state["labels"].index(row["label"]) for row in IMAGE_ROWS[:5]])
     smoothing = objective.get("label_smoothing", 0.0)
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
     by_row = torch.tensor(weights, dtype=torch.float)[targets]
-    loss = TASK.loss(model, TASK.collate(examples, kit), kit)
+    loss = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
     torch.testing.assert_close(loss.total, (losses * by_row).sum())
     assert int(loss.correct) == int((logits.argmax(-1) == targets).sum())
-    assert sum(TASK.weight(example, kit) for example in examples) == float(by_row.sum())
+    assert sum(TASK.sum_weights(example, kit) for example in examples) == float(by_row.sum())
 
 
 def test_f1_is_scikit_learns(base: Path) -> None:
-    model, kit, examples = opened(base)
-    found = TASK.loss(model, TASK.collate(examples, kit), kit).found
+    model, kit, examples = load_model_and_examples(base)
+    found = TASK.compute_loss(model, TASK.collate(examples, kit), kit).outputs
     assert found is not None
     truth, guesses = (
         [example.label for example in examples],
         [kit.state["labels"][row.argmax()] for row in found.int()],
     )
-    measured = TASK.measure(examples, list(found), kit)
+    measured = TASK.compute_metrics(examples, list(found), kit)
     assert measured == {
         "f1_macro": pytest.approx(
             f1_score(truth, guesses, average="macro", labels=kit.state["labels"], zero_division=0)
@@ -111,7 +111,7 @@ def test_f1_is_scikit_learns(base: Path) -> None:
 
 
 def test_answers_are_the_models_scores_batched_or_alone(base: Path) -> None:
-    model, kit, examples = opened(base)
+    model, kit, examples = load_model_and_examples(base)
     together = TASK.answer(model, examples, kit, 2)
     for answer, example in zip(together, examples, strict=True):
         [alone] = TASK.answer(model, [example], kit, 2)
@@ -129,24 +129,24 @@ UPDATES += [("resnet", FULL), ("resnet", {"type": "head"}), ("resnet", {"type": 
 def test_it_learns_is_saved_and_answers(tmp_path: Path, name: str, update: dict[str, Any]) -> None:
     base = BASES[name](tmp_path / "base")
     hyper = {"n_epochs": 15, "learning_rate": 0.01, "batch_size": 8}
-    files = {"training": PICTURE_ROWS, "validation": PICTURE_ROWS[:4]}
-    folder = make_folder(tmp_path / "run", base, TASK.name, update, **files, hyperparameters=hyper)
-    lines = trained(folder)
-    [result] = lines.of(Result)
-    assert lines.of(Metrics)[-1].train_loss < 0.85 * lines.of(Metrics)[0].train_loss
+    files = {"training": IMAGE_ROWS, "validation": IMAGE_ROWS[:4]}
+    folder = create_run_folder(tmp_path / "run", base, TASK.name, update, **files, hyperparameters=hyper)
+    lines = run_training(folder)
+    [result] = lines.of_type(Result)
+    assert lines.of_type(Metrics)[-1].train_loss < 0.85 * lines.of_type(Metrics)[0].train_loss
     served = serving.load(base, folder / "result", TASK.name)
-    inputs = [TASK.input.model_validate({"image": row["image"]}) for row in PICTURE_ROWS[:4]]  # type: ignore[union-attr]
+    inputs = [TASK.input_schema.model_validate({"image": row["image"]}) for row in IMAGE_ROWS[:4]]  # type: ignore[union-attr]
     answers = serving.predict(served, inputs, 2)
-    assert [answer["label"] for answer in answers] == [row["label"] for row in PICTURE_ROWS[:4]]
+    assert [answer["label"] for answer in answers] == [row["label"] for row in IMAGE_ROWS[:4]]
     loss = -sum(np.log(answer["scores"][answer["label"]]) for answer in answers) / 4
     assert loss == pytest.approx(result.metrics["valid_loss"], rel=1e-3)
     assert result.metrics["valid_f1_macro"] == 1.0
 
 
 def test_lora_says_that_it_does_not_fit_convolutions(tmp_path: Path) -> None:
-    base = tiny_resnet_base(tmp_path / "base")
+    base = create_tiny_resnet_base(tmp_path / "base")
     with pytest.raises(TrainingError) as caught:
-        trained(make_folder(tmp_path / "run", base, TASK.name, LORA, training=PICTURE_ROWS))
+        run_training(create_run_folder(tmp_path / "run", base, TASK.name, LORA, training=IMAGE_ROWS))
     assert (caught.value.code, caught.value.param) == ("base_model_unavailable", "update")
 
 
@@ -154,25 +154,25 @@ def test_a_classifier_of_other_labels_is_given_a_new_head(tmp_path: Path, vit: P
     AutoModelForImageClassification.from_pretrained(vit, num_labels=7).save_pretrained(tmp_path)
     state = {"labels": ["a", "b", "c"], "counts": [1, 1, 1]}
     assert TASK.load_model(tmp_path, state, torch.float32).config.id2label == {0: "a", 1: "b", 2: "c"}
-    assert TASK.base_state(tmp_path)["labels"] == [f"LABEL_{index}" for index in range(7)]
+    assert TASK.load_base_state(tmp_path)["labels"] == [f"LABEL_{index}" for index in range(7)]
     with pytest.raises(TrainingError, match="labels"):
-        TASK.base_state(vit)
+        TASK.load_base_state(vit)
 
 
-def test_faults_name_line_field_and_remedy(tmp_path: Path, vit: Path) -> None:
+def test_issues_name_line_field_and_remedy(tmp_path: Path, vit: Path) -> None:
     rows = [
-        *PICTURE_ROWS,
+        *IMAGE_ROWS,
         {"image": "cats/1.png", "label": "a"},
-        {"image": base64_of(b"hello"), "label": "a"},
+        {"image": encode_base64(b"hello"), "label": "a"},
         {"image": 3, "label": "a"},
-        {"image": PICTURE_ROWS[0]["image"]},
-        {"image": PICTURE_ROWS[0]["image"], "label": " "},
+        {"image": IMAGE_ROWS[0]["image"]},
+        {"image": IMAGE_ROWS[0]["image"], "label": " "},
     ]
-    folder = make_folder(tmp_path / "run", vit, TASK.name, FULL, training=rows)
+    folder = create_run_folder(tmp_path / "run", vit, TASK.name, FULL, training=rows)
     with pytest.raises(InvalidDataset) as caught:
-        trained(folder)
-    faults = {fault.line: (fault.code, fault.field) for fault in caught.value.faults}
-    first = len(PICTURE_ROWS) + 1
+        run_training(folder)
+    faults = {fault.line: (fault.code, fault.field) for fault in caught.value.errors}
+    first = len(IMAGE_ROWS) + 1
     assert faults == {
         first: ("wrong_value", "image"),
         first + 1: ("image", "image"),
@@ -182,28 +182,30 @@ def test_faults_name_line_field_and_remedy(tmp_path: Path, vit: Path) -> None:
     }
 
 
-def test_an_unfit_input_is_a_flaw(vit: Path) -> None:
-    _, kit, _ = opened(vit)
-    inputs = [TASK.input.model_validate({"image": value}) for value in (base64_of(b"no"), PICTURE_ROWS[0]["image"])]  # type: ignore[union-attr]
+def test_an_invalid_input_is_a_row_issue(vit: Path) -> None:
+    _, kit, _ = load_model_and_examples(vit)
+    inputs = [
+        TASK.input_schema.model_validate({"image": value}) for value in (encode_base64(b"no"), IMAGE_ROWS[0]["image"])
+    ]  # type: ignore[union-attr]
     flaw, example = TASK.encode_inputs(inputs, kit.processor, 100)
-    assert isinstance(flaw, Flaw)
+    assert isinstance(flaw, RowIssue)
     assert flaw.field == "image"
-    assert isinstance(example, PictureExample)
+    assert isinstance(example, ImageExample)
 
 
 def test_labels_that_training_did_not_see_are_refused(vit: Path) -> None:
-    _, kit, examples = opened(vit)
-    assert TASK.fits(examples[0], kit.state) is None
-    flaw = TASK.fits(replace(examples[0], label="green"), kit.state)
+    _, kit, examples = load_model_and_examples(vit)
+    assert TASK.check_example(examples[0], kit.state) is None
+    flaw = TASK.check_example(replace(examples[0], label="green"), kit.state)
     assert flaw is not None
     assert "green" in flaw.message
 
 
-def test_a_zip_of_cifar_folders_is_learnt_from(tmp_path: Path, vit: Path) -> None:
+def test_a_zip_of_cifar_folders_is_learned_from(tmp_path: Path, vit: Path) -> None:
     """Real pictures, straight from a zip: red trucks and blue skies are told apart better than by chance."""
     if not CIFAR.is_dir():
         pytest.skip("no CIFAR pictures here")
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "run",
         vit,
         TASK.name,
@@ -217,5 +219,5 @@ def test_a_zip_of_cifar_folders_is_learnt_from(tmp_path: Path, vit: Path) -> Non
             for label in ("airplane", "truck"):
                 for path in sorted((CIFAR / split / label).iterdir())[:count]:
                     archive.write(path, f"{label}/{path.name}")
-    lines = trained(folder)
-    assert lines.of(Result)[0].metrics["valid_accuracy"] > 0.6  # type: ignore[operator]
+    lines = run_training(folder)
+    assert lines.of_type(Result)[0].metrics["valid_accuracy"] > 0.6  # type: ignore[operator]

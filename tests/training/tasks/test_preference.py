@@ -15,60 +15,67 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.tiny import byte_tokenizer
-from tests.training.run_folders import LORA, make_folder, trained
+from tests.tiny import build_byte_tokenizer
+from tests.training.run_folders import LORA, create_run_folder, run_training
 from training import tasks
 from training.artifacts import serving
-from training.data.dataset import Reader
-from training.models.logprobs import target_scores
+from training.data.dataset import DatasetReader
+from training.models.logprobs import compute_target_logprobs
 from training.run_events import Metrics
-from training.tasks.base import Flaw, Kit, Objective, pad_right
+from training.tasks.base import Objective, RowIssue, TaskContext, pad_right
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message
-from training.tasks.preference import REFERENCE_TOKENS, ChatPreference, PreferenceExample, PreferenceRow, _batches
+from training.tasks.preference import (
+    REFERENCE_BATCH_TOKENS,
+    ChatPreference,
+    PreferenceExample,
+    PreferenceRow,
+    _batch_by_length,
+)
 from training.tasks.support.causal import CausalExample
 from training.updates.lora import LoraUpdate
 
 TASK = ChatPreference()
 
 
-def say(role: str, content: str, **extra: Any) -> dict[str, Any]:
+def build_message(role: str, content: str, **extra: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **extra}
 
 
-def row(question: str = "Hi", chosen: str = "Hello!", rejected: str = "What?") -> dict[str, Any]:
+def build_row(question: str = "Hi", chosen: str = "Hello!", rejected: str = "What?") -> dict[str, Any]:
     return {
-        "input": {"messages": [say("user", question)]},
-        "preferred_output": [say("assistant", chosen)],
-        "non_preferred_output": [say("assistant", rejected)],
+        "input": {"messages": [build_message("user", question)]},
+        "preferred_output": [build_message("assistant", chosen)],
+        "non_preferred_output": [build_message("assistant", rejected)],
     }
 
 
 ROWS = [
-    row(f"Number {number}?", "It is even, I am sure." if number % 2 else "Even.", "No idea.") for number in range(6)
+    build_row(f"Number {number}?", "It is even, I am sure." if number % 2 else "Even.", "No idea.")
+    for number in range(6)
 ]
 
 
-def encode(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int = 1000) -> list[PreferenceExample]:
+def encode_rows(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int = 1000) -> list[PreferenceExample]:
     parsed = [PreferenceRow.model_validate(one) for one in rows]
-    assert not [flaw for one in parsed for flaw in TASK.check(one)]
+    assert not [flaw for one in parsed for flaw in TASK.check_row(one)]
     examples = TASK.encode(parsed, tokenizer, limit)
-    assert not [example for example in examples if isinstance(example, Flaw)]
+    assert not [example for example in examples if isinstance(example, RowIssue)]
     return examples  # type: ignore[return-value]
 
 
-def learned(tokenizer: Any, example: CausalExample) -> str:
+def decode_trained_text(tokenizer: Any, example: CausalExample) -> str:
     text = tokenizer.decode([token for token, weight in zip(example.ids, example.weights, strict=True) if weight])
     assert isinstance(text, str)
     return text
 
 
 @cache
-def tiny(folder: Path) -> tuple[Any, Any]:
+def load_model_and_tokenizer(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def moved(folder: Path) -> Any:
+def load_perturbed_model(folder: Path) -> Any:
     """Another model than the base, of the same shape."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -77,11 +84,11 @@ def moved(folder: Path) -> Any:
     return model
 
 
-def kit_of(tokenizer: Any, **objective: Any) -> Kit:
-    return Kit(tokenizer, objective=Objective(**objective), scores=target_scores)
+def build_task_context(tokenizer: Any, **objective: Any) -> TaskContext:
+    return TaskContext(tokenizer, objective=Objective(**objective), logprob_fn=compute_target_logprobs)
 
 
-def by_hand(model: Any, example: CausalExample) -> torch.Tensor:
+def sum_logprobs(model: Any, example: CausalExample) -> torch.Tensor:
     """Summed log-probability of the targets, in double precision, from the model's own logits."""
     ids = torch.tensor([list(example.ids)])
     logprobs = model(ids).logits[0, :-1].double().log_softmax(-1)
@@ -90,30 +97,34 @@ def by_hand(model: Any, example: CausalExample) -> torch.Tensor:
 
 
 def test_the_outputs_are_the_targets_and_the_prompt_is_shared() -> None:
-    tokenizer = byte_tokenizer()
+    tokenizer = build_byte_tokenizer()
     older = {
-        "preferred_completion": row()["preferred_output"],
-        "non_preferred_completion": row()["non_preferred_output"],
+        "preferred_completion": build_row()["preferred_output"],
+        "non_preferred_completion": build_row()["non_preferred_output"],
     }
-    first, second = encode([row(), {"input": row()["input"], **older}], tokenizer)
+    first, second = encode_rows([build_row(), {"input": build_row()["input"], **older}], tokenizer)
     assert first == second
-    assert learned(tokenizer, first.chosen) == "Hello!<|end|>"
-    assert learned(tokenizer, first.rejected) == "What?<|end|>"
+    assert decode_trained_text(tokenizer, first.chosen) == "Hello!<|end|>"
+    assert decode_trained_text(tokenizer, first.rejected) == "What?<|end|>"
     prompt = Chat().encode_prompt([Message(role="user", content="Hi")], tokenizer)
     assert list(first.chosen.ids[: len(prompt)]) == list(first.rejected.ids[: len(prompt)]) == prompt
     assert first.size == first.chosen.size + first.rejected.size
-    assert (TASK.targets(first), TASK.weight(first, kit_of(tokenizer))) == (1, 1.0)
+    assert (TASK.count_targets(first), TASK.sum_weights(first, build_task_context(tokenizer))) == (1, 1.0)
 
 
 def test_only_outputs_are_compared() -> None:
     """Not the answers in the conversation before them; of several messages those with a weight."""
-    tokenizer = byte_tokenizer()
-    long = row()
-    long["input"]["messages"] = [say("user", "a"), say("assistant", "b"), say("user", "c")]
-    long["preferred_output"] = [say("assistant", "d", weight=0), say("assistant", "e")]
-    [example] = encode([long], tokenizer)
-    assert learned(tokenizer, example.chosen) == "e<|end|>"
-    assert learned(tokenizer, example.rejected) == "What?<|end|>"
+    tokenizer = build_byte_tokenizer()
+    long = build_row()
+    long["input"]["messages"] = [
+        build_message("user", "a"),
+        build_message("assistant", "b"),
+        build_message("user", "c"),
+    ]
+    long["preferred_output"] = [build_message("assistant", "d", weight=0), build_message("assistant", "e")]
+    [example] = encode_rows([long], tokenizer)
+    assert decode_trained_text(tokenizer, example.chosen) == "e<|end|>"
+    assert decode_trained_text(tokenizer, example.rejected) == "What?<|end|>"
     conversation = {"messages": [*long["input"]["messages"], *long["non_preferred_output"]]}
     [whole] = Chat().encode([ChatRow.model_validate(conversation)], tokenizer, 1000)
     assert isinstance(whole, CausalExample)
@@ -121,22 +132,29 @@ def test_only_outputs_are_compared() -> None:
 
 
 def test_long_pairs_are_cut_and_must_leave_something_to_compare() -> None:
-    tokenizer = byte_tokenizer()
-    [example] = encode([row(chosen="a" * 40)], tokenizer, limit=20)
-    assert (example.cut, example.chosen.size, example.chosen.cut, example.rejected.cut) == (True, 20, True, False)
-    flaws = TASK.encode([PreferenceRow.model_validate(row("a" * 40))], tokenizer, 20)
-    assert [(flaw.code, flaw.field) for flaw in flaws if isinstance(flaw, Flaw)] == [("too_long", "preferred_output")]
+    tokenizer = build_byte_tokenizer()
+    [example] = encode_rows([build_row(chosen="a" * 40)], tokenizer, limit=20)
+    assert (example.truncated, example.chosen.size, example.chosen.truncated, example.rejected.truncated) == (
+        True,
+        20,
+        True,
+        False,
+    )
+    flaws = TASK.encode([PreferenceRow.model_validate(build_row("a" * 40))], tokenizer, 20)
+    assert [(flaw.code, flaw.field) for flaw in flaws if isinstance(flaw, RowIssue)] == [
+        ("too_long", "preferred_output")
+    ]
 
 
 @pytest.mark.parametrize(
     ("loss", "smoothing", "beta"), [("sigmoid", 0.0, 0.1), ("sigmoid", 0.2, 0.5), ("ipo", 0.0, 0.1), ("ipo", 0.0, 1.0)]
 )
 def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smoothing: float, beta: float) -> None:
-    reference, tokenizer = tiny(chat_base)
-    kit = kit_of(tokenizer, loss=loss, beta=beta, label_smoothing=smoothing)
-    examples = TASK.anchored(encode(ROWS, tokenizer), reference, kit)
-    model = moved(chat_base)
-    found = TASK.loss(model, TASK.collate(examples, kit), kit)
+    reference, tokenizer = load_model_and_tokenizer(chat_base)
+    kit = build_task_context(tokenizer, loss=loss, beta=beta, label_smoothing=smoothing)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, kit)
+    model = load_perturbed_model(chat_base)
+    found = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
     found.total.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
@@ -145,9 +163,10 @@ def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smooth
     rewards = []
     for example in examples:
         with torch.no_grad():
-            before = [by_hand(reference, side) for side in (example.chosen, example.rejected)]
+            before = [sum_logprobs(reference, side) for side in (example.chosen, example.rejected)]
         ratios = [
-            by_hand(model, side) - was for side, was in zip((example.chosen, example.rejected), before, strict=True)
+            sum_logprobs(model, side) - was
+            for side, was in zip((example.chosen, example.rejected), before, strict=True)
         ]
         if loss == "sigmoid":
             up, down = (1 / (1 + torch.exp(-sign * beta * (ratios[0] - ratios[1]))) for sign in (1, -1))
@@ -160,33 +179,31 @@ def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smooth
     torch.testing.assert_close(found.total.double(), total, rtol=1e-5, atol=1e-5)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-3, atol=1e-5)
-    assert found.found is not None
-    torch.testing.assert_close(found.found.double(), torch.tensor(rewards, dtype=torch.float64), rtol=1e-4, atol=1e-5)
+    assert found.outputs is not None
+    torch.testing.assert_close(found.outputs.double(), torch.tensor(rewards, dtype=torch.float64), rtol=1e-4, atol=1e-5)
     assert found.correct == sum(chosen > rejected for chosen, rejected in rewards)
-    assert not found.found.requires_grad
+    assert not found.outputs.requires_grad
 
 
 def test_the_whole_batch_is_the_sum_of_its_pairs(chat_base: Path) -> None:
-    reference, tokenizer = tiny(chat_base)
-    kit = kit_of(tokenizer)
-    examples = TASK.anchored(encode(ROWS, tokenizer), reference, kit)
-    together, apart = moved(chat_base), moved(chat_base)
-    whole = TASK.loss(together, TASK.collate(examples, kit), kit)
+    reference, tokenizer = load_model_and_tokenizer(chat_base)
+    kit = build_task_context(tokenizer)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, kit)
+    together, apart = load_perturbed_model(chat_base), load_perturbed_model(chat_base)
+    whole = TASK.compute_loss(together, TASK.collate(examples, kit), kit)
     whole.total.backward()
-    parts = [TASK.loss(apart, TASK.collate([example], kit), kit) for example in examples]
+    parts = [TASK.compute_loss(apart, TASK.collate([example], kit), kit) for example in examples]
     for part in parts:
         part.total.backward()
     torch.testing.assert_close(whole.total, sum(part.total for part in parts), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(whole.found, torch.cat([part.found for part in parts if part.found is not None]))
+    torch.testing.assert_close(whole.outputs, torch.cat([part.outputs for part in parts if part.outputs is not None]))
     for one, other in zip(together.parameters(), apart.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("trained_before", [False, True])
-def test_the_model_that_a_run_begins_from_has_no_reward_and_the_loss_of_a_coin(
-    chat_base: Path, trained_before: bool
-) -> None:
-    tokenizer = tiny(chat_base)[1]
+def test_the_starting_model_has_no_reward_and_a_loss_of_log_2(chat_base: Path, trained_before: bool) -> None:
+    tokenizer = load_model_and_tokenizer(chat_base)[1]
     update = LoraUpdate.model_validate({**LORA, "dropout": 0.5})
     model = update.apply(TASK.load_model(chat_base, {}, torch.float32), TASK)
     if trained_before:
@@ -198,24 +215,24 @@ def test_the_model_that_a_run_begins_from_has_no_reward_and_the_loss_of_a_coin(
     frozen = next(module for module in model.modules() if module is not model)
     frozen.training = False
     modes = [module.training for module in model.modules()]
-    kit = kit_of(tokenizer)
-    examples = TASK.anchored(encode(ROWS, tokenizer), model, kit)
+    kit = build_task_context(tokenizer)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), model, kit)
     assert [module.training for module in model.modules()] == modes
-    assert examples == TASK.anchored(encode(ROWS, tokenizer), model, kit), "not the same bits again"
+    assert examples == TASK.with_reference(encode_rows(ROWS, tokenizer), model, kit), "not the same bits again"
     model.eval()
-    found = TASK.loss(model, TASK.collate(examples, kit), kit)
-    assert found.found is not None
-    assert found.found.abs().max() <= 1e-6
+    found = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
+    assert found.outputs is not None
+    assert found.outputs.abs().max() <= 1e-6
     assert found.total.item() == pytest.approx(len(examples) * log(2), rel=1e-6)
     assert all(not weight.grad for weight in model.parameters())
 
 
-def test_the_reference_is_taken_in_batches_of_bounded_size(chat_base: Path) -> None:
+def test_reference_logprobs_are_computed_in_batches_of_bounded_size(chat_base: Path) -> None:
     """Longest first, every row once; and it does not matter which batch a row was in."""
-    model, tokenizer = tiny(chat_base)
-    rows = [row("a" * (number % 7), "b" * (1 + number % 50), "c" * (1 + number % 3)) for number in range(60)]
-    examples = encode(rows, tokenizer)
-    batches = list(_batches(examples))
+    model, tokenizer = load_model_and_tokenizer(chat_base)
+    rows = [build_row("a" * (number % 7), "b" * (1 + number % 50), "c" * (1 + number % 3)) for number in range(60)]
+    examples = encode_rows(rows, tokenizer)
+    batches = list(_batch_by_length(examples))
     assert len(batches) > 2
     assert sorted(index for batch in batches for index in batch) == list(range(60))
     longest = [
@@ -223,26 +240,26 @@ def test_the_reference_is_taken_in_batches_of_bounded_size(chat_base: Path) -> N
     ]
     in_order = [size for sizes in longest for size in sizes]
     assert in_order == sorted(in_order, reverse=True)
-    assert all(2 * len(sizes) * sizes[0] <= REFERENCE_TOKENS for sizes in longest)
-    together = TASK.anchored(examples, model, kit_of(tokenizer))
+    assert all(2 * len(sizes) * sizes[0] <= REFERENCE_BATCH_TOKENS for sizes in longest)
+    together = TASK.with_reference(examples, model, build_task_context(tokenizer))
     for example in together[::7]:
-        [alone] = TASK.anchored([replace(example, reference=None)], model, kit_of(tokenizer))
-        assert example.reference is not None
-        assert alone.reference is not None
-        for one, other in zip(example.reference, alone.reference, strict=True):
+        [alone] = TASK.with_reference([replace(example, reference_logprobs=None)], model, build_task_context(tokenizer))
+        assert example.reference_logprobs is not None
+        assert alone.reference_logprobs is not None
+        for one, other in zip(example.reference_logprobs, alone.reference_logprobs, strict=True):
             torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=1e-5, atol=1e-5)
-        assert sum(example.reference[0]) == pytest.approx(by_hand(model, example.chosen).item(), rel=1e-5)
+        assert sum(example.reference_logprobs[0]) == pytest.approx(sum_logprobs(model, example.chosen).item(), rel=1e-5)
 
 
 def test_measures() -> None:
     found = [torch.tensor(pair) for pair in ([1.0, 0.5], [0.0, 2.0], [0.5, 0.25], [0.0, 0.0])]
-    assert TASK.measure([], found, kit_of(None)) == {
+    assert TASK.compute_metrics([], found, build_task_context(None)) == {
         "reward_margin": -0.3125,
         "reward_accuracy": 0.5,
         "reward_chosen": 0.375,
         "reward_rejected": 0.6875,
     }
-    assert TASK.measure([], found, kit_of(None)).keys() == TASK.measures.keys()
+    assert TASK.compute_metrics([], found, build_task_context(None)).keys() == TASK.metrics.keys()
 
 
 CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -252,39 +269,47 @@ CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{
     ("change", "faults"),
     [
         ({}, []),
-        ({"input": {"messages": [say("assistant", "Ask me.")], "tools": [], "parallel_tool_calls": True}}, []),
+        (
+            {"input": {"messages": [build_message("assistant", "Ask me.")], "tools": [], "parallel_tool_calls": True}},
+            [],
+        ),
         ({"input": {}}, [("missing_field", "input.messages")]),
         ({"input": {"messages": []}}, [("empty_content", "input.messages")]),
         ({"input": {"messages": [{"role": "user"}]}}, [("missing_field", "input.messages[0].content")]),
-        ({"input": {"messages": [say("user", "a")], "weight": 1}}, [("unknown_field", "input.weight")]),
+        ({"input": {"messages": [build_message("user", "a")], "weight": 1}}, [("unknown_field", "input.weight")]),
         ({"preferred_output": []}, [("empty_content", "preferred_output")]),
-        ({"preferred_output": say("assistant", "a")}, [("wrong_type", "preferred_output")]),
-        ({"preferred_output": [say("user", "a")]}, [("wrong_value", "preferred_output[0].role")]),
-        ({"preferred_output": [say("assistant", " ")]}, [("empty_content", "preferred_output[0].content")]),
-        ({"preferred_output": [say("assistant", "a", weight=0)]}, [("no_target", "preferred_output")]),
-        ({"preferred_output": row()["non_preferred_output"]}, [("wrong_value", "non_preferred_output")]),
-        ({"preferred_completion": row()["preferred_output"]}, [("unknown_field", "preferred_completion")]),
+        ({"preferred_output": build_message("assistant", "a")}, [("wrong_type", "preferred_output")]),
+        ({"preferred_output": [build_message("user", "a")]}, [("wrong_value", "preferred_output[0].role")]),
+        ({"preferred_output": [build_message("assistant", " ")]}, [("empty_content", "preferred_output[0].content")]),
+        ({"preferred_output": [build_message("assistant", "a", weight=0)]}, [("no_target", "preferred_output")]),
+        ({"preferred_output": build_row()["non_preferred_output"]}, [("wrong_value", "non_preferred_output")]),
+        ({"preferred_completion": build_row()["preferred_output"]}, [("unknown_field", "preferred_completion")]),
         ({"rejected": "a"}, [("unknown_field", "rejected")]),
         (
             {"preferred_output": [{"role": "assistant", "tool_calls": [CALL]}]},
             [("template", "input.messages[1].tool_calls[0]")],
         ),
         (
-            {"input": {"messages": [say("user", "a")], "tools": [{"type": "function", "function": {"name": "f"}}]}},
+            {
+                "input": {
+                    "messages": [build_message("user", "a")],
+                    "tools": [{"type": "function", "function": {"name": "f"}}],
+                }
+            },
             [("template", "input.tools")],
         ),
     ],
 )
 def test_rows_that_cannot_be_learned(tmp_path: Path, change: dict[str, Any], faults: Any) -> None:
-    (tmp_path / "data").write_text(json.dumps({**row(), **change}))
-    data = Reader(TASK, byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
-    assert [(fault.code, fault.field) for fault in data.faults] == faults
+    (tmp_path / "data").write_text(json.dumps({**build_row(), **change}))
+    data = DatasetReader(TASK, build_byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
+    assert [(fault.code, fault.field) for fault in data.errors] == faults
 
 
 def test_a_missing_output_is_named_as_today(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text(json.dumps({"input": row()["input"]}))
-    data = Reader(TASK, byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
-    assert [fault.field for fault in data.faults] == ["preferred_output", "non_preferred_output"]
+    (tmp_path / "data").write_text(json.dumps({"input": build_row()["input"]}))
+    data = DatasetReader(TASK, build_byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
+    assert [fault.field for fault in data.errors] == ["preferred_output", "non_preferred_output"]
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
@@ -298,21 +323,24 @@ def test_a_run_raises_the_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "loss": loss,
         "beta": 0.1 if loss == "sigmoid" else 1.0,
     }
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "run", chat_base, "chat", LORA, method="dpo", hyperparameters=hyper, training=ROWS, validation=ROWS
     )
-    steps = trained(folder).of(Metrics)
+    steps = run_training(folder).of_type(Metrics)
     looks = [step for step in steps if step.measures]
-    assert looks[-1].measures.keys() == TASK.measures.keys()
+    assert looks[-1].measures.keys() == TASK.metrics.keys()
     assert looks[-1].measures["reward_margin"] > max(0.02, looks[0].measures["reward_margin"])
     assert looks[-1].measures["reward_accuracy"] == looks[-1].valid_accuracy == 1.0
     assert looks[-1].valid_loss < looks[0].valid_loss
     assert steps[0].train_loss == pytest.approx(log(2) if loss == "sigmoid" else 0.25, rel=0.05)
     served = serving.load(chat_base, folder / "result", "chat")
-    reference, tokenizer = tiny(chat_base)
-    example = encode(ROWS, tokenizer)[0]
+    reference, tokenizer = load_model_and_tokenizer(chat_base)
+    example = encode_rows(ROWS, tokenizer)[0]
     with torch.inference_mode():
-        gains = [by_hand(served.model, side) - by_hand(reference, side) for side in (example.chosen, example.rejected)]
+        gains = [
+            sum_logprobs(served.model, side) - sum_logprobs(reference, side)
+            for side in (example.chosen, example.rejected)
+        ]
     assert gains[0] > gains[1]
 
 
@@ -321,20 +349,20 @@ def test_losses_and_rewards_are_those_of_trl(tmp_path: Path, chat_base: Path) ->
     """TRL's own trainer on the same tokens, with the same two models."""
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
-    reference, tokenizer = tiny(chat_base)
-    model = moved(chat_base)
-    kit = kit_of(tokenizer)
-    examples = TASK.anchored(encode(ROWS, tokenizer), reference, kit)
+    reference, tokenizer = load_model_and_tokenizer(chat_base)
+    model = load_perturbed_model(chat_base)
+    kit = build_task_context(tokenizer)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, kit)
     sides = [*(example.chosen for example in examples), *(example.rejected for example in examples)]
     inputs = {
-        "input_ids": pad_right([side.ids for side in sides], kit.pad),
+        "input_ids": pad_right([side.ids for side in sides], kit.pad_token_id),
         "attention_mask": pad_right([array("i", [1]) * side.size for side in sides], 0),
         "completion_mask": pad_right([array("i", map(bool, side.weights)) for side in sides], 0),
     }
     for loss in ("sigmoid", "ipo"):
         trainer = trl.DPOTrainer(
             model=model,
-            ref_model=moved(chat_base),
+            ref_model=load_perturbed_model(chat_base),
             args=trl.DPOConfig(str(tmp_path), beta=0.3, loss_type=[loss], report_to=[], use_cpu=True, bf16=False),
             train_dataset=datasets.Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
             processing_class=tokenizer,
@@ -343,11 +371,11 @@ def test_losses_and_rewards_are_those_of_trl(tmp_path: Path, chat_base: Path) ->
         model.eval()
         with torch.no_grad():
             theirs = trainer.compute_loss(model, inputs)
-            ours_kit = kit_of(tokenizer, loss=loss, beta=0.3)
-            ours = TASK.loss(model, TASK.collate(examples, ours_kit), ours_kit)
+            ours_kit = build_task_context(tokenizer, loss=loss, beta=0.3)
+            ours = TASK.compute_loss(model, TASK.collate(examples, ours_kit), ours_kit)
         torch.testing.assert_close(ours.total / len(examples), theirs, rtol=1e-5, atol=1e-6)
         metrics = trainer._metrics["eval"]
-        measures = TASK.measure(examples, list(ours.found if ours.found is not None else ()), ours_kit)
+        measures = TASK.compute_metrics(examples, list(ours.outputs if ours.outputs is not None else ()), ours_kit)
         for name, theirs_name in [
             ("chosen", "rewards/chosen"),
             ("rejected", "rewards/rejected"),

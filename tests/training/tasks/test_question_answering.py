@@ -15,33 +15,39 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-from tests.tiny import byte_tokenizer
-from tests.training.run_folders import FULL, LORA, make_folder, trained
+from tests.tiny import build_byte_tokenizer
+from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.errors import TrainingError
 from training.run_events import Result
-from training.tasks.base import Flaw, Kit
+from training.tasks.base import RowIssue, TaskContext
 from training.tasks.question_answering import QuestionAnswering, QuestionExample, QuestionInput, QuestionRow
 from training.tasks.support import squad
-from training.tasks.support.spans import LONGEST, TOGETHER, Found, best_of, best_spans
+from training.tasks.support.spans import (
+    MAX_ANSWER_TOKENS,
+    WINDOW_BATCH_SIZE,
+    WindowPrediction,
+    find_best_spans,
+    select_best_span,
+)
 from training.tasks.support.windows import Passage, encode_passages
 
 TASK = QuestionAnswering()
 
 
-def row(question: str, context: str, *texts: str) -> dict[str, Any]:
+def build_row(question: str, context: str, *texts: str) -> dict[str, Any]:
     answers = [{"text": text, "start": context.index(text)} for text in texts]
     return {"question": question, "context": context, "answers": answers}
 
 
 ROWS = [
-    row("Which fruit?" if fruit else "Which day?", f"On {day} we ate {name}{end}", name if fruit else day)
+    build_row("Which fruit?" if fruit else "Which day?", f"On {day} we ate {name}{end}", name if fruit else day)
     for day, name in (("Monday", "pears"), ("Friday", "plums"), ("Sunday", "figs"))
     for fruit in (True, False)
     for end in (".", " twice.")
 ]
-NONE = row("Which colour?", "On Monday we ate figs.")
-LONG = "We sat in the sun. " * 6 + "On Friday we ate plums. " + "Then it rained a little. " * 4
+UNANSWERABLE_ROW = build_row("Which colour?", "On Monday we ate figs.")
+LONG_CONTEXT = "We sat in the sun. " * 6 + "On Friday we ate plums. " + "Then it rained a little. " * 4
 
 
 @pytest.fixture
@@ -49,19 +55,19 @@ def tokenizer(encoder_base: Path) -> Any:
     return AutoTokenizer.from_pretrained(encoder_base)
 
 
-def encoded(tokenizer: Any, rows: list[dict[str, Any]], length: int = 100) -> list[QuestionExample]:
+def encode_rows(tokenizer: Any, rows: list[dict[str, Any]], length: int = 100) -> list[QuestionExample]:
     found = TASK.encode([QuestionRow.model_validate(one) for one in rows], tokenizer, length)
     assert all(isinstance(one, QuestionExample) for one in found), found
     return found  # type: ignore[return-value]
 
 
-def asked(tokenizer: Any, *pairs: tuple[str, str], length: int = 100) -> list[Any]:
+def encode_questions(tokenizer: Any, *pairs: tuple[str, str], length: int = 100) -> list[Any]:
     inputs = [QuestionInput(question=question, context=context) for question, context in pairs]
     return list(TASK.encode_inputs(inputs, tokenizer, length))
 
 
-def kit_of(tokenizer: Any, unanswerable: bool) -> Kit:
-    return Kit(tokenizer, {"unanswerable": unanswerable})
+def build_task_context(tokenizer: Any, unanswerable: bool) -> TaskContext:
+    return TaskContext(tokenizer, {"unanswerable": unanswerable})
 
 
 @pytest.mark.parametrize(
@@ -78,14 +84,14 @@ def kit_of(tokenizer: Any, unanswerable: bool) -> Kit:
     ],
 )
 def test_squads_measures_by_hand(found: str, expected: str, exact: float, f1: float) -> None:
-    assert squad.exact(found, expected) == exact
-    assert squad.f1(found, expected) == pytest.approx(f1)
+    assert squad.exact_match(found, expected) == exact
+    assert squad.f1_score(found, expected) == pytest.approx(f1)
 
 
-def reference_f1(found: str, expected: str) -> float:
+def compute_reference_f1(answer: str, expected: str) -> float:
     """Written from the paper's words: both answers are bags of words, F1 is of precision and recall."""
     bags = []
-    for text in (found, expected):
+    for text in (answer, expected):
         plain = "".join(letter for letter in text.lower() if letter.isalnum() or letter.isspace())
         bags.append(Counter(word for word in plain.split() if word not in ("a", "an", "the")))
     common = sum(min(count, bags[1][word]) for word, count in bags[0].items())
@@ -95,82 +101,96 @@ def reference_f1(found: str, expected: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def test_squads_f1_is_the_papers_and_the_likest_answer_counts() -> None:
+def test_squads_f1_is_the_papers_and_the_best_match_counts() -> None:
     chance = Random(0)
     words = ["the", "a", "Cat", "cat,", "sat", "mat.", "on", "(on)"]
     texts = [" ".join(chance.choices(words, k=chance.randint(1, 6))) + " end" for _ in range(200)]
     for found, one, other in zip(texts, texts[1:], texts[2:], strict=False):
-        assert squad.f1(found, one) == pytest.approx(reference_f1(found, one))
-        scores = squad.scores([found, one], [[one, other], [one]])
-        assert scores["f1"] == pytest.approx((max(reference_f1(found, one), reference_f1(found, other)) + 1) / 2)
+        assert squad.f1_score(found, one) == pytest.approx(compute_reference_f1(found, one))
+        scores = squad.compute_scores([found, one], [[one, other], [one]])
+        assert scores["f1"] == pytest.approx(
+            (max(compute_reference_f1(found, one), compute_reference_f1(found, other)) + 1) / 2
+        )
 
 
 @pytest.mark.parametrize("length", [16, 31, 60, 400])
 def test_windows_cover_the_context_and_overlap(tokenizer: Any, length: int) -> None:
-    [passage] = encode_passages([("Who ate?", LONG)], tokenizer, length)
-    whole = tokenizer("Who ate?", LONG)["input_ids"]
-    head, tail = passage.windows[0].first, 1
+    [passage] = encode_passages([("Who ate?", LONG_CONTEXT)], tokenizer, length)
+    whole = tokenizer("Who ate?", LONG_CONTEXT)["input_ids"]
+    head, tail = passage.windows[0].context_start, 1
     assert (len(passage.windows) == 1) == (len(whole) <= length)
     covered: list[int] = []
     for window in passage.windows:
-        assert window.size == len(window.ids) == len(window.types or []) <= length
-        assert list(window.ids[:head]) == whole[:head] or passage.cut
+        assert window.size == len(window.ids) == len(window.token_type_ids or []) <= length
+        assert list(window.ids[:head]) == whole[:head] or passage.question_truncated
         context = list(window.ids[head : len(window.ids) - tail])
-        assert context == whole[len(whole) - tail - len(passage.offsets) :][window.at : window.at + len(context)]
+        assert (
+            context
+            == whole[len(whole) - tail - len(passage.offsets) :][
+                window.token_offset : window.token_offset + len(context)
+            ]
+        )
         assert window.ids[-1] == whole[-1]
-        assert window.at <= len(covered)
-        covered = covered[: window.at] + context
+        assert window.token_offset <= len(covered)
+        covered = covered[: window.token_offset] + context
     assert len(covered) == len(passage.offsets)
     room = length - head - tail
-    steps = {after.at - before.at for before, after in zip(passage.windows, passage.windows[1:], strict=False)}
+    steps = {
+        after.token_offset - before.token_offset
+        for before, after in zip(passage.windows, passage.windows[1:], strict=False)
+    }
     assert steps <= {room - room // 2}
 
 
 def test_a_long_question_leaves_half_to_the_context(tokenizer: Any) -> None:
-    [passage] = encode_passages([("Who " * 40 + "ate?", LONG)], tokenizer, 40)
-    assert passage.cut
-    assert all(window.size <= 40 and len(window.starts) <= 20 for window in passage.windows)
-    assert passage.windows[0].first == 40 - 20 - 1
+    [passage] = encode_passages([("Who " * 40 + "ate?", LONG_CONTEXT)], tokenizer, 40)
+    assert passage.question_truncated
+    assert all(window.size <= 40 and len(window.char_starts) <= 20 for window in passage.windows)
+    assert passage.windows[0].context_start == 40 - 20 - 1
 
 
 def test_every_answer_is_found_again_at_its_tokens(tokenizer: Any) -> None:
     chance = Random(1)
-    words = [index for index in range(len(LONG)) if LONG[index] != " " and (index == 0 or LONG[index - 1] == " ")]
+    words = [
+        index
+        for index in range(len(LONG_CONTEXT))
+        if LONG_CONTEXT[index] != " " and (index == 0 or LONG_CONTEXT[index - 1] == " ")
+    ]
     for _ in range(30):
         start = chance.choice(words)
-        text = LONG[start : start + chance.randint(1, 12)].strip()
-        asked_row = {"question": "Who?", "context": LONG, "answers": [{"text": text, "start": start}]}
-        [example] = encoded(tokenizer, [asked_row], length=60)
-        first, last = example.window.text(*example.span)
-        assert LONG[first:last] == text
-        assert example.cut
+        text = LONG_CONTEXT[start : start + chance.randint(1, 12)].strip()
+        asked_row = {"question": "Who?", "context": LONG_CONTEXT, "answers": [{"text": text, "start": start}]}
+        [example] = encode_rows(tokenizer, [asked_row], length=60)
+        first, last = example.window.get_char_span(*example.span)
+        assert LONG_CONTEXT[first:last] == text
+        assert example.truncated
         assert first == start
         margins = []
         for window in example.windows:
-            before = sum(end <= start for end in window.ends)
-            after = sum(begin >= start + len(text) for begin in window.starts)
-            inside = min(window.starts) <= start and max(window.ends) >= start + len(text)
+            before = sum(end <= start for end in window.char_ends)
+            after = sum(begin >= start + len(text) for begin in window.char_starts)
+            inside = min(window.char_starts) <= start and max(window.char_ends) >= start + len(text)
             margins.append(min(before, after) if inside else -1)
         assert example.window is example.windows[margins.index(max(margins))]
 
 
 def test_blanks_that_a_tokenizer_counts_to_a_word_are_no_part_of_the_answer() -> None:
-    tokenizer = byte_tokenizer(None)
+    tokenizer = build_byte_tokenizer(None)
     [passage] = encode_passages([("Who?", "Go to Rome")], tokenizer, 100)
     assert [start for start, _ in passage.offsets] == [0, 1, 3, 3, 4, 6, 6, 7, 8, 9]
-    assert passage.covering(6, 10) == (6, 9)
+    assert passage.find_tokens(6, 10) == (6, 9)
 
 
-def test_an_answer_that_fits_no_window_is_a_flaw(tokenizer: Any) -> None:
-    answer = {"text": LONG[:200].strip(), "start": 0}
-    [flaw] = TASK.encode([QuestionRow(question="Who?", context=LONG, answers=[answer])], tokenizer, 60)  # type: ignore[list-item]
-    assert isinstance(flaw, Flaw)
+def test_an_answer_that_fits_no_window_is_a_row_issue(tokenizer: Any) -> None:
+    answer = {"text": LONG_CONTEXT[:200].strip(), "start": 0}
+    [flaw] = TASK.encode([QuestionRow(question="Who?", context=LONG_CONTEXT, answers=[answer])], tokenizer, 60)  # type: ignore[list-item]
+    assert isinstance(flaw, RowIssue)
     assert (flaw.code, flaw.field) == ("too_long", "answers[0].text")
-    [flaw] = TASK.encode([QuestionRow.model_validate(row("Who?", "a  b", " "))], tokenizer, 60)
-    assert isinstance(flaw, Flaw)
+    [flaw] = TASK.encode([QuestionRow.model_validate(build_row("Who?", "a  b", " "))], tokenizer, 60)
+    assert isinstance(flaw, RowIssue)
     assert flaw.code == "no_target"
     [flaw] = TASK.encode_inputs([QuestionInput(question="Who?", context="  ")], tokenizer, 60)
-    assert isinstance(flaw, Flaw)
+    assert isinstance(flaw, RowIssue)
     assert flaw.field == "context"
 
 
@@ -189,9 +209,9 @@ def test_an_answer_that_fits_no_window_is_a_flaw(tokenizer: Any) -> None:
         ({"answers": [{"text": "rome", "start": 3}]}, "answers[0].start", "does not contain 'rome'"),
     ],
 )
-def test_flaws_name_field_and_remedy(change: dict[str, Any], field: str, word: str) -> None:
+def test_row_issues_name_field_and_remedy(change: dict[str, Any], field: str, word: str) -> None:
     given = QuestionRow.model_validate({"question": "Where?", "context": "In Rome, oh Rome", "answers": []} | change)
-    flaw, *_ = TASK.check(given)
+    flaw, *_ = TASK.check_row(given)
     assert flaw.field == field
     assert word in flaw.message
 
@@ -201,7 +221,7 @@ def test_answers_may_be_written_as_in_squad_and_in_a_csv_cell() -> None:
     for answers in (written, json.dumps(written)):
         given = QuestionRow.model_validate({"question": "Where?", "context": "In Rome", "answers": answers})
         assert given.answers[0].start == 3
-        assert not list(TASK.check(given))
+        assert not list(TASK.check_row(given))
     with pytest.raises(ValidationError):
         QuestionRow.model_validate({"question": "Where?", "context": "In Rome", "answers": "Rome"})
 
@@ -212,47 +232,47 @@ def test_the_best_span_is_that_of_all() -> None:
     context = torch.zeros(5, 70, dtype=torch.bool)
     for number in range(5):
         context[number, 4 + number : 70 - 9 * number] = True
-    scores, spans = best_spans(start, end, context)
+    scores, spans = find_best_spans(start, end, context)
     for number in range(5):
         inside = context[number].nonzero().flatten().tolist()
         best = max(
             (float(start[number, first] + end[number, last]), first, last)
             for first in inside
             for last in inside
-            if first <= last < first + LONGEST
+            if first <= last < first + MAX_ANSWER_TOKENS
         )
         assert (float(scores[number]), *spans[number].tolist()) == best
 
 
 @pytest.mark.parametrize("unanswerable", [False, True])
 def test_the_loss_is_the_cross_entropy_over_the_context(encoder_base: Path, tokenizer: Any, unanswerable: bool) -> None:
-    kit = kit_of(tokenizer, unanswerable)
+    kit = build_task_context(tokenizer, unanswerable)
     model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    examples = encoded(tokenizer, [*ROWS, NONE] if unanswerable else ROWS)
+    examples = encode_rows(tokenizer, [*ROWS, UNANSWERABLE_ROW] if unanswerable else ROWS)
     total, correct = 0.0, 0
     for example in examples:
-        assert example.types is not None
-        types = torch.tensor([[*example.types]])
+        assert example.token_type_ids is not None
+        types = torch.tensor([[*example.token_type_ids]])
         out = model(input_ids=torch.tensor([[*example.ids]]), token_type_ids=types)
         context = (types[0] == 1) & (torch.arange(example.size) < example.size - 1)
         seen = context.nonzero().flatten().tolist()
         places = [0, *seen] if unanswerable else seen
         for logits, target in zip((out.start_logits[0], out.end_logits[0]), example.span, strict=True):
             total += torch.nn.functional.cross_entropy(logits[places], torch.tensor(places.index(target))).item() / 2
-        best, spans = best_spans(out.start_logits, out.end_logits, context[None])
+        best, spans = find_best_spans(out.start_logits, out.end_logits, context[None])
         nowhere = unanswerable and out.start_logits[0, 0] + out.end_logits[0, 0] > best
         correct += ((0, 0) if nowhere else tuple(spans[0].tolist())) == example.span
-    loss = TASK.loss(model, TASK.collate(examples, kit), kit)
+    loss = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
     assert loss.total.item() == pytest.approx(total, rel=1e-4)
     assert loss.correct == correct
 
 
 def test_answers_alone_and_together_are_the_same(encoder_base: Path, tokenizer: Any) -> None:
-    kit = kit_of(tokenizer, True)
+    kit = build_task_context(tokenizer, True)
     model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    pairs = [("Who?", "It is me."), ("Which day was it?", 4 * LONG), ("Why?", "No")]
-    examples = asked(tokenizer, *pairs, length=50)
-    assert len(examples[1].windows) > TOGETHER
+    pairs = [("Who?", "It is me."), ("Which day was it?", 4 * LONG_CONTEXT), ("Why?", "No")]
+    examples = encode_questions(tokenizer, *pairs, length=50)
+    assert len(examples[1].windows) > WINDOW_BATCH_SIZE
     assert examples[1].size == sum(len(window.ids) for window in examples[1].windows)
     together = TASK.answer(model, examples, kit, 1)
     for answer, example, (_, context) in zip(together, examples, pairs, strict=True):
@@ -264,20 +284,20 @@ def test_answers_alone_and_together_are_the_same(encoder_base: Path, tokenizer: 
 
 def test_the_best_of_all_windows_is_the_answer(encoder_base: Path, tokenizer: Any) -> None:
     """Against every span of every window, one by one, and probabilities over everything that was looked at."""
-    kit = kit_of(tokenizer, False)
+    kit = build_task_context(tokenizer, False)
     model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    [example] = asked(tokenizer, ("Which day was it?", LONG), length=60)
+    [example] = encode_questions(tokenizer, ("Which day was it?", LONG_CONTEXT), length=60)
     spans, starts, ends = [], [], []
     for window in example.windows:
-        ids, types = torch.tensor([[*window.ids]]), torch.tensor([[*(window.types or [])]])
+        ids, types = torch.tensor([[*window.ids]]), torch.tensor([[*(window.token_type_ids or [])]])
         out = model(input_ids=ids, token_type_ids=types)
-        seen = range(window.first, window.first + len(window.starts))
+        seen = range(window.context_start, window.context_start + len(window.char_starts))
         starts += [out.start_logits[0, at].item() for at in seen]
         ends += [out.end_logits[0, at].item() for at in seen]
         for first in seen:
-            for last in range(first, min(first + LONGEST, seen.stop)):
+            for last in range(first, min(first + MAX_ANSWER_TOKENS, seen.stop)):
                 score = out.start_logits[0, first].item() + out.end_logits[0, last].item()
-                spans.append((score, *window.text(first, last)))
+                spans.append((score, *window.get_char_span(first, last)))
     score, start, end = max(spans)
     [answer] = TASK.answer(model, [example], kit, 1)
     assert (answer["start"], answer["end"]) == (start, end)
@@ -286,51 +306,61 @@ def test_the_best_of_all_windows_is_the_answer(encoder_base: Path, tokenizer: An
 
 
 def test_no_answer_wins_where_every_window_would_rather_have_none(tokenizer: Any) -> None:
-    [passage] = encode_passages([("Who ate?", LONG)], tokenizer, 60)
+    [passage] = encode_passages([("Who ate?", LONG_CONTEXT)], tokenizer, 60)
     assert isinstance(passage, Passage)
     windows = passage.windows[:2]
-    first = windows[0].first
-    sure, unsure = (Found(best, first, first + 1, 2.0, 2.0, 1.5, 1.5) for best in (4.0, 2.0))
-    assert best_of(windows, [unsure, unsure], nowhere=True)[:2] == (0, 0)
-    assert best_of(windows, [unsure, unsure], nowhere=False)[:2] == windows[0].text(first, first + 1)
-    assert best_of(windows, [unsure, sure], nowhere=True)[:2] == windows[1].text(first, first + 1)
-    hesitant = unsure._replace(start_nowhere=-1.0)
-    assert best_of(windows, [hesitant, unsure], nowhere=True)[:2] == windows[0].text(first, first + 1)
+    first = windows[0].context_start
+    sure, unsure = (WindowPrediction(best, first, first + 1, 2.0, 2.0, 1.5, 1.5) for best in (4.0, 2.0))
+    assert select_best_span(windows, [unsure, unsure], allow_no_answer=True)[:2] == (0, 0)
+    assert select_best_span(windows, [unsure, unsure], allow_no_answer=False)[:2] == windows[0].get_char_span(
+        first, first + 1
+    )
+    assert select_best_span(windows, [unsure, sure], allow_no_answer=True)[:2] == windows[1].get_char_span(
+        first, first + 1
+    )
+    hesitant = unsure._replace(start_null_logit=-1.0)
+    assert select_best_span(windows, [hesitant, unsure], allow_no_answer=True)[:2] == windows[0].get_char_span(
+        first, first + 1
+    )
 
 
 def test_rows_without_answers_need_others_like_them(tokenizer: Any) -> None:
-    answered, none = encoded(tokenizer, [ROWS[0], NONE])
+    answered, none = encode_rows(tokenizer, [ROWS[0], UNANSWERABLE_ROW])
     assert TASK.prepare([answered, none]) == {"unanswerable": True}
     assert TASK.prepare([answered]) == {"unanswerable": False}
     with pytest.raises(TrainingError, match="No question has an answer"):
         TASK.prepare([none])
-    flaw = TASK.fits(none, {"unanswerable": False})
+    flaw = TASK.check_example(none, {"unanswerable": False})
     assert flaw
     assert flaw.field == "answers"
-    assert TASK.fits(none, {"unanswerable": True}) is TASK.fits(answered, {"unanswerable": False}) is None
+    assert (
+        TASK.check_example(none, {"unanswerable": True})
+        is TASK.check_example(answered, {"unanswerable": False})
+        is None
+    )
 
 
-def test_measures_are_of_the_text_found(tokenizer: Any) -> None:
-    kit = kit_of(tokenizer, True)
-    several = row("Which fruit?", "On Monday we ate pears.", "pears", "ate pears")
-    examples = encoded(tokenizer, [several, NONE])
+def test_measures_are_of_the_predicted_text(tokenizer: Any) -> None:
+    kit = build_task_context(tokenizer, True)
+    several = build_row("Which fruit?", "On Monday we ate pears.", "pears", "ate pears")
+    examples = encode_rows(tokenizer, [several, UNANSWERABLE_ROW])
     first, last = examples[0].span
     right = [torch.tensor([first, last]), torch.tensor([0, 0])]
-    assert TASK.measure(examples, right, kit) == {"exact_match": 1.0, "f1": 1.0}
+    assert TASK.compute_metrics(examples, right, kit) == {"exact_match": 1.0, "f1": 1.0}
     longer = [torch.tensor([first - 3, last]), torch.tensor([first, last])]
-    assert TASK.measure(examples, longer, kit) == {"exact_match": 0.5, "f1": 0.5}
+    assert TASK.compute_metrics(examples, longer, kit) == {"exact_match": 0.5, "f1": 0.5}
     half = [torch.tensor([first - 5, last]), torch.tensor([0, 0])]
-    assert TASK.measure(examples, half, kit) == {"exact_match": 0.5, "f1": (0.8 + 1) / 2}
+    assert TASK.compute_metrics(examples, half, kit) == {"exact_match": 0.5, "f1": (0.8 + 1) / 2}
 
 
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_learns_and_its_result_answers(tmp_path: Path, encoder_base: Path, update: Any) -> None:
     hyper = {"n_epochs": 40, "batch_size": 7, "learning_rate": 0.01}
-    rows = [*ROWS, NONE, row("Which colour?", "On Friday we ate plums.")]
-    folder = make_folder(
+    rows = [*ROWS, UNANSWERABLE_ROW, build_row("Which colour?", "On Friday we ate plums.")]
+    folder = create_run_folder(
         tmp_path / "run", encoder_base, TASK.name, update, training=rows, validation=rows, hyperparameters=hyper
     )
-    [result] = trained(folder).of(Result)
+    [result] = run_training(folder).of_type(Result)
     assert result.metrics["valid_exact_match"] > 0.8
     served = serving.load(encoder_base, folder / "result", TASK.name)
     inputs = [QuestionInput.model_validate(one) for one in rows]
@@ -340,21 +370,21 @@ def test_a_run_learns_and_its_result_answers(tmp_path: Path, encoder_base: Path,
     assert hits / len(rows) == pytest.approx(result.metrics["valid_exact_match"])
     if update is FULL:
         AutoModelForQuestionAnswering.from_pretrained(folder / "result")
-        assert TASK.base_state(folder / "result") == {"unanswerable": True}
+        assert TASK.load_base_state(folder / "result") == {"unanswerable": True}
 
 
-def test_long_contexts_are_examined_whole(encoder_base: Path, tokenizer: Any) -> None:
-    kit = kit_of(tokenizer, False)
+def test_final_metrics_cover_all_windows_of_long_contexts(encoder_base: Path, tokenizer: Any) -> None:
+    kit = build_task_context(tokenizer, False)
     model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    short, long = encoded(tokenizer, [ROWS[0], row("Which day was it?", LONG, "Friday")], length=60)
-    assert TASK.examine(model, [short], kit) == {}
+    short, long = encode_rows(tokenizer, [ROWS[0], build_row("Which day was it?", LONG_CONTEXT, "Friday")], length=60)
+    assert TASK.final_metrics(model, [short], kit) == {}
     texts = [answer["text"] for answer in TASK.answer(model, [short, long], kit, 1)]
-    expected = squad.scores(texts, [short.answers, long.answers])
-    assert TASK.examine(model, [short, long], kit) == expected
+    expected = squad.compute_scores(texts, [short.answers, long.answers])
+    assert TASK.final_metrics(model, [short, long], kit) == expected
     perfect = replace(long, answers=(texts[1],))
-    assert TASK.examine(model, [perfect], kit)["exact_match"] == 1.0
+    assert TASK.final_metrics(model, [perfect], kit)["exact_match"] == 1.0
 
 
 def test_a_base_that_answers_nothing(encoder_base: Path) -> None:
     with pytest.raises(TrainingError, match="answers no questions"):
-        TASK.base_state(encoder_base)
+        TASK.load_base_state(encoder_base)

@@ -11,18 +11,18 @@ import pytest
 import torch
 from sacrebleu import BLEU, CHRF
 
-from tests.tiny_seq2seq import tiny_bart_base, tiny_t5_base
-from tests.training.run_folders import FULL, LORA, make_folder, trained
+from tests.tiny_seq2seq import create_tiny_bart_base, create_tiny_t5_base
+from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
-from training.models.logprobs import target_scores
+from training.models.logprobs import compute_target_logprobs
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
-from training.tasks.base import Kit, Objective
-from training.tasks.seq2seq import MARGIN, MAX_ANSWER_TOKENS, PairExample, Seq2Seq
+from training.tasks.base import Objective, TaskContext
+from training.tasks.seq2seq import MAX_NEW_TOKENS, NEW_TOKENS_MARGIN, Seq2Seq, Seq2SeqExample
 
 TASK = Seq2Seq()
 ROWS = [{"source": word * (1 + number % 3), "target": word[::-1]} for number in range(4) for word in ("abc", "xyz ")]
-BASES = {"t5": tiny_t5_base, "bart": tiny_bart_base}
+BASES = {"t5": create_tiny_t5_base, "bart": create_tiny_bart_base}
 
 
 @pytest.fixture(scope="module", params=sorted(BASES))
@@ -31,124 +31,130 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def _register_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, TASK.name, TASK)
 
 
-def opened(base: Path, **objective: Any) -> tuple[Any, Kit, list[PairExample]]:
+def load_model_and_examples(base: Path, **objective: Any) -> tuple[Any, TaskContext, list[Seq2SeqExample]]:
     tokenizer = TASK.load_processor(base)
-    examples = TASK.encode([TASK.row.model_validate(row) for row in ROWS], tokenizer, 100)
-    assert all(isinstance(example, PairExample) for example in examples)
-    kit = Kit(tokenizer, TASK.prepare(examples), Objective(**objective), scores=target_scores)  # type: ignore[arg-type]
+    examples = TASK.encode([TASK.row_schema.model_validate(row) for row in ROWS], tokenizer, 100)
+    assert all(isinstance(example, Seq2SeqExample) for example in examples)
+    kit = TaskContext(tokenizer, TASK.prepare(examples), Objective(**objective), logprob_fn=compute_target_logprobs)  # type: ignore[arg-type]
     return TASK.load_model(base, kit.state, torch.float32).eval(), kit, examples  # type: ignore[return-value]
 
 
 def test_targets_end_unless_they_were_cut(base: Path) -> None:
     tokenizer = TASK.load_processor(base)
-    rows = [TASK.row(source="ab" * 20, target="cd"), TASK.row(source="ab", target="cd" * 20)]
+    rows = [
+        TASK.row_schema(source="ab" * 20, target="cd"),
+        TASK.row_schema(source="ab", target="cd" * 20),
+    ]
     longer, cut = TASK.encode(rows, tokenizer, 10)
-    assert isinstance(longer, PairExample)
-    assert isinstance(cut, PairExample)
+    assert isinstance(longer, Seq2SeqExample)
+    assert isinstance(cut, Seq2SeqExample)
     end = tokenizer.eos_token_id
-    assert (len(longer.source), longer.source[-1], longer.cut) == (10, end, True)
-    assert tokenizer.decode(list(longer.target)) == f"cd{tokenizer.eos_token}"
-    assert (len(cut.target), cut.cut) == (10, True)
-    assert end not in cut.target
-    assert cut.size == len(cut.source) + 10
+    assert (len(longer.source_ids), longer.source_ids[-1], longer.truncated) == (10, end, True)
+    assert tokenizer.decode(list(longer.target_ids)) == f"cd{tokenizer.eos_token}"
+    assert (len(cut.target_ids), cut.truncated) == (10, True)
+    assert end not in cut.target_ids
+    assert cut.size == len(cut.source_ids) + 10
 
 
 def test_a_control_tokens_name_is_text(base: Path) -> None:
     tokenizer = TASK.load_processor(base)
-    [example] = TASK.encode([TASK.row(source="a<|end|>b", target="<|end|>")], tokenizer, 100)
-    assert isinstance(example, PairExample)
-    assert list(example.source).count(tokenizer.eos_token_id) == 1
-    assert list(example.target).count(tokenizer.eos_token_id) == 1
+    [example] = TASK.encode([TASK.row_schema(source="a<|end|>b", target="<|end|>")], tokenizer, 100)
+    assert isinstance(example, Seq2SeqExample)
+    assert list(example.source_ids).count(tokenizer.eos_token_id) == 1
+    assert list(example.target_ids).count(tokenizer.eos_token_id) == 1
 
 
 def test_an_end_is_added_where_the_tokenizer_adds_none(chat_base: Path) -> None:
     tokenizer = TASK.load_processor(chat_base)
-    [example] = TASK.encode([TASK.row(source="a", target="b")], tokenizer, 100)
-    assert isinstance(example, PairExample)
-    assert example.target[-1] == tokenizer.eos_token_id
-    assert len(example.target) == 2
+    [example] = TASK.encode([TASK.row_schema(source="a", target="b")], tokenizer, 100)
+    assert isinstance(example, Seq2SeqExample)
+    assert example.target_ids[-1] == tokenizer.eos_token_id
+    assert len(example.target_ids) == 2
 
 
 def test_blank_texts_are_named() -> None:
-    assert [flaw.field for flaw in TASK.check(TASK.row(source=" \n", target=""))] == ["source", "target"]
+    assert [flaw.field for flaw in TASK.check_row(TASK.row_schema(source=" \n", target=""))] == [
+        "source",
+        "target",
+    ]
 
 
 def test_the_loss_is_the_models_own(base: Path) -> None:
     """Row by row with labels, through the whole output layer, summed by hand."""
-    model, kit, examples = opened(base)
+    model, kit, examples = load_model_and_examples(base)
     total, correct = 0.0, 0
     for example in examples:
-        labels = torch.tensor([list(example.target)])
-        out = model(input_ids=torch.tensor([list(example.source)]), labels=labels)
-        total += out.loss.item() * TASK.targets(example)
+        labels = torch.tensor([list(example.target_ids)])
+        out = model(input_ids=torch.tensor([list(example.source_ids)]), labels=labels)
+        total += out.loss.item() * TASK.count_targets(example)
         correct += int((out.logits.argmax(-1) == labels).sum())
-    loss = TASK.loss(model, TASK.collate(examples, kit), kit)
+    loss = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
     assert loss.total.item() == pytest.approx(total, rel=1e-5)
     assert int(loss.correct) == correct
-    assert sum(TASK.weight(example, kit) for example in examples) == sum(map(TASK.targets, examples))
+    assert sum(TASK.sum_weights(example, kit) for example in examples) == sum(map(TASK.count_targets, examples))
 
 
 def test_label_smoothing_is_torchs(base: Path) -> None:
-    model, kit, examples = opened(base, label_smoothing=0.2)
+    model, kit, examples = load_model_and_examples(base, label_smoothing=0.2)
     batch = TASK.collate(examples, kit)
     logits = model(**batch).logits.flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(
         logits, batch["labels"].flatten(), ignore_index=-100, label_smoothing=0.2, reduction="sum"
     )
-    assert TASK.loss(model, batch, kit).total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert TASK.compute_loss(model, batch, kit).total.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_gradients_are_those_of_the_whole_output_layer(base: Path) -> None:
-    model, kit, examples = opened(base)
+    model, kit, examples = load_model_and_examples(base)
     batch = TASK.collate(examples, kit)
-    TASK.loss(model, batch, kit).total.backward()
+    TASK.compute_loss(model, batch, kit).total.backward()
     mine = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
-    (model(**batch).loss * sum(map(TASK.targets, examples))).backward()
+    (model(**batch).loss * sum(map(TASK.count_targets, examples))).backward()
     for name, weight in model.named_parameters():
         torch.testing.assert_close(mine[name], weight.grad, rtol=1e-3, atol=1e-4)
 
 
 def test_the_greedy_answer_is_generates(base: Path) -> None:
     """Against transformers' own greedy search; batched, and alone."""
-    model, kit, examples = opened(base)
+    model, kit, examples = load_model_and_examples(base)
     together = TASK.answer(model, examples, kit, 1)
     assert together == [TASK.answer(model, [example], kit, 1)[0] for example in examples]
     assert len({answer["text"] for answer in together}) > 1
     for example, answer in zip(examples, together, strict=True):
         written = model.generate(
-            input_ids=torch.tensor([list(example.source)]),
+            input_ids=torch.tensor([list(example.source_ids)]),
             max_new_tokens=kit.state["answer_tokens"],
             do_sample=False,
             num_beams=1,
-            suppress_tokens=[kit.pad],
+            suppress_tokens=[kit.pad_token_id],
         )
         assert answer["text"] == kit.processor.decode(written[0], skip_special_tokens=True).strip()
 
 
 def test_answers_end_at_the_longest_target_and_a_margin(base: Path) -> None:
-    model, kit, examples = opened(base)
-    longest = max(len(example.target) for example in examples)
-    assert kit.state == {"answer_tokens": longest + MARGIN}
+    model, kit, examples = load_model_and_examples(base)
+    longest = max(len(example.target_ids) for example in examples)
+    assert kit.state == {"answer_tokens": longest + NEW_TOKENS_MARGIN}
     short = TASK.answer(model, examples, replace(kit, state={"answer_tokens": 3}), 1)
     for cut, whole in zip(short, TASK.answer(model, examples, kit, 1), strict=True):
         assert len(cut["text"]) <= 3
         assert whole["text"].startswith(cut["text"].rstrip("\ufffd"))
-    endless = replace(examples[0], target=array("i", [5] * 5000))
-    assert TASK.prepare([endless]) == {"answer_tokens": MAX_ANSWER_TOKENS}
+    endless = replace(examples[0], target_ids=array("i", [5] * 5000))
+    assert TASK.prepare([endless]) == {"answer_tokens": MAX_NEW_TOKENS}
 
 
 def test_bleu_and_chrf_are_sacrebleus(base: Path) -> None:
-    model, kit, examples = opened(base)
+    model, kit, examples = load_model_and_examples(base)
     # References that are partly right: the figures are neither 0 nor 100.
     answers = [answer["text"] for answer in TASK.answer(model, examples, kit, 1)]
     written = [f"one two three four five {text}" for text in answers]
     told = [replace(example, reference=text) for example, text in zip(examples, written, strict=True)]
-    found = TASK.examine(model, told, kit)
+    found = TASK.final_metrics(model, told, kit)
     assert found["bleu"] == pytest.approx(BLEU().corpus_score(answers, [written]).score)
     assert found["chrf"] == pytest.approx(CHRF().corpus_score(answers, [written]).score)
     assert 0 < found["chrf"] < 100
@@ -157,16 +163,16 @@ def test_bleu_and_chrf_are_sacrebleus(base: Path) -> None:
 @pytest.mark.parametrize("update", [LORA, FULL, {"type": "layers", "last": 1}], ids=["lora", "full", "layers"])
 def test_it_learns_is_saved_and_answers(tmp_path: Path, base: Path, update: dict[str, Any]) -> None:
     hyper = {"n_epochs": 20, "learning_rate": 0.01, "batch_size": 8}
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "run", base, TASK.name, update, training=ROWS, validation=ROWS[:4], hyperparameters=hyper
     )
-    lines = trained(folder)
-    metrics, [result] = lines.of(Metrics), lines.of(Result)
+    lines = run_training(folder)
+    metrics, [result] = lines.of_type(Metrics), lines.of_type(Result)
     assert metrics[-1].train_loss < 0.8 * metrics[0].train_loss
     assert {"valid_bleu", "valid_chrf", "valid_accuracy"} <= set(result.metrics)
     served = serving.load(base, folder / "result", TASK.name)
-    assert served.kit.state["answer_tokens"] == 5 + MARGIN
-    inputs = [TASK.input.model_validate({"source": row["source"]}) for row in ROWS[:3]]  # type: ignore[union-attr]
+    assert served.context.state["answer_tokens"] == 5 + NEW_TOKENS_MARGIN
+    inputs = [TASK.input_schema.model_validate({"source": row["source"]}) for row in ROWS[:3]]  # type: ignore[union-attr]
     together = serving.predict(served, inputs, 1)
     assert together == [serving.predict(served, [one], 1)[0] for one in inputs]
     if update is FULL:
@@ -176,5 +182,5 @@ def test_it_learns_is_saved_and_answers(tmp_path: Path, base: Path, update: dict
 
 def test_an_untuned_base_answers(base: Path) -> None:
     served = serving.load(base, None, TASK.name)
-    [answer] = serving.predict(served, [TASK.input.model_validate({"source": "abc"})], 1)  # type: ignore[union-attr]
+    [answer] = serving.predict(served, [TASK.input_schema.model_validate({"source": "abc"})], 1)  # type: ignore[union-attr]
     assert isinstance(answer["text"], str)

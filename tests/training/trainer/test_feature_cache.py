@@ -20,12 +20,19 @@ from transformers import (
     ModernBertConfig,
 )
 
-from tests.training.run_folders import Row, make_folder, trained
-from tests.training.step_probe import Done, assembled, assert_unbroken, lines_of, ran, step_of
+from tests.training.run_folders import Row, create_run_folder, run_training
+from tests.training.step_probe import (
+    FinishedRun,
+    assert_resumed_run_matches,
+    compute_step,
+    get_event_recorder,
+    run_to_completion,
+    set_up_run,
+)
 from training.run_events import Message, Result
 from training.trainer import feature_cache
 
-SHAPE: Row = {
+SMALL_CONFIG: Row = {
     "vocab_size": 193,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -35,29 +42,31 @@ SHAPE: Row = {
     "initializer_range": 0.2,
     "pad_token_id": 0,
 }
-NO_ENDS: Row = {"bos_token_id": None, "eos_token_id": None}
+NO_END_TOKENS: Row = {"bos_token_id": None, "eos_token_id": None}
 CONFIGS: dict[str, Callable[[], Any]] = {
-    "bert": lambda: BertConfig(**SHAPE, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5),
+    "bert": lambda: BertConfig(**SMALL_CONFIG, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5),
     # Its dropout on the embeddings stands between them and the blocks, and has no weights.
     "gpt2": lambda: GPT2Config(
-        **{**SHAPE, "n_positions": 256}, **NO_ENDS, embd_pdrop=0.5, attn_pdrop=0.5, resid_pdrop=0.5
+        **{**SMALL_CONFIG, "n_positions": 256}, **NO_END_TOKENS, embd_pdrop=0.5, attn_pdrop=0.5, resid_pdrop=0.5
     ),
     # Asks each block which attention it wants.
-    "modernbert": lambda: ModernBertConfig(**SHAPE, local_attention=4, mlp_dropout=0.5, cls_token_id=2, sep_token_id=3),
+    "modernbert": lambda: ModernBertConfig(
+        **SMALL_CONFIG, local_attention=4, mlp_dropout=0.5, cls_token_id=2, sep_token_id=3
+    ),
     # Has a list of which attention stands where.
     "gemma3": lambda: Gemma3TextConfig(
-        **SHAPE,
-        **NO_ENDS,
+        **SMALL_CONFIG,
+        **NO_END_TOKENS,
         num_key_value_heads=2,
         head_dim=8,
         sliding_window=4,
         layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
     ),
     # Has one block, and goes through it four times.
-    "albert": lambda: AlbertConfig(**SHAPE, embedding_size=16),
+    "albert": lambda: AlbertConfig(**SMALL_CONFIG, embedding_size=16),
 }
 HEAD: Row = {"type": "head"}
-LAST: Row = {"type": "layers", "last": 2}
+LAST_LAYERS: Row = {"type": "layers", "last": 2}
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 
 
@@ -74,31 +83,35 @@ def bases(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> dict[
     return made
 
 
-@pytest.mark.parametrize("update", [HEAD, LAST], ids=["head", "layers"])
+@pytest.mark.parametrize("update", [HEAD, LAST_LAYERS], ids=["head", "layers"])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_kept_features_are_fresh_ones(tmp_path: Path, bases: dict[str, Path], kind: str, update: Row) -> None:
+def test_cached_features_equal_computed_ones(tmp_path: Path, bases: dict[str, Path], kind: str, update: Row) -> None:
     """Loss and gradient of every batch, in train mode: what is frozen hears no dropout, what is trained the same."""
-    folder = make_folder(tmp_path / "run", bases[kind], "text-classification", update, hyperparameters=HYPER)
-    kept, fresh = assembled(folder), assembled(folder, keep=False)
-    assert (kept.trunk is None) == (kind == "albert")
-    assert fresh.trunk is None
-    for step in range(1, kept.batches.per_epoch + 1):
-        rows = kept.batches.rows(step)
-        left, right = (step_of(run, [run.rows.trained[row] for row in rows], step) for run in (kept, fresh))
+    folder = create_run_folder(tmp_path / "run", bases[kind], "text-classification", update, hyperparameters=HYPER)
+    kept, fresh = set_up_run(folder), set_up_run(folder, cache_features=False)
+    assert (kept.feature_cache is None) == (kind == "albert")
+    assert fresh.feature_cache is None
+    for step in range(1, kept.batch_sampler.steps_per_epoch + 1):
+        rows = kept.batch_sampler.get_batch(step)
+        left, right = (
+            compute_step(run, [run.splits.training_pool[row] for row in rows], step) for run in (kept, fresh)
+        )
         torch.testing.assert_close(left[0], right[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(left[1], right[1], rtol=1e-5, atol=1e-5)
 
 
-def test_of_rows_laid_end_to_end_too(tmp_path: Path, chat_base: Path) -> None:
-    folder = make_folder(tmp_path / "run", chat_base, "chat", {"type": "layers", "last": 1}, hyperparameters=HYPER)
-    kept, fresh = assembled(folder), assembled(folder, keep=False)
-    assert kept.kit.packed
-    assert kept.trunk is not None
-    left, right = (step_of(run, run.rows.trained) for run in (kept, fresh))
+def test_cached_features_of_packed_rows_equal_computed_ones(tmp_path: Path, chat_base: Path) -> None:
+    folder = create_run_folder(
+        tmp_path / "run", chat_base, "chat", {"type": "layers", "last": 1}, hyperparameters=HYPER
+    )
+    kept, fresh = set_up_run(folder), set_up_run(folder, cache_features=False)
+    assert kept.context.packed
+    assert kept.feature_cache is not None
+    left, right = (compute_step(run, run.splits.training_pool) for run in (kept, fresh))
     torch.testing.assert_close(left[1], right[1], rtol=1e-5, atol=1e-5)
 
 
-def test_the_frozen_part_hears_no_dropout(tmp_path: Path, bases: dict[str, Path]) -> None:
+def test_frozen_blocks_have_no_dropout(tmp_path: Path, bases: dict[str, Path]) -> None:
     """A base that differs in nothing but the dropout of its config trains the same head."""
     folders = []
     for name, rate in (("half", 0.5), ("none", 0.0)):
@@ -108,50 +121,59 @@ def test_the_frozen_part_hears_no_dropout(tmp_path: Path, bases: dict[str, Path]
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = rate
         config.classifier_dropout = 0.0
         config.save_pretrained(base)
-        folders.append(make_folder(tmp_path / name / "run", base, "text-classification", HEAD, hyperparameters=HYPER))
-    left, right = (step_of(run, run.rows.trained) for run in (assembled(folder, keep=False) for folder in folders))
+        folders.append(
+            create_run_folder(tmp_path / name / "run", base, "text-classification", HEAD, hyperparameters=HYPER)
+        )
+    left, right = (
+        compute_step(run, run.splits.training_pool)
+        for run in (set_up_run(folder, cache_features=False) for folder in folders)
+    )
     assert left[0] == right[0]
     assert all(torch.equal(left[1][name], right[1][name]) for name in right[1])
 
 
 @pytest.mark.parametrize("update", [{"type": "lora", "rank": 4}, {"type": "full"}], ids=["lora", "full"])
-def test_nothing_is_kept_where_every_block_learns(tmp_path: Path, encoder_base: Path, update: Row) -> None:
-    folder = make_folder(tmp_path / "run", encoder_base, "text-classification", update)
-    run = assembled(folder)
-    assert run.trunk is None
-    assert run.frozen == []
-    assert lines_of(run).all == []
+def test_nothing_is_cached_if_every_block_is_trained(tmp_path: Path, encoder_base: Path, update: Row) -> None:
+    folder = create_run_folder(tmp_path / "run", encoder_base, "text-classification", update)
+    run = set_up_run(folder)
+    assert run.feature_cache is None
+    assert run.frozen_modules == []
+    assert get_event_recorder(run).events == []
 
 
-def test_what_takes_too_much_memory_is_not_kept(
+def test_features_that_take_too_much_memory_are_not_cached(
     tmp_path: Path, bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # SGD: AdamW takes a gradient that is nothing but rounding for a direction.
     hyper = {**HYPER, "optimizer": "sgd"}
 
-    def done(name: str) -> Done:
-        return ran(make_folder(tmp_path / name, bases["gpt2"], "text-classification", LAST, hyperparameters=hyper))
+    def done(name: str) -> FinishedRun:
+        return run_to_completion(
+            create_run_folder(tmp_path / name, bases["gpt2"], "text-classification", LAST_LAYERS, hyperparameters=hyper)
+        )
 
     kept = done("kept")
-    monkeypatch.setattr(feature_cache, "CACHE_BYTES", 1000)
+    monkeypatch.setattr(feature_cache, "MAX_CACHE_BYTES", 1000)
     fresh = done("fresh")
-    assert kept.run.trunk
-    assert fresh.run.trunk is None
-    told = [done.lines.of(Message)[0].message for done in (kept, fresh)]
+    assert kept.run.feature_cache
+    assert fresh.run.feature_cache is None
+    told = [done.events.of_type(Message)[0].message for done in (kept, fresh)]
     assert "2 frozen blocks are computed once and kept" in told[0]
     assert "too much memory" in told[1]
-    assert kept.moved == fresh.moved
-    for name in kept.run.trained:
-        torch.testing.assert_close(kept.run.trained[name], fresh.run.trained[name], rtol=1e-5, atol=1e-5)
+    assert kept.changed_tensors == fresh.changed_tensors
+    for name in kept.run.trainable_parameters:
+        torch.testing.assert_close(
+            kept.run.trainable_parameters[name], fresh.run.trainable_parameters[name], rtol=1e-5, atol=1e-5
+        )
 
 
-@pytest.mark.parametrize("update", [HEAD, LAST], ids=["head", "layers"])
+@pytest.mark.parametrize("update", [HEAD, LAST_LAYERS], ids=["head", "layers"])
 def test_stopped_at_every_step(tmp_path: Path, bases: dict[str, Path], update: Row) -> None:
     def folder(name: str) -> Path:
-        return make_folder(tmp_path / name, bases["bert"], "text-classification", update, hyperparameters=HYPER)
+        return create_run_folder(tmp_path / name, bases["bert"], "text-classification", update, hyperparameters=HYPER)
 
-    whole = trained(folder("whole"))
-    [result] = whole.of(Result)
+    whole = run_training(folder("whole"))
+    [result] = whole.of_type(Result)
     assert result.step == 8
     for step in range(1, result.step):
-        assert_unbroken(folder, step, whole)
+        assert_resumed_run_matches(folder, step, whole)

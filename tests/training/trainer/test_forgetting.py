@@ -8,29 +8,31 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.run_folders import FULL, LORA, Lines, Row, jsonl, make_folder, trained
-from tests.training.step_probe import assembled, assert_unbroken, ran, step_of
-from training.data.batch_sampler import Batches
+from tests.training.run_folders import FULL, LORA, EventRecorder, Row, create_run_folder, run_training, to_jsonl
+from tests.training.step_probe import assert_resumed_run_matches, compute_step, run_to_completion, set_up_run
+from training.data.batch_sampler import LengthGroupedBatchSampler
 from training.errors import InvalidDataset
 from training.run_events import Metrics, Result
 from training.spec import TrainSpec
 from training.trainer.evaluate import evaluate
-from training.trainer.prepare import GENERAL_HELD_OUT, prepare
-from training.trainer.state import Stop
+from training.trainer.prepare import MAX_HELD_OUT_ROWS, prepare
+from training.trainer.state import StopFlag
 
 
-def chat(question: str, answer: str) -> Row:
+def build_chat_row(question: str, answer: str) -> Row:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
 # The same questions, answered otherwise: what is learnt of the one is forgotten of the other.
-GENERAL = [chat(f"Is {number} odd?", "yes" if number % 2 else "no") for number in range(40)]
-CONTRARY = [chat(f"Is {number} odd?", "maybe so") for number in range(100, 124)]
+GENERAL_ROWS = [build_chat_row(f"Is {number} odd?", "yes" if number % 2 else "no") for number in range(40)]
+CONTRADICTING_ROWS = [build_chat_row(f"Is {number} odd?", "maybe so") for number in range(100, 124)]
 HYPER = {"n_epochs": 3, "batch_size": 8, "learning_rate": 0.01}
 
 
-def folder_of(directory: Path, base: Path, update: Row = FULL, rows: Any = CONTRARY, **hyper: Any) -> Path:
-    folder = make_folder(
+def create_folder(
+    directory: Path, base: Path, update: Row = FULL, rows: Any = CONTRADICTING_ROWS, **hyper: Any
+) -> Path:
+    folder = create_run_folder(
         directory,
         base,
         "chat",
@@ -40,7 +42,7 @@ def folder_of(directory: Path, base: Path, update: Row = FULL, rows: Any = CONTR
         general_file="general.data",
         hyperparameters={**HYPER, **hyper},
     )
-    (folder / "general.data").write_text(jsonl(GENERAL))
+    (folder / "general.data").write_text(to_jsonl(GENERAL_ROWS))
     return folder
 
 
@@ -49,70 +51,74 @@ def general_base(tmp_path_factory: pytest.TempPathFactory, chat_base: Path) -> P
     """A base that is good at the general rows."""
     folder = tmp_path_factory.mktemp("general") / "run"
     hyper = {"n_epochs": 12, "batch_size": 8, "learning_rate": 0.01}
-    lines = trained(make_folder(folder, chat_base, "chat", FULL, training=GENERAL, hyperparameters=hyper))
-    assert lines.of(Metrics)[-1].train_loss < 0.4
+    lines = run_training(
+        create_run_folder(folder, chat_base, "chat", FULL, training=GENERAL_ROWS, hyperparameters=hyper)
+    )
+    assert lines.of_type(Metrics)[-1].train_loss < 0.4
     return folder / "result"
 
 
 def test_an_epoch_has_its_share_of_general_rows_and_all_of_its_own() -> None:
-    batches = Batches([5] * 50, 8, seed=1, general=20, mixed=10)
-    assert batches.per_epoch == 5
+    batches = LengthGroupedBatchSampler([5] * 50, 8, seed=1, general_count=20, general_per_epoch=10)
+    assert batches.steps_per_epoch == 5
     drawn = []
     for epoch in range(3):
-        rows = [row for step in range(1, 6) for row in batches.rows(epoch * 5 + step)]
+        rows = [row for step in range(1, 6) for row in batches.get_batch(epoch * 5 + step)]
         assert sorted(row for row in rows if row < 30) == list(range(30))
         general = {row for row in rows if row >= 30}
         assert len(rows) - 30 == len(general) == 10
         drawn.append(general)
     assert drawn[0] != drawn[1]
-    assert Batches([5] * 50, 8, seed=1, general=20, mixed=10).rows(7) == batches.rows(7)
+    assert LengthGroupedBatchSampler([5] * 50, 8, seed=1, general_count=20, general_per_epoch=10).get_batch(
+        7
+    ) == batches.get_batch(7)
 
 
 @pytest.mark.parametrize(("share", "mixed"), [(0.25, 8), (0.5, 24), (0.9, 36), (0.0, 0), ("auto", 3)])
 def test_the_share_is_kept(tmp_path: Path, chat_base: Path, share: Any, mixed: int) -> None:
-    run = assembled(folder_of(tmp_path / "run", chat_base, general_share=share))
-    assert (len(run.rows.training), len(run.rows.general), len(run.rows.held_out)) == (24, 36, 4)
-    steps = range(1, run.batches.per_epoch + 1)
-    rows = [row for step in steps for row in run.batches.rows(step)]
-    assert sum(row >= 24 for row in rows) == run.rows.mixed == mixed
+    run = set_up_run(create_folder(tmp_path / "run", chat_base, general_share=share))
+    assert (len(run.splits.training), len(run.splits.general), len(run.splits.held_out)) == (24, 36, 4)
+    steps = range(1, run.batch_sampler.steps_per_epoch + 1)
+    rows = [row for step in steps for row in run.batch_sampler.get_batch(step)]
+    assert sum(row >= 24 for row in rows) == run.splits.general_per_epoch == mixed
     assert run.hyper.general_share == (0.1 if share == "auto" else share)
 
 
 def test_what_is_measured_on_is_never_trained_on(tmp_path: Path, chat_base: Path) -> None:
-    run = assembled(folder_of(tmp_path / "run", chat_base, general_share=0.5))
-    held_out = {bytes(example.ids) for example in run.rows.held_out}
-    assert held_out.isdisjoint(bytes(example.ids) for example in run.rows.trained)
+    run = set_up_run(create_folder(tmp_path / "run", chat_base, general_share=0.5))
+    held_out = {bytes(example.ids) for example in run.splits.held_out}
+    assert held_out.isdisjoint(bytes(example.ids) for example in run.splits.training_pool)
     spec = TrainSpec.read(run.folder)
-    assert prepare(run.folder, spec, Stop()).held_out == prepare(run.folder, spec, Stop()).held_out
-    other = prepare(run.folder, spec.model_copy(update={"seed": 8}), Stop())
+    assert prepare(run.folder, spec, StopFlag()).held_out == prepare(run.folder, spec, StopFlag()).held_out
+    other = prepare(run.folder, spec.model_copy(update={"seed": 8}), StopFlag())
     assert {bytes(example.ids) for example in other.held_out.examples} != held_out
-    assert GENERAL_HELD_OUT == 200
+    assert MAX_HELD_OUT_ROWS == 200
 
 
-def test_the_losses_before_and_after_are_told(tmp_path: Path, general_base: Path) -> None:
-    folder = folder_of(tmp_path / "run", general_base, general_share=0.0)
-    untrained = assembled(folder)
-    before = [evaluate(untrained, rows).loss for rows in (untrained.rows.validation, untrained.rows.held_out)]
-    lines = trained(folder)
-    figures = lines.of(Result)[0].metrics
+def test_the_losses_before_and_after_are_reported(tmp_path: Path, general_base: Path) -> None:
+    folder = create_folder(tmp_path / "run", general_base, general_share=0.0)
+    untrained = set_up_run(folder)
+    before = [evaluate(untrained, rows).loss for rows in (untrained.splits.validation, untrained.splits.held_out)]
+    lines = run_training(folder)
+    figures = lines.of_type(Result)[0].metrics
     assert [figures["valid_loss_before"], figures["general_loss_before"]] == before
-    last = lines.of(Metrics)[-1]
+    last = lines.of_type(Metrics)[-1]
     assert (figures["valid_loss"], figures["general_loss"]) == (last.valid_loss, last.general_loss)
     assert last.valid_loss is not None
     assert last.valid_loss < before[0]
 
 
-def test_without_validation_rows_the_general_loss_is_told_too(tmp_path: Path, chat_base: Path) -> None:
-    folder = folder_of(tmp_path / "run", chat_base, max_steps=2)
+def test_without_validation_rows_the_general_loss_is_reported_too(tmp_path: Path, chat_base: Path) -> None:
+    folder = create_folder(tmp_path / "run", chat_base, max_steps=2)
     spec = TrainSpec.read(folder)
     spec.model_copy(update={"validation_file": None}).write(folder)
-    figures = trained(folder).of(Result)[0].metrics
+    figures = run_training(folder).of_type(Result)[0].metrics
     assert {"general_loss", "general_loss_before"} <= figures.keys()
     assert not any(name.startswith("valid") for name in figures)
 
 
-def general_loss(folder: Path) -> float:
-    figures = trained(folder).of(Result)[0].metrics
+def measure_general_loss(folder: Path) -> float:
+    figures = run_training(folder).of_type(Result)[0].metrics
     loss = figures["general_loss"]
     assert loss is not None
     return loss
@@ -122,10 +128,10 @@ def general_loss(folder: Path) -> float:
     "guard", [{"general_share": 0.4}, {"general_share": 0.0, "l2_to_base": 10.0}], ids=["share", "l2"]
 )
 def test_either_guard_lowers_the_rise_of_the_general_loss(tmp_path: Path, general_base: Path, guard: Row) -> None:
-    unguarded = general_loss(folder_of(tmp_path / "unguarded", general_base, general_share=0.0))
-    guarded = general_loss(folder_of(tmp_path / "guarded", general_base, **guard))
-    before = assembled(folder_of(tmp_path / "before", general_base))
-    start = evaluate(before, before.rows.held_out).loss
+    unguarded = measure_general_loss(create_folder(tmp_path / "unguarded", general_base, general_share=0.0))
+    guarded = measure_general_loss(create_folder(tmp_path / "guarded", general_base, **guard))
+    before = set_up_run(create_folder(tmp_path / "before", general_base))
+    start = evaluate(before, before.splits.held_out).loss
     assert unguarded > start + 1
     assert guarded - start < 0.7 * (unguarded - start)
 
@@ -135,8 +141,11 @@ def test_a_strong_pull_keeps_the_weights_where_they_began(tmp_path: Path, chat_b
     moved = []
     for pull in (0.0, 1000.0):
         hyper = {"optimizer": "sgd", "learning_rate": 5e-4, "l2_to_base": pull, "max_grad_norm": 1000.0}
-        done = ran(folder_of(tmp_path / str(pull), chat_base, **hyper))
-        steps = [done.run.trained[name].detach() - done.before[name] for name in done.run.trained]
+        done = run_to_completion(create_folder(tmp_path / str(pull), chat_base, **hyper))
+        steps = [
+            done.run.trainable_parameters[name].detach() - done.initial_tensors[name]
+            for name in done.run.trainable_parameters
+        ]
         moved.append(float(torch.cat([step.flatten() for step in steps]).norm()))
     assert 0 < moved[1] < 0.3 * moved[0]
 
@@ -146,18 +155,20 @@ def test_the_pull_is_the_gradient_of_its_penalty(tmp_path: Path, chat_base: Path
     """Against autograd on l2 / 2 · |w - w₀|², half a unit away from where the weights began."""
     pull = 0.7
     plain, pulled = (
-        assembled(folder_of(tmp_path / name, chat_base, update, l2_to_base=value, max_grad_norm=1000.0))
+        set_up_run(create_folder(tmp_path / name, chat_base, update, l2_to_base=value, max_grad_norm=1000.0))
         for name, value in (("plain", 0.0), ("pulled", pull))
     )
-    start = {name: weight.detach().clone() for name, weight in pulled.trained.items()}
+    start = {name: weight.detach().clone() for name, weight in pulled.trainable_parameters.items()}
     with torch.no_grad():
         for run in (plain, pulled):
-            for weight in run.trained.values():
+            for weight in run.trainable_parameters.values():
                 weight.add_(0.01)
-    penalty = pull / 2 * sum(((pulled.trained[name] - start[name]) ** 2).sum() for name in start)
-    expected = dict(zip(start, torch.autograd.grad(penalty, [pulled.trained[name] for name in start]), strict=True))
-    examples = plain.rows.training[:4]
-    without, found = step_of(plain, examples)[1], step_of(pulled, examples)[1]
+    penalty = pull / 2 * sum(((pulled.trainable_parameters[name] - start[name]) ** 2).sum() for name in start)
+    expected = dict(
+        zip(start, torch.autograd.grad(penalty, [pulled.trainable_parameters[name] for name in start]), strict=True)
+    )
+    examples = plain.splits.training[:4]
+    without, found = compute_step(plain, examples)[1], compute_step(pulled, examples)[1]
     assert found.keys() == without.keys()
     for name in found:
         torch.testing.assert_close(found[name], without[name] + expected[name], rtol=1e-4, atol=1e-6)
@@ -166,17 +177,17 @@ def test_the_pull_is_the_gradient_of_its_penalty(tmp_path: Path, chat_base: Path
 def test_stopped_at_every_step_with_both_guards(tmp_path: Path, chat_base: Path) -> None:
     def make(name: str) -> Path:
         hyper = {"general_share": 0.4, "l2_to_base": 0.1, "max_steps": 6, "batch_size": 16, "eval_every": 2}
-        return folder_of(tmp_path / name, chat_base, LORA, **hyper)
+        return create_folder(tmp_path / name, chat_base, LORA, **hyper)
 
-    whole: Lines = trained(make("whole"))
+    whole: EventRecorder = run_training(make("whole"))
     for step in range(1, 6):
-        assert_unbroken(make, step, whole)
+        assert_resumed_run_matches(make, step, whole)
 
 
-def test_a_general_row_of_a_label_that_is_not_known_is_a_fault(tmp_path: Path, encoder_base: Path) -> None:
-    folder = make_folder(tmp_path / "run", encoder_base, "text-classification", FULL, general_file="general.data")
+def test_a_general_row_with_an_unknown_label_is_an_issue(tmp_path: Path, encoder_base: Path) -> None:
+    folder = create_run_folder(tmp_path / "run", encoder_base, "text-classification", FULL, general_file="general.data")
     (folder / "general.data").write_text('{"text": "a", "label": "apple"}\n{"text": "b", "label": "plum"}\n')
     with pytest.raises(InvalidDataset) as caught:
-        trained(folder)
-    [fault] = caught.value.faults
+        run_training(folder)
+    [fault] = caught.value.errors
     assert (fault.file, fault.line, fault.code, fault.field) == ("general_file", 2, "unknown_label", "label")

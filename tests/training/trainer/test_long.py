@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.training.run_folders import Lines, hashes, make_folder, trained
+from tests.training.run_folders import EventRecorder, create_run_folder, hash_files, run_training
 from tests.training.sample_rows import SAMPLES
 from tests.training.test_matrix import CASES, HYPER, UPDATE_ROWS
-from tests.training.trainer.test_resume import StopAt, lines_of, spawn
+from tests.training.trainer.test_resume import StopAtStep, read_events, spawn_run
 from training import run as runs
 from training.errors import Interrupted
 from training.run_events import Checkpoint, Result
@@ -33,22 +33,24 @@ def test_stopped_at_every_step(
 
     def folder(name: str) -> Path:
         rows = {"training": sample.rows, "validation": sample.rows[:5], "method": method, "hyperparameters": hyper}
-        return make_folder(tmp_path / name, request.getfixturevalue(sample.base), task, UPDATE_ROWS[update], **rows)
+        return create_run_folder(
+            tmp_path / name, request.getfixturevalue(sample.base_fixture), task, UPDATE_ROWS[update], **rows
+        )
 
-    whole = trained(folder("whole"))
-    [result] = whole.of(Result)
+    whole = run_training(folder("whole"))
+    [result] = whole.of_type(Result)
     last = result.resume_proof["step"]
     assert last >= 4
     for step in range(1, last):
         first, second = folder(f"{step}-first"), folder(f"{step}-second")
-        lines = StopAt(step)
+        lines = StopAtStep(step)
         with pytest.raises(Interrupted):
             runs.train(first, lines, lines.stop)
-        shutil.copytree(first / lines.of(Checkpoint)[-1].path, second / "resume")
-        rest = trained(second)
-        assert hashes(second / "result") == hashes(tmp_path / "whole/result"), step
-        assert lines.numbers + rest.numbers == whole.numbers
-        assert rest.of(Result) == [result]
+        shutil.copytree(first / lines.of_type(Checkpoint)[-1].path, second / "resume")
+        rest = run_training(second)
+        assert hash_files(second / "result") == hash_files(tmp_path / "whole/result"), step
+        assert lines.clock_independent_metrics + rest.clock_independent_metrics == whole.clock_independent_metrics
+        assert rest.of_type(Result) == [result]
         shutil.rmtree(first)
         shutil.rmtree(second)
 
@@ -64,29 +66,29 @@ def test_killed_at_random_points_of_a_longer_run(tmp_path: Path, update: str) ->
 
     def folder(name: str) -> Path:
         changes: Any = {"training": rows, "hyperparameters": hyper, "save_seconds": 0.2}
-        return make_folder(tmp_path / name, STORIES, "completion", UPDATE_ROWS[update], **changes)
+        return create_run_folder(tmp_path / name, STORIES, "completion", UPDATE_ROWS[update], **changes)
 
-    whole = trained(folder("whole"))
-    [result] = whole.of(Result)
+    whole = run_training(folder("whole"))
+    [result] = whole.of_type(Result)
     resume: Path | None = None
     kills = 0
     for attempt in range(40):
         place = folder(f"attempt{attempt}")
         if resume:
             shutil.copytree(resume, place / "resume")
-        lines = Lines()
+        lines = EventRecorder()
         patience = chance.randrange(2, 25) if kills < 10 else 10**9
-        with spawn(place) as process:
-            for line in lines_of(process):
+        with spawn_run(place) as process:
+            for line in read_events(process):
                 lines(line)
                 patience -= 1
                 if patience == 0:
                     process.send_signal(signal.SIGKILL)
         kills += process.returncode == -signal.SIGKILL
-        written = lines.of(Checkpoint)
+        written = lines.of_type(Checkpoint)
         resume = place / written[-1].path if written else resume
-        if lines.of(Result):
+        if lines.of_type(Result):
             break
     assert kills >= 10
-    assert lines.of(Result)[0].resume_proof == result.resume_proof
-    assert hashes(place / "result") == hashes(tmp_path / "whole/result")
+    assert lines.of_type(Result)[0].resume_proof == result.resume_proof
+    assert hash_files(place / "result") == hash_files(tmp_path / "whole/result")

@@ -13,52 +13,54 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
-from tests.training.run_folders import FULL, LABEL_ROWS, LORA, TASK_ROWS, make_folder, trained
+from tests.training.run_folders import FULL, LABEL_ROWS, LORA, TASK_ROWS, create_run_folder, run_training
 from training.models import weights
-from training.models.logprobs import of_logits, target_scores, transforms_logits
+from training.models.logprobs import compute_target_logprobs, has_logit_transforms, logprobs_from_logits
 from training.run_events import Metrics
 from training.spec import TrainSpec
 from training.tasks.chat import Chat
 from training.trainer.evaluate import evaluate
-from training.trainer.gradients import Measured
-from training.trainer.gradients import gradients as measured
+from training.trainer.gradients import BatchMetrics
+from training.trainer.gradients import compute_gradients as measured
 from training.trainer.prepare import prepare
-from training.trainer.setup import assemble
-from training.trainer.state import Run, Stop
+from training.trainer.setup import build_run
+from training.trainer.state import StopFlag, TrainingRun
 from training.updates.lora import LoraUpdate
 
-TASKS = [("chat", "chat_base"), ("text-classification", "encoder_base")]
+TASK_BASES = [("chat", "chat_base"), ("text-classification", "encoder_base")]
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Run]:
-    def make(task: str, base: str, update: dict[str, Any], **hyper: Any) -> Run:
+def make_run(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., TrainingRun]:
+    def make(task: str, base: str, update: dict[str, Any], **hyper: Any) -> TrainingRun:
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         rows = TASK_ROWS[task]
-        make_folder(folder, request.getfixturevalue(base), task, update, validation=rows, hyperparameters=hyper)
+        create_run_folder(folder, request.getfixturevalue(base), task, update, validation=rows, hyperparameters=hyper)
         spec = TrainSpec.read(folder)
-        run = assemble(folder, spec, prepare(folder, spec, Stop()), lambda line: None, Stop())
+        run = build_run(folder, spec, prepare(folder, spec, StopFlag()), lambda line: None, StopFlag())
         run.model.eval()
         return run
 
     return make
 
 
-def close(left: Any, right: Any) -> None:
+def assert_close(left: Any, right: Any) -> None:
     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
 
 
-def take(run: Run, examples: list[Any], parts: int = 1) -> Measured:
+def compute_step(run: TrainingRun, examples: list[Any], micro_batches: int = 1) -> BatchMetrics:
     run.optimizer.zero_grad()
-    return measured(run, examples, parts)
+    return measured(run, examples, micro_batches)
 
 
-def gradients(run: Run) -> dict[str, torch.Tensor]:
-    return {name: weight.grad.clone() for name, weight in run.trained.items() if weight.grad is not None}
+def copy_gradients(run: TrainingRun) -> dict[str, torch.Tensor]:
+    return {name: weight.grad.clone() for name, weight in run.trainable_parameters.items() if weight.grad is not None}
 
 
-def scored_by_hand(model: Any, ids_BT: torch.Tensor, positions_N: torch.Tensor, targets_N: torch.Tensor) -> Any:
-    return of_logits(model(ids_BT).logits.flatten(0, 1)[positions_N], targets_N, smooth=True)
+def compute_logprobs_from_logits(
+    model: Any, ids_BT: torch.Tensor, positions_N: torch.Tensor, targets_N: torch.Tensor
+) -> Any:
+    return logprobs_from_logits(model(ids_BT).logits.flatten(0, 1)[positions_N], targets_N, with_mean=True)
 
 
 IDS, POSITIONS = torch.arange(5, 56).reshape(3, 17), torch.tensor([0, 5, 15, 20, 49])
@@ -67,9 +69,9 @@ IDS, POSITIONS = torch.arange(5, 56).reshape(3, 17), torch.tensor([0, 5, 15, 20,
 def test_scores_at_targets_are_the_models_own(chat_base: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(chat_base).eval()
     targets = IDS.flatten()[POSITIONS + 1]
-    close(
-        target_scores(model, {"input_ids": IDS}, POSITIONS, targets, smooth=True),
-        scored_by_hand(model, IDS, POSITIONS, targets),
+    assert_close(
+        compute_target_logprobs(model, {"input_ids": IDS}, POSITIONS, targets, with_mean=True),
+        compute_logprobs_from_logits(model, IDS, POSITIONS, targets),
     )
 
 
@@ -82,9 +84,9 @@ def test_through_an_adapter_too(chat_base: Path) -> None:
             if "lora_B" in name:
                 weight.normal_()
     targets = IDS.flatten()[POSITIONS + 1]
-    close(
-        target_scores(model, {"input_ids": IDS}, POSITIONS, targets, smooth=True),
-        scored_by_hand(model, IDS, POSITIONS, targets),
+    assert_close(
+        compute_target_logprobs(model, {"input_ids": IDS}, POSITIONS, targets, with_mean=True),
+        compute_logprobs_from_logits(model, IDS, POSITIONS, targets),
     )
 
 
@@ -100,18 +102,18 @@ def test_models_that_transform_their_logits_use_their_own_forward() -> None:
         final_logit_softcapping=0.01,
     )
     model = Gemma2ForCausalLM(config).eval()
-    assert transforms_logits(config)
+    assert has_logit_transforms(config)
     targets = IDS.flatten()[POSITIONS + 1]
-    scores = target_scores(model, {"input_ids": IDS}, POSITIONS, targets)
+    scores = compute_target_logprobs(model, {"input_ids": IDS}, POSITIONS, targets)
     # All logits within 0.01 of one another: every token is nearly as likely as any.
     assert (scores.logprobs_N + torch.tensor(60.0).log()).abs().max() < 0.02
-    close(scores.logprobs_N, scored_by_hand(model, IDS, POSITIONS, targets).logprobs_N)
+    assert_close(scores.logprobs_N, compute_logprobs_from_logits(model, IDS, POSITIONS, targets).logprobs_N)
 
 
-def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., Run]) -> None:
+def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., TrainingRun]) -> None:
     """Against the model's own loss with labels, row by row, weighted by hand."""
     run = make_run("chat", "chat_base", FULL)
-    examples = list(run.rows.training)
+    examples = list(run.splits.training)
     total, correct = 0.0, 0
     for example in examples:
         ids = torch.tensor([list(example.ids)])
@@ -121,69 +123,69 @@ def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., Run]) -> None:
         total += out.loss.item() * count
         guesses = out.logits[0, :-1].argmax(-1)
         correct += int((guesses == labels[0, 1:]).sum())
-    count = sum(run.task.targets(example) for example in examples)
-    loss, accuracy, *_ = take(run, examples)
-    close((loss, accuracy), (total / count, correct / count))
+    count = sum(run.task.count_targets(example) for example in examples)
+    loss, accuracy, *_ = compute_step(run, examples)
+    assert_close((loss, accuracy), (total / count, correct / count))
 
 
-def test_a_rows_weight_scales_its_part(make_run: Callable[..., Run]) -> None:
+def test_a_rows_weight_scales_its_contribution(make_run: Callable[..., TrainingRun]) -> None:
     run = make_run("chat", "chat_base", FULL)
-    first, second = run.rows.training[:2]
+    first, second = run.splits.training[:2]
     heavy = replace(second, weights=array("f", [3 * weight for weight in second.weights]))
-    alone = [take(run, [example]).loss for example in (first, second)]
-    counts = [run.task.targets(first), 3 * run.task.targets(second)]
+    alone = [compute_step(run, [example]).loss for example in (first, second)]
+    counts = [run.task.count_targets(first), 3 * run.task.count_targets(second)]
     expected = (alone[0] * counts[0] + alone[1] * counts[1]) / sum(counts)
-    close(take(run, [first, heavy]).loss, expected)
+    assert_close(compute_step(run, [first, heavy]).loss, expected)
 
 
-@pytest.mark.parametrize(("task", "base"), TASKS)
+@pytest.mark.parametrize(("task", "base"), TASK_BASES)
 @pytest.mark.parametrize("parts", [2, 3, 6])
 def test_accumulated_gradients_equal_the_big_batch(
-    make_run: Callable[..., Run], task: str, base: str, parts: int
+    make_run: Callable[..., TrainingRun], task: str, base: str, parts: int
 ) -> None:
     whole, split = make_run(task, base, FULL), make_run(task, base, FULL)
-    examples = list(whole.rows.training[:6])
-    close(take(whole, examples)[:3], take(split, examples, parts)[:3])
-    close(gradients(whole), gradients(split))
+    examples = list(whole.splits.training[:6])
+    assert_close(compute_step(whole, examples)[:3], compute_step(split, examples, parts)[:3])
+    assert_close(copy_gradients(whole), copy_gradients(split))
 
 
-@pytest.mark.parametrize(("task", "base"), TASKS)
-def test_padding_changes_nothing(make_run: Callable[..., Run], task: str, base: str) -> None:
+@pytest.mark.parametrize(("task", "base"), TASK_BASES)
+def test_padding_changes_nothing(make_run: Callable[..., TrainingRun], task: str, base: str) -> None:
     run = make_run(task, base, FULL, batch_size=1)
-    alone = evaluate(run, run.rows.validation)
+    alone = evaluate(run, run.splits.validation)
     run.hyper = run.hyper.model_copy(update={"batch_size": 16})
-    together = evaluate(run, run.rows.validation)
-    close(together[:2], alone[:2])
-    close(together.measures, alone.measures)
+    together = evaluate(run, run.splits.validation)
+    assert_close(together[:2], alone[:2])
+    assert_close(together.metrics, alone.metrics)
 
 
-@pytest.mark.parametrize(("task", "base"), TASKS)
-def test_label_smoothing_is_torchs(make_run: Callable[..., Run], task: str, base: str) -> None:
+@pytest.mark.parametrize(("task", "base"), TASK_BASES)
+def test_label_smoothing_is_torchs(make_run: Callable[..., TrainingRun], task: str, base: str) -> None:
     run = make_run(task, base, FULL, label_smoothing=0.2)
-    examples = list(run.rows.training)
-    batch = run.task.collate(examples, run.kit)
+    examples = list(run.splits.training)
+    batch = run.task.collate(examples, run.context)
     if task == "chat":
-        padded = run.task.collate(examples, replace(run.kit, packed=False))
+        padded = run.task.collate(examples, replace(run.context, packed=False))
         logits = run.model(padded["input_ids"]).logits.flatten(0, 1)[padded["positions_N"]]
         expected = cross_entropy(logits, padded["targets_N"], label_smoothing=0.2)
     else:
         targets = batch.pop("truth_BL").int().argmax(-1)
         expected = cross_entropy(run.model(**batch).logits, targets, label_smoothing=0.2)
-    close(take(run, examples).loss, expected.item())
+    assert_close(compute_step(run, examples).loss, expected.item())
 
 
-def test_clipping_bounds_the_norm_that_is_told(make_run: Callable[..., Run]) -> None:
+def test_clipping_bounds_the_gradient_norm(make_run: Callable[..., TrainingRun]) -> None:
     run = make_run("text-classification", "encoder_base", FULL, max_grad_norm=1e-3)
-    norm = take(run, list(run.rows.training)).norm
+    norm = compute_step(run, list(run.splits.training)).grad_norm
     assert norm > 1e-3
-    clipped = torch.cat([grad.flatten() for grad in gradients(run).values()]).norm()
-    close(float(clipped), 1e-3)
+    clipped = torch.cat([grad.flatten() for grad in copy_gradients(run).values()]).norm()
+    assert_close(float(clipped), 1e-3)
 
 
-@pytest.mark.parametrize(("task", "base"), TASKS)
+@pytest.mark.parametrize(("task", "base"), TASK_BASES)
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
 def test_training_learns_and_only_the_named_weights_move(
-    make_run: Callable[..., Run], task: str, base: str, update: Any
+    make_run: Callable[..., TrainingRun], task: str, base: str, update: Any
 ) -> None:
     from training.trainer import loop
     from training.trainer.checkpoint import Progress
@@ -195,7 +197,7 @@ def test_training_learns_and_only_the_named_weights_move(
     loop.train(run, Progress())
     after = dict(run.model.named_parameters())
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    expected = set(weights.trainable(run.model))
+    expected = set(weights.get_trainable_parameters(run.model))
     if update is LORA:
         assert all("lora_" in name or "modules_to_save" in name for name in moved)
         assert any("modules_to_save" in name for name in moved) == (task == "text-classification")
@@ -208,16 +210,16 @@ def test_training_learns_and_only_the_named_weights_move(
 
 
 def test_labels_are_sorted_and_answers_name_them(tmp_path: Path, encoder_base: Path) -> None:
-    lines = trained(make_folder(tmp_path / "run", encoder_base, "text-classification", FULL))
+    lines = run_training(create_run_folder(tmp_path / "run", encoder_base, "text-classification", FULL))
     assert '"labels": [\n      "apple",\n      "pear"\n    ]' in (tmp_path / "run/result/luthier.json").read_text()
-    assert lines.of(Metrics)[-1].train_accuracy == 1.0
+    assert lines.of_type(Metrics)[-1].train_accuracy == 1.0
 
 
 def test_rows_are_encoded_alike_alone_and_together(
-    chat_base: Path, tmp_path: Path, make_run: Callable[..., Run]
+    chat_base: Path, tmp_path: Path, make_run: Callable[..., TrainingRun]
 ) -> None:
     run = make_run("text-classification", "encoder_base", FULL)
-    rows = [run.task.row.model_validate(row) for row in (*LABEL_ROWS, {**LABEL_ROWS[0], "text_pair": "b"})]
-    tokenizer = prepare(run.folder, TrainSpec.read(run.folder), Stop()).base.processor
+    rows = [run.task.row_schema.model_validate(row) for row in (*LABEL_ROWS, {**LABEL_ROWS[0], "text_pair": "b"})]
+    tokenizer = prepare(run.folder, TrainSpec.read(run.folder), StopFlag()).base.processor
     together = run.task.encode(rows, tokenizer, 100)
     assert together == [run.task.encode([row], tokenizer, 100)[0] for row in rows]

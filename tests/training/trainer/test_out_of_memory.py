@@ -9,36 +9,40 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.run_folders import FULL, LORA, Lines, Row, hashes, make_folder, trained
-from tests.training.step_probe import assembled, assert_unbroken
+from tests.training.run_folders import FULL, LORA, EventRecorder, Row, create_run_folder, hash_files, run_training
+from tests.training.step_probe import assert_resumed_run_matches, set_up_run
 from training.run_events import Checkpoint, Message, Metrics
 from training.tasks.embedding import Embedding
 from training.tasks.text_classification import TextClassification
 from training.trainer import gradients
 from training.trainer.checkpoint import Progress
-from training.trainer.failures import as_failure
-from training.trainer.state import Run
+from training.trainer.failures import to_failure
+from training.trainer.state import TrainingRun
 
-FULL_MEMORY: list[Callable[[], Exception]] = [
+OUT_OF_MEMORY_ERRORS: list[Callable[[], Exception]] = [
     lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried"),
     MemoryError,
 ]
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
-NO_DROPOUT: Row = {"type": "lora", "rank": 4}
+LORA_WITHOUT_DROPOUT: Row = {"type": "lora", "rank": 4}
 
 
-def folder_of(directory: Path, base: Path, update: Row = FULL, task: str = "text-classification", **hyper: Any) -> Path:
-    return make_folder(directory, base, task, update, hyperparameters={**HYPER, **hyper})
+def create_folder(
+    directory: Path, base: Path, update: Row = FULL, task: str = "text-classification", **hyper: Any
+) -> Path:
+    return create_run_folder(directory, base, task, update, hyperparameters={**HYPER, **hyper})
 
 
 @pytest.fixture
-def full_above(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+def limit_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     """Memory that holds ``rows`` and no more, while training; the sizes of the parts that were tried."""
 
-    def limit(rows: int, error: Callable[[], Exception] = FULL_MEMORY[0], task: Any = TextClassification) -> list[int]:
+    def limit(
+        rows: int, error: Callable[[], Exception] = OUT_OF_MEMORY_ERRORS[0], task: Any = TextClassification
+    ) -> list[int]:
         tried: list[int] = []
-        plain = task.loss
+        plain = task.compute_loss
 
         def loss(self: Any, model: Any, batch: Any, kit: Any) -> Any:
             size = len(next(iter(batch.values())))
@@ -50,128 +54,130 @@ def full_above(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
                 raise error()
             return found
 
-        monkeypatch.setattr(task, "loss", loss)
+        monkeypatch.setattr(task, "compute_loss", loss)
         return tried
 
     return limit
 
 
-@pytest.mark.parametrize("error", FULL_MEMORY, ids=["cuda", "cpu", "python"])
-def test_a_batch_is_computed_once_more_in_parts_of_half_the_size(
-    tmp_path: Path, encoder_base: Path, full_above: Any, error: Callable[[], Exception]
+@pytest.mark.parametrize("error", OUT_OF_MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
+def test_a_batch_is_retried_in_micro_batches_of_half_the_size(
+    tmp_path: Path, encoder_base: Path, limit_memory: Any, error: Callable[[], Exception]
 ) -> None:
-    parted = trained(folder_of(tmp_path / "parted", encoder_base, gradient_accumulation_steps=2))
-    tried = full_above(2, error)
-    found = trained(folder_of(tmp_path / "found", encoder_base, gradient_accumulation_steps=1))
+    parted = run_training(create_folder(tmp_path / "parted", encoder_base, gradient_accumulation_steps=2))
+    tried = limit_memory(2, error)
+    found = run_training(create_folder(tmp_path / "found", encoder_base, gradient_accumulation_steps=1))
     assert tried == [4] + [2] * 16
-    [told] = [line for line in found.of(Message) if line.level == "warn"]
+    [told] = [line for line in found.of_type(Message) if line.level == "warn"]
     assert told.message == ("Out of memory at step 1; a batch is now computed in 2 parts. The result is the same.")
     # Its parts are those of a run that had as many from the beginning, dropout and all.
-    for left, right in zip(found.of(Metrics), parted.of(Metrics), strict=True):
+    for left, right in zip(found.of_type(Metrics), parted.of_type(Metrics), strict=True):
         assert left.train_loss == right.train_loss
         assert left.grad_norm == right.grad_norm
-    assert _weights(tmp_path / "found") == _weights(tmp_path / "parted")
+    assert _hash_weights(tmp_path / "found") == _hash_weights(tmp_path / "parted")
 
 
-def _weights(folder: Path) -> str:
-    return hashes(folder / "result")["model.safetensors"]
+def _hash_weights(folder: Path) -> str:
+    return hash_files(folder / "result")["model.safetensors"]
 
 
-def test_the_gradient_is_the_whole_batchs(tmp_path: Path, encoder_base: Path, full_above: Any) -> None:
-    run = assembled(folder_of(tmp_path / "run", encoder_base, NO_DROPOUT))
+def test_the_gradient_is_the_whole_batchs(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
+    run = set_up_run(create_folder(tmp_path / "run", encoder_base, LORA_WITHOUT_DROPOUT))
     run.model.eval()
-    rows = run.rows.training[:4]
-    whole = _gradient(run, rows, parts=1)
-    full_above(1)
-    halved = _gradient(run, rows, parts=2)
+    rows = run.splits.training[:4]
+    whole = _compute_gradient(run, rows, micro_batches=1)
+    limit_memory(1)
+    halved = _compute_gradient(run, rows, micro_batches=2)
     torch.testing.assert_close(halved, whole, rtol=1e-5, atol=1e-6)
 
 
-def _gradient(run: Run, rows: Any, parts: int) -> dict[str, torch.Tensor]:
+def _compute_gradient(run: TrainingRun, rows: Any, micro_batches: int) -> dict[str, torch.Tensor]:
     run.optimizer.zero_grad()
-    gradients.gradients(run, rows, parts)
-    return {name: weight.grad.clone() for name, weight in run.trained.items() if weight.grad is not None}
+    gradients.compute_gradients(run, rows, micro_batches)
+    return {name: weight.grad.clone() for name, weight in run.trainable_parameters.items() if weight.grad is not None}
 
 
-def test_what_the_parts_before_it_gave_is_not_counted_twice(
+def test_gradients_of_earlier_micro_batches_are_not_counted_twice(
     tmp_path: Path, encoder_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first part has left its gradient when memory runs out in the second."""
-    found, parted = (assembled(folder_of(tmp_path / name, encoder_base)) for name in ("found", "parted"))
-    expected = _gradient(parted, parted.rows.training[:8], parts=4)
-    plain, calls = TextClassification.loss, []
+    found, parted = (set_up_run(create_folder(tmp_path / name, encoder_base)) for name in ("found", "parted"))
+    expected = _compute_gradient(parted, parted.splits.training[:8], micro_batches=4)
+    plain, calls = TextClassification.compute_loss, []
 
     def loss(*args: Any) -> Any:
         calls.append(len(args[2]["input_ids"]))
         if len(calls) == 2:
-            raise FULL_MEMORY[0]()
+            raise OUT_OF_MEMORY_ERRORS[0]()
         return plain(*args)
 
-    monkeypatch.setattr(TextClassification, "loss", loss)
-    given = _gradient(found, found.rows.training[:8], parts=2)
+    monkeypatch.setattr(TextClassification, "compute_loss", loss)
+    given = _compute_gradient(found, found.splits.training[:8], micro_batches=2)
     assert calls == [4, 4, 2, 2, 2, 2]
     assert all(torch.equal(given[name], expected[name]) for name in expected)
 
 
-def test_it_may_happen_again_at_a_later_step(tmp_path: Path, encoder_base: Path, full_above: Any) -> None:
+def test_it_may_happen_again_at_a_later_step(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
     """Each time the parts are halved once."""
-    run = assembled(folder_of(tmp_path / "run", encoder_base))
-    rows = run.rows.training
-    tried = full_above(4)
-    assert gradients.gradients(run, rows[:8], 1).parts == 2
-    assert gradients.gradients(run, rows[:16], 2).parts == 4
+    run = set_up_run(create_folder(tmp_path / "run", encoder_base))
+    rows = run.splits.training
+    tried = limit_memory(4)
+    assert gradients.compute_gradients(run, rows[:8], 1).micro_batches == 2
+    assert gradients.compute_gradients(run, rows[:16], 2).micro_batches == 4
     assert tried == [8, 4, 4, 8, 4, 4, 4, 4]
 
 
-def test_a_short_batch_halves_the_parts_of_the_long_ones_after_it(
-    tmp_path: Path, encoder_base: Path, full_above: Any
+def test_a_short_batch_halves_the_micro_batches_of_later_long_ones(
+    tmp_path: Path, encoder_base: Path, limit_memory: Any
 ) -> None:
     """Three rows in two parts, of two rows and one, ran out: four parts, though there are three rows."""
-    run = assembled(folder_of(tmp_path / "run", encoder_base))
-    full_above(1)
-    assert gradients.gradients(run, run.rows.training[:3], 2).parts == 4
+    run = set_up_run(create_folder(tmp_path / "run", encoder_base))
+    limit_memory(1)
+    assert gradients.compute_gradients(run, run.splits.training[:3], 2).micro_batches == 4
 
 
-@pytest.mark.parametrize("error", FULL_MEMORY, ids=["cuda", "cpu", "python"])
-def test_where_one_row_is_too_much_the_run_fails(
-    tmp_path: Path, encoder_base: Path, full_above: Any, error: Callable[[], Exception]
+@pytest.mark.parametrize("error", OUT_OF_MEMORY_ERRORS, ids=["cuda", "cpu", "python"])
+def test_the_run_fails_if_one_row_is_too_much(
+    tmp_path: Path, encoder_base: Path, limit_memory: Any, error: Callable[[], Exception]
 ) -> None:
-    tried = full_above(0, error)
-    folder = folder_of(tmp_path / "run", encoder_base, gradient_accumulation_steps=2)
+    tried = limit_memory(0, error)
+    folder = create_folder(tmp_path / "run", encoder_base, gradient_accumulation_steps=2)
     with pytest.raises((RuntimeError, MemoryError)) as caught:
-        trained(folder)
+        run_training(folder)
     assert tried == [2, 1]
-    failure = as_failure(caught.value)
+    failure = to_failure(caught.value)
     assert failure is not None
     assert failure.code == "out_of_memory"
     assert "Lower batch_size" in failure.message
 
 
-def test_a_batch_that_cannot_be_split_fails_at_once(tmp_path: Path, encoder_base: Path, full_above: Any) -> None:
-    tried = full_above(0, task=Embedding)
+def test_a_batch_that_cannot_be_split_fails_immediately(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
+    tried = limit_memory(0, task=Embedding)
     rows = [{"anchor": f"{word} one", "positive": f"two {word}"} for word in ("sun", "rain", "snow", "wind")]
     with pytest.raises(torch.OutOfMemoryError):
-        trained(make_folder(tmp_path / "run", encoder_base, "embedding", FULL, training=rows, hyperparameters=HYPER))
+        run_training(
+            create_run_folder(tmp_path / "run", encoder_base, "embedding", FULL, training=rows, hyperparameters=HYPER)
+        )
     assert len(tried) == 1
 
 
-def test_other_errors_are_not_tried_again(tmp_path: Path, encoder_base: Path, full_above: Any) -> None:
-    tried = full_above(2, lambda: RuntimeError("shapes do not match"))
+def test_other_errors_are_not_retried(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
+    tried = limit_memory(2, lambda: RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes") as caught:
-        trained(folder_of(tmp_path / "run", encoder_base))
+        run_training(create_folder(tmp_path / "run", encoder_base))
     assert tried == [4]
-    assert as_failure(caught.value) is None
+    assert to_failure(caught.value) is None
 
 
-def test_what_was_learnt_of_memory_survives_a_resume(tmp_path: Path, encoder_base: Path, full_above: Any) -> None:
+def test_the_number_of_micro_batches_survives_a_resume(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
     def make(name: str) -> Path:
-        return folder_of(tmp_path / name, encoder_base, LORA, gradient_accumulation_steps=1)
+        return create_folder(tmp_path / name, encoder_base, LORA, gradient_accumulation_steps=1)
 
-    tried = full_above(2)
-    whole: Lines = trained(make("whole"))
+    tried = limit_memory(2)
+    whole: EventRecorder = run_training(make("whole"))
     for step in (1, 4, 7):
         tried.clear()
-        heard = assert_unbroken(make, step, whole)
+        heard = assert_resumed_run_matches(make, step, whole)
         assert tried.count(4) == 1
-        state = tmp_path / f"{step}-first" / heard.of(Checkpoint)[-1].path / "state/progress.json"
+        state = tmp_path / f"{step}-first" / heard.of_type(Checkpoint)[-1].path / "state/progress.json"
         assert Progress.model_validate_json(state.read_bytes()).parts == 2

@@ -17,15 +17,15 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from tests.training.run_folders import FULL, LABEL_ROWS, Lines, Row, make_folder
+from tests.training.run_folders import FULL, LABEL_ROWS, EventRecorder, Row, create_run_folder
 from training import run as runs
 from training.run_events import Metrics
 from training.spec import TrainSpec
 from training.trainer.checkpoint import Progress
 from training.trainer.loop import train as train_steps
 from training.trainer.prepare import prepare
-from training.trainer.setup import anchor, assemble
-from training.trainer.state import Run, Stop
+from training.trainer.setup import build_run, compute_reference_logprobs
+from training.trainer.state import StopFlag, TrainingRun
 
 trl = pytest.importorskip("trl")
 datasets = pytest.importorskip("datasets")
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
 
-CHAT: list[Row] = [
+COUNTING_ROWS: list[Row] = [
     {
         "messages": [
             {"role": "user", "content": f"Count from {number}" + " slowly" * (number % 5) + "."},
@@ -43,13 +43,13 @@ CHAT: list[Row] = [
     }
     for number in range(40)
 ]
-PAIRS: list[Row] = [
+PREFERENCE_ROWS: list[Row] = [
     {
         "input": {"messages": row["messages"][:1]},
         "preferred_output": row["messages"][1:],
         "non_preferred_output": [{"role": "assistant", "content": "No" + " no" * (number % 6) + "."}],
     }
-    for number, row in enumerate(CHAT)
+    for number, row in enumerate(COUNTING_ROWS)
 ]
 LORA: Row = {"type": "lora", "rank": 8, "alpha": 16, "dropout": 0.0}
 HYPER: Row = {
@@ -64,7 +64,7 @@ HYPER: Row = {
 
 
 @dataclass
-class Curve:
+class TrainingCurve:
     """What each step measured."""
 
     losses: list[float] = field(default_factory=list)
@@ -72,46 +72,46 @@ class Curve:
 
 
 @dataclass
-class Ours:
+class ParityRun:
     """A run of ours, and its untrained twin for another trainer."""
 
-    run: Run
+    run: TrainingRun
     twin: Any
 
     @property
     def batches(self) -> list[list[Any]]:
         steps = range(1, self.run.hyper.max_steps + 1)
-        return [[self.run.rows.training[row] for row in self.run.batches.rows(step)] for step in steps]
+        return [[self.run.splits.training[row] for row in self.run.batch_sampler.get_batch(step)] for step in steps]
 
-    def curve(self) -> Curve:
-        lines = Lines()
+    def curve(self) -> TrainingCurve:
+        lines = EventRecorder()
         self.run.emit = lines
         train_steps(self.run, Progress())
-        told = lines.of(Metrics)
+        told = lines.of_type(Metrics)
         assert [line.step for line in told] == list(range(1, self.run.hyper.max_steps + 1))
-        return Curve([line.train_loss for line in told], [line.grad_norm for line in told])
+        return TrainingCurve([line.train_loss for line in told], [line.grad_norm for line in told])
 
 
 @pytest.fixture
-def ours(tmp_path: Path) -> Callable[..., Ours]:
-    def make(task: str, base: Path, update: Row, rows: list[Row], **changes: Any) -> Ours:
-        folder = make_folder(
+def create_parity_run(tmp_path: Path) -> Callable[..., ParityRun]:
+    def make(task: str, base: Path, update: Row, rows: list[Row], **changes: Any) -> ParityRun:
+        folder = create_run_folder(
             tmp_path / "ours", base, task, update, training=rows, **{"hyperparameters": HYPER, **changes}
         )
         spec = TrainSpec.read(folder)
 
-        def fresh() -> Run:
-            return assemble(folder, spec, prepare(folder, spec, Stop()), lambda line: None, Stop())
+        def fresh() -> TrainingRun:
+            return build_run(folder, spec, prepare(folder, spec, StopFlag()), lambda line: None, StopFlag())
 
         run = fresh()
-        anchor(run)
-        return Ours(run, fresh().model)
+        compute_reference_logprobs(run)
+        return ParityRun(run, fresh().model)
 
     return make
 
 
-def arguments(kind: type[Any], folder: Path, steps: int, **more: Any) -> Any:
-    return kind(
+def build_training_arguments(arguments_class: type[Any], folder: Path, steps: int, **overrides: Any) -> Any:
+    return arguments_class(
         output_dir=str(folder / "theirs"),
         max_steps=steps,
         per_device_train_batch_size=4,
@@ -123,15 +123,15 @@ def arguments(kind: type[Any], folder: Path, steps: int, **more: Any) -> Any:
         report_to=[],
         disable_tqdm=True,
         use_cpu=True,
-        **{"bf16": False, "gradient_checkpointing": False, **more},
+        **{"bf16": False, "gradient_checkpointing": False, **overrides},
     )
 
 
-def theirs(kind: type[Any], batches: list[dict[str, Any]], **made: Any) -> Curve:
+def train_with(trainer_class: type[Any], batches: list[dict[str, Any]], **trainer_arguments: Any) -> TrainingCurve:
     """Another trainer's own step, on batches that are handed to it."""
-    curve = Curve()
+    curve = TrainingCurve()
 
-    class Watched(kind):  # type: ignore[misc]
+    class Watched(trainer_class):  # type: ignore[misc]
         def get_train_dataloader(self) -> Any:
             return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
 
@@ -144,11 +144,11 @@ def theirs(kind: type[Any], batches: list[dict[str, Any]], **made: Any) -> Curve
             if "grad_norm" in logs:
                 curve.norms.append(float(logs["grad_norm"]))
 
-    Watched(**made).train()
+    Watched(**trainer_arguments).train()
     return curve
 
 
-def agree(left: Curve, right: Curve) -> None:
+def assert_curves_agree(left: TrainingCurve, right: TrainingCurve) -> None:
     for name in ("losses", "norms"):
         a, b = (torch.tensor(getattr(curve, name), dtype=torch.float64) for curve in (left, right))
         assert len(a) == len(b) >= 4
@@ -159,7 +159,7 @@ def agree(left: Curve, right: Curve) -> None:
     assert left.losses[0] != left.losses[-1]
 
 
-def padded(examples: list[Any], pad: int) -> dict[str, Any]:
+def pad_batch(examples: list[Any], pad: int) -> dict[str, Any]:
     longest = max(len(example.ids) for example in examples)
     ids = torch.full((len(examples), longest), pad)
     labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
@@ -171,71 +171,89 @@ def padded(examples: list[Any], pad: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
-def test_supervised_as_hf_trainer(ours: Callable[..., Ours], chat_base: Path, tmp_path: Path, update: Row) -> None:
-    mine = ours("chat", chat_base, update, CHAT)
-    batches = [padded(batch, mine.run.kit.pad) for batch in mine.batches]
-    curve = theirs(
+def test_supervised_as_hf_trainer(
+    create_parity_run: Callable[..., ParityRun], chat_base: Path, tmp_path: Path, update: Row
+) -> None:
+    mine = create_parity_run("chat", chat_base, update, COUNTING_ROWS)
+    batches = [pad_batch(batch, mine.run.context.pad_token_id) for batch in mine.batches]
+    curve = train_with(
         Trainer,
         batches,
         model=mine.twin,
-        args=arguments(TrainingArguments, tmp_path, len(batches)),
+        args=build_training_arguments(TrainingArguments, tmp_path, len(batches)),
         train_dataset=batches,
     )
-    agree(mine.curve(), curve)
+    assert_curves_agree(mine.curve(), curve)
 
 
-def test_classification_as_hf_trainer(ours: Callable[..., Ours], encoder_base: Path, tmp_path: Path) -> None:
+def test_classification_as_hf_trainer(
+    create_parity_run: Callable[..., ParityRun], encoder_base: Path, tmp_path: Path
+) -> None:
     # Dropout would be drawn in another order.
-    mine = ours("text-classification", still(encoder_base, tmp_path), LORA, LABEL_ROWS)
+    mine = create_parity_run("text-classification", copy_base_without_dropout(encoder_base, tmp_path), LORA, LABEL_ROWS)
     batches = []
     for examples in mine.batches:
-        batch = mine.run.task.collate(examples, mine.run.kit)
+        batch = mine.run.task.collate(examples, mine.run.context)
         truth = batch.pop("truth_BL")
         batches.append({**batch, "labels": truth.int().argmax(-1)})
-    curve = theirs(
+    curve = train_with(
         Trainer,
         batches,
         model=mine.twin,
-        args=arguments(TrainingArguments, tmp_path, len(batches)),
+        args=build_training_arguments(TrainingArguments, tmp_path, len(batches)),
         train_dataset=batches,
     )
-    agree(mine.curve(), curve)
+    assert_curves_agree(mine.curve(), curve)
 
 
-def test_supervised_as_trl(ours: Callable[..., Ours], chat_base: Path, tmp_path: Path) -> None:
-    mine = ours("chat", chat_base, LORA, CHAT)
-    batches = [padded(batch, mine.run.kit.pad) for batch in mine.batches]
-    rows = datasets.Dataset.from_list([{"input_ids": list(example.ids)} for example in mine.run.rows.training])
-    args = arguments(trl.SFTConfig, tmp_path, len(batches), dataset_kwargs={"skip_prepare_dataset": True})
-    curve = theirs(
-        trl.SFTTrainer, batches, model=mine.twin, args=args, train_dataset=rows, processing_class=mine.run.kit.processor
+def test_supervised_as_trl(create_parity_run: Callable[..., ParityRun], chat_base: Path, tmp_path: Path) -> None:
+    mine = create_parity_run("chat", chat_base, LORA, COUNTING_ROWS)
+    batches = [pad_batch(batch, mine.run.context.pad_token_id) for batch in mine.batches]
+    rows = datasets.Dataset.from_list([{"input_ids": list(example.ids)} for example in mine.run.splits.training])
+    args = build_training_arguments(
+        trl.SFTConfig, tmp_path, len(batches), dataset_kwargs={"skip_prepare_dataset": True}
     )
-    agree(mine.curve(), curve)
+    curve = train_with(
+        trl.SFTTrainer,
+        batches,
+        model=mine.twin,
+        args=args,
+        train_dataset=rows,
+        processing_class=mine.run.context.processor,
+    )
+    assert_curves_agree(mine.curve(), curve)
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
-def test_preference_as_trl(ours: Callable[..., Ours], chat_base: Path, tmp_path: Path, loss: str) -> None:
+def test_preference_as_trl(
+    create_parity_run: Callable[..., ParityRun], chat_base: Path, tmp_path: Path, loss: str
+) -> None:
     hyper = {**HYPER, "beta": 0.2, "loss": loss}
-    mine = ours("chat", chat_base, LORA, PAIRS, method="dpo", hyperparameters=hyper)
-    batches = [dict(pairs(batch, mine.run.kit.pad)) for batch in mine.batches]
+    mine = create_parity_run("chat", chat_base, LORA, PREFERENCE_ROWS, method="dpo", hyperparameters=hyper)
+    batches = [dict(build_preference_batch(batch, mine.run.context.pad_token_id)) for batch in mine.batches]
     rows = datasets.Dataset.from_list(
-        [{"prompt": "a", "chosen": "b", "rejected": "c"} for example in mine.run.rows.training]
+        [{"prompt": "a", "chosen": "b", "rejected": "c"} for example in mine.run.splits.training]
     )
-    args = arguments(trl.DPOConfig, tmp_path, len(batches), beta=0.2, loss_type=[loss])
-    curve = theirs(
-        trl.DPOTrainer, batches, model=mine.twin, args=args, train_dataset=rows, processing_class=mine.run.kit.processor
+    args = build_training_arguments(trl.DPOConfig, tmp_path, len(batches), beta=0.2, loss_type=[loss])
+    curve = train_with(
+        trl.DPOTrainer,
+        batches,
+        model=mine.twin,
+        args=args,
+        train_dataset=rows,
+        processing_class=mine.run.context.processor,
     )
-    agree(mine.curve(), curve)
+    assert_curves_agree(mine.curve(), curve)
 
 
-def pairs(examples: list[Any], pad: int) -> Iterator[tuple[str, Any]]:
+def build_preference_batch(examples: list[Any], pad: int) -> Iterator[tuple[str, Any]]:
     """TRL's batch: all chosen, then all rejected."""
-    both = padded([example.chosen for example in examples] + [example.rejected for example in examples], pad)
+    both = pad_batch([example.chosen for example in examples] + [example.rejected for example in examples], pad)
     yield from ((name, both[name]) for name in ("input_ids", "attention_mask"))
     yield "completion_mask", (both["labels"] != -100).long()
 
 
-def still(base: Path, tmp_path: Path) -> Path:
+def copy_base_without_dropout(base: Path, tmp_path: Path) -> Path:
     """The same base without dropout."""
     shutil.copytree(base, tmp_path / "still")
     config = json.loads((tmp_path / "still/config.json").read_text())
@@ -247,7 +265,9 @@ def still(base: Path, tmp_path: Path) -> Path:
 def test_nothing_is_compared_with_itself() -> None:
     assert runs.train.__module__.startswith("training")
     with pytest.raises(AssertionError):
-        agree(Curve([1.0, 1.0, 1.0, 0.9], [1.0] * 4), Curve([1.0, 1.0, 1.0, 0.8], [1.0] * 4))
+        assert_curves_agree(
+            TrainingCurve([1.0, 1.0, 1.0, 0.9], [1.0] * 4), TrainingCurve([1.0, 1.0, 1.0, 0.8], [1.0] * 4)
+        )
     leaning = [1.00005] * 4
     with pytest.raises(AssertionError):
-        agree(Curve(leaning, leaning), Curve([1.0] * 4, [1.0] * 4))
+        assert_curves_agree(TrainingCurve(leaning, leaning), TrainingCurve([1.0] * 4, [1.0] * 4))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.run_folders import CHAT_ROWS, FULL, LABEL_ROWS, LORA, Row, make_folder, trained
-from tests.training.step_probe import assembled, assert_unbroken, ran, step_of
-from training.artifacts.result import Card
+from tests.training.run_folders import CHAT_ROWS, FULL, LABEL_ROWS, LORA, Row, create_run_folder, run_training
+from tests.training.step_probe import assert_resumed_run_matches, compute_step, run_to_completion, set_up_run
+from training.artifacts.result import ResultMetadata
 from training.errors import InvalidDataset
 from training.run_events import Metrics, Result
 
@@ -21,9 +21,9 @@ RSLORA: Row = {"type": "lora", "rank": 4, "alpha": 8, "rslora": True, "target_mo
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 
 
-def going_on(directory: Path, start: Path, base: Path, task: str, update: Row, **changes: Any) -> Path:
+def create_continued_folder(directory: Path, start: Path, base: Path, task: str, update: Row, **changes: Any) -> Path:
     """A folder whose run begins with the result in ``start``."""
-    folder = make_folder(directory, base, task, update, start="start", **{"hyperparameters": HYPER, **changes})
+    folder = create_run_folder(directory, base, task, update, start="start", **{"hyperparameters": HYPER, **changes})
     shutil.copytree(start, folder / "start")
     return folder
 
@@ -36,109 +36,123 @@ def test_the_first_loss_is_the_earlier_models(
     tmp_path: Path, task: str, update: Row, request: pytest.FixtureRequest
 ) -> None:
     base, rows = request.getfixturevalue(BASES[task]), ROWS[task]
-    first = make_folder(tmp_path / "first", base, task, update, validation=rows, hyperparameters=HYPER)
-    earlier = ran(first)
+    first = create_run_folder(tmp_path / "first", base, task, update, validation=rows, hyperparameters=HYPER)
+    earlier = run_to_completion(first)
     shutil.rmtree(first / "checkpoints")
     (first / "result").mkdir()
-    earlier.run.write(first / "result")
-    second = going_on(tmp_path / "second", first / "result", base, task, update, validation=rows)
-    run = assembled(second)
-    assert run.trained.keys() == earlier.run.trained.keys()
-    rows_of_step = [run.rows.training[row] for row in run.batches.rows(1)]
+    earlier.run.write_model(first / "result")
+    second = create_continued_folder(tmp_path / "second", first / "result", base, task, update, validation=rows)
+    run = set_up_run(second)
+    assert run.trainable_parameters.keys() == earlier.run.trainable_parameters.keys()
+    rows_of_step = [run.splits.training[row] for row in run.batch_sampler.get_batch(1)]
     losses = []
     for one in (run, earlier.run):
-        with one.whole(), torch.no_grad():
-            losses.append(one.loss(rows_of_step, one.plain).total)
+        with one.full_eval_mode(), torch.no_grad():
+            losses.append(one.compute_loss(rows_of_step, one.eval_context).total)
     assert torch.equal(*losses)
-    lines = trained(second)
-    figures = lines.of(Result)[0].metrics
-    assert figures["valid_loss_before"] == pytest.approx(earlier.lines.of(Metrics)[-1].valid_loss, rel=1e-6)
+    lines = run_training(second)
+    figures = lines.of_type(Result)[0].metrics
+    assert figures["valid_loss_before"] == pytest.approx(earlier.events.of_type(Metrics)[-1].valid_loss, rel=1e-6)
     assert figures["valid_loss"] != figures["valid_loss_before"]
 
 
-def test_an_adapter_goes_on_as_it_was(tmp_path: Path, chat_base: Path) -> None:
-    first = make_folder(tmp_path / "first", chat_base, "chat", RSLORA, hyperparameters=HYPER)
-    trained(first)
-    second = going_on(tmp_path / "second", first / "result", chat_base, "chat", RSLORA)
-    lines = trained(second)
-    assert lines.of(Metrics)[-1].train_loss < lines.of(Metrics)[0].train_loss
+def test_an_adapter_is_continued_with_its_config(tmp_path: Path, chat_base: Path) -> None:
+    first = create_run_folder(tmp_path / "first", chat_base, "chat", RSLORA, hyperparameters=HYPER)
+    run_training(first)
+    second = create_continued_folder(tmp_path / "second", first / "result", chat_base, "chat", RSLORA)
+    lines = run_training(second)
+    assert lines.of_type(Metrics)[-1].train_loss < lines.of_type(Metrics)[0].train_loss
     configs = [(folder / "result/adapter_config.json").read_text() for folder in (first, second)]
     assert configs[0] == configs[1]
     assert '"use_rslora": true' in configs[0]
-    assert Card.read(second / "result").base == "tiny"
+    assert ResultMetadata.read(second / "result").base == "tiny"
 
 
 @pytest.mark.parametrize("update", [{"type": "head"}, {"type": "layers", "last": 1}], ids=["head", "layers"])
-def test_whole_weights_go_on_in_part(tmp_path: Path, encoder_base: Path, update: Row) -> None:
+def test_full_weights_are_continued_in_part(tmp_path: Path, encoder_base: Path, update: Row) -> None:
     """What stays is the earlier result's, not the base's."""
     task = "text-classification"
-    first = make_folder(tmp_path / "first", encoder_base, task, FULL, hyperparameters=HYPER)
-    earlier = ran(first)
+    first = create_run_folder(tmp_path / "first", encoder_base, task, FULL, hyperparameters=HYPER)
+    earlier = run_to_completion(first)
     (first / "result").mkdir()
-    earlier.run.write(first / "result")
-    done = ran(going_on(tmp_path / "second", first / "result", encoder_base, task, update))
+    earlier.run.write_model(first / "result")
+    done = run_to_completion(create_continued_folder(tmp_path / "second", first / "result", encoder_base, task, update))
     for name, tensor in earlier.run.model.state_dict().items():
-        assert torch.equal(tensor, done.before[name])
-    assert done.moved == set(done.run.trained) < set(earlier.run.trained)
+        assert torch.equal(tensor, done.initial_tensors[name])
+    assert done.changed_tensors == set(done.run.trainable_parameters) < set(earlier.run.trainable_parameters)
 
 
 def test_the_pull_is_to_where_this_run_began(tmp_path: Path, encoder_base: Path) -> None:
-    first = make_folder(tmp_path / "first", encoder_base, "text-classification", FULL, hyperparameters=HYPER)
-    trained(first)
+    first = create_run_folder(tmp_path / "first", encoder_base, "text-classification", FULL, hyperparameters=HYPER)
+    run_training(first)
     hyper = {**HYPER, "l2_to_base": 1.0}
     folders = [
-        going_on(tmp_path / name, first / "result", encoder_base, "text-classification", FULL, hyperparameters=values)
+        create_continued_folder(
+            tmp_path / name, first / "result", encoder_base, "text-classification", FULL, hyperparameters=values
+        )
         for name, values in (("pulled", hyper), ("plain", HYPER))
     ]
-    (_, pulled), (_, plain) = (step_of(run, run.rows.training) for run in map(assembled, folders))
+    (_, pulled), (_, plain) = (compute_step(run, run.splits.training) for run in map(set_up_run, folders))
     assert all(torch.equal(pulled[name], plain[name]) for name in plain)
 
 
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
-def test_stopped_and_resumed_while_going_on(tmp_path: Path, encoder_base: Path, update: Row) -> None:
+def test_a_continued_run_is_stopped_and_resumed(tmp_path: Path, encoder_base: Path, update: Row) -> None:
     task = "text-classification"
-    first = make_folder(tmp_path / "first", encoder_base, task, update, hyperparameters=HYPER)
-    trained(first)
+    first = create_run_folder(tmp_path / "first", encoder_base, task, update, hyperparameters=HYPER)
+    run_training(first)
     hyper = {**HYPER, "l2_to_base": 0.5}
 
     def make(name: str) -> Path:
-        return going_on(tmp_path / name, first / "result", encoder_base, task, update, hyperparameters=hyper)
+        return create_continued_folder(
+            tmp_path / name, first / "result", encoder_base, task, update, hyperparameters=hyper
+        )
 
-    whole = trained(make("whole"))
+    whole = run_training(make("whole"))
     for step in (1, 4):
-        assert_unbroken(make, step, whole)
+        assert_resumed_run_matches(make, step, whole)
 
 
 @pytest.fixture(scope="module")
-def fruit(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> Path:
+def fruit_classifier(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> Path:
     """A classifier of three labels."""
     rows = [*LABEL_ROWS, *({"text": "plum " * number, "label": "plum"} for number in range(1, 5))]
     folder = tmp_path_factory.mktemp("fruit") / "run"
-    trained(make_folder(folder, encoder_base, "text-classification", FULL, training=rows, hyperparameters=HYPER))
+    run_training(
+        create_run_folder(folder, encoder_base, "text-classification", FULL, training=rows, hyperparameters=HYPER)
+    )
     return folder / "result"
 
 
-def test_a_classifier_keeps_its_labels(tmp_path: Path, encoder_base: Path, fruit: Path) -> None:
+def test_a_classifier_keeps_its_labels(tmp_path: Path, encoder_base: Path, fruit_classifier: Path) -> None:
     """Though the new file has one of three: it could not be trained on by itself."""
     rows = [{"text": "a pear", "label": "pear"}, {"text": "more pears", "label": "pear"}]
     hyper = {**HYPER, "class_weights": "balanced"}
-    folder = going_on(
-        tmp_path / "run", fruit, encoder_base, "text-classification", FULL, training=rows, hyperparameters=hyper
+    folder = create_continued_folder(
+        tmp_path / "run",
+        fruit_classifier,
+        encoder_base,
+        "text-classification",
+        FULL,
+        training=rows,
+        hyperparameters=hyper,
     )
-    trained(folder)
-    state = Card.read(folder / "result").state
+    run_training(folder)
+    state = ResultMetadata.read(folder / "result").state
     assert state["labels"] == ["apple", "pear", "plum"]
     # What is balanced is the file at hand.
     assert state["counts"] == [0, 2, 0]
 
 
-def test_a_label_that_it_does_not_know_is_a_fault_of_its_line(tmp_path: Path, encoder_base: Path, fruit: Path) -> None:
+def test_an_unknown_label_is_an_issue_of_its_line(tmp_path: Path, encoder_base: Path, fruit_classifier: Path) -> None:
     rows = [{"text": "a pear", "label": "pear"}, {"text": "a fig", "label": "fig"}, {"text": "b", "labels": ["pear"]}]
-    folder = going_on(tmp_path / "run", fruit, encoder_base, "text-classification", FULL, training=rows)
+    folder = create_continued_folder(
+        tmp_path / "run", fruit_classifier, encoder_base, "text-classification", FULL, training=rows
+    )
     with pytest.raises(InvalidDataset) as caught:
-        trained(folder)
-    assert [(fault.file, fault.line, fault.code, fault.field) for fault in caught.value.faults] == [
+        run_training(folder)
+    assert [(fault.file, fault.line, fault.code, fault.field) for fault in caught.value.errors] == [
         ("training_file", 2, "unknown_label", "label"),
         ("training_file", 3, "wrong_value", "label"),
     ]
-    assert "'fig'" in caught.value.faults[0].message
+    assert "'fig'" in caught.value.errors[0].message

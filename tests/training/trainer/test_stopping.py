@@ -9,19 +9,28 @@ from typing import Any
 
 import pytest
 
-from tests.training.run_folders import FULL, LABEL_ROWS, LORA, Lines, Row, hashes, make_folder, trained
-from tests.training.step_probe import assembled, assert_unbroken, lines_of
+from tests.training.run_folders import (
+    FULL,
+    LABEL_ROWS,
+    LORA,
+    EventRecorder,
+    Row,
+    create_run_folder,
+    hash_files,
+    run_training,
+)
+from tests.training.step_probe import assert_resumed_run_matches, get_event_recorder, set_up_run
 from training.run_events import Checkpoint, Message, Metrics, Result
 from training.spec import TrainSpec
 from training.trainer import loop
-from training.trainer.checkpoint import BEST, Progress
-from training.trainer.finish import finish
+from training.trainer.checkpoint import BEST_WEIGHTS_FILE, Progress
+from training.trainer.finish import write_result
 from training.trainer.prepare import prepare
-from training.trainer.saver import judged
-from training.trainer.state import Run, Stop
+from training.trainer.saver import update_early_stopping
+from training.trainer.state import StopFlag, TrainingRun
 
 # Most rows are the training file's, some contradict it: the loss on them falls, then rises with the model's certainty.
-CONTRADICTED: list[Row] = [
+CONTRADICTING_ROWS: list[Row] = [
     *LABEL_ROWS[:6],
     *({**row, "label": {"apple": "pear", "pear": "apple"}[row["label"]]} for row in LABEL_ROWS[6:9]),
 ]
@@ -37,139 +46,149 @@ HYPER = {
 }
 
 
-def folder_of(directory: Path, base: Path, update: Row = FULL, **hyper: Any) -> Path:
+def create_folder(directory: Path, base: Path, update: Row = FULL, **hyper: Any) -> Path:
     hyper = {**HYPER, "early_stopping_patience": PATIENCE, **hyper}
-    return make_folder(
-        directory, base, "text-classification", update, validation=CONTRADICTED, hyperparameters=hyper, save_seconds=1e9
+    return create_run_folder(
+        directory,
+        base,
+        "text-classification",
+        update,
+        validation=CONTRADICTING_ROWS,
+        hyperparameters=hyper,
+        save_seconds=1e9,
     )
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> tuple[Path, Lines]:
-    folder = folder_of(tmp_path_factory.mktemp("runs") / "whole", encoder_base)
-    return folder, trained(folder)
+def early_stopped_run(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> tuple[Path, EventRecorder]:
+    folder = create_folder(tmp_path_factory.mktemp("runs") / "whole", encoder_base)
+    return folder, run_training(folder)
 
 
-def test_it_stops_when_patience_is_over_and_gives_the_best_weights(stopped: tuple[Path, Lines]) -> None:
-    folder, lines = stopped
-    losses = {line.step: line.valid_loss for line in lines.of(Metrics)}
+def test_it_stops_when_patience_is_over_and_gives_the_best_weights(
+    early_stopped_run: tuple[Path, EventRecorder],
+) -> None:
+    folder, lines = early_stopped_run
+    losses = {line.step: line.valid_loss for line in lines.of_type(Metrics)}
     best = min(losses, key=lambda step: losses[step])
     assert best > 1
-    assert max(losses) == best + PATIENCE < lines.of(Metrics)[0].total_steps
-    [result] = lines.of(Result)
+    assert max(losses) == best + PATIENCE < lines.of_type(Metrics)[0].total_steps
+    [result] = lines.of_type(Result)
     assert result.step == best
     assert result.metrics["valid_loss"] == losses[best]
-    assert hashes(folder / "result") == hashes(folder / f"checkpoints/step-{best}/model")
-    assert hashes(folder / "result") != hashes(folder / f"checkpoints/step-{max(losses)}/model")
-    [told] = [line.message for line in lines.of(Message) if "early" in line.message]
+    assert hash_files(folder / "result") == hash_files(folder / f"checkpoints/step-{best}/model")
+    assert hash_files(folder / "result") != hash_files(folder / f"checkpoints/step-{max(losses)}/model")
+    [told] = [line.message for line in lines.of_type(Message) if "early" in line.message]
     assert f"Stopped early at step {max(losses)}: {PATIENCE} evaluations" in told
     assert f"{losses[best]:.4f} at step {best}." in told
 
 
-def test_stopped_and_resumed_in_the_middle_of_patience(stopped: tuple[Path, Lines], encoder_base: Path) -> None:
-    folder, whole = stopped
-    best, last = whole.of(Result)[0].step, whole.of(Metrics)[-1].step
+def test_stopped_and_resumed_in_the_middle_of_patience(
+    early_stopped_run: tuple[Path, EventRecorder], encoder_base: Path
+) -> None:
+    folder, whole = early_stopped_run
+    best, last = whole.of_type(Result)[0].step, whole.of_type(Metrics)[-1].step
     for step in range(best - 1, last):
-        heard = assert_unbroken(lambda name: folder_of(folder.parent / name, encoder_base), step, whole)
-        state = folder.parent / f"{step}-first" / heard.of(Checkpoint)[-1].path / "state"
+        heard = assert_resumed_run_matches(lambda name: create_folder(folder.parent / name, encoder_base), step, whole)
+        state = folder.parent / f"{step}-first" / heard.of_type(Checkpoint)[-1].path / "state"
         progress = Progress.model_validate_json((state / "progress.json").read_bytes())
         assert progress.best is not None
         assert progress.best.stale == max(0, step - best)
-        assert (state / BEST).is_file()
+        assert (state / BEST_WEIGHTS_FILE).is_file()
 
 
 def test_an_ended_runs_last_checkpoint_gives_its_result_without_a_step(
-    stopped: tuple[Path, Lines], encoder_base: Path
+    early_stopped_run: tuple[Path, EventRecorder], encoder_base: Path
 ) -> None:
-    folder, lines = stopped
-    again = folder_of(folder.parent / "again", encoder_base)
-    shutil.copytree(folder / lines.of(Checkpoint)[-1].path, again / "resume")
-    rest = trained(again)
-    assert rest.of(Metrics) == []
-    assert rest.of(Result) == lines.of(Result)
-    assert hashes(again / "result") == hashes(folder / "result")
+    folder, lines = early_stopped_run
+    again = create_folder(folder.parent / "again", encoder_base)
+    shutil.copytree(folder / lines.of_type(Checkpoint)[-1].path, again / "resume")
+    rest = run_training(again)
+    assert rest.of_type(Metrics) == []
+    assert rest.of_type(Result) == lines.of_type(Result)
+    assert hash_files(again / "result") == hash_files(folder / "result")
 
 
 @pytest.mark.parametrize("update", [LORA, {"type": "head"}], ids=["lora", "head"])
 def test_the_best_of_a_run_that_is_not_stopped_early(tmp_path: Path, encoder_base: Path, update: Row) -> None:
-    folder = folder_of(tmp_path / "run", encoder_base, update, early_stopping_patience=1000, n_epochs=3)
-    lines = trained(folder)
-    losses = {line.step: line.valid_loss for line in lines.of(Metrics)}
-    assert len(losses) == lines.of(Metrics)[0].total_steps
+    folder = create_folder(tmp_path / "run", encoder_base, update, early_stopping_patience=1000, n_epochs=3)
+    lines = run_training(folder)
+    losses = {line.step: line.valid_loss for line in lines.of_type(Metrics)}
+    assert len(losses) == lines.of_type(Metrics)[0].total_steps
     best = min(losses, key=lambda step: losses[step])
-    assert lines.of(Result)[0].step == best
-    assert hashes(folder / "result") == hashes(folder / f"checkpoints/step-{best}/model")
+    assert lines.of_type(Result)[0].step == best
+    assert hash_files(folder / "result") == hash_files(folder / f"checkpoints/step-{best}/model")
 
 
 def test_without_early_stopping_the_last_weights(tmp_path: Path, encoder_base: Path) -> None:
-    folder = folder_of(tmp_path / "run", encoder_base, early_stopping_patience=0, n_epochs=2, save_every=8)
-    [result] = trained(folder).of(Result)
+    folder = create_folder(tmp_path / "run", encoder_base, early_stopping_patience=0, n_epochs=2, save_every=8)
+    [result] = run_training(folder).of_type(Result)
     assert result.step == 8
-    assert hashes(folder / "result") == hashes(folder / "checkpoints/step-8/model")
-    assert not (folder / BEST).exists()
+    assert hash_files(folder / "result") == hash_files(folder / "checkpoints/step-8/model")
+    assert not (folder / BEST_WEIGHTS_FILE).exists()
 
 
 def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path, encoder_base: Path) -> None:
-    run = assembled(folder_of(tmp_path / "run", encoder_base))
+    run = set_up_run(create_folder(tmp_path / "run", encoder_base))
     told = Metrics(step=1, total_steps=9, epoch=0.1, learning_rate=0.1, train_loss=1.0, tokens=1)
     progress = Progress()
     for step, loss in enumerate((float("nan"), 3.0, 2.0, float("inf"), 2.5), start=1):
-        progress = judged(run, progress, told.model_copy(update={"step": step, "valid_loss": loss}))
+        progress = update_early_stopping(run, progress, told.model_copy(update={"step": step, "valid_loss": loss}))
     assert progress.best is not None
     assert (progress.best.metrics.step, progress.best.metrics.valid_loss, progress.best.stale) == (3, 2.0, 1)
 
 
 @pytest.fixture
-def run(tmp_path: Path, encoder_base: Path) -> Run:
-    return assembled(folder_of(tmp_path / "run", encoder_base, early_stopping_patience=0))
+def run(tmp_path: Path, encoder_base: Path) -> TrainingRun:
+    return set_up_run(create_folder(tmp_path / "run", encoder_base, early_stopping_patience=0))
 
 
-def test_time_that_is_up_ends_the_run_at_a_steps_end(run: Run) -> None:
+def test_time_that_is_up_ends_the_run_at_a_steps_end(run: TrainingRun) -> None:
     run.hyper = run.hyper.model_copy(update={"max_seconds": 1e-9, "eval_every": 7})
     progress = loop.train(run, Progress())
     assert (progress.step, progress.ended) == (1, True)
-    [told] = lines_of(run).of(Metrics)
+    [told] = get_event_recorder(run).of_type(Metrics)
     assert told.valid_loss is not None
-    result = finish(run, progress)
+    result = write_result(run, progress)
     assert result.step == 1
-    assert hashes(run.folder / "result") == hashes(run.folder / "checkpoints/step-1/model")
+    assert hash_files(run.folder / "result") == hash_files(run.folder / "checkpoints/step-1/model")
     # Resumed, it does not begin again.
     assert loop.train(run, progress) == progress
 
 
-def test_the_seconds_of_earlier_attempts_count(run: Run) -> None:
+def test_the_seconds_of_earlier_attempts_count(run: TrainingRun) -> None:
     run.hyper = run.hyper.model_copy(update={"max_seconds": 1000})
     progress = loop.train(run, Progress(step=4, tokens=9, seconds=999.999_999))
     assert (progress.step, progress.ended) == (5, True)
     assert progress.seconds > 1000
 
 
-def carved(folder: Path) -> tuple[list[Any], list[Any]]:
-    prepared = prepare(folder, TrainSpec.read(folder), Stop())
+def prepare_splits(folder: Path) -> tuple[list[Any], list[Any]]:
+    prepared = prepare(folder, TrainSpec.read(folder), StopFlag())
     return prepared.training.examples, prepared.validation.examples
 
 
-def test_a_share_of_the_training_rows_is_carved_out_by_the_seed(tmp_path: Path, encoder_base: Path) -> None:
+def test_a_share_of_the_training_rows_is_held_out_by_the_seed(tmp_path: Path, encoder_base: Path) -> None:
     rows = [{"text": f"number {number} ok", "label": "ab"[number % 2]} for number in range(40)]
 
     def make(name: str, seed: int, share: float) -> Path:
         hyper = {"validation_share": share, "max_steps": 2}
         where = tmp_path / name
-        return make_folder(
+        return create_run_folder(
             where, encoder_base, "text-classification", FULL, training=rows, seed=seed, hyperparameters=hyper
         )
 
-    training, validation = carved(make("a", 1, 0.2))
+    training, validation = prepare_splits(make("a", 1, 0.2))
     assert (len(training), len(validation)) == (32, 8)
-    everything, nothing = carved(make("whole", 1, 0.0))
+    everything, nothing = prepare_splits(make("whole", 1, 0.0))
     assert nothing == []
     assert sorted(bytes(one.ids) for one in [*training, *validation]) == sorted(bytes(one.ids) for one in everything)
-    assert carved(make("again", 1, 0.2)) == (training, validation)
-    assert carved(make("other", 2, 0.2))[1] != validation
+    assert prepare_splits(make("again", 1, 0.2)) == (training, validation)
+    assert prepare_splits(make("other", 2, 0.2))[1] != validation
     # At least one, and never all.
-    assert [len(part) for part in carved(make("least", 1, 0.001))] == [39, 1]
-    lines = trained(tmp_path / "a")
-    assert lines.of(Metrics)[-1].valid_loss is not None
-    assert {"valid_loss", "valid_loss_before", "valid_accuracy"} <= lines.of(Result)[0].metrics.keys()
+    assert [len(part) for part in prepare_splits(make("least", 1, 0.001))] == [39, 1]
+    lines = run_training(tmp_path / "a")
+    assert lines.of_type(Metrics)[-1].valid_loss is not None
+    assert {"valid_loss", "valid_loss_before", "valid_accuracy"} <= lines.of_type(Result)[0].metrics.keys()
     card = json.loads((tmp_path / "a/result/luthier.json").read_text())
     assert card["hyperparameters"]["validation_share"] == 0.2

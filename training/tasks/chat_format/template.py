@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
-from training.tasks.support.special_tokens import PROBE, Rendered, Span, Tokens, any_of, cut, shield, tokenise
+from training.tasks.support.special_tokens import (
+    PROBE,
+    MessageSpan,
+    RenderedText,
+    TokenizedText,
+    compile_names,
+    escape_special_tokens,
+    split_at_boundaries,
+    tokenize,
+)
 
 Turn = dict[str, Any]
 """``{"role": "system" | "user" | "assistant" | "tool", "content": …}``, with ``tool_calls`` as OpenAI has them but for
@@ -22,17 +31,17 @@ ToolSchema = dict[str, Any]
 """``{"type": "function", "function": {"name", "description", "parameters"}}``."""
 
 # Qwen's template asks whether to think aloud: an answer begins with its words.
-_FIXED = {"enable_thinking": False}
+_TEMPLATE_OPTIONS = {"enable_thinking": False}
 
 # Llama's template writes today's date unless it knows no clock, and then this one: with it a prompt is the same on
 # every day, in training and in serving.
-_STOPPED_CLOCK = (
+_FIXED_DATE_MACRO = (
     "{% macro strftime_now(format) %}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
     " | replace('%m', '07') | replace('%Y', '2024') }}{% endmacro %}"
 )
 
 
-class LeftOut(TemplateError):
+class FieldOmitted(TemplateError):
     """The template says nothing of what stands in ``field``."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -40,18 +49,18 @@ class LeftOut(TemplateError):
         self.field = field
 
 
-class _Talk(NamedTuple):
+class _Conversation(NamedTuple):
     """What is rendered."""
 
     turns: list[Turn]
     tools: list[ToolSchema]
 
-    def upto(self, count: int) -> _Talk:
-        return _Talk(self.turns[:count], self.tools)
+    def truncate(self, count: int) -> _Conversation:
+        return _Conversation(self.turns[:count], self.tools)
 
-    def saying(self, index: int, turn: Turn) -> _Talk:
+    def replace_turn(self, index: int, turn: Turn) -> _Conversation:
         """With another turn in one place."""
-        return _Talk([*self.turns[:index], turn, *self.turns[index + 1 :]], self.tools)
+        return _Conversation([*self.turns[:index], turn, *self.turns[index + 1 :]], self.tools)
 
 
 class ChatTemplate:
@@ -60,67 +69,74 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         added = [token for token in tokenizer.added_tokens_decoder.values() if len(token.content.strip()) > 1]
-        self._control = any_of([token.content for token in added if token.special])
+        self._control_pattern = compile_names([token.content for token in added if token.special])
         # An assistant may well write what is no control token, such as Qwen's <think>; a user may not.
-        self._names = any_of([token.content for token in added])
+        self._added_pattern = compile_names([token.content for token in added])
 
-    def conversation(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> Rendered:
+    def render_conversation(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> RenderedText:
         """All of it, with a span for each assistant message.
 
         The text up to the last answer is what ``prompt`` gives for the messages before it, whatever the template does
         differently with an answer in its past; so training sees what serving will ask.
         """
-        talk = self._heard(turns, tools)
+        talk = self._prepare_conversation(turns, tools)
         text = self._render(talk)
         spans = []
         for index, turn in enumerate(talk.turns):
             if turn["role"] == "assistant":
                 last = index == len(talk.turns) - 1
                 # Templates want something to answer; an answer to nothing begins where its own words do.
-                prompt = self._render(talk.upto(index), generate=True) if index else None
-                start = self._answer_start(text, prompt, talk, index)
+                prompt = self._render(talk.truncate(index), add_generation_prompt=True) if index else None
+                start = self._find_answer_start(text, prompt, talk, index)
                 if prompt is not None and last:
                     text, start = prompt + text[start:], len(prompt)
-                end = len(text) if last else self._turn_end(text, talk.upto(index + 1))
-                spans.append(Span(start, self._answer_end(text, start, end, turn), index))
-        return cut(text, spans)
+                end = len(text) if last else self._find_turn_end(text, talk.truncate(index + 1))
+                spans.append(MessageSpan(start, self._find_answer_end(text, start, end, turn), index))
+        return split_at_boundaries(text, spans)
 
-    def prompt(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> Rendered:
+    def render_prompt(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> RenderedText:
         """What the model is given to answer."""
-        return cut(self._render(self._heard(turns, tools), generate=True), [])
+        return split_at_boundaries(
+            self._render(self._prepare_conversation(turns, tools), add_generation_prompt=True), []
+        )
 
-    def tokens(self, rendered: Sequence[Rendered]) -> list[Tokens]:
-        return tokenise(self._tokenizer, rendered)
+    def tokenize(self, rendered: Sequence[RenderedText]) -> list[TokenizedText]:
+        return tokenize(self._tokenizer, rendered)
 
-    def end_of_turn(self) -> set[int]:
+    def get_end_of_turn_ids(self) -> set[int]:
         """Control tokens with which an answer ends."""
-        return self.control_tokens(self._ending)
+        return self.find_control_tokens(self._turn_ending)
 
-    def answer(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> str:
+    def render_answer(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> str:
         """What the model writes as the last of these turns, without the control token that ends it."""
-        text = self._answer(turns, tools)
-        for name in self._control.findall(self._ending):
+        text = self._render_answer_with_ending(turns, tools)
+        for name in self._control_pattern.findall(self._turn_ending):
             text = text.removesuffix(name)
         return text
 
-    def control_tokens(self, text: str) -> set[int]:
+    def find_control_tokens(self, text: str) -> set[int]:
         """Those whose names stand in it."""
-        return {self._tokenizer.convert_tokens_to_ids(name) for name in self._control.findall(text)}
+        return {self._tokenizer.convert_tokens_to_ids(name) for name in self._control_pattern.findall(text)}
 
     @cached_property
-    def _ending(self) -> str:
-        return self._answer([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}])
+    def _turn_ending(self) -> str:
+        return self._render_answer_with_ending(
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
+        )
 
-    def _answer(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> str:
-        rendered = self.conversation(turns, tools)
+    def _render_answer_with_ending(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> str:
+        rendered = self.render_conversation(turns, tools)
         span = rendered.spans[-1]
         return "".join(rendered.pieces)[span.start : span.end]
 
-    def _heard(self, turns: Sequence[Turn], tools: Sequence[ToolSchema]) -> _Talk:
+    def _prepare_conversation(self, turns: Sequence[Turn], tools: Sequence[ToolSchema]) -> _Conversation:
         """Shielded. Raises ``LeftOut`` for tools and calls."""
-        talk = _Talk([self._shielded(turn) for turn in turns], [shield(tool, self._names) for tool in tools])
-        if talk.tools and self._render(talk) == self._render(_Talk(talk.turns, [])):
-            raise LeftOut(
+        talk = _Conversation(
+            [self._escape_turn(turn) for turn in turns],
+            [escape_special_tokens(tool, self._added_pattern) for tool in tools],
+        )
+        if talk.tools and self._render(talk) == self._render(_Conversation(talk.turns, [])):
+            raise FieldOmitted(
                 "tools",
                 "It knows no tools, so the model would never read them; choose a base whose template does, or describe "
                 "them in a system message.",
@@ -130,73 +146,87 @@ class ChatTemplate:
         for index, turn in enumerate(talk.turns):
             if turn.get("tool_calls"):
                 own = [f"{PROBE}{index}.{place}{PROBE}" for place in range(len(turn["tool_calls"]))]
-                marked = marked.saying(index, _renamed(turn, own))
+                marked = marked.replace_turn(index, _rename_calls(turn, own))
                 marks += [(mark, f"messages[{index}].tool_calls[{place}]") for place, mark in enumerate(own)]
         text = self._render(marked) if marks else ""
         for mark, field in marks:
             if mark not in text:
-                raise LeftOut(
+                raise FieldOmitted(
                     field,
                     "It leaves out this call, so the model would never read it; choose a base whose template writes "
                     "calls, or put the call into 'content'.",
                 )
         return talk
 
-    def _shielded(self, turn: Turn) -> Turn:
-        said = self._control if turn["role"] == "assistant" else self._names
-        rest = {key: shield(value, self._names) for key, value in turn.items() if key not in ("role", "content")}
-        return {"role": turn["role"], "content": shield(turn["content"], said), **rest}
+    def _escape_turn(self, turn: Turn) -> Turn:
+        said = self._control_pattern if turn["role"] == "assistant" else self._added_pattern
+        rest = {
+            key: escape_special_tokens(value, self._added_pattern)
+            for key, value in turn.items()
+            if key not in ("role", "content")
+        }
+        return {"role": turn["role"], "content": escape_special_tokens(turn["content"], said), **rest}
 
     @cached_property
-    def _spelling(self) -> Callable[[Turn], Turn]:
+    def _call_encoder(self) -> Callable[[Turn], Turn]:
         """The first of ``_SPELLINGS`` in which the template writes a call whole."""
         call = {"id": "call00000", "type": "function", "function": {"name": "a", "arguments": {"a": PROBE}}}
-        talk = _Talk(
+        talk = _Conversation(
             [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [call]}],
             [{"type": "function", "function": {"name": "a", "description": "a", "parameters": {}}}],
         )
-        for spelling in _SPELLINGS:
+        for spelling in _CALL_ENCODERS:
             try:
-                text = self._render(talk, spelling=spelling)
+                text = self._render(talk, call_encoder=spelling)
             except TemplateError:
                 continue
             # In single quotes stands what is Python's own way of writing an object, not JSON.
             if PROBE in text and f"'{PROBE}'" not in text:
                 return spelling
-        return _SPELLINGS[0]
+        return _CALL_ENCODERS[0]
 
-    def _render(self, talk: _Talk, generate: bool = False, spelling: Callable[[Turn], Turn] | None = None) -> str:
-        tools = talk.tools or None
+    def _render(
+        self,
+        conversation: _Conversation,
+        add_generation_prompt: bool = False,
+        call_encoder: Callable[[Turn], Turn] | None = None,
+    ) -> str:
+        tools = conversation.tools or None
         try:
             template = self._tokenizer.get_chat_template(tools=tools)
             text: str = self._tokenizer.apply_chat_template(
-                [(spelling or self._spelling)(turn) if turn.get("tool_calls") else turn for turn in talk.turns],
+                [
+                    (call_encoder or self._call_encoder)(turn) if turn.get("tool_calls") else turn
+                    for turn in conversation.turns
+                ],
                 tools=tools,
-                chat_template=_STOPPED_CLOCK + template if "strftime_now" in template else template,
+                chat_template=_FIXED_DATE_MACRO + template if "strftime_now" in template else template,
                 tokenize=False,
-                add_generation_prompt=generate,
-                **_FIXED,
+                add_generation_prompt=add_generation_prompt,
+                **_TEMPLATE_OPTIONS,
             )
         except (TypeError, ValueError, LookupError) as error:
             # What a template does wrong with a value that it did not expect.
             raise TemplateError(str(error)) from error
         return text
 
-    def _answer_start(self, text: str, prompt: str | None, talk: _Talk, index: int) -> int:
+    def _find_answer_start(self, text: str, prompt: str | None, conversation: _Conversation, index: int) -> int:
         if prompt is not None and text.startswith(prompt):
             return len(prompt)
         # The template writes this answer otherwise than it opens a new one: learn its own words, which a probe in
         # their place finds.
-        probed = self._render(talk.saying(index, {"role": "assistant", "content": PROBE}))
+        probed = self._render(conversation.replace_turn(index, {"role": "assistant", "content": PROBE}))
         found = probed.find(PROBE)
-        return min(found, _shared(text, probed)) if found >= 0 else _shared(text, prompt or "")
+        return (
+            min(found, _count_common_prefix(text, probed)) if found >= 0 else _count_common_prefix(text, prompt or "")
+        )
 
-    def _turn_end(self, text: str, upto: _Talk) -> int | None:
+    def _find_turn_end(self, text: str, prefix: _Conversation) -> int | None:
         """Where the last turn of ``upto`` ends; None where the template writes it otherwise once others follow."""
-        turn = self._render(upto)
+        turn = self._render(prefix)
         return len(turn) if text.startswith(turn) else None
 
-    def _answer_end(self, text: str, start: int, end: int | None, turn: Turn) -> int:
+    def _find_answer_end(self, text: str, start: int, end: int | None, turn: Turn) -> int:
         """After a control token; what a template writes behind it (a newline) no model needs to learn.
 
         That is the first one behind words. A call may hold control tokens of its own, such as Mistral's, so behind
@@ -207,17 +237,17 @@ class ChatTemplate:
         after = start
         for call in calls:
             after = max(after, text.find(call["function"]["name"], after, limit))
-        ends = [control.end() for control in self._control.finditer(text, after, limit)]
+        ends = [control.end() for control in self._control_pattern.finditer(text, after, limit)]
         return (ends[-1] if calls and end is not None else ends[0]) if ends else limit
 
 
-def _shared(left: str, right: str) -> int:
+def _count_common_prefix(left: str, right: str) -> int:
     """Length of the common beginning."""
     shortest = min(len(left), len(right))
     return next((at for at in range(shortest) if left[at] != right[at]), shortest)
 
 
-def _renamed(turn: Turn, names: Sequence[str]) -> Turn:
+def _rename_calls(turn: Turn, names: Sequence[str]) -> Turn:
     """With other names for its calls."""
     calls = [
         {**call, "function": {**call["function"], "name": name}}
@@ -226,7 +256,7 @@ def _renamed(turn: Turn, names: Sequence[str]) -> Turn:
     return {**turn, "tool_calls": calls}
 
 
-def _with_text(turn: Turn) -> Turn:
+def _encode_arguments(turn: Turn) -> Turn:
     """Arguments as JSON text, and no content where it is empty."""
     calls = [
         {**call, "function": {**call["function"], "arguments": json.dumps(arguments, ensure_ascii=False)}}
@@ -236,5 +266,5 @@ def _with_text(turn: Turn) -> Turn:
     return {**turn, "content": turn["content"] or None, "tool_calls": calls}
 
 
-_SPELLINGS: tuple[Callable[[Turn], Turn], ...] = (lambda turn: turn, _with_text)
+_CALL_ENCODERS: tuple[Callable[[Turn], Turn], ...] = (lambda turn: turn, _encode_arguments)
 """How templates want a call: its arguments as an object (Qwen, Llama, Mistral), or as the JSON text of one."""

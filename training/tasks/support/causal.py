@@ -13,15 +13,15 @@ from pydantic import BaseModel
 
 from training.tasks.base import (
     Batch,
-    Flaw,
-    Kit,
+    ExamplePreview,
     Loss,
-    Part,
-    Shown,
-    State,
+    RowIssue,
     Task,
+    TaskContext,
+    TaskState,
     TextExample,
-    load_auto,
+    TokenSegment,
+    load_pretrained,
     pad_right,
 )
 
@@ -51,11 +51,11 @@ class CausalTask(Task[R, CausalExample]):
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "neftune_alpha", "train_on_inputs"})
 
-    def learning(self, train_on_inputs: bool) -> CausalTask[R]:
+    def with_options(self, train_on_inputs: bool) -> CausalTask[R]:
         return replace(self, train_on_inputs=train_on_inputs)
 
-    def load_model(self, directory: Path, state: State, dtype: torch.dtype) -> Any:
-        return load_causal(directory, dtype)
+    def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
+        return load_causal_model(directory, dtype)
 
     def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
         """Any of these ends an answer."""
@@ -63,35 +63,37 @@ class CausalTask(Task[R, CausalExample]):
         ends = configured if isinstance(configured, list) else [configured]
         return {token for token in [*ends, tokenizer.eos_token_id] if token is not None}
 
-    def shown(self, example: CausalExample, state: State) -> Shown:
-        return Shown([Part("input", example.ids, example.weights)])
+    def preview(self, example: CausalExample, state: TaskState) -> ExamplePreview:
+        return ExamplePreview([TokenSegment("input", example.ids, example.weights)])
 
-    def targets(self, example: CausalExample) -> int:
-        return target_count(example)
+    def count_targets(self, example: CausalExample) -> int:
+        return count_targets(example)
 
-    def weight(self, example: CausalExample, kit: Kit) -> float:
+    def sum_weights(self, example: CausalExample, ctx: TaskContext) -> float:
         return sum(example.weights)
 
-    def collate(self, examples: Sequence[CausalExample], kit: Kit) -> Batch:
-        return collate(examples, kit)
+    def collate(self, examples: Sequence[CausalExample], ctx: TaskContext) -> Batch:
+        return collate(examples, ctx)
 
-    def loss(self, model: Any, batch: Batch, kit: Kit) -> Loss:
-        return causal_loss(model, batch, kit)
+    def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
+        return compute_causal_loss(model, batch, ctx)
 
 
-def load_causal(directory: Path, dtype: torch.dtype) -> Any:
+def load_causal_model(directory: Path, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return load_auto(AutoModelForCausalLM, directory, dtype)
+    return load_pretrained(AutoModelForCausalLM, directory, dtype)
 
 
-def sequence(ids: Sequence[int], weights: array[float], max_length: int, field: str) -> CausalExample | Flaw:
+def build_causal_example(
+    ids: Sequence[int], weights: array[float], max_length: int, field: str
+) -> CausalExample | RowIssue:
     """Cut on the right; a flaw of ``field`` where that leaves nothing to learn. Changes ``weights``."""
     # Nothing comes before the first token to predict it from.
     weights[:1] = array("f", bytes(4 * len(weights[:1])))
     kept = weights[:max_length]
     if not any(kept):
-        return Flaw(
+        return RowIssue(
             "too_long",
             field,
             f"What is to be learnt begins after the {max_length} tokens that a row may have; shorten what comes before "
@@ -100,21 +102,21 @@ def sequence(ids: Sequence[int], weights: array[float], max_length: int, field: 
     return CausalExample(len(kept), len(ids) > max_length, array("i", ids[:max_length]), kept)
 
 
-def target_count(example: CausalExample) -> int:
+def count_targets(example: CausalExample) -> int:
     return len(example.weights) - example.weights.count(0.0)
 
 
-def collate(examples: Sequence[CausalExample], kit: Kit) -> Batch:
+def collate(examples: Sequence[CausalExample], ctx: TaskContext) -> Batch:
     """The model's inputs, and of each of the N targets: where the token before it stands in the flattened ids
     (``positions_N``), its id, its weight and its row."""
     import torch
 
     lengths = [len(example.ids) for example in examples]
-    if kit.packed:
-        batch = _end_to_end(examples, lengths)
+    if ctx.packed:
+        batch = _pack(examples, lengths)
         width = None
     else:
-        batch = {"input_ids": pad_right([example.ids for example in examples], kit.pad)}
+        batch = {"input_ids": pad_right([example.ids for example in examples], ctx.pad_token_id)}
         width = batch["input_ids"].shape[1]
     starts = [0, *accumulate(lengths)] if width is None else range(0, width * len(examples), width)
     weights = [torch.frombuffer(example.weights, dtype=torch.float32) for example in examples]
@@ -128,7 +130,7 @@ def collate(examples: Sequence[CausalExample], kit: Kit) -> Batch:
     }
 
 
-def _end_to_end(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
+def _pack(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
     import torch
 
     ids_T = torch.cat([torch.frombuffer(example.ids, dtype=torch.int32) for example in examples]).long()
@@ -136,16 +138,18 @@ def _end_to_end(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
     return {"input_ids": ids_T[None], "position_ids": positions_T[None], "row_lengths": lengths}
 
 
-def inputs_of(batch: Batch) -> Batch:
+def select_model_inputs(batch: Batch) -> Batch:
     """The arguments of the model's forward: what is named without a shape."""
     return {name: value for name, value in batch.items() if name.islower()}
 
 
-def causal_loss(model: Any, batch: Batch, kit: Kit) -> Loss:
+def compute_causal_loss(model: Any, batch: Batch, ctx: TaskContext) -> Loss:
     """Cross-entropy of the targets, each times its weight."""
-    assert kit.scores, "set by whoever loads the model"
-    smoothing = kit.objective.label_smoothing
-    found = kit.scores(model, inputs_of(batch), batch["positions_N"], batch["targets_N"], smooth=smoothing > 0)
+    assert ctx.logprob_fn, "set by whoever loads the model"
+    smoothing = ctx.objective.label_smoothing
+    found = ctx.logprob_fn(
+        model, select_model_inputs(batch), batch["positions_N"], batch["targets_N"], with_mean=smoothing > 0
+    )
     losses_N = -found.logprobs_N
     if smoothing:
         losses_N = (1 - smoothing) * losses_N - smoothing * found.mean_logprobs_N

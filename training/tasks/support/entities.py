@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from training.errors import TrainingError
-from training.tasks.base import Flaw, State
+from training.tasks.base import RowIssue, TaskState
 
 OUTSIDE = "O"
-TAG = re.compile(r"O|[BI]-.+", re.DOTALL)
-_WORD = re.compile(r"\w+|[^\w\s]")
+TAG_PATTERN = re.compile(r"O|[BI]-.+", re.DOTALL)
+_WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
 
-MEASURES = {
+METRICS = {
     "entity_precision": "share of the entities found that are there, from the same first to the same last word",
     "entity_recall": "share of the entities there that are found",
     "entity_f1": "harmonic mean of the two",
@@ -37,7 +37,7 @@ class Entity(NamedTuple):
     """Index of the word behind its last."""
 
 
-def joined(tokens: Sequence[str]) -> Words:
+def join_tokens(tokens: Sequence[str]) -> Words:
     """With a blank between the tokens."""
     spans, at = [], 0
     for token in tokens:
@@ -46,12 +46,12 @@ def joined(tokens: Sequence[str]) -> Words:
     return Words(" ".join(tokens), spans)
 
 
-def split(text: str) -> Words:
+def split_words(text: str) -> Words:
     """Runs of letters and digits are words, and each mark by itself is one."""
-    return Words(text, [found.span() for found in _WORD.finditer(text)])
+    return Words(text, [found.span() for found in _WORD_PATTERN.finditer(text)])
 
 
-def places(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> Iterator[int | None]:
+def align_words(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> Iterator[int | None]:
     """Position of the first piece of each word; None where it has none. Control tokens have the empty offset (0, 0)."""
     piece = 0
     for start, end in spans:
@@ -60,14 +60,14 @@ def places(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]])
         yield piece if piece < len(offsets) and offsets[piece][0] < end else None
 
 
-def check_tags(tags: Sequence[str]) -> Iterator[Flaw]:
+def check_tags(tags: Sequence[str]) -> Iterator[RowIssue]:
     for index, tag in enumerate(tags):
-        if not TAG.fullmatch(tag):
+        if not TAG_PATTERN.fullmatch(tag):
             message = f"'{tag[:80]}' is no BIO tag: write O, or B- or I- and the kind of entity, as in B-person."
-            yield Flaw("wrong_value", f"tags[{index}]", message)
+            yield RowIssue("wrong_value", f"tags[{index}]", message)
 
 
-def counted(tags: Iterable[str]) -> State:
+def count_tags(tags: Iterable[str]) -> TaskState:
     """``{labels, counts}``: ``O``, and ``B-`` and ``I-`` of every kind. Raises ``TrainingError`` where nothing is told
     apart."""
     counts = Counter(tags)
@@ -87,7 +87,7 @@ def counted(tags: Iterable[str]) -> State:
     return {"labels": labels, "counts": [max(1, counts[label]) for label in labels]}
 
 
-def entities(tags: Sequence[str]) -> Iterator[Entity]:
+def extract_entities(tags: Sequence[str]) -> Iterator[Entity]:
     """An entity is a ``B-``, or an ``I-`` behind none of its kind, with the ``I-`` of its kind that follow."""
     first, kind = 0, ""
     for index, tag in enumerate([*tags, OUTSIDE]):
@@ -98,10 +98,10 @@ def entities(tags: Sequence[str]) -> Iterator[Entity]:
             first, kind = index, tag[2:]
 
 
-def entity_scores(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> dict[str, float]:
+def score_entities(truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
     """Of rows of tags; a row's both sides are of one length. What would be 0 / 0 is 0."""
-    there = {(row, entity) for row, tags in enumerate(truth) for entity in entities(tags)}
-    made = {(row, entity) for row, tags in enumerate(found) for entity in entities(tags)}
+    there = {(row, entity) for row, tags in enumerate(truth) for entity in extract_entities(tags)}
+    made = {(row, entity) for row, tags in enumerate(predicted) for entity in extract_entities(tags)}
     hits = len(there & made)
     return {
         "entity_precision": hits / max(1, len(made)),

@@ -19,8 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from training.errors import TrainingError
-from training.readers.archive import Content, Held
-from training.readers.strict_json import Refused
+from training.readers.archive import BytesContent, Content
+from training.readers.strict_json import InvalidInput
 
 if TYPE_CHECKING:
     import torch
@@ -29,16 +29,26 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 50_000_000
 """150 MB once decoded."""
-MAX_ASPECT = 50
+MAX_ASPECT_RATIO = 50
 """Longer side to shorter: processors scale the shorter one to what the model sees, and the longer one with it."""
-PATCH = 16
+PATCH_SIZE = 16
 """Side, in pixels, of the squares that a size counts."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error, zlib.error)
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+)
 """What PIL's readers raise for files that are not what their first bytes say."""
 
 
-def _content(value: object) -> object:
+def _parse_content(value: object) -> object:
     """Base64 of a file, or what a row of a zip was given."""
     if isinstance(value, Content):
         return value
@@ -46,19 +56,19 @@ def _content(value: object) -> object:
         raise PydanticCustomError("wrong_type", "Must be the name of a file in the zip, or a file's bytes in base64.")
     encoded = value.partition(",")[2] if value.startswith("data:") else value
     try:
-        return Held(base64.b64decode("".join(encoded.split()), validate=True))
+        return BytesContent(base64.b64decode("".join(encoded.split()), validate=True))
     except binascii.Error as error:
         raise PydanticCustomError(
             "image", "Neither base64 nor a data: URL in base64; to name files, upload a zip that holds them."
         ) from error
 
 
-class Picture(BaseModel):
+class ImageInput(BaseModel):
     """What is looked at."""
 
     model_config = ConfigDict(extra="ignore")
 
-    image: Annotated[Any, BeforeValidator(_content)]
+    image: Annotated[Any, BeforeValidator(_parse_content)]
     """A ``Content``."""
 
 
@@ -72,32 +82,32 @@ def decode(content: Content) -> Image:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content.read()), formats=FORMATS)
-            _refuse_unfit(*image.size)
-            return _rgb(ImageOps.exif_transpose(image))
-    except Refused:
+            _check_dimensions(*image.size)
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except InvalidInput:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _too_large() from error
-    except _BROKEN as error:
-        raise Refused(
+        raise _too_large_error() from error
+    except _DECODE_ERRORS as error:
+        raise InvalidInput(
             "image",
             "Not a whole PNG, JPEG, WebP, GIF or BMP; open it in a viewer and save it as one of these.",
             "image",
         ) from error
 
 
-def _refuse_unfit(width: int, height: int) -> None:
+def _check_dimensions(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise _too_large()
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise Refused("image", f"One side is more than {MAX_ASPECT} times the other; crop it.", "image")
+        raise _too_large_error()
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise InvalidInput("image", f"One side is more than {MAX_ASPECT_RATIO} times the other; crop it.", "image")
 
 
-def _too_large() -> Refused:
-    return Refused("image", f"More than {MAX_PIXELS:,} pixels; scale it down.", "image")
+def _too_large_error() -> InvalidInput:
+    return InvalidInput("image", f"More than {MAX_PIXELS:,} pixels; scale it down.", "image")
 
 
-def _rgb(image: Image) -> Image:
+def _to_rgb(image: Image) -> Image:
     if image.mode.startswith("I;16"):
         # PIL would cut values at 255 rather than scale them.
         return image.point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
@@ -110,7 +120,7 @@ def load_processor(directory: Path) -> Any:
     from transformers import AutoImageProcessor
 
     processor = AutoImageProcessor.from_pretrained(directory, local_files_only=True, backend="pil")
-    wide, tall = (pixels([Image.new("RGB", size)], processor).shape for size in ((64, 32), (32, 64)))
+    wide, tall = (preprocess([Image.new("RGB", size)], processor).shape for size in ((64, 32), (32, 64)))
     if wide != tall:
         raise TrainingError(
             "base_model_unavailable", "What this base model sees has no fixed shape; choose another.", "model"
@@ -118,15 +128,15 @@ def load_processor(directory: Path) -> Any:
     return processor
 
 
-def size_of(processor: Any) -> int:
+def count_patches(processor: Any) -> int:
     """Of every picture: the squares of 16 × 16 pixels that the model is given."""
     from PIL import Image
 
-    *_, height, width = pixels([Image.new("RGB", (PATCH, PATCH))], processor).shape
-    return max(1, int(height * width) // PATCH**2)
+    *_, height, width = preprocess([Image.new("RGB", (PATCH_SIZE, PATCH_SIZE))], processor).shape
+    return max(1, int(height * width) // PATCH_SIZE**2)
 
 
-def pixels(images: Sequence[Image], processor: Any) -> torch.Tensor:
+def preprocess(images: Sequence[Image], processor: Any) -> torch.Tensor:
     """(B, 3, H, W) fp32."""
     seen: torch.Tensor = processor(list(images), return_tensors="pt")["pixel_values"]
     return seen

@@ -13,22 +13,22 @@ from training.tasks.base import TextExample
 if TYPE_CHECKING:
     import torch
 
-RANKED_TOGETHER = 1024
+RANKING_BATCH_SIZE = 1024
 """Anchors compared with all positives at a time."""
 
-MEASURES = {
+METRICS = {
     "recall_at_1": "share of the anchors whose own positive is the nearest",
     "mrr": "mean of one over the place of an anchor's own positive",
 }
 
 
-def barred(anchors: Sequence[TextExample], candidates: Sequence[TextExample]) -> torch.Tensor:
+def build_false_negative_mask(anchors: Sequence[TextExample], candidates: Sequence[TextExample]) -> torch.Tensor:
     """(B, C) bool: which candidates are no strangers to an anchor though they are not its own positive: positives of
     equal anchors, and the anchor's own text. The first B candidates are the anchors' positives, in order."""
     import torch
 
     numbers: dict[bytes, int] = {}
-    places = [numbers.setdefault(_key(text), len(numbers)) for text in (*anchors, *candidates)]
+    places = [numbers.setdefault(_to_key(text), len(numbers)) for text in (*anchors, *candidates)]
     anchors_B, candidates_C = torch.tensor(places[: len(anchors)]), torch.tensor(places[len(anchors) :])
     known = torch.eye(len(numbers), dtype=torch.bool)
     known[anchors_B, candidates_C[: len(anchors)]] = True
@@ -37,7 +37,9 @@ def barred(anchors: Sequence[TextExample], candidates: Sequence[TextExample]) ->
     return barred_BC
 
 
-def ranking(pairs: Sequence[tuple[TextExample, TextExample]], vectors_B2D: torch.Tensor) -> dict[str, float]:
+def compute_ranking_metrics(
+    pairs: Sequence[tuple[TextExample, TextExample]], vectors_B2D: torch.Tensor
+) -> dict[str, float]:
     """Each anchor's own positive among all different positives but those of equal anchors and the anchor's own text.
 
     A tie counts against it: vectors that are all the same find nothing.
@@ -46,18 +48,18 @@ def ranking(pairs: Sequence[tuple[TextExample, TextExample]], vectors_B2D: torch
 
     anchors_BD, positives_BD = vectors_B2D.unbind(1)
     columns: dict[bytes, int] = {}
-    own = [columns.setdefault(_key(positive), len(columns)) for _, positive in pairs]
+    own = [columns.setdefault(_to_key(positive), len(columns)) for _, positive in pairs]
     related: dict[bytes, set[int]] = {}
     for (anchor, _), column in zip(pairs, own, strict=True):
-        related.setdefault(_key(anchor), {columns.get(_key(anchor), column)}).add(column)
+        related.setdefault(_to_key(anchor), {columns.get(_to_key(anchor), column)}).add(column)
     rows = dict(zip(own, range(len(own)), strict=True))
     different_UD = torch.stack([positives_BD[rows[column]] for column in range(len(columns))])
     ranks = []
-    for start in range(0, len(pairs), RANKED_TOGETHER):
-        scores_PU = anchors_BD[start : start + RANKED_TOGETHER] @ different_UD.T
+    for start in range(0, len(pairs), RANKING_BATCH_SIZE):
+        scores_PU = anchors_BD[start : start + RANKING_BATCH_SIZE] @ different_UD.T
         for scores_U, (anchor, _), column in zip(scores_PU, pairs[start:], own[start:], strict=False):
             before_U = scores_U >= scores_U[column]
-            before_U[list(related[_key(anchor)])] = False
+            before_U[list(related[_to_key(anchor)])] = False
             ranks.append(1 + int(before_U.sum()))
     return {
         "recall_at_1": ranks.count(1) / len(ranks),
@@ -65,6 +67,6 @@ def ranking(pairs: Sequence[tuple[TextExample, TextExample]], vectors_B2D: torch
     }
 
 
-def _key(text: TextExample) -> bytes:
+def _to_key(text: TextExample) -> bytes:
     """Texts of the same tokens are the same to the model."""
     return text.ids.tobytes()

@@ -9,31 +9,31 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 # Unicode sets these code points aside for a program's own use; they are never interchanged.
-SEAM, PROBE = "\ufdd0", "\ufdd1"
+TOKEN_BOUNDARY, PROBE = "\ufdd0", "\ufdd1"
 
 
-class Span(NamedTuple):
+class MessageSpan(NamedTuple):
     """Characters of one answer, its end-of-turn token included, and the message that it is."""
 
     start: int
     end: int
-    message: int
+    message_index: int
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedText:
     """``pieces`` joined are the text; spans count its characters. A seam lies between two pieces."""
 
     pieces: list[str]
-    spans: list[Span]
+    spans: list[MessageSpan]
 
 
-class Tokens(NamedTuple):
+class TokenizedText(NamedTuple):
     ids: list[int]
     offsets: list[tuple[int, int]]
     """First character of each token and the one after its last."""
 
-    def covering(self, span: Span) -> range:
+    def find_positions(self, span: MessageSpan) -> range:
         """Positions of the tokens that have a part in the span."""
         starts = [start for start, _ in self.offsets]
         first = bisect_left(starts, span.start)
@@ -42,40 +42,44 @@ class Tokens(NamedTuple):
         return range(first, bisect_left(starts, span.end))
 
 
-def any_of(names: list[str]) -> re.Pattern[str]:
+def compile_names(names: list[str]) -> re.Pattern[str]:
     longest_first = sorted(names, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 
-def shield(value: Any, names: re.Pattern[str]) -> Any:
+def escape_special_tokens(value: Any, names: re.Pattern[str]) -> Any:
     """Every string of a JSON value, keys too, with a seam in every name."""
     if isinstance(value, str):
-        plain = value.replace(SEAM, "").replace(PROBE, "")
-        return names.sub(lambda name: f"{name[0][0]}{SEAM}{name[0][1:]}", plain)
+        plain = value.replace(TOKEN_BOUNDARY, "").replace(PROBE, "")
+        return names.sub(lambda name: f"{name[0][0]}{TOKEN_BOUNDARY}{name[0][1:]}", plain)
     if isinstance(value, dict):
-        return {shield(key, names): shield(inner, names) for key, inner in value.items()}
-    return [shield(inner, names) for inner in value] if isinstance(value, list) else value
+        return {escape_special_tokens(key, names): escape_special_tokens(inner, names) for key, inner in value.items()}
+    return [escape_special_tokens(inner, names) for inner in value] if isinstance(value, list) else value
 
 
-def cut(text: str, spans: list[Span]) -> Rendered:
+def split_at_boundaries(text: str, spans: list[MessageSpan]) -> RenderedText:
     """At its seams."""
     moved = [
-        Span(span.start - text.count(SEAM, 0, span.start), span.end - text.count(SEAM, 0, span.end), span.message)
+        MessageSpan(
+            span.start - text.count(TOKEN_BOUNDARY, 0, span.start),
+            span.end - text.count(TOKEN_BOUNDARY, 0, span.end),
+            span.message_index,
+        )
         for span in spans
     ]
-    return Rendered(text.split(SEAM), moved)
+    return RenderedText(text.split(TOKEN_BOUNDARY), moved)
 
 
-def tokenise(tokenizer: Any, rendered: Sequence[Rendered]) -> list[Tokens]:
+def tokenize(tokenizer: Any, rendered: Sequence[RenderedText]) -> list[TokenizedText]:
     plain = [index for index, one in enumerate(rendered) if len(one.pieces) == 1]
-    tokens = [Tokens([], [])] * len(rendered)
+    tokens = [TokenizedText([], [])] * len(rendered)
     if plain:
         encoded = _encode(tokenizer, [rendered[index].pieces[0] for index in plain])
         for index, ids, offsets in zip(plain, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            tokens[index] = Tokens(ids, offsets)
+            tokens[index] = TokenizedText(ids, offsets)
     for index, one in enumerate(rendered):
         if len(one.pieces) > 1:
-            tokens[index] = _piecewise(tokenizer, one.pieces)
+            tokens[index] = _encode_pieces(tokenizer, one.pieces)
     return tokens
 
 
@@ -83,7 +87,7 @@ def _encode(tokenizer: Any, texts: list[str]) -> Any:
     return tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
 
 
-def _piecewise(tokenizer: Any, pieces: list[str]) -> Tokens:
+def _encode_pieces(tokenizer: Any, pieces: list[str]) -> TokenizedText:
     """As one text, but no token reaches across a seam."""
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
@@ -97,4 +101,4 @@ def _piecewise(tokenizer: Any, pieces: list[str]) -> Tokens:
                 ids.append(token)
                 offsets.append((max(start - len(lead), 0) + at, end - len(lead) + at))
         at += len(piece)
-    return Tokens(ids, offsets)
+    return TokenizedText(ids, offsets)

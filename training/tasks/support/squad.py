@@ -7,36 +7,36 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-MEASURES = {
+METRICS = {
     "exact_match": "share of the answers that are one of those expected, but for case, punctuation and articles",
     "f1": "mean of the F1 score of the answer's words against those of the likest answer expected",
 }
-_MARKS = str.maketrans("", "", string.punctuation)
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def words(text: str) -> list[str]:
+def normalize_words(text: str) -> list[str]:
     """In small letters, without punctuation and articles."""
-    return _ARTICLES.sub(" ", text.lower().translate(_MARKS)).split()
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
-def exact(found: str, expected: str) -> float:
-    return float(words(found) == words(expected))
+def exact_match(predicted: str, expected: str) -> float:
+    return float(normalize_words(predicted) == normalize_words(expected))
 
 
-def f1(found: str, expected: str) -> float:
+def f1_score(predicted: str, expected: str) -> float:
     """Of words counted as often as they stand. An answer without words is right where none is expected (Rajpurkar et
     al. 2018, arXiv:1806.03822)."""
-    made, there = words(found), words(expected)
+    made, there = normalize_words(predicted), normalize_words(expected)
     if not made or not there:
         return float(made == there)
     return 2 * (Counter(made) & Counter(there)).total() / (len(made) + len(there))
 
 
-def scores(found: Sequence[str], expected: Sequence[Sequence[str]]) -> dict[str, float]:
+def compute_scores(predicted: Sequence[str], expected: Sequence[Sequence[str]]) -> dict[str, float]:
     """Means over the questions; of several answers expected the likest counts, and none at all is the empty one."""
-    rows = [(made, answers or [""]) for made, answers in zip(found, expected, strict=True)]
+    rows = [(made, answers or [""]) for made, answers in zip(predicted, expected, strict=True)]
     return {
-        "exact_match": sum(max(exact(made, answer) for answer in answers) for made, answers in rows) / len(rows),
-        "f1": sum(max(f1(made, answer) for answer in answers) for made, answers in rows) / len(rows),
+        "exact_match": sum(max(exact_match(made, answer) for answer in answers) for made, answers in rows) / len(rows),
+        "f1": sum(max(f1_score(made, answer) for answer in answers) for made, answers in rows) / len(rows),
     }

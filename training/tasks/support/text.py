@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from training.tasks.base import Batch, Flaw, TextExample, pad_right
+from training.tasks.base import Batch, RowIssue, TextExample, pad_right
 
 
-class Texts(BaseModel):
+class TextInput(BaseModel):
     """What is read."""
 
     model_config = ConfigDict(extra="ignore")
@@ -25,16 +25,16 @@ class Texts(BaseModel):
 class EncoderExample(TextExample):
     """A text or a pair of texts."""
 
-    types: array[int] | None
+    token_type_ids: array[int] | None
     """(T,) int32: 0 for the first text, 1 for the second; None where the model knows no types."""
 
 
-def check_text(row: Texts) -> Iterator[Flaw]:
+def check_text(row: TextInput) -> Iterator[RowIssue]:
     if not row.text.strip():
-        yield Flaw("empty_content", "text", "The text is empty; write one or leave the row out.")
+        yield RowIssue("empty_content", "text", "The text is empty; write one or leave the row out.")
 
 
-def encode_texts(texts: Sequence[Texts], tokenizer: Any, max_length: int) -> Iterator[EncoderExample]:
+def encode_texts(texts: Sequence[TextInput], tokenizer: Any, max_length: int) -> Iterator[EncoderExample]:
     """In order; what is longer than ``max_length`` is cut, the longer of a pair first."""
     # Pairs and single texts may be mixed: the tokenizer takes only one kind at a time.
     encoded: dict[int, tuple[list[int], list[int] | None]] = {}
@@ -51,7 +51,7 @@ def encode_texts(texts: Sequence[Texts], tokenizer: Any, max_length: int) -> Ite
 
 
 def _encode(
-    rows: Sequence[Texts], tokenizer: Any, options: dict[str, Any]
+    rows: Sequence[TextInput], tokenizer: Any, options: dict[str, Any]
 ) -> Iterator[tuple[list[int], list[int] | None]]:
     """Token ids and types. A control token's name in a text is text: ``[SEP]`` there separates nothing."""
     pairs = None if rows[0].text_pair is None else [row.text_pair for row in rows]
@@ -60,13 +60,13 @@ def _encode(
     yield from zip(encoded["input_ids"], types, strict=True)
 
 
-def text_inputs(examples: Sequence[EncoderExample], pad: int) -> Batch:
+def collate_texts(examples: Sequence[EncoderExample], pad: int) -> Batch:
     """The arguments of an encoder's forward, all (B, T)."""
     batch = {
         "input_ids": pad_right([example.ids for example in examples], pad),
         "attention_mask": pad_right([array("i", [1]) * len(example.ids) for example in examples], 0),
     }
-    types = [example.types for example in examples if example.types is not None]
+    types = [example.token_type_ids for example in examples if example.token_type_ids is not None]
     if types:
         batch["token_type_ids"] = pad_right(types, 0)
     return batch

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from training.tasks.support.text import EncoderExample
 
-OVERLAP = 128
+OVERLAP_TOKENS = 128
 """Tokens that a window shares with the one before it, unless that is more than half of it."""
 
 
@@ -17,23 +17,23 @@ OVERLAP = 128
 class Window(EncoderExample):
     """The question and a part of the context."""
 
-    first: int
+    context_start: int
     """Position in ``ids`` of the context's first token here; the others follow it."""
-    starts: array[int]
+    char_starts: array[int]
     """First character in the context of each of those tokens."""
-    ends: array[int]
+    char_ends: array[int]
     """The character behind its last."""
-    at: int
+    token_offset: int
     """Index among all of the context's tokens of the first one here."""
 
-    def text(self, first: int, last: int) -> tuple[int, int]:
+    def get_char_span(self, first: int, last: int) -> tuple[int, int]:
         """Characters of the context that two positions and what is between them stand for."""
-        return self.starts[first - self.first], self.ends[last - self.first]
+        return self.char_starts[first - self.context_start], self.char_ends[last - self.context_start]
 
-    def margin(self, first: int, last: int) -> int:
+    def compute_margin(self, first: int, last: int) -> int:
         """Context here on the shorter side of the context's tokens ``first`` to ``last``; below 0 where they are not
         all here."""
-        return min(first - self.at, self.at + len(self.starts) - 1 - last)
+        return min(first - self.token_offset, self.token_offset + len(self.char_starts) - 1 - last)
 
 
 class Passage(NamedTuple):
@@ -43,44 +43,48 @@ class Passage(NamedTuple):
     """In order; none where the tokenizer reads nothing."""
     offsets: list[tuple[int, int]]
     """Characters of each of its tokens: the first and the one behind the last."""
-    cut: bool
+    question_truncated: bool
     """Whether the question lost its end."""
 
-    def covering(self, start: int, end: int) -> tuple[int, int] | None:
+    def find_tokens(self, start: int, end: int) -> tuple[int, int] | None:
         """Indices of the first and the last token with a part in these characters; None where no token has one."""
-        inside = [index for index, (first, behind) in enumerate(self.offsets) if first < end and behind > start]
+        inside = [
+            index
+            for index, (context_start, behind) in enumerate(self.offsets)
+            if context_start < end and behind > start
+        ]
         return (inside[0], inside[-1]) if inside else None
 
 
-def encode_passages(asked: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> Iterator[Passage]:
+def encode_passages(pairs: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> Iterator[Passage]:
     """Of pairs of question and context, in order. A question has half of a window at most."""
-    encoded = _encode(asked, tokenizer)
-    for (question, context), row in zip(asked, encoded, strict=True):
-        excess = len(row.ids) - len(row.context) - max_length // 2
-        if row.context and excess > 0 and len(row.ids) > max_length:
-            kept = max(0, len(row.question) - excess)
-            shorter = question[: row.question[kept - 1][1]] if kept else ""
+    encoded = _encode(pairs, tokenizer)
+    for (question, context), row in zip(pairs, encoded, strict=True):
+        excess = len(row.ids) - len(row.context_offsets) - max_length // 2
+        if row.context_offsets and excess > 0 and len(row.ids) > max_length:
+            kept = max(0, len(row.question_offsets) - excess)
+            shorter = question[: row.question_offsets[kept - 1][1]] if kept else ""
             [row] = _encode([(shorter, context)], tokenizer)
-            yield Passage(list(_windows(row, max_length)), row.context, cut=True)
+            yield Passage(list(_split_into_windows(row, max_length)), row.context_offsets, question_truncated=True)
         else:
-            yield Passage(list(_windows(row, max_length)), row.context, cut=False)
+            yield Passage(list(_split_into_windows(row, max_length)), row.context_offsets, question_truncated=False)
 
 
-class _Row(NamedTuple):
+class _EncodedPair(NamedTuple):
     """A question and its whole context as the tokenizer joins them."""
 
     ids: list[int]
-    types: list[int] | None
-    question: list[tuple[int, int]]
+    token_type_ids: list[int] | None
+    question_offsets: list[tuple[int, int]]
     """Characters of each of its tokens."""
-    context: list[tuple[int, int]]
-    first: int
+    context_offsets: list[tuple[int, int]]
+    context_start: int
     """Position of the context's first token."""
 
 
-def _encode(asked: Sequence[tuple[str, str]], tokenizer: Any) -> list[_Row]:
+def _encode(pairs: Sequence[tuple[str, str]], tokenizer: Any) -> list[_EncodedPair]:
     """A control token's name in a text is text."""
-    questions, contexts = zip(*asked, strict=True)
+    questions, contexts = zip(*pairs, strict=True)
     encoded = tokenizer(list(questions), list(contexts), split_special_tokens=True, return_offsets_mapping=True)
     rows = []
     for number, ids in enumerate(encoded["input_ids"]):
@@ -88,35 +92,38 @@ def _encode(asked: Sequence[tuple[str, str]], tokenizer: Any) -> list[_Row]:
         question, context = ([at for at, one in enumerate(sides) if one == side] for side in (0, 1))
         types = encoded["token_type_ids"][number] if "token_type_ids" in encoded else None
         first = context[0] if context else len(ids)
-        inside = [_trimmed(contexts[number], *offsets[at]) for at in context]
-        rows.append(_Row(ids, types, [offsets[at] for at in question], inside, first))
+        inside = [_trim_leading_space(contexts[number], *offsets[at]) for at in context]
+        rows.append(_EncodedPair(ids, types, [offsets[at] for at in question], inside, first))
     return rows
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+def _trim_leading_space(text: str, start: int, end: int) -> tuple[int, int]:
     """SentencePiece tokenizers count the blank before a word to it."""
     return end - len(text[start:end].lstrip()), end
 
 
-def _windows(row: _Row, max_length: int) -> Iterator[Window]:
+def _split_into_windows(row: _EncodedPair, max_length: int) -> Iterator[Window]:
     """What stands before the context and behind it is in every window."""
-    room = max(1, max_length - len(row.ids) + len(row.context))
-    step = room - min(OVERLAP, room // 2)
-    behind = row.first + len(row.context)
-    for start in range(0, len(row.context), step):
-        part = slice(row.first + start, min(row.first + start + room, behind))
-        ids = row.ids[: row.first] + row.ids[part] + row.ids[behind:]
-        types = row.types and row.types[: row.first] + row.types[part] + row.types[behind:]
-        spans = row.context[start : start + room]
+    room = max(1, max_length - len(row.ids) + len(row.context_offsets))
+    step = room - min(OVERLAP_TOKENS, room // 2)
+    behind = row.context_start + len(row.context_offsets)
+    for start in range(0, len(row.context_offsets), step):
+        part = slice(row.context_start + start, min(row.context_start + start + room, behind))
+        ids = row.ids[: row.context_start] + row.ids[part] + row.ids[behind:]
+        types = (
+            row.token_type_ids
+            and row.token_type_ids[: row.context_start] + row.token_type_ids[part] + row.token_type_ids[behind:]
+        )
+        spans = row.context_offsets[start : start + room]
         yield Window(
             size=len(ids),
-            cut=False,
+            truncated=False,
             ids=array("i", ids),
-            types=None if types is None else array("i", types),
-            first=row.first,
-            starts=array("i", [first for first, _ in spans]),
-            ends=array("i", [end for _, end in spans]),
-            at=start,
+            token_type_ids=None if types is None else array("i", types),
+            context_start=row.context_start,
+            char_starts=array("i", [first for first, _ in spans]),
+            char_ends=array("i", [end for _, end in spans]),
+            token_offset=start,
         )
         if part.stop == behind:
             break

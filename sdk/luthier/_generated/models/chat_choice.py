@@ -12,8 +12,8 @@ from ..models.chat_choice_finish_reason import (
 )
 
 if TYPE_CHECKING:
-    from ..models.chat_answer import ChatAnswer
     from ..models.chat_choice_logprobs_type_0 import ChatChoiceLogprobsType0
+    from ..models.chat_message_out import ChatMessageOut
 
 
 T = TypeVar("T", bound="ChatChoice")
@@ -24,13 +24,13 @@ class ChatChoice:
     """
     Attributes:
         index (int):
-        message (ChatAnswer):
+        message (ChatMessageOut):
         finish_reason (ChatChoiceFinishReason):
         logprobs (ChatChoiceLogprobsType0 | None):
     """
 
     index: int
-    message: ChatAnswer
+    message: ChatMessageOut
     finish_reason: ChatChoiceFinishReason
     logprobs: ChatChoiceLogprobsType0 | None
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
@@ -65,13 +65,13 @@ class ChatChoice:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.chat_answer import ChatAnswer  # noqa: PLC0415
         from ..models.chat_choice_logprobs_type_0 import ChatChoiceLogprobsType0  # noqa: PLC0415
+        from ..models.chat_message_out import ChatMessageOut  # noqa: PLC0415
 
         d = dict(src_dict)
         index = d.pop("index")
 
-        message = ChatAnswer.from_dict(d.pop("message"))
+        message = ChatMessageOut.from_dict(d.pop("message"))
 
         finish_reason = check_chat_choice_finish_reason(d.pop("finish_reason"))
 

@@ -15,8 +15,8 @@ from attrs import field as _attrs_field
 from ..types import UNSET, Unset
 
 if TYPE_CHECKING:
+    from ..models.dataset_error import DatasetError
     from ..models.estimate_out import EstimateOut
-    from ..models.fault import Fault
     from ..models.preflight_out_files import PreflightOutFiles
     from ..models.preflight_out_hyperparameters_type_0 import (
         PreflightOutHyperparametersType0,
@@ -40,7 +40,7 @@ class PreflightOut:
         method (str):
         update (PreflightOutUpdate):
         files (PreflightOutFiles):
-        faults (list[Fault]):
+        faults (list[DatasetError]):
         fault_count (int):
         warnings (list[str]):
         total_steps (int | None):
@@ -60,7 +60,7 @@ class PreflightOut:
     method: str
     update: PreflightOutUpdate
     files: PreflightOutFiles
-    faults: list[Fault]
+    faults: list[DatasetError]
     fault_count: int
     warnings: list[str]
     total_steps: int | None
@@ -165,8 +165,8 @@ class PreflightOut:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        from ..models.dataset_error import DatasetError  # noqa: PLC0415
         from ..models.estimate_out import EstimateOut  # noqa: PLC0415
-        from ..models.fault import Fault  # noqa: PLC0415
         from ..models.preflight_out_files import PreflightOutFiles  # noqa: PLC0415
         from ..models.preflight_out_hyperparameters_type_0 import (
             PreflightOutHyperparametersType0,  # noqa: PLC0415
@@ -205,7 +205,7 @@ class PreflightOut:
         faults = []
         _faults = d.pop("faults")
         for faults_item_data in _faults:
-            faults_item = Fault.from_dict(faults_item_data)
+            faults_item = DatasetError.from_dict(faults_item_data)
 
             faults.append(faults_item)
 

@@ -18,18 +18,18 @@ import openai
 import pytest
 
 
-class Suite:
+class SuitePlugin:
     """What came of each test. ``differences`` are ``(pattern, said, why)``: a test that fits the pattern is to fail
     with ``said`` in its failure; that it passes, or fails for something else, is a failure of ours."""
 
-    def __init__(self, renew: str, differences: Sequence[Sequence[str]]) -> None:
-        self._renew = renew
+    def __init__(self, reset_address: str, differences: Sequence[Sequence[str]]) -> None:
+        self._reset_address = reset_address
         self._differences = differences
         self._outcomes: dict[str, dict[str, str]] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        connection = http.client.HTTPConnection(self._renew, timeout=30)
+        connection = http.client.HTTPConnection(self._reset_address, timeout=30)
         try:
             connection.request("POST", "/")
             assert connection.getresponse().status == 204, "the rows could not be renewed"
@@ -41,20 +41,20 @@ class Suite:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        self._note(item.nodeid, report, str(call.excinfo.value) if call.excinfo else "")
+        self._record_outcome(item.nodeid, report, str(call.excinfo.value) if call.excinfo else "")
         return report
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self._outcomes[report.nodeid] = {"outcome": "failed", "detail": str(report.longrepr)[-600:]}
 
-    def _note(self, name: str, report: pytest.TestReport, error: str) -> None:
+    def _record_outcome(self, name: str, report: pytest.TestReport, error: str) -> None:
         if report.skipped:
             self._outcomes[name] = {"outcome": "absent", "detail": error, "by": error}
         elif report.failed or report.when == "call":
-            self._outcomes[name] = self._judged(name, report, error)
+            self._outcomes[name] = self._compare_with_differences(name, report, error)
 
-    def _judged(self, name: str, report: pytest.TestReport, error: str) -> dict[str, str]:
+    def _compare_with_differences(self, name: str, report: pytest.TestReport, error: str) -> dict[str, str]:
         # Brackets would be a pattern's own.
         plain = name.replace("[", "(").replace("]", ")")
         known = next((each for each in self._differences if fnmatchcase(plain, f"*{each[0]}")), None)
@@ -82,4 +82,4 @@ class Suite:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Suite(**json.loads(os.environ["LUTHIER_SUITE"])))
+    config.pluginmanager.register(SuitePlugin(**json.loads(os.environ["LUTHIER_SUITE"])))

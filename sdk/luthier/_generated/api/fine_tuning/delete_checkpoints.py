@@ -5,7 +5,7 @@ from urllib.parse import quote
 import httpx
 
 from ...client import AuthenticatedClient, Client
-from ...models.checkpoints_chosen import CheckpointsChosen
+from ...models.checkpoint_selection_in import CheckpointSelectionIn
 from ...models.error_out import ErrorOut
 from ...models.list_out_checkpoint_deleted import ListOutCheckpointDeleted
 from ...types import Response
@@ -14,7 +14,7 @@ from ...types import Response
 def _get_kwargs(
     job_id: str,
     *,
-    body: CheckpointsChosen,
+    body: CheckpointSelectionIn,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
 
@@ -101,7 +101,7 @@ def sync_detailed(
     job_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointsChosen,
+    body: CheckpointSelectionIn,
 ) -> Response[ErrorOut | ListOutCheckpointDeleted]:
     """Delete Checkpoints
 
@@ -111,7 +111,7 @@ def sync_detailed(
 
     Args:
         job_id (str):
-        body (CheckpointsChosen): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -137,7 +137,7 @@ def sync(
     job_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointsChosen,
+    body: CheckpointSelectionIn,
 ) -> ErrorOut | ListOutCheckpointDeleted | None:
     """Delete Checkpoints
 
@@ -147,7 +147,7 @@ def sync(
 
     Args:
         job_id (str):
-        body (CheckpointsChosen): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -168,7 +168,7 @@ async def asyncio_detailed(
     job_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointsChosen,
+    body: CheckpointSelectionIn,
 ) -> Response[ErrorOut | ListOutCheckpointDeleted]:
     """Delete Checkpoints
 
@@ -178,7 +178,7 @@ async def asyncio_detailed(
 
     Args:
         job_id (str):
-        body (CheckpointsChosen): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -202,7 +202,7 @@ async def asyncio(
     job_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointsChosen,
+    body: CheckpointSelectionIn,
 ) -> ErrorOut | ListOutCheckpointDeleted | None:
     """Delete Checkpoints
 
@@ -212,7 +212,7 @@ async def asyncio(
 
     Args:
         job_id (str):
-        body (CheckpointsChosen): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

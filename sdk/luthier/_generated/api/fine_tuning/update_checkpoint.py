@@ -5,8 +5,8 @@ from urllib.parse import quote
 import httpx
 
 from ...client import AuthenticatedClient, Client
-from ...models.checkpoint_change import CheckpointChange
 from ...models.checkpoint_out import CheckpointOut
+from ...models.checkpoint_update_in import CheckpointUpdateIn
 from ...models.error_out import ErrorOut
 from ...types import Response
 
@@ -15,7 +15,7 @@ def _get_kwargs(
     job_id: str,
     checkpoint_id: str,
     *,
-    body: CheckpointChange,
+    body: CheckpointUpdateIn,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
 
@@ -102,7 +102,7 @@ def sync_detailed(
     checkpoint_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointChange,
+    body: CheckpointUpdateIn,
 ) -> Response[CheckpointOut | ErrorOut]:
     """Update Checkpoint
 
@@ -111,7 +111,7 @@ def sync_detailed(
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointChange): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): What can be changed of a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -139,7 +139,7 @@ def sync(
     checkpoint_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointChange,
+    body: CheckpointUpdateIn,
 ) -> CheckpointOut | ErrorOut | None:
     """Update Checkpoint
 
@@ -148,7 +148,7 @@ def sync(
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointChange): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): What can be changed of a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -171,7 +171,7 @@ async def asyncio_detailed(
     checkpoint_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointChange,
+    body: CheckpointUpdateIn,
 ) -> Response[CheckpointOut | ErrorOut]:
     """Update Checkpoint
 
@@ -180,7 +180,7 @@ async def asyncio_detailed(
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointChange): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): What can be changed of a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -206,7 +206,7 @@ async def asyncio(
     checkpoint_id: str,
     *,
     client: AuthenticatedClient,
-    body: CheckpointChange,
+    body: CheckpointUpdateIn,
 ) -> CheckpointOut | ErrorOut | None:
     """Update Checkpoint
 
@@ -215,7 +215,7 @@ async def asyncio(
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointChange): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): What can be changed of a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

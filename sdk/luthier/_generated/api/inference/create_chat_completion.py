@@ -5,14 +5,14 @@ import httpx
 
 from ...client import AuthenticatedClient, Client
 from ...models.chat_completion import ChatCompletion
-from ...models.chat_request import ChatRequest
+from ...models.chat_completion_request import ChatCompletionRequest
 from ...models.error_out import ErrorOut
 from ...types import Response
 
 
 def _get_kwargs(
     *,
-    body: ChatRequest,
+    body: ChatCompletionRequest,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
 
@@ -94,14 +94,14 @@ def _build_response(
 def sync_detailed(
     *,
     client: AuthenticatedClient,
-    body: ChatRequest,
+    body: ChatCompletionRequest,
 ) -> Response[ChatCompletion | ErrorOut]:
     """Create Chat Completion
 
      A chat model's answer, whole or, with ``stream``, as server-sent events.
 
     Args:
-        body (ChatRequest): The body of ``POST /v1/chat/completions``.
+        body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -125,14 +125,14 @@ def sync_detailed(
 def sync(
     *,
     client: AuthenticatedClient,
-    body: ChatRequest,
+    body: ChatCompletionRequest,
 ) -> ChatCompletion | ErrorOut | None:
     """Create Chat Completion
 
      A chat model's answer, whole or, with ``stream``, as server-sent events.
 
     Args:
-        body (ChatRequest): The body of ``POST /v1/chat/completions``.
+        body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -151,14 +151,14 @@ def sync(
 async def asyncio_detailed(
     *,
     client: AuthenticatedClient,
-    body: ChatRequest,
+    body: ChatCompletionRequest,
 ) -> Response[ChatCompletion | ErrorOut]:
     """Create Chat Completion
 
      A chat model's answer, whole or, with ``stream``, as server-sent events.
 
     Args:
-        body (ChatRequest): The body of ``POST /v1/chat/completions``.
+        body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -180,14 +180,14 @@ async def asyncio_detailed(
 async def asyncio(
     *,
     client: AuthenticatedClient,
-    body: ChatRequest,
+    body: ChatCompletionRequest,
 ) -> ChatCompletion | ErrorOut | None:
     """Create Chat Completion
 
      A chat model's answer, whole or, with ``stream``, as server-sent events.
 
     Args:
-        body (ChatRequest): The body of ``POST /v1/chat/completions``.
+        body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

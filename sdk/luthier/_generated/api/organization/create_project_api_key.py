@@ -6,8 +6,8 @@ import httpx
 
 from ...client import AuthenticatedClient, Client
 from ...models.error_out import ErrorOut
+from ...models.key_created import KeyCreated
 from ...models.key_in import KeyIn
-from ...models.key_made import KeyMade
 from ...types import Response
 
 
@@ -33,9 +33,9 @@ def _get_kwargs(
     return _kwargs
 
 
-def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> ErrorOut | KeyMade:
+def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> ErrorOut | KeyCreated:
     if response.status_code == 200:
-        response_200 = KeyMade.from_dict(response.json())
+        response_200 = KeyCreated.from_dict(response.json())
 
         return response_200
 
@@ -84,7 +84,9 @@ def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Res
     return response_default
 
 
-def _build_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> Response[ErrorOut | KeyMade]:
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[ErrorOut | KeyCreated]:
     return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
@@ -98,7 +100,7 @@ def sync_detailed(
     *,
     client: AuthenticatedClient,
     body: KeyIn,
-) -> Response[ErrorOut | KeyMade]:
+) -> Response[ErrorOut | KeyCreated]:
     """Create Project Api Key
 
      Make a key. The answer is the only place where it can be read.
@@ -112,7 +114,7 @@ def sync_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[ErrorOut | KeyMade]
+        Response[ErrorOut | KeyCreated]
     """
 
     kwargs = _get_kwargs(
@@ -132,7 +134,7 @@ def sync(
     *,
     client: AuthenticatedClient,
     body: KeyIn,
-) -> ErrorOut | KeyMade | None:
+) -> ErrorOut | KeyCreated | None:
     """Create Project Api Key
 
      Make a key. The answer is the only place where it can be read.
@@ -146,7 +148,7 @@ def sync(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        ErrorOut | KeyMade
+        ErrorOut | KeyCreated
     """
 
     return sync_detailed(
@@ -161,7 +163,7 @@ async def asyncio_detailed(
     *,
     client: AuthenticatedClient,
     body: KeyIn,
-) -> Response[ErrorOut | KeyMade]:
+) -> Response[ErrorOut | KeyCreated]:
     """Create Project Api Key
 
      Make a key. The answer is the only place where it can be read.
@@ -175,7 +177,7 @@ async def asyncio_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[ErrorOut | KeyMade]
+        Response[ErrorOut | KeyCreated]
     """
 
     kwargs = _get_kwargs(
@@ -193,7 +195,7 @@ async def asyncio(
     *,
     client: AuthenticatedClient,
     body: KeyIn,
-) -> ErrorOut | KeyMade | None:
+) -> ErrorOut | KeyCreated | None:
     """Create Project Api Key
 
      Make a key. The answer is the only place where it can be read.
@@ -207,7 +209,7 @@ async def asyncio(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        ErrorOut | KeyMade
+        ErrorOut | KeyCreated
     """
 
     return (

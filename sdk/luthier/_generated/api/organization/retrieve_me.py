@@ -4,8 +4,8 @@ from typing import Any
 import httpx
 
 from ...client import AuthenticatedClient, Client
+from ...models.current_key_out import CurrentKeyOut
 from ...models.error_out import ErrorOut
-from ...models.me_out import MeOut
 from ...types import Response
 
 
@@ -19,9 +19,9 @@ def _get_kwargs() -> dict[str, Any]:
     return _kwargs
 
 
-def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> ErrorOut | MeOut:
+def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> CurrentKeyOut | ErrorOut:
     if response.status_code == 200:
-        response_200 = MeOut.from_dict(response.json())
+        response_200 = CurrentKeyOut.from_dict(response.json())
 
         return response_200
 
@@ -60,7 +60,9 @@ def _parse_response(*, client: AuthenticatedClient | Client, response: httpx.Res
     return response_default
 
 
-def _build_response(*, client: AuthenticatedClient | Client, response: httpx.Response) -> Response[ErrorOut | MeOut]:
+def _build_response(
+    *, client: AuthenticatedClient | Client, response: httpx.Response
+) -> Response[CurrentKeyOut | ErrorOut]:
     return Response(
         status_code=HTTPStatus(response.status_code),
         content=response.content,
@@ -72,7 +74,7 @@ def _build_response(*, client: AuthenticatedClient | Client, response: httpx.Res
 def sync_detailed(
     *,
     client: AuthenticatedClient,
-) -> Response[ErrorOut | MeOut]:
+) -> Response[CurrentKeyOut | ErrorOut]:
     """Retrieve Me
 
      The key that asks: its role, project, limits and what it used today (UTC).
@@ -82,7 +84,7 @@ def sync_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[ErrorOut | MeOut]
+        Response[CurrentKeyOut | ErrorOut]
     """
 
     kwargs = _get_kwargs()
@@ -97,7 +99,7 @@ def sync_detailed(
 def sync(
     *,
     client: AuthenticatedClient,
-) -> ErrorOut | MeOut | None:
+) -> CurrentKeyOut | ErrorOut | None:
     """Retrieve Me
 
      The key that asks: its role, project, limits and what it used today (UTC).
@@ -107,7 +109,7 @@ def sync(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        ErrorOut | MeOut
+        CurrentKeyOut | ErrorOut
     """
 
     return sync_detailed(
@@ -118,7 +120,7 @@ def sync(
 async def asyncio_detailed(
     *,
     client: AuthenticatedClient,
-) -> Response[ErrorOut | MeOut]:
+) -> Response[CurrentKeyOut | ErrorOut]:
     """Retrieve Me
 
      The key that asks: its role, project, limits and what it used today (UTC).
@@ -128,7 +130,7 @@ async def asyncio_detailed(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        Response[ErrorOut | MeOut]
+        Response[CurrentKeyOut | ErrorOut]
     """
 
     kwargs = _get_kwargs()
@@ -141,7 +143,7 @@ async def asyncio_detailed(
 async def asyncio(
     *,
     client: AuthenticatedClient,
-) -> ErrorOut | MeOut | None:
+) -> CurrentKeyOut | ErrorOut | None:
     """Retrieve Me
 
      The key that asks: its role, project, limits and what it used today (UTC).
@@ -151,7 +153,7 @@ async def asyncio(
         httpx.TimeoutException: If the request takes longer than Client.timeout.
 
     Returns:
-        ErrorOut | MeOut
+        CurrentKeyOut | ErrorOut
     """
 
     return (

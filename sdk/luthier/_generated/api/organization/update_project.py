@@ -6,15 +6,15 @@ import httpx
 
 from ...client import AuthenticatedClient, Client
 from ...models.error_out import ErrorOut
-from ...models.project_change import ProjectChange
 from ...models.project_out import ProjectOut
+from ...models.project_update_in import ProjectUpdateIn
 from ...types import Response
 
 
 def _get_kwargs(
     project_id: str,
     *,
-    body: ProjectChange,
+    body: ProjectUpdateIn,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
 
@@ -99,7 +99,7 @@ def sync_detailed(
     project_id: str,
     *,
     client: AuthenticatedClient,
-    body: ProjectChange,
+    body: ProjectUpdateIn,
 ) -> Response[ErrorOut | ProjectOut]:
     """Update Project
 
@@ -107,7 +107,7 @@ def sync_detailed(
 
     Args:
         project_id (str):
-        body (ProjectChange): What is absent stays as it is.
+        body (ProjectUpdateIn): What is absent stays as it is.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -133,7 +133,7 @@ def sync(
     project_id: str,
     *,
     client: AuthenticatedClient,
-    body: ProjectChange,
+    body: ProjectUpdateIn,
 ) -> ErrorOut | ProjectOut | None:
     """Update Project
 
@@ -141,7 +141,7 @@ def sync(
 
     Args:
         project_id (str):
-        body (ProjectChange): What is absent stays as it is.
+        body (ProjectUpdateIn): What is absent stays as it is.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -162,7 +162,7 @@ async def asyncio_detailed(
     project_id: str,
     *,
     client: AuthenticatedClient,
-    body: ProjectChange,
+    body: ProjectUpdateIn,
 ) -> Response[ErrorOut | ProjectOut]:
     """Update Project
 
@@ -170,7 +170,7 @@ async def asyncio_detailed(
 
     Args:
         project_id (str):
-        body (ProjectChange): What is absent stays as it is.
+        body (ProjectUpdateIn): What is absent stays as it is.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -194,7 +194,7 @@ async def asyncio(
     project_id: str,
     *,
     client: AuthenticatedClient,
-    body: ProjectChange,
+    body: ProjectUpdateIn,
 ) -> ErrorOut | ProjectOut | None:
     """Update Project
 
@@ -202,7 +202,7 @@ async def asyncio(
 
     Args:
         project_id (str):
-        body (ProjectChange): What is absent stays as it is.
+        body (ProjectUpdateIn): What is absent stays as it is.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

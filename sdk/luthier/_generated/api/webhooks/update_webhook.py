@@ -6,15 +6,15 @@ import httpx
 
 from ...client import AuthenticatedClient, Client
 from ...models.error_out import ErrorOut
-from ...models.webhook_change_in import WebhookChangeIn
 from ...models.webhook_out import WebhookOut
+from ...models.webhook_update_in import WebhookUpdateIn
 from ...types import Response
 
 
 def _get_kwargs(
     webhook_id: str,
     *,
-    body: WebhookChangeIn,
+    body: WebhookUpdateIn,
 ) -> dict[str, Any]:
     headers: dict[str, Any] = {}
 
@@ -99,7 +99,7 @@ def sync_detailed(
     webhook_id: str,
     *,
     client: AuthenticatedClient,
-    body: WebhookChangeIn,
+    body: WebhookUpdateIn,
 ) -> Response[ErrorOut | WebhookOut]:
     """Update Webhook
 
@@ -108,7 +108,7 @@ def sync_detailed(
 
     Args:
         webhook_id (str):
-        body (WebhookChangeIn): What is left out stays.
+        body (WebhookUpdateIn): What is left out stays.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -134,7 +134,7 @@ def sync(
     webhook_id: str,
     *,
     client: AuthenticatedClient,
-    body: WebhookChangeIn,
+    body: WebhookUpdateIn,
 ) -> ErrorOut | WebhookOut | None:
     """Update Webhook
 
@@ -143,7 +143,7 @@ def sync(
 
     Args:
         webhook_id (str):
-        body (WebhookChangeIn): What is left out stays.
+        body (WebhookUpdateIn): What is left out stays.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -164,7 +164,7 @@ async def asyncio_detailed(
     webhook_id: str,
     *,
     client: AuthenticatedClient,
-    body: WebhookChangeIn,
+    body: WebhookUpdateIn,
 ) -> Response[ErrorOut | WebhookOut]:
     """Update Webhook
 
@@ -173,7 +173,7 @@ async def asyncio_detailed(
 
     Args:
         webhook_id (str):
-        body (WebhookChangeIn): What is left out stays.
+        body (WebhookUpdateIn): What is left out stays.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -197,7 +197,7 @@ async def asyncio(
     webhook_id: str,
     *,
     client: AuthenticatedClient,
-    body: WebhookChangeIn,
+    body: WebhookUpdateIn,
 ) -> ErrorOut | WebhookOut | None:
     """Update Webhook
 
@@ -206,7 +206,7 @@ async def asyncio(
 
     Args:
         webhook_id (str):
-        body (WebhookChangeIn): What is left out stays.
+        body (WebhookUpdateIn): What is left out stays.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
