@@ -1,5 +1,5 @@
-# One image for every part: `luthierd api`, `luthierd worker`, `luthierd inference`, `luthierd migrate`.
-# TORCH_INDEX takes PyTorch's CPU build; set it empty for the index's own CUDA build on GPU machines.
+# One image for all processes: `luthierd api`, `luthierd worker`, `luthierd inference`, `luthierd migrate`.
+# TORCH_INDEX selects PyTorch's CPU build. Set it to an empty string for the default CUDA build on GPU machines.
 FROM python:3.12-slim
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
