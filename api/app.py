@@ -1,4 +1,4 @@
-"""The application: routes, what surrounds them, and the resources they use."""
+"""The FastAPI application: routes, middleware and the resources they use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from starlette.exceptions import HTTPException
 
 from api.authorization import ADMIN, DATA, INFER, MODELS, SELF, routes_without_permission
 from api.deps import authenticate
-from api.errors import error_responses, handle_exception
+from api.errors import error_responses
+from api.exception_handlers import handle_exception
 from api.http.multipart import MULTIPART_OVERHEAD_BYTES
 from api.middleware.auth import AuthenticationMiddleware
 from api.middleware.body import BodyLimitMiddleware
@@ -42,10 +43,10 @@ from storage.access.limits import Limits
 from storage.settings import Settings
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs"})
-"""The paths that need no key."""
+"""Paths that need no key."""
 
 ROUTERS: tuple[tuple[ModuleType, params.Depends], ...] = (
-    # First, because that is what clients poll.
+    # First, because clients poll its routes.
     (jobs, DATA),
     (files, DATA),
     (uploads, DATA),
@@ -63,21 +64,25 @@ ROUTERS: tuple[tuple[ModuleType, params.Depends], ...] = (
     (audit_and_usage, ADMIN),
     (me, SELF),
 )
-"""Everything under ``/v1``, with what it asks of a key's role (:mod:`api.authorization`), in the order of matching."""
+"""Routers under ``/v1`` and their permissions (:mod:`api.authorization`), in the order of
+matching."""
 
 STALE_UPLOAD_SECONDS = 3600
 
 SWITCH_INTERVAL_SECONDS = 0.0005
-"""Python's own is ten times as long."""
+"""Python's default is ten times as long."""
 
-# Only for the OpenAPI document; the middleware is what looks at the key.
+# Only for the OpenAPI document. The middleware checks the key.
 _API_KEY_SCHEME = HTTPBearer(
-    scheme_name="ApiKey", description="A key of `luthierd keys`: sk-luthier-…", auto_error=False
+    scheme_name="ApiKey", description="A key created with `luthierd keys`: sk-luthier-…", auto_error=False
 )
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API over one set of resources, which open when it starts. Each process of a server calls this once."""
+    """Create the application.
+
+    Its resources open at startup. Each process of a server calls this once.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -98,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Luthier",
-        summary="Fine-tuning as a service on your own machines, on OpenAI's wire.",
+        summary="Self-hosted fine-tuning with OpenAI's API.",
         version=version("luthier"),
         lifespan=lifespan,
         redirect_slashes=False,
@@ -107,49 +112,56 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=_generate_operation_id,
         exception_handlers={HTTPException: handle_exception, RequestValidationError: handle_exception},
     )
-    for module, needed in ROUTERS:
-        # Straight into the application: FastAPI matches a request anew in every router that it lies in.
+    for module, permission in ROUTERS:
+        # Directly into the application: FastAPI matches a request again in every nested router.
         app.include_router(
-            module.router, prefix="/v1", dependencies=[Depends(_API_KEY_SCHEME), needed], responses=error_responses(403)
+            module.router,
+            prefix="/v1",
+            dependencies=[Depends(_API_KEY_SCHEME), permission],
+            responses=error_responses(403),
         )
     app.include_router(health.router)
-    if open_to_all := routes_without_permission(app.routes, PUBLIC_PATHS):
-        raise RuntimeError(f"no role is asked for at {open_to_all}; give their router a line in ROUTERS")
+    if unprotected := routes_without_permission(app.routes, PUBLIC_PATHS):
+        raise RuntimeError(f"routes without a permission: {unprotected}; add their router to ROUTERS")
+    _add_middleware(app, settings)
+    return app
+
+
+def create_app_from_environment() -> FastAPI:
+    """Create the application for ``uvicorn --factory api.app:create_app_from_environment``."""
+    app = create_app(Settings())
+    # Otherwise, Python's garbage collector scans all imported objects every few seconds. That
+    # blocks requests for a fifth of a second.
+    gc.collect()
+    gc.freeze()
+    # After every statement, a database thread waits this long for the event loop's thread.
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
     # The last one added is the outermost.
-    larger = {
+    body_limits = {
         "/v1/files": settings.max_upload_bytes + MULTIPART_OVERHEAD_BYTES,
         "/v1/uploads/[^/]+/parts": uploads.MAX_PART_BYTES + MULTIPART_OVERHEAD_BYTES,
     }
     app.add_middleware(
         BodyLimitMiddleware,
         default_limit=settings.max_body_bytes,
-        per_path_limits=larger,
+        per_path_limits=body_limits,
         timeout_seconds=settings.body_seconds,
     )
     app.add_middleware(RateLimitMiddleware)
     app.add_middleware(AuthenticationMiddleware, public_paths=PUBLIC_PATHS, authenticate=authenticate)
-    # Who follows a job stays for as long as it runs.
-    followers = {"/v1/fine_tuning/jobs/[^/]+/(events|metrics)/stream": settings.max_event_streams}
+    # An event stream lasts as long as its job.
+    stream_limits = {"/v1/fine_tuning/jobs/[^/]+/(events|metrics)/stream": settings.max_event_streams}
     app.add_middleware(
         ConcurrencyLimitMiddleware,
         public_paths=PUBLIC_PATHS,
         limit=settings.max_requests,
-        per_path_limits=followers,
+        per_path_limits=stream_limits,
     )
     app.add_middleware(RequestContextMiddleware)
-    return app
-
-
-def create_app_from_environment() -> FastAPI:
-    """For ``uvicorn --factory api.app:create_app_from_environment``, with as many processes as wanted."""
-    app = create_app(Settings())
-    # Python would look through all that was imported and built every few seconds, for a fifth of a second in which
-    # nobody is answered.
-    gc.collect()
-    gc.freeze()
-    # A database's thread that has an answer waits this long for the event loop's, for every statement.
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-    return app
 
 
 def _generate_operation_id(route: APIRoute) -> str:
@@ -157,10 +169,13 @@ def _generate_operation_id(route: APIRoute) -> str:
 
 
 def _remove_stale_uploads(folder: Path) -> None:
-    """Remove what a killed process left of an upload; a living one writes to its file all the time."""
+    """Delete files that killed processes left behind.
+
+    A running upload keeps writing to its file.
+    """
     if folder.is_dir():
         for path in folder.iterdir():
-            # Another process's upload may end meanwhile.
+            # Another process's upload may end at the same time.
             with suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > STALE_UPLOAD_SECONDS:
                     path.unlink()

@@ -1,4 +1,7 @@
-"""What a key's role must allow for each router: set where the application includes it, and nowhere else."""
+"""Permissions that routers require of a key's role.
+
+Only the application assigns them, in ``api.app.ROUTERS``.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,21 @@ from storage.access.roles import Permission, has_permission, list_roles_with
 
 
 def require(get: Permission, other: Permission, **by_name: Permission) -> params.Depends:
-    """What ``GET`` needs, what other methods need, and what single routes need, by their functions' names."""
+    """Create a dependency that checks the role of the request's key.
 
-    # Not in a thread: it waits for nothing.
+    ``get``: permission for ``GET``. ``other``: permission for other methods. ``by_name``:
+    permissions for single routes, by the names of their functions.
+    """
+
+    # Async, although it awaits nothing: FastAPI would run a plain function in a thread.
     async def check(request: Request) -> None:
-        usual = get if request.method == "GET" else other
-        permission = by_name.get(request.scope["route"].name, usual)
+        default = get if request.method == "GET" else other
+        permission = by_name.get(request.scope["route"].name, default)
         role = request.state.principal.role
         if not has_permission(role, permission):
-            able = " or ".join(f"'{name}'" for name in list_roles_with(permission))
+            roles = " or ".join(f"'{name}'" for name in list_roles_with(permission))
             raise Forbidden(
-                f"This key's role is '{role}', which may not {permission.value}; use a key whose role is {able}.",
+                f"This key's role is '{role}', which may not {permission.value}; use a key whose role is {roles}.",
                 code="insufficient_permissions",
             )
 
@@ -32,8 +39,8 @@ def require(get: Permission, other: Permission, **by_name: Permission) -> params
 
 
 DATA = require(get=Permission.READ, other=Permission.WRITE)
-"""Things of the project: files, jobs and whatever a router does not say otherwise of."""
-# Weights leave with a download, which is more than a model's facts.
+"""Data of the project: files, jobs and everything without a more specific requirement."""
+# A download exposes the weights, which needs more than reading a model's metadata.
 MODELS = require(get=Permission.READ_MODELS, other=Permission.WRITE, download_model=Permission.READ)
 INFER = require(get=Permission.INFER, other=Permission.INFER)
 ADMIN = require(get=Permission.ADMINISTER, other=Permission.ADMINISTER)
@@ -43,11 +50,11 @@ _REQUIREMENTS = (DATA, MODELS, INFER, ADMIN, SELF)
 
 
 def routes_without_permission(routes: Sequence[BaseRoute], public_paths: frozenset[str]) -> list[str]:
-    """Paths of routes that need a key and ask for no role: a fault of the application."""
+    """Return the paths of routes that need a key but require no permission, which is a bug."""
     return [
         str(route.path)
         for route in iter_route_contexts(routes)
         if isinstance(route.original_route, APIRoute)
         and route.path not in public_paths
-        and not any(needed in route.dependencies for needed in _REQUIREMENTS)
+        and not any(requirement in route.dependencies for requirement in _REQUIREMENTS)
     ]

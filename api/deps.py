@@ -1,4 +1,4 @@
-"""What routes ask for by annotation."""
+"""FastAPI dependencies shared by all routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobs.lifecycle.queue_position import QueueEstimator
 from jobs.resources import Resources
 from storage.access.keys import Principal
 
-# All are async, though they wait for nothing: FastAPI would run others in a thread, which takes longer than they do.
+# All are async, although they await nothing: FastAPI would run plain functions in a slower thread.
 
 
 async def get_resources(request: Request) -> Resources:
@@ -26,7 +26,7 @@ async def get_resources(request: Request) -> Resources:
 
 
 async def get_principal(request: Request) -> Principal:
-    """Whose key the request carries; the middleware let no other request in."""
+    """Return the principal of the request's key. The middleware rejects requests without one."""
     principal: Principal = request.state.principal
     return principal
 
@@ -52,7 +52,7 @@ async def get_change_feed(request: Request) -> JobChangeFeed:
 
 
 async def get_assembly_slots(request: Request) -> asyncio.Semaphore:
-    """Return the slots that bound how many uploads one process assembles at a time."""
+    """Return the slots that limit how many uploads one process assembles concurrently."""
     slots: asyncio.Semaphore = request.app.state.assembly_slots
     return slots
 
@@ -69,4 +69,4 @@ QueueEstimatorDep = Annotated[QueueEstimator, Depends(get_queue_estimator)]
 ChangeFeedDep = Annotated[JobChangeFeed, Depends(get_change_feed)]
 AssemblySlotsDep = Annotated[asyncio.Semaphore, Depends(get_assembly_slots)]
 IdempotencyDep = Annotated[ResponseRecorder, Depends(get_response_recorder)]
-"""For routes that create something: call :meth:`ResponseRecorder.record` in the same transaction."""
+"""For routes that create something: call ``record`` in the transaction that creates it."""

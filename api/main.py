@@ -1,4 +1,4 @@
-"""``python -m api.main``: the API as a process, or as several that share a port."""
+"""Entry point ``python -m api.main``: the API as one process, or as several that share a port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage import logs
 from storage.settings import Settings
 
 GRACEFUL_SHUTDOWN_SECONDS = 10
-"""How long running answers may take to end once the server is told to stop."""
+"""Time in which responses in flight may finish after the server receives the signal to stop."""
 
 
 def main() -> None:

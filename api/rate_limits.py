@@ -1,6 +1,7 @@
-"""Token buckets for requests and tokens a minute, shared by all API processes.
+"""Token buckets for requests and tokens per minute, shared by all API processes.
 
-Buckets are stored in Redis. While Redis is unavailable nothing is limited: Redis must not stop the service.
+Redis stores the buckets. While Redis is unavailable, nothing is limited, so that it cannot stop the
+service.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 from storage.access.keys import Principal
 from storage.redis_scripts import TOKEN_BUCKETS, RedisScripts
 
-# More than any bucket owes: what was used is taken, also from a bucket that is empty.
+# Below any debt of a bucket, so that used tokens are charged even if the bucket is empty.
 ALLOW_DEBT = -1e12
 
 LimitKind = Literal["requests", "tokens"]
@@ -20,7 +21,7 @@ _LIMIT_KINDS: tuple[LimitKind, LimitKind] = ("requests", "tokens")
 
 @dataclass(frozen=True)
 class TokenBucket:
-    """One of a project's two, after a request; times in milliseconds."""
+    """State of one of a project's two buckets after a request. Times are in milliseconds."""
 
     kind: LimitKind
     limit: int
@@ -37,26 +38,34 @@ class TokenBucket:
 
 
 async def charge(scripts: RedisScripts, principal: Principal, tokens: int) -> None:
-    """Take what a request used; a bucket may so owe, and passes nothing until it has filled up again."""
+    """Charge the tokens that a request used.
+
+    The bucket can go negative. Requests are rejected until it refills above zero.
+    """
     if principal.limits.tokens_per_minute:
         await take(scripts, principal, [0, 0, ALLOW_DEBT, tokens])
 
 
 async def take(scripts: RedisScripts, principal: Principal, demand: list[float]) -> list[TokenBucket]:
-    """``asked``: level needed and cost, of requests and of tokens. Nothing where Redis is away."""
+    """Take from the project's buckets and return those with a limit, or none without Redis.
+
+    ``demand``: required level and cost in requests, then required level and cost in tokens.
+    """
     limits = [principal.limits.requests_per_minute or 0, principal.limits.tokens_per_minute or 0]
     keys = [f"luthier:limit:{principal.project_id}:{kind}" for kind in _LIMIT_KINDS]
-    answer = await scripts.run(TOKEN_BUCKETS, keys, [limits[0], *demand[:2], limits[1], *demand[2:]])
-    if answer is None:
+    reply = await scripts.run(TOKEN_BUCKETS, keys, [limits[0], *demand[:2], limits[1], *demand[2:]])
+    if reply is None:
         return []
-    held = (answer[1:4], answer[4:7])
+    states = (reply[1:4], reply[4:7])
     return [
-        TokenBucket(kind, limit, *rest) for kind, limit, rest in zip(_LIMIT_KINDS, limits, held, strict=True) if limit
+        TokenBucket(kind, limit, *state)
+        for kind, limit, state in zip(_LIMIT_KINDS, limits, states, strict=True)
+        if limit
     ]
 
 
 def format_duration(milliseconds: int) -> str:
-    """As OpenAI writes it: ``12ms``, ``1s``, ``8.64s``, ``6m0s``."""
+    """Format a duration like OpenAI: ``12ms``, ``1s``, ``8.64s``, ``6m0s``."""
     if milliseconds < 1000:
         return f"{milliseconds}ms"
     seconds = milliseconds / 1000

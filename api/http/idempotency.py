@@ -1,9 +1,10 @@
-"""A request that is sent again is answered again, and done once.
+"""Idempotent requests: a repeated request takes effect once and gets the first response again.
 
-With an ``Idempotency-Key`` that holds for every ``POST`` with a JSON body and for files, for a day. OpenAI's clients
-send none: they say ``x-stainless-retry-count``, so of a request that makes something the answer is kept for ten
-minutes, and a retry of it by the same key gets that answer. Streams are not kept, and parts of uploads may be sent
-twice anyway.
+- With an ``Idempotency-Key``, this holds for one day, for every ``POST`` with a JSON body and for
+  files.
+- OpenAI's clients send ``x-stainless-retry-count`` instead. For requests that create something, the
+  response is stored for ten minutes, and a retry with the same API key gets it.
+- Streams are not stored. Parts of uploads may be sent twice.
 """
 
 from __future__ import annotations
@@ -32,25 +33,28 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class DuplicateRequest(Exception):
-    """The same request was done meanwhile; the transaction in which this is raised is undone."""
+    """A concurrent request with the same content succeeded first.
+
+    The transaction that raises this rolls back.
+    """
 
 
 class ResponseRecorder(Protocol):
-    """What a route that makes something asks for."""
+    """Storage for the response of a route that creates something."""
 
     async def record(self, session: AsyncSession, out: BaseModel) -> None:
-        """Call it in the transaction that makes the thing, with what will be answered."""
+        """Store the response ``out``. Call it in the transaction that creates the object."""
 
 
 class NullRecorder:
-    """Of a request that need not be known again."""
+    """Recorder for requests that are not idempotent; stores nothing."""
 
     async def record(self, session: AsyncSession, out: BaseModel) -> None:
         pass
 
 
 class KeyRecorder:
-    """Of a request with an ``Idempotency-Key``."""
+    """Recorder for requests with an ``Idempotency-Key``."""
 
     def __init__(self, ticket: Ticket) -> None:
         self._ticket = ticket
@@ -61,7 +65,10 @@ class KeyRecorder:
 
 
 class RetryRecorder:
-    """Of a request of an SDK: the first one replaces what was there, a retry gives way to it."""
+    """Recorder for requests of OpenAI's clients.
+
+    A first request replaces a stored response. A retry raises ``DuplicateRequest`` if there is one.
+    """
 
     def __init__(self, ticket: Ticket, window_seconds: float) -> None:
         self._ticket = ticket
@@ -75,12 +82,15 @@ class RetryRecorder:
 
 
 async def get_response_recorder(request: Request) -> ResponseRecorder:
-    once: ResponseRecorder = request.state.response_recorder
-    return once
+    recorder: ResponseRecorder = request.state.response_recorder
+    return recorder
 
 
 async def run_idempotent(request: Request, handler: Handler) -> Response:
-    """The handler's response, or that of the same request before. Raises ``InvalidRequest``, ``InProgress``."""
+    """Return the handler's response, or the stored response of an earlier identical request.
+
+    Raises ``InvalidRequest``, ``RequestInProgress``.
+    """
     request.state.response_recorder = NullRecorder()
     if request.method != "POST" or request.headers.get("content-type", "").startswith("multipart/"):
         return await handler(request)
@@ -88,7 +98,11 @@ async def run_idempotent(request: Request, handler: Handler) -> Response:
 
 
 async def run_idempotent_form(request: Request, handler: Handler, *fields: object) -> Response:
-    """The same for a multipart body, whose boundary differs from try to try: ``sent`` is what it says."""
+    """Do the same for a multipart body.
+
+    ``fields``: the content that identifies the request, because the boundary differs between
+    retries.
+    """
 
     async def content() -> bytes:
         return json.dumps(fields).encode()
@@ -102,15 +116,15 @@ async def _run_or_replay(request: Request, handler: Handler, read_content: Calla
     db: Database = request.app.state.resources.db
     if key is not None:
         if not (1 <= len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
-            raise InvalidRequest(f"An Idempotency-Key has 1 to {MAX_KEY_LENGTH} printable ASCII characters.")
+            raise InvalidRequest(f"An Idempotency-Key must have 1 to {MAX_KEY_LENGTH} printable ASCII characters.")
         fingerprint = _compute_fingerprint(request, await read_content(), principal.role)
         return await _run_with_key(
             request, handler, db, idempotency.new_ticket(principal.project_id, f"key:{key}", fingerprint)
         )
     if retries.isascii() and retries.isdigit():
         fingerprint = _compute_fingerprint(request, await read_content(), principal.role, principal.key_id)
-        wanted = idempotency.new_ticket(principal.project_id, f"retry:{fingerprint}", fingerprint)
-        return await _run_with_retry_count(request, handler, db, wanted, is_retry=int(retries[:4]) > 0)
+        ticket = idempotency.new_ticket(principal.project_id, f"retry:{fingerprint}", fingerprint)
+        return await _run_with_retry_count(request, handler, db, ticket, is_retry=int(retries[:4]) > 0)
     return await handler(request)
 
 
@@ -120,7 +134,7 @@ async def _run_with_key(request: Request, handler: Handler, db: Database, ticket
             earlier = await idempotency.claim(session, ticket)
     except KeyReused:
         raise InvalidRequest(
-            "This Idempotency-Key was used for another request; make a new key for each request.",
+            "This Idempotency-Key was used for another request; send a new key with each request.",
             code="idempotency_key_reused",
         ) from None
     except KeyInUse:
@@ -147,9 +161,12 @@ async def _run_with_key(request: Request, handler: Handler, db: Database, ticket
 
 
 def _is_replayable(response: Response) -> bool:
-    """Who was refused may ask again, a stream has no body yet, and a secret is written nowhere."""
-    done = 200 <= response.status_code < 300 and isinstance(getattr(response, "body", None), bytes)
-    return done and response.headers.get("cache-control") != "no-store"
+    """Return True for complete successes without secrets.
+
+    Rejected requests may be retried with the same key.
+    """
+    is_complete = 200 <= response.status_code < 300 and isinstance(getattr(response, "body", None), bytes)
+    return is_complete and response.headers.get("cache-control") != "no-store"
 
 
 async def _run_with_retry_count(
@@ -173,15 +190,18 @@ async def _load_response(db: Database, ticket: Ticket) -> StoredResponse | None:
 
 
 def _compute_fingerprint(request: Request, content: bytes, *identity: str) -> str:
-    """Of everything that decides what a request does. The role is in it: nobody is answered what he may not ask."""
-    words = [*identity, request.method, request.url.path, request.url.query]
-    digest = hashlib.sha256("\n".join(words).encode("utf-8", "surrogateescape"))
+    """Hash everything that determines the effect of a request.
+
+    The role is included, so that a replay never bypasses a permission.
+    """
+    lines = [*identity, request.method, request.url.path, request.url.query]
+    digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape"))
     digest.update(b"\n" + content)
     return digest.hexdigest()
 
 
 def is_replayed(response: Response) -> bool:
-    """Whether this is an earlier request's answer."""
+    """Return True for the stored response of an earlier request."""
     return _REPLAYED_HEADER in response.headers
 
 

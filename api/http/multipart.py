@@ -1,4 +1,4 @@
-"""``multipart/form-data`` straight to disk: one file and a few short fields, however large the file."""
+"""``multipart/form-data`` bodies, streamed to disk: one file of any size and a few short fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from api.errors import ContentTooLarge, InvalidRequest
 
 MULTIPART_OVERHEAD_BYTES = 1 << 20
-"""Bytes of a multipart body that are not the file's."""
+"""Allowed bytes of a multipart body besides the file."""
 _MAX_PARTS = 16
 _MAX_FIELD_BYTES = 4096
 MAX_FILENAME_LENGTH = 255
@@ -28,7 +28,7 @@ _NESTED_FIELD = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """A file that lies at ``path`` until the ``async with`` is left."""
+    """A received file, which exists at ``path`` until the context exits."""
 
     path: Path
     filename: str
@@ -46,7 +46,10 @@ class _Part:
 
 @asynccontextmanager
 async def receive_file(request: Request, folder: Path, file_field: str, limit: int) -> AsyncIterator[UploadedFile]:
-    """The request's one file, of at most ``limit`` bytes, and its fields. Raises ``InvalidRequest``, ``TooLarge``."""
+    """Receive the request's only file, of at most ``limit`` bytes, and its fields.
+
+    Raises ``InvalidRequest``, ``ContentTooLarge``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder) as out:
         form = _FormParser(_parse_boundary(request), file_field)
@@ -66,7 +69,7 @@ async def receive_file(request: Request, folder: Path, file_field: str, limit: i
 
 
 def nest_fields(fields: Mapping[str, str]) -> dict[str, Any]:
-    """``{"a[b]": "x"}`` as ``{"a": {"b": "x"}}``: how a form writes an object."""
+    """Convert ``{"a[b]": "x"}``, the notation of forms for objects, to ``{"a": {"b": "x"}}``."""
     plain = {name: value for name, value in fields.items() if not _NESTED_FIELD.fullmatch(name)}
     objects: dict[str, dict[str, str]] = {}
     for name, value in fields.items():
@@ -88,7 +91,7 @@ def _parse_boundary(request: Request) -> bytes:
 
 
 class _FormParser:
-    """Parts as the parser meets them. The file's bytes wait in ``file.data`` until somebody takes them."""
+    """Incremental form parser. The caller drains the file's bytes from ``file.data``."""
 
     def __init__(self, boundary: bytes, file_field: str) -> None:
         self.file = _Part()
@@ -121,7 +124,7 @@ class _FormParser:
 
     def finish(self) -> None:
         if not self._ended:
-            raise InvalidRequest("The multipart body ends before its closing boundary.")
+            raise InvalidRequest("The multipart body ends before its closing boundary; send the complete body.")
         if self.file.filename is None:
             raise InvalidRequest(
                 f"Missing required parameter: '{self._file_field}', a file with a file name.",
@@ -133,7 +136,7 @@ class _FormParser:
         self._part = _Part()
         self._part_count += 1
         if self._part_count > _MAX_PARTS:
-            raise InvalidRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
+            raise InvalidRequest(f"The multipart body has more than {_MAX_PARTS} parts; send fewer.")
 
     def _on_header_end(self) -> None:
         name, value = self._header
@@ -148,14 +151,15 @@ class _FormParser:
         if self._part.name != self._file_field or self._part.filename is None:
             return
         if self.file.filename is not None:
-            raise InvalidRequest(f"Send one '{self._file_field}' a request.", param=self._file_field)
+            raise InvalidRequest(f"Send one '{self._file_field}' per request.", param=self._file_field)
         self.file = self._part
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._part.data.extend(memoryview(data)[start:end])
         if self._part is not self.file and len(self._part.data) > _MAX_FIELD_BYTES:
             raise InvalidRequest(
-                f"The field is longer than {_MAX_FIELD_BYTES} bytes.", param=self._part.name[:256] or None
+                f"The field is longer than {_MAX_FIELD_BYTES} bytes; send a shorter value.",
+                param=self._part.name[:256] or None,
             )
 
     def _on_part_end(self) -> None:
@@ -164,10 +168,10 @@ class _FormParser:
             return
         if part.name == self._file_field or part.filename is not None:
             raise InvalidRequest(
-                f"The one file goes into the field '{self._file_field}', with a file name.", param=self._file_field
+                f"Send the only file in the field '{self._file_field}', with a file name.", param=self._file_field
             )
         if part.name in self.fields:
-            raise InvalidRequest("The field is there twice.", param=part.name[:256])
+            raise InvalidRequest("The field is repeated; send it once.", param=part.name[:256])
         self.fields[part.name] = part.data.decode("utf-8", "replace")
 
     def _on_end(self) -> None:
@@ -178,7 +182,7 @@ def _parse_filename(raw: bytes, param: str) -> str:
     name = raw.decode("utf-8", "replace")
     if not 1 <= len(name) <= MAX_FILENAME_LENGTH or not name.isprintable():
         raise InvalidRequest(
-            f"A file name has 1 to {MAX_FILENAME_LENGTH} characters and no control characters.",
+            f"A file name must have 1 to {MAX_FILENAME_LENGTH} characters and no control characters.",
             param=param[:256] or None,
         )
     return name

@@ -1,4 +1,8 @@
-"""Lists in pages. A cursor names the last row seen; the order is total, so equal timestamps lose or repeat nothing."""
+"""Cursor pagination.
+
+A cursor names the last row of the previous page. The order is total, so rows with equal timestamps
+are neither lost nor repeated.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +26,22 @@ Direction = Literal["asc", "desc"]
 
 
 def _check_digits(value: Any) -> Any:
-    # int() would also take "1_0", " 1" and digits of other scripts.
+    # int() would also accept "1_0", " 1" and digits of other scripts.
     if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 10):
         raise ValueError("it must be a whole number, 0 or more")
     return value
 
 
 Digits = BeforeValidator(_check_digits)
-After = Annotated[str | None, Query(max_length=256, description="Id of the last object of the page before.")]
-Limit = Annotated[int, Field(ge=0, le=1000), Digits, Query(description="Objects on one page.")]
+After = Annotated[str | None, Query(max_length=256, description="Id of the last object of the previous page.")]
+Limit = Annotated[int, Field(ge=0, le=1000), Digits, Query(description="Maximum number of objects per page.")]
 
 
 class ListOut(BaseModel, Generic[Item]):
-    """One page. Ask for the next with ``after`` = ``last_id`` while ``has_more``."""
+    """One page of a list.
+
+    While ``has_more`` is true, request the next page with ``after`` = ``last_id``.
+    """
 
     object: Literal["list"] = "list"
     data: list[Item]
@@ -58,7 +65,10 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Paginator(Generic[Row]):
-    """How the rows of a table are ordered. ``keys`` together are unique among the rows that one client can list."""
+    """Order of a table's rows.
+
+    ``keys`` together are unique among the rows that one client can list.
+    """
 
     table: type[Row]
     id: Mapped[str]
@@ -71,19 +81,23 @@ class Paginator(Generic[Row]):
         cursor: Cursor,
         filters: Sequence[ColumnElement[bool]] = (),
     ) -> Page[Row]:
-        """``conditions`` scope the rows and the cursor alike. Raises ``InvalidRequest`` for a cursor not among them.
+        """Return the page after the cursor. Raises ``InvalidRequest`` for an unknown cursor.
 
-        ``filters`` choose rows only: what they ask may have changed of the last row of the page before.
+        ``conditions`` apply to the rows and the cursor. ``filters`` apply only to the rows, because
+        the cursor's row may have changed since the previous page.
         """
         keys = tuple_(*self.keys)
         descending = cursor.direction == "desc"
         query = select(self.table).where(*conditions, *filters).limit(cursor.limit + 1)
         query = query.order_by(*(key.desc() if descending else key.asc() for key in self.keys))
         if cursor.after is not None:
-            seen = (await session.execute(select(*self.keys).where(*conditions, self.id == cursor.after))).first()
-            if seen is None:
-                raise InvalidRequest("'after' is not the id of an object in this list.", param="after")
-            query = query.where(keys < tuple(seen) if descending else keys > tuple(seen))
+            last_keys = (await session.execute(select(*self.keys).where(*conditions, self.id == cursor.after))).first()
+            if last_keys is None:
+                raise InvalidRequest(
+                    "'after' is not the id of an object in this list; send the last_id of the previous page.",
+                    param="after",
+                )
+            query = query.where(keys < tuple(last_keys) if descending else keys > tuple(last_keys))
         rows = list((await session.execute(query)).scalars())
         return Page(rows[: cursor.limit], len(rows) > cursor.limit)
 
@@ -100,7 +114,7 @@ PERMISSIONS = Paginator(
 
 
 def to_list(items: Sequence[Item], has_more: bool) -> ListOut[Item]:
-    """``items`` have an ``id``."""
+    """Build the response for one page. Every item needs an ``id``."""
     ids: list[str] = [getattr(item, "id") for item in items]  # noqa: B009
     return ListOut[Any](
         data=list(items), first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more

@@ -1,4 +1,4 @@
-"""Answers that arrive in pieces: server-sent events of a chat, and verified bytes."""
+"""Streamed responses: server-sent events of a completion, and verified bytes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from inference.protocol.disconnect import cancel_on_disconnect
 from inference.protocol.errors import EngineError
 
 PING_SECONDS = 5.0
-"""Silence after which a comment line tells client and proxies that the answer still comes."""
+"""Silence after which a comment line shows the client and proxies that the stream is alive."""
 _MAX_BUFFERED_CHUNKS = 32
-"""Chunks that may wait for a slow reader; then the engine waits too."""
+"""Chunks buffered for a slow client. When the buffer is full, the engine waits."""
 
 Chunk = dict[str, Any]
 _END_OF_STREAM = object()
 
 
 class ChunkReader:
-    """Chunks of the engine's stream, read by a task of their own, so that waiting for one can be interrupted."""
+    """Reader of the engine's stream.
+
+    A separate task reads the chunks, so that waiting for one can time out.
+    """
 
     def __init__(self, stream: AsyncIterator[Chunk], ping_seconds: float = PING_SECONDS) -> None:
         self._queue: asyncio.Queue[Any] = asyncio.Queue(_MAX_BUFFERED_CHUNKS)
@@ -34,9 +37,9 @@ class ChunkReader:
         self._reader = asyncio.create_task(self._read(stream))
 
     async def read_first(self) -> Any:
-        """What to begin :meth:`events` with; raises the ``EngineError`` that came instead of a chunk.
+        """Return the first item for :meth:`iter_events`. Raises ``EngineError``.
 
-        Nothing for ``ping_seconds`` is no error: the wait goes on in the events.
+        Silence for ``ping_seconds`` is no error: the wait continues in the events.
         """
         item = await self._next()
         if isinstance(item, EngineError):
@@ -44,12 +47,12 @@ class ChunkReader:
         return item
 
     async def iter_events(self, item: Any) -> AsyncIterator[str]:
-        """Server-sent events, from ``item`` on."""
+        """Yield server-sent events, starting with ``item``."""
         while item is not _END_OF_STREAM:
             if item is None:
                 yield ": ping\n\n"
             elif isinstance(item, EngineError):
-                # The status has been sent; the error travels as an event and ends the stream.
+                # The status has been sent, so the error becomes the last event.
                 yield _format_event(item.to_body())
                 return
             else:
@@ -72,23 +75,23 @@ class ChunkReader:
             await self._queue.put(error)
 
     async def _next(self) -> Any:
-        """A chunk, an ``EngineError``, ``_END``, or None when nothing came for a while."""
+        """Return a chunk, an ``EngineError``, ``_END_OF_STREAM``, or None after a silence."""
         try:
             return await asyncio.wait_for(self._queue.get(), self._ping_seconds)
         except TimeoutError:
             if self._reader.done() and self._queue.empty():
-                # Whatever ended the reader without a word is a fault of ours.
+                # The reader ended without an item, which is a bug. Raises its exception.
                 self._reader.result()
             return None
 
 
 class EventStreamResponse(StreamingResponse):
-    """Lets go of the engine however the response ends, also where the client left before its first byte."""
+    """Event stream that always releases the engine, even if the client disconnects first."""
 
     media_type = "text/event-stream"
 
     def __init__(self, reader: ChunkReader, first: Any) -> None:
-        # Proxies such as nginx would otherwise collect events before passing them on.
+        # Proxies such as nginx would otherwise buffer the events.
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(reader.iter_events(first), headers=headers)
         self._reader = reader
@@ -101,7 +104,7 @@ class EventStreamResponse(StreamingResponse):
 
 
 async def open_event_stream(request: Request, reader: ChunkReader) -> EventStreamResponse:
-    """Wait for the first chunk, so that a request which cannot be answered gets a status of its own."""
+    """Wait for the first chunk, so that a request that fails gets its own status."""
     try:
         first = await cancel_on_disconnect(request, reader.read_first())
     except BaseException:
@@ -115,19 +118,19 @@ def _format_event(data: dict[str, Any]) -> str:
 
 
 async def verify_stream(open_stream: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
-    """A blob's chunks, the last one held back until its hash is known to be right.
+    """Yield a blob's chunks, and the last one only after the hash is verified.
 
-    A damaged blob so ends short of its content-length, which every client notices. The first chunk is read before
-    this returns: what cannot be opened raises here.
+    The response with a damaged blob is therefore shorter than its content-length, which every
+    client detects. The first chunk is read before this returns, so that a missing blob raises here.
     """
     chunks = iterate_in_threadpool(open_stream())
     first = await anext(chunks, b"")
 
-    async def held_back() -> AsyncIterator[bytes]:
-        waiting = first
+    async def delay_last() -> AsyncIterator[bytes]:
+        pending = first
         async for chunk in chunks:
-            yield waiting
-            waiting = chunk
-        yield waiting
+            yield pending
+            pending = chunk
+        yield pending
 
-    return held_back()
+    return delay_last()

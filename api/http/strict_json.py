@@ -1,4 +1,7 @@
-"""JSON bodies, read as strictly as rows: what two parsers read in two ways, or no database can store, is a 400."""
+"""Strict JSON bodies, with the same rules as rows of datasets.
+
+JSON that parsers interpret differently, or that a database cannot store, is rejected with 400.
+"""
 
 from __future__ import annotations
 
@@ -15,29 +18,33 @@ from training.readers.strict_json import InvalidInput, decode
 
 
 def loads(data: bytes) -> Any:
-    """Raises ``InvalidRequest``."""
+    """Parse a JSON body. Raises ``InvalidRequest``."""
     try:
         return decode(data.decode("utf-8"))
     except UnicodeDecodeError:
         reason = "it is not UTF-8."
     except InvalidInput as error:
         reason = error.message
-    raise InvalidRequest(f"The body is not the JSON that this server takes: {reason}", code="invalid_json")
+    raise InvalidRequest(f"The body is not valid JSON for this server: {reason}", code="invalid_json")
 
 
 class StrictRequest(Request):
+    """Request with a strict JSON parser."""
+
     async def json(self) -> Any:
         return loads(await self.body())
 
 
 class StrictRoute(APIRoute):
-    """The route class of every router under ``/v1``: FastAPI asks its request for the body's JSON, and nothing is done
-    twice (:mod:`api.http.idempotency`)."""
+    """Route class of every router under ``/v1``, with strict JSON bodies and idempotent requests.
+
+    See :mod:`api.http.idempotency`.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
-        async def strict(request: Request) -> Response:
+        async def handle(request: Request) -> Response:
             return await run_idempotent(StrictRequest(request.scope, request.receive), handler)
 
-        return strict
+        return handle

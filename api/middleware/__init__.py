@@ -1,1 +1,4 @@
-"""ASGI middleware, from the outside in: request context, concurrency limit, authentication, rate limit, body limit."""
+"""ASGI middleware.
+
+From the outside in: request context, concurrency limit, authentication, rate limit, body limit.
+"""

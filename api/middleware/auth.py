@@ -1,4 +1,4 @@
-"""API keys."""
+"""Authentication by API key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Authenticator(Protocol):
 
 
 class AuthenticationMiddleware:
-    """Fails closed: all but the named public paths need a key, routes or not; ``scope["state"]`` keeps whose it is."""
+    """Authentication that fails closed: every path except the public ones needs a key.
+
+    Paths without a route need one, too. ``scope["state"]["principal"]`` holds the key's principal.
+    """
 
     def __init__(self, app: ASGIApp, public_paths: frozenset[str], authenticate: Authenticator) -> None:
         self.app = app
@@ -37,7 +40,10 @@ class AuthenticationMiddleware:
 
 
 def extract_api_key(headers: Headers) -> str | None:
-    """From ``Authorization: Bearer`` or ``x-api-key``; None where there is none, or two that differ."""
+    """Return the key from ``Authorization: Bearer`` or ``x-api-key``.
+
+    Return None if there is no key, or if two keys differ.
+    """
     keys = set(headers.getlist("x-api-key"))
     for value in headers.getlist("authorization"):
         scheme, _, key = value.partition(" ")

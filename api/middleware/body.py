@@ -1,4 +1,4 @@
-"""Limits of request bodies: size, time and encoding."""
+"""Limits on the size, duration and encoding of request bodies."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import ContentTooLarge, InvalidRequest, RequestTimeout
 
 MIN_BYTES_PER_SECOND = 16 * 2**10
-"""A body that comes no slower never times out, however large it is."""
+"""A body that arrives at this rate or faster never times out, even if it is large."""
 
 
 class BodyLimitMiddleware:
-    """Counts the body while it arrives, before anything parses it, and refuses what no handler should see."""
+    """Limits bodies while they arrive, before parsing, and rejects malformed requests."""
 
     def __init__(
         self, app: ASGIApp, default_limit: int, per_path_limits: Mapping[str, int], timeout_seconds: float
     ) -> None:
-        """``by_path``: pattern of a whole path -> the bytes that it takes instead of ``default``.
+        """``per_path_limits``: pattern of a full path -> its limit in bytes.
 
-        ``seconds``: how long a body may be waited for, besides a second for each ``BYTES_PER_SECOND`` that arrive.
+        ``timeout_seconds``: how long to wait for a body, plus one second for every
+        ``MIN_BYTES_PER_SECOND`` bytes that arrive.
         """
         self.app = app
         self.default_limit = default_limit
@@ -38,34 +39,34 @@ class BodyLimitMiddleware:
         path = scope["path"]
         limit = next((limit for pattern, limit in self.per_path_limits if pattern.fullmatch(path)), self.default_limit)
         reject_malformed(scope, limit)
-        size, left, more = 0, self.timeout_seconds, True
+        size, seconds_left, more_body = 0, self.timeout_seconds, True
 
-        async def counted() -> Message:
-            nonlocal size, left, more
-            if not more:
-                # Only the client's leaving is waited for now.
+        async def receive_limited() -> Message:
+            nonlocal size, seconds_left, more_body
+            if not more_body:
+                # Only the client's disconnect can still arrive.
                 return await receive()
-            began = time.monotonic()
+            started_at = time.monotonic()
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(seconds_left):
                     message = await receive()
             except TimeoutError as error:
                 raise RequestTimeout from error
-            arrived = len(message.get("body", b""))
-            # Time in which nobody asks for more of the body is not the client's.
-            left += arrived / MIN_BYTES_PER_SECOND - (time.monotonic() - began)
-            size, more = size + arrived, message.get("more_body", False)
+            received_bytes = len(message.get("body", b""))
+            # Only the time spent waiting for the client counts, not the time between two reads.
+            seconds_left += received_bytes / MIN_BYTES_PER_SECOND - (time.monotonic() - started_at)
+            size, more_body = size + received_bytes, message.get("more_body", False)
             if size > limit:
                 raise ContentTooLarge(limit)
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_limited, send)
 
 
 def reject_malformed(scope: Scope, limit: int) -> None:
     headers = Headers(scope=scope)
     if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
-        raise InvalidRequest("The URL has a NUL character.")
+        raise InvalidRequest("The URL contains a NUL character; remove it.")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidRequest("Send the body uncompressed, without a content-encoding.")
     length = headers.get("content-length", "0")

@@ -1,4 +1,4 @@
-"""Requests and tokens a minute, per project."""
+"""Limits on the requests and tokens per minute of each project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from storage.access.keys import Principal
 
 
 class RateLimitMiddleware:
-    """Lets a project's requests through while its buckets hold enough, and tells what they hold in every answer."""
+    """Rejects requests while a token bucket of the project is empty.
+
+    Response headers report the state of the buckets.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -22,10 +25,10 @@ class RateLimitMiddleware:
         await self.app(scope, receive, send)
 
     async def _admit(self, scope: Scope, principal: Principal) -> None:
-        # Tokens are taken when they are known; until then it is enough that some are left.
+        # Tokens are charged once the usage is known. Until then, one token in the bucket is enough.
         buckets = await take(scope["app"].state.resources.scripts, principal, [1, 1, 1, 0])
         for bucket in buckets:
             scope["state"]["headers"] |= bucket.to_headers()
-        waiting = max(buckets, key=lambda bucket: bucket.wait_ms, default=None)
-        if waiting is not None and waiting.wait_ms > 0:
-            raise RateLimited(waiting.kind, waiting.limit, waiting.wait_ms)
+        slowest = max(buckets, key=lambda bucket: bucket.wait_ms, default=None)
+        if slowest is not None and slowest.wait_ms > 0:
+            raise RateLimited(slowest.kind, slowest.limit, slowest.wait_ms)

@@ -1,4 +1,4 @@
-"""Batches: a file of requests in, a file of answers out, within a day."""
+"""Routes for batches, which process a file of requests within a day."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ BATCHES = Paginator(Batch, col(Batch.id), (col(Batch.created_at), col(Batch.id))
 async def create_batch(
     body: BatchIn, resources: ResourcesDep, principal: PrincipalDep, recorder: IdempotencyDep
 ) -> BatchOut:
-    """Have every line of a file answered within 24 hours. Lines are checked after this, in status ``validating``."""
+    """Create a batch, which processes every line of a file within 24 hours.
+
+    The lines are validated afterward, in status ``validating``.
+    """
     now = time.time()
     batch = Batch(
         id=new_id("batch"),
@@ -58,7 +61,7 @@ async def create_batch(
 async def list_batches(
     resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[BatchOut]:
-    """The project's batches, the newest first."""
+    """List the project's batches, newest first."""
     async with resources.db.read() as session:
         page = await BATCHES.fetch_page(session, [col(Batch.project_id) == principal.project_id], Cursor(after, limit))
     return to_list([to_batch_out(batch) for batch in page.rows], page.has_more)
@@ -66,20 +69,23 @@ async def list_batches(
 
 @router.get("/{batch_id}")
 async def retrieve_batch(batch_id: str, resources: ResourcesDep, principal: PrincipalDep) -> BatchOut:
-    """One batch: its status, counts and files."""
+    """Retrieve a batch with its status, counts and files."""
     async with resources.db.read() as session:
         return to_batch_out(await _get_batch_or_404(session, principal.project_id, batch_id))
 
 
 @router.post("/{batch_id}/cancel")
 async def cancel_batch(batch_id: str, resources: ResourcesDep, principal: PrincipalDep) -> BatchOut:
-    """Cancel a batch, within seconds; what was answered by then is in its output file. One that has ended is a 400."""
+    """Cancel a batch within seconds.
+
+    The output file contains the responses up to then. If the batch has ended, the response is 400.
+    """
     async with resources.db.write() as session:
         batch = await store.cancel(session, principal.project_id, batch_id)
         if batch is None:
             status = (await _get_batch_or_404(session, principal.project_id, batch_id)).status
             raise InvalidRequest(
-                f"A batch that is {status} cannot be cancelled.",
+                f"This batch is {status}; only a batch that has not ended can be cancelled.",
                 code="invalid_state",
                 headers={"x-should-retry": "false"},
             )
@@ -96,16 +102,19 @@ async def _get_batch_or_404(session: AsyncSession, project_id: str, batch_id: st
 
 
 async def _check_input_file(session: AsyncSession, project_id: str, file_id: str) -> None:
-    """Raises ``InvalidRequest``. The lock keeps the file from being deleted before the batch's row is there."""
-    mine = [col(File.id) == file_id, col(File.project_id) == project_id, is_unexpired(col(File.expires_at))]
-    file = (await session.execute(select(File).where(*mine).with_for_update())).scalar_one_or_none()
+    """Check the input file. Raises ``InvalidRequest``.
+
+    The lock prevents the file's deletion before the batch's row is inserted.
+    """
+    conditions = [col(File.id) == file_id, col(File.project_id) == project_id, is_unexpired(col(File.expires_at))]
+    file = (await session.execute(select(File).where(*conditions).with_for_update())).scalar_one_or_none()
     if file is None:
         raise _invalid_input_file(
             "There is no such file for this key; upload it with purpose 'batch'.", "file_not_found"
         )
     if file.purpose != "batch":
         raise _invalid_input_file(
-            f"The file's purpose is '{file.purpose}'; upload it with purpose 'batch'.", "invalid_purpose"
+            f"The file's purpose is '{file.purpose}'; upload it again with purpose 'batch'.", "invalid_purpose"
         )
     if file.bytes > MAX_BYTES:
         raise _invalid_input_file(f"The file has more than {MAX_BYTES:,} bytes; split it.", "file_too_large")

@@ -1,4 +1,4 @@
-"""Files: bytes in, as they came, and out again."""
+"""Routes for files, which are stored unchanged."""
 
 from __future__ import annotations
 
@@ -74,51 +74,52 @@ _FORM_OPENAPI: dict[str, Any] = {
 }
 
 PurposeFilter = Annotated[str | None, Query(max_length=64, description="Only files with this purpose.")]
-FileLimit = Annotated[int, Field(ge=0, le=10_000), Digits, Query(description="Objects on one page.")]
+FileLimit = Annotated[int, Field(ge=0, le=10_000), Digits, Query(description="Maximum number of objects per page.")]
 
 
 @router.post("", response_model=FileOut, openapi_extra=_FORM_OPENAPI)
 async def create_file(request: Request, resources: ResourcesDep, principal: PrincipalDep) -> Response:
-    """Upload a file. Its bytes are stored as they come; a job that names it reads them.
+    """Upload a file. Its bytes are stored unchanged, and the jobs that use it read them.
 
-    With ``expires_after`` it goes by itself; a ``batch`` file does so after 30 days where nothing is asked.
+    With ``expires_after`` the file is deleted after that time. A ``batch`` file is deleted after 30
+    days by default; other files do not expire.
     """
     settings = resources.settings
-    async with receive_file(request, settings.home / "uploads", "file", settings.max_upload_bytes) as sent:
-        form = _parse_form(sent.fields)
+    async with receive_file(request, settings.home / "uploads", "file", settings.max_upload_bytes) as upload:
+        form = _parse_form(upload.fields)
         file_id, now = new_id("file"), time.time()
         key = f"{files_prefix(principal.project_id)}/{file_id}"
-        stored = await asyncio.to_thread(resources.blobs.put_file, key, sent.path)
-    life = resolve_lifetime(form.purpose, form.expires_after)
+        stored = await asyncio.to_thread(resources.blobs.put_file, key, upload.path)
+    lifetime = resolve_lifetime(form.purpose, form.expires_after)
     file = File(
         id=file_id,
         project_id=principal.project_id,
         created_at=now,
-        filename=sent.filename,
+        filename=upload.filename,
         purpose=form.purpose,
         bytes=stored.size,
         sha256=stored.sha256,
         blob_key=key,
-        expires_at=None if life is None else now + life,
+        expires_at=None if lifetime is None else now + lifetime,
     )
 
     async def insert(request: Request) -> Response:
-        once, out = await get_response_recorder(request), to_file_out(file)
+        recorder, out = await get_response_recorder(request), to_file_out(file)
         async with resources.db.write() as session:
             await check_quota(session, principal, file.bytes)
             session.add(file)
-            await once.record(session, out)
+            await recorder.record(session, out)
             await audit(session, principal, "file.created", file.id)
         return JSONResponse(out.model_dump())
 
     try:
-        answer = await run_idempotent_form(request, insert, sent.filename, form.purpose, life, stored.sha256)
+        response = await run_idempotent_form(request, insert, upload.filename, form.purpose, lifetime, stored.sha256)
     except (InvalidRequest, RequestInProgress):
         await delete_blobs(resources.blobs, [key])
         raise
-    if is_replayed(answer):
+    if is_replayed(response):
         await delete_blobs(resources.blobs, [key])
-    return answer
+    return response
 
 
 @router.get("")
@@ -130,31 +131,34 @@ async def list_files(
     order: Direction = "desc",
     after: After = None,
 ) -> ListOut[FileOut]:
-    """The project's files, the newest first."""
-    there = [col(File.project_id) == principal.project_id, is_unexpired(col(File.expires_at))]
+    """List the project's files, newest first."""
+    conditions = [col(File.project_id) == principal.project_id, is_unexpired(col(File.expires_at))]
     filters = [] if purpose is None else [col(File.purpose) == purpose]
     async with resources.db.read() as session:
-        page = await FILES.fetch_page(session, there, Cursor(after, limit, order), filters)
+        page = await FILES.fetch_page(session, conditions, Cursor(after, limit, order), filters)
     return to_list([to_file_out(file) for file in page.rows], page.has_more)
 
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, resources: ResourcesDep, principal: PrincipalDep) -> FileOut:
-    """One file's facts."""
+    """Retrieve the metadata of a file."""
     async with resources.db.read() as session:
         return to_file_out(await _get_file_or_404(session, principal.project_id, file_id))
 
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, resources: ResourcesDep, principal: PrincipalDep) -> FileDeleted:
-    """Delete a file and its bytes. Refused while a job or a batch that has not ended needs it."""
+    """Delete a file and its bytes.
+
+    If an unfinished job or batch needs the file, the response is 400.
+    """
     async with resources.db.write() as session:
         file = await _get_file_or_404(session, principal.project_id, file_id, lock=True)
         for kind, query in build_reference_queries(principal.project_id, file_id).items():
-            user = (await session.execute(query.limit(1))).scalar_one_or_none()
-            if user is not None:
+            owner_id = (await session.execute(query.limit(1))).scalar_one_or_none()
+            if owner_id is not None:
                 raise InvalidRequest(
-                    f"The {kind} {user} needs this file; cancel the {kind} or wait for its end.",
+                    f"The {kind} {owner_id} needs this file; cancel the {kind} or wait until it ends.",
                     param="file_id",
                     code="file_in_use",
                 )
@@ -167,10 +171,13 @@ async def delete_file(file_id: str, resources: ResourcesDep, principal: Principa
 @router.get(
     "/{file_id}/content",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes as they were uploaded."}},
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes of the file, unchanged."}},
 )
 async def retrieve_file_content(file_id: str, resources: ResourcesDep, principal: PrincipalDep) -> StreamingResponse:
-    """The file's bytes, verified while they are sent: damaged ones end short of the content-length."""
+    """Download a file. Its bytes are verified while they are sent.
+
+    If they are damaged, the response is shorter than its content-length.
+    """
     async with resources.db.read() as session:
         file = await _get_file_or_404(session, principal.project_id, file_id)
     chunks = await verify_stream(lambda: resources.blobs.stream(file.blob_key, file.sha256))
@@ -179,8 +186,8 @@ async def retrieve_file_content(file_id: str, resources: ResourcesDep, principal
 
 
 async def _get_file_or_404(session: AsyncSession, project_id: str, file_id: str, *, lock: bool = False) -> File:
-    there = [col(File.id) == file_id, col(File.project_id) == project_id, is_unexpired(col(File.expires_at))]
-    query = select(File).where(*there)
+    conditions = [col(File.id) == file_id, col(File.project_id) == project_id, is_unexpired(col(File.expires_at))]
+    query = select(File).where(*conditions)
     file = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
     if file is None:
         raise NotFound("There is no such file for this key.", param="file_id")
@@ -188,10 +195,10 @@ async def _get_file_or_404(session: AsyncSession, project_id: str, file_id: str,
 
 
 def _parse_form(fields: Mapping[str, str]) -> FileForm:
-    """Raises ``InvalidRequest``."""
-    found = nest_fields(fields)
+    """Validate the form fields. Raises ``InvalidRequest``."""
+    form = nest_fields(fields)
     try:
-        return FileForm.model_validate_strings(found, strict=False)
+        return FileForm.model_validate_strings(form, strict=False)
     except ValidationError as error:
-        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        raise to_invalid_request(to_validation_issue(faults, found)) from None
+        issues = [{**issue, "loc": ("body", *issue["loc"])} for issue in error.errors(include_url=False)]
+        raise to_invalid_request(to_validation_issue(issues, form)) from None

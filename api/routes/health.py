@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether its parts answer. No key is needed and no detail is told."""
+"""Health checks of the process and its services. They need no key and reveal no details."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PROBE_KEY, _PROBE_BYTES = "health/probe", b"luthier"
 
 @router.get("/healthz")
 async def healthz() -> Liveness:
-    """The process lives."""
+    """Check that the process is running."""
     return Liveness()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "A part is down."}})
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "A service is down."}})
 async def readyz(resources: ResourcesDep, response: Response) -> Readiness:
-    """Database, blobs, Redis and engine answer."""
+    """Check that the database, the blob storage, Redis and the engine respond."""
     states = await asyncio.gather(*(_run_check(name, check, resources) for name, check in CHECKS.items()))
     checks = dict(zip(CHECKS, states, strict=True))
     if "down" in states:
@@ -45,7 +45,7 @@ async def _run_check(
 ) -> Literal["ok", "down"]:
     try:
         await asyncio.wait_for(check(resources), CHECK_TIMEOUT_SECONDS)
-    # Whatever a part raises is what this route is asked about.
+    # Any exception means that the service is down.
     except Exception as error:
         log.warning("%s is down: %s: %s", name, type(error).__name__, error)
         return "down"

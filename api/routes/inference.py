@@ -1,4 +1,4 @@
-"""Answers of base and tuned models: chat completions, completions, embeddings and predictions."""
+"""Routes for inference: chat completions, completions, embeddings and predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["inference"], route_class=StrictRoute, responses=error_
 
 _STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
-# The engine tells the usage of every stream, to be counted; clients are told where they asked.
+# The engine reports the usage of every stream for metering. Clients get it only on request.
 _INCLUDE_USAGE = {"stream_options": {"include_usage": True}}
 
 
@@ -34,49 +34,57 @@ async def create_chat_completion(
     principal: PrincipalDep,
     meter: UsageMeterDep,
 ) -> Response:
-    """A chat model's answer, whole or, with ``stream``, as server-sent events."""
+    """Create a chat completion. With ``stream``, it arrives as server-sent events."""
     ref = await model_lookup.resolve_for_route(resources, principal.project_id, body.model, "chat/completions")
-    asked = body.model_dump(exclude_unset=True)
+    payload = body.model_dump(exclude_unset=True)
     if body.stream:
-        chunks = resources.engine.chat_stream(ref, asked | _INCLUDE_USAGE)
+        chunks = resources.engine.chat_stream(ref, payload | _INCLUDE_USAGE)
         return await open_event_stream(
             request, ChunkReader(meter.record_stream(principal, "chat", chunks, body.has_usage_chunk))
         )
-    answer = await cancel_on_disconnect(request, resources.engine.chat(ref, asked))
-    return JSONResponse(await meter.record_response(principal, "chat", answer))
+    completion = await cancel_on_disconnect(request, resources.engine.chat(ref, payload))
+    return JSONResponse(await meter.record_response(principal, "chat", completion))
 
 
 @router.post("/completions", response_model=TextCompletion, responses=_STREAM_RESPONSES)
 async def create_completion(
     body: CompletionRequest, request: Request, resources: ResourcesDep, principal: PrincipalDep, meter: UsageMeterDep
 ) -> Response:
-    """What a model writes after one prompt or several, whole or, with ``stream``, as server-sent events."""
+    """Create a completion of one or several prompts.
+
+    With ``stream``, it arrives as server-sent events.
+    """
     ref = await model_lookup.resolve_for_route(resources, principal.project_id, body.model, "completions")
-    asked = body.model_dump(exclude_unset=True)
+    payload = body.model_dump(exclude_unset=True)
     if body.stream:
-        chunks = resources.engine.complete_stream(ref, asked | _INCLUDE_USAGE)
+        chunks = resources.engine.complete_stream(ref, payload | _INCLUDE_USAGE)
         return await open_event_stream(
             request, ChunkReader(meter.record_stream(principal, "completion", chunks, body.has_usage_chunk))
         )
-    answer = await cancel_on_disconnect(request, resources.engine.complete(ref, asked))
-    return JSONResponse(await meter.record_response(principal, "completion", answer))
+    completion = await cancel_on_disconnect(request, resources.engine.complete(ref, payload))
+    return JSONResponse(await meter.record_response(principal, "completion", completion))
 
 
 @router.post("/embeddings", response_model=Embeddings)
 async def create_embeddings(
     body: EmbeddingRequest, request: Request, resources: ResourcesDep, principal: PrincipalDep, meter: UsageMeterDep
 ) -> Response:
-    """A vector for each text, in their order; of a base model untuned, too."""
+    """Create an embedding of each text, in order. Base models work, too."""
     ref = await model_lookup.resolve_for_route(resources, principal.project_id, body.model, "embeddings")
-    answer = await cancel_on_disconnect(request, resources.engine.embed(ref, body.model_dump(exclude_unset=True)))
-    return JSONResponse(await meter.record_response(principal, "embedding", answer))
+    embeddings = await cancel_on_disconnect(request, resources.engine.embed(ref, body.model_dump(exclude_unset=True)))
+    return JSONResponse(await meter.record_response(principal, "embedding", embeddings))
 
 
 @router.post("/predictions", response_model=Predictions)
 async def create_predictions(
     body: PredictionRequest, request: Request, resources: ResourcesDep, principal: PrincipalDep, meter: UsageMeterDep
 ) -> Response:
-    """A model's answers to texts, rows or images, in their order; their fields depend on the model's task."""
+    """Create a prediction for each text, row or image, in order.
+
+    Their fields depend on the model's task.
+    """
     ref = await model_lookup.resolve_for_route(resources, principal.project_id, body.model, "predictions")
-    answer = await cancel_on_disconnect(request, resources.engine.predict(ref, body.model_dump(exclude_unset=True)))
-    return JSONResponse(await meter.record_response(principal, "prediction", answer))
+    predictions = await cancel_on_disconnect(
+        request, resources.engine.predict(ref, body.model_dump(exclude_unset=True))
+    )
+    return JSONResponse(await meter.record_response(principal, "prediction", predictions))

@@ -1,6 +1,7 @@
-"""Models: the operator's bases and the project's own, and the way out for their weights.
+"""Routes for base models, the project's own models, and downloads of their weights.
 
-Ids may hold slashes and colons, which clients percent-encode and servers decode before routing: hence ``:path``.
+Ids may contain slashes and colons, which clients percent-encode and servers decode before routing.
+Therefore the routes use ``:path``.
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute, r
 PRESIGNED_URL_SECONDS = 300
 
 DownloadVariant = Annotated[
-    Variant, Query(description="The trained weights alone, or the base model with the weights merged into it.")
+    Variant, Query(description="Only the trained weights, or the base model with these weights merged into it.")
 ]
 
 
 @router.get("")
 async def list_models(resources: ResourcesDep, principal: PrincipalDep) -> ModelsOut:
-    """Base models, then the project's own, the oldest first, then what other projects share with it."""
-    mine = [col(Model.project_id) == principal.project_id, col(Model.deleted_at).is_(None)]
-    query = select(Model).where(*mine).order_by(col(Model.created_at), col(Model.id))
+    """List base models, then the project's models, oldest first, then models shared with it."""
+    conditions = [col(Model.project_id) == principal.project_id, col(Model.deleted_at).is_(None)]
+    query = select(Model).where(*conditions).order_by(col(Model.created_at), col(Model.id))
     async with resources.db.read() as session:
         models = (await session.execute(query)).scalars().all()
     shared = await model_lookup.list_shared_models(resources, principal.project_id)
@@ -66,19 +67,22 @@ async def list_models(resources: ResourcesDep, principal: PrincipalDep) -> Model
     )
 
 
-# Before the path routes below, which would take the word for a part of the id.
+# Before the path routes below, which would read ``download`` as part of the id.
 @router.get(
     "/{model:path}/download",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"application/zip": {}}, "description": "A zip, its sha256 in x-content-sha256."},
-        302: {"description": "Where the bucket has the zip, for a few minutes."},
+        200: {
+            "content": {"application/zip": {}},
+            "description": "A zip file. The header x-content-sha256 has its SHA-256.",
+        },
+        302: {"description": "Redirect to the zip file in the bucket, valid for a few minutes."},
     },
 )
 async def download_model(
     model: str, request: Request, resources: ResourcesDep, principal: PrincipalDep, variant: DownloadVariant = "adapter"
 ) -> Response:
-    """The weights, as a zip of safetensors, configuration and tokenizer."""
+    """Download a model as a zip file of safetensors, configuration and tokenizer."""
     ref = await model_queries.get_tuned_model_or_404(resources, principal.project_id, model)
     export = await _load_export(resources, ref, variant)
     if export is None:
@@ -98,36 +102,42 @@ async def download_model(
 
 @router.get("/{model:path}")
 async def retrieve_model(model: str, resources: ResourcesDep, principal: PrincipalDep) -> ModelOut:
-    """One model, by id or alias."""
-    found = await model_lookup.find_model(resources, principal.project_id, model)
-    if found is None:
+    """Retrieve a model by id or alias."""
+    match = await model_lookup.find_model(resources, principal.project_id, model)
+    if match is None:
         raise model_queries.model_not_found()
-    return to_base_model_out(found) if isinstance(found, BaseModelEntry) else _to_model_out(found)
+    return to_base_model_out(match) if isinstance(match, BaseModelEntry) else _to_model_out(match)
 
 
 @router.delete("/{model:path}")
 async def delete_model(model: str, resources: ResourcesDep, principal: PrincipalDep) -> ModelDeleted:
-    """Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their job."""
-    found = await model_lookup.find_model(resources, principal.project_id, model)
-    if found is None:
+    """Delete a fine-tuned model and its bytes.
+
+    Base models belong to the operator. Delete checkpoints through their job.
+    """
+    match = await model_lookup.find_model(resources, principal.project_id, model)
+    if match is None:
         raise model_queries.model_not_found()
-    if not isinstance(found, Model):
-        raise Forbidden("Only a finished model can be deleted, not a base model or a checkpoint.", param="model")
-    if found.project_id != principal.project_id:
-        raise Forbidden("This model is another project's, which lets this one use it but not delete it.", param="model")
-    async with resources.db.write() as session:
-        alive = [col(Model.id) == found.id, col(Model.deleted_at).is_(None)]
-        await session.execute(update(Model).where(*alive).values(deleted_at=time.time()))
-        await session.execute(
-            delete(CheckpointPermission).where(col(CheckpointPermission.checkpoint_model) == found.id)
+    if not isinstance(match, Model):
+        raise Forbidden("Only a fine-tuned model can be deleted here, not a base model or a checkpoint.", param="model")
+    if match.project_id != principal.project_id:
+        raise Forbidden(
+            "This model belongs to another project and is shared for use only; delete it with a key of that project.",
+            param="model",
         )
-        gone = delete(Export).where(col(Export.model_id) == found.id).returning(col(Export.blob_key))
-        keys = list((await session.execute(gone)).scalars())
-        await audit(session, principal, "model.deleted", found.id)
-    await asyncio.to_thread(delete_folder, resources.blobs, found.prefix)
+    async with resources.db.write() as session:
+        conditions = [col(Model.id) == match.id, col(Model.deleted_at).is_(None)]
+        await session.execute(update(Model).where(*conditions).values(deleted_at=time.time()))
+        await session.execute(
+            delete(CheckpointPermission).where(col(CheckpointPermission.checkpoint_model) == match.id)
+        )
+        delete_exports = delete(Export).where(col(Export.model_id) == match.id).returning(col(Export.blob_key))
+        keys = list((await session.execute(delete_exports)).scalars())
+        await audit(session, principal, "model.deleted", match.id)
+    await asyncio.to_thread(delete_folder, resources.blobs, match.prefix)
     for key in keys:
         await asyncio.to_thread(resources.blobs.delete, key)
-    return ModelDeleted(id=found.id)
+    return ModelDeleted(id=match.id)
 
 
 def _to_model_out(model: Model | ModelRef) -> ModelOut:
@@ -142,17 +152,20 @@ async def _load_export(resources: Resources, ref: ModelRef, variant: Variant) ->
 
 
 async def _create_export(resources: Resources, ref: ModelRef, variant: Variant) -> Export:
-    """Have the engine make the zip, and remember it: the same weights give the same zip, whoever asks first."""
-    answer = await resources.engine.export(ref, variant)
-    made = Export(
+    """Create the zip file in the engine and store it.
+
+    The same weights always give the same zip file.
+    """
+    result = await resources.engine.export(ref, variant)
+    export = Export(
         model_id=ref.id,
         variant=variant,
         created_at=time.time(),
-        blob_key=answer["blob_key"],
-        sha256=answer["sha256"],
-        bytes=answer["bytes"],
+        blob_key=result["blob_key"],
+        sha256=result["sha256"],
+        bytes=result["bytes"],
     )
     with suppress(IntegrityError):
         async with resources.db.write() as session:
-            session.add(made)
-    return made
+            session.add(export)
+    return export

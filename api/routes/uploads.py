@@ -1,4 +1,4 @@
-"""Uploads: files that come in parts, in any order and in parallel."""
+"""Routes for uploads: files that arrive in parts, in any order and in parallel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=StrictRoute,
 
 MAX_PART_BYTES = 64 * 2**20
 UPLOAD_LIFETIME_SECONDS = 3600
-"""From creating an upload to the end of the time to complete it."""
+"""Time from creating an upload to the deadline for completing it."""
 
 _FORM_OPENAPI: dict[str, Any] = {
     "requestBody": {
@@ -63,10 +63,13 @@ _FORM_OPENAPI: dict[str, Any] = {
 async def create_upload(
     body: UploadIn, resources: ResourcesDep, principal: PrincipalDep, recorder: IdempotencyDep
 ) -> UploadOut:
-    """Begin a file that comes in parts of at most 64 MB. It must be completed within an hour."""
-    most = resources.settings.max_assembled_bytes
-    if body.bytes > most:
-        raise InvalidRequest(f"A file in parts has at most {most:,} bytes here; split it.", param="bytes")
+    """Create an upload of a file in parts of at most 64 MiB.
+
+    It must be completed within an hour.
+    """
+    max_bytes = resources.settings.max_assembled_bytes
+    if body.bytes > max_bytes:
+        raise InvalidRequest(f"An upload may have at most {max_bytes:,} bytes; split the file.", param="bytes")
     now = time.time()
     upload = Upload(
         id=new_id("upload"),
@@ -79,7 +82,7 @@ async def create_upload(
         bytes=body.bytes,
         file_expires_after=resolve_lifetime(body.purpose, body.expires_after),
     )
-    # An open upload counts as what it declares, so that completing it adds nothing.
+    # An open upload counts with its declared size, so that completing it adds nothing to the quota.
     async with resources.db.write() as session:
         await check_quota(session, principal, upload.bytes)
         session.add(upload)
@@ -92,14 +95,17 @@ async def create_upload(
 async def create_upload_part(
     upload_id: str, request: Request, resources: ResourcesDep, principal: PrincipalDep
 ) -> UploadPartOut:
-    """Add a part. Parts may come in parallel; their order is told when the upload is completed."""
+    """Add a part to an upload.
+
+    Parts may arrive in parallel; the request that completes the upload sets their order.
+    """
     async with resources.db.read() as session:
         _check_pending(await _get_upload_or_404(session, principal.project_id, upload_id))
     part_id = new_id("part")
     key = f"{uploads_prefix(principal.project_id)}/{upload_id}/{part_id}"
     async with receive_file(request, resources.settings.home / "uploads", "data", MAX_PART_BYTES) as form:
         for name in form.fields:
-            raise InvalidRequest("Send the part's bytes as 'data' and nothing else.", param=name[:256] or None)
+            raise InvalidRequest("Send only the part's bytes, as 'data'.", param=name[:256] or None)
         stored = await asyncio.to_thread(resources.blobs.put_file, key, form.path)
     part = UploadPart(
         id=part_id,
@@ -129,7 +135,10 @@ async def complete_upload(
     principal: PrincipalDep,
     assembly_slots: AssemblySlotsDep,
 ) -> UploadOut:
-    """Make the file of the parts, in the order given. Completing again answers the same file."""
+    """Create the file from the parts in the given order.
+
+    Completing an upload again returns the same file.
+    """
     async with resources.db.read() as session:
         upload = await _get_upload_or_404(session, principal.project_id, upload_id)
     if get_upload_status(upload) == "pending":
@@ -137,8 +146,8 @@ async def complete_upload(
             await assemble_upload(resources, principal, upload, body)
     async with resources.db.read() as session:
         upload = await _get_upload_or_404(session, principal.project_id, upload_id)
-        there = [col(File.id) == upload.file_id, is_unexpired(col(File.expires_at))]
-        file = (await session.execute(select(File).where(*there))).scalar_one_or_none()
+        conditions = [col(File.id) == upload.file_id, is_unexpired(col(File.expires_at))]
+        file = (await session.execute(select(File).where(*conditions))).scalar_one_or_none()
     if get_upload_status(upload) != "completed":
         raise _upload_not_pending(upload)
     return to_upload_out(upload, file)
@@ -146,14 +155,17 @@ async def complete_upload(
 
 @router.post("/{upload_id}/cancel")
 async def cancel_upload(upload_id: str, resources: ResourcesDep, principal: PrincipalDep) -> UploadOut:
-    """Give an upload up: its parts are removed. One that is completed or has expired is a 400."""
+    """Cancel an upload and delete its parts.
+
+    If it is completed or has expired, the response is 400.
+    """
     async with resources.db.write() as session:
         upload = await _get_upload_or_404(session, principal.project_id, upload_id, lock=True)
         if upload.status != "cancelled":
             _check_pending(upload)
         upload.status = "cancelled"
-        gone = delete(UploadPart).where(col(UploadPart.upload_id) == upload_id).returning(col(UploadPart.blob_key))
-        keys = list((await session.execute(gone)).scalars())
+        delete_parts = delete(UploadPart).where(col(UploadPart.upload_id) == upload_id)
+        keys = list((await session.execute(delete_parts.returning(col(UploadPart.blob_key)))).scalars())
         await audit(session, principal, "upload.cancelled", upload_id)
     await delete_blobs(resources.blobs, keys)
     return to_upload_out(upload)
@@ -174,19 +186,23 @@ def _check_pending(upload: Upload) -> None:
 
 def _upload_not_pending(upload: Upload) -> InvalidRequest:
     return InvalidRequest(
-        f"This upload is {get_upload_status(upload)}; begin another with POST /v1/uploads.",
+        f"This upload is {get_upload_status(upload)}; create another with POST /v1/uploads.",
         param="upload_id",
         code="invalid_state",
     )
 
 
 async def _check_capacity(session: AsyncSession, upload: Upload, added_bytes: int) -> None:
-    """Every part may be sent twice, as a client does that lost an answer."""
+    """Check that the upload can store another part. Raises ``InvalidRequest``.
+
+    Every part may be sent twice, because a client that missed a response sends it again.
+    """
     query = select(func.count(), func.coalesce(func.sum(col(UploadPart.bytes)), 0))
     count, total = (await session.execute(query.where(col(UploadPart.upload_id) == upload.id))).one()
     if count >= MAX_PARTS or total + added_bytes > 2 * upload.bytes:
         raise InvalidRequest(
-            f"An upload takes at most {MAX_PARTS:,} parts and twice the {upload.bytes:,} bytes it was declared with.",
+            f"An upload may have at most {MAX_PARTS:,} parts and twice its declared {upload.bytes:,} bytes; create a "
+            "new upload.",
             param="data",
             code="upload_too_large",
         )

@@ -1,4 +1,4 @@
-"""Webhooks: where a project wants to be told of the ends of its jobs and batches."""
+"""Routes for webhooks, which receive an event when a job or batch of the project ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from storage.tables import Delivery, Webhook
 router = APIRouter(tags=["webhooks"], route_class=StrictRoute, responses=error_responses(404, 413))
 
 MAX_WEBHOOKS = 50
-"""In one project."""
+"""Webhooks per project."""
 OLD_SECRET_SECONDS = 86_400
 
 WEBHOOKS = Paginator(Webhook, col(Webhook.id), (col(Webhook.created_at), col(Webhook.id)))
@@ -48,13 +48,16 @@ DELIVERIES = Paginator(Delivery, col(Delivery.id), (col(Delivery.created_at), co
 
 @router.get("/webhook_event_types")
 async def list_webhook_event_types(principal: PrincipalDep) -> EventTypesOut:
-    """What there is to be told of."""
+    """List the event types that webhooks can receive."""
     return EventTypesOut(data=list(outbox.EVENT_TYPES))
 
 
 @router.post("/webhook_endpoints")
 async def create_webhook(body: WebhookIn, resources: ResourcesDep, principal: PrincipalDep) -> WebhookWithSecretOut:
-    """Have events sent to a URL. The answer holds the signing secret, which is not shown again."""
+    """Create a webhook, which sends events to a URL.
+
+    Only this response shows the signing secret.
+    """
     await _check_url(resources, body.url)
     now = time.time()
     webhook = Webhook(
@@ -72,7 +75,7 @@ async def create_webhook(body: WebhookIn, resources: ResourcesDep, principal: Pr
         query = select(func.count()).select_from(Webhook).where(col(Webhook.project_id) == principal.project_id)
         if (await session.execute(query)).scalar_one() >= MAX_WEBHOOKS:
             raise InvalidRequest(
-                f"A project has {MAX_WEBHOOKS} webhooks at most; delete one.", code="too_many_webhooks"
+                f"A project can have at most {MAX_WEBHOOKS} webhooks; delete one.", code="too_many_webhooks"
             )
         session.add(webhook)
         await audit(session, principal, "webhook.created", webhook.id)
@@ -83,7 +86,7 @@ async def create_webhook(body: WebhookIn, resources: ResourcesDep, principal: Pr
 async def list_webhooks(
     resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[WebhookOut]:
-    """The project's webhooks, the newest first."""
+    """List the project's webhooks, newest first."""
     async with resources.db.read() as session:
         page = await WEBHOOKS.fetch_page(
             session, [col(Webhook.project_id) == principal.project_id], Cursor(after, limit)
@@ -93,7 +96,7 @@ async def list_webhooks(
 
 @router.get("/webhook_endpoints/{webhook_id}")
 async def retrieve_webhook(webhook_id: str, resources: ResourcesDep, principal: PrincipalDep) -> WebhookOut:
-    """One webhook, without its secret."""
+    """Retrieve a webhook, without its signing secret."""
     async with resources.db.read() as session:
         return to_webhook_out(await _get_webhook_or_404(session, principal.project_id, webhook_id))
 
@@ -102,7 +105,11 @@ async def retrieve_webhook(webhook_id: str, resources: ResourcesDep, principal: 
 async def update_webhook(
     webhook_id: str, body: WebhookUpdateIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> WebhookOut:
-    """Change what is named. Enabling a webhook forgets its failures; what was dropped meanwhile is not sent."""
+    """Change the fields that are sent.
+
+    Enabling a webhook resets its failures. Events that were dropped while it was disabled are not
+    sent.
+    """
     if body.url is not None:
         await _check_url(resources, body.url)
     async with resources.db.write() as session:
@@ -123,7 +130,7 @@ async def update_webhook(
 
 @router.delete("/webhook_endpoints/{webhook_id}")
 async def delete_webhook(webhook_id: str, resources: ResourcesDep, principal: PrincipalDep) -> WebhookDeleted:
-    """Delete a webhook and all that waits for it."""
+    """Delete a webhook and its deliveries, including pending ones."""
     async with resources.db.write() as session:
         await _get_webhook_or_404(session, principal.project_id, webhook_id, lock=True)
         await session.execute(delete(Delivery).where(col(Delivery.webhook_id) == webhook_id))
@@ -136,12 +143,15 @@ async def delete_webhook(webhook_id: str, resources: ResourcesDep, principal: Pr
 async def rotate_webhook_secret(
     webhook_id: str, resources: ResourcesDep, principal: PrincipalDep, body: RotateSecretIn | None = None
 ) -> WebhookWithSecretOut:
-    """A new signing secret, shown once. With the old one kept, deliveries carry both signatures for 24 hours."""
-    keep, now = bool(body and body.keep_old_secret_active_for_24_hours), time.time()
+    """Create a new signing secret. Only this response shows it.
+
+    If the old secret stays active, deliveries carry both signatures for 24 hours.
+    """
+    keep_old, now = bool(body and body.keep_old_secret_active_for_24_hours), time.time()
     async with resources.db.write() as session:
         webhook = await _get_webhook_or_404(session, principal.project_id, webhook_id, lock=True)
-        webhook.old_secret = webhook.secret if keep else None
-        webhook.old_secret_until = now + OLD_SECRET_SECONDS if keep else None
+        webhook.old_secret = webhook.secret if keep_old else None
+        webhook.old_secret_until = now + OLD_SECRET_SECONDS if keep_old else None
         webhook.secret, webhook.updated_at = signing.generate_secret(), now
         await audit(session, principal, "webhook.secret_rotated", webhook_id)
         return to_webhook_with_secret_out(webhook)
@@ -151,7 +161,10 @@ async def rotate_webhook_secret(
 async def test_webhook(
     webhook_id: str, body: WebhookTestIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> WebhookTested:
-    """Send a sample now, once, and tell the status of the answer, whatever it is. No answer at all is a 400."""
+    """Send a sample event once and return the status of the receiver's response.
+
+    If the receiver does not respond, the response is 400.
+    """
     async with resources.db.read() as session:
         webhook = await _get_webhook_or_404(session, principal.project_id, webhook_id)
     kind, _, _ = body.event_type.rpartition(".")
@@ -159,7 +172,9 @@ async def test_webhook(
     try:
         status = await create_webhook_client(resources.settings).send(webhook, sample)
     except DeliveryFailed as error:
-        raise InvalidRequest(f"The sample did not arrive: {error}", param="url", code="webhook_unreachable") from error
+        raise InvalidRequest(
+            f"The sample event could not be delivered: {error}", param="url", code="webhook_unreachable"
+        ) from error
     return WebhookTested(webhook_endpoint_id=webhook_id, event_type=body.event_type, status_code=status)
 
 
@@ -167,7 +182,10 @@ async def test_webhook(
 async def list_webhook_deliveries(
     webhook_id: str, resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[DeliveryOut]:
-    """What was sent or waits, the newest first; kept for 30 days. Answers' bodies are not read."""
+    """List a webhook's deliveries of the last 30 days, newest first.
+
+    Response bodies are not stored.
+    """
     async with resources.db.read() as session:
         await _get_webhook_or_404(session, principal.project_id, webhook_id)
         page = await DELIVERIES.fetch_page(session, [col(Delivery.webhook_id) == webhook_id], Cursor(after, limit))
@@ -185,7 +203,10 @@ async def _get_webhook_or_404(
 
 
 async def _check_url(resources: Resources, url: str) -> None:
-    """Raises ``InvalidRequest``. Looked at again before each delivery: names come to mean other addresses."""
+    """Check that the URL is allowed. Raises ``InvalidRequest``.
+
+    Each delivery checks it again, because the address of a host name can change.
+    """
     try:
         await create_webhook_client(resources.settings).validate_url(url)
     except ForbiddenUrl as error:

@@ -1,4 +1,4 @@
-"""What every body that a client sends has in common."""
+"""Base model and types of request bodies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 
-class StrictModel(BaseModel):
-    """Unknown fields are refused, and so is a value of another type."""
+class ResponseModel(BaseModel):
+    """Base of response bodies. Attribute docstrings become the descriptions in OpenAPI."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class StrictModel(BaseModel):
+    """Base of request bodies: rejects unknown fields and values of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def _reject_unsupported(value: Any, info: ValidationInfo) -> Any:
@@ -23,4 +29,5 @@ def _reject_unsupported(value: Any, info: ValidationInfo) -> Any:
 
 
 Unsupported = Annotated[None, BeforeValidator(_reject_unsupported)]
-"""Of a field that OpenAI documents and whose effect would be missed: null asks for nothing."""
+"""Type of an OpenAI field that Luthier does not support. Only null, which has no effect, is
+valid."""

@@ -1,12 +1,12 @@
-"""Batches on the wire."""
+"""Bodies of the batch routes."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from api.schemas.base import StrictModel
+from api.schemas.base import ResponseModel, StrictModel
 from api.schemas.fine_tuning.jobs import MetadataKey, MetadataValue, Reference
 from storage.tables import Batch
 
@@ -15,7 +15,7 @@ BatchEndpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddin
 
 class OutputExpiresAfterIn(StrictModel):
     anchor: Literal["created_at"]
-    """When the output file was made."""
+    """Creation of the output file."""
     seconds: int = Field(ge=3600, le=2_592_000)
 
 
@@ -37,41 +37,41 @@ class BatchIn(StrictModel):
     completion_window: Literal["24h"]
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
     output_expires_after: OutputExpiresAfterIn | None = None
-    """How long output and error file are kept; for good where absent."""
+    """Lifetime of the output and error files; without it, they do not expire."""
 
 
-class BatchErrorOut(BaseModel):
+class BatchErrorOut(ResponseModel):
     code: str
     message: str
     param: str | None
     line: int | None
-    """Of the input file, counted from 1."""
+    """Line of the input file, counted from 1."""
 
 
-class BatchErrorsOut(BaseModel):
-    """Why validation refused the file: the first 100 faults."""
+class BatchErrorsOut(ResponseModel):
+    """The first 100 errors that validation found in the input file."""
 
     object: Literal["list"] = "list"
     data: list[BatchErrorOut]
 
 
-class RequestCountsOut(BaseModel):
-    """Of the file's requests. ``completed`` and ``failed`` are seconds old at most."""
+class RequestCountsOut(ResponseModel):
+    """Counts of the batch's requests. ``completed`` and ``failed`` lag by a few seconds at most."""
 
     total: int
     completed: int
     failed: int
 
 
-class InputTokensOut(BaseModel):
+class InputTokensOut(ResponseModel):
     cached_tokens: int = 0
 
 
-class OutputTokensOut(BaseModel):
+class OutputTokensOut(ResponseModel):
     reasoning_tokens: int = 0
 
 
-class BatchUsageOut(BaseModel):
+class BatchUsageOut(ResponseModel):
     input_tokens: int
     input_tokens_details: InputTokensOut
     output_tokens: int
@@ -79,14 +79,14 @@ class BatchUsageOut(BaseModel):
     total_tokens: int
 
 
-class BatchOut(BaseModel):
-    """Requests of one file, answered into another."""
+class BatchOut(ResponseModel):
+    """A batch, which processes the requests of an input file and writes an output file."""
 
     id: str
     object: Literal["batch"] = "batch"
     endpoint: str
     model: str | None
-    """The one that all lines ask; null where there are several, or none is known yet."""
+    """Model of all lines; null if the lines name several models, or before validation."""
     errors: BatchErrorsOut | None
     input_file_id: str
     completion_window: str
@@ -94,9 +94,9 @@ class BatchOut(BaseModel):
         "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
     ]
     output_file_id: str | None
-    """Answers, in the order of the lines; null until the end, and where no line was answered."""
+    """Responses in the order of the lines; null until the batch ends, and if no line succeeded."""
     error_file_id: str | None
-    """Lines that failed or expired; null until the end, and where there were none."""
+    """Lines that failed or expired; null until the batch ends, and if there are none."""
     created_at: int
     in_progress_at: int | None
     expires_at: int
@@ -116,7 +116,9 @@ def to_batch_out(batch: Batch) -> BatchOut:
         id=batch.id,
         endpoint=batch.endpoint,
         model=batch.model,
-        errors=None if batch.errors is None else BatchErrorsOut(data=[BatchErrorOut(**e) for e in batch.errors]),
+        errors=None
+        if batch.errors is None
+        else BatchErrorsOut(data=[BatchErrorOut(**error) for error in batch.errors]),
         input_file_id=batch.input_file_id,
         completion_window=batch.completion_window,
         status=batch.status,

@@ -1,41 +1,41 @@
-"""Files on the wire."""
+"""Bodies of the file routes."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from api.http.pagination import Digits
-from api.schemas.base import StrictModel
+from api.schemas.base import ResponseModel, StrictModel
 from storage.tables import File
 
 UploadPurpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
-"""What a client may say that a file is for."""
+"""Purposes that a client can choose for a file."""
 
 MIN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS = 3600, 2_592_000
-"""Seconds that a file may be asked to live: an hour to 30 days."""
+"""Limits of a file's lifetime in seconds: one hour to 30 days."""
 
 _DEFAULT_LIFETIME_SECONDS = {"batch": MAX_LIFETIME_SECONDS}
-"""Seconds that files of a purpose live where nothing is asked; of the others, for ever."""
+"""Default lifetime in seconds by purpose. Files with other purposes do not expire by default."""
 
 
 class ExpiresAfter(StrictModel):
-    """When a file goes by itself."""
+    """Lifetime of a file, after which the server deletes it."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=MIN_LIFETIME_SECONDS, le=MAX_LIFETIME_SECONDS), Digits]
 
 
 class FileForm(StrictModel):
-    """The fields beside the file in ``POST /v1/files``."""
+    """Form fields of ``POST /v1/files`` except the file."""
 
     purpose: UploadPurpose
     expires_after: ExpiresAfter | None = None
 
 
-class FileOut(BaseModel):
-    """An uploaded file, or one that a job made."""
+class FileOut(ResponseModel):
+    """An uploaded file, or a file that a job or batch created."""
 
     id: str
     object: Literal["file"] = "file"
@@ -45,18 +45,18 @@ class FileOut(BaseModel):
     filename: str
     purpose: str
     status: str
-    """``processed`` from the start: the bytes are kept as they came, and a job reads them."""
+    """``processed`` from the start: the bytes are stored unchanged, and a job reads them."""
     status_details: str | None = None
 
 
-class FileDeleted(BaseModel):
+class FileDeleted(ResponseModel):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
 
 
 def resolve_lifetime(purpose: str, expires_after: ExpiresAfter | None) -> int | None:
-    """Seconds that a file lives; None for ever."""
+    """Return the file's lifetime in seconds, or None if it does not expire."""
     return expires_after.seconds if expires_after else _DEFAULT_LIFETIME_SECONDS.get(purpose)
 
 

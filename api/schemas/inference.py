@@ -1,13 +1,18 @@
-"""What the engine answers, for the OpenAPI document and for tests; its JSON is passed on as it is."""
+"""Responses of the engine, for the OpenAPI document and tests.
+
+The API passes its JSON on unchanged.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from api.schemas.base import ResponseModel
 
 
-class _EngineModel(BaseModel):
+class _EngineModel(ResponseModel):
     model_config = ConfigDict(extra="allow")
 
 
@@ -20,7 +25,7 @@ class CompletionUsage(_EngineModel):
 class FunctionCallOut(_EngineModel):
     name: str
     arguments: str
-    """JSON of an object."""
+    """A JSON object as text."""
 
 
 class ToolCallOut(_EngineModel):
@@ -32,7 +37,7 @@ class ToolCallOut(_EngineModel):
 class ChatMessageOut(_EngineModel):
     role: Literal["assistant"]
     content: str | None
-    """Null where the model only calls tools."""
+    """Null if the model only calls tools."""
     refusal: str | None
     tool_calls: list[ToolCallOut] | None = None
 
@@ -45,7 +50,10 @@ class ChatChoice(_EngineModel):
 
 
 class ChatCompletion(_EngineModel):
-    """A chat completion. With ``stream``: chunks of it as server-sent events, the last one ``[DONE]``."""
+    """A chat completion.
+
+    With ``stream``, its chunks arrive as server-sent events, and ``[DONE]`` ends them.
+    """
 
     id: str
     object: Literal["chat.completion"]
@@ -56,13 +64,13 @@ class ChatCompletion(_EngineModel):
 
 
 class TextLogprobs(_EngineModel):
-    """One entry a token; null for a prompt's first, which nothing comes before."""
+    """Log probabilities, one entry per token. The first token of a prompt has null."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
-    """Where in the choice's text the token begins, in characters."""
+    """Start of each token in the choice's text, in characters."""
 
 
 class TextChoice(_EngineModel):
@@ -73,7 +81,10 @@ class TextChoice(_EngineModel):
 
 
 class TextCompletion(_EngineModel):
-    """A completion. With ``stream``: chunks of the same form as server-sent events, the last one ``[DONE]``."""
+    """A completion.
+
+    With ``stream``, chunks of the same form arrive as server-sent events, and ``[DONE]`` ends them.
+    """
 
     id: str
     object: Literal["text_completion"]
@@ -92,11 +103,11 @@ class Embedding(_EngineModel):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str
-    """Numbers, or with ``encoding_format`` base64 their little-endian fp32 bytes."""
+    """A list of numbers or, with ``encoding_format`` ``base64``, their little-endian fp32 bytes."""
 
 
 class Embeddings(_EngineModel):
-    """Vectors in the order of the inputs."""
+    """Embeddings in the order of the inputs."""
 
     object: Literal["list"]
     model: str
@@ -105,50 +116,52 @@ class Embeddings(_EngineModel):
 
 
 class Prediction(_EngineModel):
-    """The answer to one input; its other fields depend on the model's task."""
+    """The prediction for one input. Its other fields depend on the model's task."""
 
     index: int
 
 
 class LabelPrediction(Prediction):
-    """Of `text-classification` and `image-classification`: the likeliest label."""
+    """The most likely label, for `text-classification` and `image-classification`."""
 
     label: str
     scores: dict[str, float]
-    """Label -> probability, the likeliest first."""
+    """Label -> probability, the most likely first."""
 
 
 class LabelsPrediction(Prediction):
-    """Of `text-classification` where any number of labels may fit."""
+    """All labels that apply, for `text-classification` with several labels per row."""
 
     labels: list[str]
     scores: dict[str, float]
 
 
 class ValuePrediction(Prediction):
-    """Of `text-regression`."""
+    """A number, for `text-regression`."""
 
     value: float
 
 
 class Entity(_EngineModel):
+    """A labeled span of the text."""
+
     label: str
     start: int
-    """First character in the text."""
+    """Index of the first character."""
     end: int
-    """The character after the last."""
+    """Index after the last character."""
     text: str
     score: float
 
 
 class EntitiesPrediction(Prediction):
-    """Of `token-classification`."""
+    """The entities in a text, for `token-classification`."""
 
     entities: list[Entity]
 
 
 class SpanPrediction(Prediction):
-    """Of `question-answering`: where in the context the answer stands."""
+    """The span of the context that answers the question, for `question-answering`."""
 
     text: str
     start: int
@@ -157,13 +170,13 @@ class SpanPrediction(Prediction):
 
 
 class TextPrediction(Prediction):
-    """Of `seq2seq`."""
+    """The generated text, for `seq2seq`."""
 
     text: str
 
 
 class Predictions(_EngineModel):
-    """Answers in the order of the inputs, all of the form of the model's task."""
+    """Predictions in the order of the inputs, all in the form of the model's task."""
 
     object: Literal["list"]
     model: str

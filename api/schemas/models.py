@@ -1,40 +1,39 @@
-"""Models on the wire."""
+"""Bodies of the model routes."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel
-
+from api.schemas.base import ResponseModel
 from inference.protocol.model_ref import ModelRef
 from storage.registry import BaseModelEntry
 from storage.tables import Model
 
 
-class ModelOut(BaseModel):
-    """A base model or a finished one."""
+class ModelOut(ResponseModel):
+    """A base model, a fine-tuned model or a checkpoint."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
-    """0 for a base model, which the operator lists without a date."""
+    """0 for base models, which the operator lists without a date, and for checkpoints."""
     owned_by: str
-    """``luthier`` for a base model, else the project."""
+    """``luthier`` for a base model, else the project's id."""
     tasks: list[str]
-    """What can be trained on a base model, the first by default; what a finished one was trained for."""
+    """Tasks of a base model, the default first, or the task of a fine-tuned model."""
     base_model: str | None
-    """What a finished model was tuned from."""
+    """Base model of a fine-tuned model."""
     update: str | None
     available: bool
-    """False: listed by the operator, but its files are not on this machine yet."""
+    """False if the operator lists the model but its files are not on this machine yet."""
 
 
-class ModelsOut(BaseModel):
+class ModelsOut(ResponseModel):
     object: Literal["list"] = "list"
     data: list[ModelOut]
 
 
-class ModelDeleted(BaseModel):
+class ModelDeleted(ResponseModel):
     id: str
     object: Literal["model"] = "model"
     deleted: Literal[True] = True

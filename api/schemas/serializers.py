@@ -1,4 +1,4 @@
-"""Rows of jobs, events and checkpoints as clients see them."""
+"""Conversion of the rows of jobs, events and checkpoints to response bodies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from training.artifacts.serving_compat import list_compatible_engines
 
 
 def to_job_out(job: Job, organization_id: str, queue_position: QueuePosition | None = None) -> JobOut:
-    """``organization_id``: of the job's project. ``place``: in the queue, where it was looked up."""
+    """Convert a job to a response body.
+
+    ``organization_id``: of the job's project. ``queue_position``: None unless it was looked up.
+    """
     eta = job.progress.get("eta") if job.progress and job.state == RUNNING else None
     finish = time.time() + eta if eta is not None else queue_position.finish if queue_position else None
     return JobOut(

@@ -1,26 +1,26 @@
-"""Uploads on the wire: a file in parts, until it is completed."""
+"""Bodies of the upload routes."""
 
 from __future__ import annotations
 
 import time
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from api.http.multipart import MAX_FILENAME_LENGTH
-from api.schemas.base import StrictModel
+from api.schemas.base import ResponseModel, StrictModel
 from api.schemas.files import ExpiresAfter, FileOut, UploadPurpose, to_file_out
 from storage.tables import File, Upload, UploadPart
 
 MAX_PARTS = 10_000
-"""Of one upload."""
+"""Parts per upload."""
 
 UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 
 
 def _check_printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("it must have no control characters")
+        raise ValueError("it must not contain control characters")
     return text
 
 
@@ -42,11 +42,11 @@ class UploadIn(StrictModel):
     filename: Name
     purpose: UploadPurpose
     bytes: Annotated[int, Field(ge=0, le=2**53)]
-    """Of the whole file: what the parts must add up to."""
+    """Size of the complete file; the sizes of the parts must add up to it."""
     mime_type: Name
-    """Kept out of every decision: the bytes are stored as they come."""
+    """Has no effect: the bytes are stored unchanged."""
     expires_after: ExpiresAfter | None = None
-    """When the finished file goes; by default a ``batch`` file after 30 days, others never."""
+    """Lifetime of the completed file; by default 30 days for ``batch``, unlimited for others."""
 
 
 class UploadCompleteIn(StrictModel):
@@ -55,29 +55,29 @@ class UploadCompleteIn(StrictModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"part_ids": ["part_abc", "part_def"]}]})
 
     part_ids: Annotated[list[PartId], Field(max_length=MAX_PARTS)]
-    """The parts in the order in which they make up the file, whenever each came."""
+    """Ids of the parts in the order of the file, which may differ from the order of arrival."""
     md5: Annotated[str, StringConstraints(max_length=64)] | None = None
-    """Of the whole file, in hexadecimal: other bytes make no file."""
+    """MD5 of the complete file, in hexadecimal. If it differs, no file is created."""
 
 
-class UploadOut(BaseModel):
-    """A file on its way."""
+class UploadOut(ResponseModel):
+    """A file that is uploaded in parts."""
 
     id: str
     object: Literal["upload"] = "upload"
     bytes: int
     created_at: int
     expires_at: int
-    """An upload that is not completed by then is void."""
+    """Deadline to complete the upload."""
     filename: str
     purpose: str
     status: UploadStatus
     file: FileOut | None
-    """The finished file; null before, and where it was deleted since."""
+    """The completed file; null before completion, and after the file was deleted."""
 
 
-class UploadPartOut(BaseModel):
-    """A part that has arrived."""
+class UploadPartOut(ResponseModel):
+    """A part that the server has stored."""
 
     id: str
     object: Literal["upload.part"] = "upload.part"
@@ -86,9 +86,9 @@ class UploadPartOut(BaseModel):
 
 
 def get_upload_status(upload: Upload) -> UploadStatus:
-    """An upload whose hour is over has expired, whether its row says so yet or not."""
-    over = upload.status == "pending" and upload.expires_at <= time.time()
-    status: UploadStatus = "expired" if over else upload.status  # type: ignore[assignment]
+    """Return the status. An upload past its deadline is expired, even before its row says so."""
+    is_overdue = upload.status == "pending" and upload.expires_at <= time.time()
+    status: UploadStatus = "expired" if is_overdue else upload.status  # type: ignore[assignment]
     return status
 
 

@@ -1,12 +1,12 @@
-"""Webhooks on the wire: OpenAI's webhook endpoints, with what became of deliveries beside them."""
+"""Bodies of the webhook routes: OpenAI's webhook endpoints, and their deliveries."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
-from api.schemas.base import StrictModel
+from api.schemas.base import ResponseModel, StrictModel
 from jobs.webhooks import signing
 from jobs.webhooks.outbox import EventType
 from jobs.webhooks.url_policy import MAX_URL_CHARACTERS
@@ -34,12 +34,12 @@ class WebhookIn(StrictModel):
 
     name: WebhookName
     url: WebhookUrl
-    """Begins with ``https://`` and leads to the internet; the operator may allow more."""
+    """A public ``https://`` URL; the operator can allow others."""
     event_types: EventTypes
 
 
 class WebhookUpdateIn(StrictModel):
-    """What is left out stays."""
+    """Changes to a webhook. Absent fields keep their values."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"event_types": ["batch.completed"]}]})
 
@@ -47,7 +47,7 @@ class WebhookUpdateIn(StrictModel):
     url: WebhookUrl | None = None
     event_types: EventTypes | None = None
     enabled: bool | None = None
-    """False: nothing is sent, and what waits is dropped."""
+    """False stops deliveries and discards pending ones."""
 
 
 class WebhookTestIn(StrictModel):
@@ -60,11 +60,12 @@ class RotateSecretIn(StrictModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"keep_old_secret_active_for_24_hours": True}]})
 
     keep_old_secret_active_for_24_hours: bool = False
-    """Sign with both for so long, so that receivers can change in their own time."""
+    """Sign deliveries with both secrets for 24 hours, so that receivers can switch without a
+    gap."""
 
 
-class WebhookOut(BaseModel):
-    """Where a project wants to be told what happened."""
+class WebhookOut(ResponseModel):
+    """A URL that receives a project's events."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
@@ -77,24 +78,26 @@ class WebhookOut(BaseModel):
     enabled: bool
     disabled_at: int | None
     note: str | None
-    """Why the server disabled it."""
+    """Reason why the server disabled the webhook."""
     failures: int
-    """Deliveries given up since the last one that arrived."""
+    """Deliveries given up since the last successful one."""
 
 
 class WebhookWithSecretOut(WebhookOut):
+    """A webhook with its signing secret."""
+
     signing_secret: str
-    """Not shown again."""
+    """Shown only in this response."""
 
 
-class WebhookDeleted(BaseModel):
+class WebhookDeleted(ResponseModel):
     id: str
     object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
     deleted: Literal[True] = True
 
 
-class WebhookTested(BaseModel):
-    """The sample arrived; the status is the receiver's answer."""
+class WebhookTested(ResponseModel):
+    """The receiver's response to a sample event."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str
@@ -103,16 +106,16 @@ class WebhookTested(BaseModel):
     success: Literal[True] = True
 
 
-class EventTypesOut(BaseModel):
+class EventTypesOut(ResponseModel):
     object: Literal["list"] = "list"
     data: list[str]
 
 
-class DeliveryOut(BaseModel):
-    """One event on its way to one webhook."""
+class DeliveryOut(ResponseModel):
+    """The delivery of one event to one webhook."""
 
     id: str
-    """The ``webhook-id`` header, the same in every try."""
+    """Value of the ``webhook-id`` header, the same in every attempt."""
     object: Literal["webhook_endpoint.delivery"] = "webhook_endpoint.delivery"
     created_at: int
     event_type: str
@@ -120,9 +123,9 @@ class DeliveryOut(BaseModel):
     tries: int
     next_try_at: int | None
     status_code: int | None
-    """Of the last answer; null where there was none."""
+    """Status of the last response; null without a response."""
     note: str | None
-    """Why the last try failed."""
+    """Reason why the last attempt failed."""
 
 
 def to_webhook_out(webhook: Webhook) -> WebhookOut:

@@ -1,4 +1,4 @@
-"""uvicorn's protocol with deadlines for clients that stop; uvicorn itself waits for ever."""
+"""HTTP protocol that closes stalled connections. uvicorn has no header-read or write timeout."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class TimeoutProtocol(HttpToolsProtocol):
-    """Closes a connection on which no request's line and headers are whole within ``head_seconds``, and one on which
-    the client has taken nothing of an answer for ``write_seconds``.
+    """HTTP protocol with a header-read timeout and a write timeout.
 
-    A head's time counts from the connection's beginning, or from the first byte after an answer. A body's deadline is
-    :class:`api.middleware.body.BodyLimitMiddleware`'s, silence between two requests uvicorn's ``timeout_keep_alive``.
+    It closes a connection if the request line and headers are incomplete after
+    ``header_timeout_seconds``, or if the client reads no byte of a response for
+    ``write_timeout_seconds``. The header timeout starts with the connection, or with the first byte
+    after a response. :class:`api.middleware.body.BodyLimitMiddleware` limits the time for a body.
+    uvicorn's ``timeout_keep_alive`` limits the silence between two requests.
     """
 
     header_timeout_seconds: ClassVar[float] = 10.0
@@ -31,7 +33,7 @@ class TimeoutProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # What arrived ended uvicorn's own wait between two requests, but may be no whole head.
+        # These bytes ended uvicorn's keep-alive timeout, but the head may still be incomplete.
         if self._header_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._start_header_timer()
 
@@ -66,16 +68,20 @@ class TimeoutProtocol(HttpToolsProtocol):
         )
 
     def _count_unsent_bytes(self) -> int:
-        """Bytes of the answer here and in the kernel, which asks for more only when a third of its own have gone."""
-        held = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        return self.transport.get_write_buffer_size() + int.from_bytes(held, sys.byteorder)
+        """Return the unsent bytes of the response, in this process and in the kernel.
+
+        Both count, because the kernel requests more only after it has sent a third of its own
+        bytes.
+        """
+        kernel_bytes = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(kernel_bytes, sys.byteorder)
 
     def _check_write_progress(self, unsent_before: int) -> None:
-        # Nothing is added while writing is paused, so what is less has been taken.
+        # No bytes are added while writing is paused, so a lower count means the client read some.
         if self._count_unsent_bytes() < unsent_before:
             self._start_write_timer()
         else:
-            # Closing would wait until all of it has been taken.
+            # ``close`` would wait until the client has read the rest.
             self.transport.abort()
 
     def _cancel_write_timer(self) -> None:

@@ -1,4 +1,4 @@
-"""What an API process does beside answering."""
+"""Background tasks of an API process."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ IDEMPOTENCY_CLEANUP_SECONDS = 600.0
 
 @asynccontextmanager
 async def background_tasks(resources: Resources, meter: UsageMeter) -> AsyncIterator[None]:
-    """Until it is left; then what the meter still holds is written."""
-    work = [
+    """Run the background tasks until the context exits, then write the meter's remaining usage."""
+    coroutines = [
         run_reaper(resources.db, resources.wakeup, resources.settings.reaper_interval_seconds),
         meter.run_flusher(),
         _run_idempotency_cleanup(resources),
     ]
-    tasks = [asyncio.create_task(each) for each in work]
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         yield
     finally:
@@ -44,4 +44,4 @@ async def _run_idempotency_cleanup(resources: Resources) -> None:
             async with resources.db.write() as session:
                 await idempotency.delete_expired(session)
         except StorageUnavailable as error:
-            log.warning("old answers are not forgotten yet: %s", error)
+            log.warning("expired responses could not be deleted; trying again later: %s", error)

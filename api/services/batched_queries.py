@@ -1,4 +1,7 @@
-"""What thousands of polling clients ask for, each kind as one query at a time: see :mod:`storage.batch_loader`."""
+"""Lookups for thousands of polling clients, merged into one query per kind at a time.
+
+See :mod:`storage.batch_loader`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from storage.batch_loader import BatchLoader
 from storage.db import Database
 from storage.tables import Job
 
-# Rows with a job's attributes, not objects that SQLAlchemy would keep watch of: half the time.
+# Rows with a job's attributes take half the time of objects that SQLAlchemy tracks.
 _JOB_TABLE = SQLModel.metadata.tables["jobs"]
 _JOBS_BY_ID = select(_JOB_TABLE).where(_JOB_TABLE.c.id.in_(bindparam("ids", expanding=True)))
 
 
 class BatchedQueries:
-    """Of one process, on its event loop."""
+    """Merged lookups of one process, for use on its event loop."""
 
     def __init__(self, db: Database, limits: Limits) -> None:
         self._db = db
@@ -32,14 +35,17 @@ class BatchedQueries:
         self._job_loader = BatchLoader(self._load_jobs)
 
     async def get_principal(self, key: str) -> Principal | None:
-        """Whose key this is, with the limits in force: the project's, and the server's where it has none.
+        """Return the key's principal, or None if the key is unknown or not in force.
 
-        None for a key that is unknown or not in force.
+        Its limits are those in force: the project's, or the server's if the project has none.
         """
         return await self._principal_loader.load(keys.hash_key(key))
 
     async def get_job(self, project_id: str, job_id: str) -> Job:
-        """To read: others may hold the same row. Raises ``NotFound`` where the project has no such job."""
+        """Return the project's job. Raises ``NotFound``.
+
+        Do not modify it: concurrent requests may share the same row.
+        """
         job = await self._job_loader.load(job_id)
         if job is None or job.project_id != project_id:
             raise job_not_found()
@@ -47,8 +53,11 @@ class BatchedQueries:
 
     async def _load_principals(self, hashes: Sequence[str]) -> Mapping[str, Principal]:
         async with self._db.autocommit() as connection:
-            found = await keys.find_principals(connection, hashes)
-        return {digest: replace(one, limits=one.limits.with_defaults(self._limits)) for digest, one in found.items()}
+            principals = await keys.find_principals(connection, hashes)
+        return {
+            digest: replace(principal, limits=principal.limits.with_defaults(self._limits))
+            for digest, principal in principals.items()
+        }
 
     async def _load_jobs(self, ids: Sequence[str]) -> Mapping[str, Job]:
         async with self._db.autocommit() as connection:

@@ -1,7 +1,8 @@
-"""A job's events as server-sent events, while they happen.
+"""Live stream of a job's events as server-sent events.
 
-Every event has its number in the job as ``id``; who comes back with it in ``Last-Event-ID`` misses none and gets none
-twice. The stream ends with an event ``done`` when the job has ended; one that ends without it was interrupted.
+The ``id`` of every event is its number in the job. A client that reconnects with it in
+``Last-Event-ID`` misses no event and receives none twice. The stream ends with an event ``done``
+when the job has ended. A stream that ends without it was interrupted.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from storage.tables import Event, Job
 log = logging.getLogger("luthier.api")
 
 PING_SECONDS = 10.0
-"""Silence after which a comment line tells client and proxies that the stream still runs."""
+"""Silence after which a comment line shows the client and proxies that the stream is alive."""
 MAX_EVENTS_PER_QUERY = 500
-"""Events that are read at once."""
+"""Events that one database query reads."""
 
 LastEventId = Annotated[
     Annotated[int, Field(ge=0, le=2**31 - 1)] | None,
     Digits,
-    Header(alias="Last-Event-ID", description="The last event that arrived: what came after it is told."),
+    Header(alias="Last-Event-ID", description="Id of the last event received. The stream starts after it."),
 ]
 
 EVENT_STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -47,7 +48,7 @@ EventSerializer = Callable[[Event], BaseModel]
 
 @dataclass(frozen=True)
 class JobEventStream:
-    """Which of a job's events are told, and in what form."""
+    """Stream of a job's events that satisfy ``conditions``, converted by ``serialize``."""
 
     db: Database
     change_feed: JobChangeFeed
@@ -56,20 +57,20 @@ class JobEventStream:
     serialize: EventSerializer
 
     def to_response(self, after: int) -> StreamingResponse:
-        # Proxies such as nginx would otherwise collect events before passing them on.
+        # Proxies such as nginx would otherwise buffer the events.
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         return StreamingResponse(self._iter_events(after), media_type="text/event-stream", headers=headers)
 
     async def _iter_events(self, seq: int) -> AsyncIterator[str]:
         with self.change_feed.subscribe(self.job_id) as changed:
-            # So that the headers leave at once.
+            # Sends the headers immediately.
             yield ": here\n\n"
             while True:
                 changed.clear()
                 try:
                     state, events = await self._fetch_after(seq)
                 except StorageUnavailable as error:
-                    log.warning("a stream of %s ends early: %s", self.job_id, error)
+                    log.warning("an event stream of %s ended early: %s", self.job_id, error)
                     return
                 for event in events:
                     yield f"id: {event.seq}\ndata: {self.serialize(event).model_dump_json()}\n\n"
@@ -85,7 +86,7 @@ class JobEventStream:
     async def _fetch_after(self, seq: int) -> tuple[str, Sequence[Event]]:
         query = select(Event).where(col(Event.job_id) == self.job_id, col(Event.seq) > seq, *self.conditions)
         async with self.db.read() as session:
-            # The state first: what an ended job has told is all there then.
+            # The state first: if the job has ended, all its events are stored by now.
             state = (await session.execute(select(col(Job.state)).where(col(Job.id) == self.job_id))).scalar_one()
             events = (await session.execute(query.order_by(col(Event.seq)).limit(MAX_EVENTS_PER_QUERY))).scalars().all()
         return state, events

@@ -1,4 +1,4 @@
-"""The project's own things by their ids; another project's is exactly a missing one."""
+"""Lookup of a project's jobs. Jobs of other projects count as missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.tables import Job
 
 
 async def get_job_or_404(session: AsyncSession, project_id: str, job_id: str) -> Job:
-    """Raises ``NotFound``."""
+    """Return the project's job. Raises ``NotFound``."""
     query = select(Job).where(col(Job.id) == job_id, col(Job.project_id) == project_id)
     job = (await session.execute(query)).scalar_one_or_none()
     if job is None:

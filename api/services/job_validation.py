@@ -1,4 +1,4 @@
-"""Hyperparameters and files of a new job, held against its task and against one another."""
+"""Validation of a new job's hyperparameters and files, against its task and against each other."""
 
 from __future__ import annotations
 
@@ -14,45 +14,52 @@ _TASK_SPECIFIC_OPTIONS = frozenset().union(*(task.options for tasks in METHODS.v
 
 
 def check_update(update: str, task: AnyTask) -> None:
-    """Raises ``InvalidRequest``."""
+    """Check that the task supports the update. Raises ``InvalidRequest``."""
     if update not in task.updates:
-        fitting = ", ".join(f"'{name}'" for name in sorted(task.updates))
+        supported = ", ".join(f"'{name}'" for name in sorted(task.updates))
         raise InvalidRequest(
-            f"The update '{update}' does not fit the task '{task.name}'; it can be {fitting}.",
+            f"The task '{task.name}' does not support the update '{update}'; send one of: {supported}.",
             param="update.type",
             code="invalid_value",
         )
 
 
 def check_options(hyperparameters: Hyperparameters, body: JobIn, task: AnyTask, path: str) -> None:
-    """``place``: where in the body the hyperparameters stand. Raises ``InvalidRequest``."""
-    asked: dict[str, Any] = {
+    """Check that the hyperparameters suit the task and the files. Raises ``InvalidRequest``.
+
+    ``path``: location of the hyperparameters in the body.
+    """
+    values: dict[str, Any] = {
         name: value for name, value in hyperparameters.model_dump().items() if value not in ("auto", None)
     }
-    for name in sorted((asked.keys() & _TASK_SPECIFIC_OPTIONS) - task.options):
+    for name in sorted((values.keys() & _TASK_SPECIFIC_OPTIONS) - task.options):
         raise _invalid_value(f"'{name}' has no effect on the task '{task.name}'; leave it out.", f"{path}.{name}")
-    if asked.get("gradient_accumulation_steps", 1) > 1 and not task.splittable:
+    if values.get("gradient_accumulation_steps", 1) > 1 and not task.splittable:
         raise _invalid_value(
-            f"A batch of the task '{task.name}' cannot be split: its rows are told apart from one another. Lower "
-            "batch_size instead.",
+            f"A batch of the task '{task.name}' cannot be split, because its loss compares the rows with each other. "
+            "Lower batch_size instead.",
             f"{path}.gradient_accumulation_steps",
         )
-    if asked.get("validation_share") and body.validation_file:
+    if values.get("validation_share") and body.validation_file:
         raise _invalid_value("Send a validation_file or a validation_share, not both.", f"{path}.validation_share")
-    if asked.get("early_stopping_patience") and not (body.validation_file or asked.get("validation_share")):
+    if values.get("early_stopping_patience") and not (body.validation_file or values.get("validation_share")):
         raise _invalid_value(
-            "Early stopping watches the validation loss: send a validation_file, or a validation_share such as 0.1.",
+            "Early stopping monitors the validation loss; send a validation_file, or a validation_share such as 0.1.",
             f"{path}.early_stopping_patience",
         )
-    if asked.get("general_share") and not body.general_file:
-        raise _invalid_value("general_share is a share of the general_file's rows: send one.", f"{path}.general_share")
+    if values.get("general_share") and not body.general_file:
+        raise _invalid_value(
+            "general_share is a share of the rows of general_file; send a general_file.", f"{path}.general_share"
+        )
 
 
 def task_for_method(method: str, task: str) -> AnyTask:
-    """What learns a task by a method. Raises ``InvalidRequest``."""
+    """Return the implementation of a task for a method. Raises ``InvalidRequest``."""
     if task not in METHODS[method]:
-        able = ", ".join(f"'{name}'" for name in TASKS if name in METHODS[method])
-        raise _invalid_value(f"The method '{method}' trains {able}, not '{task}'.", "method.type")
+        supported = ", ".join(f"'{name}'" for name in TASKS if name in METHODS[method])
+        raise _invalid_value(
+            f"The method '{method}' does not support the task '{task}'; it supports {supported}.", "method.type"
+        )
     return METHODS[method][task]
 
 

@@ -1,4 +1,4 @@
-"""Look up models by name, with the API's errors for those that do not exist."""
+"""Lookup of models by name, with the API's errors for missing ones."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ def model_not_found() -> NotFound:
 
 
 def get_job_path(model: Model | ModelRef) -> JobPath:
-    """The project and the job that trained a model; the project may be another than the caller's."""
+    """Return the project and the job that trained a model.
+
+    The project may differ from the caller's.
+    """
     if isinstance(model, Model):
         return JobPath(model.project_id, model.job_id)
     return parse_job_path(str(model.prefix))
 
 
 async def get_tuned_model_or_404(resources: Resources, project_id: str, name: str) -> ModelRef:
-    """Return a finished model or a checkpoint. Raises ``NotFound``, and ``InvalidRequest`` for a base model."""
+    """Return a finished model or a checkpoint.
+
+    Raises ``NotFound``, and ``InvalidRequest`` for a base model.
+    """
     model = await find_model(resources, project_id, name)
     if isinstance(model, BaseModelEntry):
         raise InvalidRequest(

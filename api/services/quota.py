@@ -1,4 +1,4 @@
-"""Bytes that a project may store."""
+"""Quota of the bytes that a project stores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from storage.access.limits import QuotaExceeded, check_storage_quota
 
 
 async def check_quota(session: AsyncSession, principal: Principal, added_bytes: int) -> None:
-    """In the transaction that adds ``more`` bytes. Raises ``InvalidRequest``."""
+    """Check that the project may store ``added_bytes`` more. Raises ``InvalidRequest``.
+
+    Call it in the transaction that adds the bytes.
+    """
     try:
         await check_storage_quota(session, principal.project_id, principal.limits.max_bytes, added_bytes)
     except QuotaExceeded as error:

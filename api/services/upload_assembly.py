@@ -1,4 +1,4 @@
-"""From the parts of an upload to its file, blob to blob, a few megabytes at a time."""
+"""Assembly of an upload's parts into its file, from blob to blob, a few megabytes at a time."""
 
 from __future__ import annotations
 
@@ -24,53 +24,57 @@ from storage.ids import new_id
 from storage.tables import File, Upload, UploadPart
 
 MAX_CONCURRENT_ASSEMBLIES = 2
-"""Assemblies that one process runs; the others wait. Each reads and writes up to ``max_assembled_bytes``."""
+"""Assemblies that one process runs; others wait. Each reads and writes up to
+``max_assembled_bytes``."""
 
 
 async def assemble_upload(resources: Resources, principal: Principal, upload: Upload, body: UploadCompleteIn) -> None:
-    """Make the file, unless somebody else completes, cancels or expires the upload first. Raises ``InvalidRequest``.
+    """Create the file, unless the upload ends first. Raises ``InvalidRequest``.
 
-    The bytes come first, then one transaction. Two that complete an upload at once both write a blob, and the one
-    that finds the upload still pending keeps its own.
+    The bytes are written first, then one transaction follows. Two concurrent requests that complete
+    an upload both write a blob, and the one that finds the upload still pending keeps its blob.
     """
-    there = await _load_parts(resources, upload)
-    # In this order: whoever ends an upload drops its parts with it.
+    parts_by_id = await _load_parts(resources, upload)
+    # Checked after loading the parts, because the end of an upload deletes them.
     if not await _is_pending(resources, upload):
         return
-    parts, file = _order_parts(upload, there, body.part_ids), _build_file(upload)
+    parts, file = _order_parts(upload, parts_by_id, body.part_ids), _build_file(upload)
     try:
         stored = await asyncio.to_thread(
             resources.blobs.put_stream, file.blob_key, _read_chunks(resources.blobs, parts, body.md5)
         )
     except BlobNotFound:
-        # Whoever ended the upload removed its parts.
+        # If the upload has ended, its parts were deleted.
         if await _is_pending(resources, upload):
             raise
         return
     file.sha256, file.bytes = stored.sha256, stored.size
     try:
-        unnamed = await _complete(resources, principal, upload, file)
+        unreferenced = await _complete(resources, principal, upload, file)
     except InvalidRequest:
         await delete_blobs(resources.blobs, [file.blob_key])
         raise
-    await delete_blobs(resources.blobs, unnamed)
+    await delete_blobs(resources.blobs, unreferenced)
 
 
 async def _complete(resources: Resources, principal: Principal, upload: Upload, file: File) -> list[str]:
-    """The keys of the bytes that nothing names now. Raises ``InvalidRequest``."""
+    """Complete the upload and return the keys of blobs without a reference.
+
+    Raises ``InvalidRequest``.
+    """
     async with resources.db.write() as session:
         if time.time() >= upload.expires_at:
-            # While its parts were put together it ceased to count as what it declared.
+            # The upload expired during the assembly, so its declared size no longer counts.
             await check_quota(session, principal, file.bytes)
-        mine = [col(Upload.id) == upload.id, col(Upload.status) == "pending"]
-        completed = update(Upload).where(*mine).values(status="completed", file_id=file.id).returning(col(Upload.id))
-        won = (await session.execute(completed)).first() is not None
-        if not won:
+        conditions = [col(Upload.id) == upload.id, col(Upload.status) == "pending"]
+        statement = update(Upload).where(*conditions).values(status="completed", file_id=file.id)
+        completed = (await session.execute(statement.returning(col(Upload.id)))).first() is not None
+        if not completed:
             return [file.blob_key]
         session.add(file)
         await audit(session, principal, "upload.completed", upload.id, detail={"file": file.id})
-        gone = delete(UploadPart).where(col(UploadPart.upload_id) == upload.id)
-        return list((await session.execute(gone.returning(col(UploadPart.blob_key)))).scalars())
+        delete_parts = delete(UploadPart).where(col(UploadPart.upload_id) == upload.id)
+        return list((await session.execute(delete_parts.returning(col(UploadPart.blob_key)))).scalars())
 
 
 async def _is_pending(resources: Resources, upload: Upload) -> bool:
@@ -86,24 +90,27 @@ async def _load_parts(resources: Resources, upload: Upload) -> dict[str, UploadP
 
 
 def _order_parts(upload: Upload, parts: dict[str, UploadPart], part_ids: Sequence[str]) -> list[UploadPart]:
-    """Raises ``InvalidRequest`` for ids that are not the upload's or stand twice, and for another sum of bytes."""
+    """Return the parts in the order of ``part_ids``.
+
+    Raises ``InvalidRequest`` if an id is unknown or repeated, or if the sizes do not add up.
+    """
     seen: set[str] = set()
-    for place, part_id in enumerate(part_ids):
+    for index, part_id in enumerate(part_ids):
         if part_id not in parts:
             raise InvalidRequest(
-                "This upload has no such part; send the ids that POST /v1/uploads/{upload_id}/parts answered.",
-                param=f"part_ids.{place}",
+                "This upload has no such part; send the ids that POST /v1/uploads/{upload_id}/parts returned.",
+                param=f"part_ids.{index}",
                 code="part_not_found",
             )
         if part_id in seen:
-            raise InvalidRequest("This part stands there twice; name each once.", param=f"part_ids.{place}")
+            raise InvalidRequest("This part is listed twice; list each part once.", param=f"part_ids.{index}")
         seen.add(part_id)
     chosen = [parts[part_id] for part_id in part_ids]
     total = sum(part.bytes for part in chosen)
     if total != upload.bytes:
         raise InvalidRequest(
-            f"These parts have {total:,} bytes together and the upload was declared with {upload.bytes:,}; name the "
-            "missing parts, or create the upload anew with the right number.",
+            f"These parts have {total:,} bytes in total, but the upload was declared with {upload.bytes:,}; list the "
+            "missing parts, or create a new upload with the right number.",
             param="part_ids",
             code="bytes_mismatch",
         )
@@ -126,7 +133,10 @@ def _build_file(upload: Upload) -> File:
 
 
 def _read_chunks(blobs: Blobs, parts: Sequence[UploadPart], md5: str | None) -> Iterator[bytes]:
-    """The file's bytes. Raises ``InvalidRequest`` at their end where they have another md5."""
+    """Yield the file's bytes.
+
+    Raises ``InvalidRequest`` at the end if their MD5 differs from ``md5``.
+    """
     digest = hashlib.md5(usedforsecurity=False)
     for part in parts:
         for chunk in blobs.stream(part.blob_key, part.sha256):
@@ -134,7 +144,7 @@ def _read_chunks(blobs: Blobs, parts: Sequence[UploadPart], md5: str | None) -> 
             yield chunk
     if md5 is not None and digest.hexdigest() != md5.lower():
         raise InvalidRequest(
-            "The parts in this order have another md5; correct their order, or send the damaged part again.",
+            "The MD5 of the parts in this order differs; correct their order, or send the damaged part again.",
             param="md5",
             code="md5_mismatch",
         )

@@ -1,4 +1,4 @@
-"""What keys use of models: gathered in memory and written every second, so that no request waits for it."""
+"""Model usage of keys, collected in memory and written every second: no request waits for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLUSH_SECONDS = 1.0
 
 
 class UsageMeter:
-    """One for each process. A process that is killed loses what it gathered since the last second."""
+    """Usage meter of one process. A killed process loses the usage of about one second."""
 
     def __init__(self, db: Database, scripts: RedisScripts) -> None:
         self._db = db
@@ -30,30 +30,34 @@ class UsageMeter:
         self._write_lock = asyncio.Lock()
 
     async def record(self, principal: Principal, kind: str, model: str, usage: Mapping[str, Any]) -> None:
-        """``usage``: of the engine's answer."""
+        """Count a request and charge its tokens to the project.
+
+        ``usage``: from the engine's response.
+        """
         amount = UsageAmount(1, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
-        of = UsageDimensions(principal.project_id, principal.key_id, to_utc_day(time.time()), kind, model)
-        self._pending.setdefault(of, UsageAmount()).add(amount)
+        dimensions = UsageDimensions(principal.project_id, principal.key_id, to_utc_day(time.time()), kind, model)
+        self._pending.setdefault(dimensions, UsageAmount()).add(amount)
         await charge(self._scripts, principal, amount.input_tokens + amount.output_tokens)
 
     async def record_response(self, principal: Principal, kind: str, response: dict[str, Any]) -> dict[str, Any]:
-        """The same answer, counted."""
+        """Count a response and return it unchanged."""
         await self.record(principal, kind, response["model"], response["usage"])
         return response
 
     async def record_stream(
         self, principal: Principal, kind: str, chunks: AsyncGenerator[dict[str, Any], None], include_usage: bool
     ) -> AsyncIterator[dict[str, Any]]:
-        """The same chunks, counted; the usage that the engine tells is passed on where it was asked for (``told``).
+        """Yield the chunks and count them. Pass the engine's usage on only with ``include_usage``.
 
-        Where the client leaves first nobody says how much it was: then each chunk counts as one token.
+        If the client disconnects first, the engine reports no usage; then each chunk counts as one
+        token.
         """
         usage: dict[str, Any] = {}
-        model, texts = "", 0
+        model, chunk_count = "", 0
         try:
             async for chunk in chunks:
                 model = chunk["model"]
-                texts += bool(chunk["choices"])
+                chunk_count += bool(chunk["choices"])
                 usage = chunk.get("usage") or usage
                 if include_usage:
                     yield chunk
@@ -62,27 +66,30 @@ class UsageMeter:
         finally:
             await chunks.aclose()
             if model:
-                await self.record(principal, kind, model, usage or {"completion_tokens": texts})
+                await self.record(principal, kind, model, usage or {"completion_tokens": chunk_count})
 
     async def flush(self) -> None:
-        """Raises ``StorageUnavailable``, and keeps what could not be written."""
+        """Write the collected usage.
+
+        Raises ``StorageUnavailable`` and keeps the usage for the next flush.
+        """
         async with self._write_lock:
-            gathered, self._pending = self._pending, {}
-            if not gathered:
+            collected, self._pending = self._pending, {}
+            if not collected:
                 return
             try:
                 async with self._db.write() as session:
-                    await add_usage(session, gathered.items())
+                    await add_usage(session, collected.items())
             except StorageUnavailable:
-                for of, amount in gathered.items():
-                    self._pending.setdefault(of, UsageAmount()).add(amount)
+                for dimensions, amount in collected.items():
+                    self._pending.setdefault(dimensions, UsageAmount()).add(amount)
                 raise
 
     async def run_flusher(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             try:
-                # Cancelled in the middle it would lose what it writes; the last flush waits for it.
+                # A write cancelled midway would lose its usage. The last flush waits for it.
                 await asyncio.shield(self.flush())
             except StorageUnavailable as error:
-                log.warning("usage waits to be written: %s", error)
+                log.warning("usage could not be written; trying again later: %s", error)

@@ -1,1 +1,1 @@
-"""Routes under `/v1/fine_tuning`."""
+"""Routes under ``/v1/fine_tuning``."""

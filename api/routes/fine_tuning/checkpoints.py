@@ -1,4 +1,4 @@
-"""How long a job's checkpoints stay."""
+"""Routes that change or delete a job's checkpoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ router = APIRouter(
 async def update_checkpoint(
     job_id: str, checkpoint_id: str, body: CheckpointUpdateIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> CheckpointOut:
-    """Say how long the checkpoint stays, counted from now; null: until it is deleted."""
+    """Set the lifetime of a checkpoint from now on. With null, it does not expire."""
     async with resources.db.write() as session:
         job = await _lock_job_or_404(session, principal.project_id, job_id)
         [checkpoint] = await _get_checkpoints_or_404(session, job, [checkpoint_id])
@@ -51,42 +51,51 @@ async def update_checkpoint(
 async def delete_checkpoint(
     job_id: str, checkpoint_id: str, resources: ResourcesDep, principal: PrincipalDep
 ) -> CheckpointDeleted:
-    """Delete a checkpoint and its bytes. Refused while a job that has not ended goes on from it."""
-    [gone] = await _delete_selected(resources, principal, job_id, CheckpointSelectionIn(ids=[checkpoint_id]))
-    return gone
+    """Delete a checkpoint and its bytes.
+
+    If an unfinished job continues from it, the response is 400.
+    """
+    [deleted] = await _delete_selected(resources, principal, job_id, CheckpointSelectionIn(ids=[checkpoint_id]))
+    return deleted
 
 
 @router.post("/checkpoints:delete")
 async def delete_checkpoints(
     job_id: str, body: CheckpointSelectionIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> ListOut[CheckpointDeleted]:
-    """Delete several checkpoints: those named, all of them or none; or those of earlier steps, but for those that a job
-    which has not ended goes on from."""
+    """Delete several checkpoints and their bytes.
+
+    ``ids`` deletes either all of these checkpoints or none. ``older_than_step`` deletes the
+    checkpoints of earlier steps, except those that unfinished jobs continue from.
+    """
     return to_list(await _delete_selected(resources, principal, job_id, body), has_more=False)
 
 
 async def _delete_selected(
     resources: Resources, principal: Principal, job_id: str, body: CheckpointSelectionIn
 ) -> Sequence[CheckpointDeleted]:
-    left = OrphanedBlobs()
+    orphaned_blobs = OrphanedBlobs()
     async with resources.db.write() as session:
         job = await _lock_job_or_404(session, principal.project_id, job_id)
         if body.ids is not None:
-            found = await _get_checkpoints_or_404(session, job, body.ids)
-            await _check_unused(session, found)
+            selected = await _get_checkpoints_or_404(session, job, body.ids)
+            await _check_unused(session, selected)
         else:
-            found = await _load_checkpoints(
+            selected = await _load_checkpoints(
                 session, job, col(Checkpoint.step) < body.older_than_step, ~checkpoints.in_use()
             )
-        await checkpoints.delete_checkpoints(session, job, found, left)
-        for checkpoint in found:
+        await checkpoints.delete_checkpoints(session, job, selected, orphaned_blobs)
+        for checkpoint in selected:
             await audit(session, principal, "checkpoint.deleted", checkpoint.id)
-    await checkpoints.delete_orphaned_blobs(resources, left)
-    return [CheckpointDeleted(id=checkpoint.id) for checkpoint in found]
+    await checkpoints.delete_orphaned_blobs(resources, orphaned_blobs)
+    return [CheckpointDeleted(id=checkpoint.id) for checkpoint in selected]
 
 
 async def _lock_job_or_404(session: AsyncSession, project_id: str, job_id: str) -> Job:
-    """Locked, so that it does not end meanwhile: what deleting means depends on that."""
+    """Return the job and lock its row, because deletion differs for running and ended jobs.
+
+    Raises ``NotFound``.
+    """
     query = select(Job).where(col(Job.id) == job_id, col(Job.project_id) == project_id).with_for_update()
     job = (await session.execute(query)).scalar_one_or_none()
     if job is None:
@@ -100,24 +109,24 @@ async def _load_checkpoints(session: AsyncSession, job: Job, *conditions: Column
 
 
 async def _get_checkpoints_or_404(session: AsyncSession, job: Job, ids: Sequence[str]) -> Sequence[Checkpoint]:
-    """In the order of ``ids``. Raises ``NotFound``."""
-    found = {
+    """Return the checkpoints in the order of ``ids``. Raises ``NotFound``."""
+    checkpoints_by_id = {
         checkpoint.id: checkpoint for checkpoint in await _load_checkpoints(session, job, col(Checkpoint.id).in_(ids))
     }
     for checkpoint_id in ids:
-        if checkpoint_id not in found:
+        if checkpoint_id not in checkpoints_by_id:
             raise NotFound("The job has no such checkpoint.", param="checkpoint_id", code="checkpoint_not_found")
-    return [found[checkpoint_id] for checkpoint_id in dict.fromkeys(ids)]
+    return [checkpoints_by_id[checkpoint_id] for checkpoint_id in dict.fromkeys(ids)]
 
 
 async def _check_unused(session: AsyncSession, selected: Sequence[Checkpoint]) -> None:
     query = select(col(Checkpoint.id)).where(
         col(Checkpoint.id).in_([checkpoint.id for checkpoint in selected]), checkpoints.in_use()
     )
-    used = (await session.execute(query.limit(1))).scalar_one_or_none()
-    if used is not None:
+    used_id = (await session.execute(query.limit(1))).scalar_one_or_none()
+    if used_id is not None:
         raise InvalidRequest(
-            f"A job that has not ended goes on from the checkpoint {used}; wait for its end, or cancel it.",
+            f"An unfinished job continues from the checkpoint {used_id}; wait until it ends, or cancel it.",
             param="checkpoint_id",
             code="checkpoint_in_use",
         )

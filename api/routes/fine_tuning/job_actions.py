@@ -1,4 +1,4 @@
-"""What can be done with a job that there is: cancelled, paused, let go on, started, made once more."""
+"""Routes that cancel, pause, resume, start or clone a job."""
 
 from __future__ import annotations
 
@@ -32,23 +32,31 @@ Transition = Callable[[AsyncSession, str, str], Awaitable[Job | None]]
 
 @router.post("/cancel")
 async def cancel_fine_tuning_job(job_id: str, resources: ResourcesDep, principal: PrincipalDep) -> JobOut:
-    """Cancel a job: at once while it waits, within seconds while it runs. A job that has ended is a 400."""
+    """Cancel a job: immediately while it waits, within seconds while it runs.
+
+    If the job has ended, the response is 400.
+    """
     job = await _apply_transition(transitions.cancel, "cancelled", resources, principal, job_id)
     return to_job_out(job, principal.organization_id)
 
 
 @router.post("/pause")
 async def pause_fine_tuning_job(job_id: str, resources: ResourcesDep, principal: PrincipalDep) -> JobOut:
-    """Pause a job: at once while it waits; while it runs it saves at its next step and gives its place to others. A job
-    that is paused already is answered as it is, one that has ended is a 400."""
+    """Pause a job: immediately while it waits, or after its next step while it runs.
+
+    A running job saves its state and frees its worker. A paused job is returned unchanged. If the
+    job has ended, the response is 400.
+    """
     job = await _apply_transition(pause.pause, "paused", resources, principal, job_id)
     return to_job_out(job, principal.organization_id)
 
 
 @router.post("/resume")
 async def resume_fine_tuning_job(job_id: str, resources: ResourcesDep, principal: PrincipalDep) -> JobOut:
-    """Let a paused job go on from where it was, in the order of the queue. One that is not paused is answered as it is,
-    one that has ended is a 400."""
+    """Resume a paused job where it stopped, in the order of the queue.
+
+    A job that is not paused is returned unchanged. If the job has ended, the response is 400.
+    """
     job = await _apply_transition(pause.resume, "resumed", resources, principal, job_id)
     await resources.wakeup.notify(job.id, job.attempt)
     return to_job_out(job, principal.organization_id)
@@ -56,8 +64,10 @@ async def resume_fine_tuning_job(job_id: str, resources: ResourcesDep, principal
 
 @router.post("/start")
 async def start_fine_tuning_job(job_id: str, resources: ResourcesDep, principal: PrincipalDep) -> JobOut:
-    """Start a job that was made with ``auto_start: false``: at once where its files are validated, else as soon as they
-    are. One that was started is answered as it is, one that has ended is a 400."""
+    """Start a job that was created with ``auto_start: false``, as soon as its files are validated.
+
+    A job that was already started is returned unchanged. If the job has ended, the response is 400.
+    """
     job = await _apply_transition(pause.start, "started", resources, principal, job_id)
     await resources.wakeup.notify(job.id, job.attempt)
     return to_job_out(job, principal.organization_id)
@@ -67,7 +77,8 @@ async def start_fine_tuning_job(job_id: str, resources: ResourcesDep, principal:
 async def clone_fine_tuning_job(
     job_id: str, resources: ResourcesDep, principal: PrincipalDep, recorder: IdempotencyDep, body: CloneIn | None = None
 ) -> JobOut:
-    """Make a job as this one was made, its seed included, but for the fields that are sent."""
+    """Create a job from the request of this job, including its seed, with the changes that are
+    sent."""
     async with resources.db.read() as session:
         source = await get_job_or_404(session, principal.project_id, job_id)
     return await create_job(resources, principal, clone_request(source, body or CloneIn()), recorder)

@@ -1,4 +1,4 @@
-"""What a job has measured, and what it tells while it runs."""
+"""Routes for a job's metrics, and for streams of its metrics and events."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ router = APIRouter(
 
 MAX_STEPS = 10_000
 
-StepBound = Annotated[Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Digits, Query(description="Inclusive.")]
-StepLimit = Annotated[int, Field(ge=1, le=MAX_STEPS), Digits, Query(description="Steps in one answer.")]
+StepBound = Annotated[
+    Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Digits, Query(description="Inclusive bound on the step.")
+]
+StepLimit = Annotated[
+    int, Field(ge=1, le=MAX_STEPS), Digits, Query(description="Maximum number of steps per response.")
+]
 Resolution = Annotated[
     Annotated[int, Field(ge=1, le=MAX_STEPS)] | None,
     Digits,
-    Query(description="About so many of the steps asked for, evenly spread, the last one among them."),
+    Query(description="Approximate number of steps to return, evenly spaced, including the last one."),
 ]
 
 
@@ -45,11 +49,14 @@ async def list_fine_tuning_job_metrics(
     limit: StepLimit = 1000,
     resolution: Resolution = None,
 ) -> MetricsOut:
-    """What was measured, step by step. Where there is more than ``limit``, ask again with a larger ``step_from``."""
-    wanted = query.StepQuery(step_from or 0, step_to, limit + 1, resolution)
+    """List the metrics of each step.
+
+    While ``has_more`` is true, request the next steps with a larger ``step_from``.
+    """
+    step_query = query.StepQuery(step_from or 0, step_to, limit + 1, resolution)
     async with resources.db.read() as session:
         job = await get_job_or_404(session, principal.project_id, job_id)
-        steps = await query.load_steps(session, job.id, wanted)
+        steps = await query.load_steps(session, job.id, step_query)
     return MetricsOut(data=[MetricOut.model_validate(step) for step in steps[:limit]], has_more=len(steps) > limit)
 
 
@@ -61,12 +68,15 @@ async def stream_fine_tuning_job_metrics(
     change_feed: ChangeFeedDep,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Each measured step as a server-sent event, from the first or from ``Last-Event-ID`` on, until an event ``done``
-    says that the job has ended."""
+    """Stream the metrics of each step as server-sent events.
+
+    The stream starts with the first event, or after ``Last-Event-ID``. An event ``done`` reports
+    the end of the job and ends the stream.
+    """
     async with resources.db.read() as session:
         job = await get_job_or_404(session, principal.project_id, job_id)
-    measures = [col(Event.type) == "metrics"]
-    return JobEventStream(resources.db, change_feed, job.id, measures, _to_metric_out).to_response(last_event_id or 0)
+    conditions = [col(Event.type) == "metrics"]
+    return JobEventStream(resources.db, change_feed, job.id, conditions, _to_metric_out).to_response(last_event_id or 0)
 
 
 @router.get("/events/stream", response_class=StreamingResponse, responses=EVENT_STREAM_RESPONSES)
@@ -77,8 +87,11 @@ async def stream_fine_tuning_events(
     change_feed: ChangeFeedDep,
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Each event of the job as a server-sent event, the oldest first, from the first or from ``Last-Event-ID`` on,
-    until an event ``done`` says that the job has ended."""
+    """Stream the job's events as server-sent events, oldest first.
+
+    The stream starts with the first event, or after ``Last-Event-ID``. An event ``done`` reports
+    the end of the job and ends the stream.
+    """
     async with resources.db.read() as session:
         job = await get_job_or_404(session, principal.project_id, job_id)
     return JobEventStream(resources.db, change_feed, job.id, [], to_event_out).to_response(last_event_id or 0)

@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: made, listed, looked at."""
+"""Routes that create, list and retrieve fine-tuning jobs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _METADATA_PARAM = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 async def create_fine_tuning_job(
     body: JobIn, resources: ResourcesDep, principal: PrincipalDep, recorder: IdempotencyDep
 ) -> JobOut:
-    """Train a base model on an uploaded file. Rows are checked after this, in the state ``validating_files``."""
+    """Create a fine-tuning job, which trains a model on an uploaded file.
+
+    The file's rows are validated afterward, in the state ``validating_files``.
+    """
     return await create_job(resources, principal, body, recorder)
 
 
@@ -40,17 +43,20 @@ async def create_fine_tuning_job(
 async def list_fine_tuning_jobs(
     request: Request, resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[JobOut]:
-    """The project's jobs, the newest first; ``metadata[key]=value`` or ``metadata=null`` (those without) filters."""
-    mine, filters = [col(Job.project_id) == principal.project_id], _build_metadata_filters(request)
+    """List the project's jobs, newest first.
+
+    ``metadata[key]=value`` filters by metadata; ``metadata=null`` selects jobs without metadata.
+    """
+    conditions, filters = [col(Job.project_id) == principal.project_id], _build_metadata_filters(request)
     async with resources.db.read() as session:
-        page = await JOBS.fetch_page(session, mine, Cursor(after, limit), filters)
+        page = await JOBS.fetch_page(session, conditions, Cursor(after, limit), filters)
     return to_list([to_job_out(job, principal.organization_id) for job in page.rows], page.has_more)
 
 
 @router.get("/{job_id}")
 async def retrieve_fine_tuning_job(job_id: str, request: Request) -> JobOut:
-    """One job: its state, progress and result, and its place in the queue while it waits there."""
-    # Thousands of clients poll this route: solving dependencies would take longer than the route itself.
+    """Retrieve a job with its state, progress and result, and its position in the queue."""
+    # Thousands of clients poll this route. Dependency injection would take longer than its work.
     principal, queries = await get_principal(request), await get_batched_queries(request)
     job = await queries.get_job(principal.project_id, job_id)
     position = None
@@ -64,7 +70,7 @@ async def retrieve_fine_tuning_job(job_id: str, request: Request) -> JobOut:
 async def list_fine_tuning_events(
     job_id: str, resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[EventOut]:
-    """What happened to the job, the newest first."""
+    """List the job's events, newest first."""
     async with resources.db.read() as session:
         await get_job_or_404(session, principal.project_id, job_id)
         page = await EVENTS.fetch_page(session, [col(Event.job_id) == job_id], Cursor(after, limit))
@@ -75,29 +81,32 @@ async def list_fine_tuning_events(
 async def list_fine_tuning_job_checkpoints(
     job_id: str, resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 10, after: After = None
 ) -> ListOut[CheckpointOut]:
-    """The job's kept checkpoints, the newest first; each is a model of its own."""
-    kept = [col(Checkpoint.job_id) == job_id, *checkpoints.is_published()]
+    """List the job's checkpoints, newest first. Each can be used as a model."""
+    conditions = [col(Checkpoint.job_id) == job_id, *checkpoints.is_published()]
     async with resources.db.read() as session:
         job = await get_job_or_404(session, principal.project_id, job_id)
-        page = await CHECKPOINTS.fetch_page(session, kept, Cursor(after, limit))
+        page = await CHECKPOINTS.fetch_page(session, conditions, Cursor(after, limit))
     return to_list([to_checkpoint_out(job, checkpoint) for checkpoint in page.rows], page.has_more)
 
 
 def _build_metadata_filters(request: Request) -> list[ColumnElement[bool]]:
-    """From ``metadata[key]=value`` (OpenAI's deepObject) and ``metadata=null``. Raises ``InvalidRequest``."""
-    found: list[ColumnElement[bool]] = []
+    """Build the filters for ``metadata[key]=value`` (OpenAI's deepObject) and ``metadata=null``.
+
+    Raises ``InvalidRequest``.
+    """
+    conditions: list[ColumnElement[bool]] = []
     for name, value in request.query_params.multi_items():
         if match := _METADATA_PARAM.fullmatch(name):
-            found.append(_match_metadata(match[1], value))
+            conditions.append(_match_metadata(match[1], value))
         elif name == "metadata" and value == "null":
-            found.append(col(Job.meta).is_(None))
+            conditions.append(col(Job.meta).is_(None))
         elif name.startswith("metadata"):
-            raise InvalidRequest("Filter with metadata[key]=value, or metadata=null.", param="metadata")
-    return found
+            raise InvalidRequest("Filter with metadata[key]=value or metadata=null.", param="metadata")
+    return conditions
 
 
 def _match_metadata(key: str, value: str) -> ColumnElement[bool]:
     if not key.isprintable() or '"' in key or "\\" in key:
-        # SQLite compares the key, as part of a JSON path, with the stored text, in which these stand escaped.
-        raise InvalidRequest("A filter's metadata key is printable, without \" and \\.", param="metadata")
+        # SQLite compares the key in a JSON path with the stored text, which escapes these.
+        raise InvalidRequest('The metadata key of a filter must be printable, without " and \\.', param="metadata")
     return col(Job.meta)[key].as_string() == value  # type: ignore[no-any-return]

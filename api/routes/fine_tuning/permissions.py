@@ -1,7 +1,8 @@
-"""Checkpoints and finished models shared with other projects of the organization.
+"""Routes that share checkpoints and fine-tuned models with other projects of the organization.
 
-Whoever is granted one asks it, reads about it, downloads it and trains on from it by its name; deleting it and sharing
-it on stay with its owner. Names may hold slashes, which clients percent-encode: hence ``:path``.
+A project with a permission can use, retrieve and download the model by its name, and continue its
+training. Only the owner can delete or share it. Names may contain slashes, which clients
+percent-encode. Therefore the routes use ``:path``.
 """
 
 from __future__ import annotations
@@ -44,16 +45,18 @@ _DIRECTIONS: dict[Order, Literal["asc", "desc"]] = {"ascending": "asc", "descend
 async def create_checkpoint_permissions(
     checkpoint: str, body: PermissionsIn, resources: ResourcesDep, principal: PrincipalDep
 ) -> ListOut[PermissionOut]:
-    """Let projects of the organization use a checkpoint, or a finished model. Those that may already stay as they
-    are."""
+    """Allow projects of the organization to use a checkpoint or a fine-tuned model.
+
+    Permissions that already exist are returned unchanged.
+    """
     job_id = await _get_job_id_or_404(resources, principal.project_id, checkpoint)
-    wanted = list(dict.fromkeys(body.project_ids))
+    project_ids = list(dict.fromkeys(body.project_ids))
     async with resources.db.write() as session:
-        # One grant at a time, and none beside the checkpoint's deletion.
+        # Serializes grants, and excludes the checkpoint's concurrent deletion.
         await session.execute(select(col(Job.id)).where(col(Job.id) == job_id).with_for_update())
-        await _check_projects(session, principal.project_id, wanted)
-        known = await _load_permissions(session, checkpoint, wanted)
-        made = [
+        await _check_projects(session, principal.project_id, project_ids)
+        existing = await _load_permissions(session, checkpoint, project_ids)
+        created = [
             CheckpointPermission(
                 id=new_id("permission"),
                 checkpoint_model=checkpoint,
@@ -61,16 +64,16 @@ async def create_checkpoint_permissions(
                 project_id=project_id,
                 created_at=time.time(),
             )
-            for project_id in wanted
-            if project_id not in known
+            for project_id in project_ids
+            if project_id not in existing
         ]
-        session.add_all(made)
-        for permission in made:
+        session.add_all(created)
+        for permission in created:
             await audit(
                 session, principal, "checkpoint.permission.created", permission.id, detail={"checkpoint": checkpoint}
             )
-        granted = known | {permission.project_id: permission for permission in made}
-        data = [to_permission_out(granted[project_id]) for project_id in wanted]
+        permissions = existing | {permission.project_id: permission for permission in created}
+        data = [to_permission_out(permissions[project_id]) for project_id in project_ids]
     return to_list(data, has_more=False)
 
 
@@ -84,12 +87,12 @@ async def list_checkpoint_permissions(
     order: Order = "descending",
     after: After = None,
 ) -> ListOut[PermissionOut]:
-    """Who may use the checkpoint besides its owner, the newest first."""
+    """List the permissions for a checkpoint, newest first."""
     await _get_job_id_or_404(resources, principal.project_id, checkpoint)
-    given = [col(CheckpointPermission.checkpoint_model) == checkpoint]
+    conditions = [col(CheckpointPermission.checkpoint_model) == checkpoint]
     filters = [] if project_id is None else [col(CheckpointPermission.project_id) == project_id]
     async with resources.db.read() as session:
-        page = await PERMISSIONS.fetch_page(session, given, Cursor(after, limit, _DIRECTIONS[order]), filters)
+        page = await PERMISSIONS.fetch_page(session, conditions, Cursor(after, limit, _DIRECTIONS[order]), filters)
     return to_list([to_permission_out(permission) for permission in page.rows], page.has_more)
 
 
@@ -97,42 +100,46 @@ async def list_checkpoint_permissions(
 async def delete_checkpoint_permission(
     checkpoint: str, permission_id: str, resources: ResourcesDep, principal: PrincipalDep
 ) -> PermissionDeleted:
-    """Take a permission back. Jobs that already train on from the checkpoint go on."""
+    """Revoke a permission. Jobs that already continue from the checkpoint keep running."""
     await _get_job_id_or_404(resources, principal.project_id, checkpoint)
-    mine = [col(CheckpointPermission.id) == permission_id, col(CheckpointPermission.checkpoint_model) == checkpoint]
+    conditions = [
+        col(CheckpointPermission.id) == permission_id,
+        col(CheckpointPermission.checkpoint_model) == checkpoint,
+    ]
     async with resources.db.write() as session:
-        gone = (
-            await session.execute(delete(CheckpointPermission).where(*mine).returning(col(CheckpointPermission.id)))
-        ).first()
-        if gone is None:
+        statement = delete(CheckpointPermission).where(*conditions).returning(col(CheckpointPermission.id))
+        if (await session.execute(statement)).first() is None:
             raise NotFound("There is no such permission for this checkpoint.", param="permission_id")
         await audit(session, principal, "checkpoint.permission.deleted", permission_id)
     return PermissionDeleted(id=permission_id)
 
 
 async def _get_job_id_or_404(resources: Resources, project_id: str, name: str) -> str:
-    """The job that made it. Raises ``NotFound``, also for a base model and for what only was granted."""
-    found = await model_lookup.find_model(resources, project_id, name)
-    if found is None or isinstance(found, BaseModelEntry) or model_queries.get_job_path(found).project_id != project_id:
+    """Return the job that created the checkpoint or model.
+
+    Raises ``NotFound``, also for base models and for models of other projects.
+    """
+    model = await model_lookup.find_model(resources, project_id, name)
+    if model is None or isinstance(model, BaseModelEntry) or model_queries.get_job_path(model).project_id != project_id:
         raise NotFound(
-            "There is no such checkpoint or fine-tuned model of this project.",
+            "There is no such checkpoint or fine-tuned model in this project.",
             param="fine_tuned_model_checkpoint",
             code="model_not_found",
         )
-    return model_queries.get_job_path(found).job_id
+    return model_queries.get_job_path(model).job_id
 
 
 async def _check_projects(session: AsyncSession, owner_project_id: str, project_ids: list[str]) -> None:
-    """Another organization's project is like one that does not exist. Raises ``InvalidRequest``."""
+    """Check that the projects exist in the owner's organization. Raises ``InvalidRequest``."""
     organization = select(col(Project.organization_id)).where(col(Project.id) == owner_project_id).scalar_subquery()
-    beside = [col(Project.organization_id) == organization, col(Project.archived_at).is_(None)]
-    query = select(col(Project.id)).where(col(Project.id).in_(project_ids), *beside)
-    found = set((await session.execute(query)).scalars())
-    for place, project_id in enumerate(project_ids):
-        if project_id not in found:
+    conditions = [col(Project.organization_id) == organization, col(Project.archived_at).is_(None)]
+    query = select(col(Project.id)).where(col(Project.id).in_(project_ids), *conditions)
+    known = set((await session.execute(query)).scalars())
+    for index, project_id in enumerate(project_ids):
+        if project_id not in known:
             raise InvalidRequest(
                 "There is no such project in this key's organization.",
-                param=f"project_ids.{place}",
+                param=f"project_ids.{index}",
                 code="project_not_found",
             )
 

@@ -1,4 +1,4 @@
-"""Before a job: what is wrong with its files, what it would take, how its rows look. Nothing is created."""
+"""Routes that check a job without creating it: errors in its files, its cost, its rows."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ Result = TypeVar("Result")
 
 
 def get_preflight_runner(request: Request) -> PreflightRunner:
-    desk: PreflightRunner = request.app.state.preflight_runner
-    return desk
+    runner: PreflightRunner = request.app.state.preflight_runner
+    return runner
 
 
 PreflightRunnerDep = Annotated[PreflightRunner, Depends(get_preflight_runner)]
@@ -46,27 +46,30 @@ PreflightRunnerDep = Annotated[PreflightRunner, Depends(get_preflight_runner)]
 async def preflight_fine_tuning_job(
     body: JobIn, request: Request, resources: ResourcesDep, principal: PrincipalDep, runner: PreflightRunnerDep
 ) -> PreflightOut:
-    """What a job with this body would meet: every fault of its rows, its steps, tokens, hyperparameters, time and
-    memory. Nothing is created. What ``POST /v1/fine_tuning/jobs`` refuses is refused here, too."""
+    """Check a job without creating it.
+
+    Reports the errors in its files, and its steps, tokens, hyperparameters, time and memory. A body
+    that ``POST /v1/fine_tuning/jobs`` rejects is rejected here, too.
+    """
     job = await _build_job(resources, principal, body)
-    found = await _run_preflight(request, runner.preflight(resources, job))
-    return to_preflight_out(job, found, await load_recent_speeds(resources, job))
+    result = await _run_preflight(request, runner.preflight(resources, job))
+    return to_preflight_out(job, result, await load_recent_speeds(resources, job))
 
 
 @router.post("/jobs:preview")
 async def preview_fine_tuning_rows(
     body: PreviewIn, request: Request, resources: ResourcesDep, principal: PrincipalDep, runner: PreflightRunnerDep
 ) -> PreviewOut:
-    """The first rows of the training file as training sees them: token by token, and which of them are learnt."""
+    """Preview the first rows of the training file: their tokens, and which ones are trained on."""
     job = await _build_job(resources, principal, body)
-    found = await _run_preflight(request, runner.preview(resources, job, body.rows))
-    if isinstance(found, Failure):
-        raise InvalidRequest(found.message, param=found.param, code=found.code)
-    return PreviewOut(data=found, model=job.base_model, task=job.task)
+    result = await _run_preflight(request, runner.preview(resources, job, body.rows))
+    if isinstance(result, Failure):
+        raise InvalidRequest(result.message, param=result.param, code=result.code)
+    return PreviewOut(data=result, model=job.base_model, task=job.task)
 
 
 async def _build_job(resources: Resources, principal: Principal, body: JobIn) -> Job:
-    """The row that is never inserted. Raises what creating it would."""
+    """Build a job's row that is never inserted. Raises the same errors as creating the job."""
     job = await build_job(resources, principal.project_id, body)
     async with resources.db.read() as session:
         await check_files(session, job)
@@ -74,23 +77,21 @@ async def _build_job(resources: Resources, principal: Principal, body: JobIn) ->
 
 
 async def _run_preflight(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """A client that leaves takes the child with it."""
+    """Run the work. If the client disconnects, its process is stopped."""
     try:
         return await cancel_on_disconnect(request, work)
     except PreflightBusy:
-        raise ServiceUnavailable("Other files are being looked at; try again shortly.", code="preflight_busy") from None
+        raise ServiceUnavailable("Other preflights are running; try again shortly.", code="preflight_busy") from None
     except PreflightTimeout:
         raise InvalidRequest(
-            f"The files could not be read within {TIMEOUT_SECONDS:.0f} seconds. Create the job with 'auto_start': false "
-            "instead: it validates them without a limit and waits for you.",
+            f"The files could not be read within {TIMEOUT_SECONDS:.0f} seconds. Create the job with "
+            "'auto_start': false instead: it validates them without a time limit and waits for 'start'.",
             code="preflight_timeout",
             headers={"x-should-retry": "false"},
         ) from None
     except PreflightCrashed:
-        raise ServiceUnavailable(
-            "The look at the files ended unexpectedly; try again.", code="preflight_failed"
-        ) from None
+        raise ServiceUnavailable("The preflight ended unexpectedly; try again.", code="preflight_failed") from None
     except (BlobCorrupt, BlobNotFound):
         raise InvalidRequest(
-            "The bytes of a file are missing or damaged; upload it anew.", param="training_file", code="file_damaged"
+            "The bytes of a file are missing or damaged; upload it again.", param="training_file", code="file_damaged"
         ) from None

@@ -1,1 +1,1 @@
-"""Routes under `/v1/organization`, and `/v1/me`."""
+"""Routes under ``/v1/organization``, and ``/v1/me``."""

@@ -1,4 +1,4 @@
-"""What happened in an organization: its audit log, and what its keys used."""
+"""Routes for the audit log and the usage of an organization."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ AUDIT_LOG = Paginator(AuditEntry, col(AuditEntry.id), (col(AuditEntry.created_at
 async def list_audit_logs(
     query: Annotated[AuditQuery, Query()], resources: ResourcesDep, principal: PrincipalDep
 ) -> ListOut[AuditOut]:
-    """Every change that a key of the organization made, the newest first."""
-    mine = [col(AuditEntry.organization_id) == principal.organization_id]
+    """List all changes by keys of the organization, newest first."""
+    conditions = [col(AuditEntry.organization_id) == principal.organization_id]
     async with resources.db.read() as session:
-        page = await AUDIT_LOG.fetch_page(session, mine, Cursor(query.after, query.limit), _build_audit_filters(query))
-        projects = [col(Project.id).in_({entry.project_id for entry in page.rows})]
-        found = await session.execute(select(col(Project.id), col(Project.name)).where(*projects))
-        names = {row.id: row.name for row in found.all()}
+        page = await AUDIT_LOG.fetch_page(
+            session, conditions, Cursor(query.after, query.limit), _build_audit_filters(query)
+        )
+        project_ids = {entry.project_id for entry in page.rows}
+        query_names = select(col(Project.id), col(Project.name)).where(col(Project.id).in_(project_ids))
+        names = {row.id: row.name for row in (await session.execute(query_names)).all()}
     return to_list([to_audit_out(entry, names[entry.project_id]) for entry in page.rows], page.has_more)
 
 
@@ -48,56 +50,62 @@ def _build_audit_filters(query: AuditQuery) -> list[ColumnElement[bool]]:
         "lt": None if query.lt is None else at < query.lt,
         "lte": None if query.lte is None else at < query.lte + 1,
     }
-    inside = _build_in_filters(
+    membership = _build_in_filters(
         (AuditEntry.project_id, query.project_ids),
         (AuditEntry.action, query.event_types),
         (AuditEntry.key_id, query.actor_ids),
         (AuditEntry.target, query.resource_ids),
     )
-    return [bound for bound in bounds.values() if bound is not None] + inside
+    return [bound for bound in bounds.values() if bound is not None] + membership
 
 
 @router.get("/usage")
 async def retrieve_usage(
     query: Annotated[UsageQuery, Query()], resources: ResourcesDep, principal: PrincipalDep
 ) -> UsagePage:
-    """Tokens and requests of the organization's keys, day by day (UTC), summed over what ``group_by`` does not name."""
+    """Retrieve the tokens and requests of the organization's keys per day (UTC).
+
+    They are summed over all dimensions that ``group_by`` does not name.
+    """
     days = _list_days(query)
-    shown = dict(list(days.items())[: query.limit])
+    page_days = dict(list(days.items())[: query.limit])
     groups = {"project_id": Usage.project_id, "api_key_id": Usage.key_id, "model": Usage.model, "kind": Usage.kind}
-    by = {name: col(groups[name]) for name in dict.fromkeys(query.group_by)}
-    counted = [Usage.input_tokens, Usage.output_tokens, Usage.requests]
+    group_columns = {name: col(groups[name]) for name in dict.fromkeys(query.group_by)}
+    sums = [Usage.input_tokens, Usage.output_tokens, Usage.requests]
     statement = (
-        select(col(Usage.day), *by.values(), *(func.sum(col(column)) for column in counted))
+        select(col(Usage.day), *group_columns.values(), *(func.sum(col(column)) for column in sums))
         .join(Project, col(Project.id) == col(Usage.project_id))
-        .where(col(Project.organization_id) == principal.organization_id, col(Usage.day).in_(shown))
+        .where(col(Project.organization_id) == principal.organization_id, col(Usage.day).in_(page_days))
         .where(*_build_usage_filters(query))
-        .group_by(col(Usage.day), *by.values())
-        .order_by(col(Usage.day), *by.values())
+        .group_by(col(Usage.day), *group_columns.values())
+        .order_by(col(Usage.day), *group_columns.values())
     )
     results: defaultdict[str, list[UsageOut]] = defaultdict(list)
     async with resources.db.read() as session:
         for day, *rest in (await session.execute(statement)).all():
-            read, written, requests = rest[len(by) :]
+            read, written, requests = rest[len(group_columns) :]
             results[day].append(
                 UsageOut(
                     input_tokens=read,
                     output_tokens=written,
                     num_model_requests=requests,
-                    **dict(zip(by, rest, strict=False)),
+                    **dict(zip(group_columns, rest, strict=False)),
                 )
             )
-    data = [BucketOut(start_time=at, end_time=at + DAY_SECONDS, results=results[day]) for day, at in shown.items()]
-    later = list(days)[query.limit :]
-    return UsagePage(data=data, has_more=bool(later), next_page=later[0] if later else None)
+    data = [BucketOut(start_time=at, end_time=at + DAY_SECONDS, results=results[day]) for day, at in page_days.items()]
+    remaining_days = list(days)[query.limit :]
+    return UsagePage(data=data, has_more=bool(remaining_days), next_page=remaining_days[0] if remaining_days else None)
 
 
 def _list_days(query: UsageQuery) -> dict[str, int]:
-    """``2026-11-21`` -> its first second, of the days asked for. Raises ``InvalidRequest``."""
+    """Return the requested days as ``2026-11-21`` -> its first second.
+
+    Raises ``InvalidRequest``.
+    """
     end = int(time.time()) if query.end_time is None else query.end_time - 1
     first, last = query.start_time // DAY_SECONDS, end // DAY_SECONDS
     if last - first > 3660:
-        raise InvalidRequest("Ask for ten years at most.", param="start_time")
+        raise InvalidRequest("Request at most ten years; send a later start_time.", param="start_time")
     days = {_format_day(number * DAY_SECONDS): number * DAY_SECONDS for number in range(first, last + 1)}
     return {day: at for day, at in days.items() if query.page is None or day >= query.page}
 
@@ -116,5 +124,5 @@ def _build_usage_filters(query: UsageQuery) -> list[ColumnElement[bool]]:
 
 
 def _build_in_filters(*column_values: tuple[str, Sequence[str]]) -> list[ColumnElement[bool]]:
-    """A list that names nothing filters nothing."""
+    """Build a filter for each list of values. An empty list filters nothing."""
     return [col(column).in_(values) for column, values in column_values if values]

@@ -1,4 +1,4 @@
-"""What a key is: for whoever holds it."""
+"""Route that describes the key of the request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["organization"], route_class=StrictRoute, responses=err
 
 @router.get("/me")
 async def retrieve_me(resources: ResourcesDep, principal: PrincipalDep) -> CurrentKeyOut:
-    """The key that asks: its role, project, limits and what it used today (UTC)."""
+    """Retrieve the key of the request with its role, project, limits and today's usage (UTC)."""
     counted = [Usage.requests, Usage.input_tokens, Usage.output_tokens]
     today = [col(Usage.key_id) == principal.key_id, col(Usage.day) == to_utc_day(time.time())]
     running = [col(Job.project_id) == principal.project_id, col(Job.state) == RUNNING]

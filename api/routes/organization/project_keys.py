@@ -1,4 +1,4 @@
-"""Keys of a project: made and shown once, listed by their first characters, revoked."""
+"""Routes that create, list and revoke a project's keys. A key's value is shown only once."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ KEYS = Paginator(ApiKey, col(ApiKey.id), (col(ApiKey.created_at), col(ApiKey.id)
 async def create_project_api_key(
     project_id: str, body: KeyIn, response: Response, resources: ResourcesDep, principal: PrincipalDep
 ) -> KeyCreated:
-    """Make a key. The answer is the only place where it can be read."""
-    lives = body.expires_in_seconds
+    """Create a key. Only this response shows its value."""
+    lifetime = body.expires_in_seconds
     response.headers["cache-control"] = "no-store"
     async with resources.db.write() as session:
         project = await get_project_or_404(session, principal, project_id)
         if project.archived_at is not None:
-            raise InvalidRequest("The project is archived; no key of it is in force.", param="project_id")
+            raise InvalidRequest(
+                "The project is archived, so its keys are not in force; choose another project.", param="project_id"
+            )
         value, key = await create_key(
-            session, project_id, body.name, body.role, None if lives is None else time.time() + lives
+            session, project_id, body.name, body.role, None if lifetime is None else time.time() + lifetime
         )
         await audit(session, principal, "api_key.created", key.id, detail={"project": project_id, "role": key.role})
     return to_key_created(key, value)
@@ -50,7 +52,7 @@ async def create_project_api_key(
 async def list_project_api_keys(
     project_id: str, resources: ResourcesDep, principal: PrincipalDep, limit: Limit = 20, after: After = None
 ) -> ListOut[KeyOut]:
-    """The project's keys, the newest first; revoked ones are gone, expired ones stay."""
+    """List the project's keys, newest first, including expired ones but not revoked ones."""
     async with resources.db.read() as session:
         await get_project_or_404(session, principal, project_id)
         page = await KEYS.fetch_page(session, _filter_unrevoked(project_id), Cursor(after, limit))
@@ -61,11 +63,11 @@ async def list_project_api_keys(
 async def retrieve_project_api_key(
     project_id: str, key_id: str, resources: ResourcesDep, principal: PrincipalDep
 ) -> KeyOut:
-    """One key, but for the key itself."""
+    """Retrieve a key, without its value."""
     async with resources.db.read() as session:
         await get_project_or_404(session, principal, project_id)
-        mine = [*_filter_unrevoked(project_id), col(ApiKey.id) == key_id]
-        key = (await session.execute(select(ApiKey).where(*mine))).scalar_one_or_none()
+        conditions = [*_filter_unrevoked(project_id), col(ApiKey.id) == key_id]
+        key = (await session.execute(select(ApiKey).where(*conditions))).scalar_one_or_none()
     if key is None:
         raise _key_not_found()
     return to_key_out(key)
@@ -75,7 +77,7 @@ async def retrieve_project_api_key(
 async def delete_project_api_key(
     project_id: str, key_id: str, resources: ResourcesDep, principal: PrincipalDep
 ) -> KeyDeleted:
-    """Revoke a key, at once and for good."""
+    """Revoke a key immediately and permanently."""
     async with resources.db.write() as session:
         await get_project_or_404(session, principal, project_id)
         if await revoke_key(session, key_id, project_id) is None:

@@ -1,4 +1,7 @@
-"""Projects of an organization: made, changed, archived by its admins. Another organization's are not there."""
+"""Routes that create, change and archive projects.
+
+Projects of other organizations count as missing.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,15 @@ router = APIRouter(
 
 PROJECTS = Paginator(Project, col(Project.id), (col(Project.created_at), col(Project.id)))
 
-IncludeArchived = Annotated[bool, Query(description="Archived projects, too.")]
+IncludeArchived = Annotated[bool, Query(description="Include archived projects.")]
 
 
 @router.post("")
 async def create_organization_project(body: ProjectIn, resources: ResourcesDep, principal: PrincipalDep) -> ProjectOut:
-    """Make a project in the key's organization. Its first key is made at its ``api_keys``."""
+    """Create a project in the key's organization.
+
+    Create its first key with ``POST /v1/organization/projects/{project_id}/api_keys``.
+    """
     async with resources.db.write() as session:
         project = await create_project(session, body.name, principal.organization_id)
         for name, value in _dump_set_limits(body.limits).items():
@@ -47,17 +53,17 @@ async def list_projects(
     limit: Limit = 20,
     after: After = None,
 ) -> ListOut[ProjectOut]:
-    """The organization's projects, the newest first."""
-    mine = [col(Project.organization_id) == principal.organization_id]
+    """List the organization's projects, newest first."""
+    conditions = [col(Project.organization_id) == principal.organization_id]
     filters = [] if include_archived else [col(Project.archived_at).is_(None)]
     async with resources.db.read() as session:
-        page = await PROJECTS.fetch_page(session, mine, Cursor(after, limit), filters)
+        page = await PROJECTS.fetch_page(session, conditions, Cursor(after, limit), filters)
     return to_list([to_project_out(project) for project in page.rows], page.has_more)
 
 
 @router.get("/{project_id}")
 async def retrieve_project(project_id: str, resources: ResourcesDep, principal: PrincipalDep) -> ProjectOut:
-    """One project."""
+    """Retrieve a project."""
     async with resources.db.read() as session:
         return to_project_out(await get_project_or_404(session, principal, project_id))
 
@@ -78,7 +84,10 @@ async def update_project(
 
 @router.post("/{project_id}/archive")
 async def archive_project(project_id: str, resources: ResourcesDep, principal: PrincipalDep) -> ProjectOut:
-    """Put all keys of a project out of force, for good. Its rows and bytes stay. Archiving twice changes nothing."""
+    """Archive a project, which permanently disables its keys. Its data stays.
+
+    Archiving a project again changes nothing.
+    """
     async with resources.db.write() as session:
         project = await get_project_or_404(session, principal, project_id)
         if project_id == principal.project_id:
@@ -94,9 +103,9 @@ async def archive_project(project_id: str, resources: ResourcesDep, principal: P
 
 
 async def get_project_or_404(session: AsyncSession, principal: Principal, project_id: str) -> Project:
-    """A project of the principal's organization. Raises ``NotFound``."""
-    mine = [col(Project.id) == project_id, col(Project.organization_id) == principal.organization_id]
-    project = (await session.execute(select(Project).where(*mine))).scalar_one_or_none()
+    """Return a project of the principal's organization. Raises ``NotFound``."""
+    conditions = [col(Project.id) == project_id, col(Project.organization_id) == principal.organization_id]
+    project = (await session.execute(select(Project).where(*conditions))).scalar_one_or_none()
     if project is None:
         raise NotFound("There is no such project for this key.", param="project_id")
     return project

@@ -1,1 +1,1 @@
-"""Bodies of the routes under `/v1/fine_tuning`."""
+"""Bodies of the routes under ``/v1/fine_tuning``."""

@@ -1,27 +1,28 @@
-"""Checkpoints on the wire: how long they stay, and which of them go."""
+"""Bodies of the routes that change or delete checkpoints."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from api.schemas.base import ResponseModel, StrictModel
 from api.schemas.fine_tuning.jobs import CheckpointLifetime, Reference
 
 
-class CheckpointUpdateIn(BaseModel):
-    """What can be changed of a checkpoint."""
+class CheckpointUpdateIn(StrictModel):
+    """Changes to a checkpoint."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{"ttl_seconds": 604_800}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ttl_seconds": 604_800}]})
 
     ttl_seconds: CheckpointLifetime | None
-    """From now on; null: it stays until it is deleted."""
+    """Lifetime from now on; null means that the checkpoint does not expire."""
 
 
-class CheckpointSelectionIn(BaseModel):
-    """Which checkpoints: by their ids, or all before a step."""
+class CheckpointSelectionIn(StrictModel):
+    """A selection of checkpoints: by their ids, or all before a step."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [{"older_than_step": 100}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"older_than_step": 100}]})
 
     ids: Annotated[list[Reference], Field(min_length=1, max_length=1000)] | None = None
     older_than_step: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
@@ -33,7 +34,7 @@ class CheckpointSelectionIn(BaseModel):
         return self
 
 
-class CheckpointDeleted(BaseModel):
+class CheckpointDeleted(ResponseModel):
     id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
     deleted: Literal[True] = True

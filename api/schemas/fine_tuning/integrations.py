@@ -1,45 +1,46 @@
-"""Where else a job's figures go, on the wire. Never a secret: keys are the operator's."""
+"""Integrations of a job: services that receive its metrics.
+
+They hold no secrets; the operator has the keys.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
+
+from api.schemas.base import StrictModel
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-class _StrictModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class WandbIn(_StrictModel):
-    """A run of Weights & Biases."""
+class WandbIn(StrictModel):
+    """A run in Weights & Biases."""
 
     project: Name
     name: Name | None = None
-    """Of the run; the job's id where absent."""
+    """Name of the run; by default the job's id."""
     entity: Name | None = None
-    """Team or user; the server's default where absent."""
+    """Team or user; by default the one that the server configures."""
     tags: Annotated[list[Tag], Field(max_length=32)] | None = None
 
 
-class MlflowIn(_StrictModel):
-    """A run of MLflow."""
+class MlflowIn(StrictModel):
+    """A run in MLflow."""
 
     experiment: Name
-    """By name; made where there is none."""
+    """Name of the experiment; created if it does not exist."""
     run_name: Name | None = None
-    """The job's id where absent."""
+    """Name of the run; by default the job's id."""
 
 
-class WandbIntegration(_StrictModel):
+class WandbIntegration(StrictModel):
     type: Literal["wandb"]
     wandb: WandbIn
 
 
-class MlflowIntegration(_StrictModel):
+class MlflowIntegration(StrictModel):
     type: Literal["mlflow"]
     mlflow: MlflowIn
 

@@ -1,11 +1,12 @@
-"""Fine-tuning jobs on the wire: OpenAI's bodies and objects with Luthier's fields beside theirs."""
+"""Bodies of the job routes: OpenAI's fields, and Luthier's additional ones."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
+from api.schemas.base import ResponseModel, StrictModel
 from api.schemas.fine_tuning.integrations import Integration
 from training.spec import ColumnName, DpoHyperparameters, Hyperparameters
 from training.updates import Update
@@ -17,23 +18,19 @@ MethodType = Literal["supervised", "dpo", "reinforcement"]
 
 
 CheckpointLifetime = Annotated[int, Field(ge=3600, le=31_536_000)]
-"""Seconds: an hour to a year."""
+"""Seconds, from one hour to one year."""
 
 
-class _StrictModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class SupervisedIn(_StrictModel):
+class SupervisedIn(StrictModel):
     hyperparameters: Hyperparameters | None = None
 
 
-class DpoIn(_StrictModel):
+class DpoIn(StrictModel):
     hyperparameters: DpoHyperparameters | None = None
 
 
-class MethodIn(_StrictModel):
-    """How to train. Blocks of the types that ``type`` does not choose are not looked at."""
+class MethodIn(StrictModel):
+    """The training method. Only the block that ``type`` names is read."""
 
     type: MethodType
     supervised: SupervisedIn | None = None
@@ -41,45 +38,45 @@ class MethodIn(_StrictModel):
     reinforcement: Annotated[dict[str, Any], Field(max_length=16)] | None = None
 
 
-class JobFields(_StrictModel):
-    """What can be said of a job, but for its training file."""
+class JobFields(StrictModel):
+    """Fields of a new job, except its training file."""
 
     model: Reference | None = None
-    """A base model's id or alias, or a fine-tuned model or checkpoint to go on from. Not needed with
-    ``from_checkpoint``."""
+    """Id or alias of a base model, or a fine-tuned model or checkpoint to continue from. Optional
+    with ``from_checkpoint``."""
     from_checkpoint: Reference | None = None
-    """``{job id or model}[:step]`` to go on from: that step's checkpoint, or the finished model, or the newest
-    checkpoint of a job that has not finished."""
+    """``{job id or model}[:step]`` to continue from: the checkpoint of that step, or the finished
+    model, or the newest checkpoint of an unfinished job."""
     validation_file: Reference | None = None
     general_file: Reference | None = None
-    """Rows that the base is good at, of the same kind: a share of them is mixed into training, and the change of the
-    loss on others is told, so that what is forgotten shows."""
+    """Rows of the same format on which the base model performs well. A share of them is mixed into
+    the training rows, and the change of the loss on others is reported, which shows forgetting."""
     hyperparameters: Hyperparameters | None = None
-    """OpenAI's older place for ``method.supervised.hyperparameters``; still read."""
+    """OpenAI's older field for ``method.supervised.hyperparameters``, still supported."""
     method: MethodIn | None = None
     suffix: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    """Becomes part of the model's name; characters other than letters, digits, '.', '_' and '-' become '-'."""
+    """Part of the model's name. Characters except letters, digits, '.', '_' and '-' become '-'."""
     integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
-    """Where else the job's figures go: those that the operator has set up."""
+    """Other services that receive the job's metrics. The operator must have configured them."""
     checkpoint_ttl_seconds: CheckpointLifetime | None = None
-    """Each kept checkpoint is deleted so long after it was made; where absent they stay. The finished model stays."""
+    """Lifetime of each checkpoint; by default unlimited. The finished model does not expire."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """The same seed, data and machine give the same model; chosen at random and told where absent."""
+    """Equal seeds, data and machines give equal models. By default random, and shown in the job."""
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
     auto_start: bool = True
-    """False: once its files are validated the job waits, in the state ``validated``, for ``POST …/start``."""
+    """False: after validation, the job waits in the state ``validated`` for ``POST …/start``."""
     task: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    """What is learned; the base model's first task where absent."""
+    """Task to train; by default the base model's first task."""
     update: Update | None = None
-    """Which parameters change; chosen by task and size of the base model where absent."""
+    """Parameters to train; by default chosen from the task and the size of the base model."""
     columns: Annotated[dict[ColumnName, ColumnName], Field(max_length=64)] | None = None
-    """Field of the task's rows -> column or key of the file."""
+    """Field of the task's rows -> column or key in the file."""
 
 
 class JobIn(JobFields):
     """The body of ``POST /v1/fine_tuning/jobs``."""
 
-    # As OpenAI documents it; who sends 'from_checkpoint' may leave the model out.
+    # OpenAI documents 'model' as required. With 'from_checkpoint' it is optional.
     model_config = ConfigDict(
         json_schema_extra={
             "required": ["model", "training_file"],
@@ -101,43 +98,47 @@ class JobIn(JobFields):
 
 
 class CloneIn(JobFields):
-    """What is to be different from the job that is cloned. Null is a value: it takes the source's away, but not its
-    model or training file, which every job has."""
+    """Changes to the cloned job's request.
+
+    Null removes the source's value, except for ``model`` and ``training_file``, which every job
+    has.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"suffix": "longer", "seed": 2}]})
 
     training_file: Reference | None = None
 
 
-class JobErrorOut(BaseModel):
-    """Why the job failed. ``code`` is one of a closed list."""
+class JobErrorOut(ResponseModel):
+    """The reason why the job failed. ``code`` is one of a fixed list."""
 
     code: str
     message: str
     param: str | None
 
 
-class HyperparametersOut(BaseModel):
-    """OpenAI's three: as asked, and the numbers used once the files are validated."""
+class HyperparametersOut(ResponseModel):
+    """OpenAI's three hyperparameters: as requested, or as used once the files are validated."""
 
     n_epochs: int | Literal["auto"] | None
     batch_size: int | Literal["auto"] | None
     learning_rate_multiplier: float | Literal["auto"] | None
 
 
-class MethodHyperparametersOut(BaseModel):
+class MethodHyperparametersOut(ResponseModel):
     hyperparameters: dict[str, Any]
-    """Every hyperparameter: as asked, and the number used in place of every ``auto`` once the files are validated."""
+    """All hyperparameters: as requested, with every ``auto`` replaced by the value used once the
+    files are validated."""
 
 
-class MethodOut(BaseModel):
+class MethodOut(ResponseModel):
     type: MethodType
     supervised: MethodHyperparametersOut | None = None
     dpo: MethodHyperparametersOut | None = None
 
 
-class ProgressOut(BaseModel):
-    """How far the training is. ``eta`` is in seconds."""
+class ProgressOut(ResponseModel):
+    """Progress of the training. ``eta`` is in seconds."""
 
     step: int
     total_steps: int
@@ -146,7 +147,7 @@ class ProgressOut(BaseModel):
     eta: float | None
 
 
-class JobOut(BaseModel):
+class JobOut(ResponseModel):
     """A fine-tuning job."""
 
     id: str
@@ -154,14 +155,15 @@ class JobOut(BaseModel):
     created_at: int
     finished_at: int | None
     estimated_finish: int | None
-    """Of a running job; of a queued one where it is retrieved alone and what runs before it can be told."""
+    """For running jobs, and for queued ones retrieved by id if the jobs ahead can be estimated."""
     estimated_start: int | None
-    """Of a queued job, as its ``estimated_finish``."""
+    """For queued jobs, under the same conditions as ``estimated_finish``."""
     queue_position: int | None
-    """Of a queued job that is retrieved alone: 1 is next. Null in lists: it costs a look at the whole queue."""
+    """For queued jobs retrieved by id; 1 is next. Null in lists, because it needs the entire
+    queue."""
     auto_start: bool
     model: str
-    """What training began from: a base model, or the fine-tuned model that it went on from."""
+    """Starting point of the training: a base model, or the fine-tuned model that it continues."""
     base_model: str
     fine_tuned_model: str | None
     organization_id: str
@@ -180,23 +182,26 @@ class JobOut(BaseModel):
     user_provided_suffix: str | None
 
     state: str
-    """``status`` in full: also ``validated``, ``paused``, ``pausing`` and ``cancelling``."""
+    """Like ``status``, and also ``validated``, ``paused``, ``pausing`` and ``cancelling``."""
     task: str
     update: dict[str, Any]
     columns: dict[str, str]
     progress: ProgressOut | None
     attempt: int
-    """How often a worker took the job; more than 1 after a worker was lost."""
+    """Number of times a worker has claimed the job; more than 1 after a worker was lost."""
     trainable_parameters: int | None
     final_metrics: dict[str, float | None] | None
     resume_proof: dict[str, Any] | None
-    """Hashes of parameters, random state and last batch at the end: equal for a resumed and an unbroken run."""
+    """Hashes of the parameters, the random state and the last batch at the end. They are equal for
+    a resumed and an uninterrupted run."""
     checkpoint_ttl_seconds: int | None
     servable_by: list[str]
-    """Engines that can serve the result; known from the beginning."""
+    """Engines that can serve the result; known from the start."""
 
 
-class EventOut(BaseModel):
+class EventOut(ResponseModel):
+    """An event of a fine-tuning job."""
+
     id: str
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
     created_at: int
@@ -206,8 +211,8 @@ class EventOut(BaseModel):
     data: dict[str, Any] | None
 
 
-class CheckpointMetricsOut(BaseModel):
-    """What was measured at the checkpoint's step; the task's own figures too."""
+class CheckpointMetricsOut(ResponseModel):
+    """Metrics at the checkpoint's step, including those of the task."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -220,14 +225,16 @@ class CheckpointMetricsOut(BaseModel):
     full_valid_mean_token_accuracy: float | None = None
 
 
-class CheckpointOut(BaseModel):
+class CheckpointOut(ResponseModel):
+    """A checkpoint of a fine-tuning job, which can be used as a model."""
+
     id: str
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
     created_at: int
     fine_tuned_model_checkpoint: str
-    """A model of its own: name it where a model is asked for."""
+    """Name of the checkpoint as a model; send it as ``model`` in requests."""
     fine_tuning_job_id: str
     step_number: int
     metrics: CheckpointMetricsOut
     expires_at: int | None
-    """It is deleted then; null: it stays."""
+    """Time of deletion; null means that it does not expire."""

@@ -1,15 +1,19 @@
-"""A job's measured steps on the wire."""
+"""Bodies of the metrics routes."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from api.schemas.base import ResponseModel
 
 
-class MetricOut(BaseModel):
-    """One measured step, with the task's own figures too. Those of the validation rows are null where none were looked
-    at."""
+class MetricOut(ResponseModel):
+    """Metrics of one training step, including those of the task.
+
+    Validation metrics are null for steps without validation.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -28,8 +32,8 @@ class MetricOut(BaseModel):
     eta_seconds: float | None = None
 
 
-class MetricsOut(BaseModel):
-    """Measured steps, the first first."""
+class MetricsOut(ResponseModel):
+    """Metrics of training steps in ascending order."""
 
     object: Literal["list"] = "list"
     data: list[MetricOut]

@@ -1,27 +1,26 @@
-"""Who else may use a checkpoint, on the wire."""
+"""Bodies of the checkpoint permission routes."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from api.schemas.base import ResponseModel, StrictModel
 from api.schemas.fine_tuning.jobs import Reference
 from storage.tables import CheckpointPermission
 
 
-class PermissionsIn(BaseModel):
-    """Projects of the same organization."""
+class PermissionsIn(StrictModel):
+    """Projects of the same organization that may use the checkpoint."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, json_schema_extra={"examples": [{"project_ids": ["proj_abc"]}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"project_ids": ["proj_abc"]}]})
 
     project_ids: Annotated[list[Reference], Field(min_length=1, max_length=100)]
 
 
-class PermissionOut(BaseModel):
-    """One project may use the checkpoint as a model."""
+class PermissionOut(ResponseModel):
+    """Permission for one project to use the checkpoint as a model."""
 
     id: str
     object: Literal["checkpoint.permission"] = "checkpoint.permission"
@@ -29,7 +28,7 @@ class PermissionOut(BaseModel):
     project_id: str
 
 
-class PermissionDeleted(BaseModel):
+class PermissionDeleted(ResponseModel):
     id: str
     object: Literal["checkpoint.permission"] = "checkpoint.permission"
     deleted: Literal[True] = True

@@ -1,11 +1,12 @@
-"""What is told of a job before there is one."""
+"""Bodies of the preflight routes, which check a job before it is created."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from api.schemas.base import ResponseModel
 from api.schemas.fine_tuning.jobs import JobIn
 from storage.tables import Job
 from training import estimate, run_events
@@ -14,53 +15,54 @@ from training.run_events import DatasetError, FileReport, Plan, PreviewRow, Prob
 
 
 class PreviewIn(JobIn):
-    """A job's body, and how many rows to show."""
+    """The body of a job, and the number of rows to show."""
 
     rows: Annotated[int, Field(ge=1, le=20)] = 3
 
 
-class EstimateOut(BaseModel):
-    """What training will take on this installation, about."""
+class EstimateOut(ResponseModel):
+    """Estimated cost of the training on this installation."""
 
     seconds: Range
     peak_memory_bytes: Range
     tokens_per_second: float
     basis: Literal["measured", "rule"]
-    """``measured``: by earlier jobs on this base; ``rule``: by its size and this machine's speed."""
+    """``measured``: from earlier jobs with this base model. ``rule``: from its size and the speed
+    of this machine."""
 
 
-class PreflightOut(BaseModel):
-    """What a job with this body would meet. Nothing was created."""
+class PreflightOut(ResponseModel):
+    """Result of checking a job without creating it."""
 
     object: Literal["fine_tuning.preflight"] = "fine_tuning.preflight"
     valid: bool
-    """Whether its files would pass ``validating_files``."""
+    """True if the files would pass ``validating_files``."""
     error: Problem | None
-    """What the job would fail with."""
+    """Error with which the job would fail."""
     model: str
     task: str
     method: str
     update: dict[str, Any]
     files: dict[str, FileReport]
-    """``training_file`` and, where they were sent, ``validation_file`` and ``general_file``."""
+    """Reports on ``training_file`` and, if sent, ``validation_file`` and ``general_file``."""
     faults: list[DatasetError]
-    """The first 100: each with its physical line, its field, and what to change."""
+    """The first 100 errors, each with its physical line, its field, and what to change."""
     fault_count: int
     warnings: list[str]
     total_steps: int | None
     total_tokens: int | None
-    """Trained on in all steps together."""
+    """Tokens trained on in all steps."""
     hyperparameters: dict[str, Any] | None
-    """With the number used in place of every ``auto``."""
+    """Hyperparameters with every ``auto`` replaced by the value that the job would use."""
     trainable_parameters: int | None
-    """Null for a large base, which would have to be loaded to count them."""
+    """Null for a large base model, which would have to be loaded to count them."""
     total_parameters: int | None
     estimate: EstimateOut | None
     servable_by: list[str]
 
 
-class PreviewOut(BaseModel):
-    """Rows as training sees them: each token, and whether it is learnt."""
+class PreviewOut(ResponseModel):
+    """Rows as the training sees them: each token, and whether it is trained on."""
 
     object: Literal["list"] = "list"
     data: list[PreviewRow]
@@ -69,7 +71,7 @@ class PreviewOut(BaseModel):
 
 
 def to_preflight_out(job: Job, result: run_events.Preflight | run_events.Failure, speeds: list[float]) -> PreflightOut:
-    """``speeds``: tokens a second of earlier jobs like this one."""
+    """Convert a preflight result. ``speeds``: tokens per second of similar earlier jobs."""
     if isinstance(result, run_events.Failure):
         problem = Problem(code=result.code, message=result.message, param=result.param)
         result = run_events.Preflight(

@@ -1,1 +1,1 @@
-"""Bodies of the routes under `/v1/organization`, and `/v1/me`."""
+"""Bodies of the routes under ``/v1/organization`` and of ``/v1/me``."""

@@ -1,12 +1,12 @@
-"""Organizations, projects, keys, the audit log and usage on the wire: OpenAI's shapes, and our limits and roles."""
+"""Bodies of the organization routes: OpenAI's fields, and Luthier's limits and roles."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
-from api.schemas.base import StrictModel, Unsupported
+from api.schemas.base import ResponseModel, StrictModel, Unsupported
 from storage.access.limits import Limits
 from storage.access.roles import Role
 from storage.tables import ApiKey, AuditEntry, Project
@@ -17,15 +17,15 @@ YEAR_SECONDS = 366 * 86_400
 
 
 class LimitsIn(StrictModel):
-    """Null, or absent: the server's."""
+    """Limits of a project. Null or absent means the server's limit."""
 
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
     max_running_jobs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     max_queued_requests: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    """Of the project's batches together, those not answered yet."""
+    """Unprocessed requests in all batches of the project."""
     max_bytes: Annotated[int, Field(ge=1, le=2**53 - 1)] | None = None
-    """Of files, open uploads and the answers of running batches together."""
+    """Total size of files, open uploads and the responses of running batches."""
 
 
 class ProjectIn(StrictModel):
@@ -41,18 +41,18 @@ class ProjectIn(StrictModel):
 
 
 class ProjectUpdateIn(StrictModel):
-    """What is absent stays as it is."""
+    """Changes to a project. Absent fields keep their values."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"limits": {"requests_per_minute": 600}}]})
 
     name: Name | None = None
     limits: LimitsIn | None = None
-    """Those that are named change."""
+    """Only the limits that are sent change."""
     external_key_id: Unsupported = None
     geography: Unsupported = None
 
 
-class LimitsOut(BaseModel):
+class LimitsOut(ResponseModel):
     requests_per_minute: int | None
     tokens_per_minute: int | None
     max_running_jobs: int | None
@@ -60,8 +60,8 @@ class LimitsOut(BaseModel):
     max_bytes: int | None
 
 
-class ProjectOut(BaseModel):
-    """A project: owner of files, jobs, models and keys."""
+class ProjectOut(ResponseModel):
+    """A project, which owns files, jobs, models and keys."""
 
     id: str
     object: Literal["organization.project"] = "organization.project"
@@ -70,7 +70,7 @@ class ProjectOut(BaseModel):
     archived_at: int | None
     status: Literal["active", "archived"]
     limits: LimitsOut
-    """The project's own; null: the server's."""
+    """The project's own limits; null means the server's limit."""
 
 
 class KeyIn(StrictModel):
@@ -80,28 +80,28 @@ class KeyIn(StrictModel):
 
     name: Name
     role: Role = "member"
-    """``admin``: everything, and administers the organization. ``member``: reads, changes, asks models. ``inference``:
-    asks models. ``read``: reads."""
+    """``admin`` can do everything and administers the organization. ``member`` can read, change and
+    use models. ``inference`` can use models. ``read`` can read."""
     expires_in_seconds: Annotated[int, Field(ge=60, le=10 * YEAR_SECONDS)] | None = None
-    """Null: it does not expire."""
+    """Null means that the key does not expire."""
 
 
-class ServiceAccountOut(BaseModel):
+class ServiceAccountOut(ResponseModel):
     id: str
     created_at: int
     name: str
     role: str
 
 
-class OwnerOut(BaseModel):
-    """OpenAI's keys belong to somebody; these stand for themselves."""
+class OwnerOut(ResponseModel):
+    """Owner of a key. OpenAI's keys have an owner; here, each key is its own service account."""
 
     type: Literal["service_account"] = "service_account"
     service_account: ServiceAccountOut
 
 
-class KeyOut(BaseModel):
-    """A key of a project, but for the key itself."""
+class KeyOut(ResponseModel):
+    """A key of a project, without its secret value."""
 
     id: str
     object: Literal["organization.project.api_key"] = "organization.project.api_key"
@@ -115,44 +115,44 @@ class KeyOut(BaseModel):
 
 
 class KeyCreated(KeyOut):
-    """A new key. ``value`` is shown here and never again."""
+    """A new key. ``value`` is shown only in this response."""
 
     value: str
 
 
-class KeyDeleted(BaseModel):
+class KeyDeleted(ResponseModel):
     id: str
     object: Literal["organization.project.api_key.deleted"] = "organization.project.api_key.deleted"
     deleted: Literal[True] = True
 
 
-class NamedOut(BaseModel):
+class NamedOut(ResponseModel):
     """A project or an organization."""
 
     id: str
     name: str
 
 
-class AuditActorOut(BaseModel):
-    """Which key did it; its ``id`` is ``luthierd`` for a change made with that command."""
+class AuditActorOut(ResponseModel):
+    """The key that made the change. Its ``id`` is ``luthierd`` for changes with that command."""
 
     type: Literal["api_key"] = "api_key"
     api_key: dict[str, str]
 
 
-class AuditOut(BaseModel):
-    """One change."""
+class AuditOut(ResponseModel):
+    """One change in the audit log."""
 
     id: str
     object: Literal["organization.audit_log"] = "organization.audit_log"
     type: str
-    """``{object}.{verb}``, as ``file.deleted``."""
+    """``{object}.{verb}``, such as ``file.deleted``."""
     effective_at: int
     project: NamedOut
-    """Of the key that did it."""
+    """Project of the key that made the change."""
     actor: AuditActorOut
     target: str
-    """Id of what changed."""
+    """Id of the changed object."""
     request_id: str
     detail: dict[str, Any] | None
 
@@ -161,12 +161,12 @@ GroupBy = Literal["project_id", "api_key_id", "model", "kind"]
 UsageKind = Literal["chat", "completion", "embedding", "prediction", "training"]
 
 
-class UsageOut(BaseModel):
-    """What was used; a field that ``group_by`` does not name is null."""
+class UsageOut(ResponseModel):
+    """Usage of one group. Fields that ``group_by`` does not name are null."""
 
     object: Literal["organization.usage.result"] = "organization.usage.result"
     input_tokens: int
-    """Read by models; of ``training``, the trained tokens."""
+    """Tokens that models read; for ``training``, the trained tokens."""
     output_tokens: int
     num_model_requests: int
     project_id: str | None = None
@@ -175,8 +175,8 @@ class UsageOut(BaseModel):
     kind: str | None = None
 
 
-class BucketOut(BaseModel):
-    """One day, by UTC."""
+class BucketOut(ResponseModel):
+    """Usage of one day (UTC)."""
 
     object: Literal["bucket"] = "bucket"
     start_time: int
@@ -184,8 +184,11 @@ class BucketOut(BaseModel):
     results: list[UsageOut]
 
 
-class UsagePage(BaseModel):
-    """Ask for the next with ``page`` = ``next_page`` while ``has_more``."""
+class UsagePage(ResponseModel):
+    """One page of usage.
+
+    While ``has_more`` is true, request the next page with ``page`` = ``next_page``.
+    """
 
     object: Literal["page"] = "page"
     data: list[BucketOut]
@@ -193,14 +196,16 @@ class UsagePage(BaseModel):
     next_page: str | None
 
 
-class UsageToday(BaseModel):
+class UsageToday(ResponseModel):
+    """Usage of a key today (UTC)."""
+
     requests: int
     input_tokens: int
     output_tokens: int
 
 
-class CurrentKeyOut(BaseModel):
-    """What a key is and what its project may do."""
+class CurrentKeyOut(ResponseModel):
+    """The key of the request, with the limits and usage of its project."""
 
     object: Literal["organization.me"] = "organization.me"
     key: KeyOut
@@ -208,11 +213,11 @@ class CurrentKeyOut(BaseModel):
     organization: NamedOut
     role: str
     limits: LimitsOut
-    """In force: the project's, and the server's where it has none. Null: no limit."""
+    """Limits in force: the project's, or else the server's. Null means no limit."""
     usage_today: UsageToday
-    """Of the key."""
+    """Usage of the key."""
     stored_bytes: int
-    """Of the project's files and open uploads."""
+    """Total size of the project's files and open uploads."""
     running_jobs: int
 
 
