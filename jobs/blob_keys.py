@@ -21,12 +21,15 @@ class JobPath(NamedTuple):
 
 
 def files_prefix(project_id: str) -> str:
-    """Prefix of a project's files; the key's last part is the file's id."""
+    """Return the key prefix of a project's files. The last part of a file's key is its id."""
     return f"projects/{project_id}/files"
 
 
 def uploads_prefix(project_id: str) -> str:
-    """Prefix of a project's upload parts; the key ends in the ids of upload and part."""
+    """Return the key prefix of a project's upload parts.
+
+    A key ends in the ids of upload and part.
+    """
     return f"projects/{project_id}/uploads"
 
 
@@ -39,11 +42,14 @@ def job_prefix(job: Job) -> str:
 
 
 def attempt_prefix(job: Job, attempt: int) -> str:
-    """Prefix of one attempt. Keys carry the attempt, so two workers never write the same key."""
+    """Return the key prefix of one attempt.
+
+    Keys contain the attempt number, so two workers never write the same key.
+    """
     return f"{job_prefix(job)}/a{attempt}"
 
 
 def parse_job_path(prefix: str) -> JobPath:
-    """Parse the prefix of a checkpoint or a result."""
+    """Parse the key prefix of a checkpoint or a result."""
     _, project_id, _, job_id, *_ = prefix.split("/")
     return JobPath(project_id, job_id)

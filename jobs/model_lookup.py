@@ -1,7 +1,7 @@
-"""From the name of a model to the model: a base of the registry, a finished model, or a job's checkpoint.
+"""Lookup of models by name: a base model of the registry, a finished model, or a job's checkpoint.
 
-Everything but the bases is looked up within one project, so another project's model is not there at all, unless its
-owner lets this project use it (``api/routes/fine_tuning/permissions.py``).
+Except for base models, lookups are scoped to one project: another project's model does not exist
+for it, unless the owner grants access (``api/routes/fine_tuning/permissions.py``).
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from storage.registry import BaseModelEntry
 from storage.tables import Checkpoint, CheckpointPermission, Job, Model
 from training.tasks.base import Route
 
-NO_SUCH_MODEL = "There is no such model for this key; GET /v1/models lists those that there are."
+NO_SUCH_MODEL = "This model does not exist for this key. GET /v1/models lists the available models."
 _CHECKPOINT_SEPARATOR = ":ckpt-step-"
 
 AnyModel = BaseModelEntry | Model | ModelRef
-"""A base, a finished model, or a checkpoint as the engine knows it."""
+"""A base model, a finished model, or a checkpoint in the engine's form."""
 
 
 async def find_model(resources: Resources, project_id: str, name: str) -> AnyModel | None:
-    """None for what does not exist, was deleted, has expired, or is another project's that this one may not use."""
+    """Return the model, or None if the project has no access to one of this name.
+
+    Deleted and expired models do not exist any more.
+    """
     if entry := resources.registry.get(name):
         return entry
     async with resources.db.read() as session:
@@ -40,33 +43,36 @@ async def find_model(resources: Resources, project_id: str, name: str) -> AnyMod
 
 
 async def _find_fine_tuned_model(session: AsyncSession, project_id: str, name: str) -> Model | None:
-    usable = [
+    conditions = [
         col(Model.id) == name,
         _is_usable(col(Model.project_id), project_id, name),
         col(Model.deleted_at).is_(None),
     ]
-    return (await session.execute(select(Model).where(*usable))).scalar_one_or_none()
+    return (await session.execute(select(Model).where(*conditions))).scalar_one_or_none()
 
 
 async def list_shared_models(resources: Resources, project_id: str) -> list[Model | ModelRef]:
-    """Finished models and checkpoints of other projects that this one may use, in the order in which it was let."""
-    mine = [
+    """Return other projects' models and checkpoints that this one may use, oldest grant first."""
+    conditions = [
         col(CheckpointPermission.project_id) == project_id,
         col(CheckpointPermission.owner_project_id) != project_id,
     ]
-    granted = select(col(CheckpointPermission.checkpoint_model)).where(*mine)
-    granted = granted.order_by(col(CheckpointPermission.created_at), col(CheckpointPermission.id))
+    query = select(col(CheckpointPermission.checkpoint_model)).where(*conditions)
+    query = query.order_by(col(CheckpointPermission.created_at), col(CheckpointPermission.id))
     async with resources.db.read() as session:
-        names = (await session.execute(granted)).scalars().all()
-        found = [
+        names = (await session.execute(query)).scalars().all()
+        models = [
             await _find_fine_tuned_model(session, project_id, name) or await _find_checkpoint(session, project_id, name)
             for name in names
         ]
-    return [model for model in found if model]
+    return [model for model in models if model]
 
 
 def _is_usable(owner_column: Any, project_id: str, name: str) -> ColumnElement[bool]:
-    """The project's own, or granted to it by ``owner``, a column."""
+    """Return a condition that holds for the project's own models and for those granted to it.
+
+    ``owner_column`` holds the project that owns the model.
+    """
     granted = exists().where(
         col(CheckpointPermission.checkpoint_model) == name,
         col(CheckpointPermission.project_id) == project_id,
@@ -76,15 +82,15 @@ def _is_usable(owner_column: Any, project_id: str, name: str) -> ColumnElement[b
 
 
 async def _find_checkpoint(session: AsyncSession, project_id: str, name: str) -> ModelRef | None:
-    model, found, step = name.rpartition(_CHECKPOINT_SEPARATOR)
-    if not found or not step.isascii() or not step.isdigit() or len(step) > 9:
+    model, separator, step = name.rpartition(_CHECKPOINT_SEPARATOR)
+    if not separator or not step.isascii() or not step.isdigit() or len(step) > 9:
         return None
     query = (
         select(Job, Checkpoint)
         .join(Checkpoint, col(Checkpoint.job_id) == col(Job.id))
         .where(
             _is_usable(col(Job.project_id), project_id, name),
-            # A model's name ends in its job's last characters.
+            # A model's name ends in the last characters of its job's id.
             col(Job.id).endswith(model.rpartition(":")[2], autoescape=True),
             col(Checkpoint.step) == int(step),
             col(Checkpoint.published).is_(True),
@@ -110,20 +116,21 @@ def ref_from_checkpoint(job: Job, checkpoint: Checkpoint) -> ModelRef:
 
 
 async def resolve_for_route(resources: Resources, project_id: str, name: str, route: Route) -> ModelRef:
-    """A model that answers at ``POST /v1/{route}``. Raises ``EngineError`` and ``ModelNotPulled``.
+    """Return the model that serves ``POST /v1/{route}``.
 
-    A base that answers for several tasks there does so for the first of them.
+    A base model with several tasks for the route uses the first of them.
+    Raises ``EngineError`` and ``ModelNotPulled``.
     """
-    found = await find_model(resources, project_id, name)
-    if found is None:
+    model = await find_model(resources, project_id, name)
+    if model is None:
         raise EngineError("model_not_found", NO_SUCH_MODEL, "model")
-    if isinstance(found, BaseModelEntry):
-        suitable = filter_tasks_by_route(found.tasks, route)
-        if not suitable:
-            raise _build_unsuitable_model_error(found.id, found.tasks)
-        found.require_location()
-        return ModelRef.from_base(found.id, suitable[0])
-    ref = ModelRef.from_model(found) if isinstance(found, Model) else found
+    if isinstance(model, BaseModelEntry):
+        tasks = filter_tasks_by_route(model.tasks, route)
+        if not tasks:
+            raise _build_unsuitable_model_error(model.id, model.tasks)
+        model.require_location()
+        return ModelRef.from_base(model.id, tasks[0])
+    ref = ModelRef.from_model(model) if isinstance(model, Model) else model
     if not filter_tasks_by_route([ref.task], route):
         raise _build_unsuitable_model_error(ref.id, [ref.task])
     return ref

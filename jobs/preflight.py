@@ -1,7 +1,10 @@
-"""A look at files before there is a job: the validating child once more, started by the process that was asked.
+"""Preflight checks of files before a job exists.
 
-Nothing is written but scratch files. The child has the limits of a worker's; a deadline ends it, and so does whoever
-asked by leaving. What it imports is imported at the first look and dropped when nobody looked for a while.
+The API process starts a validation process itself.
+
+It writes scratch files only. The process has the same limits as a worker's validation process. It
+ends at a deadline, or when the client disconnects. A fork server imports the libraries at the first
+check and is closed after some idle time.
 """
 
 from __future__ import annotations
@@ -30,22 +33,22 @@ from training.spec import PREVIEW_FILE
 log = logging.getLogger("luthier.preflight")
 
 TIMEOUT_SECONDS = 60.0
-"""For one look, from its child's start."""
+"""Limit for one check, from the staging of its files on."""
 SLOT_TIMEOUT_SECONDS = 20.0
-"""For a place."""
+"""Limit for the wait for a free slot."""
 MAX_CONCURRENT = 2
-"""In one process."""
+"""Checks at a time in one API process."""
 IDLE_SECONDS = 300.0
 MAX_SPEED_SAMPLES = 20
-"""Newest earlier runs by whose speed a new one is estimated."""
+"""Number of recent jobs whose speed is the basis of an estimate."""
 
 
 class PreflightError(Exception):
-    """Nothing was found out."""
+    """The check gave no result."""
 
 
 class PreflightBusy(PreflightError):
-    """No place became free."""
+    """No slot became free."""
 
 
 class PreflightTimeout(PreflightError):
@@ -53,11 +56,11 @@ class PreflightTimeout(PreflightError):
 
 
 class PreflightCrashed(PreflightError):
-    """The child ended without its last line."""
+    """The process ended without its final event."""
 
 
 class PreflightRunner:
-    """Where a process looks at files. Close it with the process."""
+    """Runs the preflight checks of one API process, which closes it on exit."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -68,7 +71,7 @@ class PreflightRunner:
         self._close_task: asyncio.Task[None] | None = None
 
     async def preflight(self, resources: Resources, job: Job) -> run_events.Preflight | run_events.Failure:
-        """Raises ``LookError`` and ``StorageError``."""
+        """Validate the files of ``job``. Raises ``PreflightError`` and ``StorageError``."""
         last = (await self._run_phase(resources, job, "preflight", {}))[-1]
         assert isinstance(last, run_events.Preflight | run_events.Failure), last
         return last
@@ -76,11 +79,14 @@ class PreflightRunner:
     async def preview(
         self, resources: Resources, job: Job, rows: int
     ) -> list[run_events.PreviewRow] | run_events.Failure:
-        """Raises ``LookError`` and ``StorageError``."""
-        lines = await self._run_phase(resources, job, "preview", {"rows": rows})
-        if isinstance(lines[-1], run_events.Failure):
-            return lines[-1]
-        return [line for line in lines if isinstance(line, run_events.PreviewRow)]
+        """Return the first rows as the model sees them.
+
+        Raises ``PreflightError`` and ``StorageError``.
+        """
+        events = await self._run_phase(resources, job, "preview", {"rows": rows})
+        if isinstance(events[-1], run_events.Failure):
+            return events[-1]
+        return [event for event in events if isinstance(event, run_events.PreviewRow)]
 
     async def close(self) -> None:
         self._close_if_idle()
@@ -96,8 +102,8 @@ class PreflightRunner:
             raise PreflightBusy from None
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                with create_scratch_folder(self._settings.work_dir) as room:
-                    folder = room / phase
+                with create_scratch_folder(self._settings.work_dir) as scratch:
+                    folder = scratch / phase
                     await stage_inputs(resources, job, folder)
                     (folder / PREVIEW_FILE).write_text(json.dumps(options))
                     return await self._run_process(folder, phase)
@@ -112,19 +118,19 @@ class PreflightRunner:
             self._idle_timer.cancel()
         try:
             self._forkserver = self._forkserver or ForkServer(self._settings)
-            child = await _start_process(self._forkserver, folder, phase, self._settings.validate_memory_bytes)
+            process = await _start_process(self._forkserver, folder, phase, self._settings.validate_memory_bytes)
             try:
-                lines = [line async for raw in child.read_lines() if (line := _parse_event(raw))]
-                code = await child.wait()
+                events = [event async for line in process.read_lines() if (event := _parse_event(line))]
+                code = await process.wait()
             finally:
-                child.kill()
+                process.kill()
         finally:
             self._active_runs -= 1
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._close_if_idle)
-        if not lines or code:
-            log.warning("! a %s ended with code %d", phase, code)
+        if not events or code:
+            log.warning("! a %s process ended with exit code %d", phase, code)
             raise PreflightCrashed
-        return lines
+        return events
 
     def _close_if_idle(self) -> None:
         if self._idle_timer:
@@ -135,12 +141,12 @@ class PreflightRunner:
 
 
 async def _start_process(forkserver: ForkServer, folder: Path, phase: str, memory_bytes: int) -> TrainingProcess:
-    """A start that was begun is finished, though nobody may wait for it any more: the parent answers it."""
-    starting = asyncio.create_task(forkserver.start_process(folder, phase, memory_bytes))
+    """Start a process. A cancelled start still completes, since the fork server replies to it."""
+    start = asyncio.create_task(forkserver.start_process(folder, phase, memory_bytes))
     try:
-        return await asyncio.shield(starting)
+        return await asyncio.shield(start)
     except asyncio.CancelledError:
-        starting.add_done_callback(_kill_abandoned)
+        start.add_done_callback(_kill_abandoned)
         raise
 
 
@@ -149,24 +155,24 @@ def _kill_abandoned(task: asyncio.Task[TrainingProcess]) -> None:
         task.result().kill()
 
 
-def _parse_event(raw: bytes) -> run_events.RunEvent | None:
-    """None for what a library printed."""
+def _parse_event(line: bytes) -> run_events.RunEvent | None:
+    """Parse a line of output. Return None for a line that a library printed."""
     with suppress(ValidationError):
-        return run_events.parse_event(raw)
+        return run_events.parse_event(line)
     return None
 
 
 async def load_recent_speeds(resources: Resources, job: Job) -> list[float]:
-    """Tokens a second of the newest runs like this one: the same base, task, method and kind of update."""
-    alike = [
+    """Return tokens per second of the newest jobs with equal base, task, method and update type."""
+    conditions = [
         col(Job.state) == SUCCEEDED,
         col(Job.base_model) == job.base_model,
         col(Job.task) == job.task,
         col(Job.update)["type"].as_string() == job.update["type"],
         col(Job.method)["type"].as_string() == job.method["type"],
     ]
-    query = select(col(Job.progress)).where(*alike).order_by(col(Job.finished_at).desc()).limit(MAX_SPEED_SAMPLES)
+    query = select(col(Job.progress)).where(*conditions).order_by(col(Job.finished_at).desc()).limit(MAX_SPEED_SAMPLES)
     async with resources.db.read() as session:
-        found = (await session.execute(query)).scalars().all()
-    speeds = (progress.get("tokens_per_second") for progress in found if progress)
+        rows = (await session.execute(query)).scalars().all()
+    speeds = (progress.get("tokens_per_second") for progress in rows if progress)
     return [speed for speed in speeds if speed]

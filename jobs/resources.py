@@ -1,4 +1,4 @@
-"""What the API and the workers need of the other resources, opened once in each process and handed down."""
+"""Shared resources of the API and the workers, opened once per process and passed down."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Open the four URLs. None of them needs to answer yet."""
-    bell = wakeup.connect(settings.redis_url)
+    """Open database, blob store, Redis and engine. None of them needs to be reachable yet."""
+    channel = wakeup.connect(settings.redis_url)
     resources = Resources(
         settings=settings,
         db=databases.connect(settings.database_url),
         blobs=blob_stores.connect(settings.blob_url),
-        wakeup=bell,
-        scripts=RedisScripts(bell.get_pool),
+        wakeup=channel,
+        scripts=RedisScripts(channel.get_pool),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
         registry=settings.create_registry(),
     )

@@ -1,7 +1,8 @@
-"""The doorbell: tells an idle worker that a job waits, so that it need not poll often.
+"""Wake-up channel for idle workers, so that they rarely need to poll.
 
-A ring carries ``(job_id, attempt)`` and nothing depends on its arrival: workers poll the database as well. arq is used
-for this and no more (no retries, no results, no aborts, JSON instead of pickle), here and nowhere else.
+A wake-up carries ``(job_id, attempt)``. Losing it is harmless: workers also poll the database. Only
+this module uses arq, and only for wake-ups: no retries, no results, no aborts, JSON instead of
+pickle.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ _CONNECTION_ERRORS = (RedisError, OSError, TimeoutError)
 
 
 def _serialize(value: dict[str, Any]) -> bytes:
-    # arq puts its own exceptions into a job's result; their text is enough for a log.
+    # arq puts its own exceptions into a job's result. Their text is enough for a log.
     return json.dumps(value, default=str).encode()
 
 
 class WakeupChannel:
-    """``ring`` and ``listen`` never raise because Redis is away."""
+    """Wake-ups over Redis. ``notify`` and ``listen`` do not raise while Redis is unavailable."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
@@ -38,23 +39,26 @@ class WakeupChannel:
         self._connect_lock = asyncio.Lock()
 
     async def notify(self, job_id: str, attempt: int) -> bool:
-        """False where the ring was lost."""
+        """Send a wake-up. Return False if it was lost."""
         try:
             pool = await self.get_pool()
             await pool.enqueue_job("wake_up", job_id, attempt, _job_id=f"{job_id}:{attempt}", _expires=60)
         except _CONNECTION_ERRORS as error:
-            log.warning("bell lost for %s: %s", job_id, type(error).__name__)
+            log.warning("lost the wake-up for %s: %s", job_id, type(error).__name__)
             return False
         return True
 
     async def listen(self, on_wakeup: Callable[[], None]) -> None:
-        """Call ``on_ring`` for every ring, for ever. A Redis that dies is waited for."""
+        """Call ``on_wakeup`` for every wake-up, indefinitely.
+
+        Reconnect when Redis is unavailable.
+        """
 
         async def wake_up(ctx: dict[str, Any], job_id: str, attempt: int) -> None:
             on_wakeup()
 
         while True:
-            # arq's worker returns or raises when Redis goes away; a new one finds the new Redis.
+            # arq's worker returns or raises when it loses Redis. A new worker connects again.
             worker = Worker(
                 functions=[func(wake_up, name="wake_up", keep_result=0, max_tries=1)],
                 redis_settings=self._settings,
@@ -72,13 +76,13 @@ class WakeupChannel:
             try:
                 await worker.async_run()
             except _CONNECTION_ERRORS as error:
-                log.warning("redis is away (%s); polling goes on", type(error).__name__)
+                log.warning("Redis is unavailable (%s); workers still poll", type(error).__name__)
             finally:
                 await _close_worker(worker)
             await asyncio.sleep(1.0)
 
     async def ping(self) -> None:
-        """Raises ``RedisError``, ``OSError`` or ``TimeoutError`` where Redis is away."""
+        """Check the connection. Raises ``RedisError``, ``OSError`` or ``TimeoutError``."""
         await (await self.get_pool()).ping()
 
     async def close(self) -> None:
@@ -86,7 +90,10 @@ class WakeupChannel:
             await self._pool.aclose()
 
     async def get_pool(self) -> ArqRedis:
-        """Return the connection pool, opened on first use. Raises ``RedisError``, ``OSError`` or ``TimeoutError``."""
+        """Return the connection pool, opened on first use.
+
+        Raises ``RedisError``, ``OSError`` or ``TimeoutError``.
+        """
         async with self._connect_lock:
             if self._pool is None:
                 self._pool = await create_pool(
@@ -99,18 +106,18 @@ class WakeupChannel:
 
 
 async def _close_worker(worker: Worker) -> None:
-    # A ring that was being answered when Redis died has failed by itself; nobody waits for what it says.
+    # A wake-up that was in progress when Redis died has failed. Its result is not needed.
     await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
     try:
         await worker.close()
     except _CONNECTION_ERRORS:
-        # Its last word to a Redis that is gone failed, and it has not let go of its connections.
+        # close() writes to Redis first. If that fails, it leaves the connections open.
         with suppress(*_CONNECTION_ERRORS):
             await worker.pool.aclose(close_connection_pool=True)
 
 
 def connect(url: str) -> WakeupChannel:
-    """``redis://…``, ``rediss://…`` or ``unix:///path``. Connects on first use."""
+    """Open ``redis://…``, ``rediss://…`` or ``unix:///path``. The connection opens on first use."""
     settings = RedisSettings.from_dsn(url)
     settings.conn_timeout = 1
     settings.conn_retries = 0

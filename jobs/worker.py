@@ -1,6 +1,7 @@
-"""The worker: claims jobs, one attempt at a time for each slot, until it is asked to leave.
+"""The worker: claims jobs and runs one attempt per slot until it is stopped.
 
-A ring or a poll wakes it; the database decides. SIGTERM lets children save and gives their jobs back.
+A wake-up or a poll starts a claim; the database decides which worker gets the job. On SIGTERM the
+training processes save, and the worker releases their jobs.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.stop_event = asyncio.Event()
         self._wake_event = asyncio.Event()
-        # Reading a file must not wait for a GPU, so validation has a place of its own.
+        # Validation has its own slot, because reading a file must not wait for a GPU.
         self._free_slots: dict[Phase, int] = {"validate": 1, "train": resources.settings.worker_slots}
         self._attempts: set[asyncio.Task[None]] = set()
         self._exporters = MetricExporters(resources)
 
     async def run(self) -> None:
-        """Work until :meth:`stop`, then give back what is held."""
+        """Run attempts until :meth:`stop`, then release the claimed jobs."""
         settings = self.resources.settings
         await self.forkserver.ensure_running()
-        beside = [
+        background_tasks = [
             asyncio.create_task(self.resources.wakeup.listen(self._wake_event.set)),
             asyncio.create_task(run_reaper(self.resources.db, self.resources.wakeup, settings.reaper_interval_seconds)),
             asyncio.create_task(self._run_cleanup()),
@@ -63,29 +64,29 @@ class Worker:
         if self._attempts:
             await asyncio.wait(self._attempts)
         await self._exporters.close()
-        for task in beside:
+        for task in background_tasks:
             task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await asyncio.gather(*background_tasks, return_exceptions=True)
 
     def stop(self) -> None:
-        log.info("· worker %s leaves", self.name)
+        log.info("· worker %s is stopping", self.name)
         self.stop_event.set()
         self._wake_event.set()
 
     async def _claim_any(self) -> bool:
-        """Start what can be started now. False where there was nothing."""
-        found = False
-        free = {phase for phase, places in self._free_slots.items() if places}
+        """Claim one job per phase with a free slot. Return False if there was none."""
+        claimed = False
+        free = {phase for phase, slots in self._free_slots.items() if slots}
         try:
             async with self.resources.db.autocommit() as connection:
-                wanted = free & await transitions.find_claimable_phases(connection) if free else free
+                phases = free & await transitions.find_claimable_phases(connection) if free else free
         except StorageUnavailable as error:
-            log.warning("no claim: %s", error)
+            log.warning("cannot claim a job: %s", error)
             return False
-        for phase in wanted:
+        for phase in phases:
             if not self.stop_event.is_set():
-                found = await self._claim(phase) or found
-        return found
+                claimed = await self._claim(phase) or claimed
+        return claimed
 
     async def _claim(self, phase: Phase) -> bool:
         try:
@@ -95,7 +96,7 @@ class Worker:
                     session, phase, self.name, settings.lease_seconds, settings.max_running_jobs
                 )
         except StorageUnavailable as error:
-            log.warning("no claim: %s", error)
+            log.warning("cannot claim a job: %s", error)
             return False
         if claimed is None:
             return False
@@ -104,7 +105,7 @@ class Worker:
         attempt = Attempt(self.resources, self.forkserver, self.scratch, claim, job, phase, self.stop_event)
         task = asyncio.create_task(attempt.work())
         self._attempts.add(task)
-        task.add_done_callback(lambda done: self._on_attempt_done(done, phase))
+        task.add_done_callback(lambda ended_task: self._on_attempt_done(ended_task, phase))
         if phase == "train":
             self._exporters.start(claim, job)
         return True
@@ -114,8 +115,8 @@ class Worker:
         self._free_slots[phase] += 1
         self._wake_event.set()
         if not task.cancelled() and (error := task.exception()):
-            # The lease runs out and the job is taken up again; the reason must not get lost.
-            log.error("! an attempt broke", exc_info=error)
+            # Only this log line keeps the reason: the job is claimed again when its lease expires.
+            log.error("! an attempt failed unexpectedly", exc_info=error)
 
     async def _wait_for_work(self) -> None:
         seconds = self.resources.settings.poll_seconds * random.uniform(0.75, 1.25)
@@ -137,15 +138,15 @@ async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     with create_scratch_folder(settings.work_dir) as folder:
         async with open_resources(settings) as resources:
-            children = ForkServer(settings)
-            worker = Worker(resources, children, folder)
+            forkserver = ForkServer(settings)
+            worker = Worker(resources, forkserver, folder)
             loop = asyncio.get_running_loop()
             for sig in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(sig, worker.stop)
             try:
                 await worker.run()
             finally:
-                await children.close()
+                await forkserver.close()
 
 
 if __name__ == "__main__":

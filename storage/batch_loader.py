@@ -1,9 +1,10 @@
-"""Many look-ups at once as one query.
+"""Batching of concurrent lookups into one query (DataLoader pattern).
 
-A thousand clients that poll their jobs ask for a thousand rows a second or two; a query of its own for each spends most
-of its time on the way to the database's thread and back. Here what is asked for while a query runs, or soon after one
-began, goes into the next. It is no cache: every answer comes from a query that began after it was asked for, so a row
-that was written, or a key that was revoked, is seen by whoever asks afterwards.
+A thousand clients that poll their jobs request a thousand rows every second or two. With one query
+each, most of the time is spent on the way to the database's thread and back. Keys requested while a
+query runs, or soon after one began, are therefore batched into the next query. This is not a cache:
+every result comes from a query that began after the request, so later requests see every written
+row and every revoked key.
 """
 
 from __future__ import annotations
@@ -17,36 +18,38 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_KEYS = 500
-"""Keys in one query; SQLite takes 32,766 variables, and a huge query would hold up those behind it."""
+"""Keys per query. SQLite allows 32,766 variables, and a huge query would delay the ones after
+it."""
 MIN_INTERVAL_SECONDS = 0.012
-"""From one query's beginning to the next one's. Who asks alone never waits; of many, some go together."""
+"""Minimum time between the starts of two queries. A single caller does not wait; concurrent callers
+share queries."""
 
 
 class BatchLoader(Generic[K, V]):
-    """``query`` maps keys to what there is of them; it is run by one task at a time."""
+    """Loads values by key. ``query`` maps keys to existing values; one task at a time runs it."""
 
     def __init__(self, query: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._query = query
         self._pending: dict[K, asyncio.Future[V | None]] = {}
         self._runner: asyncio.Task[None] | None = None
         self._next_query_at = 0.0
-        """When the next query may begin, by the loop's clock."""
+        """Earliest start of the next query, by the loop's clock."""
 
     async def load(self, key: K) -> V | None:
-        """None where the query found nothing. Raises what the query raised."""
-        answer = self._pending.get(key)
-        if answer is None:
-            answer = self._pending[key] = asyncio.get_running_loop().create_future()
+        """Return the value for ``key``, or None if there is none. Raises what the query raised."""
+        future = self._pending.get(key)
+        if future is None:
+            future = self._pending[key] = asyncio.get_running_loop().create_future()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        # One who leaves must not take the answer from the others who wait for it.
-        return await asyncio.shield(answer)
+        # Cancelling one caller must not cancel the result of the others.
+        return await asyncio.shield(future)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
         while self._pending:
-            if (early := self._next_query_at - clock()) > 0:
-                await asyncio.sleep(early)
+            if (delay := self._next_query_at - clock()) > 0:
+                await asyncio.sleep(delay)
             self._next_query_at = clock() + MIN_INTERVAL_SECONDS
             pending = dict(islice(self._pending.items(), MAX_KEYS))
             for key in pending:
@@ -54,15 +57,15 @@ class BatchLoader(Generic[K, V]):
             await self._resolve(pending)
         self._runner = None
 
-    async def _resolve(self, asked: Mapping[K, asyncio.Future[V | None]]) -> None:
+    async def _resolve(self, pending: Mapping[K, asyncio.Future[V | None]]) -> None:
         try:
-            found = await self._query(list(asked))
-        # Whatever it is, it belongs to those who asked.
+            values = await self._query(list(pending))
+        # Every error is passed on to the callers.
         except Exception as error:
-            for answer in asked.values():
-                answer.set_exception(error)
-                # Read here, too: an asker who has left must not make asyncio complain of an error that nobody saw.
-                answer.exception()
+            for future in pending.values():
+                future.set_exception(error)
+                # Retrieve it: asyncio would log it as unretrieved if all callers were cancelled.
+                future.exception()
             return
-        for key, answer in asked.items():
-            answer.set_result(found.get(key))
+        for key, future in pending.items():
+            future.set_result(values.get(key))

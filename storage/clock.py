@@ -1,4 +1,4 @@
-"""The database's own clock, for everything that two machines compare (leases, retry times)."""
+"""The database's clock, for all times that several machines compare (leases, retry times)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.sql.expression import ColumnElement
 
 
 class db_now(ColumnElement[float]):
-    """Seconds since 1970 by the database server, so that a worker's wrong clock decides nothing."""
+    """Seconds since 1970 by the database server's clock. A worker's wrong clock has no effect."""
 
     inherit_cache = True
     type = Float()
@@ -24,10 +24,10 @@ def _compile_sqlite(element: db_now, compiler: Any, **kw: Any) -> str:
 
 @compiles(db_now, "postgresql")
 def _compile_postgresql(element: db_now, compiler: Any, **kw: Any) -> str:
-    # clock_timestamp moves within a transaction, now() does not.
+    # clock_timestamp() advances within a transaction, now() does not.
     return "(extract(epoch from clock_timestamp())::double precision)"
 
 
 def is_unexpired(expires_at: Any) -> ColumnElement[bool]:
-    """Whether a row is still there for those who ask: ``expires_at``, a column, is null or to come."""
+    """Return the condition that the column ``expires_at`` is null or in the future."""
     return or_(expires_at.is_(None), expires_at > db_now())

@@ -1,4 +1,4 @@
-"""The database: one code path for SQLite and Postgres, opened by :func:`connect` and nowhere else."""
+"""The database: one code path for SQLite and Postgres. Only :func:`connect` opens it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.errors import StorageUnavailable, UnknownUrl
 _WRITE = "luthier_write"
 _AUTOCOMMIT = "luthier_single"
 
-# A stuck holder of locks or of an open transaction must not stop everybody else (milliseconds).
+# A stuck holder of locks or of an open transaction must not block all others (milliseconds).
 _POSTGRES_CONNECT_ARGS = {
     "server_settings": {
         "lock_timeout": "5000",
@@ -39,16 +39,17 @@ _AUTOCOMMIT_OPTIONS: dict[str, dict[str, Any]] = {
     "sqlite": {_AUTOCOMMIT: True},
     "postgresql": {"isolation_level": "AUTOCOMMIT"},
 }
-"""How a connection is told that its statements are transactions of their own."""
+"""Execution options that make each statement a transaction of its own."""
 
-# As it is, not escaped: SQLite compares the keys of stored JSON as text.
+# Not escaped to ASCII: SQLite compares the keys of stored JSON as text.
 _serialize_json = partial(json.dumps, ensure_ascii=False)
 
 
 class Database:
     """Sessions for reading and for writing.
 
-    Nothing but statements belongs inside a session: no file, bucket, queue or HTTP, since a writer holds up others.
+    Only run statements inside a session, no I/O on files, buckets, queues or HTTP: a writer blocks
+    the others.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -59,21 +60,24 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session whose changes are never kept."""
+        """Open a session that only reads; changes are never committed."""
         with _translate_errors():
             async with self._reader() as session:
                 yield session
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one ``SELECT``, without the round trips in which a transaction begins and ends."""
+        """Open a connection for one ``SELECT``, without the round trips of a transaction."""
         with _translate_errors():
             async with self._autocommit_engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """One transaction: kept on leaving, undone when an exception leaves. Raises ``StorageUnavailable``."""
+        """Open a transaction. It commits on exit and rolls back on an exception.
+
+        Raises ``StorageUnavailable``.
+        """
         with _translate_errors():
             async with self._writer() as session, session.begin():
                 yield session
@@ -88,20 +92,26 @@ class Database:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Lost connections and lock waits become ``StorageUnavailable``; mistakes of ours stay what they are."""
+    """Turn lost connections and lock timeouts into ``StorageUnavailable``.
+
+    Other errors pass through.
+    """
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
-        raise StorageUnavailable(f"the database does not answer ({type(error).__name__}); try again") from error
+        raise StorageUnavailable(f"the database does not respond ({type(error).__name__}); try again") from error
 
 
 def connect(url: str) -> Database:
-    """Open ``sqlite+aiosqlite:///path`` or ``postgresql+asyncpg://…``. Raises ``UnknownUrl`` for others."""
+    """Open ``sqlite+aiosqlite:///path`` or ``postgresql+asyncpg://…``.
+
+    Raises ``UnknownUrl`` for others.
+    """
     parsed = make_url(url)
     backend = parsed.get_backend_name()
     if backend not in _ENGINE_OPTIONS:
         raise UnknownUrl(
-            f"LUTHIER_DATABASE_URL begins with {backend!r}; use sqlite+aiosqlite:// or postgresql+asyncpg://"
+            f"LUTHIER_DATABASE_URL starts with {backend!r}; use sqlite+aiosqlite:// or postgresql+asyncpg://"
         )
     if backend == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +123,7 @@ def connect(url: str) -> Database:
 
 
 def _configure_sqlite(connection: Any, record: Any) -> None:
-    # The driver would open deferred transactions by itself; SQLAlchemy's "begin" event opens ours instead.
+    # Stop the driver from opening deferred transactions: SQLAlchemy's "begin" event opens ours.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
@@ -122,8 +132,8 @@ def _configure_sqlite(connection: Any, record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that starts reading and then writes fails at once when another one committed between;
-    # IMMEDIATE takes the write lock first and waits for it.
+    # A deferred transaction that reads first and then writes fails immediately if another one
+    # committed in between. IMMEDIATE takes the write lock first and waits for it.
     options = connection.get_execution_options()
     if not options.get(_AUTOCOMMIT, False):
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITE, False) else "BEGIN")

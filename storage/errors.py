@@ -1,32 +1,32 @@
-"""What can go wrong with rows and bytes.
+"""Errors of the database, the blob store and the model registry.
 
 StorageError
-├── InvalidBlobKey      a key that no server-made name can have (a bug, or an attack)
-├── BlobNotFound        no bytes under this key
-├── BlobExists          an exclusive write found other bytes under its key
+├── InvalidBlobKey      a key that the server never creates (a bug, or an attack)
+├── BlobNotFound        no blob under this key
+├── BlobExists          an exclusive write found different bytes under its key
 ├── BlobCorrupt         the bytes read are not those written
-├── StorageUnavailable  database, disk or bucket does not answer; worth another try
-├── UnknownUrl          a URL with a scheme that nothing here opens
-└── ModelNotPulled      a base model that is listed but absent on this machine
+├── StorageUnavailable  database, disk or bucket does not respond; a retry may succeed
+├── UnknownUrl          a URL with an unsupported scheme
+└── ModelNotPulled      a base model that is listed but missing on this machine
 """
 
 from __future__ import annotations
 
 
 class StorageError(Exception):
-    """Root of the family."""
+    """Base class of storage errors."""
 
 
 class InvalidBlobKey(StorageError, ValueError):
-    """Keys are made by the server; this one was not."""
+    """The key is not one that the server creates."""
 
 
 class BlobNotFound(StorageError, LookupError):
-    """No bytes under this key."""
+    """There is no blob under this key."""
 
 
 class BlobExists(StorageError):
-    """An exclusive write found other bytes under its key."""
+    """An exclusive write found different bytes under its key."""
 
 
 class BlobCorrupt(StorageError):
@@ -34,12 +34,12 @@ class BlobCorrupt(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """Database, disk or bucket does not answer; another try may succeed."""
+    """The database, disk or bucket does not respond. A retry may succeed."""
 
 
 class UnknownUrl(StorageError, ValueError):
-    """The URL's scheme is none that storage opens; the message lists those it does."""
+    """The URL's scheme is not supported. The message lists the supported ones."""
 
 
 class ModelNotPulled(StorageError, LookupError):
-    """The message names the command that fetches the model."""
+    """The model is missing on this machine. The message tells what to do."""

@@ -1,4 +1,4 @@
-"""Folders in a blob store: every file under a prefix, and a manifest written last that vouches for them."""
+"""Folders in a blob store: files under a prefix, and a manifest with their hashes, written last."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder holds: path in the folder -> what was written."""
+    """The files of a folder."""
 
     files: dict[str, BlobDigest]
+    """Keyed by the path in the folder."""
     sha256: str
-    """Of the manifest itself; the one hash that a database row keeps."""
+    """Hash of the manifest itself; the only hash that a database row stores."""
 
     @property
     def size(self) -> int:
@@ -25,9 +26,9 @@ class Manifest:
 
 
 def put_folder(blobs: Blobs, prefix: str, directory: Path) -> Manifest:
-    """Store every file of a folder, then its manifest. Same folder, same manifest bytes.
+    """Store every file of a folder, then its manifest. Equal folders have equal manifests.
 
-    Raises ``BlobExists`` where another writer finished a different folder under this prefix.
+    Raises ``BlobExists`` if another writer has stored a different folder under this prefix.
     """
     files: dict[str, BlobDigest] = {}
     for path in sorted(directory.rglob("*")):
@@ -40,13 +41,16 @@ def put_folder(blobs: Blobs, prefix: str, directory: Path) -> Manifest:
 
 
 def get_manifest(blobs: Blobs, prefix: str, sha256: str) -> Manifest:
-    """Raises ``BlobNotFound`` or ``BlobCorrupt``."""
+    """Read a folder's manifest. Raises ``BlobNotFound`` and ``BlobCorrupt``."""
     listing = json.loads(read(blobs, f"{prefix}/{MANIFEST_FILE}", sha256))
     return Manifest({name: BlobDigest(**entry) for name, entry in listing["files"].items()}, sha256)
 
 
 def get_folder(blobs: Blobs, prefix: str, sha256: str, dest: Path, subfolder: str = "") -> Manifest:
-    """Fetch and verify a folder, or only what lies under ``part`` of it (``"model/"``), whose name is then dropped."""
+    """Fetch and verify a folder, or only its ``subfolder`` (``"model/"``).
+
+    The name of the subfolder is dropped from the paths in ``dest``.
+    """
     manifest = get_manifest(blobs, prefix, sha256)
     for name, stored in manifest.files.items():
         if name.startswith(subfolder):
@@ -55,7 +59,7 @@ def get_folder(blobs: Blobs, prefix: str, sha256: str, dest: Path, subfolder: st
 
 
 def delete_folder(blobs: Blobs, prefix: str) -> None:
-    """The manifest first: what is left after a crash vouches for nothing."""
+    """Delete a folder, manifest first: a crash cannot leave a manifest with missing files."""
     blobs.delete(f"{prefix}/{MANIFEST_FILE}")
     for info in list(blobs.list(prefix)):
         blobs.delete(info.key)

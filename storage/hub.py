@@ -1,7 +1,7 @@
-"""Fetching a base model from its hub once, and checking ever after that it is still the same.
+"""Download of base models from the hub, and verification against their lock files.
 
-The entry's repository is resolved to a commit; commit and sha256 of every file go into the model's lock file. Only
-safetensors, JSON and text are taken: no pickle, no Python.
+The entry's repository is resolved to a commit. The lock file holds the commit and the sha256 of
+every file. Only safetensors, JSON and text files are downloaded: no pickle, no Python.
 """
 
 from __future__ import annotations
@@ -23,26 +23,29 @@ _ALLOWED_SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja", ".md",
 
 
 class UnsafeModel(StorageError, ValueError):
-    """The directory holds what must never be loaded; the message names the file."""
+    """The directory contains a file that must never be loaded. The message names it."""
 
 
 class HubUnavailable(StorageError):
-    """The hub does not answer, knows no such repository or revision, or wants an account; the message says which."""
+    """The hub does not respond, has no such repository or revision, or requires an account.
+
+    The message gives the reason.
+    """
 
 
 class ChangedModel(StorageError):
-    """A file is not the one that the lock vouches for; pull the model again."""
+    """A file differs from the lock file. Pull the model again."""
 
 
 def pull(entry: BaseModelEntry, models_dir: Path, revision: str = "main") -> Path:
-    """Download, scan and lock. Raises ``UnsafeModel``, ``HubUnavailable``."""
+    """Download, scan and lock a model. Raises ``UnsafeModel`` and ``HubUnavailable``."""
     assert entry.hub is not None
     part, final = models_dir / f"{entry.id}.part", models_dir / entry.id
     try:
         commit = HfApi().model_info(entry.hub, revision=revision).sha
         snapshot_download(entry.hub, revision=commit, local_dir=part, allow_patterns=ALLOWED_PATTERNS)
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        raise HubUnavailable(f"the hub gave no {entry.hub}: {error}") from error
+        raise HubUnavailable(f"cannot download {entry.hub} from the hub: {error}") from error
     shutil.rmtree(part / ".cache", ignore_errors=True)
     scan(part)
     write_lock_file(part, entry.hub, commit)
@@ -51,36 +54,42 @@ def pull(entry: BaseModelEntry, models_dir: Path, revision: str = "main") -> Pat
 
 
 def write_lock_file(directory: Path, repository: str, commit: str | None) -> None:
-    """Write down what lies in the directory."""
+    """Write the lock file of a directory."""
     files = {name: {"sha256": stored.sha256, "size": stored.size} for name, stored in _hash_files(directory).items()}
     content = {"format": 1, "repository": repository, "commit": commit, "files": files}
     (directory / LOCK_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
 
 
 def verify(directory: Path) -> int:
-    """Scan and, where there is a lock, compare every hash. The number of files. Raises both errors above."""
+    """Scan a directory, compare its hashes with the lock file if there is one, and count the files.
+
+    Raises ``UnsafeModel`` and ``ChangedModel``.
+    """
     scan(directory)
-    found = _hash_files(directory)
+    digests = _hash_files(directory)
     if (directory / LOCK_FILE).exists():
         locked = json.loads((directory / LOCK_FILE).read_text())["files"]
-        for name in sorted(locked.keys() | found.keys()):
-            if name not in found or name not in locked or found[name].sha256 != locked[name]["sha256"]:
-                raise ChangedModel(f"{name} is not the file that was pulled; pull the model again")
-    return len(found)
+        for name in sorted(locked.keys() | digests.keys()):
+            if name not in digests or name not in locked or digests[name].sha256 != locked[name]["sha256"]:
+                raise ChangedModel(f"{name} differs from the pulled file; pull the model again")
+    return len(digests)
 
 
 def scan(directory: Path) -> None:
-    """Refuse Python, pickles, links out of the directory and ``auto_map``, by which a config asks for code to run."""
+    """Raise ``UnsafeModel`` for Python, pickles, links out of the directory, and ``auto_map``.
+
+    A config's ``auto_map`` makes transformers run code of the model.
+    """
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
         if "__pycache__" in path.parts or path.is_dir():
             continue
         if not path.resolve().is_relative_to(directory.resolve()):
-            raise UnsafeModel(f"{name} is a link out of the model's directory")
+            raise UnsafeModel(f"{name} is a link to outside the model's directory; replace it by the file")
         if path.suffix not in _ALLOWED_SUFFIXES:
             raise UnsafeModel(f"{name}: only safetensors, JSON and text files may be in a model's directory")
         if path.suffix == ".json" and '"auto_map"' in path.read_text(encoding="utf-8", errors="replace"):
-            raise UnsafeModel(f"{name} has an auto_map, which asks for code of the model's own; Luthier runs none")
+            raise UnsafeModel(f"{name} has an auto_map, but Luthier runs no code of a model; use a model without it")
 
 
 def _hash_files(directory: Path) -> dict[str, BlobDigest]:

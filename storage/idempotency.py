@@ -1,8 +1,9 @@
-"""Requests that must not be done twice: who does one, and what it was answered.
+"""Idempotent requests: claims on keys, and stored responses.
 
-Two ways. A request with a key of its own is *taken* before it is done, and whoever comes meanwhile is told to wait.
-A request that only a retry could repeat is not: its answer is *kept* in the transaction that makes the thing, so that
-of two that are done at once the second one's transaction is undone.
+A request with an idempotency key *claims* the key before it runs; requests with the same key are
+rejected until it ends. A request without a key, which only a retry can repeat, claims nothing: its
+response is *stored* in the transaction that creates the object. Of two concurrent ones, the second
+transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from storage.upsert import upsert_into
 
 RETENTION_SECONDS = 86_400.0
 STALE_SECONDS = 60.0
-"""A request taken so long ago without an answer has died with its process; all that make something are faster."""
+"""A claim without a response for this long belongs to a dead process. Requests that create
+something are faster."""
 
 _PRIMARY_KEY = [col(IdempotencyRecord.project_id), col(IdempotencyRecord.key)]
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """The right to do a request and to write its answer."""
+    """Identity of a request that may claim a key and record the response."""
 
     project_id: str
     key: str
@@ -46,7 +48,7 @@ class KeyReused(Exception):
 
 
 class KeyInUse(Exception):
-    """The first request with this key is still being worked on."""
+    """The first request with this key is still in progress."""
 
 
 def new_ticket(project_id: str, key: str, fingerprint: str) -> Ticket:
@@ -54,11 +56,14 @@ def new_ticket(project_id: str, key: str, fingerprint: str) -> Ticket:
 
 
 async def claim(session: AsyncSession, ticket: Ticket) -> StoredResponse | None:
-    """None: it is the caller's to do. Raises ``Reused``, ``Busy``."""
+    """Claim the key and return None, or return the stored response of an earlier request.
+
+    Raises ``KeyReused`` and ``KeyInUse``.
+    """
     now = time.time()
     stale = col(IdempotencyRecord.status).is_(None) & (col(IdempotencyRecord.created_at) < now - STALE_SECONDS)
-    same = stale & (col(IdempotencyRecord.fingerprint) == ticket.fingerprint)
-    if await _upsert(session, ticket, None, or_(col(IdempotencyRecord.created_at) < now - RETENTION_SECONDS, same)):
+    retried = stale & (col(IdempotencyRecord.fingerprint) == ticket.fingerprint)
+    if await _upsert(session, ticket, None, or_(col(IdempotencyRecord.created_at) < now - RETENTION_SECONDS, retried)):
         return None
     row = (await session.execute(select(IdempotencyRecord).where(*_match_key(ticket)))).scalar_one()
     if row.fingerprint != ticket.fingerprint:
@@ -69,7 +74,10 @@ async def claim(session: AsyncSession, ticket: Ticket) -> StoredResponse | None:
 
 
 async def complete(session: AsyncSession, ticket: Ticket, response: StoredResponse) -> bool:
-    """Write what a taken request was answered. False where another has taken it since."""
+    """Store the response of a claimed request.
+
+    Return False if another request has claimed the key.
+    """
     statement = (
         update(IdempotencyRecord).where(*_match_ticket(ticket)).values(status=response.status, body=response.body)
     )
@@ -77,28 +85,31 @@ async def complete(session: AsyncSession, ticket: Ticket, response: StoredRespon
 
 
 async def release(session: AsyncSession, ticket: Ticket) -> None:
-    """Not done after all: the next request with the key is the first one again."""
+    """Release a claim without a response, so that the next request can claim the key."""
     await session.execute(delete(IdempotencyRecord).where(*_match_ticket(ticket)))
 
 
 async def store(session: AsyncSession, ticket: Ticket, response: StoredResponse, max_age_seconds: float) -> bool:
-    """Write the answer of a request that was not taken. False where one is there that is younger than ``seconds``."""
+    """Store the response of an unclaimed request.
+
+    Return False if there is a response that is younger than ``max_age_seconds``.
+    """
     return await _upsert(session, ticket, response, col(IdempotencyRecord.created_at) <= time.time() - max_age_seconds)
 
 
 async def load(session: AsyncSession, ticket: Ticket, max_age_seconds: float) -> StoredResponse | None:
-    """What the same request was answered within the last ``seconds``."""
-    young = [
+    """Return the response to the same request within the last ``max_age_seconds``, or None."""
+    conditions = [
         *_match_key(ticket),
         col(IdempotencyRecord.created_at) > time.time() - max_age_seconds,
         col(IdempotencyRecord.status).is_not(None),
     ]
-    row = (await session.execute(select(IdempotencyRecord).where(*young))).scalar_one_or_none()
+    row = (await session.execute(select(IdempotencyRecord).where(*conditions))).scalar_one_or_none()
     return StoredResponse(row.status or 0, row.body or "") if row else None
 
 
 async def delete_expired(session: AsyncSession) -> None:
-    """Rows of which nobody asks any more."""
+    """Delete rows older than ``RETENTION_SECONDS``."""
     await session.execute(
         delete(IdempotencyRecord).where(col(IdempotencyRecord.created_at) < time.time() - RETENTION_SECONDS)
     )
@@ -107,7 +118,10 @@ async def delete_expired(session: AsyncSession) -> None:
 async def _upsert(
     session: AsyncSession, ticket: Ticket, response: StoredResponse | None, replaceable: ColumnElement[bool]
 ) -> bool:
-    """Insert the row, or replace one for which ``replaceable`` holds."""
+    """Insert the row, or replace one that matches ``replaceable``.
+
+    Return False if neither happened.
+    """
     values = {
         "fingerprint": ticket.fingerprint,
         "owner": ticket.owner,

@@ -1,4 +1,4 @@
-"""Identifiers in OpenAI's spelling: a prefix that names the kind, then 24 random characters."""
+"""Identifiers in OpenAI's format: a prefix for the kind of object, then 24 random characters."""
 
 from __future__ import annotations
 
@@ -31,17 +31,20 @@ PREFIXES = {
 
 
 def new_id(kind: str) -> str:
-    """143 random bits, so that ids can be neither guessed nor met twice."""
+    """Create an id with 143 random bits, so that ids are unique and cannot be guessed."""
     return PREFIXES[kind] + random_text(24)
 
 
 def random_text(length: int) -> str:
-    """Letters and digits, all as likely. One call for the bytes, since every request has an id: a
-    ``secrets.choice`` for each letter takes four times as long."""
-    found = ""
-    while len(found) < length:
-        # Bytes past the last whole alphabet would favour its first letters.
-        found += "".join(
+    """Return uniformly random letters and digits.
+
+    Every request gets an id, so the bytes come from one call: ``secrets.choice`` per character
+    takes four times as long.
+    """
+    text = ""
+    while len(text) < length:
+        # Bytes above the largest multiple of the alphabet's size would favor its first letters.
+        text += "".join(
             _ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(2 * length) if byte < _BYTE_LIMIT
         )
-    return found[:length]
+    return text[:length]

@@ -1,11 +1,11 @@
-"""One way of logging for every process: a time, a room, a line for each transition."""
+"""Logging configuration of all processes: time, logger name, message."""
 
 from __future__ import annotations
 
 import logging
 
 _QUIET_LOGGERS = ("arq", "httpx", "alembic")
-"""Libraries that tell every request or poll."""
+"""Libraries that log every request or poll."""
 
 
 def configure() -> None:

@@ -1,4 +1,4 @@
-"""Bringing a database to the tables this code expects: Alembic, driven from here, on either backend."""
+"""Migration of a database to the current tables with Alembic, on either backend."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from storage.db import connect
 
 
 def build_config(connection: Connection) -> Config:
-    settings = Config()
-    settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    settings.attributes["connection"] = connection
-    return settings
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
 
 
 async def upgrade(url: str) -> None:
-    """To the newest revision. Running it again, or after a crash in the middle, is harmless."""
+    """Upgrade a database to the newest revision. This can be repeated, also after a crash."""
     db = connect(url)
     try:
         async with db.engine.begin() as connection:

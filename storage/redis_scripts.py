@@ -12,13 +12,14 @@ from redis.exceptions import RedisError
 
 log = logging.getLogger("luthier.redis")
 
-# A bucket holds a minute's worth and fills steadily; ``{level, at}`` is what it held when, in Redis' milliseconds.
-# KEYS: requests, tokens. ARGV for each: limit a minute (0: none), level needed to pass, what passing takes.
-# Answers {passed, then for each: level, ms until it passes, ms until it is full}.
+# Token buckets. A bucket holds the limit of one minute and refills steadily. ``{level, at}`` is its
+# level at a time, in milliseconds of Redis' clock. KEYS: the buckets for requests and tokens. ARGV
+# for each key: limit per minute (0: none), level required to pass, cost of passing. Returns
+# {passed, then for each key: level, ms until a request passes, ms until the bucket is full}.
 TOKEN_BUCKETS = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local passed, levels, answer = 1, {}, {1}
+local passed, levels, reply = 1, {}, {1}
 for i, key in ipairs(KEYS) do
   local limit, needed = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
   if limit > 0 then
@@ -44,14 +45,14 @@ for i, key in ipairs(KEYS) do
     end
     left, full = math.max(0, math.floor(level)), math.ceil((limit - level) * 60000 / limit)
   end
-  for _, number in ipairs({left, wait, full}) do answer[#answer + 1] = number end
+  for _, number in ipairs({left, wait, full}) do reply[#reply + 1] = number end
 end
-answer[1] = passed
-return answer
+reply[1] = passed
+return reply
 """
 
 SCRIPT_TIMEOUT_SECONDS = 0.25
-"""The longest that a request waits for a script."""
+"""Maximum time that a request waits for a script."""
 RETRY_AFTER_SECONDS = 5.0
 """Scripts are skipped for this long after Redis was unavailable."""
 

@@ -1,8 +1,9 @@
-"""The operator's base models: what ``models.toml`` lists and what of it lies on this machine.
+"""Registry of the operator's base models, listed in ``models.toml``, and their local files.
 
-Clients name a model by its id or an alias, never by a path. An entry says where its files come from: ``path`` (a
-directory, relative to the TOML file), ``package`` + ``directory`` (inside an installed Python package) or ``hub`` (a
-repository that ``luthierd models pull`` fetches into the models folder and locks).
+Clients name a model by its id or an alias, never by a path. An entry gives the source of its files:
+``path`` (a directory, relative to the TOML file), ``package`` + ``directory`` (inside an installed
+Python package) or ``hub`` (a repository that ``luthierd models pull`` downloads into the models
+folder and locks).
 """
 
 from __future__ import annotations
@@ -30,26 +31,30 @@ class BaseModelEntry(BaseModel):
 
     id: ModelId
     tasks: list[str] = Field(min_length=1)
-    """What can be trained on it; the first is the default."""
+    """Tasks that the model can be trained for; the first is the default."""
     parameters: int = Field(gt=0)
     context: int = Field(gt=0)
-    """Longest sequence, tokens."""
+    """Maximum sequence length in tokens."""
     license: str
     description: str = ""
     aliases: list[str] = []
-    """Other services' names for which this model answers, so that old client code runs unchanged."""
+    """Model names of other services that select this model, so that existing client code runs
+    unchanged."""
     path: Path | None = None
     package: str | None = None
     directory: str | None = None
     hub: str | None = None
     location: Path | None = None
-    """Where its files are on this machine; None: not there yet."""
+    """Local directory of its files; None if they are not on this machine."""
 
     def require_location(self) -> Path:
-        """The directory. Raises ``ModelNotPulled``, whose message names the command to run."""
+        """Return the directory.
+
+        Raises ``ModelNotPulled``, whose message names the command to run.
+        """
         if self.location is None:
             raise ModelNotPulled(
-                f"The base model '{self.id}' is listed but not on this machine; the operator can fetch it with "
+                f"The base model '{self.id}' is not on this machine. The operator can download it with "
                 f"'luthierd models pull {self.id}'."
             )
         return self.location
@@ -59,7 +64,7 @@ Entries = list[BaseModelEntry]
 
 
 class Registry:
-    """Reads the TOML files anew when one of them changes, so that an added model needs no restart."""
+    """Reloads the TOML files when one of them changes, so that an added model needs no restart."""
 
     def __init__(self, files: list[Path], models_dir: Path) -> None:
         self._files = files
@@ -67,13 +72,13 @@ class Registry:
         self._stamp: tuple[tuple[Path, int, int], ...] = ()
         self._entries: dict[str, BaseModelEntry] = {}
         self._package_dirs: dict[str, Path] = {}
-        """Where they are installed: looked for once, since it takes longer than all else here."""
+        """Cached directories of packages: finding one takes longer than everything else here."""
 
     def list(self) -> Entries:
         return [self._with_location(entry) for entry in self._load_entries().values()]
 
     def get(self, name: str) -> BaseModelEntry | None:
-        """By id or alias; None where nothing has this name. Every request asks."""
+        """Return the model with this id or alias, or None. This runs for every request."""
         entries = self._load_entries()
         entry = entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
         return self._with_location(entry) if entry else None

@@ -1,7 +1,7 @@
-"""Every setting, and the only reader of the environment.
+"""All settings. Only this module reads the environment.
 
-A setting ``x`` is the variable ``LUTHIER_X``. Embedded and production differ in four of them, the URLs; the defaults
-are the embedded ones and lie under ``home``.
+A setting ``x`` is the variable ``LUTHIER_X``. The embedded and the production stack differ in the
+four URLs. The default URLs are those of the embedded stack, under ``home``.
 """
 
 from __future__ import annotations
@@ -22,54 +22,60 @@ Network = IPv4Network | IPv6Network
 
 
 class Settings(BaseSettings):
-    """Read once at the start of a process and handed down; nothing else looks at the environment."""
+    """Settings, read once at the start of a process and passed down."""
 
     model_config = SettingsConfigDict(env_prefix="LUTHIER_", extra="ignore", use_attribute_docstrings=True)
 
     home: Path = Field(default_factory=lambda: Path.home() / ".luthier")
-    """Where the embedded stack keeps everything, and where every stack keeps base models and scratch space."""
+    """Folder for all data of the embedded stack, and for base models and scratch space of every
+    stack."""
     database_url: str = ""
     """``sqlite+aiosqlite:///…`` or ``postgresql+asyncpg://…``; empty: a file under ``home``."""
     blob_url: str = ""
-    """``file:///…`` or ``s3://bucket/prefix?endpoint_url=…&region=…``; empty: a folder under ``home``."""
+    """``file:///…`` or ``s3://bucket/prefix?endpoint_url=…&region=…``; empty: a folder under
+    ``home``."""
     redis_url: str = ""
     """``redis://…`` or ``unix://…``; empty: the socket of the Redis that the launcher starts."""
     inference_url: str = ""
-    """``http://host:port`` or ``unix://…``; empty: the socket of the engine that the launcher starts."""
+    """``http://host:port`` or ``unix://…``; empty: the socket of the engine that the launcher
+    starts."""
     inference_token: SecretStr = SecretStr("")
-    """Shared by API, workers and engine where the engine listens on a network; empty: no check."""
+    """Secret shared by API, workers and engine, for an engine that listens on a network; empty:
+    no check."""
 
     host: str = "127.0.0.1"
     """Address the API listens on."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """Port the API listens on; ``luthierd up --port 0`` takes a free one."""
+    """Port the API listens on; ``luthierd up --port 0`` selects a free one."""
     inference_bind: str = ""
-    """Where the engine listens (``unix://…`` or ``http://host:port``); empty: at ``inference_url``."""
+    """URL the engine listens on (``unix://…`` or ``http://host:port``); empty:
+    ``inference_url``."""
     api_processes: int = Field(default=1, ge=1, le=64)
-    """Processes that share the API's port, each with a listener of its own."""
+    """API processes. They share the port, each with its own listener."""
     max_requests: int = Field(default=1024, ge=1)
-    """Requests that one API process works on at a time; to more it answers 503 `overloaded`."""
+    """Concurrent requests per API process; excess requests get 503 `overloaded`."""
     max_event_streams: int = Field(default=1024, ge=1)
-    """Event streams of jobs that one API process serves at a time, beside those requests."""
+    """Concurrent event streams of jobs per API process, in addition to `LUTHIER_MAX_REQUESTS`."""
     body_seconds: float = Field(default=30.0, gt=0)
-    """How long a request's body may be waited for, besides a second for each 16 KB of it; then 408."""
+    """Seconds to wait for a request's body, plus one second per 16 KB of it; then 408."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
-    """One file, as OpenAI's limit."""
+    """Maximum size of a file. The default is OpenAI's limit."""
     max_assembled_bytes: int = Field(default=8 * 2**30, ge=1)
-    """One file that comes in parts, as OpenAI's limit."""
+    """Maximum size of a file that is uploaded in parts. The default is OpenAI's limit."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
-    """One JSON body."""
+    """Maximum size of a JSON body, and of a line of a batch."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Of each project that has no limit of its own; empty: as many as come."""
+    """Requests per minute of a project without its own limit; empty: no limit."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Tokens read and written by models, of each project that has no limit of its own; empty: as many as come."""
+    """Input and output tokens per minute of a project without its own limit; empty: no limit."""
     max_running_jobs: int | None = Field(default=None, ge=1)
-    """Jobs that one project trains at a time, where it has no limit of its own; empty: as many as there are slots."""
+    """Jobs that train at a time, of a project without its own limit; empty: limited by the
+    worker slots only."""
     max_queued_requests: int | None = Field(default=None, ge=1)
-    """Unanswered requests in one project's batches, where it has no limit of its own; empty: as many as come."""
+    """Queued requests in batches of a project without its own limit; empty: no limit."""
     max_bytes: int | None = Field(default=None, ge=1)
-    """Files of one project together, where it has no limit of its own; empty: as many as fit."""
+    """Total size of the files of a project without its own limit; empty: no limit."""
 
     models_file: Path = REPOSITORY_ROOT / "models.toml"
     """The operator's list of base models; ``home/models.toml`` adds to it."""
@@ -77,43 +83,48 @@ class Settings(BaseSettings):
     worker_slots: int = Field(default=1, ge=1, le=64)
     """Jobs that one worker trains at a time."""
     lease_seconds: float = Field(default=15.0, gt=0)
-    """A worker silent for so long has lost its job; it beats three times as often."""
+    """A worker without a heartbeat for this long loses its job. Heartbeats are at least three
+    times as frequent."""
     poll_seconds: float = Field(default=2.0, gt=0)
-    """How long a job waits at most when its ring was lost."""
+    """Interval at which idle workers poll the database, in case a wake-up was lost."""
     reaper_interval_seconds: float = Field(default=5.0, gt=0)
-    """Between two looks for expired leases."""
+    """Interval between checks for expired leases."""
     cancel_grace_seconds: float = Field(default=5.0, ge=0)
-    """Between asking a child to stop and killing it."""
+    """Seconds between the stop signal and the kill of a cancelled job's training process."""
     stall_seconds: float = Field(default=600.0, gt=0)
-    """A child that says nothing for so long is killed: run code ``stalled``."""
+    """A training process without output for this long is killed: run code ``stalled``."""
     progress_flush_seconds: float = Field(default=0.5, ge=0)
-    """Steps of a job that are done within so long are written together."""
+    """A job's steps within this interval are written in one transaction."""
     max_failures: int = Field(default=3, ge=1)
-    """Abnormal ends without a new checkpoint between them before a job fails: run code ``crash_loop``."""
+    """A job fails after this many abnormal ends without a new checkpoint between them: run code
+    ``crash_loop``."""
     save_seconds: float = Field(default=30.0, gt=0)
-    """Work that a crash may cost."""
+    """Interval between checkpoints: the maximum work that a crash can cost."""
     train_threads: int | None = None
-    """CPU threads of a training child; empty: what torch chooses."""
+    """CPU threads of a training process; empty: torch's default."""
     validate_memory_bytes: int = Field(default=8 * 2**30, ge=2**28)
-    """Address space of the child that reads a client's file."""
+    """Maximum address space of the process that reads a client's file."""
 
     engine_models: int = Field(default=16, ge=2)
-    """Models and adapters the engine keeps loaded; the least recently used goes."""
+    """Models and adapters that the engine keeps loaded; the least recently used is unloaded
+    first."""
     engine_batch: int = Field(default=16, ge=1, le=256)
-    """Sequences the engine decodes together."""
+    """Sequences that the engine decodes together."""
     engine_threads: int | None = None
-    """CPU threads of the engine; empty: what torch chooses."""
+    """CPU threads of the engine; empty: torch's default."""
 
     wandb_api_key: SecretStr = SecretStr("")
-    """Of Weights & Biases, for jobs that ask for that integration; empty: not offered."""
+    """API key of Weights & Biases, for jobs that request this integration; empty: not available."""
     wandb_offline: bool = False
-    """Keep such runs under `home/wandb`, for `wandb sync`, instead of sending them; needs no key."""
+    """Store Weights & Biases runs under `home/wandb` for `wandb sync` instead of sending them;
+    needs no key."""
     mlflow_uri: str = ""
-    """Tracking server (`https://…`) or database (`sqlite:///…`) of MLflow, for jobs that ask for that integration;
-    empty: not offered. A server's credentials are MLflow's own variables."""
+    """Tracking server (`https://…`) or database (`sqlite:///…`) of MLflow, for jobs that request
+    this integration; empty: not available. MLflow's own variables hold a server's credentials."""
 
     webhook_networks: str = ""
-    """Networks that are not the internet's and yet may be sent webhooks, over plain http too: `10.1.0.0/16,::1/128`."""
+    """Non-public networks that may receive webhooks, also over plain http, such as
+    `10.1.0.0/16,::1/128`."""
 
     @model_validator(mode="after")
     def _set_default_urls(self) -> Self:
@@ -142,7 +153,7 @@ class Settings(BaseSettings):
 
     @property
     def cache_dir(self) -> Path:
-        """What the engine has fetched and verified."""
+        """Models that the engine has fetched and verified."""
         return self.home / "cache"
 
     def create_registry(self) -> Registry:
@@ -154,33 +165,40 @@ class Settings(BaseSettings):
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Of a list such as ``10.1.0.0/16,::1/128``. Raises ``ValueError``."""
+    """Parse a list such as ``10.1.0.0/16,::1/128``. Raises ``ValueError``."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
-# OpenMP's threads wait for each other by spinning, which starves whoever else wants the core, the other thread of the
-# same step among them. What sleeping costs on an idle machine has not been measured.
+# OpenMP threads spin while they wait for each other. This starves other threads of the core,
+# including those of the same step. The cost of sleeping on an idle machine has not been measured.
 _THREAD_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 _OFFLINE_VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 def build_child_environment(settings: Settings, **extra: str) -> dict[str, str]:
-    """The environment of a process of ours: this one's, every setting spelled out, no reaching for a model hub."""
+    """Build the environment of a Luthier process.
+
+    It is this process's environment with every setting made explicit, and without access to a model
+    hub.
+    """
     secrets = {name: getattr(settings, name).get_secret_value() for name in ("inference_token", "wandb_api_key")}
     values: dict[str, Any] = {**settings.model_dump(), **secrets}
-    ours = {f"LUTHIER_{name.upper()}": str(value) for name, value in values.items() if value is not None}
-    return {**os.environ, **ours, **_OFFLINE_VARIABLES, **_THREAD_VARIABLES, **extra}
+    variables = {f"LUTHIER_{name.upper()}": str(value) for name, value in values.items() if value is not None}
+    return {**os.environ, **variables, **_OFFLINE_VARIABLES, **_THREAD_VARIABLES, **extra}
 
 
 def build_integration_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a process that sends figures to another service: that service's variables and no other's."""
+    """Build the environment of a process that sends metrics to another service.
+
+    It contains the variables of these services, but no others of this process.
+    """
     allowed = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "SSL_CERT_FILE"]
     allowed += ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"]
-    theirs = [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]
-    kept = {name: os.environ[name] for name in [*allowed, *theirs] if name in os.environ}
+    service_names = [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]
+    inherited = {name: os.environ[name] for name in [*allowed, *service_names] if name in os.environ}
     key = settings.wandb_api_key.get_secret_value()
-    given = {
+    configured = {
         "WANDB_API_KEY": key,
         "WANDB_DIR": str(settings.home),
         "WANDB_MODE": "offline" if settings.wandb_offline else "",
@@ -189,18 +207,18 @@ def build_integration_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
-    return {**kept, **{name: value for name, value in given.items() if value}, **_THREAD_VARIABLES}
+    return {**inherited, **{name: value for name, value in configured.items() if value}, **_THREAD_VARIABLES}
 
 
 def build_training_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a process that reads clients' data: no URL, no secret, no credential."""
+    """Build the environment of a process that reads clients' data, without URLs and secrets."""
     allowed = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
-    kept = {name: os.environ[name] for name in allowed if name in os.environ}
+    inherited = {name: os.environ[name] for name in allowed if name in os.environ}
     return {
-        **kept,
+        **inherited,
         **_OFFLINE_VARIABLES,
         **_THREAD_VARIABLES,
-        # The warm parent forks, so it may have no threads of its own.
+        # The fork server forks, so it must not have other threads.
         "OPENBLAS_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",

@@ -1,4 +1,4 @@
-"""``INSERT … ON CONFLICT``, which SQLite and Postgres both have and SQLAlchemy spells once for each."""
+"""``INSERT … ON CONFLICT`` for SQLite and Postgres, which have separate functions in SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.in
 
 
 def upsert_into(session: AsyncSession, table: type[SQLModel]) -> Any:
-    """An insert with ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
+    """Return an insert with ``on_conflict_do_update`` and ``on_conflict_do_nothing``."""
     return _INSERTS[session.get_bind().dialect.name](table)

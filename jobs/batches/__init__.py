@@ -1,1 +1,1 @@
-"""Batches: a file of requests, answered by the engine into another file."""
+"""Batches: files of requests, whose responses the engine writes to output files."""

@@ -1,4 +1,4 @@
-"""Lines of a batch's file: read one at a time, checked as a whole before the first is answered."""
+"""Input file of a batch: read line by line, and validated before the first request runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from training.readers.strict_json import InvalidInput, decode
 MAX_LINES = 50_000
 MAX_BYTES = 200 * 10**6
 MAX_MODELS = 100
-"""Different ones in one file."""
+"""Different models per file."""
 MAX_ERRORS = 100
-"""Told of one file."""
+"""Reported errors per file."""
 
 _BOM = b"\xef\xbb\xbf"
 
 
 class BatchRequest(BaseModel):
-    """One request."""
+    """One request of the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -35,7 +35,7 @@ class BatchRequest(BaseModel):
 
 @dataclass(frozen=True)
 class BatchError:
-    """Why the file is refused. ``line`` counts from 1, blank lines too."""
+    """Reason for rejecting the file. ``line`` counts from 1 and includes blank lines."""
 
     code: str
     message: str
@@ -45,11 +45,11 @@ class BatchError:
 
 @dataclass
 class InputReport:
-    """What a look through the whole file gave."""
+    """Result of validating the complete file."""
 
     total: int = 0
     models: dict[str, int] = field(default_factory=dict)
-    """Model -> the first line that asks it."""
+    """Model -> first line that uses it."""
     errors: list[BatchError] = field(default_factory=list)
 
     def add_error(self, error: BatchError) -> None:
@@ -58,14 +58,15 @@ class InputReport:
 
 
 def read_requests(path: Path, max_line_bytes: int) -> Iterator[tuple[int, BatchRequest | BatchError]]:
-    """Number and content of every line that is not blank."""
+    """Yield the line number and the parsed request of every line that is not blank."""
     with path.open("rb") as file:
         number = 0
         while data := file.readline(max_line_bytes + 1):
             number += 1
             if len(data) > max_line_bytes and not data.endswith(b"\n"):
                 _skip_line(file)
-                yield number, BatchError("line_too_long", f"A line has {max_line_bytes:,} bytes at most.", None, number)
+                message = f"The line is longer than the limit of {max_line_bytes:,} bytes. Shorten the request."
+                yield number, BatchError("line_too_long", message, None, number)
                 continue
             if number == 1:
                 data = data.removeprefix(_BOM)
@@ -82,54 +83,52 @@ def _parse_line(data: bytes, number: int) -> BatchRequest | BatchError:
     try:
         return BatchRequest.model_validate(decode(data.decode()))
     except UnicodeDecodeError:
-        return BatchError("invalid_json_line", "The line is not UTF-8.", None, number)
+        return BatchError("invalid_json_line", "The line is not UTF-8. Encode the file as UTF-8.", None, number)
     except InvalidInput as error:
-        return BatchError(
-            "invalid_json_line", f"The line is not the JSON that this server takes: {error}", None, number
-        )
+        message = f"The line is not valid JSON for this server: {error}"
+        return BatchError("invalid_json_line", message, None, number)
     except ValidationError as error:
-        found = EngineError.from_validation_error(error)
-        return BatchError(found.code, found.message, found.param, number)
+        engine_error = EngineError.from_validation_error(error)
+        return BatchError(engine_error.code, engine_error.message, engine_error.param, number)
 
 
 def validate_input_file(path: Path, endpoint: str, max_line_bytes: int) -> InputReport:
-    """Every line's frame; what is in its body is looked at when it is answered. Blocks; run it in a thread."""
-    checked, seen = InputReport(), dict[str, int]()
+    """Validate all lines except their bodies, which are validated when the requests run.
+
+    This blocks; run it in a thread.
+    """
+    report, seen_ids = InputReport(), dict[str, int]()
     for number, line in read_requests(path, max_line_bytes):
-        checked.total += 1
-        if checked.total > MAX_LINES:
-            checked.add_error(
-                BatchError("too_many_lines", f"A batch has {MAX_LINES:,} requests at most; split it.", None, number)
-            )
+        report.total += 1
+        if report.total > MAX_LINES:
+            message = f"The file has more than {MAX_LINES:,} requests. Split it into several batches."
+            report.add_error(BatchError("too_many_lines", message, None, number))
             break
-        for fault in (
-            [line] if isinstance(line, BatchError) else _validate_request(line, number, endpoint, seen, checked)
-        ):
-            checked.add_error(fault)
-    if not checked.total:
-        checked.add_error(BatchError("empty_file", "The file has no requests; write one JSON object a line."))
-    return checked
+        errors = [line] if isinstance(line, BatchError) else _validate_request(line, number, endpoint, seen_ids, report)
+        for error in errors:
+            report.add_error(error)
+    if not report.total:
+        report.add_error(BatchError("empty_file", "The file has no requests. Write one JSON object per line."))
+    return report
 
 
 def _validate_request(
     request: BatchRequest, number: int, endpoint: str, seen_ids: dict[str, int], report: InputReport
 ) -> Iterator[BatchError]:
-    first = seen_ids.setdefault(request.custom_id, number)
-    if first != number:
-        yield BatchError(
-            "duplicate_custom_id", f"Line {first} has this custom_id too; each needs its own.", "custom_id", number
-        )
+    first_line = seen_ids.setdefault(request.custom_id, number)
+    if first_line != number:
+        message = f"Line {first_line} has the same custom_id. Give every line its own."
+        yield BatchError("duplicate_custom_id", message, "custom_id", number)
     if request.url != endpoint:
-        yield BatchError(
-            "invalid_url", f"The batch was made for '{endpoint}'; every line's url must be that.", "url", number
-        )
+        message = f"The batch's endpoint is '{endpoint}'. Set the url of every line to it."
+        yield BatchError("invalid_url", message, "url", number)
     model = request.body.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= 256:
-        yield BatchError("missing_required_parameter", "The body must name a model.", "body.model", number)
+        message = "The body must name a model in 1 to 256 characters."
+        yield BatchError("missing_required_parameter", message, "body.model", number)
         return
     if len(report.models) == MAX_MODELS and model not in report.models:
-        yield BatchError(
-            "too_many_models", f"A batch asks {MAX_MODELS} different models at most.", "body.model", number
-        )
+        message = f"The file uses more than {MAX_MODELS} different models. Split it into several batches."
+        yield BatchError("too_many_models", message, "body.model", number)
         return
     report.models.setdefault(model, number)

@@ -1,4 +1,4 @@
-"""Answers on their way to the client: gathered in a part, committed as blobs and a row, put together at the end."""
+"""Parts of a batch's output: collected on disk, committed as blobs and a row, joined at the end."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ from storage.ids import new_id
 from storage.tables import Batch, BatchPart, File
 
 _COUNTERS = ("processed", "completed", "failed", "input_tokens", "output_tokens", "output_bytes")
-"""Columns of a batch that a part adds to."""
+"""Columns of a batch that every part increments."""
 
 PART_LINES = 256
 PART_SECONDS = 5.0
-"""Work that a killed worker may cost, and how old the counts are that a client sees."""
+"""Maximum work lost with a killed worker, and maximum age of the counts that a client sees."""
 
 
 class Part:
-    """The lines since the last commit. Their bytes wait on disk: a line of vectors has megabytes."""
+    """Responses since the last commit.
+
+    They are kept on disk: a line of embeddings has megabytes.
+    """
 
     def __init__(self, folder: Path, first: int) -> None:
         self.first = first
@@ -42,12 +45,12 @@ class Part:
             path.write_bytes(b"")
         self.increments = dict.fromkeys(_COUNTERS, 0)
         self.usage: dict[str, UsageAmount] = {}
-        """By model."""
+        """Keyed by model."""
         self._started_at = time.monotonic()
 
     @property
     def seconds_left(self) -> float:
-        """Until it is to be committed."""
+        """Seconds until the part has to be committed."""
         return max(0.0, self._started_at + PART_SECONDS - time.monotonic())
 
     @property
@@ -57,37 +60,40 @@ class Part:
         )
 
     def add(self, response: BatchResponse) -> None:
-        good = bool(response.model)
-        with self.paths[good].open("ab") as file:
+        succeeded = bool(response.model)
+        with self.paths[succeeded].open("ab") as file:
             file.write(response.line)
         self.increments["processed"] += 1
-        self.increments["completed" if good else "failed"] += 1
+        self.increments["completed" if succeeded else "failed"] += 1
         self.increments["input_tokens"] += response.usage.input_tokens
         self.increments["output_tokens"] += response.usage.output_tokens
         self.increments["output_bytes"] += len(response.line)
-        if good:
+        if succeeded:
             self.usage.setdefault(response.model, UsageAmount()).add(response.usage)
 
 
 async def commit(resources: Resources, claim: Claim, batch: Batch, part: Part) -> Batch:
-    """The part, and what the batch's key used for it. Raises ``LeaseLost``, and ``QuotaExceeded`` for want of room."""
+    """Commit a part, and its usage by the batch's key. Return the updated batch.
+
+    Raises ``LeaseLost``, and ``QuotaExceeded`` if the project's storage is full.
+    """
     if not part.increments["processed"]:
         return batch
     stored = {
-        good: await _store_part_file(
+        succeeded: await _store_part_file(
             resources, f"{batch_prefix(batch)}/a{claim.attempt}/{part.first}-{path.name}.jsonl", path
         )
-        for good, path in part.paths.items()
+        for succeeded, path in part.paths.items()
     }
     row = BatchPart(batch_id=batch.id, first_request=part.first, output=stored[True], errors=stored[False])
     kind, day, key_id = ENDPOINTS[batch.endpoint].usage_kind, to_utc_day(time.time()), batch.key_id or ""
     async with resources.db.write() as session:
         limits = await load_limits(session, batch.project_id, Limits.from_attributes(resources.settings))
         await check_storage_quota(session, batch.project_id, limits.max_bytes, part.increments["output_bytes"])
-        used = {
+        usage = {
             UsageDimensions(batch.project_id, key_id, day, kind, name): amount for name, amount in part.usage.items()
         }
-        await add_usage(session, used.items())
+        await add_usage(session, usage.items())
         return await store.add_part(session, claim, row, **part.increments)
 
 
@@ -99,7 +105,10 @@ async def _store_part_file(resources: Resources, key: str, path: Path) -> dict[s
 
 
 async def store_output_files(resources: Resources, batch: Batch, tail: Path | None) -> tuple[File | None, File | None]:
-    """Output and error file, their bytes stored; ``tail`` goes behind the errors. None for one without a line."""
+    """Store the output and error files and return their rows, None for an empty file.
+
+    ``tail`` is appended to the errors.
+    """
     query = select(BatchPart).where(col(BatchPart.batch_id) == batch.id).order_by(col(BatchPart.first_request))
     async with resources.db.read() as session:
         parts = (await session.execute(query)).scalars().all()
@@ -140,10 +149,10 @@ def _read_parts(blobs: Blobs, parts: Iterable[dict[str, Any]], tail: Path | None
 
 
 async def clean_up(resources: Resources) -> None:
-    """Remove the parts of ended batches, those of attempts that were lost among them."""
+    """Delete the parts of ended batches, including those of interrupted attempts."""
     async with resources.db.autocommit() as connection:
-        ended = await store.find_batches_to_clean_up(connection)
-    for batch in ended:
+        batches = await store.find_batches_to_clean_up(connection)
+    for batch in batches:
         await asyncio.to_thread(delete_folder, resources.blobs, batch_prefix(batch))
         async with resources.db.write() as session:
             await store.mark_cleaned_up(session, batch.id)

@@ -1,4 +1,4 @@
-"""The answer to one line: what its route would have answered, success or error, in the line's form."""
+"""Response to one line of a batch: the response or error of its route, as a line of output."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from storage.ids import new_id
 from training.tasks.base import Route
 
 MAX_RETRY_DELAY_SECONDS = 20.0
-"""Between two tries at an engine that does not answer, at most."""
+"""Maximum delay between two requests to an unavailable engine."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """How lines of one URL are read and answered."""
+    """Request model and engine method of one URL."""
 
     route: Route
     usage_kind: str
-    """As what its use is counted."""
+    """The kind under which usage is recorded."""
     body_model: type[StrictModel]
     call_engine: Callable[[EngineClient, ModelRef, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -55,21 +55,24 @@ class BatchResponse:
 
     line: bytes
     model: str = ""
-    """The one that answered; empty where none did."""
+    """Model that produced the response; empty for an error."""
     usage: UsageAmount = field(default_factory=UsageAmount)
 
 
 async def process_request(
     resources: Resources, project_id: str, endpoint: Endpoint, request: BatchRequest
 ) -> BatchResponse:
-    """Waits for an engine that is away or full for as long as it takes; every other error is the line's answer."""
+    """Run one request. Retry indefinitely while the engine is unavailable or overloaded.
+
+    Every other error becomes the response to the line.
+    """
     try:
         body = await _call_engine(resources, project_id, endpoint, request.body)
     except EngineError as error:
         return _build_response(request, error.status, error.to_body())
     usage: dict[str, int] = body["usage"]
-    used = UsageAmount(1, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
-    return replace(_build_response(request, 200, body), model=body["model"], usage=used)
+    amount = UsageAmount(1, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
+    return replace(_build_response(request, 200, body), model=body["model"], usage=amount)
 
 
 async def _call_engine(
@@ -78,24 +81,27 @@ async def _call_engine(
     try:
         body = endpoint.body_model.model_validate(raw_body)
     except ValidationError as error:
-        # In the words of the route, which FastAPI has begin with the source.
-        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        fault = to_validation_issue(faults, raw_body)
-        raise EngineError(fault.code, fault.message, fault.param) from error
+        # The same errors as the route's: FastAPI puts the source before each location.
+        details = [{**detail, "loc": ("body", *detail["loc"])} for detail in error.errors(include_url=False)]
+        issue = to_validation_issue(details, raw_body)
+        raise EngineError(issue.code, issue.message, issue.param) from error
     if raw_body.get("stream"):
-        raise EngineError("unsupported_parameter", "Lines of a batch are answered whole; remove 'stream'.", "stream")
+        raise EngineError("unsupported_parameter", "Batches do not stream responses. Remove 'stream'.", "stream")
     ref = await resolve_model(resources, project_id, raw_body["model"], endpoint)
-    asked, pause = body.model_dump(exclude_unset=True), 0.5
+    payload, delay = body.model_dump(exclude_unset=True), 0.5
     while True:
         try:
-            return await endpoint.call_engine(resources.engine, ref, asked)
+            return await endpoint.call_engine(resources.engine, ref, payload)
         except EngineUnavailable:
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
-            pause = min(2 * pause, MAX_RETRY_DELAY_SECONDS)
+            await asyncio.sleep(delay * random.uniform(0.75, 1.25))
+            delay = min(2 * delay, MAX_RETRY_DELAY_SECONDS)
 
 
 async def resolve_model(resources: Resources, project_id: str, name: str, endpoint: Endpoint) -> ModelRef:
-    """The one that a line asks. Raises ``EngineError`` where this project has no such one at this endpoint."""
+    """Return the model that a line names.
+
+    Raises ``EngineError`` if the project has no such model for this endpoint.
+    """
     try:
         return await model_lookup.resolve_for_route(resources, project_id, name, endpoint.route)
     except ModelNotPulled as error:
@@ -109,11 +115,11 @@ def _build_response(request: BatchRequest, status: int, body: dict[str, Any]) ->
 
 
 def build_expired_line(request: BatchRequest) -> bytes:
-    """For a line that nobody got to."""
-    message = "This request was not answered before the batch's completion window ended."
+    """Build the error line for a request that was not processed in time."""
+    message = "This request was not processed before the batch's completion window ended. Send it in a new batch."
     return _encode_line(request, None, {"code": "batch_expired", "message": message})
 
 
 def _encode_line(request: BatchRequest, response: dict[str, Any] | None, error: dict[str, str] | None) -> bytes:
-    found = {"id": new_id("batch_request"), "custom_id": request.custom_id, "response": response, "error": error}
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    line = {"id": new_id("batch_request"), "custom_id": request.custom_id, "response": response, "error": error}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

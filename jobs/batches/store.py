@@ -1,10 +1,10 @@
-"""A batch's row: each verb is one conditional UPDATE whose row count says who won.
+"""State of batches: each change is one conditional UPDATE, which takes effect or changes no row.
 
     validating ──► in_progress ──► finalizing ──► completed
         │               │               │
         └───────────────┴───────────────┴──────► failed, expired, cancelling ──► cancelled
 
-Functions take a session of ``Database.write``, or a connection to look, and do no other I/O.
+Functions take a session of ``Database.write``, or a connection for queries, and do no other I/O.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ LIVE = (VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING)
 ENDED = (COMPLETED, FAILED, EXPIRED, CANCELLED)
 
 COMPLETION_WINDOW_SECONDS = 86_400
-"""The one ``completion_window`` there is."""
+"""The only supported ``completion_window``."""
 
 
 async def claim(session: AsyncSession, worker: str, lease_seconds: float) -> tuple[Claim, Batch] | None:
-    """Take the batch of the project that was served longest ago, or None."""
-    served = aliased(Batch)
-    last = (
-        select(func.coalesce(func.max(served.claimed_at), 0.0))
-        .where(served.project_id == Batch.project_id)  # type: ignore[arg-type]
+    """Claim a batch of the project that was served least recently, or return None."""
+    other = aliased(Batch)
+    last_served = (
+        select(func.coalesce(func.max(other.claimed_at), 0.0))
+        .where(other.project_id == Batch.project_id)  # type: ignore[arg-type]
         .scalar_subquery()
     )
     chosen = (
         select(col(Batch.id))
         .where(*_is_claimable())
-        .order_by(last, func.coalesce(col(Batch.claimed_at), 0.0), col(Batch.created_at), col(Batch.id))
+        .order_by(last_served, func.coalesce(col(Batch.claimed_at), 0.0), col(Batch.created_at), col(Batch.id))
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
@@ -63,7 +63,7 @@ async def heartbeat(session: AsyncSession, claim: Claim, lease_seconds: float) -
 
 
 async def update_claimed(session: AsyncSession, claim: Claim, **values: Any) -> Batch:
-    """Set columns of a batch that is held. Raises ``LeaseLost``."""
+    """Set columns of a claimed batch. Raises ``LeaseLost``."""
     batch = await _update_where(session, _matches_claim(claim), values)
     if batch is None:
         raise LeaseLost(claim.job_id)
@@ -71,15 +71,15 @@ async def update_claimed(session: AsyncSession, claim: Claim, **values: Any) -> 
 
 
 async def advance(session: AsyncSession, claim: Claim, status: str, **values: Any) -> Batch:
-    """Go to another live status, unless the batch is being cancelled: then its row is left as it is."""
+    """Move the batch to another live status, unless it is being cancelled. Raises ``LeaseLost``."""
     values |= {"status": status, f"{status}_at": time.time()}
     batch = await _update_where(session, [*_matches_claim(claim), col(Batch.status) != CANCELLING], values)
     return batch or await update_claimed(session, claim, owner=claim.owner)
 
 
 async def add_part(session: AsyncSession, claim: Claim, part: BatchPart, **increments: int) -> Batch:
-    """Commit a part and what it adds to the counters, its lines (``done``) among them. Raises ``LeaseLost``."""
-    values = {name: getattr(Batch, name) + more for name, more in increments.items()}
+    """Insert a part and increment the counters, ``processed`` included. Raises ``LeaseLost``."""
+    values = {name: getattr(Batch, name) + increment for name, increment in increments.items()}
     batch = await _update_where(session, [*_matches_claim(claim), col(Batch.processed) == part.first_request], values)
     if batch is None:
         raise LeaseLost(claim.job_id)
@@ -88,9 +88,9 @@ async def add_part(session: AsyncSession, claim: Claim, part: BatchPart, **incre
 
 
 async def end(session: AsyncSession, claim: Claim, status: str, files: Sequence[File] = (), **values: Any) -> Batch:
-    """Write the end, its files, and whom to tell of it. Raises ``LeaseLost``."""
-    free = {"status": status, f"{status}_at": time.time(), "owner": None, "lease_until": None, "output_bytes": 0}
-    batch = await _update_where(session, _matches_claim(claim), {**free, **values})
+    """End the batch, insert its files and enqueue webhook deliveries. Raises ``LeaseLost``."""
+    ended = {"status": status, f"{status}_at": time.time(), "owner": None, "lease_until": None, "output_bytes": 0}
+    batch = await _update_where(session, _matches_claim(claim), {**ended, **values})
     if batch is None:
         raise LeaseLost(claim.job_id)
     session.add_all(files)
@@ -99,27 +99,32 @@ async def end(session: AsyncSession, claim: Claim, status: str, files: Sequence[
 
 
 async def release(session: AsyncSession, claim: Claim) -> None:
-    """Give the batch back as it is; no error where it is another's already."""
+    """Release the claim on the batch, if it is still valid."""
     await _update_where(session, _matches_claim(claim), {"owner": None, "lease_until": None})
 
 
 async def cancel(session: AsyncSession, project_id: str, batch_id: str) -> Batch | None:
-    """Ask whoever works on it to end it. None where it cannot be cancelled any more, or is not there."""
-    mine = [col(Batch.id) == batch_id, col(Batch.project_id) == project_id]
+    """Request a cancellation, which the batch's worker carries out.
+
+    Return None if the batch cannot be cancelled any more or does not exist.
+    """
+    is_batch = [col(Batch.id) == batch_id, col(Batch.project_id) == project_id]
     cancellable = col(Batch.status).in_([VALIDATING, IN_PROGRESS, CANCELLING])
-    now = func.coalesce(col(Batch.cancelling_at), time.time())
-    return await _update_where(session, [*mine, cancellable], {"status": CANCELLING, "cancelling_at": now})
+    cancelling_at = func.coalesce(col(Batch.cancelling_at), time.time())
+    return await _update_where(
+        session, [*is_batch, cancellable], {"status": CANCELLING, "cancelling_at": cancelling_at}
+    )
 
 
 async def count_unanswered(session: AsyncSession, project_id: str) -> int:
-    """Requests of the project's batches that are worked on or wait to be."""
-    mine = [col(Batch.project_id) == project_id, col(Batch.status) == IN_PROGRESS]
-    left = select(func.coalesce(func.sum(col(Batch.total) - col(Batch.processed)), 0)).where(*mine)
-    return int((await session.execute(left)).scalar_one())
+    """Return the number of unprocessed requests in the project's batches in progress."""
+    conditions = [col(Batch.project_id) == project_id, col(Batch.status) == IN_PROGRESS]
+    unanswered = select(func.coalesce(func.sum(col(Batch.total) - col(Batch.processed)), 0)).where(*conditions)
+    return int((await session.execute(unanswered)).scalar_one())
 
 
 async def find_batches_to_clean_up(connection: AsyncConnection) -> list[Batch]:
-    """Ended batches whose parts are still there, to read."""
+    """Return ended batches whose parts still exist."""
     return cast(list[Batch], list(await connection.execute(_CLEANUP_QUERY)))
 
 
@@ -129,18 +134,21 @@ async def mark_cleaned_up(session: AsyncSession, batch_id: str) -> None:
 
 
 def _is_claimable() -> list[ColumnElement[bool]]:
-    free = or_(col(Batch.lease_until).is_(None), col(Batch.lease_until) < db_now())
-    return [col(Batch.status).in_(LIVE), free]
+    is_free = or_(col(Batch.lease_until).is_(None), col(Batch.lease_until) < db_now())
+    return [col(Batch.status).in_(LIVE), is_free]
 
 
-# Put together once: an idle worker asks every other second.
+# Built once: an idle worker runs them every other second.
 _BATCHES = SQLModel.metadata.tables["batches"]
 _CLAIMABLE_QUERY = select(col(Batch.id)).where(*_is_claimable()).limit(1)
 _CLEANUP_QUERY = select(_BATCHES).where(_BATCHES.c.cleaned_up.is_(False), _BATCHES.c.status.in_(ENDED)).limit(20)
 
 
 async def has_claimable(connection: AsyncConnection) -> bool:
-    """Whether there is a batch that nobody works on. It takes no lock: look, then claim."""
+    """Return True if a batch can be claimed.
+
+    This takes no lock, so ``claim`` may still find none.
+    """
     return (await connection.execute(_CLAIMABLE_QUERY)).first() is not None
 
 

@@ -1,4 +1,4 @@
-"""Working on batches: one at a time in each worker, given back to whoever waits after a while."""
+"""Batch worker: runs one batch at a time and releases it after a while if others wait."""
 
 from __future__ import annotations
 
@@ -34,25 +34,28 @@ from storage.tables import Batch, File
 log = logging.getLogger("luthier.batches")
 
 SLICE_SECONDS = 30.0
-"""A batch may take a day; others wait no longer than this for their turn."""
+"""Time slice of a batch while others wait. A batch may take a day."""
 
 
 @dataclass
 class BatchRun:
-    """One claim on one batch, from the claim to the row's next status or back into the queue."""
+    """One run of a claimed batch, until its next status or its return to the queue."""
 
     resources: Resources
     claim: Claim
     batch: Batch
     folder: Path
     stop_event: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the client cancelled it, or its window has passed."""
+    """Set when the client has cancelled the batch, or its completion window has ended."""
     error: BatchError | None = None
-    """Why it cannot go on, though its file is good."""
+    """Reason why the batch fails, although its file is valid."""
 
     async def work(self) -> None:
-        """What goes wrong leaves the row as it is; the next claim goes on from the last part."""
-        started, attempt = time.monotonic(), self.claim.attempt
+        """Run the batch.
+
+        After an error the row is unchanged; the next claim resumes after the last part.
+        """
+        started_at, attempt = time.monotonic(), self.claim.attempt
         log.info("→ %s attempt %d", self.batch.id, attempt)
         try:
             await self._run_with_heartbeat()
@@ -62,18 +65,19 @@ class BatchRun:
             raise
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
-        log.info("← %s attempt %d: %s in %.2f s", self.batch.id, attempt, self.batch.status, time.monotonic() - started)
+        seconds = time.monotonic() - started_at
+        log.info("← %s attempt %d: %s in %.2f s", self.batch.id, attempt, self.batch.status, seconds)
 
     async def _run_with_heartbeat(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                beating = group.create_task(self._send_heartbeats())
+                heartbeat_task = group.create_task(self._send_heartbeats())
                 await self._run()
-                beating.cancel()
+                heartbeat_task.cancel()
         except* LeaseLost:
-            log.warning("✗ %s attempt %d: the lease is another's", self.batch.id, self.claim.attempt)
+            log.warning("✗ %s attempt %d: lost the lease", self.batch.id, self.claim.attempt)
         except* StorageError as errors:
-            # The lease runs out by itself: a pause before the next try.
+            # The lease is left to expire, which delays the next try.
             log.warning("✗ %s attempt %d: %s", self.batch.id, self.claim.attempt, errors.exceptions[0])
 
     async def _send_heartbeats(self) -> None:
@@ -124,30 +128,30 @@ class BatchRun:
         await asyncio.to_thread(get_file, self.resources.blobs, file.blob_key, file.sha256, self._input_path)
 
     async def _validate(self) -> bool:
-        """False where the file was refused, which ends the batch."""
+        """Validate the input file. Return False if it was rejected, which ends the batch."""
         endpoint, limit = self.batch.endpoint, self.resources.settings.max_body_bytes
-        checked = await asyncio.to_thread(input_file.validate_input_file, self._input_path, endpoint, limit)
-        for name, line in checked.models.items():
+        report = await asyncio.to_thread(input_file.validate_input_file, self._input_path, endpoint, limit)
+        for name, line in report.models.items():
             try:
                 await responses.resolve_model(self.resources, self.batch.project_id, name, ENDPOINTS[endpoint])
             except EngineError as error:
-                checked.add_error(BatchError(error.code, error.message, "body.model", line))
-        if checked.errors:
-            await self._reject(sorted(checked.errors, key=lambda fault: fault.line or 0))
+                report.add_error(BatchError(error.code, error.message, "body.model", line))
+        if report.errors:
+            await self._reject(sorted(report.errors, key=lambda error: error.line or 0))
             return False
-        only = next(iter(checked.models)) if len(checked.models) == 1 else None
+        model = next(iter(report.models)) if len(report.models) == 1 else None
         async with self.resources.db.write() as session:
-            full = await self._check_queue_limit(session, checked.total)
-            if full is None:
+            limit_error = await self._check_queue_limit(session, report.total)
+            if limit_error is None:
                 self.batch = await store.advance(
-                    session, self.claim, store.IN_PROGRESS, total=checked.total, model=only
+                    session, self.claim, store.IN_PROGRESS, total=report.total, model=model
                 )
-        if full:
-            await self._reject([full])
-        return full is None
+        if limit_error:
+            await self._reject([limit_error])
+        return limit_error is None
 
     async def _check_queue_limit(self, session: AsyncSession, request_count: int) -> BatchError | None:
-        """Why the project may not queue so many requests more."""
+        """Return an error if the project may not queue this many more requests."""
         project_id = self.batch.project_id
         limit = (
             await load_limits(session, project_id, Limits.from_attributes(self.resources.settings))
@@ -160,48 +164,53 @@ class BatchRun:
             return None
         return BatchError(
             "request_limit_exceeded",
-            f"The project may have {limit:,} unanswered requests in batches and has {queued:,}; the {request_count:,} of this "
-            "file do not fit. Create the batch again when others have ended, split the file, or have an admin raise "
+            f"The project's limit is {limit:,} queued requests in batches. It has {queued:,}, and this file adds "
+            f"{request_count:,}. Create the batch again when others have ended, split the file, or have an admin raise "
             "the project's 'max_queued_requests'.",
         )
 
     async def _reject(self, batch_errors: list[BatchError]) -> None:
         async with self.resources.db.write() as session:
-            errors = [asdict(fault) for fault in batch_errors]
+            errors = [asdict(error) for error in batch_errors]
             self.batch = await store.end(session, self.claim, store.FAILED, errors=errors)
 
     async def _process_requests(self) -> bool:
-        """Answer what is left, until the end or a reason to stop. False where it is another batch's turn."""
-        waiting, turn_ends = self._read_remaining(), time.monotonic() + SLICE_SECONDS
+        """Process the remaining requests until the end or a stop.
+
+        Return False if the time slice is over and another batch waits.
+        """
+        requests, slice_end = self._read_remaining(), time.monotonic() + SLICE_SECONDS
         part = Part(self.folder, self.batch.processed)
-        # In the order of the lines, so that what is committed is always the beginning of the answers.
+        # In the order of the lines: committed responses always belong to the first lines.
         window: deque[asyncio.Task[BatchResponse]] = deque()
-        stop = asyncio.create_task(self.stop_event.wait())
+        stop_task = asyncio.create_task(self.stop_event.wait())
         try:
-            while not stop.done():
-                for line in islice(waiting, self.resources.settings.engine_batch - len(window)):
-                    window.append(asyncio.create_task(self._process_request(line)))
+            while not stop_task.done():
+                for request in islice(requests, self.resources.settings.engine_batch - len(window)):
+                    window.append(asyncio.create_task(self._process_request(request)))
                 if not window:
                     break
-                await asyncio.wait({window[0], stop}, return_when="FIRST_COMPLETED", timeout=part.seconds_left or None)
+                await asyncio.wait(
+                    {window[0], stop_task}, return_when="FIRST_COMPLETED", timeout=part.seconds_left or None
+                )
                 if window[0].done():
                     part.add(window.popleft().result())
                 if part.is_full:
                     self.batch = await parts.commit(self.resources, self.claim, self.batch, part)
                     part = Part(self.folder, self.batch.processed)
-                    if time.monotonic() > turn_ends and await self._has_waiting_batch():
+                    if time.monotonic() > slice_end and await self._has_waiting_batch():
                         return False
         finally:
-            for task in (stop, *window):
+            for task in (stop_task, *window):
                 task.cancel()
-            await asyncio.gather(stop, *window, return_exceptions=True)
+            await asyncio.gather(stop_task, *window, return_exceptions=True)
         self.batch = await parts.commit(self.resources, self.claim, self.batch, part)
         return True
 
     def _read_remaining(self) -> Iterator[BatchRequest]:
-        """Requests that have no committed answer."""
-        found = input_file.read_requests(self._input_path, self.resources.settings.max_body_bytes)
-        for _, line in islice(found, self.batch.processed, None):
+        """Yield the requests that have no committed response."""
+        lines = input_file.read_requests(self._input_path, self.resources.settings.max_body_bytes)
+        for _, line in islice(lines, self.batch.processed, None):
             if isinstance(line, BatchRequest):
                 yield line
 
@@ -215,7 +224,7 @@ class BatchRun:
             return await store.has_claimable(connection)
 
     async def _finish(self) -> None:
-        """Put the files together, then name them and end the batch, all or nothing."""
+        """Assemble the output files, then insert their rows and end the batch atomically."""
         async with self.resources.db.write() as session:
             if self.batch.total and self.batch.processed == self.batch.total:
                 self.batch = await store.advance(session, self.claim, store.FINALIZING)
@@ -245,10 +254,10 @@ class BatchRun:
             )
 
     def _write_expired_lines(self) -> Path:
-        """A line of the error file for each request that nobody got to."""
+        """Write a line of the error file for each request that was not processed in time."""
         path = self.folder / "expired"
         with path.open("wb") as file:
-            file.writelines(responses.build_expired_line(line) for line in self._read_remaining())
+            file.writelines(responses.build_expired_line(request) for request in self._read_remaining())
         return path
 
     async def _release(self) -> None:
@@ -257,7 +266,7 @@ class BatchRun:
 
 
 async def run_batch_worker(resources: Resources, scratch: Path) -> None:
-    """Until cancelled; then the batch in hand is given back."""
+    """Run batches until cancelled, then release the current one."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     while True:
         claimed = None
@@ -286,5 +295,5 @@ async def _run_batch(batch_run: BatchRun) -> None:
         task.cancel()
         await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()):
-        # The lease runs out and the batch is taken up again; the reason must not get lost.
-        log.error("! work on a batch broke", exc_info=error)
+        # Only this log line keeps the reason: the batch is claimed again when its lease expires.
+        log.error("! a batch run failed unexpectedly", exc_info=error)

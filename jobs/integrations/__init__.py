@@ -1,4 +1,4 @@
-"""Where else a job's figures go: the kinds that the operator can set up, and what is missing where one is not."""
+"""Metric integrations that the operator can configure, and what a missing one needs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from storage.settings import Settings
 class IntegrationKind:
     title: str
     package: str
-    """What has to be installed; ``luthier[…]`` of the same name brings it."""
+    """Required Python package. The ``luthier[…]`` extra named like the integration installs it."""
     is_configured: Callable[[Settings], bool]
     setting: str
-    """What has to be set."""
+    """Environment variable that configures the integration."""
 
 
 INTEGRATION_KINDS: Mapping[str, IntegrationKind] = {
@@ -28,14 +28,15 @@ INTEGRATION_KINDS: Mapping[str, IntegrationKind] = {
     ),
     "mlflow": IntegrationKind("MLflow", "mlflow", lambda settings: bool(settings.mlflow_uri), "LUTHIER_MLFLOW_URI"),
 }
-"""By the ``type`` of a job's integration."""
+"""Keyed by the ``type`` of a job's integration."""
 
 
 def describe_missing_setup(kind: str, settings: Settings) -> str | None:
-    """What the operator has to do before this kind can be used; None where it can be."""
-    one = INTEGRATION_KINDS[kind]
-    if find_spec(one.package) is None:
-        return f"{one.title} is not installed on this server; the operator can run: pip install 'luthier[{kind}]'."
-    if not one.is_configured(settings):
-        return f"{one.title} is not set up on this server; the operator has to set {one.setting}."
+    """Return the operator's next setup step for an integration, or None if it is ready to use."""
+    integration = INTEGRATION_KINDS[kind]
+    title = integration.title
+    if find_spec(integration.package) is None:
+        return f"{title} is not installed on this server. The operator can run: pip install 'luthier[{kind}]'."
+    if not integration.is_configured(settings):
+        return f"{title} is not configured on this server. The operator has to set {integration.setting}."
     return None

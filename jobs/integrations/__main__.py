@@ -1,4 +1,7 @@
-"""``python -m jobs.integrations KIND PARENT``: one run at one service, told by lines of JSON on stdin."""
+"""``python -m jobs.integrations KIND PARENT``: one run at one service.
+
+Commands are JSON lines on stdin. Responses are JSON lines on stdout.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,15 @@ SINKS = {
     "wandb": ("jobs.integrations.wandb_sink", "WandbSink"),
     "mlflow": ("jobs.integrations.mlflow_sink", "MlflowSink"),
 }
-"""Kind -> module and class: only one of them can be imported where the others' extras are not installed."""
+"""Kind -> module and class. Only the selected module is imported: other extras may be missing."""
 
 
 def main(sink: Sink, commands: BinaryIO, responses: TextIO) -> None:
-    """Until the last order."""
+    """Run commands until the close command."""
     for line in commands:
         match COMMANDS.validate_json(line):
-            case OpenCommand() as order:
-                print(sink.open(order).model_dump_json(), file=responses, flush=True)
+            case OpenCommand() as command:
+                print(sink.open(command).model_dump_json(), file=responses, flush=True)
             case CloseCommand(status=status):
                 sink.close(status)
                 print(CloseResponse().model_dump_json(), file=responses, flush=True)
@@ -33,7 +36,7 @@ def main(sink: Sink, commands: BinaryIO, responses: TextIO) -> None:
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[2]))
-    # Libraries print; their words go where the errors go.
+    # Libraries print to stdout. Redirect that to stderr, so that it cannot corrupt the responses.
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module, name = SINKS[sys.argv[1]]

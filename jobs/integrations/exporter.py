@@ -1,6 +1,7 @@
-"""Beside a running job: its figures are read from its rows and handed to a sink's process, until the job ends.
+"""Export of a running job's metrics from the database to sink processes, until the job ends.
 
-The job does not wait for it and does not fail with it: what goes wrong is an event of level ``warn``.
+The job neither waits for an export nor fails with it. Export errors become events of level
+``warn``.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ log = logging.getLogger("luthier.integrations")
 
 POLL_SECONDS = 2.0
 SHUTDOWN_SECONDS = 10.0
-"""Of a worker that was asked to leave."""
+"""Time that a stopping worker gives its exports to finish."""
 RESPONSE_TIMEOUT_SECONDS = 60.0
-"""A service that takes longer to begin or to end a run is given up."""
+"""An export fails if the service takes longer than this to open or close a run."""
 MAX_ERROR_CHARACTERS = 300
 
 ResponseT = TypeVar("ResponseT", bound=BaseModel)
@@ -41,11 +42,11 @@ _STATUS_BY_STATE: dict[str, Status] = {SUCCEEDED: "succeeded", FAILED: "failed",
 
 
 class SinkFailed(Exception):
-    """Its message is for the job's owner."""
+    """The export failed. The message is shown to the job's owner."""
 
 
 class MetricExporters:
-    """Those of one worker."""
+    """The running metric exports of one worker."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -60,10 +61,10 @@ class MetricExporters:
     def _on_export_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("! a mirror broke", exc_info=error)
+            log.error("! a metric export failed", exc_info=error)
 
     async def close(self) -> None:
-        """The attempts are over: let what is on its way arrive."""
+        """Let running exports finish after the attempts have ended. Cancel late ones."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=SHUTDOWN_SECONDS)
             for task in late:
@@ -72,24 +73,24 @@ class MetricExporters:
 
 
 async def export_metrics(resources: Resources, claim: Claim, job: Job, integration: dict[str, Any]) -> None:
-    """While the claim is in force, and what is left after it."""
+    """Export metrics while the claim is valid, then export the remaining steps."""
     kind = integration["type"]
     title = INTEGRATION_KINDS[kind].title
     try:
         async with _open_sink(resources, kind) as sink:
             opened = await sink.request(_build_open_command(job, integration[kind]), OpenResponse)
-            where = f": {opened.url}" if opened.url else ""
-            await _record_event(
-                resources, claim, NewEvent(f"The figures of this job go to {title}{where}", data={"url": opened.url})
-            )
+            location = f": {opened.url}" if opened.url else ""
+            message = f"Metrics of this job are exported to {title}{location}"
+            await _record_event(resources, claim, NewEvent(message, data={"url": opened.url}))
             status = await _export_steps(resources, claim, sink, opened.step)
             await sink.request(CloseCommand(status=status), CloseResponse)
     except SinkFailed as error:
         log.warning("! %s: %s: %s", job.id, kind, error)
-        await _record_event(resources, claim, NewEvent(f"Figures no longer go to {title}: {error}", level="warn"))
+        message = f"The export of metrics to {title} stopped: {error}"
+        await _record_event(resources, claim, NewEvent(message, level="warn"))
 
 
-_NO_RESPONSE = "the service does not answer."
+_NO_RESPONSE = "the service does not respond."
 
 
 class _SinkProcess:
@@ -102,7 +103,7 @@ class _SinkProcess:
         self._stderr_task = asyncio.create_task(_read_last_line(process.stderr))
 
     async def send(self, command: BaseModel) -> None:
-        """Raises ``SinkFailed``."""
+        """Send a command that has no response. Raises ``SinkFailed``."""
         try:
             self._commands.write(command.model_dump_json().encode() + b"\n")
             await asyncio.wait_for(self._commands.drain(), RESPONSE_TIMEOUT_SECONDS)
@@ -112,7 +113,7 @@ class _SinkProcess:
             raise SinkFailed(await self._read_error()) from None
 
     async def request(self, command: BaseModel, response_type: type[ResponseT]) -> ResponseT:
-        """Raises ``SinkFailed``."""
+        """Send a command and return its response. Raises ``SinkFailed``."""
         await self.send(command)
         try:
             return response_type.model_validate_json(
@@ -124,12 +125,12 @@ class _SinkProcess:
             raise SinkFailed(await self._read_error()) from None
 
     async def _read_error(self) -> str:
-        """Of a process that has closed its end."""
+        """Return the error of a process that has closed its pipes."""
         try:
-            said = await asyncio.wait_for(asyncio.shield(self._stderr_task), RESPONSE_TIMEOUT_SECONDS)
+            error = await asyncio.wait_for(asyncio.shield(self._stderr_task), RESPONSE_TIMEOUT_SECONDS)
         except TimeoutError:
             return _NO_RESPONSE
-        return said[:MAX_ERROR_CHARACTERS] or f"its process ended with code {await self._process.wait()}."
+        return error[:MAX_ERROR_CHARACTERS] or f"its process ended with code {await self._process.wait()}."
 
     async def close(self) -> None:
         if self._process.returncode is None:
@@ -157,40 +158,40 @@ async def _open_sink(resources: Resources, kind: str) -> AsyncIterator[_SinkProc
 
 
 async def _read_last_line(stream: asyncio.StreamReader) -> str:
-    """A traceback's last line says what went wrong."""
-    last = b""
+    """Return the last non-empty line. In a traceback it names the error."""
+    tail = b""
     while data := await stream.read(65536):
-        last = (last + data)[-65536:]
-    lines = [line for line in last.decode(errors="replace").splitlines() if line.strip()]
+        tail = (tail + data)[-65536:]
+    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""
 
 
 def _build_open_command(job: Job, target: dict[str, Any]) -> OpenCommand:
-    told = ("base_model", "task", "seed", "training_file", "validation_file")
-    asked = {name: getattr(job, name) for name in told} | {"method": job.method["type"], "model": model_name(job)}
+    columns = ("base_model", "task", "seed", "training_file", "validation_file")
+    config = {name: getattr(job, name) for name in columns} | {"method": job.method["type"], "model": model_name(job)}
     update = {f"update.{name}": value for name, value in job.update.items()}
-    return OpenCommand(job_id=job.id, target=target, config={**asked, **update, **job.hyperparameters})
+    return OpenCommand(job_id=job.id, target=target, config={**config, **update, **job.hyperparameters})
 
 
 async def _export_steps(resources: Resources, claim: Claim, sink: _SinkProcess, last_step: int) -> Status:
     seq, status = 0, None
     while status is None:
         await asyncio.sleep(POLL_SECONDS)
-        # A database that is away is asked again.
+        # Retry while the database is unavailable.
         with suppress(StorageUnavailable):
-            # Before the figures, so that those of the last moment are still sent.
-            ending = await _load_status(resources, claim)
-            for at_seq, scalars in await load_scalars(resources, claim.job_id, seq):
-                seq = at_seq
+            # Read the status before the metrics, so that the last steps are still sent.
+            new_status = await _load_status(resources, claim)
+            for step_seq, scalars in await load_scalars(resources, claim.job_id, seq):
+                seq = step_seq
                 if scalars.step > last_step:
                     last_step = scalars.step
                     await sink.send(StepCommand(at=scalars.wall_time, step=scalars.step, values=dict(scalars.values)))
-            status = ending
+            status = new_status
     return status
 
 
 async def _load_status(resources: Resources, claim: Claim) -> Status | None:
-    """None while the claim is in force."""
+    """Return how the job ended, or None while the claim is valid."""
     async with resources.db.read() as session:
         job = await session.get_one(Job, claim.job_id)
     if job.owner == claim.owner:
@@ -199,7 +200,7 @@ async def _load_status(resources: Resources, claim: Claim) -> Status | None:
 
 
 async def _record_event(resources: Resources, claim: Claim, event: NewEvent) -> None:
-    """A job that has ended is told nothing more."""
+    """Append an event, unless the claim has ended."""
     with suppress(LeaseLost):
         async with resources.db.write() as session:
             await transitions.append_events(session, claim, [event])

@@ -1,4 +1,7 @@
-"""MLflow. The tracking server and its credentials are in the environment, where its library looks for them."""
+"""MLflow sink.
+
+MLflow's library reads the tracking server and its credentials from the environment.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ class MlflowSink:
         self._run_id = ""
 
     def open(self, command: OpenCommand) -> OpenResponse:
-        """The run carries the job's id as a tag, so another attempt finds it again."""
+        """Open the job's run. It is tagged with the job's id, so that later attempts find it."""
         experiment_id = self._get_or_create_experiment(command.target["experiment"])
-        found = self._client.search_runs([experiment_id], f"tags.`{JOB_TAG}` = '{command.job_id}'", max_results=1)
-        run = found[0] if found else self._create_run(experiment_id, command)
+        runs = self._client.search_runs([experiment_id], f"tags.`{JOB_TAG}` = '{command.job_id}'", max_results=1)
+        run = runs[0] if runs else self._create_run(experiment_id, command)
         self._run_id = run.info.run_id
         return OpenResponse(url=None, step=self._find_last_step(run))
 
@@ -37,8 +40,8 @@ class MlflowSink:
             self._client.set_terminated(self._run_id, _MLFLOW_STATUS[status])
 
     def _get_or_create_experiment(self, name: str) -> str:
-        known = self._client.get_experiment_by_name(name)
-        return str(known.experiment_id if known else self._client.create_experiment(name))
+        experiment = self._client.get_experiment_by_name(name)
+        return str(experiment.experiment_id if experiment else self._client.create_experiment(name))
 
     def _create_run(self, experiment_id: str, command: OpenCommand) -> Run:
         name = command.target.get("run_name") or command.job_id

@@ -1,7 +1,7 @@
-"""What a kind of integration does, and the lines that tell it what to do.
+"""Interface of a metrics sink, and the protocol of its process.
 
-A sink runs in a process of its own, which is given lines of JSON and answers the first and the last of them. What it
-imports and whom it waits for, and how it fails, so stays its own affair.
+A sink runs in its own process. It reads JSON lines and responds to the first and the last of them.
+The process isolates the worker from the sink's imports, delays and failures.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, Field, TypeAdapter
 
 Status = Literal["succeeded", "failed", "cancelled", "left"]
-"""How the job ended; ``left``: it has not, and may go on elsewhere."""
+"""Status of the job when its export ends.
+
+``left``: the job has not ended and may continue on another worker.
+"""
 
 
 class OpenCommand(BaseModel):
-    """Begin, or go on with, the run of a job."""
+    """Open a job's run: create it, or continue an existing one."""
 
     type: Literal["open"] = "open"
     job_id: str
     target: dict[str, Any]
-    """The integration's own part of the job: ``{"project": …}``."""
+    """The job's options for this integration: ``{"project": …}``."""
     config: dict[str, Any]
-    """What the job was asked to do."""
+    """The job's configuration, hyperparameters included."""
 
 
 class StepCommand(BaseModel):
@@ -40,16 +43,16 @@ class CloseCommand(BaseModel):
 
 
 class OpenResponse(BaseModel):
-    """The answer to ``Open``."""
+    """Response to ``OpenCommand``."""
 
     url: str | None
-    """Where people see the run."""
+    """Web page of the run."""
     step: int
-    """The last one that the run already has."""
+    """Last step that the run already has."""
 
 
 class CloseResponse(BaseModel):
-    """The answer to ``Close``: everything is where it should be."""
+    """Response to ``CloseCommand``: all metrics have been sent."""
 
     closed: Literal[True] = True
 
@@ -63,10 +66,10 @@ class Sink(Protocol):
     """One run at one kind of service."""
 
     def open(self, command: OpenCommand) -> OpenResponse:
-        """Find the job's run, or make it."""
+        """Find the job's run, or create it."""
 
     def log_step(self, wall_time: float, step: int, values: Mapping[str, float]) -> None:
-        """Add figures; steps come in order."""
+        """Log the metrics of a step. Steps arrive in order."""
 
     def close(self, status: Status) -> None:
-        """Send what is left."""
+        """Send buffered metrics and close the run."""

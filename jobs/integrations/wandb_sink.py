@@ -1,4 +1,4 @@
-"""Weights & Biases. Key, server and mode are in the environment, where its library looks for them."""
+"""Weights & Biases sink. The wandb library reads key, server and mode from the environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.integrations.sink import OpenCommand, OpenResponse, Status
 
 class WandbSink:
     def open(self, command: OpenCommand) -> OpenResponse:
-        """The run has the job's id, so another attempt finds it again."""
+        """Open the job's run. Its id is the job's id, so that later attempts find it."""
         target = command.target
         self._run: Any = wandb.init(
             project=target["project"],

@@ -1,4 +1,7 @@
-"""Waiting for a job to tell something: one query a moment for all who wait in this process, none while nobody does."""
+"""Change notifications for jobs: one polling query per process, shared by all subscribers.
+
+There is no query while there are no subscribers.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from storage.db import Database
 from storage.errors import StorageUnavailable
 from storage.tables import Job
 
-log = logging.getLogger("luthier.watch")
+log = logging.getLogger("luthier.change_feed")
 
 POLL_SECONDS = 0.5
 
@@ -22,7 +25,7 @@ _JobVersion = tuple[int, str]
 
 
 class JobChangeFeed:
-    """Made by :func:`watching`."""
+    """Polls jobs and wakes their subscribers. Created by :func:`open_change_feed`."""
 
     def __init__(self, db: Database, poll_seconds: float = POLL_SECONDS) -> None:
         self._db = db
@@ -33,7 +36,10 @@ class JobChangeFeed:
 
     @contextmanager
     def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the job has told something or changed its state, and soon after the beginning."""
+        """Yield an event that is set when the job has new events or another state.
+
+        It is also set soon after the subscription begins.
+        """
         changed = asyncio.Event()
         self._subscribers.setdefault(job_id, set()).add(changed)
         self._last_versions.pop(job_id, None)
@@ -54,7 +60,7 @@ class JobChangeFeed:
             try:
                 await self._poll()
             except StorageUnavailable as error:
-                log.warning("jobs are not watched for a moment: %s", error)
+                log.warning("cannot poll jobs for changes: %s", error)
             await asyncio.sleep(self._poll_seconds)
 
     async def _poll(self) -> None:
@@ -70,12 +76,12 @@ class JobChangeFeed:
 
 @asynccontextmanager
 async def open_change_feed(db: Database) -> AsyncIterator[JobChangeFeed]:
-    """Until it is left."""
-    watch = JobChangeFeed(db)
-    looking = asyncio.create_task(watch.run())
+    """Run a change feed while the body runs."""
+    change_feed = JobChangeFeed(db)
+    task = asyncio.create_task(change_feed.run())
     try:
-        yield watch
+        yield change_feed
     finally:
-        looking.cancel()
+        task.cancel()
         with suppress(asyncio.CancelledError):
-            await looking
+            await task

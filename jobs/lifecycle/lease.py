@@ -1,4 +1,4 @@
-"""Holding a job: a heartbeat beside the work, and the stop that comes of it."""
+"""Leases on jobs: heartbeats beside the work, and the signals that stop it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from storage.errors import StorageUnavailable
 log = logging.getLogger("luthier.lease")
 
 MAX_HEARTBEAT_SECONDS = 2.0
-"""Upper bound on the time between heartbeats: a worker learns of a cancel or a pause from their replies."""
+"""Upper bound on the time between heartbeats: a worker learns of a cancel or a pause from their
+replies."""
 
 
 class Lease:
-    """What the heartbeat has learnt. ``changed`` is set when one of the two flags rises."""
+    """State reported by the heartbeat. ``change_event`` is set with ``lost`` or ``cancelled``."""
 
     def __init__(self) -> None:
         self.lost = False
         self.cancelled = False
         self.change_event = asyncio.Event()
         self.pause_event = asyncio.Event()
-        """Save, and give the job up."""
+        """Set when the process has to save and release the job."""
 
     def mark_lost(self) -> None:
         self.lost = True
@@ -41,15 +42,15 @@ class Lease:
 
 @asynccontextmanager
 async def maintain_lease(db: Database, claim: Claim, lease_seconds: float) -> AsyncIterator[Lease]:
-    """Keep the claim's lease alive while the body runs."""
+    """Renew the claim's lease while the body runs."""
     lease = Lease()
-    beating = asyncio.create_task(_send_heartbeats(db, claim, lease_seconds, lease))
+    heartbeat_task = asyncio.create_task(_send_heartbeats(db, claim, lease_seconds, lease))
     try:
         yield lease
     finally:
-        beating.cancel()
+        heartbeat_task.cancel()
         with suppress(asyncio.CancelledError):
-            await beating
+            await heartbeat_task
 
 
 async def _send_heartbeats(db: Database, claim: Claim, lease_seconds: float, lease: Lease) -> None:
@@ -71,8 +72,8 @@ async def _send_heartbeats(db: Database, claim: Claim, lease_seconds: float, lea
 async def run_heartbeats(beat: Callable[[], Awaitable[object]], lease_seconds: float, task_id: str) -> NoReturn:
     """Call ``beat``, which renews the lease of a job or batch, until the lease is lost.
 
-    Raises ``LeaseLost`` when ``beat`` does, and when no beat succeeded for two thirds of the lease by this
-    process's own clock: the worker stops before any other may claim the task.
+    Raises ``LeaseLost`` when ``beat`` does, and when no beat succeeded for two thirds of the lease
+    by this process's own clock: the worker stops before any other may claim the task.
     """
     renewed_at = time.monotonic()
     while True:

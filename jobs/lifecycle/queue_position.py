@@ -1,7 +1,7 @@
-"""Where queued jobs stand and when they may start, from one look at the queue that many who ask share.
+"""Positions and estimated start times of queued jobs, from one queue query that all requests share.
 
-A job's owner asks every few seconds, and a look takes longer the longer the queue is; so a process looks again only
-when so much time has passed that looking stays a small share of it.
+Clients poll every few seconds, and the query takes longer for a longer queue. A process therefore
+repeats it only after a multiple of its duration, so that queries stay a small share of the time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from storage.db import Database
 from storage.tables import Job
 
 REFRESH_COST_FACTOR = 20.0
-"""A look is good for so many times as long as it took."""
+"""A result is reused for this many times the duration of its query."""
 MAX_AGE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """``position``: 1 is next. ``start`` and ``finish``: seconds since 1970, None where they cannot be told."""
+    """Position of a job in the queue; 1 is next.
+
+    ``start`` and ``finish`` are estimates in seconds since 1970, None if unknown.
+    """
 
     position: int
     start: float | None = None
@@ -39,7 +42,7 @@ class QueuePosition:
 
 
 class QueueEstimator:
-    """The queue as this process saw it last."""
+    """Cached queue positions, one per process."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -48,55 +51,61 @@ class QueueEstimator:
         self._fresh_until = 0.0
 
     async def get_position(self, job_id: str) -> QueuePosition | None:
-        """Of a queued job; None where it was taken meanwhile. Raises ``StorageUnavailable``."""
-        asked = time.monotonic()
-        if asked > self._fresh_until or job_id not in self._positions:
+        """Return the position of a queued job, or None if it is no longer queued.
+
+        Raises ``StorageUnavailable``.
+        """
+        requested_at = time.monotonic()
+        if requested_at > self._fresh_until or job_id not in self._positions:
             async with self._refresh_lock:
-                # Whoever waited here for another's look takes that one.
-                if self._fresh_until <= asked or job_id not in self._positions:
+                # A caller that waited for another caller's refresh uses its result.
+                if self._fresh_until <= requested_at or job_id not in self._positions:
                     await self._refresh()
         return self._positions.get(job_id)
 
     async def _refresh(self) -> None:
-        began = time.monotonic()
+        started_at = time.monotonic()
         async with self._db.read() as session:
             self._positions = await load_positions(session)
-        took = time.monotonic() - began
-        self._fresh_until = began + took + min(REFRESH_COST_FACTOR * took, MAX_AGE_SECONDS)
+        ended_at = time.monotonic()
+        self._fresh_until = ended_at + min(REFRESH_COST_FACTOR * (ended_at - started_at), MAX_AGE_SECONDS)
 
 
 async def load_positions(session: AsyncSession) -> dict[str, QueuePosition]:
-    """Every queued job, in the order in which :func:`jobs.lifecycle.transitions.claim` takes them."""
+    """Return all queued jobs in the order of :func:`jobs.lifecycle.transitions.claim`."""
     running = (await session.execute(select(col(Job.progress)).where(col(Job.state) == RUNNING))).scalars().all()
     other = aliased(Job)
-    same = [col(other.project_id) == col(Job.project_id), col(other.state) == RUNNING]
-    busy = select(func.count()).select_from(other).where(*same).scalar_subquery()
+    same_project = [col(other.project_id) == col(Job.project_id), col(other.state) == RUNNING]
+    running_count = select(func.count()).select_from(other).where(*same_project).scalar_subquery()
     query = select(col(Job.id), col(Job.progress)).where(col(Job.state) == QUEUED)
-    queue = (await session.execute(query.order_by(busy, col(Job.created_at), col(Job.id)))).all()
+    queue = (await session.execute(query.order_by(running_count, col(Job.created_at), col(Job.id)))).all()
     return estimate_positions([(job_id, progress) for job_id, progress in queue], running, time.time())
 
 
 def estimate_positions(
     queue: Sequence[tuple[str, dict[str, Any] | None]], running: Sequence[dict[str, Any] | None], now: float
 ) -> dict[str, QueuePosition]:
-    """As if every place where a job runs now were given to the next of the queue, and no other. From ``progress``: the
-    seconds that a running job has left, and the tokens of a queued one at the speed of those that run, or what it had
-    left when it was interrupted."""
-    speeds = [found["tokens_per_second"] for found in running if found and found.get("tokens_per_second")]
+    """Simulate the queue: every slot that runs a job now takes the next queued job when it is free.
+
+    ``queue`` and ``running`` hold ``progress`` values of jobs. A running job has its ``eta`` left.
+    A queued job has its tokens at the median speed of the running jobs, or the ``eta`` it had when
+    it was interrupted.
+    """
+    speeds = [progress["tokens_per_second"] for progress in running if progress and progress.get("tokens_per_second")]
     speed = median(speeds) if speeds else None
-    free = [_estimate_seconds_left(found, speed) for found in running] or [inf]
-    heapify(free)
-    places: dict[str, QueuePosition] = {}
+    free_after = [_estimate_seconds_left(progress, speed) for progress in running] or [inf]
+    heapify(free_after)
+    positions: dict[str, QueuePosition] = {}
     for number, (job_id, progress) in enumerate(queue, 1):
-        start = free[0]
+        start = free_after[0]
         finish = start + _estimate_seconds_left(progress, speed)
-        heapreplace(free, finish)
-        places[job_id] = QueuePosition(number, _to_timestamp(now, start), _to_timestamp(now, finish))
-    return places
+        heapreplace(free_after, finish)
+        positions[job_id] = QueuePosition(number, _to_timestamp(now, start), _to_timestamp(now, finish))
+    return positions
 
 
 def _estimate_seconds_left(progress: dict[str, Any] | None, speed: float | None) -> float:
-    """Seconds; infinity where nobody knows."""
+    """Return the estimated seconds left, infinity if unknown."""
     if progress is None:
         return inf
     if progress["eta"] is not None:

@@ -1,4 +1,4 @@
-"""The reconciler: makes the rows true again after someone died. Every worker and API process runs one."""
+"""The reaper: takes jobs back from dead workers. Every worker and API process runs one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ log = logging.getLogger("luthier.reaper")
 
 
 async def reap_once(db: Database, wakeup: WakeupChannel) -> int:
-    """Take back expired leases and ring for what waits. The number of jobs taken back."""
+    """Take back jobs whose lease expired and send wake-ups for all waiting jobs.
+
+    Return the number of jobs taken back.
+    """
     async with db.write() as session:
         reaped = await transitions.reap(session)
         waiting = await transitions.list_claimable_jobs(session)
@@ -30,5 +33,5 @@ async def run_reaper(db: Database, wakeup: WakeupChannel, interval_seconds: floa
         try:
             await reap_once(db, wakeup)
         except StorageUnavailable as error:
-            log.warning("the reaper waits: %s", error)
+            log.warning("the reaper will retry: %s", error)
         await asyncio.sleep(interval_seconds)

@@ -1,12 +1,13 @@
-"""The states of a job and the ways between them.
+"""States of a job and the transitions between them.
 
     validating_files ──► validated ──► queued ◄──► running ──► succeeded
             │                │           │            │
             └────────────────┴───────────┴────────────┴──────► failed, cancelled
 
-``running → queued`` is a worker that leaves or is lost: the next attempt resumes from the last checkpoint.
-``validated`` is passed over, but by a job that is to wait there until it is started. From every state before the end a
-job may go to ``paused``, and from there back to where it was, or to ``queued`` where it was ``running``.
+``running → queued``: the worker stopped or was lost. The next attempt resumes from the last
+checkpoint. Only a job without automatic start waits in ``validated``; others skip it. Every
+non-terminal state can change to ``paused``. From there a job returns to its earlier state, or to
+``queued`` if that was ``running``.
 """
 
 from __future__ import annotations
@@ -29,21 +30,24 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 
 TERMINAL = frozenset(state for state, after in TRANSITIONS.items() if not after)
 WAITING = frozenset({VALIDATING, VALIDATED, QUEUED})
-"""Nobody holds the job, or only someone who reads its files: what is asked of it is done at once."""
+"""States in which no training process holds the job, so that requests take effect immediately."""
 
 WIRE_STATUS: dict[str, str] = {state: state for state in TRANSITIONS} | {VALIDATED: QUEUED, PAUSED: QUEUED}
-"""State -> the wire's ``status``, which knows OpenAI's six words only."""
+"""State -> the API's ``status``, which has OpenAI's six values only."""
 
 
 def to_wire_state(job: Job) -> str:
-    """The wire's ``state``: finer than ``status``."""
+    """Return the API's ``state``, which is finer than ``status``."""
     if job.state == RUNNING and job.cancel_requested:
         return "cancelling"
     return "pausing" if job.state == RUNNING and job.pause_requested else job.state
 
 
 def model_name(job: Job) -> str:
-    """``ft:{base}:luthier:{suffix}:{id8}``, known before the job ends and the same in every attempt."""
+    """Return ``ft:{base}:luthier:{suffix}:{id8}``.
+
+    The name is known before the job ends and the same in every attempt.
+    """
     return f"ft:{job.base_model}:luthier:{job.suffix or ''}:{job.id[-8:]}"
 
 

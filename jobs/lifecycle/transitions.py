@@ -1,8 +1,9 @@
-"""The lifecycle: each verb is one conditional UPDATE whose row count says who won.
+"""Transitions of a job: each is one conditional UPDATE, which takes effect or changes no row.
 
-A worker holds a job by a :class:`Claim`. Every write it makes names the claim, and a claim that is no longer in the
-row writes nothing: ``LeaseLost`` tells a worker that comes back late to stop. Leases are compared by the database's
-clock only. Functions take a session of ``Database.write`` and do no other I/O; ring the queue after the commit.
+A worker holds a job by a :class:`Claim`, and every write it makes names the claim. A claim that no
+longer matches the row writes nothing: ``LeaseLost`` stops a worker that comes back late. Leases are
+compared by the database's clock only. Functions take a session of ``Database.write`` and do no
+other I/O. Notify the wake-up channel after the commit.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ Phase = Literal["validate", "train"]
 
 
 class LeaseLost(Exception):
-    """Another worker, a cancel or the reaper has taken the job; stop and write nothing more."""
+    """Another worker, a cancellation or the reaper has taken the job.
+
+    Stop and write nothing more.
+    """
 
 
 class IllegalTransition(ValueError):
-    """The job is in a state from which this verb leads nowhere."""
+    """The job's state does not allow this transition."""
 
     def __init__(self, verb: str, state: str) -> None:
         super().__init__(f"A job that is {state} cannot be {verb}.")
@@ -41,7 +45,7 @@ class IllegalTransition(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    """The fencing token: in force while the row has the same attempt and owner."""
+    """Fencing token, valid while the row has the same attempt and owner."""
 
     job_id: str
     attempt: int
@@ -50,7 +54,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event to be."""
+    """An event to append to a job."""
 
     message: str
     level: str = "info"
@@ -60,7 +64,7 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class HeartbeatReply:
-    """What a heartbeat brings back."""
+    """Requests that a heartbeat reads from the job's row."""
 
     cancel_requested: bool
     pause_requested: bool
@@ -70,11 +74,11 @@ _CLAIMABLE_STATES: dict[Phase, str] = {"validate": VALIDATING, "train": QUEUED}
 
 
 def _is_claimable(states: Sequence[str]) -> list[ColumnElement[bool]]:
-    free = or_(col(Job.lease_until).is_(None), col(Job.lease_until) < db_now())
-    return [col(Job.state).in_(states), col(Job.run_after) <= db_now(), free]
+    is_free = or_(col(Job.lease_until).is_(None), col(Job.lease_until) < db_now())
+    return [col(Job.state).in_(states), col(Job.run_after) <= db_now(), is_free]
 
 
-# Put together once: an idle worker asks every other second.
+# Built once: an idle worker runs it every other second.
 _CLAIMABLE_QUERY = select(col(Job.state)).where(*_is_claimable([*_CLAIMABLE_STATES.values()])).distinct()
 
 
@@ -88,7 +92,7 @@ async def create(session: AsyncSession, job: Job) -> Job:
 
 
 async def find_claimable_phases(connection: AsyncConnection) -> set[Phase]:
-    """The phases for which a job waits, whether or not its project has room. It takes no lock: look, then claim."""
+    """Return phases for which jobs wait, regardless of project limits. Takes no lock."""
     states = set((await connection.execute(_CLAIMABLE_QUERY)).scalars())
     return {phase for phase, state in _CLAIMABLE_STATES.items() if state in states}
 
@@ -96,31 +100,32 @@ async def find_claimable_phases(connection: AsyncConnection) -> set[Phase]:
 async def claim(
     session: AsyncSession, phase: Phase, worker: str, lease_seconds: float, max_running: int | None = None
 ) -> tuple[Claim, Job] | None:
-    """Take the next job that waits for this phase, or None. Projects with fewer running jobs come first.
+    """Claim the next job that waits for this phase, or return None.
 
-    No project trains more than its ``max_running_jobs``, or ``max_running`` where it has none.
+    Projects with fewer running jobs come first. No project trains more jobs at a time than its
+    ``max_running_jobs``, or ``max_running`` if it has no limit.
     """
     running = aliased(Job)
-    busy = (
+    running_count = (
         select(func.count())
         .select_from(running)
         .where(running.project_id == Job.project_id, running.state == RUNNING)  # type: ignore[arg-type]
         .scalar_subquery()
     )
-    own = select(col(Project.max_running_jobs)).where(col(Project.id) == col(Job.project_id)).scalar_subquery()
-    most = func.coalesce(own, literal(max_running, Integer()))
-    room = true() if phase == "validate" else or_(most.is_(None), busy < most)
+    own_limit = select(col(Project.max_running_jobs)).where(col(Project.id) == col(Job.project_id)).scalar_subquery()
+    limit = func.coalesce(own_limit, literal(max_running, Integer()))
+    has_capacity = true() if phase == "validate" else or_(limit.is_(None), running_count < limit)
     chosen = (
         select(col(Job.id))
-        .where(*_is_claimable([_CLAIMABLE_STATES[phase]]), room)
-        .order_by(busy, col(Job.created_at), col(Job.id))
+        .where(*_is_claimable([_CLAIMABLE_STATES[phase]]), has_capacity)
+        .order_by(running_count, col(Job.created_at), col(Job.id))
         .limit(1)
         .with_for_update(skip_locked=True)
     )
     job_id = (await session.execute(chosen)).scalar_one_or_none()
     if job_id is None:
         return None
-    # Two workers that claim two jobs of one project see one after the other how many it trains.
+    # This lock makes two workers count the running jobs of one project one after the other.
     project_id = select(col(Job.project_id)).where(col(Job.id) == job_id).scalar_subquery()
     await session.execute(select(col(Project.id)).where(col(Project.id) == project_id).with_for_update())
     owner = f"{worker}:{secrets.token_hex(8)}"
@@ -128,7 +133,9 @@ async def claim(
     if phase == "train":
         values |= {"state": RUNNING, "attempt": col(Job.attempt) + 1}
         values |= {"started_at": func.coalesce(col(Job.started_at), time.time())}
-    job = await update_where(session, [col(Job.id) == job_id, col(Job.state) == _CLAIMABLE_STATES[phase], room], values)
+    job = await update_where(
+        session, [col(Job.id) == job_id, col(Job.state) == _CLAIMABLE_STATES[phase], has_capacity], values
+    )
     return (Claim(job.id, job.attempt, owner), job) if job else None
 
 
@@ -142,14 +149,15 @@ async def append_events(session: AsyncSession, claim: Claim, events: Sequence[Ne
     """Append events and set columns of the row. Raises ``LeaseLost``."""
     job = await _update_claimed(session, claim, {"last_seq": col(Job.last_seq) + len(events), **values})
     first = job.last_seq - len(events) + 1
-    session.add_all(_build_event(job.id, first + i, claim.attempt, note) for i, note in enumerate(events))
+    session.add_all(_build_event(job.id, first + i, claim.attempt, event) for i, event in enumerate(events))
     return job
 
 
 async def transition(session: AsyncSession, claim: Claim, state: str, events: Sequence[NewEvent], **values: Any) -> Job:
-    """Leave the job in another state and give up the claim. Raises ``LeaseLost``, also when a cancel came first.
+    """Move the job to another state and release the claim.
 
-    One that is to be paused waits in ``paused`` instead of ``queued``.
+    A job with a requested pause moves to ``paused`` instead of ``queued``. Raises ``LeaseLost``,
+    also if the job was cancelled first.
     """
     job = await append_events(session, claim, events, **release_values(state), **values)
     if job.cancel_requested and state != CANCELLED:
@@ -158,74 +166,74 @@ async def transition(session: AsyncSession, claim: Claim, state: str, events: Se
 
 
 async def finish_validation(session: AsyncSession, claim: Claim, event: NewEvent, **values: Any) -> Job:
-    """Every row is good: on to the queue, or to where the job waits to be started. Raises ``LeaseLost``."""
-    ready = case((col(Job.auto_start), QUEUED), else_=VALIDATED)
-    return await append_events(session, claim, [event], **{**release_values(VALIDATED), "state": ready}, **values)
+    """Queue a valid job, or move it to ``validated`` until it is started. Raises ``LeaseLost``."""
+    state = case((col(Job.auto_start), QUEUED), else_=VALIDATED)
+    return await append_events(session, claim, [event], **{**release_values(VALIDATED), "state": state}, **values)
 
 
 async def fail(session: AsyncSession, claim: Claim, error: dict[str, Any], events: Sequence[NewEvent] = ()) -> Job:
-    """``error``: ``{code, message, param}``."""
-    last = NewEvent(f"The job failed: {error['message']}", level="error", data={"code": error["code"]})
-    return await transition(session, claim, FAILED, [*events, last], error=error)
+    """Move the job to ``failed``. ``error`` is ``{code, message, param}``. Raises ``LeaseLost``."""
+    failure = NewEvent(f"The job failed: {error['message']}", level="error", data={"code": error["code"]})
+    return await transition(session, claim, FAILED, [*events, failure], error=error)
 
 
 async def crash(session: AsyncSession, claim: Claim, error: dict[str, Any], max_failures: int) -> Job:
-    """An abnormal end: try again after a pause, or fail once ``limit`` of them had no checkpoint between them."""
+    """Retry the job later, or fail it after ``max_failures`` abnormal ends without a checkpoint."""
     job = await append_events(session, claim, [], failures=col(Job.failures) + 1)
     if job.failures >= max_failures:
-        message = f"{error['message']} It happened {job.failures} times without progress."
+        message = f"{error['message']} This happened {job.failures} times without progress."
         return await fail(session, claim, {**error, "message": message})
-    pause = 2.0 ** (job.failures - 1)
-    note = NewEvent(f"{error['message']} Trying again.", level="warn", data={"code": error["code"]})
-    again = VALIDATING if job.state == VALIDATING else QUEUED
-    return await transition(session, claim, again, [note], run_after=db_now() + pause)
+    delay = 2.0 ** (job.failures - 1)
+    retry = NewEvent(f"{error['message']} The job will be retried.", level="warn", data={"code": error["code"]})
+    retry_state = VALIDATING if job.state == VALIDATING else QUEUED
+    return await transition(session, claim, retry_state, [retry], run_after=db_now() + delay)
 
 
 async def cancel(session: AsyncSession, project_id: str, job_id: str) -> Job | None:
-    """Cancel at once what no child works for, else ask its worker to. None: no such job in this project.
+    """Cancel a waiting job immediately, or have the worker of a running job cancel it.
 
-    Raises ``IllegalTransition`` on a job that has ended.
+    Return None if there is no such job. Raises ``IllegalTransition`` if the job has ended.
     """
-    mine = [col(Job.id) == job_id, col(Job.project_id) == project_id]
-    waiting = col(Job.state).in_([*WAITING, PAUSED])
-    note = NewEvent("The job was cancelled.")
+    is_job = [col(Job.id) == job_id, col(Job.project_id) == project_id]
+    is_waiting = col(Job.state).in_([*WAITING, PAUSED])
+    event = NewEvent("The job was cancelled.")
     job = await get_for_update(session, project_id, job_id)
     if job is None:
         return None
-    if cancelled := await update_with_event(session, [*mine, waiting], release_values(CANCELLED), note):
+    if cancelled := await update_with_event(session, [*is_job, is_waiting], release_values(CANCELLED), event):
         return cancelled
-    if asked := await update_where(session, [*mine, col(Job.state) == RUNNING], {"cancel_requested": True}):
-        return asked
+    if running := await update_where(session, [*is_job, col(Job.state) == RUNNING], {"cancel_requested": True}):
+        return running
     raise IllegalTransition("cancelled", job.state)
 
 
 async def get_for_update(session: AsyncSession, project_id: str, job_id: str) -> Job | None:
-    """A project's job, which nobody else changes until the transaction ends. None: no such job in this project."""
+    """Return a project's job, locked until the transaction ends, or None if it does not exist."""
     query = select(Job).where(col(Job.id) == job_id, col(Job.project_id) == project_id).with_for_update()
     return (await session.execute(query)).scalar_one_or_none()
 
 
 async def reap(session: AsyncSession) -> list[Job]:
-    """Take jobs back from workers whose lease ran out: the cancelled ones end, the others wait again."""
+    """Take jobs back from workers whose lease expired. Cancelled jobs end, others wait again."""
     expired = [col(Job.state) == RUNNING, col(Job.lease_until) < db_now()]
     ids = (await session.execute(select(col(Job.id)).where(*expired).with_for_update(skip_locked=True))).scalars().all()
     reaped: list[Job] = []
     for job_id in ids:
-        mine = [col(Job.id) == job_id, *expired]
+        is_expired_job = [col(Job.id) == job_id, *expired]
         cancelled = await update_with_event(
             session,
-            [*mine, col(Job.cancel_requested).is_(True)],
+            [*is_expired_job, col(Job.cancel_requested).is_(True)],
             release_values(CANCELLED),
             NewEvent("The job was cancelled."),
         )
-        lost = NewEvent("The worker was lost; the job goes on from its last checkpoint.", level="warn")
-        if job := cancelled or await update_with_event(session, mine, release_values(QUEUED), lost):
+        lost = NewEvent("The worker was lost. The job will resume from its last checkpoint.", level="warn")
+        if job := cancelled or await update_with_event(session, is_expired_job, release_values(QUEUED), lost):
             reaped.append(job)
     return reaped
 
 
 async def list_claimable_jobs(session: AsyncSession) -> list[tuple[str, int]]:
-    """``(job_id, attempt)`` of jobs that could be claimed now; to ring again what Redis forgot."""
+    """Return ``(job_id, attempt)`` of jobs that can be claimed now, to repeat lost wake-ups."""
     query = select(col(Job.id), col(Job.attempt)).where(
         col(Job.state).in_([VALIDATING, QUEUED]), col(Job.owner).is_(None), col(Job.run_after) <= db_now()
     )
@@ -233,14 +241,14 @@ async def list_claimable_jobs(session: AsyncSession) -> list[tuple[str, int]]:
 
 
 def release_values(state: str) -> dict[str, Any]:
-    """What a job's row gets that goes to ``state`` and is nobody's then."""
+    """Return the column values that move a job to ``state`` and release its lease."""
     values: dict[str, Any] = {"state": state, "owner": None, "lease_until": None, "pause_requested": False}
     if state in TERMINAL:
         values["finished_at"] = time.time()
     if state == CANCELLED:
         values["cancel_requested"] = True
     if state == QUEUED:
-        # Decided by the row as it is then: whoever asks for a pause is heard until the very end of an attempt.
+        # Evaluated in the UPDATE, so a pause takes effect until the very end of an attempt.
         values |= {"state": case((col(Job.pause_requested), PAUSED), else_=QUEUED), "resume_state": QUEUED}
     return values
 
@@ -248,7 +256,7 @@ def release_values(state: str) -> dict[str, Any]:
 async def update_with_event(
     session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any], event: NewEvent
 ) -> Job | None:
-    """:func:`change`, with an event. None where the conditions do not hold."""
+    """Run :func:`update_where` and append an event. Return None if the conditions do not hold."""
     job = await update_where(session, conditions, {**values, "last_seq": col(Job.last_seq) + 1})
     if job:
         session.add(_build_event(job.id, job.last_seq, job.attempt, event))
@@ -256,8 +264,8 @@ async def update_with_event(
 
 
 async def _update_claimed(session: AsyncSession, claim: Claim, values: dict[str, Any]) -> Job:
-    token = [col(Job.id) == claim.job_id, col(Job.attempt) == claim.attempt, col(Job.owner) == claim.owner]
-    job = await update_where(session, token, values)
+    conditions = [col(Job.id) == claim.job_id, col(Job.attempt) == claim.attempt, col(Job.owner) == claim.owner]
+    job = await update_where(session, conditions, values)
     if job is None:
         raise LeaseLost(claim.job_id)
     return job
@@ -266,7 +274,7 @@ async def _update_claimed(session: AsyncSession, claim: Claim, values: dict[str,
 async def update_where(
     session: AsyncSession, conditions: Sequence[ColumnElement[bool]], values: dict[str, Any]
 ) -> Job | None:
-    """One conditional UPDATE; the row after it, or None where the conditions do not hold."""
+    """Run one conditional UPDATE. Return the updated row, or None if the conditions do not hold."""
     statement = update(Job).where(*conditions).values(**values).returning(Job)
     statement = statement.execution_options(synchronize_session=False, populate_existing=True)
     job = (await session.execute(statement)).scalar_one_or_none()

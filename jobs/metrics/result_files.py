@@ -1,4 +1,4 @@
-"""The files that a finished job leaves beside its model: the figures of its steps, for spreadsheets and TensorBoard."""
+"""Result files of a finished job: metrics per step, for spreadsheets and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from storage.tables import File, Job, Metric
 
 
 async def store_result_files(resources: Resources, claim: Claim, job: Job) -> list[File]:
-    """Their rows to be; the bytes are stored. OpenAI's clients read the first as CSV."""
+    """Store the result files and return their rows, not yet inserted.
+
+    OpenAI's clients read the first file as CSV.
+    """
     steps = [scalars for _, scalars in await load_scalars(resources, job.id)]
     events = await asyncio.to_thread(encode_event_file, job.created_at, steps)
-    # TensorBoard knows its files by this beginning.
-    made = {
+    # TensorBoard recognizes its files by this prefix.
+    contents = {
         "step_metrics.csv": await build_result_csv(resources, job),
         f"events.out.tfevents.{int(job.created_at)}.luthier": events,
     }
-    return [await _store_file(resources, claim, job, filename, data) for filename, data in made.items()]
+    return [await _store_file(resources, claim, job, filename, data) for filename, data in contents.items()]
 
 
 async def _store_file(resources: Resources, claim: Claim, job: Job, filename: str, data: bytes) -> File:
@@ -61,11 +64,17 @@ CSV_COLUMNS = {
     "general_loss": "general_loss",
     "tokens": "tokens",
 }
-"""Column of the result file -> field of a metrics line: OpenAI's columns as it orders them, then Azure's, then ours."""
+"""Column of the result file -> field of a metrics row.
+
+OpenAI's columns come first in OpenAI's order, then Azure's, then ours.
+"""
 
 
 async def build_result_csv(resources: Resources, job: Job) -> bytes:
-    """The ``fine-tune-results`` file: one line a measured step; behind all columns ``valid_…`` of the task's own."""
+    """Build the ``fine-tune-results`` file: one line per recorded step.
+
+    The task's own metrics follow the fixed columns as ``valid_…`` columns.
+    """
     async with resources.db.read() as session:
         query = select(col(Metric.data)).where(col(Metric.job_id) == job.id).order_by(col(Metric.step))
         steps: list[dict[str, Any]] = list((await session.execute(query)).scalars())

@@ -1,7 +1,8 @@
-"""TensorBoard's event files: scalars by step.
+"""TensorBoard event files: scalars by step.
 
-A file is a list of TFRecords (https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details), each a
-protocol buffer ``Event`` (tensorflow/core/util/event.proto), of which scalars need five fields.
+A file is a list of TFRecords
+(https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details). Each record is
+a protocol buffer ``Event`` (tensorflow/core/util/event.proto). Scalars need five of its fields.
 """
 
 from __future__ import annotations
@@ -13,28 +14,29 @@ from dataclasses import dataclass
 _POLYNOMIAL = 0x82F63B78
 """CRC-32C (Castagnoli), reflected."""
 _DOUBLE, _LENGTH, _FLOAT, _VARINT = 1, 2, 5, 0
-"""Wire types of protocol buffers."""
+"""Protocol buffer wire types."""
 
 
 @dataclass(frozen=True)
 class Scalars:
-    """What was measured at a step."""
+    """Scalar metrics of one step."""
 
     wall_time: float
     """Seconds since 1970."""
     step: int
     values: Mapping[str, float]
-    """By tag, such as ``train/loss``."""
+    """Keyed by tag, such as ``train/loss``."""
 
 
 def encode_event_file(created_at: float, steps: Iterable[Scalars]) -> bytes:
-    """The bytes of a whole file."""
+    """Encode a complete event file."""
     table = tuple(_compute_table_entry(byte) for byte in range(256))
     return b"".join(_encode_record(event, table) for event in _encode_events(created_at, steps))
 
 
 def _encode_events(created_at: float, steps: Iterable[Scalars]) -> Iterator[bytes]:
-    # Fields: Event{wall_time 1, step 2, file_version 3, summary 5}, Summary{value 1}, Value{tag 1, simple_value 2}.
+    # Fields: Event{wall_time 1, step 2, file_version 3, summary 5}, Summary{value 1}, Value{tag 1,
+    # simple_value 2}.
     yield _encode_double(1, created_at) + _encode_bytes(3, b"brain.Event:2")
     for scalars in steps:
         values = (_encode_bytes(1, tag.encode()) + _encode_float(2, value) for tag, value in scalars.values.items())
@@ -58,7 +60,7 @@ def _encode_record(data: bytes, table: tuple[int, ...]) -> bytes:
 
 
 def _compute_masked_crc(data: bytes, table: tuple[int, ...]) -> int:
-    """CRC-32C, rotated and shifted, so that the CRC of data that holds CRCs is sound."""
+    """Compute CRC-32C, rotated and offset, so that the CRC of data that contains CRCs is sound."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def to_wire_metrics(data: dict[str, Any]) -> dict[str, Any]:
-    """A metrics line with OpenAI's names beside ours."""
+    """Add OpenAI's names beside ours to the metrics of a step."""
     rest = {name: value for name, value in data.items() if name not in ("type", "measures") and value is not None}
     rest |= {f"valid_{name}": value for name, value in data["measures"].items()}
     named = {

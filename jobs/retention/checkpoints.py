@@ -1,8 +1,9 @@
-"""The end of kept checkpoints: their owner deletes them, or they expire.
+"""Deletion of published checkpoints: by their owner, or because they expire.
 
-A checkpoint of a job that has not ended may be what the job resumes from: it only stops being a model, and its bytes go
-when the job no longer needs them. What another job goes on from stays until that job has ended; one that has expired is
-meanwhile not there for anybody else.
+A job that has not ended may resume from its checkpoint. Such a checkpoint only stops being a model;
+its bytes are deleted when the job no longer needs them. A checkpoint that is another job's starting
+point stays until that job has ended. If it has expired, no other request can use it in the
+meantime.
 """
 
 from __future__ import annotations
@@ -26,33 +27,36 @@ from storage.tables import Checkpoint, CheckpointPermission, Export, Job
 log = logging.getLogger("luthier.checkpoints")
 
 EXPIRY_BATCH_SIZE = 100
-"""Expired checkpoints that go in one transaction."""
+"""Expired checkpoints deleted per transaction."""
 
 
 @dataclass
 class OrphanedBlobs:
-    """Bytes that no row names any more."""
+    """Blobs that no row refers to any more."""
 
     prefixes: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
 
 def is_published() -> list[ColumnElement[bool]]:
-    """Those that are models of their own now."""
+    """Return the conditions for checkpoints that are available as models now."""
     return [col(Checkpoint.published).is_(True), is_unexpired(col(Checkpoint.expires_at))]
 
 
 def in_use() -> ColumnElement[bool]:
-    """Those that a job which has not ended goes on from."""
-    live = aliased(Job)
-    start = col(live.starting_point)["prefix"].as_string()
-    return exists().where(col(live.state).not_in(TERMINAL), start == col(Checkpoint.prefix))
+    """Return the condition for checkpoints that are the starting point of an unfinished job."""
+    unfinished = aliased(Job)
+    start_prefix = col(unfinished.starting_point)["prefix"].as_string()
+    return exists().where(col(unfinished.state).not_in(TERMINAL), start_prefix == col(Checkpoint.prefix))
 
 
 async def delete_checkpoints(
     session: AsyncSession, job: Job, checkpoints: Sequence[Checkpoint], orphans: OrphanedBlobs
 ) -> None:
-    """End them as models, with what others were allowed and what was made of them. ``job`` is theirs, and locked."""
+    """Delete checkpoints as models, with their permissions and exports.
+
+    The caller holds the lock on ``job``, their owner. Blobs to delete are added to ``orphans``.
+    """
     chosen = col(Checkpoint.id).in_([checkpoint.id for checkpoint in checkpoints])
     if job.state in TERMINAL:
         await session.execute(delete(Checkpoint).where(chosen))
@@ -66,7 +70,7 @@ async def delete_checkpoints(
 
 
 async def delete_orphaned_blobs(resources: Resources, orphans: OrphanedBlobs) -> None:
-    """After the commit."""
+    """Delete orphaned blobs. Call this after the commit."""
     for prefix in orphans.prefixes:
         await asyncio.to_thread(delete_folder, resources.blobs, prefix)
     for key in orphans.keys:
@@ -74,15 +78,15 @@ async def delete_orphaned_blobs(resources: Resources, orphans: OrphanedBlobs) ->
 
 
 async def expire(resources: Resources) -> int:
-    """End those whose time has come. Their number."""
-    due = [col(Checkpoint.published).is_(True), col(Checkpoint.expires_at) <= db_now(), ~in_use()]
-    query = select(Checkpoint, Job).join(Job, col(Job.id) == col(Checkpoint.job_id)).where(*due)
-    left = OrphanedBlobs()
+    """Delete expired checkpoints and return their number."""
+    conditions = [col(Checkpoint.published).is_(True), col(Checkpoint.expires_at) <= db_now(), ~in_use()]
+    query = select(Checkpoint, Job).join(Job, col(Job.id) == col(Checkpoint.job_id)).where(*conditions)
+    orphans = OrphanedBlobs()
     async with resources.db.write() as session:
-        found = (await session.execute(query.limit(EXPIRY_BATCH_SIZE).with_for_update(skip_locked=True))).all()
-        for checkpoint, job in found:
-            await delete_checkpoints(session, job, [checkpoint], left)
-    await delete_orphaned_blobs(resources, left)
-    if found:
-        log.info("· %d checkpoints expired", len(found))
-    return len(found)
+        expired = (await session.execute(query.limit(EXPIRY_BATCH_SIZE).with_for_update(skip_locked=True))).all()
+        for checkpoint, job in expired:
+            await delete_checkpoints(session, job, [checkpoint], orphans)
+    await delete_orphaned_blobs(resources, orphans)
+    if expired:
+        log.info("· %d checkpoints expired", len(expired))
+    return len(expired)

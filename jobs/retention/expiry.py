@@ -1,7 +1,7 @@
-"""What goes by itself: expired files, uploads that nobody completed, and bytes that no row names.
+"""Periodic cleanup: expired files, uploads that were not completed, and orphaned blobs.
 
-The row goes first, then the bytes: what a crash leaves between the two is named by no row, and swept. Every part is
-safe to run twice, at once, or never.
+Rows are deleted before bytes. A crash between the two leaves orphans, which are swept later. Every
+function is safe to run twice, concurrently, or never.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from storage.tables import File, Project, Upload, UploadPart
 log = logging.getLogger("luthier.expiry")
 
 STALE_SECONDS = 3600
-"""Bytes without a row are left alone for so long: their writer may be about to insert it."""
+"""Minimum age of an orphan. The writer of a younger blob may be about to insert its row."""
 ASSEMBLY_GRACE_SECONDS = 900
-"""An upload asked to complete in time may still be reading its parts for so long."""
+"""An upload whose completion began in time may read its parts for this long after it expired."""
 _BATCH_SIZE = 100
 
 
 async def expire(resources: Resources) -> None:
-    """One round: what is due, and a look for orphans in one project taken at random."""
+    """Run one cleanup round. Orphans are swept in one randomly chosen project."""
     await expire_files(resources)
     await expire_uploads(resources)
     async with resources.db.read() as session:
-        anyone = select(col(Project.id)).order_by(func.random()).limit(1)
-        project_id = (await session.execute(anyone)).scalar_one_or_none()
+        query = select(col(Project.id)).order_by(func.random()).limit(1)
+        project_id = (await session.execute(query)).scalar_one_or_none()
     if project_id is not None:
         await sweep_orphans(resources, project_id)
     await asyncio.to_thread(resources.blobs.sweep, STALE_SECONDS)
 
 
 async def expire_files(resources: Resources) -> int:
-    """Delete expired files, but for those that a job or batch still needs. How many went."""
-    needed = build_reference_queries(col(File.project_id), col(File.id)).values()
-    due = [col(File.expires_at) <= db_now(), *(~query.exists() for query in needed)]
+    """Delete expired files that no job or batch needs. Return their number."""
+    references = build_reference_queries(col(File.project_id), col(File.id)).values()
+    due = [col(File.expires_at) <= db_now(), *(~query.exists() for query in references)]
     async with resources.db.read() as session:
         ids = list((await session.execute(select(col(File.id)).where(*due).limit(_BATCH_SIZE))).scalars())
     keys = [key for file_id in ids if (key := await _expire_file(resources, file_id)) is not None]
@@ -56,9 +56,9 @@ async def expire_files(resources: Resources) -> int:
 
 
 async def _expire_file(resources: Resources, file_id: str) -> str | None:
-    """The key of its bytes, which nothing names any more; None where something has come to need it."""
+    """Delete the file's row and return the key of its blob, or None if the file is in use."""
     async with resources.db.write() as session:
-        # The lock first, in a statement of its own, so that the second sees what was committed meanwhile.
+        # Lock in a separate first statement, so that the next one sees what was committed before.
         file = (await session.execute(select(File).where(col(File.id) == file_id).with_for_update())).scalar()
         if file is None:
             return None
@@ -70,22 +70,22 @@ async def _expire_file(resources: Resources, file_id: str) -> str | None:
 
 
 async def expire_uploads(resources: Resources) -> int:
-    """Drop the parts of uploads that were not completed in time. How many uploads."""
+    """Delete the parts of uploads that were not completed in time. Return the number of uploads."""
     due = [col(Upload.status) == "pending", col(Upload.expires_at) <= db_now() - ASSEMBLY_GRACE_SECONDS]
     async with resources.db.read() as session:
         ids = list((await session.execute(select(col(Upload.id)).where(*due).limit(_BATCH_SIZE))).scalars())
     for upload_id in ids:
         async with resources.db.write() as session:
-            mine = [col(Upload.id) == upload_id, col(Upload.status) == "pending"]
-            await session.execute(update(Upload).where(*mine).values(status="expired"))
-            gone = delete(UploadPart).where(col(UploadPart.upload_id) == upload_id).returning(col(UploadPart.blob_key))
-            keys = list((await session.execute(gone)).scalars())
+            pending = [col(Upload.id) == upload_id, col(Upload.status) == "pending"]
+            await session.execute(update(Upload).where(*pending).values(status="expired"))
+            parts = delete(UploadPart).where(col(UploadPart.upload_id) == upload_id).returning(col(UploadPart.blob_key))
+            keys = list((await session.execute(parts)).scalars())
         await delete_blobs(resources.blobs, keys)
     return len(ids)
 
 
 async def sweep_orphans(resources: Resources, project_id: str) -> int:
-    """Delete the project's blobs of files and parts that have no row. How many there were."""
+    """Delete the project's file and part blobs that have no row. Return their number."""
     swept = 0
     tables: dict[str, type[File] | type[UploadPart]] = {
         files_prefix(project_id): File,
@@ -94,11 +94,11 @@ async def sweep_orphans(resources: Resources, project_id: str) -> int:
     for prefix, table in tables.items():
         blobs = resources.blobs.list(prefix)
         while batch := await asyncio.to_thread(_read_batch, blobs):
-            old = {blob.key for blob in batch if time.time() - blob.modified_at > STALE_SECONDS}
-            ids = [key.rpartition("/")[2] for key in old]
+            stale = {blob.key for blob in batch if time.time() - blob.modified_at > STALE_SECONDS}
+            ids = [key.rpartition("/")[2] for key in stale]
             async with resources.db.read() as session:
-                named = await session.execute(select(col(table.blob_key)).where(col(table.id).in_(ids)))
-            orphans = old.difference(named.scalars())
+                referenced = await session.execute(select(col(table.blob_key)).where(col(table.id).in_(ids)))
+            orphans = stale.difference(referenced.scalars())
             await delete_blobs(resources.blobs, orphans)
             swept += len(orphans)
     return swept
@@ -109,9 +109,9 @@ def _read_batch(blobs: Iterator[BlobInfo]) -> list[BlobInfo]:
 
 
 async def delete_blobs(blobs: Blobs, keys: Iterable[str]) -> None:
-    """Delete blobs that no row names. What cannot be deleted now is an orphan, and swept later."""
+    """Delete blobs that no row refers to. Blobs that cannot be deleted now are swept later."""
     for key in keys:
         try:
             await asyncio.to_thread(blobs.delete, key)
         except StorageUnavailable as error:
-            log.warning("! %s stays for now: %s", key, error)
+            log.warning("! cannot delete %s yet: %s", key, error)

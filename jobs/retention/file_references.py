@@ -1,4 +1,4 @@
-"""Who needs a file: what is not to be deleted under a job or a batch."""
+"""Unfinished jobs and batches that use a file, which must not be deleted under them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ _ENDED_BATCH_STATUSES = ("completed", "failed", "expired", "cancelled")
 
 
 def build_reference_queries(project_id: Any, file_id: Any) -> dict[str, Select[Any]]:
-    """Kind of thing -> the ids of those that have not ended and name the file. Values, or columns of an outer query.
+    """Build queries for the ids of unfinished jobs and batches that use a file, keyed by kind.
 
-    Whoever makes one of them locks the file's row in the same transaction (``SELECT … FOR UPDATE``), and so does
-    whoever deletes the file: neither overlooks the other.
+    ``project_id`` and ``file_id`` are values, or columns of an outer query. Code that creates a job
+    or batch locks the file's row in the same transaction (``SELECT … FOR UPDATE``). Code that
+    deletes a file takes the same lock, so neither misses the other.
     """
-    named = or_(
+    uses_file = or_(
         col(Job.training_file) == file_id, col(Job.validation_file) == file_id, col(Job.general_file) == file_id
     )
     return {
-        "job": select(col(Job.id)).where(col(Job.project_id) == project_id, named, col(Job.state).not_in(TERMINAL)),
+        "job": select(col(Job.id)).where(col(Job.project_id) == project_id, uses_file, col(Job.state).not_in(TERMINAL)),
         "batch": select(col(Batch.id)).where(
             col(Batch.project_id) == project_id,
             col(Batch.input_file_id) == file_id,

@@ -1,6 +1,6 @@
-"""One attempt at one phase of a job, from the claim to the row's next state, whatever comes.
+"""One attempt at one phase of a job, from the claim to the job's next state.
 
-The child's last line, or its absence, decides the end: see ``Attempt._conclude``.
+The training process's last event, or its absence, decides the outcome: see ``Attempt._conclude``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENGINE_WAIT_SECONDS = 60.0
 
 
 class RetryableFailure(Exception):
-    """An abnormal end that another attempt may not meet."""
+    """An abnormal end that another attempt may avoid."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class RetryableFailure(Exception):
 
 
 class PermanentFailure(Exception):
-    """An end that another attempt would meet again."""
+    """A failure that every attempt would repeat."""
 
     def __init__(self, error: dict[str, Any], events: list[NewEvent]) -> None:
         super().__init__(error["message"])
@@ -59,20 +59,23 @@ class Attempt:
     job: Job
     phase: Phase
     stop_event: asyncio.Event
-    """Set when the worker was asked to leave."""
+    """Set when the worker has to stop."""
 
     async def work(self) -> None:
-        """What goes wrong ends in the job's row. Raises ``StorageUnavailable`` where even that cannot be written."""
+        """Run the attempt and record its outcome, failures included.
+
+        Raises ``StorageUnavailable`` if the outcome cannot be written.
+        """
         started = time.monotonic()
         log.info("→ %s %s attempt %d", self.phase, self.job.id, self.claim.attempt)
         async with maintain_lease(self.resources.db, self.claim, self.resources.settings.lease_seconds) as lease:
             try:
-                end = await self._execute(lease)
+                outcome = await self._execute(lease)
             except LeaseLost:
-                end = "lease lost"
+                outcome = "lease lost"
             finally:
                 shutil.rmtree(self._folder, ignore_errors=True)
-        log.info("← %s %s: %s in %.2f s", self.phase, self.job.id, end, time.monotonic() - started)
+        log.info("← %s %s: %s in %.2f s", self.phase, self.job.id, outcome, time.monotonic() - started)
         await job_cleanup.clean_up_job(self.resources, self.job.id)
 
     @property
@@ -93,20 +96,20 @@ class Attempt:
                 job = await transitions.fail(session, claim, error.error, error.events)
         except ModelNotPulled as error:
             async with db.write() as session:
-                missing = {"code": "base_model_unavailable", "message": str(error), "param": "model"}
-                job = await transitions.fail(session, claim, missing)
+                failure = {"code": "base_model_unavailable", "message": str(error), "param": "model"}
+                job = await transitions.fail(session, claim, failure)
         except (RetryableFailure, StorageError) as error:
             await self._record_crash(error)
             return f"crashed: {error}"
         return job.state
 
     async def _record_crash(self, error: RetryableFailure | StorageError) -> None:
-        lost = {"code": "storage_unavailable", "message": f"Storage failed: {error}.", "param": None}
+        if isinstance(error, RetryableFailure):
+            details = error.error
+        else:
+            details = {"code": "storage_unavailable", "message": f"Storage failed: {error}.", "param": None}
         async with self.resources.db.write() as session:
-            limit = self.resources.settings.max_failures
-            await transitions.crash(
-                session, self.claim, error.error if isinstance(error, RetryableFailure) else lost, limit
-            )
+            await transitions.crash(session, self.claim, details, self.resources.settings.max_failures)
 
     async def _run(self, lease: Lease) -> str:
         resources, settings = self.resources, self.resources.settings
@@ -114,31 +117,31 @@ class Attempt:
         if self.phase == "train":
             await stage_checkpoint(resources, self.job, self._folder)
         memory = settings.validate_memory_bytes if self.phase == "validate" else None
-        child = await self.forkserver.start_process(self._folder, self.phase, memory)
-        watch = monitor(child, lease, self.stop_event, settings)
-        async with watch as process_monitor:
-            last = await self._record_events(process_monitor)
-            code = await child.wait()
+        process = await self.forkserver.start_process(self._folder, self.phase, memory)
+        async with monitor(process, lease, self.stop_event, settings) as process_monitor:
+            last_event = await self._record_events(process_monitor)
+            exit_code = await process.wait()
         if lease.lost or lease.cancelled:
             raise LeaseLost(self.job.id)
-        return await self._conclude(last, code, process_monitor.stalled, lease.pause_event.is_set())
+        return await self._conclude(last_event, exit_code, process_monitor.stalled, lease.pause_event.is_set())
 
     async def _record_events(self, process_monitor: ProcessMonitor) -> run_events.RunEvent | None:
-        """Make each line durable in the order it came; the last one tells the end."""
-        last: run_events.RunEvent | None = None
+        """Record events in order and return the last one that is neither progress nor a
+        checkpoint."""
+        last_event: run_events.RunEvent | None = None
         async for batch in process_monitor.read_batches():
-            told: list[recorder.ProgressEvent] = []
-            for line in batch:
-                if isinstance(line, recorder.ProgressEvent):
-                    told.append(line)
-                elif isinstance(line, run_events.Checkpoint):
-                    await self._record_progress(told)
-                    await recorder.record_checkpoint(self.resources, self.claim, self.job, self._folder, line)
-                    shutil.rmtree(self._folder / line.path)
+            pending: list[recorder.ProgressEvent] = []
+            for event in batch:
+                if isinstance(event, recorder.ProgressEvent):
+                    pending.append(event)
+                elif isinstance(event, run_events.Checkpoint):
+                    await self._record_progress(pending)
+                    await recorder.record_checkpoint(self.resources, self.claim, self.job, self._folder, event)
+                    shutil.rmtree(self._folder / event.path)
                 else:
-                    last = line
-            await self._record_progress(told)
-        return last
+                    last_event = event
+            await self._record_progress(pending)
+        return last_event
 
     async def _record_progress(self, events: list[recorder.ProgressEvent]) -> None:
         if events:
@@ -157,14 +160,16 @@ class Attempt:
                 await self._publish_result(last_event)
                 return "succeeded"
             case run_events.Failure():
-                notes = [_event_from_dataset_error(fault) for fault in last_event.faults]
+                events = [_event_from_dataset_error(error) for error in last_event.faults]
                 raise PermanentFailure(
-                    {"code": last_event.code, "message": last_event.message, "param": last_event.param}, notes
+                    {"code": last_event.code, "message": last_event.message, "param": last_event.param}, events
                 )
             case _ if pause_requested:
-                return await self._release("The worker has let the job go, so that it can pause.")
+                return await self._release("The worker released the job, so that it can pause.")
             case _ if self.stop_event.is_set():
-                return await self._release("The worker leaves; the job goes on from its last checkpoint elsewhere.")
+                return await self._release(
+                    "The worker is stopping. Another worker resumes the job from its last checkpoint."
+                )
             case _ if stalled:
                 seconds = self.resources.settings.stall_seconds
                 raise RetryableFailure(
@@ -176,14 +181,14 @@ class Attempt:
                 )
 
     async def _publish_result(self, result: run_events.Result) -> None:
-        """The engine may be starting anew; wait for it a while before giving the attempt up."""
+        """Publish the result. Wait for a restarting engine before giving up the attempt."""
         deadline = time.monotonic() + ENGINE_WAIT_SECONDS
         while True:
             try:
                 return await recorder.publish_result(self.resources, self.claim, self.job, self._folder, result)
             except EngineUnavailable as error:
                 if time.monotonic() > deadline:
-                    raise RetryableFailure("internal_error", "The inference engine did not answer.") from error
+                    raise RetryableFailure("internal_error", "The inference engine did not respond.") from error
                 await asyncio.sleep(1.0)
             except EngineError as error:
                 message = f"The engine could not load the result: {error}."
@@ -203,5 +208,5 @@ def _describe_exit(exit_code: int) -> str:
 
 
 def _event_from_dataset_error(error: run_events.DatasetError) -> NewEvent:
-    place = f"{error.file}, line {error.line}" if error.line else error.file
-    return NewEvent(f"{place}: {error.message}", level="error", data=error.model_dump())
+    location = f"{error.file}, line {error.line}" if error.line else error.file
+    return NewEvent(f"{location}: {error.message}", level="error", data=error.model_dump())

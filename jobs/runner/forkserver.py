@@ -1,9 +1,9 @@
-"""The warm parent: imports torch, transformers and peft once and forks a child for each run.
+"""The fork server: imports torch, transformers and peft once and forks a process for each run.
 
-Importing them takes seconds, a fork milliseconds. It runs no tensor operation and never touches a GPU, so a child
-inherits no thread pool and no CUDA context. It talks to its worker over a socket: a request is one JSON line with two
-file descriptors (the child's stdout and stderr), an answer one JSON line. It dies with its worker,
-its children with it.
+Importing them takes seconds; a fork takes milliseconds. The fork server runs no tensor operation
+and never touches a GPU, so a child inherits no thread pool and no CUDA context. It talks to its
+worker over a socket. A request is one JSON line with two file descriptors (the child's stdout and
+stderr), a response is one JSON line. The fork server and its children die with the worker.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PRELOADED_MODULES = (
     "transformers.models.bert.tokenization_bert",
     "peft.tuners.lora",
 )
-"""transformers imports a model's module on first use; these are the ones a child should find imported."""
+"""Modules that transformers would import on first use in every child."""
 
 PHASES = {
     "validate": run.validate,
@@ -45,14 +45,14 @@ PHASES = {
 
 
 def main(channel: socket.socket, parent_pid: int) -> None:
-    """Serve until the worker closes its end."""
+    """Serve until the worker closes its end of the socket."""
     die_with_parent(parent_pid)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A stop is the worker's affair: it asks each child to save, then closes the socket.
+    # The worker handles a stop: it has each child save, then closes the socket.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     selector = selectors.DefaultSelector()
     selector.register(channel, selectors.EVENT_READ)
@@ -82,7 +82,7 @@ def _fork(request: dict[str, Any], fds: list[int], channel: socket.socket) -> in
 
 
 def _run_child(request: dict[str, Any], fds: list[int], parent_pid: int) -> None:
-    """Become the run. Never returns."""
+    """Run the phase in the forked child. Never returns."""
     code = 70
     try:
         signal.set_wakeup_fd(-1)
@@ -99,7 +99,7 @@ def _run_child(request: dict[str, Any], fds: list[int], parent_pid: int) -> None
         os.chdir(request["folder"])
         code = run.main(Path(request["folder"]), PHASES[request["phase"]])
     finally:
-        # A forked process must not run the exit handlers of the one it was copied from.
+        # A forked process must not run the exit handlers of its parent.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

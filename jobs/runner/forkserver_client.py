@@ -1,4 +1,4 @@
-"""The worker's side of the warm parent: start a run, read its lines, stop it, learn how it ended."""
+"""Client of the fork server: starts and stops training processes and reads their output."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any
 
 from storage.settings import Settings, build_training_environment
 
-log = logging.getLogger("luthier.children")
+log = logging.getLogger("luthier.forkserver")
 
 MAX_LINE_BYTES = 8 << 20
 
 
 class TrainingProcess:
-    """A running run."""
+    """A process forked for one run."""
 
     def __init__(self, pid: int, stdout: asyncio.StreamReader, exit_code: asyncio.Future[int]) -> None:
         self.pid = pid
@@ -31,16 +31,16 @@ class TrainingProcess:
         self._exit_code = exit_code
 
     async def read_lines(self) -> AsyncIterator[bytes]:
-        """What it prints, until it ends."""
+        """Yield the lines of its stdout until it ends."""
         while line := await self._stdout.readline():
             yield line
 
     async def wait(self) -> int:
-        """Exit code; negative: the signal that ended it."""
+        """Return the exit code. A negative one is the signal that ended the process."""
         return await asyncio.shield(self._exit_code)
 
     def terminate(self) -> None:
-        """It saves at the next step's end and leaves."""
+        """Have the process save at the end of the current step and exit."""
         self._send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -53,7 +53,7 @@ class TrainingProcess:
 
 
 class _PipeProtocol(asyncio.StreamReaderProtocol):
-    """A pipe that is closed with its last line; uvloop would leave it open for writing."""
+    """Closes the pipe at the end of the output. uvloop would leave it open for writing."""
 
     def eof_received(self) -> bool:
         super().eof_received()
@@ -61,7 +61,7 @@ class _PipeProtocol(asyncio.StreamReaderProtocol):
 
 
 class ForkServer:
-    """One warm parent and the children it has forked. A parent that dies is replaced at the next start."""
+    """One fork server and its children. A fork server that dies is replaced at the next start."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -74,7 +74,7 @@ class ForkServer:
         self._exit_codes: dict[int, asyncio.Future[int]] = {}
 
     async def ensure_running(self) -> None:
-        """Start the parent and wait until it has imported everything."""
+        """Start the fork server and wait until it has imported everything."""
         if self._process is None or self._process.poll() is not None:
             await self._spawn()
         assert self._ready is not None
@@ -83,7 +83,8 @@ class ForkServer:
     async def start_process(self, folder: Path, phase: str, memory_bytes: int | None = None) -> TrainingProcess:
         """Fork a child for the run in ``folder``.
 
-        ``phase`` is one of ``jobs.runner.forkserver.PHASES``; ``memory`` limits its address space, in bytes.
+        ``phase`` is a key of ``jobs.runner.forkserver.PHASES``. ``memory_bytes`` limits the child's
+        address space.
         """
         async with self._start_lock:
             await self.ensure_running()
@@ -96,13 +97,13 @@ class ForkServer:
                 socket.send_fds(self._channel, [json.dumps(request).encode()], [write_end, errors.fileno()])
             os.close(write_end)
             pid = await self._started_pid
-            exited = self._exit_codes.setdefault(pid, loop.create_future())
+            exit_code = self._exit_codes.setdefault(pid, loop.create_future())
         reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
         await loop.connect_read_pipe(lambda: _PipeProtocol(reader), os.fdopen(read_end, "rb"))
-        return TrainingProcess(pid, reader, exited)
+        return TrainingProcess(pid, reader, exit_code)
 
     async def close(self) -> None:
-        """The parent leaves when its socket closes, and takes what still runs with it."""
+        """Stop the fork server. It exits when its socket closes, and its children die with it."""
         if self._reader_task:
             self._reader_task.cancel()
         if self._channel:
@@ -116,7 +117,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         command = [sys.executable, "-m", "jobs.runner.forkserver", str(theirs.fileno()), str(os.getpid())]
-        # A fork and an exec, not a wait; asyncio's own subprocesses would tie the parent to a child watcher.
+        # Popen does not block. asyncio's subprocesses would tie the process to a child watcher.
         self._process = subprocess.Popen(  # noqa: ASYNC220
             command,
             pass_fds=[theirs.fileno()],
@@ -140,21 +141,21 @@ class ForkServer:
         assert self._ready is not None
         match message:
             case {"ready": int(pid)}:
-                log.info("✓ warm parent %d has imported torch, transformers and peft", pid)
+                log.info("✓ fork server %d has imported torch, transformers and peft", pid)
                 self._ready.set_result(None)
             case {"started": int(pid)}:
                 assert self._started_pid is not None
                 self._started_pid.set_result(pid)
             case {"exited": int(pid), "code": int(code)}:
-                # A child may end before its start is heard of.
+                # A child may end before start_process resumes and registers its future.
                 self._exit_codes.setdefault(pid, asyncio.get_running_loop().create_future()).set_result(code)
 
     def _handle_exit(self) -> None:
-        log.error("! the warm parent died; its children with it")
-        waiting: list[asyncio.Future[Any]] = [f for f in (self._ready, self._started_pid) if f is not None]
-        for future in waiting:
+        log.error("! the fork server died, and its children with it")
+        pending: list[asyncio.Future[Any]] = [f for f in (self._ready, self._started_pid) if f is not None]
+        for future in pending:
             if not future.done():
-                future.set_exception(ChildProcessError("the warm parent died"))
-        for exited in self._exit_codes.values():
-            if not exited.done():
-                exited.set_result(-int(signal.SIGKILL))
+                future.set_exception(ChildProcessError("the fork server died"))
+        for exit_code in self._exit_codes.values():
+            if not exit_code.done():
+                exit_code.set_result(-int(signal.SIGKILL))

@@ -1,4 +1,4 @@
-"""Following a child: its lines in batches, and a guard that stops it when it must."""
+"""Monitoring of a training process: its events in batches, and tasks that stop it when required."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jobs.runner.forkserver_client import TrainingProcess
 from storage.settings import Settings
 from training.run_events import Metrics, RunEvent, parse_event
 
-log = logging.getLogger("luthier.follow")
+log = logging.getLogger("luthier.monitor")
 
-# Longer than a step and its checkpoint take; after it the lease of a stopping worker would run out anyway.
+# Longer than a step and its checkpoint take. Then a stopping worker's lease would expire anyway.
 STOP_GRACE_SECONDS = 30.0
 
 
 class ProcessMonitor:
-    """A child being followed. ``stalled`` tells why the guard killed it."""
+    """Reads the events of one process. ``stalled`` is set if it was killed for lack of output."""
 
     def __init__(self, process: TrainingProcess, flush_seconds: float) -> None:
         self.process = process
@@ -31,8 +31,12 @@ class ProcessMonitor:
         self._events: asyncio.Queue[RunEvent | None] = asyncio.Queue()
 
     async def read_batches(self) -> AsyncIterator[list[RunEvent]]:
-        """Lines as they come. Steps are told together that come within ``gather`` seconds of the batch before, and
-        whatever piled up while that was written: each batch is a transaction, whose end the disk has to confirm."""
+        """Yield events in batches, in order.
+
+        Each batch becomes a transaction that the disk has to confirm. Steps within
+        ``flush_seconds`` of the last batch are therefore batched together, with all events that
+        queued up in the meantime.
+        """
         clock, due = asyncio.get_running_loop().time, 0.0
         while True:
             batch = [await self._events.get()]
@@ -42,25 +46,25 @@ class ProcessMonitor:
             while not self._events.empty():
                 batch.append(self._events.get_nowait())
             due = clock() + self._flush_seconds
-            if lines := [line for line in batch if line is not None]:
-                yield lines
+            if events := [event for event in batch if event is not None]:
+                yield events
             if batch[-1] is None:
                 return
 
     async def _read(self) -> None:
         try:
-            async for raw in self.process.read_lines():
+            async for line in self.process.read_lines():
                 self._output_event.set()
-                self._enqueue(raw)
+                self._enqueue(line)
         finally:
             self._events.put_nowait(None)
 
-    def _enqueue(self, raw: bytes) -> None:
+    def _enqueue(self, line: bytes) -> None:
         try:
-            self._events.put_nowait(parse_event(raw))
+            self._events.put_nowait(parse_event(line))
         except ValidationError:
-            # A library that prints must not end a run; what is missing then shows as a run without its last line.
-            log.warning("! child %d said what is no report: %r", self.process.pid, raw[:200])
+            # A library that prints must not end a run. A run without its final event fails anyway.
+            log.warning("! process %d printed a line that is not an event: %r", self.process.pid, line[:200])
 
     async def _kill_if_stalled(self, stall_seconds: float) -> None:
         with suppress(TimeoutError):
@@ -68,7 +72,7 @@ class ProcessMonitor:
                 self._output_event.clear()
                 await asyncio.wait_for(self._output_event.wait(), stall_seconds)
         self.stalled = True
-        log.warning("! child %d said nothing for %.0f s; killed", self.process.pid, stall_seconds)
+        log.warning("! process %d printed nothing for %.0f s and was killed", self.process.pid, stall_seconds)
         self.process.kill()
 
 
@@ -76,17 +80,17 @@ class ProcessMonitor:
 async def monitor(
     process: TrainingProcess, lease: Lease, stop_event: asyncio.Event, settings: Settings
 ) -> AsyncIterator[ProcessMonitor]:
-    """Follow a child while the body runs; it is gone when the body is left."""
-    run = ProcessMonitor(process, settings.progress_flush_seconds)
+    """Monitor a process while the body runs, and kill it when the body exits."""
+    process_monitor = ProcessMonitor(process, settings.progress_flush_seconds)
     tasks = [
-        asyncio.create_task(run._read()),
-        asyncio.create_task(run._kill_if_stalled(settings.stall_seconds)),
+        asyncio.create_task(process_monitor._read()),
+        asyncio.create_task(process_monitor._kill_if_stalled(settings.stall_seconds)),
         asyncio.create_task(_stop_on_lease_change(process, lease, settings.cancel_grace_seconds)),
         asyncio.create_task(_stop_on_event(process, stop_event)),
         asyncio.create_task(_stop_on_event(process, lease.pause_event)),
     ]
     try:
-        yield run
+        yield process_monitor
     finally:
         process.kill()
         for task in tasks:

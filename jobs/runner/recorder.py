@@ -1,6 +1,6 @@
-"""Making a child's work durable: bytes first, then one short transaction that names them.
+"""Recording of a training process's output: blobs first, then one short transaction for rows.
 
-A crash between the two leaves bytes that no row names; :mod:`jobs.retention.job_cleanup` removes them.
+A crash between the two leaves orphaned blobs, which :mod:`jobs.retention.job_cleanup` deletes.
 """
 
 from __future__ import annotations
@@ -30,69 +30,72 @@ from storage.tables import Checkpoint, Job, Metric, Model
 from training import run_events
 
 ProgressEvent = run_events.Message | run_events.Started | run_events.Metrics
-"""The lines that a batch of is one transaction."""
+"""Events that are recorded in batches, one transaction per batch."""
 
 
 async def record_validation(resources: Resources, claim: Claim, event: run_events.Validated) -> None:
-    note = NewEvent(
-        f"Files validated: {event.rows} rows, {event.tokens} tokens an epoch, {event.total_steps} steps.",
+    message = NewEvent(
+        f"Files validated: {event.rows} rows, {event.tokens} tokens per epoch, {event.total_steps} steps.",
         data={"rows": event.rows, "validation_rows": event.validation_rows, "tokens": event.tokens},
     )
     progress = {"step": 0, "total_steps": event.total_steps, "epoch": 0.0, "tokens_per_second": None, "eta": None}
-    # For an estimate of how long the queue takes; the first measured step replaces it.
+    # Used to estimate start times in the queue. The first recorded step replaces it.
     progress["tokens"] = event.tokens / event.rows * event.hyperparameters["batch_size"] * event.total_steps
     async with resources.db.write() as session:
         await transitions.finish_validation(
-            session, claim, note, hyperparameters=event.hyperparameters, progress=progress, failures=0
+            session, claim, message, hyperparameters=event.hyperparameters, progress=progress, failures=0
         )
 
 
 async def record_progress(resources: Resources, claim: Claim, events: Sequence[ProgressEvent]) -> None:
-    """Events, metrics and progress of a batch of lines. Steps that an earlier attempt measured are not told twice."""
+    """Record a batch of events. Steps that an earlier attempt recorded are not recorded again."""
     async with resources.db.write() as session:
-        steps = [line.step for line in events if isinstance(line, run_events.Metrics)]
+        steps = [event.step for event in events if isinstance(event, run_events.Metrics)]
         query = select(col(Metric.step)).where(col(Metric.job_id) == claim.job_id, col(Metric.step).in_(steps))
-        known = set((await session.execute(query)).scalars())
-        notes: list[NewEvent] = []
+        recorded_steps = set((await session.execute(query)).scalars())
+        new_events: list[NewEvent] = []
         values: dict[str, Any] = {}
-        for line in events:
-            if isinstance(line, run_events.Message):
-                notes.append(NewEvent(line.message, level=line.level, data=line.data))
-            elif isinstance(line, run_events.Started):
-                notes.append(_build_started_event(line))
-                values["trainable_parameters"] = line.trainable_parameters
+        for event in events:
+            if isinstance(event, run_events.Message):
+                new_events.append(NewEvent(event.message, level=event.level, data=event.data))
+            elif isinstance(event, run_events.Started):
+                new_events.append(_build_started_event(event))
+                values["trainable_parameters"] = event.trainable_parameters
             else:
-                values["progress"] = _to_progress(line)
-                if line.step not in known:
-                    notes.append(_build_metrics_event(line))
+                values["progress"] = _to_progress(event)
+                if event.step not in recorded_steps:
+                    new_events.append(_build_metrics_event(event))
                     session.add(
-                        Metric(job_id=claim.job_id, step=line.step, attempt=claim.attempt, data=line.model_dump())
+                        Metric(job_id=claim.job_id, step=event.step, attempt=claim.attempt, data=event.model_dump())
                     )
-        await transitions.append_events(session, claim, notes, **values)
+        await transitions.append_events(session, claim, new_events, **values)
 
 
 def _build_started_event(event: run_events.Started) -> NewEvent:
-    how = "Fine-tuning job started" if event.step == 0 else f"Fine-tuning job resumed at step {event.step}"
+    action = "Fine-tuning job started" if event.step == 0 else f"Fine-tuning job resumed at step {event.step}"
     share = f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters"
-    return NewEvent(f"{how}: {share} on {event.device} in {event.dtype}", data=event.model_dump(exclude={"type"}))
+    return NewEvent(f"{action}: {share} on {event.device} in {event.dtype}", data=event.model_dump(exclude={"type"}))
 
 
 def _to_progress(metrics: run_events.Metrics) -> dict[str, Any]:
-    kept = {name: getattr(metrics, name) for name in ("step", "total_steps", "epoch", "tokens_per_second")}
-    return {**kept, "eta": metrics.eta_seconds}
+    progress = {name: getattr(metrics, name) for name in ("step", "total_steps", "epoch", "tokens_per_second")}
+    return {**progress, "eta": metrics.eta_seconds}
 
 
 def _build_metrics_event(metrics: run_events.Metrics) -> NewEvent:
-    text = f"Step {metrics.step}/{metrics.total_steps}: training loss={metrics.train_loss:.4f}"
+    message = f"Step {metrics.step}/{metrics.total_steps}: training loss={metrics.train_loss:.4f}"
     if metrics.valid_loss is not None:
-        text += f", validation loss={metrics.valid_loss:.4f}"
-    return NewEvent(text, type="metrics", data=to_wire_metrics(metrics.model_dump()))
+        message += f", validation loss={metrics.valid_loss:.4f}"
+    return NewEvent(message, type="metrics", data=to_wire_metrics(metrics.model_dump()))
 
 
 async def record_checkpoint(
     resources: Resources, claim: Claim, job: Job, folder: Path, event: run_events.Checkpoint
 ) -> None:
-    """Upload a checkpoint, then name it. Older ones that were only there to resume from go."""
+    """Upload a checkpoint, then insert its row.
+
+    Delete older checkpoints that are no longer needed.
+    """
     prefix = f"{attempt_prefix(job, claim.attempt)}/step-{event.step}"
     manifest = await asyncio.to_thread(put_folder, resources.blobs, prefix, folder / event.path)
     now = time.time()
@@ -109,12 +112,12 @@ async def record_checkpoint(
         expires_at=now + job.checkpoint_ttl_seconds if event.keep and job.checkpoint_ttl_seconds else None,
         metrics=to_wire_metrics(event.metrics.model_dump()) if event.metrics else None,
     )
-    notes = (
+    events = (
         [NewEvent(f"Checkpoint created at step {event.step}: {checkpoint_name(job, event.step)}")] if event.keep else []
     )
     async with resources.db.write() as session:
-        await transitions.append_events(session, claim, notes, failures=0)
-        # A damaged checkpoint of this step, which this attempt did not resume from, makes way for the new one.
+        await transitions.append_events(session, claim, events, failures=0)
+        # Replace a damaged checkpoint of the same step, from which this attempt could not resume.
         await session.execute(
             delete(Checkpoint).where(col(Checkpoint.job_id) == job.id, col(Checkpoint.step) == event.step)
         )
@@ -123,7 +126,10 @@ async def record_checkpoint(
 
 
 async def publish_result(resources: Resources, claim: Claim, job: Job, folder: Path, result: run_events.Result) -> None:
-    """Upload the result, have the engine load it and answer, then end the job and name the model, all or nothing."""
+    """Upload the result, have the engine load and test it, then end the job and insert the model.
+
+    The last step is one transaction.
+    """
     prefix = f"{attempt_prefix(job, claim.attempt)}/result"
     manifest = await asyncio.to_thread(put_folder, resources.blobs, prefix, folder / result.path)
     model = Model(
@@ -139,20 +145,22 @@ async def publish_result(resources: Resources, claim: Claim, job: Job, folder: P
     )
     await resources.engine.load(ModelRef.from_model(model))
     files = await store_result_files(resources, claim, job)
-    notes = [
+    events = [
         NewEvent(f"New fine-tuned model created: {model.id}", data={"metrics": result.metrics}),
         NewEvent("The job has successfully completed"),
     ]
     async with resources.db.write() as session:
         session.add_all([model, *files])
-        # In the transaction that only one attempt can make, so that no token counts twice.
-        of = UsageDimensions(job.project_id, job.key_id or "", to_utc_day(time.time()), "training", job.base_model)
-        await add_usage(session, [(of, UsageAmount(1, result.trained_tokens))])
+        # Only one attempt can commit this transaction, so no token is counted twice.
+        dimensions = UsageDimensions(
+            job.project_id, job.key_id or "", to_utc_day(time.time()), "training", job.base_model
+        )
+        await add_usage(session, [(dimensions, UsageAmount(1, result.trained_tokens))])
         await transitions.transition(
             session,
             claim,
             SUCCEEDED,
-            notes,
+            events,
             fine_tuned_model=model.id,
             result_files=[file.id for file in files],
             trained_tokens=result.trained_tokens,

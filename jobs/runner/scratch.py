@@ -1,4 +1,4 @@
-"""A worker's scratch folder: its own while it lives, swept away by the next worker once it is dead."""
+"""Scratch folders of workers. The next worker deletes those of dead workers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ LOCK_FILE = "lock"
 
 @contextmanager
 def create_scratch_folder(work_dir: Path) -> Iterator[Path]:
-    """A folder under ``work_dir``, gone when the context is left.
+    """Create a folder under ``work_dir`` and delete it when the context exits.
 
-    A lock held on a file in it says that its owner lives; unlike a process id, that is true across containers too.
+    A lock on a file in it shows that its owner is alive. Unlike a process id, this also works
+    across containers.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     sweep(work_dir)
@@ -34,7 +35,7 @@ def create_scratch_folder(work_dir: Path) -> Iterator[Path]:
 
 
 def sweep(work_dir: Path) -> None:
-    """Remove what workers left that died without a chance to."""
+    """Delete the scratch folders of dead workers."""
     for file in work_dir.glob(f"*/{LOCK_FILE}"):
         with file.open("w") as lock:
             try:
@@ -42,4 +43,4 @@ def sweep(work_dir: Path) -> None:
             except BlockingIOError:
                 continue
             shutil.rmtree(file.parent, ignore_errors=True)
-            log.info("· removed the scratch folder of a dead worker")
+            log.info("· deleted the scratch folder of a dead worker")

@@ -1,4 +1,4 @@
-"""What an attempt needs on local disk before its child starts, and what it brings back."""
+"""Staging of an attempt's inputs on local disk before its training process starts."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ RESUME_FOLDER, START_FOLDER = "resume", "start"
 
 
 async def stage_inputs(resources: Resources, job: Job, folder: Path) -> None:
-    """Spec, data and base model for either phase. Raises ``StorageError``, among it ``ModelNotPulled``."""
+    """Write the spec, data files and starting point of either phase to ``folder``.
+
+    Raises ``StorageError``, including ``ModelNotPulled``.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     entry = resources.registry.get(job.base_model)
-    assert entry is not None, f"{job.base_model} left the registry under a job"
+    assert entry is not None, f"{job.base_model} was removed from the registry while a job uses it"
     async with resources.db.read() as session:
         files = {
             name: await session.get_one(File, file_id)
@@ -66,12 +69,15 @@ async def _stage_start(resources: Resources, start: dict[str, str], destination:
         await asyncio.to_thread(get_folder, resources.blobs, prefix, sha256, destination, part)
     except BlobNotFound as error:
         raise ModelNotPulled(
-            f"The model '{start['model']}', which this job goes on from, was deleted; start from another."
+            f"The starting point of this job, the model '{start['model']}', was deleted. Start from another model."
         ) from error
 
 
 async def stage_checkpoint(resources: Resources, job: Job, folder: Path) -> int:
-    """The newest checkpoint that is whole, at ``folder/resume``. Its step; 0 where there is none."""
+    """Stage the newest intact checkpoint at ``folder/resume``.
+
+    Return its step, or 0 if there is none.
+    """
     async with resources.db.read() as session:
         query = select(Checkpoint).where(col(Checkpoint.job_id) == job.id).order_by(col(Checkpoint.step).desc())
         checkpoints = (await session.execute(query)).scalars().all()

@@ -1,1 +1,1 @@
-"""Webhooks: told in the transaction of what happened, signed, sent to the internet only, tried for a day."""
+"""Webhooks: signed deliveries to public addresses, enqueued with events and retried for a day."""

@@ -1,6 +1,7 @@
-"""Deliveries as rows: written in the transaction of what they tell, claimed by a sender, ended.
+"""Transactional outbox of webhook deliveries.
 
-Functions take a session of ``Database.write``, or a connection to look, and do no other I/O.
+A delivery is inserted in the transaction of its event, claimed by a sender and ended. Functions
+take a session of ``Database.write``, or a connection for queries, and do no other I/O.
 """
 
 from __future__ import annotations
@@ -32,19 +33,23 @@ EventType = Literal[
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 
 RETRY_DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 28800.0)
-"""Seconds after each failed try; after the last of them, about a day later, there is one more, then none."""
+"""Seconds after each failed try. The try after the last delay, about a day later, is the last
+one."""
 JITTER = 0.2
 MAX_CONSECUTIVE_FAILURES = 5
-"""So many deliveries in a row that never arrived, and the webhook is disabled."""
+"""A webhook is disabled after this many failed deliveries in a row."""
 RETENTION_SECONDS = 30 * 86400.0
-"""How long an ended delivery can be looked up."""
+"""Time for which an ended delivery is stored."""
 
 
 async def enqueue(session: AsyncSession, project_id: str, event_type: str, object_id: str) -> None:
-    """Have an event sent to those of the project's webhooks that want it. One that is no ``EventType`` is nobody's."""
+    """Enqueue an event for the project's webhooks that subscribe to it.
+
+    An ``event_type`` that is not an ``EventType`` is ignored.
+    """
     if event_type not in EVENT_TYPES:
         return
-    # The lock keeps a webhook from being deleted before the rows that point at it are there.
+    # The lock prevents deletion of a webhook before the rows that reference it are inserted.
     query = select(Webhook).where(col(Webhook.project_id) == project_id, col(Webhook.disabled_at).is_(None))
     webhooks = (await session.execute(query.with_for_update(read=True, key_share=True))).scalars()
     session.add_all(
@@ -53,7 +58,7 @@ async def enqueue(session: AsyncSession, project_id: str, event_type: str, objec
 
 
 def build_delivery(webhook: Webhook, event_type: str, object_id: str) -> Delivery:
-    """One event for one webhook; the body's bytes are fixed here, for every try."""
+    """Build the delivery of one event to one webhook. Every try sends the same body."""
     delivery_id, now = new_id("delivery"), time.time()
     event = {
         "id": delivery_id,
@@ -73,30 +78,33 @@ def build_delivery(webhook: Webhook, event_type: str, object_id: str) -> Deliver
 
 
 def _is_due() -> list[ColumnElement[bool]]:
-    free = or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) < db_now())
-    return [col(Delivery.state) == "pending", col(Delivery.next_try_at) <= db_now(), free]
+    is_free = or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) < db_now())
+    return [col(Delivery.state) == "pending", col(Delivery.next_try_at) <= db_now(), is_free]
 
 
-# Put together once: an idle worker asks every other second.
+# Built once: an idle worker runs it every other second.
 _DUE_QUERY = select(col(Delivery.id)).where(*_is_due()).limit(1)
 
 
 async def has_due_delivery(connection: AsyncConnection) -> bool:
-    """Whether a delivery is due. It takes no lock: look, then claim."""
+    """Return True if a delivery is due. This takes no lock, so ``claim`` may still find none."""
     return (await connection.execute(_DUE_QUERY)).first() is not None
 
 
 async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tuple[Delivery, Webhook] | None:
-    """The delivery that is due longest, of a webhook to which nothing is under way. The claim counts as a try."""
-    under_way = aliased(Delivery)
-    busy = exists().where(
-        col(under_way.webhook_id) == col(Delivery.webhook_id),
-        col(under_way.state) == "pending",
-        col(under_way.lease_until) > db_now(),
+    """Claim the delivery that has been due longest, and count a try.
+
+    Webhooks with a delivery in progress are skipped.
+    """
+    in_progress = aliased(Delivery)
+    is_busy = exists().where(
+        col(in_progress.webhook_id) == col(Delivery.webhook_id),
+        col(in_progress.state) == "pending",
+        col(in_progress.lease_until) > db_now(),
     )
     chosen = (
         select(col(Delivery.id))
-        .where(*_is_due(), ~busy)
+        .where(*_is_due(), ~is_busy)
         .order_by(col(Delivery.next_try_at), col(Delivery.created_at))
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -116,7 +124,7 @@ async def claim(session: AsyncSession, sender: str, lease_seconds: float) -> tup
 
 
 async def record_success(session: AsyncSession, delivery: Delivery, status_code: int) -> bool:
-    """False where the claim was lost meanwhile; then another sender says how it ended."""
+    """Record a successful try. Return False if the claim was lost to another sender."""
     if not await _finish_try(session, delivery, state="delivered", status_code=status_code, note=None):
         return False
     await session.execute(update(Webhook).where(col(Webhook.id) == delivery.webhook_id).values(failures=0))
@@ -124,38 +132,42 @@ async def record_success(session: AsyncSession, delivery: Delivery, status_code:
 
 
 async def record_failure(session: AsyncSession, delivery: Delivery, status_code: int | None, note: str) -> bool:
-    """Try again later, or give up after the last try. False where the claim was lost meanwhile."""
-    told: dict[str, Any] = {"status_code": status_code, "note": note}
+    """Schedule the next try, or give up after the last one. Return False if the claim was lost."""
+    outcome: dict[str, Any] = {"status_code": status_code, "note": note}
     if delivery.tries <= len(RETRY_DELAYS):
-        pause = RETRY_DELAYS[delivery.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)
-        return await _finish_try(session, delivery, next_try_at=db_now() + pause, **told)
-    if not await _finish_try(session, delivery, state="given_up", **told):
+        delay = RETRY_DELAYS[delivery.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)
+        return await _finish_try(session, delivery, next_try_at=db_now() + delay, **outcome)
+    if not await _finish_try(session, delivery, state="given_up", **outcome):
         return False
-    mine = update(Webhook).where(col(Webhook.id) == delivery.webhook_id).values(failures=col(Webhook.failures) + 1)
-    failures = (await session.execute(mine.returning(col(Webhook.failures)))).scalar_one_or_none()
+    statement = update(Webhook).where(col(Webhook.id) == delivery.webhook_id).values(failures=col(Webhook.failures) + 1)
+    failures = (await session.execute(statement.returning(col(Webhook.failures)))).scalar_one_or_none()
     if failures is not None and failures >= MAX_CONSECUTIVE_FAILURES:
-        why = f"Disabled: {failures} events in a row could not be delivered, each tried for about a day."
-        await disable(session, delivery.webhook_id, why)
+        reason = f"Disabled: {failures} events in a row could not be delivered, each tried for about a day."
+        await disable(session, delivery.webhook_id, reason)
     return True
 
 
 async def disable(session: AsyncSession, webhook_id: str, note: str | None) -> None:
-    """Send nothing more to a webhook, neither what happens nor what waits."""
+    """Disable a webhook and give up its pending deliveries."""
     enabled = [col(Webhook.id) == webhook_id, col(Webhook.disabled_at).is_(None)]
     await session.execute(update(Webhook).where(*enabled).values(disabled_at=time.time(), note=note))
-    waiting = [col(Delivery.webhook_id) == webhook_id, col(Delivery.state) == "pending"]
-    gone = {"state": "given_up", "owner": None, "lease_until": None, "note": "The webhook was disabled."}
-    await session.execute(update(Delivery).where(*waiting).values(**gone))
+    pending = [col(Delivery.webhook_id) == webhook_id, col(Delivery.state) == "pending"]
+    given_up = {"state": "given_up", "owner": None, "lease_until": None, "note": "The webhook was disabled."}
+    await session.execute(update(Delivery).where(*pending).values(**given_up))
 
 
 async def delete_old_deliveries(session: AsyncSession) -> None:
-    """Drop deliveries that ended long ago."""
+    """Delete ended deliveries that are older than ``RETENTION_SECONDS``."""
     old = [col(Delivery.state) != "pending", col(Delivery.created_at) < time.time() - RETENTION_SECONDS]
     await session.execute(delete(Delivery).where(*old))
 
 
 async def _finish_try(session: AsyncSession, delivery: Delivery, **values: Any) -> bool:
-    """Write the end of one try, and give up the claim."""
-    held = [col(Delivery.id) == delivery.id, col(Delivery.owner) == delivery.owner, col(Delivery.state) == "pending"]
-    statement = update(Delivery).where(*held).values(owner=None, lease_until=None, **values)
+    """Record the result of one try and release the claim. Return False if the claim was lost."""
+    matches_claim = [
+        col(Delivery.id) == delivery.id,
+        col(Delivery.owner) == delivery.owner,
+        col(Delivery.state) == "pending",
+    ]
+    statement = update(Delivery).where(*matches_claim).values(owner=None, lease_until=None, **values)
     return (await session.execute(statement.returning(col(Delivery.id)))).first() is not None

@@ -1,4 +1,7 @@
-"""Sending deliveries: every worker does, several at a time, never two at once to the same webhook."""
+"""Sender of webhook deliveries. Every worker runs one.
+
+A sender sends several deliveries concurrently, but only one at a time to each webhook.
+"""
 
 from __future__ import annotations
 
@@ -32,39 +35,47 @@ _CLEANUP_INTERVAL_SECONDS = 3600.0
 
 
 class DeliveryFailed(Exception):
-    """No answer came; the message is fit for the webhook's owner."""
+    """The request got no response. The message is shown to the webhook's owner."""
 
 
 @dataclass
 class WebhookClient:
-    """One signed request to one webhook, to an address that was looked at."""
+    """HTTP client that sends signed requests to validated addresses."""
 
     allowed_networks: Sequence[Network] = ()
-    """Those besides the internet that the operator allows."""
+    """Non-public networks that the operator allows."""
     resolver: Resolver = resolve_with_system
     timeout_seconds: float = TOTAL_TIMEOUT_SECONDS
-    """For all of it."""
+    """Limit for the complete request."""
     ssl_context: ssl.SSLContext | None = None
 
     async def validate_url(self, url: str) -> None:
-        """Refuse what could never be sent to. A name that has no address yet may get one. Raises ``Refused``."""
+        """Reject a URL that could never be used.
+
+        A host without an address is accepted: it may get one.
+
+        Raises ``ForbiddenUrl``.
+        """
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 await resolve_address(parse_url(url), self.resolver, self.allowed_networks)
 
     async def send(self, webhook: Webhook, delivery: Delivery) -> int:
-        """The answer's status; a redirect is one like any other. Raises ``Undelivered``."""
+        """Send a delivery and return the response's status. Redirects are not followed.
+
+        Raises ``DeliveryFailed``.
+        """
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 return await self._send(webhook, delivery)
         except ForbiddenUrl as error:
             raise DeliveryFailed(str(error)) from error
         except TimeoutError as error:
-            raise DeliveryFailed(f"No answer within {self.timeout_seconds:.0f} seconds.") from error
+            raise DeliveryFailed(f"No response within {self.timeout_seconds:.0f} seconds.") from error
         except httpx.TransportError as error:
             raise DeliveryFailed(f"The connection failed ({type(error).__name__}).") from error
         except OSError as error:
-            raise DeliveryFailed("The URL's host has no address.") from error
+            raise DeliveryFailed("The URL's host has no address. Correct the URL or the host's DNS records.") from error
 
     async def _send(self, webhook: Webhook, delivery: Delivery) -> int:
         target = parse_url(webhook.url)
@@ -79,7 +90,8 @@ class WebhookClient:
         }
         literal = f"[{address}]" if address.version == 6 else str(address)
         url = f"{target.scheme}://{literal}:{target.port}{target.path}"
-        # The connection goes to the address; certificate and Host are the name's. A proxy would resolve it anew.
+        # Connect to the validated address, but verify the host's certificate. A proxy would resolve
+        # the name again.
         async with (
             httpx.AsyncClient(
                 verify=self.ssl_context or ssl.create_default_context(),
@@ -94,7 +106,7 @@ class WebhookClient:
                 extensions={"sni_hostname": target.host},
             ) as response,
         ):
-            # Its status is all that is wanted of an answer; its body is not read.
+            # Only the status matters, so the body is not read.
             return response.status_code
 
 
@@ -103,17 +115,17 @@ def create_webhook_client(settings: Settings) -> WebhookClient:
 
 
 def create_reusable_webhook_client(settings: Settings) -> WebhookClient:
-    """For many requests: the certificates that it trusts are read once."""
+    """Create a client for many requests, which loads the trusted certificates once."""
     return replace(create_webhook_client(settings), ssl_context=ssl.create_default_context())
 
 
 def _get_active_secrets(webhook: Webhook) -> list[str]:
-    old = webhook.old_secret if time.time() < (webhook.old_secret_until or 0) else None
-    return [webhook.secret, *([old] if old else [])]
+    old_secret = webhook.old_secret if time.time() < (webhook.old_secret_until or 0) else None
+    return [webhook.secret, *([old_secret] if old_secret else [])]
 
 
 async def claim_delivery(db: Database, name: str) -> tuple[Delivery, Webhook] | None:
-    """What is due longest, for this sender."""
+    """Claim the delivery that has been due longest, or return None."""
     async with db.autocommit() as connection:
         if not await outbox.has_due_delivery(connection):
             return None
@@ -122,7 +134,7 @@ async def claim_delivery(db: Database, name: str) -> tuple[Delivery, Webhook] | 
 
 
 async def deliver(db: Database, client: WebhookClient, delivery: Delivery, webhook: Webhook) -> None:
-    """One try, and what came of it."""
+    """Try a delivery once and record the result."""
     status: int | None = None
     note = ""
     try:
@@ -133,37 +145,35 @@ async def deliver(db: Database, client: WebhookClient, delivery: Delivery, webho
         if status is not None and 200 <= status < 300:
             await outbox.record_success(session, delivery, status)
         else:
-            await outbox.record_failure(session, delivery, status, note or f"The answer was {status}, not 2xx.")
+            await outbox.record_failure(session, delivery, status, note or f"The response was {status}, not 2xx.")
     log.info("→ %s to %s, try %d: %s", delivery.id, webhook.id, delivery.tries, status or note)
 
 
 async def run_sender(db: Database, settings: Settings) -> None:
-    """Until cancelled; what is under way then is tried again once its lease has run out."""
-    name, post, places = (
-        f"{socket.gethostname()}:{os.getpid()}",
-        create_reusable_webhook_client(settings),
-        asyncio.Semaphore(MAX_CONCURRENT),
-    )
+    """Send deliveries until cancelled. Cancelled tries are repeated after their lease expires."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    client = create_reusable_webhook_client(settings)
+    slots = asyncio.Semaphore(MAX_CONCURRENT)
     cleaned_up_at = -_CLEANUP_INTERVAL_SECONDS
     async with asyncio.TaskGroup() as group:
         while True:
-            found = None
+            claimed = None
             with suppress(StorageUnavailable):
                 if time.monotonic() - cleaned_up_at > _CLEANUP_INTERVAL_SECONDS:
                     cleaned_up_at = time.monotonic()
                     async with db.write() as session:
                         await outbox.delete_old_deliveries(session)
-                async with places:
-                    found = await claim_delivery(db, name)
-            if found is None:
+                async with slots:
+                    claimed = await claim_delivery(db, name)
+            if claimed is None:
                 await asyncio.sleep(settings.poll_seconds * random.uniform(0.75, 1.25))
             else:
-                await places.acquire()
-                group.create_task(_try_deliver(db, post, *found)).add_done_callback(lambda _: places.release())
+                await slots.acquire()
+                group.create_task(_try_deliver(db, client, *claimed)).add_done_callback(lambda _: slots.release())
 
 
 async def _try_deliver(db: Database, client: WebhookClient, delivery: Delivery, webhook: Webhook) -> None:
     try:
         await deliver(db, client, delivery, webhook)
     except StorageUnavailable as error:
-        log.warning("%s: how it ended is not written, so it is sent again: %s", delivery.id, error)
+        log.warning("%s: could not record the result, so the delivery will be repeated: %s", delivery.id, error)

@@ -1,8 +1,8 @@
-"""Where a webhook may go: an address of the internet, whatever its URL, its name server or its name pretends.
+"""Policy for webhook URLs: only public addresses are allowed (SSRF guard).
 
-A name is resolved once for each try, all of its addresses are held against the table below, and the connection goes
-to the very address that was looked at. Python's ``is_global`` is not enough: it passes multicast, 6to4, NAT64 and
-addresses of IPv4 written into IPv6 in older ways.
+Each try resolves the host once, checks all of its addresses against the tables below, and connects
+to one of the checked addresses. Python's ``is_global`` is not enough: it accepts multicast, 6to4,
+NAT64 and older embeddings of IPv4 in IPv6.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.settings import Network
 
 Address = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
-"""Host and port -> addresses. Raises ``OSError`` where there are none."""
+"""Function from host and port to addresses. Raises ``OSError`` if there are none."""
 
 MAX_URL_CHARACTERS = 2048
 
@@ -37,60 +37,66 @@ _FORBIDDEN_PORTS = frozenset(
         *(11211, 15672, 16379, 25565, 26379, 27017, 27018, 50000, 61616),
     }
 )
-"""Ports above 1023 of services that would read a request as commands, or that nobody offers to strangers."""
+"""Ports above 1023 of services that could read a request as commands, or that are never public."""
 
 _FORBIDDEN_V4 = (IPv4Network("192.88.99.0/24"), IPv4Network("192.31.196.0/24"), IPv4Network("192.175.48.0/24"))
-"""Relays and sinks that the registries call global."""
+"""Relays and sinks that the IANA registries list as global."""
 _UNICAST_V6 = IPv6Network("2000::/3")
-"""All that has been given out; what wraps or translates IPv4 (``::``, ``::ffff:``, ``64:ff9b:``) lies outside."""
+"""All allocated unicast addresses. Prefixes that wrap or translate IPv4 (``::``, ``::ffff:``,
+``64:ff9b:``) are outside of it."""
 _FORBIDDEN_V6 = tuple(
     IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "2620:4f:8000::/48")
 )
 
 
 class ForbiddenUrl(ValueError):
-    """Nothing is sent there; the message says why and does not tell what an address answered."""
+    """The policy forbids this URL.
+
+    The message gives the reason, but nothing that an address responded.
+    """
 
 
 @dataclass(frozen=True)
 class Target:
-    """A URL taken apart, its host in the one spelling that is left."""
+    """A parsed URL with a normalized host."""
 
     scheme: str
     host: str
     port: int
     path: str
-    """With the query."""
+    """Path with the query."""
 
     @property
     def authority(self) -> str:
-        """As the ``Host`` header has it."""
+        """Value of the ``Host`` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse_url(url: str) -> Target:
-    """Raises ``Refused``."""
+    """Parse a webhook URL. Raises ``ForbiddenUrl``."""
     if len(url) > MAX_URL_CHARACTERS or not url.isprintable() or any(char.isspace() or char == "\\" for char in url):
         raise ForbiddenUrl(
-            f"A URL has {MAX_URL_CHARACTERS} printable characters at most, no blanks and no backslashes."
+            f"The URL must have at most {MAX_URL_CHARACTERS} printable characters, no spaces and no backslashes."
         )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ForbiddenUrl("This is not a URL; write https://host/path.") from error
+        raise ForbiddenUrl("This is not a URL. Write https://host/path.") from error
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ForbiddenUrl("The URL must begin with https://.")
+        raise ForbiddenUrl("The URL must start with https://.")
     if "@" in parts.netloc:
-        raise ForbiddenUrl("The URL must hold no user and no password; a delivery proves itself by its signature.")
+        raise ForbiddenUrl("The URL must not contain a user or password. Verify the signature of deliveries instead.")
     if parts.fragment or "#" in url:
-        raise ForbiddenUrl("The URL must have no '#' part; it would not be sent.")
+        raise ForbiddenUrl("The URL must not contain '#'. A fragment would not be sent.")
     if not parts.path.isascii() or not parts.query.isascii():
-        raise ForbiddenUrl("Percent-encode what is not ASCII in the URL's path and query.")
+        raise ForbiddenUrl("Percent-encode non-ASCII characters in the URL's path and query.")
     number = _DEFAULT_PORTS[parts.scheme] if port is None else port
     if number not in _WEB_PORTS and (number < 1024 or number in _FORBIDDEN_PORTS):
-        raise ForbiddenUrl(f"Port {number} is another service's; use 443, or one above 1023 that none is known for.")
+        raise ForbiddenUrl(
+            f"Port {number} belongs to another service. Use 443, or a port above 1023 that no known service uses."
+        )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, _normalize_host(host or "", bracketed="[" in parts.netloc), number, path)
 
@@ -98,12 +104,12 @@ def parse_url(url: str) -> Target:
 def _normalize_host(host: str, *, bracketed: bool) -> str:
     if bracketed:
         try:
-            # A zone (%eth0) names one of this machine's own links.
+            # A zone (%eth0) selects a link of this machine.
             return str(IPv6Address(host)) if "%" not in host else _reject_host()
         except ValueError:
             return _reject_host()
     try:
-        # What browsers do: full-width digits and dots become plain ones here, before anything is looked at.
+        # As browsers do: full-width digits and dots become ASCII before any check.
         name = host.lower() if host.isascii() else idna.encode(host, uts46=True, std3_rules=True).decode().lower()
     except (idna.IDNAError, UnicodeError):
         return _reject_host()
@@ -111,7 +117,8 @@ def _normalize_host(host: str, *, bracketed: bool) -> str:
     if len(name) > 253 or not all(map(_LABEL_PATTERN.fullmatch, labels)):
         return _reject_host()
     if _NUMBER_PATTERN.fullmatch(labels[-1]):
-        # Only four plain decimals: 127.1, 0x7f000001, 0177.0.0.1 and 2130706433 are all 127.0.0.1 to some resolver.
+        # Only four decimal numbers: some resolver reads 127.1, 0x7f000001, 0177.0.0.1 and
+        # 2130706433 as 127.0.0.1.
         try:
             return str(IPv4Address(name))
         except ValueError:
@@ -120,19 +127,20 @@ def _normalize_host(host: str, *, bracketed: bool) -> str:
 
 
 def _reject_host() -> str:
-    raise ForbiddenUrl("The URL's host is neither a name nor an address in its usual spelling.")
+    raise ForbiddenUrl("The URL's host must be a host name or an address in its standard form.")
 
 
 async def resolve_with_system(host: str, port: int) -> list[Address]:
-    """The machine's own."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(str(item[4][0]).partition("%")[0]) for item in found]
+    """Resolve a host with the machine's resolver."""
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
 
 
 async def resolve_address(target: Target, resolver: Resolver, allowed_networks: Sequence[Network]) -> Address:
-    """The address to connect to. ``networks``: those besides the internet that the operator allows, over http too.
+    """Return the address to connect to.
 
-    Raises ``Refused``, and ``OSError`` where the name has no address now.
+    ``allowed_networks`` are non-public networks that the operator allows, also over http. Raises
+    ``ForbiddenUrl``, and ``OSError`` if the name has no address now.
     """
     try:
         addresses: Sequence[Address] = [ip_address(target.host)]
@@ -141,16 +149,16 @@ async def resolve_address(target: Target, resolver: Resolver, allowed_networks: 
     if not addresses:
         raise OSError("the name has no address")
     for address in addresses:
-        inside = any(address in network for network in allowed_networks)
-        if not inside and not is_public(address):
-            raise ForbiddenUrl("The URL leads to an address that is not the internet's.")
-        if not inside and target.scheme != "https":
-            raise ForbiddenUrl("The URL must begin with https://.")
+        is_allowed = _is_within(address, allowed_networks)
+        if not is_allowed and not is_public(address):
+            raise ForbiddenUrl("The URL leads to an address that is not public. Use a host with a public address.")
+        if not is_allowed and target.scheme != "https":
+            raise ForbiddenUrl("The URL must start with https://.")
     return addresses[0]
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is a single machine's address on the internet, which nothing translates into another."""
+    """Return True for a public unicast address that nothing translates into another one."""
     if isinstance(address, IPv4Address):
         return address.is_global and not address.is_multicast and not _is_within(address, _FORBIDDEN_V4)
     return address in _UNICAST_V6 and address.is_global and not _is_within(address, _FORBIDDEN_V6)

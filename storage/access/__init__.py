@@ -1,1 +1,1 @@
-"""Who may do what: API keys, roles, limits, usage and the audit log."""
+"""Access control: API keys, roles, limits, usage and the audit log."""

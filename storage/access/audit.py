@@ -1,4 +1,4 @@
-"""The audit log: who changed what. An entry is written in the transaction of its change and never altered."""
+"""Audit log of changes. An entry is written in the transaction of its change and never altered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ async def audit(
     request_id: str = "",
     detail: dict[str, Any] | None = None,
 ) -> None:
-    """``action``: ``{object}.{verb}``, as ``file.deleted``. ``target``: id of what changed. No secret in ``detail``."""
+    """Add an audit entry.
+
+    ``action`` is ``{object}.{verb}``, such as ``file.deleted``. ``target`` is the id of the changed
+    object. ``detail`` must not contain secrets.
+    """
     session.add(
         AuditEntry(
             id=new_id("audit"),

@@ -1,4 +1,4 @@
-"""Projects and API keys: made, found by the key that a request shows, revoked."""
+"""Projects and API keys: creation, authentication and revocation."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from storage.tables import ApiKey, Project
 
 KEY_PREFIX = "sk-luthier-"
 DEFAULT_ORGANIZATION = "org_default"
-"""Made by the migration; every project that names no other belongs to it."""
+"""Organization created by the migration; the default owner of projects."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: every query is scoped to ``project_id``."""
+    """The authenticated caller. Every query is scoped to ``project_id``."""
 
     project_id: str
     key_id: str
     organization_id: str = DEFAULT_ORGANIZATION
     role: str = "admin"
     limits: Limits = field(default_factory=Limits)
-    """Of the project."""
+    """Limits of the project."""
     request_id: str = ""
-    """The request in which it asks, for the audit log."""
+    """Id of the current request, for the audit log."""
 
 
 def hash_key(key: str) -> str:
@@ -50,7 +50,7 @@ async def create_project(session: AsyncSession, name: str, organization_id: str 
 async def create_key(
     session: AsyncSession, project_id: str, name: str, role: Role = "admin", expires_at: float | None = None
 ) -> tuple[str, ApiKey]:
-    """The key, which is nowhere else after this, and its row."""
+    """Create a key and return it with its row. Only the hash of the key is stored."""
     key = KEY_PREFIX + random_text(32)
     row = ApiKey(
         id=new_id("key"),
@@ -68,9 +68,11 @@ async def create_key(
 
 
 def _build_principals_query() -> Select[Any]:
-    """Of the keys with one of ``:hashes`` that are in force ``:now``: neither revoked nor expired, in a project that is
-    not archived."""
-    # Columns of tables, which SQLAlchemy reads in half the time that those of classes take.
+    """Build the query for the keys with one of ``:hashes`` that are valid at ``:now``.
+
+    A valid key is neither revoked nor expired, and its project is not archived.
+    """
+    # SQLAlchemy reads columns of tables in half the time of columns of classes.
     key, project = (SQLModel.metadata.tables[name].c for name in ("api_keys", "projects"))
     columns: list[Any] = [key.hash, key.id, key.role, key.project_id, project.organization_id]
     query: Select[Any] = select(*columns, *(project[field.name] for field in fields(Limits))).where(
@@ -83,12 +85,15 @@ def _build_principals_query() -> Select[Any]:
     return query
 
 
-# Every request asks this; putting it together took as long as asking.
+# Built once, because every request runs it and building it took as long as running it.
 _PRINCIPALS_QUERY = _build_principals_query()
 
 
 async def find_principals(connection: AsyncSession | AsyncConnection, hashes: Sequence[str]) -> dict[str, Principal]:
-    """By hash, those of keys in force. The lookup is by hash, so its timing says nothing about the key."""
+    """Return the principals of valid keys, keyed by hash.
+
+    The lookup is by hash, so its timing reveals nothing about a key.
+    """
     return {
         row.hash: Principal(
             project_id=row.project_id,
@@ -102,9 +107,9 @@ async def find_principals(connection: AsyncSession | AsyncConnection, hashes: Se
 
 
 async def authenticate(session: AsyncSession, key: str) -> Principal | None:
-    """None for a key that is unknown or not in force."""
-    digest = hash_key(key)
-    return (await find_principals(session, [digest])).get(digest)
+    """Return the principal of a key, or None if the key is unknown or not valid."""
+    key_hash = hash_key(key)
+    return (await find_principals(session, [key_hash])).get(key_hash)
 
 
 async def list_keys(session: AsyncSession) -> list[tuple[ApiKey, Project]]:
@@ -113,10 +118,13 @@ async def list_keys(session: AsyncSession) -> list[tuple[ApiKey, Project]]:
 
 
 async def revoke_key(session: AsyncSession, key_id: str, project_id: str | None = None) -> ApiKey | None:
-    """None where no such key, of that project where one is named, was in force."""
-    mine = [col(ApiKey.id) == key_id, col(ApiKey.revoked_at).is_(None)]
+    """Revoke a key and return its row, or None if there is no such unrevoked key.
+
+    With ``project_id`` the key must belong to that project.
+    """
+    conditions = [col(ApiKey.id) == key_id, col(ApiKey.revoked_at).is_(None)]
     if project_id is not None:
-        mine.append(col(ApiKey.project_id) == project_id)
-    statement = update(ApiKey).where(*mine).values(revoked_at=time.time()).returning(ApiKey)
+        conditions.append(col(ApiKey.project_id) == project_id)
+    statement = update(ApiKey).where(*conditions).values(revoked_at=time.time()).returning(ApiKey)
     statement = statement.execution_options(synchronize_session=False, populate_existing=True)
     return (await session.execute(statement)).scalar_one_or_none()

@@ -1,4 +1,4 @@
-"""What a key may do: four roles, and what each of them allows."""
+"""Roles of API keys, and the permissions of each role."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ Role = Literal["admin", "member", "inference", "read"]
 
 
 class Permission(Enum):
-    """One kind of thing that a request does."""
+    """A permission that a route requires. The value describes it in error messages."""
 
-    READ_SELF = "ask what the key is"
-    READ_MODELS = "look at models"
-    READ = "look at the project's things"
-    WRITE = "change the project's things"
-    INFER = "have a model answer"
+    READ_SELF = "read its own key"
+    READ_MODELS = "read models"
+    READ = "read the project's objects"
+    WRITE = "change the project's objects"
+    INFER = "run inference"
     ADMINISTER = "administer the organization"
 
 
@@ -31,7 +31,7 @@ ROLES: dict[str, frozenset[Permission]] = {
 
 
 def has_permission(role: str, permission: Permission) -> bool:
-    """False, too, for a role that this version does not know."""
+    """Return True if the role has the permission. Unknown roles have none."""
     return permission in ROLES.get(role, frozenset())
 
 

@@ -1,4 +1,4 @@
-"""What keys used: counters that only grow, added to by one statement each."""
+"""Usage counters per key. A counter only grows, and each increment is one statement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.upsert import upsert_into
 
 @dataclass(frozen=True)
 class UsageDimensions:
-    """Whose use of what, on which day (UTC)."""
+    """Primary key of a usage counter. Days are in UTC."""
 
     project_id: str
     key_id: str
@@ -37,14 +37,14 @@ class UsageAmount:
 
 
 def to_utc_day(second: float) -> str:
-    """``2026-11-21``."""
+    """Format a timestamp (seconds since 1970) as a day in UTC, such as ``2026-11-21``."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d")
 
 
 async def add_usage(session: AsyncSession, amounts: Iterable[tuple[UsageDimensions, UsageAmount]]) -> None:
     """Add to the counters, in the caller's transaction."""
-    # In one order, so that two processes that count the same rows wait for each other instead of dying of a deadlock.
-    for of, amount in sorted(amounts, key=lambda pair: tuple(vars(pair[0]).values())):
-        row = upsert_into(session, Usage).values(**vars(of), **vars(amount))
-        added = {name: getattr(Usage, name) + row.excluded[name] for name in vars(amount)}
-        await session.execute(row.on_conflict_do_update(index_elements=list(vars(of)), set_=added))
+    # A fixed order: processes that update the same rows wait for each other without a deadlock.
+    for dimensions, amount in sorted(amounts, key=lambda pair: tuple(vars(pair[0]).values())):
+        insert = upsert_into(session, Usage).values(**vars(dimensions), **vars(amount))
+        increments = {name: getattr(Usage, name) + insert.excluded[name] for name in vars(amount)}
+        await session.execute(insert.on_conflict_do_update(index_elements=list(vars(dimensions)), set_=increments))

@@ -1,4 +1,4 @@
-"""Bytes under keys: one protocol, opened by :func:`connect` and nowhere else."""
+"""Blob stores: one protocol with several backends. Only :func:`connect` opens a store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _BACKENDS: dict[str, Callable[[str], Blobs]] = {"file": FileBlobs.connect, "s3":
 
 
 def connect(url: str) -> Blobs:
-    """Open ``file:///folder`` or ``s3://bucket/prefix?endpoint_url=…&region=…``. Raises ``UnknownUrl`` for others."""
+    """Open ``file:///folder`` or ``s3://bucket/prefix?endpoint_url=…&region=…``.
+
+    Raises ``UnknownUrl`` for others.
+    """
     scheme = urlsplit(url).scheme
     if scheme not in _BACKENDS:
-        raise UnknownUrl(f"LUTHIER_BLOB_URL begins with {scheme!r}; use file:// or s3://")
+        raise UnknownUrl(f"LUTHIER_BLOB_URL starts with {scheme!r}; use file:// or s3://")
     return _BACKENDS[scheme](url)

@@ -1,7 +1,8 @@
-"""The protocol of a blob store, and what every store shares.
+"""Protocol of a blob store, and functions that all stores share.
 
-Every write records a sha256 and every read is checked against the one its caller kept in the database: a store's
-own checksums are not relied on. Keys are made by the server. Calls block; run them in a thread.
+Every write returns a sha256, and every read is verified against the one stored in the database. The
+store's own checksums are not relied on. The server creates all keys. Calls block; run them in a
+thread.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._
 
 @dataclass(frozen=True)
 class BlobDigest:
-    """What a write recorded."""
+    """Hash and size of written bytes."""
 
     sha256: str
     size: int
@@ -35,35 +36,50 @@ class BlobInfo:
 
 
 class Blobs(Protocol):
-    """A store of immutable bytes. Raises ``BlobNotFound``, ``BlobCorrupt``, ``BlobExists``, ``StorageUnavailable``."""
+    """A store of immutable bytes.
+
+    Raises ``BlobNotFound``, ``BlobCorrupt``, ``BlobExists`` and ``StorageUnavailable``.
+    """
 
     def put_file(self, key: str, path: Path) -> BlobDigest:
-        """Store a file; the key shows either all of it or nothing."""
+        """Store a file atomically."""
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> BlobDigest:
-        """Store what ``chunks`` give, a few megabytes at a time; where they raise, the key shows nothing."""
+        """Store a stream with a few megabytes in memory.
+
+        If ``chunks`` raises, nothing is stored.
+        """
 
     def put_bytes(self, key: str, data: bytes, *, exclusive: bool = False) -> BlobDigest:
-        """Store a few bytes. ``exclusive``: another writer's different bytes under the key raise ``BlobExists``."""
+        """Store a few bytes.
+
+        With ``exclusive``, raises ``BlobExists`` if the key already has different bytes.
+        """
 
     def stream(self, key: str, sha256: str) -> Iterator[bytes]:
-        """Chunks of the blob; ``BlobCorrupt`` after the last one where they are not the bytes written."""
+        """Yield the blob's chunks.
+
+        Raises ``BlobCorrupt`` after the last one if the hash differs.
+        """
 
     def delete(self, key: str) -> None:
-        """Forget a blob; one that is not there is no error."""
+        """Delete a blob. A missing blob is not an error."""
 
     def list(self, prefix: str) -> Iterator[BlobInfo]:
-        """What lies under a prefix, for cleaning up; nothing else depends on it."""
+        """Yield the blobs under a prefix. Used for cleanup only."""
 
     def sweep(self, seconds: float) -> int:
-        """Remove what killed writers left of blobs that never became one, untouched for ``seconds``. How many."""
+        """Delete unfinished writes that were not touched for ``seconds``. Return their number."""
 
     def presign(self, key: str, filename: str, seconds: int) -> str | None:
-        """A URL from which anyone may fetch this one blob for a while; None where the store has none."""
+        """Return a public URL of the blob that is valid for ``seconds``, or None if unsupported."""
 
 
 def get_file(blobs: Blobs, key: str, sha256: str, dest: Path) -> None:
-    """Fetch and verify a blob; ``dest`` appears only when it is whole. Raises ``BlobCorrupt``."""
+    """Fetch and verify a blob.
+
+    ``dest`` appears only when it is complete. Raises ``BlobCorrupt``.
+    """
     dest.parent.mkdir(parents=True, exist_ok=True)
     part = dest.with_name(dest.name + ".part")
     try:
@@ -76,12 +92,15 @@ def get_file(blobs: Blobs, key: str, sha256: str, dest: Path) -> None:
 
 
 def read(blobs: Blobs, key: str, sha256: str) -> bytes:
-    """A small blob, whole and verified."""
+    """Return a small blob, verified."""
     return b"".join(blobs.stream(key, sha256))
 
 
 def validate_key(key: str) -> str:
-    """Raises ``InvalidBlobKey`` for what no server-made key looks like: empty parts, dots first, odd characters."""
+    """Return ``key``. Raises ``InvalidBlobKey`` for empty parts, leading dots and other characters.
+
+    No key that the server creates has these.
+    """
     if len(key) > 900 or not _KEY_PATTERN.fullmatch(key):
         raise InvalidBlobKey(f"not a blob key: {key[:80]!r}")
     return key
@@ -97,7 +116,7 @@ def hash_file(path: Path) -> BlobDigest:
 
 
 def verify_chunks(key: str, sha256: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass chunks through and raise ``BlobCorrupt`` at the end where their hash is another."""
+    """Pass chunks through. Raises ``BlobCorrupt`` at the end if their hash differs."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

@@ -1,4 +1,4 @@
-"""Blobs as files of one folder."""
+"""Blob store in a local folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from storage.errors import BlobExists, BlobNotFound, StorageUnavailable
 
 
 class FileBlobs:
-    """A blob is written aside, flushed to disk and renamed: readers see all of it or nothing."""
+    """Stores blobs as files.
+
+    A blob is written to a temporary file, flushed to disk and renamed, so that writes are atomic.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # A name that checked_key refuses, so that it can never meet a blob's.
+        # validate_key rejects this name, so it cannot collide with a blob's.
         self._temporary_dir = root / ".aside"
         self._temporary_dir.mkdir(parents=True, exist_ok=True)
 
@@ -75,7 +78,7 @@ class FileBlobs:
     def list(self, prefix: str) -> Iterator[BlobInfo]:
         folder = self._resolve_path(prefix.rstrip("/"))
         for path in sorted(folder.rglob("*")):
-            # Somebody else may be cleaning up too.
+            # Another process may be cleaning up too.
             with suppress(FileNotFoundError):
                 stat = path.stat()
                 if S_ISREG(stat.st_mode):
@@ -84,7 +87,7 @@ class FileBlobs:
     def sweep(self, seconds: float) -> int:
         swept = 0
         for path in self._temporary_dir.iterdir():
-            # Its writer may have finished meanwhile.
+            # The writer may have finished in the meantime.
             with _translate_errors(), suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > seconds:
                     path.unlink()
@@ -112,7 +115,7 @@ def _link_exclusive(temporary: Path, target: Path, expected: BlobDigest) -> None
         os.link(temporary, target)
     except FileExistsError:
         if hash_file(target) != expected:
-            raise BlobExists(f"{target.name} is already there with other bytes") from None
+            raise BlobExists(f"{target.name} already exists with different bytes") from None
 
 
 def _sync_to_disk(path: Path) -> None:
@@ -126,7 +129,7 @@ def _read_chunks(path: Path, key: str) -> Iterator[bytes]:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
     except FileNotFoundError:
-        raise BlobNotFound(f"no blob {key}") from None
+        raise BlobNotFound(f"there is no blob {key}") from None
 
 
 @contextmanager
@@ -134,4 +137,4 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageUnavailable(f"the blob folder does not take or give bytes: {error.strerror}") from error
+        raise StorageUnavailable(f"cannot read or write the blob folder: {error.strerror}") from error

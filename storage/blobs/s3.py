@@ -1,4 +1,4 @@
-"""Blobs as objects of an S3-compatible bucket."""
+"""Blob store in an S3-compatible bucket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from storage.errors import BlobExists, BlobNotFound, StorageUnavailable
 
 _TRANSFER_CONFIG = TransferConfig(multipart_threshold=16 * 2**20, multipart_chunksize=16 * 2**20, max_concurrency=4)
 
-# boto3 reads ahead of its threads, which for a stream means into memory; alone it holds one part at a time.
+# With threads, boto3 reads a stream ahead into memory. Without them it holds one part at a time.
 _STREAM_CONFIG = TransferConfig(multipart_threshold=8 * 2**20, multipart_chunksize=8 * 2**20, use_threads=False)
 
 _CLIENT_CONFIG = Config(
@@ -30,14 +30,18 @@ _CLIENT_CONFIG = Config(
     signature_version="s3v4",
     connect_timeout=5,
     read_timeout=60,
-    # Not every S3-compatible store knows the newer checksum headers; the sha256 kept in the database is the check.
+    # Not every S3-compatible store knows the newer checksum headers. We check our own sha256.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
 
 
 class S3Blobs:
-    """Large files go up in parts, which boto3 aborts when one fails; an object shows only when it is complete."""
+    """Stores blobs as objects.
+
+    Large files are uploaded in parts. boto3 aborts the upload if a part fails, and an object
+    appears only when it is complete.
+    """
 
     def __init__(self, client: Any, bucket: str, prefix: str) -> None:
         self._client = client
@@ -46,7 +50,10 @@ class S3Blobs:
 
     @classmethod
     def connect(cls, url: str) -> S3Blobs:
-        """``s3://bucket/prefix?endpoint_url=http://…&region=…``; credentials are boto3's own affair."""
+        """Open ``s3://bucket/prefix?endpoint_url=http://…&region=…``.
+
+        boto3 finds the credentials.
+        """
         parsed = urlsplit(url)
         query = {name: values[0] for name, values in parse_qs(parsed.query).items()}
         client = boto3.client(
@@ -78,7 +85,7 @@ class S3Blobs:
             with _translate_errors(key):
                 self._client.put_object(Bucket=self._bucket, Key=name, Body=data, ContentMD5=md5, **condition)
         except BlobExists:
-            # A retry of our own request that had arrived after all finds its own bytes.
+            # A retried request may find its own bytes, if the first try arrived after all.
             if b"".join(self._stream_object(key)) != data:
                 raise
         return BlobDigest(digest.hexdigest(), len(data))
@@ -103,15 +110,15 @@ class S3Blobs:
         with _translate_errors(self._prefix):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(**bucket, Prefix=self._prefix)
             for upload in (upload for page in pages for upload in page.get("Uploads", [])):
-                which = {**bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                target = {**bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
                 parts = [
                     part["LastModified"]
-                    for page in self._client.get_paginator("list_parts").paginate(**which)
+                    for page in self._client.get_paginator("list_parts").paginate(**target)
                     for part in page.get("Parts", [])
                 ]
-                # A slow writer is still a writer.
+                # The age of the newest part, since a slow upload is still in progress.
                 if time.time() - max([upload["Initiated"], *parts]).timestamp() > seconds:
-                    self._client.abort_multipart_upload(**which)
+                    self._client.abort_multipart_upload(**target)
                     swept += 1
         return swept
 
@@ -135,7 +142,7 @@ class S3Blobs:
 
 
 class _ChunkReader:
-    """Chunks as the file that boto3 reads a part from; it knows afterwards what went through."""
+    """File-like reader of chunks for boto3. It hashes and counts the bytes that it returns."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -144,7 +151,10 @@ class _ChunkReader:
         self.size = 0
 
     def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes; without it the rest, which boto3 asks of a stream shorter than one part."""
+        """Return at most ``size`` bytes, or all remaining bytes if it is negative.
+
+        boto3 reads all bytes of a stream that is shorter than one part.
+        """
         while (size < 0 or len(self._buffer) < size) and (chunk := next(self._chunks, None)) is not None:
             self._buffer += chunk
         end = len(self._buffer) if size < 0 else size
@@ -168,6 +178,6 @@ def _translate_errors(key: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        raise _ERRORS_BY_CODE.get(code, StorageUnavailable)(f"{key}: the bucket answered {code}") from error
+        raise _ERRORS_BY_CODE.get(code, StorageUnavailable)(f"{key}: the bucket responded {code}") from error
     except (BotoCoreError, S3UploadFailedError) as error:
-        raise StorageUnavailable(f"{key}: the bucket does not answer ({type(error).__name__})") from error
+        raise StorageUnavailable(f"{key}: the bucket does not respond ({type(error).__name__})") from error

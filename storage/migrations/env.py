@@ -1,4 +1,7 @@
-"""Alembic's entry: the connection comes from :mod:`storage.migrate`, the tables from :mod:`storage.tables`."""
+"""Alembic environment.
+
+It migrates :mod:`storage.tables` on the connection of :mod:`storage.migrate`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ context.configure(
     connection=connection,
     target_metadata=METADATA,
     render_as_batch=True,
-    # SQLModel's own string type would make every migration import SQLModel.
+    # With SQLModel's string type, every migration would have to import SQLModel.
     render_item=lambda kind, item, _: "sa.String()" if kind == "type" and isinstance(item, AutoString) else False,
 )
 with context.begin_transaction():

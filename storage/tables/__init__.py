@@ -1,7 +1,7 @@
-"""The rows. The database is the truth: what is not here did not happen.
+"""Database tables. The database is the source of truth.
 
-Times are seconds since 1970. Ids are made by :mod:`storage.ids`. Every row that a client can see carries its
-``project_id``; blob keys are made by the server and never contain a client's words.
+Times are seconds since 1970. :mod:`storage.ids` creates the ids. Every row that a client can see
+has a ``project_id``. The server creates all blob keys; they never contain text of a client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who owns rows, who may ask, and what was asked: organizations, projects, keys, audit, usage."""
+"""Tables of access control: organizations, projects, keys, audit log, usage, idempotency."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.tables.columns import json_column
 
 
 class Organization(SQLModel, table=True):
-    """Owner of projects. Its admins make projects and keys and read the audit log."""
+    """Owner of projects. Its admins create projects and keys and read the audit log."""
 
     __tablename__ = "organizations"
 
@@ -21,28 +21,31 @@ class Organization(SQLModel, table=True):
 
 
 class Project(SQLModel, table=True):
-    """Owner of rows; one project never sees another's. A limit that is null is the server's."""
+    """Owner of rows.
+
+    A project never sees rows of another one. A null limit means the server's limit.
+    """
 
     __tablename__ = "projects"
 
     id: str = Field(primary_key=True)
-    # No foreign key: SQLite cannot add one to a table that others point at.
+    # No foreign key: SQLite cannot add one to a table that other tables reference.
     organization_id: str = Field(index=True)
     name: str
     created_at: float
     archived_at: float | None = None
-    """None of its keys is in force from then on; its rows stay."""
+    """From this time on none of its keys is valid. Its rows stay."""
     max_running_jobs: int | None = None
     max_queued_requests: int | None = None
-    """Of batches, not answered yet."""
+    """Limit of unprocessed requests in batches."""
     max_bytes: int | None = Field(default=None, sa_type=BigInteger)
-    """Of files, open uploads and the answers of batches that go on, together."""
+    """Limit of the total size of files, open uploads and output of unfinished batches."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
 
 
 class ApiKey(SQLModel, table=True):
-    """A key's hash; the key itself is shown once and kept nowhere."""
+    """Hash and attributes of an API key. The key itself is shown once and never stored."""
 
     __tablename__ = "api_keys"
 
@@ -61,7 +64,10 @@ class ApiKey(SQLModel, table=True):
 
 
 class AuditEntry(SQLModel, table=True):
-    """One change that somebody made: written in the transaction of the change, never altered."""
+    """One change by a key.
+
+    An entry is written in the transaction of the change and never altered.
+    """
 
     __tablename__ = "audit"
     __table_args__ = (Index("ix_audit_page", "organization_id", "created_at", "id"),)
@@ -74,13 +80,13 @@ class AuditEntry(SQLModel, table=True):
     action: str
     """``{object}.{verb}``: ``file.deleted``, ``key.created``."""
     target: str
-    """Id of what was changed."""
+    """Id of the changed object."""
     request_id: str
     detail: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
 
 
 class Usage(SQLModel, table=True):
-    """What a key used on a day (UTC) of one kind and model: counters that only grow."""
+    """Usage of one key by day (UTC), kind and model. The counters only grow."""
 
     __tablename__ = "usage"
 
@@ -97,18 +103,19 @@ class Usage(SQLModel, table=True):
 
 
 class IdempotencyRecord(SQLModel, table=True):
-    """A request that must not be done twice, and what it was answered once it was done."""
+    """An idempotent request, and its response once it is complete."""
 
     __tablename__ = "idempotent_requests"
 
     project_id: str = Field(primary_key=True, foreign_key="projects.id")
     key: str = Field(primary_key=True)
-    """``key:`` and the ``Idempotency-Key`` as sent, or ``retry:`` and a hash for an SDK that sends none."""
+    """``key:`` and the ``Idempotency-Key`` as sent, or ``retry:`` and a hash for an SDK that
+    sends none."""
     fingerprint: str
-    """sha256 of role, method, path and body: the same key with another body is refused."""
+    """sha256 of role, method, path and body. The same key with another body is rejected."""
     created_at: float = Field(index=True)
     owner: str
-    """New for every request that takes the row, so that one who lost it writes nothing."""
+    """New for every claim, so that a request that lost its claim writes nothing."""
     status: int | None = None
-    """Null while the first request is still being worked on."""
+    """Null while the first request is in progress."""
     body: str | None = None

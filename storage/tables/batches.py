@@ -1,4 +1,4 @@
-"""Batches of requests."""
+"""Tables of batches of requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from storage.tables.columns import json_column
 
 
 class Batch(SQLModel, table=True):
-    """Requests of one file, answered together into another. Held by a lease like a job."""
+    """A batch of requests from one file, with the responses in another.
+
+    It has a lease like a job.
+    """
 
     __tablename__ = "batches"
     __table_args__ = (
@@ -28,30 +31,32 @@ class Batch(SQLModel, table=True):
     completion_window: str
     meta: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     output_expires_after: int | None = None
-    """Seconds that the output and error files live; null: they stay."""
+    """Lifetime of the output and error files in seconds; null: they do not expire."""
     status: str = "validating"
-    """OpenAI's: validating, failed, in_progress, finalizing, completed, expired, cancelling, cancelled."""
+    """OpenAI's status: validating, failed, in_progress, finalizing, completed, expired, cancelling,
+    cancelled."""
     attempt: int = 0
     """Claims so far; with ``owner`` the fencing token of every write."""
     owner: str | None = None
     lease_until: float | None = None
     """By the database's clock."""
     claimed_at: float | None = None
-    """By the database's clock: who waited longest for a worker comes next."""
+    """By the database's clock. The batch that has waited longest for a worker is next."""
     model: str | None = None
-    """The one that all lines ask; null where there are several."""
+    """The model of all requests; null if there are several."""
     total: int = 0
-    """Lines that are requests; known once they are validated."""
+    """Number of requests, set by validation."""
     processed: int = 0
-    """Of them, those whose answers are in the blobs of its parts; a new attempt goes on after them."""
+    """Number of requests whose responses are committed in parts. A new attempt resumes after
+    them."""
     completed: int = 0
     failed: int = 0
     input_tokens: int = Field(default=0, sa_type=BigInteger)
     output_tokens: int = Field(default=0, sa_type=BigInteger)
     output_bytes: int = Field(default=0, sa_type=BigInteger)
-    """Of the answers so far, until they are files."""
+    """Size of the responses so far; 0 once they are files."""
     errors: list[dict[str, Any]] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """Why it failed: ``[{code, message, param, line}]``."""
+    """Reasons for a failure: ``[{code, message, param, line}]``."""
     output_file_id: str | None = None
     error_file_id: str | None = None
     in_progress_at: float | None = None
@@ -62,20 +67,20 @@ class Batch(SQLModel, table=True):
     cancelling_at: float | None = None
     cancelled_at: float | None = None
     expires_at: float
-    """What is unanswered by then stays so."""
+    """End of the completion window. Later requests are not processed."""
     cleaned_up: bool = Field(default=False, index=True)
-    """Its parts' bytes are gone; only after the end."""
+    """The blobs of its parts are deleted, after its end."""
 
 
 class BatchPart(SQLModel, table=True):
-    """Answers to some lines in a row: the row follows their last byte."""
+    """Responses to consecutive requests. The row is inserted after the blobs are complete."""
 
     __tablename__ = "batch_parts"
 
     batch_id: str = Field(primary_key=True, foreign_key="batches.id")
     first_request: int = Field(primary_key=True)
-    """The first request in it, counted from 0."""
+    """Index of its first request, from 0."""
     output: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """``{key, sha256}`` of the blob of answers; null where there is none among them."""
+    """``{key, sha256}`` of the blob of successful responses; null if there are none."""
     errors: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """Likewise of the lines that failed."""
+    """``{key, sha256}`` of the blob of failed requests; null if there are none."""

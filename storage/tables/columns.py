@@ -1,4 +1,4 @@
-"""Column types that several tables use."""
+"""Column types shared by tables."""
 
 from __future__ import annotations
 

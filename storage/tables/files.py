@@ -1,4 +1,4 @@
-"""Files, and the uploads that become files."""
+"""Tables of files, and of uploads that become files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlmodel import Field, SQLModel
 
 
 class File(SQLModel, table=True):
-    """An uploaded or produced file; its bytes lie in the blob store as they came."""
+    """An uploaded or generated file. Its bytes are stored unchanged in the blob store."""
 
     __tablename__ = "files"
     __table_args__ = (Index("ix_files_page", "project_id", "created_at", "id"),)
@@ -24,11 +24,12 @@ class File(SQLModel, table=True):
     status: str = "processed"
     status_details: str | None = None
     expires_at: float | None = Field(default=None, index=True)
-    """Not there any more from then on; its row and bytes go soon after, or when the last job that needs it ends."""
+    """From this time on the file is not available. Its row and bytes are deleted soon after, or
+    when the last job that needs it ends."""
 
 
 class Upload(SQLModel, table=True):
-    """A file that comes in parts, in any order, until it is completed."""
+    """A file that is uploaded in parts, in any order, until it is completed."""
 
     __tablename__ = "uploads"
     __table_args__ = (Index("ix_uploads_expiry", "status", "expires_at"),)
@@ -42,16 +43,16 @@ class Upload(SQLModel, table=True):
     mime_type: str
     purpose: str
     bytes: int = Field(sa_type=BigInteger)
-    """As declared; the parts must add up to it."""
+    """Declared size, which must equal the sum of the parts."""
     status: str = "pending"
     """``pending``, ``completed``, ``cancelled``, ``expired``."""
     file_id: str | None = None
     file_expires_after: int | None = None
-    """Seconds that the finished file lives."""
+    """Lifetime of the completed file in seconds."""
 
 
 class UploadPart(SQLModel, table=True):
-    """One part's bytes, kept as a blob of their own until the upload ends."""
+    """One part of an upload, stored as its own blob until the upload ends."""
 
     __tablename__ = "upload_parts"
 

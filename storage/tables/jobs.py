@@ -1,4 +1,4 @@
-"""Fine-tuning jobs and what they tell: events, metrics, checkpoints."""
+"""Tables of fine-tuning jobs and their events, metrics and checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.tables.columns import json_column
 
 
 class Job(SQLModel, table=True):
-    """A fine-tuning job: what was asked, who works on it, how far it is, what came of it."""
+    """A fine-tuning job: its request, claim, progress and result."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -24,60 +24,62 @@ class Job(SQLModel, table=True):
     created_at: float
 
     base_model: str
-    """The registry's id, aliases resolved."""
+    """Id in the registry, with aliases resolved."""
     task: str
     update: dict[str, Any] = Field(sa_column=json_column())
     method: dict[str, Any] = Field(sa_column=json_column())
-    """``{"type": …}`` and nothing else; hyperparameters stand in their own columns."""
+    """``{"type": …}`` only; hyperparameters have their own column."""
     hyperparameters: dict[str, Any] = Field(sa_column=json_column())
-    """As asked, ``auto`` included; the numbers used once validation has resolved them."""
+    """As requested, including ``auto``. Validation replaces ``auto`` by the values used."""
     columns: dict[str, Any] = Field(sa_column=json_column())
     training_file: str
     validation_file: str | None = None
     general_file: str | None = None
     starting_point: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """The earlier result that training goes on from: ``{model, prefix, manifest_sha256, part}``."""
+    """Earlier result that training starts from: ``{model, prefix, manifest_sha256, part}``."""
     integrations: list[dict[str, Any]] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """Where else metrics go: ``[{type, <type>: {project, …}}]``; never a secret."""
+    """Services that metrics are exported to: ``[{type, <type>: {project, …}}]``, without
+    secrets."""
     seed: int
     suffix: str | None = None
     meta: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
 
     key_id: str | None = None
-    """The key that made it, for its usage."""
+    """The key that created the job, which its usage is recorded for."""
     auto_start: bool = True
-    """False: once validated the job waits in ``validated`` until it is started."""
+    """If False, the job waits in ``validated`` until it is started."""
     request: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
-    """The body that made it, for those that are made after it; null: made before bodies were kept."""
+    """Request body that created the job, for jobs cloned from it; null for jobs from before this
+    column."""
     checkpoint_ttl_seconds: int | None = None
-    """Kept checkpoints go so long after they were made; null: they stay."""
+    """Lifetime of published checkpoints; null: they do not expire."""
 
     state: str = "validating_files"
     attempt: int = 0
-    """Training claims so far; with ``owner`` the fencing token of every write."""
+    """Training claims so far. With ``owner`` it is the fencing token of every write."""
     failures: int = 0
-    """Abnormal ends since the last checkpoint; leases lost and orderly stops are free."""
+    """Abnormal ends since the last checkpoint. Lost leases and orderly stops do not count."""
     owner: str | None = None
-    """New for every claim, so that an owner who comes back late is a stranger."""
+    """New for every claim, so that a worker that comes back late cannot write."""
     lease_until: float | None = None
     """By the database's clock."""
     run_after: float = 0.0
-    """By the database's clock: not claimed before."""
+    """Earliest time of the next claim, by the database's clock."""
     cancel_requested: bool = False
     pause_requested: bool = False
-    """A running job is to save, give up its worker and wait in ``paused``."""
+    """A running job has to save, release its worker and wait in ``paused``."""
     resume_state: str | None = None
-    """The state to which a paused job goes back."""
+    """The state to which a paused job returns."""
     last_seq: int = 0
     """Sequence number of the newest event."""
     cleaned_up: bool = False
-    """The bytes that nothing reads again are gone; only after the end."""
+    """Blobs that are no longer needed are deleted, after the job's end."""
 
     progress: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     trainable_parameters: int | None = None
     trained_tokens: int | None = Field(default=None, sa_type=BigInteger)
     started_at: float | None = None
-    """When the first training claim was made."""
+    """Time of the first training claim."""
     finished_at: float | None = None
     error: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     fine_tuned_model: str | None = None
@@ -87,7 +89,7 @@ class Job(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """What the job tells its owner, numbered without gaps."""
+    """An event that the job reports to its owner. Sequence numbers have no gaps."""
 
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("job_id", "seq"),)
@@ -104,7 +106,7 @@ class Event(SQLModel, table=True):
 
 
 class Metric(SQLModel, table=True):
-    """One measured step. A resumed attempt finds the steps it repeats already here and adds nothing."""
+    """Metrics of one step. A resumed attempt adds nothing for steps that it repeats."""
 
     __tablename__ = "metrics"
 
@@ -115,7 +117,7 @@ class Metric(SQLModel, table=True):
 
 
 class Checkpoint(SQLModel, table=True):
-    """A committed checkpoint: the row follows its last byte, and readers follow only rows."""
+    """A committed checkpoint. The row is inserted after the blobs, and only rows are read."""
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("job_id", "step"),)
@@ -130,7 +132,7 @@ class Checkpoint(SQLModel, table=True):
     """Blob prefix of the folder ``{model/, state/, manifest.json}``."""
     manifest_sha256: str
     published: bool
-    """True: a model of its own, listed to the client. False: only there to resume from."""
+    """True: a model that is listed to the client. False: only used to resume."""
     expires_at: float | None = Field(default=None, index=True)
-    """A kept checkpoint is deleted then."""
+    """Time of deletion of a published checkpoint."""
     metrics: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))

@@ -1,4 +1,4 @@
-"""Finished models, their exports, and who else may use them."""
+"""Tables of finished models, their exports, and permissions of other projects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlmodel import Field, SQLModel
 
 
 class Model(SQLModel, table=True):
-    """A finished model. One for each succeeded job: the constraint makes a second finish impossible."""
+    """A finished model, one per succeeded job. The constraint prevents a second one."""
 
     __tablename__ = "models"
     __table_args__ = (Index("ix_models_page", "project_id", "created_at", "id"),)
@@ -26,12 +26,12 @@ class Model(SQLModel, table=True):
 
 
 class Export(SQLModel, table=True):
-    """A zip of a model's weights, made on first download."""
+    """A zip of a model's weights, created by the first download."""
 
     __tablename__ = "exports"
 
     model_id: str = Field(primary_key=True)
-    """The model's or checkpoint model's name."""
+    """Name of the finished model or checkpoint."""
     variant: str = Field(primary_key=True)
     created_at: float
     blob_key: str
@@ -40,7 +40,7 @@ class Export(SQLModel, table=True):
 
 
 class CheckpointPermission(SQLModel, table=True):
-    """Another project of the organization may use this checkpoint as a model."""
+    """Permission of another project of the organization to use a checkpoint as a model."""
 
     __tablename__ = "checkpoint_permissions"
     __table_args__ = (UniqueConstraint("checkpoint_model", "project_id"),)
@@ -50,5 +50,5 @@ class CheckpointPermission(SQLModel, table=True):
     """Name of the checkpoint or finished model."""
     owner_project_id: str = Field(foreign_key="projects.id")
     project_id: str = Field(foreign_key="projects.id", index=True)
-    """Who may use it."""
+    """The project with the permission."""
     created_at: float

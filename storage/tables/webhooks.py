@@ -1,4 +1,4 @@
-"""Webhooks and what is on its way to them."""
+"""Tables of webhooks and their deliveries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from storage.tables.columns import json_column
 
 
 class Webhook(SQLModel, table=True):
-    """Where a project wants to be told what happened."""
+    """A URL to which a project's events are sent."""
 
     __tablename__ = "webhooks"
     __table_args__ = (Index("ix_webhooks_page", "project_id", "created_at", "id"),)
@@ -18,26 +18,27 @@ class Webhook(SQLModel, table=True):
     project_id: str = Field(foreign_key="projects.id")
     created_at: float
     updated_at: float
-    """The client's last change."""
+    """Time of the client's last change."""
     name: str
     url: str
     secret: str
-    """``whsec_…``, shown once. Kept as it is: every delivery is signed with it."""
+    """``whsec_…``, shown once. It is stored in plain text, since every delivery is signed with
+    it."""
     old_secret: str | None = None
-    """The one before it: deliveries are signed with both until ``old_secret_until``."""
+    """Previous secret. Until ``old_secret_until`` deliveries are signed with both."""
     old_secret_until: float | None = None
     events: list[str] = Field(sa_column=json_column())
-    """Types that are sent."""
+    """Types of the events that are sent."""
     disabled_at: float | None = None
-    """Set by the client, or after too many failures; nothing is sent from then on."""
+    """Set by the client, or after too many failures. A disabled webhook receives nothing."""
     note: str | None = None
-    """Why the server disabled it."""
+    """Reason why the server disabled it."""
     failures: int = 0
-    """Deliveries given up since the last one that arrived."""
+    """Deliveries given up since the last successful one."""
 
 
 class Delivery(SQLModel, table=True):
-    """One event on its way to one webhook; written in the transaction of what it tells."""
+    """Delivery of one event to one webhook, inserted in the transaction of the event."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -57,11 +58,11 @@ class Delivery(SQLModel, table=True):
     """``pending``, ``delivered``, ``given_up``."""
     tries: int = 0
     next_try_at: float = 0.0
-    """By the database's clock: not tried before."""
+    """Earliest time of the next try, by the database's clock."""
     owner: str | None = None
     lease_until: float | None = None
     """By the database's clock."""
     status_code: int | None = None
-    """Of the last answer; null where there was none."""
+    """Status of the last response; null if there was none."""
     note: str | None = None
-    """Why there was no answer."""
+    """Reason why the last try failed."""

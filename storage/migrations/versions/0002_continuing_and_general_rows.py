@@ -1,4 +1,4 @@
-"""jobs that go on from an earlier result; files of general rows"""
+"""Jobs that start from an earlier result, and files of general rows."""
 
 from __future__ import annotations
 

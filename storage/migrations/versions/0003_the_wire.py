@@ -1,4 +1,4 @@
-"""organizations, roles and limits; uploads; pausing; permissions; batches; webhooks; audit, usage, idempotency"""
+"""Organizations, roles, limits, audit log; uploads; permissions; batches; webhooks; pausing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 DEFAULT = "org_default"
-"""Owner of the projects that were there before there were organizations, and of those that nobody else owns."""
+"""Owner of projects from before organizations existed, and of projects without another owner."""
 
 
 def upgrade() -> None:

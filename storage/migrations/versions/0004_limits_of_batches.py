@@ -1,4 +1,4 @@
-"""how much the batches of a project may ask and keep"""
+"""Limits on the requests and the output of a project's batches."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("projects", sa.Column("max_queued_requests", sa.Integer(), nullable=True))
-    # The default is for the rows that are there.
+    # Existing rows need the default.
     op.add_column("batches", sa.Column("output_bytes", sa.BigInteger(), nullable=False, server_default="0"))

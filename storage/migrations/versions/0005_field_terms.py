@@ -1,4 +1,4 @@
-"""columns named in the field's terms"""
+"""Columns renamed to standard terms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = (
 
 def upgrade() -> None:
     for table, old, new in COLUMNS:
-        # Both databases rename in place and carry indexes and keys along.
+        # Both databases rename in place and keep indexes and keys.
         op.execute(f'ALTER TABLE {table} RENAME COLUMN "{old}" TO "{new}"')
     op.drop_index("ix_batches_tidied", table_name="batches")
     op.create_index("ix_batches_cleaned_up", "batches", ["cleaned_up"])
