@@ -1,4 +1,7 @@
-"""Pages in ``docs/`` that are generated from the code. ``make docs`` writes them; a test compares them."""
+"""Pages in ``docs/`` that are generated from the code.
+
+``make docs`` writes them; a test compares them.
+"""
 
 from __future__ import annotations
 
@@ -91,8 +94,8 @@ def render_luthierd_page() -> str:
 
 def _render_commands(command: Any, name: str) -> Iterator[str]:
     """Render a command, or the commands of a group."""
-    for each, child in getattr(command, "commands", {}).items():
-        yield from _render_commands(child, f"{name} {each}")
+    for child_name, child in getattr(command, "commands", {}).items():
+        yield from _render_commands(child, f"{name} {child_name}")
     if hasattr(command, "commands"):
         return
     yield f"## {name}"

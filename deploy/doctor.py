@@ -1,4 +1,4 @@
-"""``luthierd doctor``: what a stack needs, looked at one by one."""
+"""``luthierd doctor``: checks of all services that a stack needs."""
 
 from __future__ import annotations
 
@@ -23,32 +23,35 @@ from storage.settings import Settings
 
 
 async def run_checks(settings: Settings, console: Console) -> int:
-    """Print a line for each part. 0 where all is well."""
+    """Run all checks and print one line for each. Return the exit status: 0 if all pass, else 1."""
     console.print(f"python {platform.python_version()}, torch {version('torch')}, {os.cpu_count()} CPUs")
     free = shutil.disk_usage(_find_existing_directory(settings)).free
     console.print(f"device: {await _detect_device()}; free disk: {free / 2**30:.0f} GiB")
-    probes: dict[str, tuple[str, Callable[[Settings], Awaitable[str]]]] = {
+    checks: dict[str, tuple[str, Callable[[Settings], Awaitable[str]]]] = {
         "database": (settings.database_url, _check_database),
         "blobs": (settings.blob_url, _check_blobs),
         "redis": (settings.redis_url, _check_redis),
         "engine": (settings.inference_url, _check_engine),
         "base models": (str(settings.models_file), _check_models),
     }
-    bad = 0
-    for name, (where, probe) in probes.items():
+    num_failed = 0
+    for name, (address, check) in checks.items():
         try:
-            console.print(f"[green]✓[/] {name}: {await probe(settings)}")
+            console.print(f"[green]✓[/] {name}: {await check(settings)}")
         except (StorageError, EngineError, RedisError, OSError, TimeoutError) as error:
-            bad += 1
-            console.print(f"[red]✗[/] {name} at {_redact_password(where)}: {error}")
-    return 1 if bad else 0
+            num_failed += 1
+            console.print(f"[red]✗[/] {name} at {_redact_password(address)}: {error}")
+    return 1 if num_failed else 0
 
 
 async def _detect_device() -> str:
-    """What training would run on, asked of a process of its own: torch takes seconds to import."""
+    """Return the device that training would use.
+
+    Runs in a subprocess: importing torch takes seconds.
+    """
     code = "from training.trainer.device import select_device; print(select_device().torch_device)"
-    probe = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
-    return (await probe.communicate())[0].decode().strip()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    return (await process.communicate())[0].decode().strip()
 
 
 def _find_existing_directory(settings: Settings) -> str:
@@ -66,7 +69,7 @@ async def _check_database(settings: Settings) -> str:
         await db.ping()
     finally:
         await db.close()
-    return "answers"
+    return "responds"
 
 
 async def _check_blobs(settings: Settings) -> str:
@@ -77,16 +80,16 @@ async def _check_blobs(settings: Settings) -> str:
         store.delete("doctor/probe")
 
     await asyncio.to_thread(round_trip)
-    return "takes and gives bytes"
+    return "can be written and read"
 
 
 async def _check_redis(settings: Settings) -> str:
-    bell = wakeup.connect(settings.redis_url)
+    channel = wakeup.connect(settings.redis_url)
     try:
-        await bell.ping()
+        await channel.ping()
     finally:
-        await bell.close()
-    return "answers"
+        await channel.close()
+    return "responds"
 
 
 async def _check_engine(settings: Settings) -> str:
@@ -95,9 +98,9 @@ async def _check_engine(settings: Settings) -> str:
         await engine.ping()
     finally:
         await engine.close()
-    return "answers"
+    return "responds"
 
 
 async def _check_models(settings: Settings) -> str:
     entries = settings.create_registry().list()
-    return f"{sum(1 for entry in entries if entry.location)} of {len(entries)} are here"
+    return f"{sum(1 for entry in entries if entry.location)} of {len(entries)} are installed"

@@ -1,4 +1,4 @@
-"""``luthierd keys``: make, list and revoke API keys."""
+"""``luthierd keys``: create, list and revoke API keys."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from storage.access.roles import ROLES
 from storage.settings import Settings
 from storage.tables import ApiKey, Project
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
-Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everything.")]
+app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+Home = Annotated[Path | None, typer.Option(help="Directory of the stack's data.")]
 T = TypeVar("T")
 
 
@@ -41,26 +41,28 @@ def _run_in_session(home: Path | None, operation: Callable[[AsyncSession], Await
 
 
 Role = Enum("Role", {role: role for role in ROLES}, type=str)  # type: ignore[misc]
-"""As typer wants choices."""
+"""Choices of ``--role``; typer requires an enum."""
 OPERATOR_KEY_ID = "luthierd"
-"""Who the audit log names for a change made here."""
+"""Actor that the audit log names for changes by this command."""
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Option(help="What the key is for.")] = "unnamed",
-    project: Annotated[str, typer.Option(help="Name of the project; made if there is none.")] = "default",
-    role: Annotated[Role, typer.Option(help="What the key may do.")] = Role("admin"),
-    expires_days: Annotated[float | None, typer.Option(help="Days that it lives; for ever by default.", min=0)] = None,
+    name: Annotated[str, typer.Option(help="Name that describes the key's purpose.")] = "unnamed",
+    project: Annotated[str, typer.Option(help="Name of the project; created if it does not exist.")] = "default",
+    role: Annotated[Role, typer.Option(help="Role of the key, which defines its permissions.")] = Role("admin"),
+    expires_days: Annotated[
+        float | None, typer.Option(help="Days until the key expires; it never expires by default.", min=0)
+    ] = None,
     home: Home = None,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Create a key and print it. It cannot be printed again."""
     expires_at = None if expires_days is None else time.time() + expires_days * 86_400
 
     async def work(session: AsyncSession) -> str:
-        living = [col(Project.name) == project, col(Project.archived_at).is_(None)]
-        found = (await session.execute(select(Project).where(*living))).scalars().first()
-        owner = found or await keys.create_project(session, project)
+        conditions = [col(Project.name) == project, col(Project.archived_at).is_(None)]
+        existing = (await session.execute(select(Project).where(*conditions))).scalars().first()
+        owner = existing or await keys.create_project(session, project)
         value, key = await keys.create_key(session, owner.id, name, role.value, expires_at)
         await audit(session, _build_operator_principal(owner), "api_key.created", key.id, detail={"role": role.value})
         return value
@@ -70,8 +72,8 @@ def create(
 
 @app.command("list")
 def list_(home: Home = None) -> None:
-    """Every key: its id, project, role, first characters and state."""
-    table = Table("id", "project", "name", "role", "key", "made", "state")
+    """List all keys with id, project, role, first characters and state."""
+    table = Table("id", "project", "name", "role", "key", "created", "state")
     for key, project in _run_in_session(home, keys.list_keys):
         table.add_row(
             key.id,
@@ -87,7 +89,7 @@ def list_(home: Home = None) -> None:
 
 @app.command()
 def revoke(key_id: str, home: Home = None) -> None:
-    """Put a key out of force at once."""
+    """Revoke a key immediately."""
 
     async def work(session: AsyncSession) -> bool:
         key = await keys.revoke_key(session, key_id)
@@ -117,5 +119,5 @@ def _format_state(key: ApiKey, project: Project) -> str:
     return f"{'expired' if key.expires_at <= time.time() else 'until'} {_format_date(key.expires_at)}"
 
 
-def _format_date(second: float) -> str:
-    return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%d %H:%M")
+def _format_date(timestamp: float) -> str:
+    return datetime.datetime.fromtimestamp(timestamp, datetime.UTC).strftime("%Y-%m-%d %H:%M")

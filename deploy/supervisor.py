@@ -1,4 +1,4 @@
-"""Keeps a set of processes running: starts them, restarts what dies, stops them in order."""
+"""Process supervisor: starts services, restarts those that exit, and stops them in order."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ log = logging.getLogger("luthier.launcher")
 
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 STABLE_SECONDS = 30.0
-"""A process that ran so long before it died is restarted without a pause."""
+"""A process that ran longer than this before it exited is restarted without delay."""
 
 MAX_LOG_BYTES = 16 << 20
 
 
 @dataclass
 class Service:
-    """A process to keep running."""
+    """Supervised process."""
 
     name: str
     command: list[str]
     environment: dict[str, str]
     log_file: Path
     grace_seconds: float = 40.0
-    """Seconds between SIGTERM and SIGKILL; a worker's children save first."""
+    """Seconds between SIGTERM and SIGKILL.
+
+    Training processes of a worker save a checkpoint in this time.
+    """
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     _quick_exits: int = field(default=0, repr=False)
@@ -49,22 +52,23 @@ class Service:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                # Ctrl-C in the terminal reaches the launcher only; it stops the others in order.
+                # Ctrl-C in the terminal signals only the launcher, which stops the services in
+                # order.
                 start_new_session=True,
                 preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
             )
 
     async def restart_on_exit(self) -> None:
-        """Restart it for ever."""
+        """Restart the process whenever it exits."""
         while True:
             assert self.process is not None
-            began = time.monotonic()
+            started = time.monotonic()
             code = await self.process.wait()
-            lasted = time.monotonic() - began
-            self._quick_exits = 0 if lasted > STABLE_SECONDS else self._quick_exits + 1
-            pause = BACKOFF_SECONDS[min(self._quick_exits, len(BACKOFF_SECONDS)) - 1] if self._quick_exits else 0.0
-            log.warning("↻ %s ended with %d after %.0f s; again in %.1f s", self.name, code, lasted, pause)
-            await asyncio.sleep(pause)
+            uptime = time.monotonic() - started
+            self._quick_exits = 0 if uptime > STABLE_SECONDS else self._quick_exits + 1
+            delay = BACKOFF_SECONDS[min(self._quick_exits, len(BACKOFF_SECONDS)) - 1] if self._quick_exits else 0.0
+            log.warning("↻ %s exited with %d after %.0f s; restarting in %.1f s", self.name, code, uptime, delay)
+            await asyncio.sleep(delay)
             self.restarts += 1
             await self.start()
 
@@ -76,7 +80,7 @@ class Service:
         try:
             await asyncio.wait_for(self.process.wait(), self.grace_seconds)
         except TimeoutError:
-            log.warning("! %s did not leave in %.0f s; killed", self.name, self.grace_seconds)
+            log.warning("! %s did not stop within %.0f s; killing it", self.name, self.grace_seconds)
             self.process.kill()
             await self.process.wait()
 
@@ -84,13 +88,13 @@ class Service:
 async def supervise(
     services: list[Service], stop_event: asyncio.Event, on_ready: Callable[[], Awaitable[None]]
 ) -> None:
-    """Run services until the event; start in order, stop in reverse."""
-    keepers: list[asyncio.Task[None]] = []
+    """Run services until ``stop_event``. Start them in order and stop them in reverse order."""
+    monitors: list[asyncio.Task[None]] = []
     ready: asyncio.Task[None] | None = None
     try:
         for service in services:
             await service.start()
-            keepers.append(asyncio.create_task(service.restart_on_exit()))
+            monitors.append(asyncio.create_task(service.restart_on_exit()))
         ready = asyncio.create_task(_run_callback(on_ready))
         stop = asyncio.create_task(stop_event.wait())
         done, _ = await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -98,7 +102,7 @@ async def supervise(
             ready.result()
         await stop
     finally:
-        for task in [*keepers, *([ready] if ready else [])]:
+        for task in [*monitors, *([ready] if ready else [])]:
             task.cancel()
         for service in reversed(services):
             await service.stop()

@@ -1,4 +1,4 @@
-"""How the API and the workers speak to an engine. Imports no torch."""
+"""HTTP client of the inference engine, for the API and the workers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,29 +19,38 @@ DONE = "[DONE]"
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=600)
 _KEEPALIVE_SECONDS = 2.0
-"""An idle connection's life: less than the engine's own patience, so that no request meets a closing one."""
+"""Lifetime of an idle connection.
+
+It is shorter than the engine's own keep-alive timeout, so that no request is sent on a connection
+that the engine is closing.
+"""
 
 
 def connect(url: str, token: str = "") -> EngineClient:
-    """Speak to the engine at ``unix:///path`` or ``http://host:port``. No connection is made yet."""
+    """Create a client for the engine at ``unix:///path`` or ``http://host:port``.
+
+    Opens no connection yet.
+    """
     path = url.removeprefix("unix://")
-    over_unix = path != url
+    is_unix_socket = path != url
     headers = {"authorization": f"Bearer {token}"} if token else {}
 
     def open_session() -> aiohttp.ClientSession:
-        # No bound on connections: whoever calls has one of its own.
-        kept: Any = {"limit": 0, "keepalive_timeout": _KEEPALIVE_SECONDS}
-        connector = aiohttp.UnixConnector(path, **kept) if over_unix else aiohttp.TCPConnector(**kept)
-        base = "http://engine" if over_unix else url
+        # No limit on connections: every caller limits its own concurrency.
+        options: Any = {"limit": 0, "keepalive_timeout": _KEEPALIVE_SECONDS}
+        connector = aiohttp.UnixConnector(path, **options) if is_unix_socket else aiohttp.TCPConnector(**options)
+        base = "http://engine" if is_unix_socket else url
         return aiohttp.ClientSession(base, connector=connector, headers=headers, timeout=_TIMEOUT)
 
     return EngineClient(open_session)
 
 
 class EngineClient:
-    """One engine. Every method raises ``EngineError``: ``EngineUnavailable`` where no engine answers.
+    """Client of one engine.
 
-    Cancelling a call (or leaving a stream) closes its connection, and the engine stops working on it.
+    Every method raises ``EngineError``, and ``EngineUnavailable`` if the engine does not respond.
+    Cancelling a call (or closing a stream) closes its connection, and the engine stops working on
+    it.
     """
 
     def __init__(self, open_session: Callable[[], aiohttp.ClientSession]) -> None:
@@ -49,47 +58,64 @@ class EngineClient:
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
-        # Belongs to the event loop in which it is made.
+        # The session belongs to the event loop that creates it.
         return self._open_session()
 
     async def chat(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A whole ``chat.completion``. ``body``: what a ``ChatRequest`` accepts; its ``stream`` is not looked at."""
+        """Return a complete ``chat.completion``.
+
+        ``body`` has the fields of a ``ChatCompletionRequest``. Its ``stream`` is ignored.
+        """
         return await self._post_non_streaming("chat/completions", ref, body)
 
     def chat_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Chunks of a ``chat.completion.chunk`` stream, without the closing ``[DONE]``.
+        """Iterate over the chunks of a ``chat.completion.chunk`` stream, without the final
+        ``[DONE]``.
 
-        A request that cannot be answered raises before the first chunk; a failure in the middle raises where it
-        happens. Close the iterator (``aclosing``) when leaving early.
+        Raises before the first chunk if the request is invalid, and at the current chunk if
+        generation fails later. Close the iterator (``aclosing``) to stop early.
         """
         return self._stream("chat/completions", ref, body)
 
     async def complete(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A whole ``text_completion``. ``body``: what a ``CompletionRequest`` accepts, but for its ``stream``."""
+        """Return a complete ``text_completion``.
+
+        ``body`` has the fields of a ``CompletionRequest``. Its ``stream`` is ignored.
+        """
         return await self._post_non_streaming("completions", ref, body)
 
     def complete_stream(self, ref: ModelRef, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Its chunks, as those of :meth:`chat_stream`."""
+        """Iterate over the chunks of a ``text_completion`` stream.
+
+        Raises like :meth:`chat_stream`.
+        """
         return self._stream("completions", ref, body)
 
     async def embed(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer of ``/v1/embeddings``. ``body``: what an ``EmbeddingRequest`` accepts."""
+        """Return the response of ``/v1/embeddings``.
+
+        ``body`` has the fields of an ``EmbeddingRequest``.
+        """
         return await self._post("/v1/embeddings", ref, body=body)
 
     async def predict(self, ref: ModelRef, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer of ``/v1/predictions``. ``body``: what a ``PredictionRequest`` accepts."""
+        """Return the response of ``/v1/predictions``.
+
+        ``body`` has the fields of a ``PredictionRequest``.
+        """
         return await self._post("/v1/predictions", ref, body=body)
 
     async def load(self, ref: ModelRef) -> dict[str, Any]:
-        """Fetch, verify and load the model and have it answer one probe: ``{model, seconds, answer}``."""
+        """Fetch, verify and load the model, and run a probe request: ``{model, seconds,
+        answer}``."""
         return await self._post("/internal/load", ref)
 
     async def export(self, ref: ModelRef, variant: Variant) -> dict[str, Any]:
-        """Put a zip of the weights into the blob store: ``{blob_key, sha256, bytes}``."""
+        """Write a zip file of the weights to the blob store: ``{blob_key, sha256, bytes}``."""
         return await self._post("/internal/export", ref, variant=variant)
 
     async def ping(self) -> dict[str, Any]:
-        """What the engine holds and does: ``{status, loaded, running, waiting}``."""
+        """Return the engine's status and load: ``{status, loaded, running, waiting}``."""
         return await self._read_response(self._session.get("/healthz", timeout=aiohttp.ClientTimeout(total=5)))
 
     async def close(self) -> None:
@@ -122,7 +148,7 @@ class EngineClient:
                         yield _parse_chunk(data)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _to_engine_unavailable(error) from error
-        raise EngineUnavailable("The inference engine broke off in the middle of the answer; try again.")
+        raise EngineUnavailable("The inference engine stopped in the middle of the response; try again.")
 
     async def _post(self, path: str, ref: ModelRef, **fields: Any) -> dict[str, Any]:
         return await self._read_response(self._session.post(path, json={"ref": ref.model_dump(), **fields}))
@@ -130,20 +156,23 @@ class EngineClient:
     async def _read_response(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> dict[str, Any]:
         try:
             async with request as response:
-                answer: dict[str, Any] = await response.json()
+                content: dict[str, Any] = await response.json()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _to_engine_unavailable(error) from error
         if response.status != 200:
-            raise EngineError.from_body(answer)
-        return answer
+            raise EngineError.from_body(content)
+        return content
 
 
 async def _iter_lines(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
-    """aiohttp's own take no line of more than 128 KB, which a scored prompt has."""
+    """Iterate over lines of any length.
+
+    aiohttp's own iterator rejects lines over 128 KB; the logprobs of a prompt can be longer.
+    """
     rest = b""
-    async for part in response.content.iter_any():
-        *whole, rest = (rest + part).split(b"\n")
-        for line in whole:
+    async for data in response.content.iter_any():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
             yield line.decode()
 
 
@@ -155,4 +184,4 @@ def _parse_chunk(data: str) -> dict[str, Any]:
 
 
 def _to_engine_unavailable(error: Exception) -> EngineUnavailable:
-    return EngineUnavailable(f"The inference engine does not answer ({type(error).__name__}); try again shortly.")
+    return EngineUnavailable(f"The inference engine does not respond ({type(error).__name__}); try again shortly.")

@@ -1,4 +1,4 @@
-"""What the engine does with a request, once HTTP is taken off it."""
+"""Inference engine without HTTP: chat, completions, embeddings, predictions, loading and export."""
 
 from __future__ import annotations
 
@@ -37,11 +37,15 @@ _EXPORT_NEEDS_MERGE: Mapping[tuple[str, Variant], bool] = {
     ("head", "merged"): False,
     ("layers", "merged"): False,
 }
-"""(update, variant) that there is -> whether the base must be merged in; otherwise it is the result as it lies."""
+"""Supported (update, variant) -> whether the base model is merged in; if not, the result is
+exported as stored."""
 
 
 class Engine:
-    """Answers for every model of one installation. Raises ``EngineError`` for what it cannot answer."""
+    """Inference over all models of one installation.
+
+    Methods raise ``EngineError`` if a request fails.
+    """
 
     def __init__(self, settings: Settings) -> None:
         files = [settings.models_file, settings.home / "models.toml"]
@@ -50,12 +54,12 @@ class Engine:
         self._models = ModelManager(Registry(files, settings.models_dir), self._cache, settings)
 
     async def chat(self, ref: ModelRef, request: ChatCompletionRequest) -> dict[str, Any]:
-        """A ``chat.completion``."""
+        """Generate a ``chat.completion``."""
         async with self._models.lease_generative_model(ref, "chat/completions") as model:
             return await chat.complete(model, ref.id, request)
 
     async def chat_stream(self, ref: ModelRef, request: ChatCompletionRequest) -> AsyncGenerator[dict[str, Any], None]:
-        """Its chunks."""
+        """Generate the chunks of a ``chat.completion.chunk`` stream."""
         async with (
             self._models.lease_generative_model(ref, "chat/completions") as model,
             aclosing(chat.stream(model, ref.id, request)) as chunks,
@@ -64,12 +68,12 @@ class Engine:
                 yield chunk
 
     async def complete(self, ref: ModelRef, request: CompletionRequest) -> dict[str, Any]:
-        """A ``text_completion``."""
+        """Generate a ``text_completion``."""
         async with self._models.lease_generative_model(ref, "completions") as model:
             return await completions.complete(model, ref.id, request)
 
     async def complete_stream(self, ref: ModelRef, request: CompletionRequest) -> AsyncGenerator[dict[str, Any], None]:
-        """Its chunks."""
+        """Generate the chunks of a ``text_completion`` stream."""
         async with (
             self._models.lease_generative_model(ref, "completions") as model,
             aclosing(completions.stream(model, ref.id, request)) as chunks,
@@ -78,29 +82,33 @@ class Engine:
                 yield chunk
 
     async def embed(self, ref: ModelRef, request: EmbeddingRequest) -> dict[str, Any]:
-        """One vector for each input, in their order."""
+        """Compute one embedding per input, in input order."""
         async with self._models.lease_predictor(ref, "embeddings") as model:
             return await embeddings.embed(model, ref.id, request)
 
     async def predict(self, ref: ModelRef, request: PredictionRequest) -> dict[str, Any]:
-        """One answer for each input, in their order."""
+        """Compute one prediction per input, in input order."""
         async with self._models.lease_predictor(ref, "predictions") as model:
             return await predictions.predict(model, ref.id, request)
 
     async def load(self, ref: ModelRef) -> dict[str, Any]:
-        """Load the model and have it answer a probe."""
+        """Load the model and run a probe request on it."""
         started = time.monotonic()
         answer = await _PROBES[self._models.get_task(ref).route](self, ref)
         return {"model": ref.id, "seconds": time.monotonic() - started, "answer": answer}
 
     async def export(self, ref: ModelRef, variant: Variant) -> dict[str, Any]:
-        """Put the weights as a zip into the blob store."""
+        """Write the weights as a zip file to the blob store."""
         if ref.prefix is None:
-            raise EngineError("unsuitable_model", f"'{ref.id}' is a base model: there are no tuned weights to take.")
+            raise EngineError(
+                "unsuitable_model",
+                f"'{ref.id}' is a base model and has no fine-tuned weights; export a fine-tuned model.",
+            )
         if (ref.update, variant) not in _EXPORT_NEEDS_MERGE:
             raise EngineError(
                 "invalid_request",
-                f"'{ref.id}' was made by a '{ref.update}' update and has no {variant}; take variant=merged.",
+                f"'{ref.id}' was trained with update '{ref.update}' and has no '{variant}' weights; "
+                "use variant=merged.",
                 "variant",
             )
         _, base = self._models.get_base_model(ref)
@@ -114,11 +122,11 @@ class Engine:
                 folder = Path(scratch, "merged")
                 serving.merge(base, result, folder)
             write_zip(folder, archive)
-            stored = self._blobs.put_file(key, archive)
-        return {"blob_key": key, "sha256": stored.sha256, "bytes": stored.size}
+            blob = self._blobs.put_file(key, archive)
+        return {"blob_key": key, "sha256": blob.sha256, "bytes": blob.size}
 
     def get_stats(self) -> dict[str, Any]:
-        """What it holds and does, without a name."""
+        """Return the status and the numbers of loaded models and running and waiting sequences."""
         return {"status": "ok", **self._models.get_stats()}
 
     async def close(self) -> None:
@@ -134,4 +142,4 @@ _PROBES: Mapping[Route, Callable[[Engine, ModelRef], Awaitable[dict[str, Any]]]]
     "embeddings": lambda engine, ref: engine.embed(ref, _EMBEDDING_PROBE),
     "predictions": Engine._probe_predictions,
 }
-"""Route -> how to ask a model there whether it answers at all."""
+"""Route -> function that runs a probe request on a model of that route."""

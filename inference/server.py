@@ -1,7 +1,7 @@
-"""The engine's own small HTTP server: ``python -m inference.server``.
+"""HTTP server of the inference engine: ``python -m inference.server``.
 
-Only the API and the workers speak to it. It knows no key and no database: the model's reference travels beside the
-client's body, ``{"ref": {…}, "body": {…}}``.
+Only the API and the workers connect to it. It reads no API keys and no database: each request
+carries the model's reference and the client's body, ``{"ref": {…}, "body": {…}}``.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from storage.settings import Settings
 log = logging.getLogger(__name__)
 
 CLIENT_CLOSED_REQUEST = 499
-"""Nobody reads this status; the name is nginx's."""
+"""Status for a disconnected client. No client receives it; the name is nginx's."""
 GRACEFUL_SHUTDOWN_SECONDS = 5
-"""How long running answers may take to end once the server is told to stop."""
+"""Time that running requests get to finish after the server receives a stop signal."""
 SWITCH_INTERVAL_SECONDS = 0.0005
-"""Python's own is ten times as long."""
+"""Thread switch interval; a tenth of Python's default."""
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[Engine, Request], Coroutine[Any, Any, Response]]
@@ -61,35 +61,35 @@ class _EngineRequest(BaseModel):
 
 
 async def _handle_chat(engine: Engine, request: Request) -> Response:
-    call = _parse(_EngineRequest, await request.body())
-    body = _parse(ChatCompletionRequest, call.body)
+    engine_request = _parse(_EngineRequest, await request.body())
+    body = _parse(ChatCompletionRequest, engine_request.body)
     if body.stream:
-        return await _start_stream(engine.chat_stream(call.ref, body))
-    return JSONResponse(await engine.chat(call.ref, body))
+        return await _start_stream(engine.chat_stream(engine_request.ref, body))
+    return JSONResponse(await engine.chat(engine_request.ref, body))
 
 
 async def _handle_completions(engine: Engine, request: Request) -> Response:
-    call = _parse(_EngineRequest, await request.body())
-    body = _parse(CompletionRequest, call.body)
+    engine_request = _parse(_EngineRequest, await request.body())
+    body = _parse(CompletionRequest, engine_request.body)
     if body.stream:
-        return await _start_stream(engine.complete_stream(call.ref, body))
-    return JSONResponse(await engine.complete(call.ref, body))
+        return await _start_stream(engine.complete_stream(engine_request.ref, body))
+    return JSONResponse(await engine.complete(engine_request.ref, body))
 
 
 async def _start_stream(chunks: AsyncGenerator[dict[str, Any], None]) -> Response:
-    # A request that cannot be answered fails here, while the status can still say so.
+    # An invalid request fails here, before the response status is sent.
     first = await anext(chunks)
     return StreamingResponse(_stream_events(first, chunks), media_type="text/event-stream")
 
 
 async def _handle_embeddings(engine: Engine, request: Request) -> Response:
-    call = _parse(_EngineRequest, await request.body())
-    return JSONResponse(await engine.embed(call.ref, _parse(EmbeddingRequest, call.body)))
+    engine_request = _parse(_EngineRequest, await request.body())
+    return JSONResponse(await engine.embed(engine_request.ref, _parse(EmbeddingRequest, engine_request.body)))
 
 
 async def _handle_predictions(engine: Engine, request: Request) -> Response:
-    call = _parse(_EngineRequest, await request.body())
-    return JSONResponse(await engine.predict(call.ref, _parse(PredictionRequest, call.body)))
+    engine_request = _parse(_EngineRequest, await request.body())
+    return JSONResponse(await engine.predict(engine_request.ref, _parse(PredictionRequest, engine_request.body)))
 
 
 async def _handle_load(engine: Engine, request: Request) -> Response:
@@ -97,8 +97,8 @@ async def _handle_load(engine: Engine, request: Request) -> Response:
 
 
 async def _handle_export(engine: Engine, request: Request) -> Response:
-    call = _parse(_EngineRequest, await request.body())
-    return JSONResponse(await engine.export(call.ref, call.variant))
+    engine_request = _parse(_EngineRequest, await request.body())
+    return JSONResponse(await engine.export(engine_request.ref, engine_request.variant))
 
 
 _POST_HANDLERS: dict[str, Handler] = {
@@ -112,7 +112,7 @@ _POST_HANDLERS: dict[str, Handler] = {
 
 
 def create_app(settings: Settings) -> Starlette:
-    """The application; the engine lives as long as it runs."""
+    """Create the ASGI application. Its lifespan creates and closes the engine."""
     token = settings.inference_token.get_secret_value()
 
     @asynccontextmanager
@@ -130,7 +130,12 @@ def create_app(settings: Settings) -> Starlette:
     def create_route(path: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             if token and not _is_authorized(request, token):
-                return _to_error_response(EngineError("unauthorized", "The engine's token is missing or wrong."))
+                return _to_error_response(
+                    EngineError(
+                        "unauthorized",
+                        "The engine's token is missing or wrong; set LUTHIER_INFERENCE_TOKEN to the engine's value.",
+                    )
+                )
             await request.body()
             try:
                 return await cancel_on_disconnect(request, handler(request.app.state.engine, request))
@@ -142,9 +147,9 @@ def create_app(settings: Settings) -> Starlette:
         return Route(path, endpoint, methods=["POST"])
 
     async def handle_unexpected_error(request: Request, error: Exception) -> Response:
-        # Starlette raises the error again behind this answer, and the server logs it.
+        # Starlette raises the error again after this response, and the server logs it.
         return _to_error_response(
-            EngineError("internal_error", f"The engine failed ({type(error).__name__}); its log says more.")
+            EngineError("internal_error", f"The engine failed ({type(error).__name__}); see the engine's log.")
         )
 
     routes = [Route("/healthz", get_health), *(create_route(path, handler) for path, handler in _POST_HANDLERS.items())]
@@ -159,8 +164,8 @@ def _parse(model: type[M], data: bytes | dict[str, Any]) -> M:
 
 
 def _is_authorized(request: Request, token: str) -> bool:
-    sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-    return hmac.compare_digest(sent.encode(), token.encode())
+    presented = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return hmac.compare_digest(presented.encode(), token.encode())
 
 
 def _to_error_response(error: EngineError) -> Response:
@@ -168,7 +173,10 @@ def _to_error_response(error: EngineError) -> Response:
 
 
 async def _stream_events(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
-    """Server-sent events; a failure in the middle is the last of them, in OpenAI's error shape."""
+    """Iterate over server-sent events.
+
+    If generation fails, the last event is an error in OpenAI's shape.
+    """
     async with aclosing(rest):
         yield _format_event(first)
         try:
@@ -185,16 +193,20 @@ def _format_event(chunk: dict[str, Any]) -> str:
 
 
 def listen(url: str) -> socket.socket:
-    """A listening socket at ``unix:///path`` (for this user alone) or ``http://host:port``."""
+    """Open a listening socket at ``unix:///path`` (accessible only to this user) or
+    ``http://host:port``.
+
+    Raises ``SystemExit`` if another engine listens at the Unix socket.
+    """
     path = url.removeprefix("unix://")
     if path == url:
-        where = urlsplit(url)
-        return socket.create_server((where.hostname or "127.0.0.1", where.port or 80), reuse_port=False)
+        address = urlsplit(url)
+        return socket.create_server((address.hostname or "127.0.0.1", address.port or 80), reuse_port=False)
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with closing(socket.socket(socket.AF_UNIX)) as probe:
         if probe.connect_ex(path) == 0:
-            raise SystemExit(f"An engine already listens at {url}.")
+            raise SystemExit(f"An engine already listens at {url}; stop it or change LUTHIER_INFERENCE_URL.")
     file.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -204,23 +216,24 @@ def listen(url: str) -> socket.socket:
 
 
 def serve(settings: Settings) -> None:
-    """Serve at ``settings.inference_bind`` until told to stop."""
+    """Serve at ``settings.inference_bind`` until a stop signal arrives."""
     if settings.engine_threads:
         torch.set_num_threads(settings.engine_threads)
-    # What the libraries say of their own doings helps nobody who reads the engine's log.
+    # The libraries' progress messages are noise in the engine's log.
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*(is_gradient_checkpointing|was active which is now deleted)")
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS, access_log=False
     )
-    # Looking through all that was imported takes Python 0.4 s, in which every answer would stand still.
+    # A full garbage collection over all imported objects takes 0.4 s and would stall every request.
     gc.collect()
     gc.freeze()
-    # After every operation on tensors the decoding thread waits this long for the event loop's.
+    # After every tensor operation the decoding thread can wait this long for the event loop's
+    # thread.
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     with closing(listen(settings.inference_bind)) as listener:
-        log.info("engine listens at %s", settings.inference_bind)
+        log.info("engine is listening at %s", settings.inference_bind)
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -1,4 +1,4 @@
-"""One set of weights that writes, the adapters that share it, and the thread that decodes for all of them."""
+"""LLM engine: one base model, the adapters that share its weights, and their scheduler."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.chat_format.tool_calls import ToolCallFormat, infer_format
 
 BASE_ADAPTER = "__base__"
-"""PEFT's name, in a mixed batch, of rows that take no adapter."""
+"""PEFT's name for sequences without an adapter in a mixed batch."""
 
 PROMPT_CHUNK = 256
-"""Prompt tokens that are scored at once: each takes as many numbers as the vocabulary has tokens."""
+"""Prompt tokens per forward pass when logprobs of a prompt are computed: the logits of each token
+have vocabulary size."""
 
 
 @runtime_checkable
 class SupportsGeneration(Protocol):
-    """What a task has whose models write token by token."""
+    """Interface of tasks whose models generate tokens."""
 
     def encode_prompt(self, prompt: Any, tokenizer: Any, /) -> list[int]:
-        """What the model continues."""
+        """Return the token ids of a prompt."""
 
     def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
-        """Any of these ends an answer."""
+        """Return the ids of the tokens that end generation."""
 
 
 class LLMEngine:
-    """A loaded model of one task with its scheduler. Adapters come and go between two steps."""
+    """Loaded model of one task with its scheduler.
+
+    Adapters are loaded and unloaded between two steps.
+    """
 
     def __init__(
         self,
@@ -57,7 +61,8 @@ class LLMEngine:
         self.context = min(context, served_model.base.context_length)
         self.tokenizer = served_model.context.processor
         self.token_decoder = TokenDecoder(self.tokenizer)
-        # What the forward pass runs; `_mixed` is PEFT's wrapper around the same layers once there are adapters.
+        # The forward pass runs `_model`. `_peft_model` is PEFT's wrapper around the same layers,
+        # from the first adapter on.
         self._model: Any = served_model.model
         self._peft_model: Any = None
         self._adapter_names: list[str] = []
@@ -76,16 +81,22 @@ class LLMEngine:
 
     @cached_property
     def tool_call_format(self) -> ToolCallFormat:
-        """How its chat template writes calls of tools. Raises ``jinja2.TemplateError``."""
+        """Format of tool calls in the chat template. Raises ``jinja2.TemplateError``."""
         return infer_format(ChatTemplate(self.tokenizer))
 
     @cached_property
     def grammar_compiler(self) -> GrammarCompiler:
-        """What holds its answers to a schema. Raises ``ValueError`` for a tokenizer whose tokens are not bytes."""
+        """Compiler of grammars for constrained decoding.
+
+        Raises ``ValueError`` for a tokenizer whose tokens are not bytes.
+        """
         return GrammarCompiler(self.tokenizer, self._stop_token_ids)
 
     def load_adapter(self, directory: Path) -> str:
-        """Load an adapter beside the others; its name in this lane. Blocks. Raises what loading raises."""
+        """Load an adapter and return its name in this engine.
+
+        Blocks. Raises the errors of loading.
+        """
         name = f"adapter{next(self._adapter_counter)}"
         with self.scheduler.pause():
             try:
@@ -97,7 +108,7 @@ class LLMEngine:
         return name
 
     def unload_adapter(self, name: str) -> None:
-        """Drop an adapter that no row uses any more. Blocks."""
+        """Unload an adapter that no sequence uses. Blocks."""
         with self.scheduler.pause():
             self._delete_adapter(name)
 
@@ -108,36 +119,50 @@ class LLMEngine:
             self._peft_model.delete_adapter(name)
 
     def _remove_lora_layers(self) -> None:
-        """Take out the layers that PEFT put in before the first adapter failed: it leaves no handle to do so itself."""
+        """Remove the layers that PEFT inserted before its first adapter failed.
+
+        PEFT returns no handle that could remove them.
+        """
         layers = [(name, layer) for name, layer in self._model.named_modules() if isinstance(layer, LoraLayer)]
         for name, layer in layers:
             self._model.set_submodule(name, layer.base_layer)
         vars(self._model).pop("peft_config", None)
 
     def _register_hooks(self) -> None:
-        """Tell every adapted layer which adapter each row takes. Set once; PEFT's own way sets hooks at every call."""
-        fresh = {layer for layer in self._model.modules() if isinstance(layer, LoraLayer)} - self._hooked_layers
-        for layer in fresh:
+        """Pass the adapter of each sequence to every LoRA layer.
+
+        PEFT itself registers hooks at every call.
+        """
+        new_layers = {layer for layer in self._model.modules() if isinstance(layer, LoraLayer)} - self._hooked_layers
+        for layer in new_layers:
             layer.register_forward_pre_hook(self._inject_adapter_names, with_kwargs=True)
-        self._hooked_layers |= fresh
+        self._hooked_layers |= new_layers
 
     def _inject_adapter_names(self, layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, {**kwargs, "adapter_names": self._adapter_names}
 
     def compute_prompt_logprobs(self, prompt: Sequence[int], adapter: str, num_logprobs: int) -> list[SampledToken]:
-        """The prompt's tokens but the first, each as if chosen after those before it. Blocks."""
-        cache, choices = create_cache(), list[SampledToken]()
+        """Compute the logprob of every prompt token except the first, given the tokens before it.
+
+        Blocks.
+        """
+        cache, sampled_tokens = create_cache(), list[SampledToken]()
         for start in range(0, len(prompt) - 1, PROMPT_CHUNK):
             chunk = prompt[start : start + PROMPT_CHUNK]
             with self.scheduler.pause():
                 logits_TV = self._forward_chunk(chunk, start, adapter, cache)
-            following = zip(logits_TV, prompt[start + 1 : start + PROMPT_CHUNK + 1], strict=False)
-            choices += [build_sampled_token(row_V.float(), token, num_logprobs) for row_V, token in following]
-        return choices
+            next_tokens = zip(logits_TV, prompt[start + 1 : start + PROMPT_CHUNK + 1], strict=False)
+            sampled_tokens += [
+                build_sampled_token(logits_V.float(), token, num_logprobs) for logits_V, token in next_tokens
+            ]
+        return sampled_tokens
 
     @torch.inference_mode()
     def _forward_chunk(self, chunk: Sequence[int], start: int, adapter: str, cache: Cache) -> Tensor:
-        """Logits (T, V) after each token of ``piece``, which stands at ``start``, behind what ``cache`` holds."""
+        """Return the logits (T, V) after each token of ``chunk``.
+
+        ``cache`` holds the ``start`` tokens before it.
+        """
         device = self.served_model.model.device
         ids_1T, positions_1T = (
             torch.tensor([list(row)], device=device) for row in (chunk, range(start, start + len(chunk)))
@@ -161,7 +186,7 @@ class LLMEngine:
         adapters: Sequence[str],
         logits_to_keep: int,
     ) -> Tensor:
-        """Of the ``last`` positions."""
+        """Return the logits (B, logits_to_keep, V) of the last positions."""
         self._adapter_names = list(adapters)
         logits_BTV: Tensor = self._model(
             input_ids=ids_BT,
@@ -175,18 +200,18 @@ class LLMEngine:
 
 
 class GenerativeModel:
-    """A model that writes and that clients can name: a lane's own weights, or one of its adapters."""
+    """Generative model that clients select: an engine's own weights, or one of its adapters."""
 
     def __init__(
         self, llm_engine: LLMEngine, adapter: str = BASE_ADAPTER, base_lease: AsyncExitStack | None = None
     ) -> None:
         self.llm_engine = llm_engine
         self.adapter = adapter
-        # What an adapter needs for as long as it lives: its base's place in the pool.
+        # An adapter holds its base model's slot in the pool until it is closed.
         self._base_lease = base_lease
 
     async def close(self) -> None:
-        """Take the adapter out of its lane, or end the lane."""
+        """Unload the adapter, or stop the engine's scheduler if this is the base model."""
         if self._base_lease is None:
             await asyncio.to_thread(self.llm_engine.scheduler.close)
         else:

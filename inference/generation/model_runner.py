@@ -1,7 +1,10 @@
-"""The tensors of a running batch: prompts join it, every step adds one token to every row, finished rows leave.
+"""Model runner: the tensors of the running batch.
 
-Shapes: B rows, T positions of the batch (its longest row), H heads, D width of a head, V vocabulary. Rows are padded
-on the left, so that the last position is every row's newest token.
+Prefill adds sequences; decode adds one token to each of them.
+
+Shapes: B sequences, T positions of the batch (its longest sequence), H heads, D width of a head, V
+vocabulary. Sequences are padded on the left, so that the last position is the newest token of every
+sequence.
 """
 
 from __future__ import annotations
@@ -15,11 +18,15 @@ from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicLayer
 
 CACHE_GROWTH = 128
-"""Positions of a cache that are made at once: all that is in it is copied once in so many steps, not in each."""
+"""Positions by which the KV cache grows: its content is copied once per this many steps, not at
+each step."""
 
 
 class ForwardFunction(Protocol):
-    """A causal model: logits of the last position (B, V); the keys and values of the others go into ``cache``."""
+    """Forward pass of a causal model.
+
+    Returns the logits (B, V) of the last position and appends keys and values to ``cache``.
+    """
 
     def __call__(
         self, ids_BT: Tensor, mask_BT: Tensor, positions_BT: Tensor, cache: Cache, adapters: Sequence[str], /
@@ -27,7 +34,8 @@ class ForwardFunction(Protocol):
 
 
 class GrowableCacheLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer (B, H, T, D): the used part of tensors with room for steps to come."""
+    """KV cache of one layer (B, H, T, D): the used part of tensors with free space for later
+    steps."""
 
     keys: Tensor
     values: Tensor
@@ -35,7 +43,7 @@ class GrowableCacheLayer(DynamicLayer):  # type: ignore[misc]
     _value_buffer: Tensor
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append positions; everything so far."""
+        """Append positions and return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.replace(key_states[:, :, :0], value_states[:, :, :0])
@@ -50,17 +58,20 @@ class GrowableCacheLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def replace(self, keys: Tensor, values: Tensor) -> None:
-        """Hold these instead; they are not written to."""
+        """Replace the content by these tensors. They are never written to."""
         self.keys, self.values = self._key_buffer, self._value_buffer = keys, values
 
 
 def create_cache() -> Cache:
-    """Empty, for any number of layers."""
+    """Create an empty KV cache for any number of layers."""
     return Cache(layer_class_to_replicate=GrowableCacheLayer)
 
 
 class ModelRunner:
-    """A batch whose rows come and go. A row's logits are those it would have alone."""
+    """Running batch whose sequences join and leave.
+
+    Each sequence has the logits that it would have alone.
+    """
 
     def __init__(self, forward: ForwardFunction, device: torch.device) -> None:
         self._forward = forward
@@ -74,7 +85,10 @@ class ModelRunner:
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], adapters: Sequence[str]) -> Tensor:
-        """Run the prompts through the model as one padded batch and append them: their next logits (B, V)."""
+        """Run the prompts as one padded batch and append them to the running one.
+
+        Returns their next logits (B, V).
+        """
         longest = max(map(len, prompts))
         ids_BT = self._to_tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
         mask_BT = self._to_tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -91,7 +105,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> Tensor:
-        """Append one token to every row: the next logits (B, V)."""
+        """Append one token to every sequence and return the next logits (B, V)."""
         positions_B1 = self._mask_BT.sum(-1, keepdim=True)
         self._mask_BT = pad(self._mask_BT, (0, 1), value=1)
         ids_B1 = self._to_tensor([[token] for token in tokens])
@@ -99,30 +113,31 @@ class ModelRunner:
 
     @torch.inference_mode()
     def retain(self, rows: Sequence[int]) -> None:
-        """Drop every other row, and the padding that no row is left to need."""
+        """Remove all other sequences, and the padding that the remaining ones do not need."""
         self._adapters = [self._adapters[row] for row in rows]
         if not rows:
             self._cache, self._mask_BT = create_cache(), self._to_tensor([])
             return
         index_B = self._to_tensor(rows)
         mask_BT = self._mask_BT[index_B]
-        # Of a left-padded mask the sum is the row's length.
-        spare = mask_BT.shape[1] - int(mask_BT.sum(-1).max())
-        self._mask_BT = mask_BT[:, spare:]
+        # The sum of a sequence's mask is its length.
+        padding = mask_BT.shape[1] - int(mask_BT.sum(-1).max())
+        self._mask_BT = mask_BT[:, padding:]
         for layer in self._cache.layers:
-            layer.replace(layer.keys[index_B, :, spare:], layer.values[index_B, :, spare:])
+            layer.replace(layer.keys[index_B, :, padding:], layer.values[index_B, :, padding:])
 
     def _to_tensor(self, values: Sequence[object]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
 
 
 def _append(cache: Cache, mask_BT: Tensor, other: Cache, other_mask_BT: Tensor) -> Tensor:
-    """Append the other batch's rows to ``cache``, the shorter of the two padded on the left; the joint mask."""
+    """Append the other batch to ``cache``, pad the shorter of the two on the left, and return the
+    joint mask."""
     longest = max(mask_BT.shape[1], other_mask_BT.shape[1])
-    for layer, newer in zip(cache.layers, other.layers, strict=True):
+    for layer, other_layer in zip(cache.layers, other.layers, strict=True):
         layer.replace(
-            torch.cat([_pad_left(layer.keys, longest), _pad_left(newer.keys, longest)]),
-            torch.cat([_pad_left(layer.values, longest), _pad_left(newer.values, longest)]),
+            torch.cat([_pad_left(layer.keys, longest), _pad_left(other_layer.keys, longest)]),
+            torch.cat([_pad_left(layer.values, longest), _pad_left(other_layer.values, longest)]),
         )
     masks = [pad(mask, (longest - mask.shape[1], 0)) for mask in (mask_BT, other_mask_BT)]
     return torch.cat(masks)

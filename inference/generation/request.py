@@ -1,4 +1,4 @@
-"""One request in the scheduler: its rows, what they make, and how many tokens that took."""
+"""Generation requests: submission to the scheduler, outputs and token usage."""
 
 from __future__ import annotations
 
@@ -19,46 +19,49 @@ from inference.structured_output.guidance import CompiledGrammar
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """An answer to make."""
+    """Request for one generated sequence."""
 
     prompt: list[int]
     sampling_params: SamplingParams
     detokenizer: IncrementalDetokenizer
     max_new_tokens: int
-    """Tokens to make at most."""
+    """Maximum tokens to generate."""
 
 
 @dataclass(frozen=True)
 class GenerationHandle:
-    """Rows at work."""
+    """Handle of submitted sequences."""
 
     sequences: list[SequenceState]
     _outputs: asyncio.Queue[tuple[int, SequenceOutput]]
 
     async def stream_outputs(self) -> AsyncIterator[tuple[int, SequenceOutput]]:
-        """What each row makes, by index, until all are complete. Raises the first row's error."""
-        open_rows = len(self.sequences)
-        while open_rows:
-            index, update = await self._outputs.get()
-            if update.error:
-                raise update.error
-            yield index, update
-            open_rows -= update.finish_reason is not None
+        """Iterate over (index, output) of all sequences until all are finished.
+
+        Raises the first error.
+        """
+        num_unfinished = len(self.sequences)
+        while num_unfinished:
+            index, output = await self._outputs.get()
+            if output.error:
+                raise output.error
+            yield index, output
+            num_unfinished -= output.finish_reason is not None
 
     async def collect(self) -> list[tuple[TextDelta, str | None]]:
-        """Every row's answer and why it ended."""
-        made: list[tuple[TextDelta, str | None]] = [(TextDelta(), None) for _ in self.sequences]
-        async for index, update in self.stream_outputs():
-            made[index] = (made[index][0] + update.delta, update.finish_reason)
-        return made
+        """Return the complete text and the finish reason of every sequence."""
+        results: list[tuple[TextDelta, str | None]] = [(TextDelta(), None) for _ in self.sequences]
+        async for index, output in self.stream_outputs():
+            results[index] = (results[index][0] + output.delta, output.finish_reason)
+        return results
 
     def build_usage(self, prompt_tokens: int) -> dict[str, Any]:
-        """OpenAI's."""
-        answer = sum(len(row.output_tokens) for row in self.sequences)
+        """Build OpenAI's ``usage``."""
+        completion_tokens = sum(len(sequence.output_tokens) for sequence in self.sequences)
         return {
             "prompt_tokens": prompt_tokens,
-            "completion_tokens": answer,
-            "total_tokens": prompt_tokens + answer,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
             "completion_tokens_details": {
                 "reasoning_tokens": 0,
@@ -71,45 +74,51 @@ class GenerationHandle:
 
 @asynccontextmanager
 async def submit(model: GenerativeModel, requests: Sequence[GenerationRequest]) -> AsyncIterator[GenerationHandle]:
-    """The answers in the making; on leaving, early or not, they stop."""
-    updates = asyncio.Queue[tuple[int, SequenceOutput]]()
+    """Submit requests to the model's scheduler.
+
+    Leaving the context cancels unfinished sequences.
+    """
+    outputs = asyncio.Queue[tuple[int, SequenceOutput]]()
 
     def build_emit(index: int) -> Callable[[SequenceOutput], None]:
-        def emit(update: SequenceOutput) -> None:
-            updates.put_nowait((index, update))
+        def emit(output: SequenceOutput) -> None:
+            outputs.put_nowait((index, output))
 
         return emit
 
-    rows = [
+    sequences = [
         SequenceState(
-            wanted.prompt,
+            request.prompt,
             model.adapter,
-            wanted.sampling_params,
-            wanted.detokenizer,
-            wanted.max_new_tokens,
+            request.sampling_params,
+            request.detokenizer,
+            request.max_new_tokens,
             build_emit(index),
         )
-        for index, wanted in enumerate(requests)
+        for index, request in enumerate(requests)
     ]
-    model.llm_engine.scheduler.submit(rows)
+    model.llm_engine.scheduler.submit(sequences)
     try:
-        yield GenerationHandle(rows, updates)
+        yield GenerationHandle(sequences, outputs)
     finally:
-        for row in rows:
-            row.cancelled = True
+        for sequence in sequences:
+            sequence.cancelled = True
 
 
 def compute_max_new_tokens(llm_engine: LLMEngine, prompt: Sequence[int], param: str) -> int:
-    """Tokens that the context leaves for an answer. Raises ``EngineError``; ``what`` is the body's field."""
-    left = llm_engine.context - len(prompt)
-    if left <= 0:
+    """Return the number of tokens that fit in the context after the prompt.
+
+    Raises ``EngineError`` if there are none. ``param`` is the field of the body.
+    """
+    max_new_tokens = llm_engine.context - len(prompt)
+    if max_new_tokens <= 0:
         raise EngineError(
             "context_length_exceeded",
-            f"The {param} has {len(prompt)} tokens, and this model's context of {llm_engine.context} must hold the answer "
-            "too. Shorten it.",
+            f"'{param}' has {len(prompt)} tokens. This model's context of {llm_engine.context} tokens must also fit "
+            f"the output. Shorten '{param}'.",
             param,
         )
-    return left
+    return max_new_tokens
 
 
 def build_sampling_params(
@@ -119,10 +128,12 @@ def build_sampling_params(
     vocab_size: int,
     grammar: CompiledGrammar | None = None,
 ) -> SamplingParams:
-    """How the ``index``-th answer to a prompt is chosen. Raises ``EngineError``."""
+    """Build the sampling parameters of a prompt's ``index``-th choice. Raises ``EngineError``."""
     bias = {int(token): value for token, value in (request.logit_bias or {}).items()}
     if bias and max(bias) >= vocab_size:
-        raise EngineError("invalid_request", f"Token ids of this model end at {vocab_size - 1}.", "logit_bias")
+        raise EngineError(
+            "invalid_request", f"Token ids of this model end at {vocab_size - 1}; remove larger ones.", "logit_bias"
+        )
     return SamplingParams(
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
@@ -130,7 +141,7 @@ def build_sampling_params(
         presence_penalty=request.presence_penalty or 0.0,
         logit_bias=bias,
         logprobs=logprobs,
-        # Answers to one request differ from one another, and are the same ones the next time.
+        # The choices of one request differ from one another, and are the same for the same request.
         seed=None if request.seed is None else request.seed + index,
         grammar=grammar,
     )

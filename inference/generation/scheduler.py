@@ -1,4 +1,4 @@
-"""Continuous batching: one thread a model, whose rows join and leave between two steps."""
+"""Continuous batching: one thread per engine; sequences join and leave between two steps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from inference.protocol.errors import EngineError, EngineUnavailable
 log = logging.getLogger(__name__)
 
 MAX_PREFILL_TOKENS = 16_384
-"""Padded prompt tokens that one forward pass takes in; the memory of its activations grows with them."""
+"""Maximum padded prompt tokens of one prefill; the memory of its activations grows with them."""
 MAX_WAITING = 1024
-"""Rows that may wait for a place; more are turned away."""
+"""Maximum sequences that wait for a slot; more are rejected."""
 
 
 @dataclass(frozen=True)
 class SequenceOutput:
-    """What a step gave a row: text that is certain now, and at the end why it ended and how many tokens it took."""
+    """Output of one step for one sequence: new text and, at the end, reason and token count."""
 
     delta: TextDelta
     finish_reason: str | None = None
@@ -36,7 +36,7 @@ class SequenceOutput:
 
     @property
     def is_final(self) -> bool:
-        """Nothing more comes."""
+        """True if this is the sequence's last output."""
         return self.finish_reason is not None or self.error is not None
 
     @property
@@ -46,17 +46,17 @@ class SequenceOutput:
 
 @dataclass(eq=False)
 class SequenceState:
-    """One answer in the making; ``emit`` is told of its progress."""
+    """State of one sequence. ``emit`` receives its outputs."""
 
     prompt: list[int]
     adapter: str
     sampling_params: SamplingParams
     detokenizer: IncrementalDetokenizer
     max_new_tokens: int
-    """Tokens to make at most."""
+    """Maximum tokens to generate."""
     emit: Callable[[SequenceOutput], None]
     cancelled: bool = False
-    """Set from any thread; the row leaves before the next step and emits nothing more."""
+    """Set from any thread. The sequence leaves before the next step and emits nothing more."""
     output_tokens: list[int] = field(default_factory=list)
     sampler: SamplerState = field(init=False)
 
@@ -64,28 +64,31 @@ class SequenceState:
         self.sampler = SamplerState(self.sampling_params)
 
     def append_token(self, sampled_token: SampledToken, stop_token_ids: Collection[int]) -> SequenceOutput:
-        """Add a token: what it settles."""
+        """Append a sampled token and return the resulting output."""
         matcher = self.sampler.matcher
-        if matcher and (fault := matcher.error):
-            return self.to_error_output(fault)
+        if matcher and (grammar_error := matcher.error):
+            return self.to_error_output(grammar_error)
         if not sampled_token.is_finite:
             return self.to_error_output(
-                EngineError("model_unusable", "The model gives no numbers (NaN); train it again.")
+                EngineError(
+                    "model_unusable",
+                    "The model's logits are not finite (NaN); train it again, for example with a lower learning rate.",
+                )
             )
         self.output_tokens.append(sampled_token.token)
-        ended = sampled_token.token in stop_token_ids
-        piece = (
+        is_stop_token = sampled_token.token in stop_token_ids
+        delta = (
             TextDelta()
-            if ended
+            if is_stop_token
             else self.detokenizer.feed(sampled_token.token, sampled_token if sampled_token.token_logprob else None)
         )
-        over = ended or self.detokenizer.stopped or (matcher is not None and matcher.is_terminated)
-        finish = "stop" if over else "length" if len(self.output_tokens) >= self.max_new_tokens else None
-        if finish:
-            piece += self.detokenizer.finish()
-            # What was held back to the last token may complete a stop string.
-            finish = "stop" if self.detokenizer.stopped else finish
-        return SequenceOutput(piece, finish, len(self.output_tokens))
+        is_stopped = is_stop_token or self.detokenizer.stopped or (matcher is not None and matcher.is_terminated)
+        finish_reason = "stop" if is_stopped else "length" if len(self.output_tokens) >= self.max_new_tokens else None
+        if finish_reason:
+            delta += self.detokenizer.finish()
+            # Text that was withheld until the last token can complete a stop string.
+            finish_reason = "stop" if self.detokenizer.stopped else finish_reason
+        return SequenceOutput(delta, finish_reason, len(self.output_tokens))
 
     def to_error_output(self, error: EngineError) -> SequenceOutput:
         return SequenceOutput(TextDelta(), num_tokens=len(self.output_tokens), error=error)
@@ -96,15 +99,16 @@ OutputHandler = Callable[[StepOutputs], None]
 
 
 def emit_outputs(outputs: StepOutputs) -> None:
-    """Tell every row of its progress."""
-    for row, update in outputs:
-        row.emit(update)
+    """Pass every output to its sequence's ``emit``."""
+    for sequence, output in outputs:
+        sequence.emit(output)
 
 
 class Scheduler:
-    """Owns a decoder and its thread. Everything public may be called from any thread.
+    """Scheduler of one model runner, with its own thread. All public methods are thread-safe.
 
-    ``deliver`` is called from the decoding thread once a step, so that another thread is woken once a step.
+    ``handle_outputs`` is called from the scheduler's thread once per step, so that the receiving
+    thread is woken only once per step.
     """
 
     def __init__(
@@ -130,20 +134,26 @@ class Scheduler:
 
     @property
     def queue_lengths(self) -> tuple[int, int]:
-        """Rows running and rows waiting."""
+        """Numbers of running and waiting sequences."""
         return len(self._running), len(self._waiting)
 
     def submit(self, sequences: list[SequenceState]) -> None:
-        """Let rows join as soon as there is room. Raises ``EngineUnavailable`` when too many wait already."""
+        """Queue sequences until slots are free.
+
+        Raises ``EngineUnavailable`` if the queue is full.
+        """
         with self._condition:
             if self._closed or len(self._waiting) + len(sequences) > MAX_WAITING:
-                raise EngineUnavailable("Too many requests wait for this model; try again.", "engine_overloaded")
+                raise EngineUnavailable("Too many requests are waiting for this model; try again.", "engine_overloaded")
             self._waiting.extend(sequences)
             self._condition.notify()
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """No step runs meanwhile: the only safe time to change the model. Blocks until the running step is over."""
+        """Pause stepping, so that the model can be changed safely.
+
+        Blocks until the running step has finished.
+        """
         with self._condition:
             self._pause_waiters += 1
         try:
@@ -155,7 +165,7 @@ class Scheduler:
                 self._condition.notify()
 
     def close(self) -> None:
-        """End the thread; rows still in it fail."""
+        """Stop the thread. Sequences that are still running or waiting fail."""
         with self._condition:
             self._closed = True
             self._condition.notify()
@@ -167,7 +177,7 @@ class Scheduler:
                 with self._step_lock:
                     self._step()
             except Exception as error:
-                # Whatever it was, those who wait must hear of it, and the next rows find a working thread.
+                # Fail every pending sequence and keep the thread alive for new ones.
                 log.exception("decoding failed")
                 self._fail_all(_to_engine_error(error))
         self._fail_all(EngineUnavailable("The inference engine is stopping; try again."))
@@ -179,52 +189,52 @@ class Scheduler:
             return not self._closed
 
     def _step(self) -> None:
-        """Let rows in, or take one step with those there are."""
-        self._retain([row for row in self._running if not row.cancelled])
-        newcomers = self._admit()
-        if newcomers:
-            self._running += newcomers
+        """Prefill waiting sequences if slots are free, else decode a token for all running ones."""
+        self._retain([sequence for sequence in self._running if not sequence.cancelled])
+        scheduled = self._admit()
+        if scheduled:
+            self._running += scheduled
             logits_BV = self._model_runner.prefill(
-                [row.prompt for row in newcomers], [row.adapter for row in newcomers]
+                [sequence.prompt for sequence in scheduled], [sequence.adapter for sequence in scheduled]
             )
         elif self._running:
-            newcomers = self._running
-            logits_BV = self._model_runner.decode([row.output_tokens[-1] for row in newcomers])
+            scheduled = self._running
+            logits_BV = self._model_runner.decode([sequence.output_tokens[-1] for sequence in scheduled])
         else:
             return
-        choices = sample(logits_BV, [row.sampler for row in newcomers])
-        updates = [
-            (row, row.append_token(choice, self._stop_token_ids))
-            for row, choice in zip(newcomers, choices, strict=True)
+        sampled_tokens = sample(logits_BV, [sequence.sampler for sequence in scheduled])
+        outputs = [
+            (sequence, sequence.append_token(sampled_token, self._stop_token_ids))
+            for sequence, sampled_token in zip(scheduled, sampled_tokens, strict=True)
         ]
-        done = {row for row, update in updates if update.is_final}
-        self._retain([row for row in self._running if row not in done])
-        self._handle_outputs([(row, update) for row, update in updates if update.has_update])
+        finished = {sequence for sequence, output in outputs if output.is_final}
+        self._retain([sequence for sequence in self._running if sequence not in finished])
+        self._handle_outputs([(sequence, output) for sequence, output in outputs if output.has_update])
 
     def _admit(self) -> list[SequenceState]:
         admitted: list[SequenceState] = []
         with self._condition:
             while self._waiting and len(self._running) + len(admitted) < self._max_num_seqs:
-                longest = max(len(row.prompt) for row in [*admitted, self._waiting[0]])
+                longest = max(len(sequence.prompt) for sequence in [*admitted, self._waiting[0]])
                 if admitted and longest * (len(admitted) + 1) > MAX_PREFILL_TOKENS:
                     break
-                row = self._waiting.popleft()
-                if not row.cancelled:
-                    admitted.append(row)
+                sequence = self._waiting.popleft()
+                if not sequence.cancelled:
+                    admitted.append(sequence)
         return admitted
 
     def _retain(self, sequences: list[SequenceState]) -> None:
         if len(sequences) < len(self._running):
-            kept = set(sequences)
-            self._model_runner.retain([index for index, row in enumerate(self._running) if row in kept])
+            retained = set(sequences)
+            self._model_runner.retain([index for index, sequence in enumerate(self._running) if sequence in retained])
             self._running = sequences
 
     def _fail_all(self, error: EngineError) -> None:
         with self._condition:
-            rows, self._running = [*self._running, *self._waiting], []
+            sequences, self._running = [*self._running, *self._waiting], []
             self._waiting.clear()
         self._model_runner.retain([])
-        self._handle_outputs([(row, row.to_error_output(error)) for row in rows])
+        self._handle_outputs([(sequence, sequence.to_error_output(error)) for sequence in sequences])
 
 
 def _to_engine_error(error: Exception) -> EngineError:

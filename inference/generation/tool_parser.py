@@ -1,4 +1,4 @@
-"""The calls of tools in what a model writes, told from its words as they come."""
+"""Incremental parser that separates tool calls from text in a model's output."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from training.tasks.chat_format.tool_calls import FormatMatch, ToolCallFormat, m
 class ParsedToolCall:
     name: str
     arguments: str
-    """JSON of an object, as the model wrote it."""
+    """JSON object, exactly as the model generated it."""
 
 
 @dataclass(frozen=True)
 class ParsedDelta:
-    """Words that are certainly no call, and calls that are whole."""
+    """New text that is not part of a call, and new complete calls."""
 
     text: str = ""
     calls: list[ParsedToolCall] = field(default_factory=list)
@@ -26,24 +26,25 @@ class ParsedDelta:
 
 @dataclass
 class _PartialCall:
-    """A call whose head has been read."""
+    """Call whose prefix has been parsed. Positions are characters of the whole text."""
 
     name: str
     arguments_start: int
-    """Where they begin."""
+    """Start of the arguments."""
     content_start: int
-    """Where the text begins that is content should this be no call."""
+    """Start of the text that becomes content if this is not a call."""
     search_start: int
-    """Where another call is looked for then."""
+    """Start of the search for the next call if this is not a call."""
     scanner: _JsonObjectScanner
     arguments_end: int | None = None
 
 
 class ToolCallParser:
-    """Reads one answer. Text that may be the beginning of a call is held back, all else is given out at once.
+    """Parser of one choice.
 
-    What turns out to be no call (broken JSON, a function that nobody offered, an answer cut short) is text, as it was
-    written. Blanks beside a call are the template's and are dropped.
+    It withholds text that may begin a call and emits all other text immediately.
+    Text that turns out not to be a call (invalid JSON, an unknown function, truncated output) is
+    emitted unchanged. Whitespace around a call belongs to the template and is dropped.
     """
 
     def __init__(
@@ -53,109 +54,112 @@ class ToolCallParser:
         single_call: bool = False,
         constrained: bool = False,
     ) -> None:
-        """``form`` None: there are no tools, all is text. ``single``: the answer ends with its first call.
+        """``call_format`` None: there are no tools, and all output is text.
 
-        ``held``: decoding was constrained to calls, so that arguments are JSON that fits their schema.
+        ``single_call``: the output ends with its first call.
+        ``constrained``: decoding was constrained to calls, so arguments are valid JSON that matches
+        their schema.
         """
         self._call_format = call_format
         self._tool_names = tool_names
         self._single_call = single_call
         self._constrained = constrained
         self._text = ""
-        # text[:at] has been given out or was a call's; no call begins before `search`.
+        # text[:position] was emitted or belongs to a call. No call begins before `search_start`.
         self._position = self._search_start = 0
         self._partial_call: _PartialCall | None = None
-        # Right behind the arguments of the last call, while another may follow there.
+        # End of the last call's arguments, as long as another call may follow there.
         self._separator_start: int | None = None
         self.has_calls = False
-        """Whether a call was made."""
+        """True if the output contains a call."""
 
     def feed(self, text: str) -> ParsedDelta:
-        """Add text."""
+        """Add text and return what is final."""
         if self._call_format is None:
             return ParsedDelta(text)
         self._text += text
         return self._parse(self._call_format, final=False)
 
     def finish(self) -> ParsedDelta:
-        """What was held back, now that nothing follows."""
+        """Return what was withheld until the end of the output."""
         if self._call_format is None:
             return ParsedDelta()
-        said = self._parse(self._call_format, final=True)
+        delta = self._parse(self._call_format, final=True)
         rest = self._text[self._position :]
-        over = (self._single_call or not rest.strip()) and self.has_calls
-        return said if over else ParsedDelta(said.text + rest, said.calls)
+        drop_rest = (self._single_call or not rest.strip()) and self.has_calls
+        return delta if drop_rest else ParsedDelta(delta.text + rest, delta.calls)
 
     def _parse(self, call_format: ToolCallFormat, final: bool) -> ParsedDelta:
-        words, calls, moved = "", list[ParsedToolCall](), True
-        while moved and not (self._single_call and self.has_calls):
+        text, calls, progressed = "", list[ParsedToolCall](), True
+        while progressed and not (self._single_call and self.has_calls):
             if self._partial_call is None:
-                text, moved = self._find_call(call_format, final)
-                words += text
+                new_text, progressed = self._find_call(call_format, final)
+                text += new_text
             else:
-                call, moved = self._continue_call(call_format, self._partial_call, final)
+                call, progressed = self._continue_call(call_format, self._partial_call, final)
                 calls += [call] if call else []
-        return ParsedDelta(words, calls)
+        return ParsedDelta(text, calls)
 
     def _find_call(self, call_format: ToolCallFormat, final: bool) -> tuple[str, bool]:
-        """Words up to where a call may begin, and whether one has."""
+        """Return the text before the next possible call, and whether a call begins there."""
         if self._separator_start is not None and call_format.separator:
-            again = match_format(call_format.separator, self._text, self._separator_start)
-            if again.is_partial and not final:
+            separator = match_format(call_format.separator, self._text, self._separator_start)
+            if separator.is_partial and not final:
                 return "", False
             self._separator_start = None
-            if again.end is not None:
-                self._begin_call(again, again.end, self._position, self._position)
+            if separator.end is not None:
+                self._begin_call(separator, separator.end, self._position, self._position)
                 return "", True
-        place, head = self._find_head(call_format, final)
-        until = self._position + len(self._text[self._position : place].rstrip())
-        words, self._position, self._search_start = self._text[self._position : until], until, place
-        if head.end is not None:
-            self._begin_call(head, head.end, until, place + 1)
-        return words, head.end is not None
+        call_start, prefix = self._find_prefix(call_format, final)
+        text_end = self._position + len(self._text[self._position : call_start].rstrip())
+        text, self._position, self._search_start = self._text[self._position : text_end], text_end, call_start
+        if prefix.end is not None:
+            self._begin_call(prefix, prefix.end, text_end, call_start + 1)
+        return text, prefix.end is not None
 
-    def _find_head(self, form: ToolCallFormat, final: bool) -> tuple[int, FormatMatch]:
-        first, at = form.prefix[0], self._search_start
-        assert isinstance(first, str)
-        while (at := self._text.find(first[0], at)) >= 0:
-            head = match_format(form.prefix, self._text, at)
-            if head.end is not None or (head.is_partial and not final):
-                return at, head
-            at += 1
+    def _find_prefix(self, call_format: ToolCallFormat, final: bool) -> tuple[int, FormatMatch]:
+        first_part, start = call_format.prefix[0], self._search_start
+        assert isinstance(first_part, str)
+        while (start := self._text.find(first_part[0], start)) >= 0:
+            prefix = match_format(call_format.prefix, self._text, start)
+            if prefix.end is not None or (prefix.is_partial and not final):
+                return start, prefix
+            start += 1
         return len(self._text), FormatMatch()
 
-    def _begin_call(self, head: FormatMatch, end: int, content_start: int, search_start: int) -> None:
-        self._partial_call = _PartialCall(head.name, end - 1, content_start, search_start, _JsonObjectScanner(end - 1))
+    def _begin_call(self, match: FormatMatch, end: int, content_start: int, search_start: int) -> None:
+        self._partial_call = _PartialCall(match.name, end - 1, content_start, search_start, _JsonObjectScanner(end - 1))
 
     def _continue_call(
         self, call_format: ToolCallFormat, partial_call: _PartialCall, final: bool
     ) -> tuple[ParsedToolCall | None, bool]:
-        """The call where it is whole, and whether there is more to read."""
+        """Return the call if it is complete, and whether parsing progressed."""
         if partial_call.arguments_end is None:
             partial_call.arguments_end = partial_call.scanner.find_end(self._text)
         if partial_call.arguments_end is None:
             return None, final and self._discard_call(partial_call)
-        again = (
+        separator = (
             match_format(call_format.separator, self._text, partial_call.arguments_end)
             if call_format.separator
             else FormatMatch()
         )
-        close = match_format(call_format.suffix, self._text, partial_call.arguments_end)
-        if again.end is None and close.end is None and (again.is_partial or close.is_partial) and not final:
+        suffix = match_format(call_format.suffix, self._text, partial_call.arguments_end)
+        is_partial = separator.is_partial or suffix.is_partial
+        if separator.end is None and suffix.end is None and is_partial and not final:
             return None, False
-        ended = again if again.end is not None else close
+        terminator = separator if separator.end is not None else suffix
         call = self._build_call(
-            partial_call.name if call_format.name_first else ended.name,
+            partial_call.name if call_format.name_first else terminator.name,
             partial_call.arguments_start,
             partial_call.arguments_end,
         )
-        if call is None or ended.end is None:
+        if call is None or terminator.end is None:
             return None, self._discard_call(partial_call)
-        if ended is again:
-            self._begin_call(again, ended.end, partial_call.arguments_end, partial_call.arguments_end)
+        if terminator is separator:
+            self._begin_call(separator, terminator.end, partial_call.arguments_end, partial_call.arguments_end)
         else:
-            self._partial_call, self._position, self._search_start = None, ended.end, ended.end
-            self._separator_start = partial_call.arguments_end if again.is_partial else None
+            self._partial_call, self._position, self._search_start = None, terminator.end, terminator.end
+            self._separator_start = partial_call.arguments_end if separator.is_partial else None
         self.has_calls = True
         return call, True
 
@@ -185,7 +189,7 @@ def _is_json(text: str) -> bool:
 
 
 class _JsonObjectScanner:
-    """Finds where a JSON object ends, reading each character once however the text arrives."""
+    """Incremental scanner for the end of a JSON object. It reads each character once."""
 
     def __init__(self, start: int) -> None:
         self._position = start
@@ -193,10 +197,11 @@ class _JsonObjectScanner:
         self._in_string = self._escaped = False
 
     def find_end(self, text: str) -> int | None:
-        for at in range(self._position, len(text)):
-            self._consume(text[at])
+        """Return the end of the object in the text so far, or None."""
+        for index in range(self._position, len(text)):
+            self._consume(text[index])
             if not self._depth:
-                return at + 1
+                return index + 1
         self._position = len(text)
         return None
 

@@ -1,4 +1,7 @@
-"""Folders of the blob store on this machine: fetched once, verified before every use, the oldest dropped."""
+"""Local cache of blob store folders.
+
+Folders are fetched once, verified before every use and evicted by age.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ from storage.errors import BlobCorrupt, BlobNotFound, StorageUnavailable
 from storage.folders import Manifest, get_folder, get_manifest
 
 MAX_CACHE_BYTES = 50 * 2**30
-"""What the cache holds at most, besides folders in use."""
+"""Maximum size of the cache, not counting folders in use."""
 
 _STAGING_PREFIX = ".aside-"
 
 
 class ArtifactCache:
-    """Calls block; run them in a thread. Any number of threads may call."""
+    """Local cache of model folders. Thread-safe; calls block, so run them in a thread."""
 
     def __init__(self, blobs: Blobs, root: Path, max_bytes: int = MAX_CACHE_BYTES) -> None:
         self._blobs = blobs
@@ -34,15 +37,15 @@ class ArtifactCache:
         self._folder_locks: dict[str, threading.Lock] = {}
         self._use_counts: Counter[str] = Counter()
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in root.glob(f"{_STAGING_PREFIX}*"):
-            shutil.rmtree(left)
+        for leftover in root.glob(f"{_STAGING_PREFIX}*"):
+            shutil.rmtree(leftover)
 
     @contextmanager
     def lease_folder(self, ref: ModelRef) -> Iterator[Path]:
-        """The verified folder of a result, there for as long as the context lasts.
+        """Yield the verified folder of a result. It is not evicted within the context.
 
-        Raises ``EngineError`` with ``storage_corrupt`` or ``model_not_found``, ``EngineUnavailable`` with
-        ``storage_unavailable``.
+        Raises ``EngineError`` with ``storage_corrupt`` or ``model_not_found``, and
+        ``EngineUnavailable`` with ``storage_unavailable``.
         """
         assert ref.prefix is not None
         assert ref.manifest_sha256 is not None
@@ -62,13 +65,13 @@ class ArtifactCache:
     def _fetch(self, name: str, prefix: str, sha256: str, part: str) -> Path:
         path, manifest = self._root / name, get_manifest(self._blobs, prefix, sha256)
         if not _is_intact(path, manifest, part):
-            aside = self._root / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
+            staging = self._root / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
             try:
-                get_folder(self._blobs, prefix, sha256, aside, part)
+                get_folder(self._blobs, prefix, sha256, staging, part)
                 shutil.rmtree(path, ignore_errors=True)
-                aside.rename(path)
+                staging.rename(path)
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(staging, ignore_errors=True)
         os.utime(path)
         return path
 
@@ -88,13 +91,13 @@ class ArtifactCache:
 
 
 def _is_intact(path: Path, manifest: Manifest, part: str) -> bool:
-    """Whether a fetched folder is there and still has the bytes that the manifest vouches for."""
-    wanted = {name.removeprefix(part): stored for name, stored in manifest.files.items() if name.startswith(part)}
+    """True if the cached folder exists and its files match the manifest's hashes."""
+    expected = {name.removeprefix(part): stored for name, stored in manifest.files.items() if name.startswith(part)}
     present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     return (
-        bool(wanted)
-        and wanted.keys() == present.keys()
-        and all(hash_file(file) == wanted[name] for name, file in present.items())
+        bool(expected)
+        and expected.keys() == present.keys()
+        and all(hash_file(file) == expected[name] for name, file in present.items())
     )
 
 
@@ -103,8 +106,14 @@ def _translate_storage_errors(ref: ModelRef) -> Iterator[None]:
     try:
         yield
     except BlobCorrupt as error:
-        raise EngineError("storage_corrupt", f"The stored weights of '{ref.id}' are damaged: {error}.") from error
+        raise EngineError(
+            "storage_corrupt", f"The stored weights of '{ref.id}' are damaged: {error}. Train the model again."
+        ) from error
     except BlobNotFound as error:
-        raise EngineError("model_not_found", f"The weights of '{ref.id}' are no longer stored.") from error
+        raise EngineError(
+            "model_not_found", f"The weights of '{ref.id}' are no longer stored; use another model."
+        ) from error
     except StorageUnavailable as error:
-        raise EngineUnavailable(f"The blob store does not answer: {error}.", "storage_unavailable") from error
+        raise EngineUnavailable(
+            f"The blob store does not respond: {error}; try again.", "storage_unavailable"
+        ) from error

@@ -1,4 +1,4 @@
-"""From a reference to a loaded model: the base, an adapter beside others on it, or weights of its own."""
+"""Model manager: loads a base model, an adapter on a shared base model, or full weights."""
 
 from __future__ import annotations
 
@@ -35,30 +35,37 @@ log = logging.getLogger(__name__)
 
 
 class ModelManager:
-    """The models in memory. ``EngineError`` says why one cannot be had; its neighbours are not disturbed."""
+    """Manager of the loaded models.
+
+    Methods raise ``EngineError`` if a model cannot be loaded. Other models are not affected.
+    """
 
     def __init__(self, registry: Registry, cache: ArtifactCache, settings: Settings) -> None:
         self._registry = registry
         self._cache = cache
         self._max_num_seqs = settings.engine_batch
-        # An adapter needs a place beside its base's.
+        # An adapter needs a slot in addition to its base model's.
         self._pool = ModelPool[GenerativeModel | Predictor](max(2, settings.engine_models))
-        place = device.select_device()
-        self._device = str(place.torch_device)
-        # On a CPU a row's bits then do not depend on the batch around it as much as in bf16.
-        self._dtype = place.dtype if place.torch_device.type == "cuda" else torch.float32
+        selected = device.select_device()
+        self._device = str(selected.torch_device)
+        # On a CPU, fp32 makes a sequence's logits depend less on its batch than bf16 does.
+        self._dtype = selected.dtype if selected.torch_device.type == "cuda" else torch.float32
 
     @asynccontextmanager
     async def lease_generative_model(self, ref: ModelRef, route: Route) -> AsyncIterator[GenerativeModel]:
-        """A model that writes, loaded for as long as the context lasts. ``route``: where it was asked."""
+        """Yield a generative model that stays loaded within the context.
+
+        ``route`` is the request's route.
+        """
         self._check_servable(ref, route)
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as leases:
             if ref.update == LoraUpdate().type:
-                # The base takes its place first: adapters that hold every place would wait for it for ever.
-                await held.enter_async_context(
+                # Lease the base first: adapters that hold all slots would wait for the base's slot
+                # indefinitely.
+                await leases.enter_async_context(
                     self.lease_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
-            model = await held.enter_async_context(
+            model = await leases.enter_async_context(
                 self._pool.lease(_to_pool_key(ref), partial(self._load_generative_model, ref, route))
             )
             assert isinstance(model, GenerativeModel)
@@ -66,39 +73,51 @@ class ModelManager:
 
     @asynccontextmanager
     async def lease_predictor(self, ref: ModelRef, route: Route) -> AsyncIterator[Predictor]:
-        """A model that does not, loaded for as long as the context lasts."""
+        """Yield a predictor that stays loaded within the context.
+
+        ``route`` is the request's route.
+        """
         self._check_servable(ref, route)
         async with self._pool.lease(_to_pool_key(ref), partial(self._load_predictor, ref)) as model:
             assert isinstance(model, Predictor)
             yield model
 
     def get_task(self, ref: ModelRef) -> AnyTask:
+        """Return the model's task.
+
+        Raises ``EngineError`` if this version does not have the task.
+        """
         if ref.task not in TASKS:
-            raise EngineError("unsuitable_model", f"'{ref.id}' has a task that is not served: {ref.task}.", "model")
+            message = f"'{ref.id}' has the task '{ref.task}', which is not served; use another model."
+            raise EngineError("unsuitable_model", message, "model")
         return TASKS[ref.task]
 
     def get_base_model(self, ref: ModelRef) -> tuple[BaseModelEntry, Path]:
-        """The registry's entry of the base model and its directory on this machine."""
+        """Return the base model's registry entry and its local directory.
+
+        Raises ``EngineError`` if missing.
+        """
         entry = self._registry.get(ref.base)
         if entry is None:
-            raise EngineError("model_not_found", f"There is no base model '{ref.base}'.", "model")
+            message = f"Base model '{ref.base}' does not exist; see GET /v1/models."
+            raise EngineError("model_not_found", message, "model")
         try:
             return entry, entry.require_location()
         except ModelNotPulled as error:
             raise EngineError("base_model_unavailable", str(error), "model") from error
 
     def get_stats(self) -> dict[str, int]:
-        """Models loaded, rows being answered and rows waiting."""
-        loaded = self._pool.values()
-        loads = {
+        """Return the numbers of loaded models, running sequences and waiting sequences."""
+        models = self._pool.values()
+        queue_lengths = {
             model.llm_engine: model.llm_engine.scheduler.queue_lengths
-            for model in loaded
+            for model in models
             if isinstance(model, GenerativeModel)
         }.values()
         return {
-            "loaded": len(loaded),
-            "running": sum(running for running, _ in loads),
-            "waiting": sum(waiting for _, waiting in loads),
+            "loaded": len(models),
+            "running": sum(running for running, _ in queue_lengths),
+            "waiting": sum(waiting for _, waiting in queue_lengths),
         }
 
     async def close(self) -> None:
@@ -110,7 +129,8 @@ class ModelManager:
         entry, _ = self.get_base_model(ref)
         if ref.prefix is None and ref.task not in entry.tasks:
             tasks = ", ".join(entry.tasks)
-            raise EngineError("unsuitable_model", f"'{ref.id}' is no {ref.task} model; it is for {tasks}.", "model")
+            message = f"'{ref.id}' does not support the task {ref.task}; it supports {tasks}. Use another model."
+            raise EngineError("unsuitable_model", message, "model")
 
     async def _load_generative_model(self, ref: ModelRef, route: Route) -> GenerativeModel:
         loop = asyncio.get_running_loop()
@@ -123,21 +143,21 @@ class ModelManager:
         async with self._lease_folder(ref) as result:
             if not await asyncio.to_thread(_can_share_batch, ref, result):
                 return await asyncio.to_thread(self._load_standalone, ref, result, handle_outputs)
-            async with AsyncExitStack() as held:
-                base = await held.enter_async_context(
+            async with AsyncExitStack() as leases:
+                base = await leases.enter_async_context(
                     self.lease_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
                 adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
-                return GenerativeModel(base.llm_engine, adapter, held.pop_all())
+                return GenerativeModel(base.llm_engine, adapter, leases.pop_all())
 
     async def _load_predictor(self, ref: ModelRef) -> Predictor:
         entry, _ = self.get_base_model(ref)
         if ref.prefix is None:
-            loaded = await asyncio.to_thread(self._load_weights, ref, None)
+            served_model = await asyncio.to_thread(self._load_weights, ref, None)
         else:
             async with self._lease_folder(ref) as result:
-                loaded = await asyncio.to_thread(self._load_weights, ref, result)
-        return Predictor(loaded, entry.context)
+                served_model = await asyncio.to_thread(self._load_weights, ref, result)
+        return Predictor(served_model, entry.context)
 
     def _load_standalone(self, ref: ModelRef, result: Path | None, handle_outputs: OutputHandler) -> GenerativeModel:
         entry, _ = self.get_base_model(ref)
@@ -161,12 +181,13 @@ class ModelManager:
 
 
 def _to_pool_key(ref: ModelRef) -> Hashable:
-    """Two names of the same bytes share what is loaded."""
+    """Return the model's key in the pool. References to the same weights share one loaded model."""
     return ref.base, ref.task, ref.manifest_sha256, ref.part
 
 
 def _can_share_batch(ref: ModelRef, result: Path) -> bool:
-    """Whether its rows can be decoded beside others of the same base: PEFT mixes plain LoRA, not DoRA."""
+    """True if the result can share batches with its base model: PEFT supports mixed batches for
+    LoRA, not DoRA."""
     with _translate_load_errors(ref):
         update = ResultMetadata.read(result).update
         return isinstance(update, LoraUpdate) and not update.dora
@@ -179,14 +200,21 @@ def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:
 
 @contextmanager
 def _translate_load_errors(ref: ModelRef) -> Iterator[None]:
-    """What loading raises for files that are missing, cut short or of another shape, in the engine's words."""
+    """Translate errors of loading (missing or truncated files, wrong shapes, no memory) to
+    ``EngineError``."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise EngineUnavailable(f"There is no memory left to load '{ref.id}'.", "engine_overloaded") from error
+        raise EngineUnavailable(
+            f"The engine has too little free memory to load '{ref.id}'; try again later.", "engine_overloaded"
+        ) from error
     except TrainingError as error:
         code = error.code if error.code == "base_model_unavailable" else "model_unusable"
         raise EngineError(code, error.message, "model") from error
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         log.warning("cannot load %s", ref.id, exc_info=True)
-        raise EngineError("model_unusable", f"The weights of '{ref.id}' cannot be loaded.", "model") from error
+        raise EngineError(
+            "model_unusable",
+            f"The weights of '{ref.id}' cannot be loaded; see the engine's log, and train the model again.",
+            "model",
+        ) from error

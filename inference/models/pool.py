@@ -1,4 +1,7 @@
-"""What is loaded: shared while in use, kept as long as there is room, the least recently used dropped first."""
+"""Pool of loaded models.
+
+Models in use are shared; the least recently used idle model is evicted first.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from typing import Generic, Protocol, TypeVar
 from inference.protocol.errors import EngineUnavailable
 
 MAX_WAIT_SECONDS = 30.0
-"""How long a load waits for a place when everything loaded is in use."""
+"""Maximum time that a load waits for a slot while all loaded models are in use."""
 
 
 class Closable(Protocol):
     async def close(self) -> None:
-        """Give back what it holds."""
+        """Release all resources."""
 
 
 V = TypeVar("V", bound=Closable)
@@ -29,12 +32,15 @@ class _Entry(Generic[V]):
 
 
 class ModelPool(Generic[V]):
-    """At most ``places`` values, by key. Used from one event loop; loading and closing may take their time."""
+    """Pool of at most ``capacity`` values by key, for one event loop.
+
+    Loading and closing may be slow.
+    """
 
     def __init__(self, capacity: int, wait_seconds: float = MAX_WAIT_SECONDS) -> None:
         self._capacity = capacity
         self._wait_seconds = wait_seconds
-        # The least recently used first.
+        # Ordered from the least to the most recently used.
         self._entries: dict[Hashable, _Entry[V]] = {}
         self._closing_tasks: set[asyncio.Task[None]] = set()
         self._slot_freed = asyncio.Event()
@@ -43,16 +49,19 @@ class ModelPool(Generic[V]):
         return len(self._entries)
 
     def values(self) -> list[V]:
-        """What is loaded now."""
+        """Return all loaded values."""
         tasks = [entry.loading for entry in self._entries.values()]
         return [task.result() for task in tasks if task.done() and not task.exception()]
 
     @asynccontextmanager
     async def lease(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> AsyncIterator[V]:
-        """The value under ``key``, loaded by the first who asks and not dropped while anyone uses it.
+        """Yield the value of ``key``.
 
-        A load goes on when those who asked have left; one that fails raises for all who wait for it and leaves
-        nothing behind. Raises ``EngineUnavailable`` when nothing loaded can make room.
+        The first lease loads it; it is not evicted within the context.
+
+        A load continues if its callers are cancelled. A failed load raises for all callers that
+        wait for it and leaves no entry. Raises ``EngineUnavailable`` if no slot becomes free in
+        time.
         """
         if key not in self._entries:
             await self._free_slot(key)
@@ -66,7 +75,7 @@ class ModelPool(Generic[V]):
             self._slot_freed.set()
 
     async def close(self) -> None:
-        """Drop everything, users or not."""
+        """Evict all values, including those in use."""
         for key in reversed(list(self._entries)):
             self._evict(key)
         while self._closing_tasks:
@@ -93,7 +102,7 @@ class ModelPool(Generic[V]):
                     await self._slot_freed.wait()
         except TimeoutError:
             raise EngineUnavailable(
-                "Every model that the engine has loaded is in use; try again.", "engine_overloaded"
+                "All models that the engine has loaded are in use; try again.", "engine_overloaded"
             ) from None
 
     def _evict_oldest(self) -> None:

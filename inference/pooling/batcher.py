@@ -1,4 +1,4 @@
-"""Requests that arrive together run as one batch."""
+"""Dynamic batching: concurrent requests run as one batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from inference.protocol.errors import EngineError, EngineUnavailable
 
 MAX_WAITING = 1024
-"""Requests that may wait for a batch; more are turned away."""
+"""Maximum requests that wait for a batch; more are rejected."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -24,47 +24,55 @@ class _PendingRequest(Generic[Q, A]):
 
 
 class Batcher(Generic[Q, A]):
-    """Runs ``answer`` in a thread, one batch of requests at a time; what arrives meanwhile makes the next batch.
+    """Dynamic batcher. It calls ``run_batch`` in a thread for one batch at a time.
 
-    ``answer`` gives for each request what it would give it alone, or the error of that request.
+    Requests that arrive during a batch form the next one. ``run_batch`` returns for each request
+    the result that it would have alone, or the request's error.
     """
 
     def __init__(self, run_batch: Callable[[Sequence[Q]], Sequence[A | EngineError]], max_batch_size: int) -> None:
-        """``most``: size of a batch, unless one request alone is larger."""
+        """``max_batch_size``: maximum size of a batch, unless a single request is larger."""
         self._run_batch = run_batch
         self._max_batch_size = max_batch_size
         self._waiting: list[_PendingRequest[Q, A]] = []
         self._running: asyncio.Task[None] | None = None
 
     async def submit(self, request: Q, size: int) -> A:
-        """The request's answer. Raises its error, what ``answer`` raises, and ``EngineUnavailable`` at a full queue."""
+        """Run the request in a batch and return its result.
+
+        Raises the request's error, errors of ``run_batch``, and ``EngineUnavailable`` if the queue
+        is full.
+        """
         if len(self._waiting) >= MAX_WAITING:
-            raise EngineUnavailable("Too many requests wait for this model; try again.", "engine_overloaded")
-        asked = _PendingRequest[Q, A](request, size, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
+            raise EngineUnavailable("Too many requests are waiting for this model; try again.", "engine_overloaded")
+        pending = _PendingRequest[Q, A](request, size, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
-        return await asked.future
+        return await pending.future
 
     async def _run(self) -> None:
         while batch := self._take_batch():
-            work = asyncio.to_thread(self._run_batch, [asked.request for asked in batch])
-            [outcome] = await asyncio.gather(work, return_exceptions=True)
+            run = asyncio.to_thread(self._run_batch, [pending.request for pending in batch])
+            [outcome] = await asyncio.gather(run, return_exceptions=True)
             outcomes = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
-            for asked, answer in zip(batch, outcomes, strict=True):
-                if asked.future.done():
+            for pending, result in zip(batch, outcomes, strict=True):
+                if pending.future.done():
                     continue
-                if isinstance(answer, BaseException):
-                    asked.future.set_exception(answer)
+                if isinstance(result, BaseException):
+                    pending.future.set_exception(result)
                 else:
-                    asked.future.set_result(answer)
+                    pending.future.set_result(result)
 
     def _take_batch(self) -> list[_PendingRequest[Q, A]]:
-        """The oldest requests that fit into one batch; those whose client has left are dropped."""
-        self._waiting = [asked for asked in self._waiting if not asked.future.done()]
+        """Remove and return the oldest requests that fit in one batch.
+
+        Cancelled requests are dropped.
+        """
+        self._waiting = [pending for pending in self._waiting if not pending.future.done()]
         total, count = 0, 0
-        for asked in self._waiting:
-            total += asked.size
+        for pending in self._waiting:
+            total += pending.size
             if count and total > self._max_batch_size:
                 break
             count += 1

@@ -1,4 +1,4 @@
-"""A loaded model that does not write token by token: what is asked of it together shares forward passes."""
+"""Predictor: a loaded model without token generation. Concurrent requests share forward passes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from training.artifacts.serving import ServedModel
 from training.tasks.base import Example
 
 MAX_BATCH_INPUTS = 256
-"""Inputs that are read and answered together at most, unless one request alone has more."""
+"""Maximum inputs of one batch, unless a single request has more."""
 MAX_BATCH_TOKENS = 16_384
-"""Padded tokens of one forward pass at most."""
+"""Maximum padded tokens of one forward pass."""
 MAX_BATCH_EXAMPLES = 128
-"""Inputs of one forward pass at most: an image may cost less tokens than memory."""
+"""Maximum inputs of one forward pass: an image has few tokens for the memory that it needs."""
 
 
 @dataclass(frozen=True)
 class PoolingOutput:
-    """What a model says of one input."""
+    """Model output for one input."""
 
     fields: dict[str, Any]
     num_tokens: int
-    """Read for it."""
+    """Number of input tokens."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ class _PoolingRequest:
 
 
 class Predictor:
-    """A model of a task that answers from examples; see ``predictions`` and ``embeddings`` for what it is asked."""
+    """Loaded model of a task that maps examples to outputs.
+
+    ``inference.serving.predictions`` and ``inference.serving.embeddings`` encode the requests.
+    """
 
     def __init__(self, served_model: ServedModel, context: int) -> None:
         self.task = served_model.task
@@ -45,52 +48,57 @@ class Predictor:
         self.trained_length = (
             served_model.metadata.hyperparameters.max_length if served_model.metadata else self.context
         )
-        """Where training cut its rows."""
+        """Length to which training truncated its rows, in tokens."""
         self._served_model = served_model
         self._batcher = Batcher[_PoolingRequest, list[PoolingOutput]](self._run_batch, MAX_BATCH_INPUTS)
 
     @property
     def num_labels(self) -> int:
-        """How many labels it tells apart; 0 where it knows none."""
+        """Number of labels; 0 for a model without labels."""
         return len(self._served_model.context.state.get("labels", ()))
 
     async def predict(
         self, encode: Callable[[], Sequence[Example]], num_inputs: int, top_k: int
     ) -> list[PoolingOutput]:
-        """One answer for each of the ``count`` examples that ``encode`` makes.
+        """Return one output for each of the ``num_inputs`` examples of ``encode``.
 
-        ``encode`` is called where nothing else uses the tokenizer, which takes no two at once. Raises what it raises.
+        ``encode`` runs in the batcher's thread, one call at a time, because the tokenizer is not
+        thread-safe. Raises the errors of ``encode``.
         """
         return await self._batcher.submit(_PoolingRequest(encode, top_k), num_inputs)
 
     async def close(self) -> None:
-        """Nothing to end: the weights go with the last reference."""
+        """Do nothing: the weights are freed with the last reference."""
 
     def _run_batch(self, requests: Sequence[_PoolingRequest]) -> list[list[PoolingOutput] | EngineError]:
-        """Examples of similar length share a forward pass, whoever asked for them."""
-        encoded = [_try_encode(asked) for asked in requests]
+        """Run all requests.
+
+        Examples of similar length share a forward pass, also across requests.
+        """
+        encoded = [_try_encode(request) for request in requests]
         rows = [
-            (asked.top_k, example)
-            for asked, examples in zip(requests, encoded, strict=True)
+            (request.top_k, example)
+            for request, examples in zip(requests, encoded, strict=True)
             if not isinstance(examples, EngineError)
             for example in examples
         ]
-        answers = iter(self._run_forward_passes(rows))
+        outputs = iter(self._run_forward_passes(rows))
         return [
-            examples if isinstance(examples, EngineError) else [next(answers) for _ in examples] for examples in encoded
+            examples if isinstance(examples, EngineError) else [next(outputs) for _ in examples] for examples in encoded
         ]
 
     def _run_forward_passes(self, rows: Sequence[tuple[int, Example]]) -> list[PoolingOutput]:
-        served, made = self._served_model, dict[int, PoolingOutput]()
+        served_model, outputs = self._served_model, dict[int, PoolingOutput]()
         sizes = [example.size for _, example in rows]
         order = sorted(range(len(rows)), key=lambda index: (rows[index][0], sizes[index]))
         for top_k, group in groupby(order, key=lambda index: rows[index][0]):
-            for part in _split_into_batches(list(group), sizes):
-                answers = served.task.answer(served.model, [rows[index][1] for index in part], served.context, top_k)
-                made |= {
-                    index: PoolingOutput(fields, sizes[index]) for index, fields in zip(part, answers, strict=True)
+            for batch in _split_into_batches(list(group), sizes):
+                examples = [rows[index][1] for index in batch]
+                answers = served_model.task.answer(served_model.model, examples, served_model.context, top_k)
+                outputs |= {
+                    index: PoolingOutput(fields, sizes[index]) for index, fields in zip(batch, answers, strict=True)
                 }
-        return [made[index] for index in range(len(rows))]
+        return [outputs[index] for index in range(len(rows))]
 
 
 def _try_encode(request: _PoolingRequest) -> Sequence[Example] | EngineError:
@@ -101,11 +109,12 @@ def _try_encode(request: _PoolingRequest) -> Sequence[Example] | EngineError:
 
 
 def _split_into_batches(order: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Cut ``order``, smallest first, into runs of at most ``BATCH_TOKENS`` padded tokens and ``BATCH_EXAMPLES``."""
-    part: list[int] = []
+    """Split ``order``, sorted by size, into batches within ``MAX_BATCH_TOKENS`` (padded) and
+    ``MAX_BATCH_EXAMPLES``."""
+    batch: list[int] = []
     for index in order:
-        if part and ((len(part) + 1) * sizes[index] > MAX_BATCH_TOKENS or len(part) == MAX_BATCH_EXAMPLES):
-            yield part
-            part = []
-        part.append(index)
-    yield part
+        if batch and ((len(batch) + 1) * sizes[index] > MAX_BATCH_TOKENS or len(batch) == MAX_BATCH_EXAMPLES):
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch

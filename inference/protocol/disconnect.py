@@ -1,4 +1,4 @@
-"""Cancellation of work whose client has left. Shared by the API and the engine's server."""
+"""Cancellation of work whose client has disconnected. Shared by the API and the engine's server."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Result = TypeVar("Result")
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """Return the result of ``work``; cancel it if the client disconnects first.
 
-    Raises ``ClientDisconnect`` in that case. The request's body must have been read before: after it, the
-    disconnect is the only message that can arrive.
+    Raises ``ClientDisconnect`` in that case. The caller must have read the request's body before:
+    then the disconnect is the only message that can still arrive.
     """
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_wait_for_disconnect(request))
+    work_task = asyncio.create_task(work)
+    disconnect_task = asyncio.create_task(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        await asyncio.wait({work_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
+        if not work_task.done():
             raise ClientDisconnect
-        return working.result()
+        return work_task.result()
     finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        work_task.cancel()
+        disconnect_task.cancel()
+        await asyncio.gather(work_task, disconnect_task, return_exceptions=True)
 
 
 async def _wait_for_disconnect(request: Request) -> None:

@@ -1,7 +1,8 @@
-"""What can go wrong with a model's answer, and the HTTP face of each.
+"""Errors of the inference engine and their HTTP responses.
 
-EngineError                 any answer of the engine that is not the one asked for; ``code`` says which (``CODES``)
-└── EngineUnavailable       no engine answers at all, or it is too busy; worth another try after ``retry_after``
+EngineError                 the engine cannot fulfill a request; ``code`` is a key of
+``STATUS_BY_CODE`` └── EngineUnavailable       the engine does not respond or is overloaded; retry
+after ``retry_after``
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "engine_unavailable": 503,
     "engine_overloaded": 503,
 }
-"""The closed list of codes, each with its HTTP status."""
+"""All error codes and their HTTP statuses."""
 
 _CODE_BY_PYDANTIC_TYPE = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}
 
 
 class EngineError(Exception):
-    """An answer in OpenAI's error shape. ``param`` names the field of the client's body, where there is one."""
+    """Error in OpenAI's shape. ``param`` names the field of the client's body, or is None."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -45,13 +46,16 @@ class EngineError(Exception):
         self.param = param
 
     def to_body(self) -> dict[str, Any]:
-        """``{"error": {message, type, param, code}}``."""
+        """Return ``{"error": {message, type, param, code}}``."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> EngineError:
-        """The inverse of :meth:`body`; an unavailable engine's words become :class:`EngineUnavailable` again."""
+        """Parse the output of :meth:`to_body`.
+
+        Returns :class:`EngineUnavailable` for a code with status 503.
+        """
         error = body["error"]
         if STATUS_BY_CODE[error["code"]] == 503:
             return EngineUnavailable(error["message"], error["code"])
@@ -59,29 +63,33 @@ class EngineError(Exception):
 
     @classmethod
     def from_validation_error(cls, error: ValidationError) -> EngineError:
-        """The first fault that pydantic found in a body: code, the field's path as ``param``, what to change."""
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        kind, where = fault["type"], ".".join(str(part) for part in fault["loc"] if _is_field(part))[:256]
+        """Convert the first of pydantic's errors. ``param`` is the field's dotted path."""
+        issue = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        kind, param = issue["type"], ".".join(str(part) for part in issue["loc"] if _is_field(part))[:256]
         code = kind if kind in STATUS_BY_CODE else _CODE_BY_PYDANTIC_TYPE.get(kind, "invalid_request")
-        texts = {
-            "unknown_parameter": f"Unknown parameter: '{where}'. Remove it.",
-            "missing_required_parameter": f"Missing required parameter: '{where}'.",
-            "unsupported_parameter": fault["msg"],
+        messages = {
+            "unknown_parameter": f"Unknown parameter: '{param}'. Remove it.",
+            "missing_required_parameter": f"Missing required parameter: '{param}'.",
+            "unsupported_parameter": issue["msg"],
         }
-        what = fault["msg"].removeprefix("Value error, ")
-        return cls(code, texts.get(code, f"Invalid '{where}': {what}."), where or None)
+        reason = issue["msg"].removeprefix("Value error, ")
+        return cls(code, messages.get(code, f"Invalid '{param}': {reason}."), param or None)
 
 
 class EngineUnavailable(EngineError):
-    """The engine cannot be reached, or cannot take more now. Answer 503 with ``Retry-After: retry_after``."""
+    """The engine is unreachable or overloaded.
+
+    Respond with 503 and ``Retry-After: retry_after``.
+    """
 
     retry_after = 2
-    """Seconds."""
+    """Seconds until the client should retry."""
 
     def __init__(self, message: str, code: str = "engine_unavailable") -> None:
         super().__init__(code, message)
 
 
 def _is_field(part: int | str) -> bool:
-    # Besides fields, `loc` holds the tag of a union's branch and "[key]" where a mapping's key is at fault.
+    # Besides fields, `loc` contains the tag of a union's branch, and "[key]" if a mapping's key is
+    # invalid.
     return not str(part).startswith(("~", "["))

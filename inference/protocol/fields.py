@@ -1,4 +1,4 @@
-"""What bodies are made of: bounded fields, and OpenAI's fields that have no effect here."""
+"""Field types shared by request bodies, and checks of OpenAI's unsupported fields."""
 
 from __future__ import annotations
 
@@ -22,8 +22,18 @@ def _tag_by_json_type(value: Any) -> str:
     return _TAG_BY_TYPE.get(type(value), "~text")
 
 
-JSON_TYPE_DISCRIMINATOR = Discriminator(_tag_by_json_type)
-"""Chooses a union's branch by JSON type, so that a fault is that branch's; the tags' ``~`` keeps them out of paths."""
+TEXT_OR_LIST_DISCRIMINATOR = Discriminator(
+    _tag_by_json_type, custom_error_type="invalid_value", custom_error_message="it must be a string or an array"
+)
+"""Selects a union's branch by JSON type (tags ``~text ~list``): only its errors are reported.
+
+The ``~`` keeps tags out of the paths of errors. The custom message keeps this module's names out of
+error messages.
+"""
+TEXT_OR_OBJECT_DISCRIMINATOR = Discriminator(
+    _tag_by_json_type, custom_error_type="invalid_value", custom_error_message="it must be a string or an object"
+)
+"""Selects a union's branch by JSON type (tags ``~text ~object``)."""
 
 _TAG_BY_ITEM_TYPE: Mapping[type, str] = {int: "~tokens", list: "~lists"}
 
@@ -34,22 +44,28 @@ def _tag_texts_or_tokens(value: Any) -> str:
     return _TAG_BY_ITEM_TYPE.get(type(value[0]), "~texts") if value else "~texts"
 
 
-TEXTS_OR_TOKENS_DISCRIMINATOR = Discriminator(_tag_texts_or_tokens)
-"""Likewise between a text, texts, a text's token ids and several texts' (tags ``~text ~texts ~tokens ~lists``)."""
+TEXTS_OR_TOKENS_DISCRIMINATOR = Discriminator(
+    _tag_texts_or_tokens,
+    custom_error_type="invalid_value",
+    custom_error_message="it must be a string, an array of strings, an array of token ids or an array of such arrays",
+)
+"""Selects a union's branch for one or several texts, or the token ids of one or several texts.
+
+The tags are ``~text ~texts ~tokens ~lists``.
+"""
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=10_000_000)]], Field(min_length=1, max_length=1_000_000)]
 
-MAX_PROMPTS = 256
-
 
 class StrictModel(BaseModel):
-    """A request's. Nothing unknown, no number in a string, no infinity."""
+    """Base of request models. Rejects unknown fields, numbers in strings, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def config_with_examples(*more_examples: Any, **body: Any) -> ConfigDict:
-    """A body's ``model_config`` that shows one in the OpenAPI document, and ``others`` behind it."""
+    """Build a ``model_config`` whose OpenAPI schema has the examples ``body`` and
+    ``more_examples``."""
     return ConfigDict(json_schema_extra={"examples": [body, *more_examples]})
 
 
@@ -71,7 +87,7 @@ UNSUPPORTED_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "suffix": _allow_only(""),
     "web_search_options": lambda value: value is None,
 }
-"""Field whose effect would be missed -> the values of it that ask for nothing."""
+"""Unsupported field -> predicate for its values that request no effect and are accepted."""
 
 _REMEDIES = {
     "functions": "is not supported here; send the functions as 'tools'",
@@ -80,6 +96,10 @@ _REMEDIES = {
 
 
 def reject_unsupported(value: Any, info: ValidationInfo) -> Any:
+    """Return the value of an unsupported field.
+
+    Raises ``unsupported_parameter`` if it requests an effect.
+    """
     if not UNSUPPORTED_FIELDS[info.field_name or ""](value):
         remedy = _REMEDIES.get(info.field_name or "", "is not supported here; remove it")
         raise PydanticCustomError(
@@ -89,5 +109,5 @@ def reject_unsupported(value: Any, info: ValidationInfo) -> Any:
 
 
 def to_input_list(value: str | list[Any]) -> list[Any]:
-    """Texts, or lists of token ids, of a field that may hold one of them."""
+    """Wrap a single text or a single list of token ids in a list."""
     return [value] if isinstance(value, str) or type(value[0]) is int else value

@@ -1,7 +1,8 @@
-"""What clients may ask of a model that writes: OpenAI's chat and completions bodies. Every field is bounded.
+"""Request bodies of ``/v1/chat/completions`` and ``/v1/completions``. Every field is bounded.
 
-A field that neither documents is refused by name. A field that OpenAI documents and that has no effect here is
-accepted; one whose effect would be missed is refused with the code ``unsupported_parameter`` (``HARMLESS``).
+Unknown fields are rejected by name. OpenAI's fields without an effect here are accepted. If a
+client would rely on the effect, the field is rejected with the code ``unsupported_parameter``
+(``UNSUPPORTED_FIELDS``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from inference.protocol.fields import (
-    JSON_TYPE_DISCRIMINATOR,
+    TEXT_OR_LIST_DISCRIMINATOR,
     TEXTS_OR_TOKENS_DISCRIMINATOR,
     UNSUPPORTED_FIELDS,
     FieldName,
@@ -41,45 +42,46 @@ class StreamOptions(StrictModel):
 
 
 class BaseCompletionRequest(StrictModel):
-    """What the bodies of chat and completions share."""
+    """Fields shared by the bodies of chat completions and completions."""
 
     model: str = Field(min_length=1, max_length=256)
     temperature: float | None = Field(default=None, ge=0, le=2)
-    """0 takes the likeliest token; None is 1."""
+    """Sampling temperature. 0 selects the most likely token; None is 1."""
     top_p: float | None = Field(default=None, ge=0, le=1)
-    """Sample among the likeliest tokens that together have this probability."""
+    """Sample from the most likely tokens whose probabilities sum to this value (nucleus
+    sampling)."""
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
-    """Answers to give."""
+    """Number of choices per prompt."""
     stop: (
         Annotated[
             Annotated[StopString, Tag("~text")] | Annotated[list[StopString], Field(max_length=4), Tag("~list")],
-            JSON_TYPE_DISCRIMINATOR,
+            TEXT_OR_LIST_DISCRIMINATOR,
         ]
         | None
     ) = None
-    """An answer ends before the first of these strings."""
+    """Generation ends before the first of these strings."""
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
-    """The same seed and request give the same answer on the same machine."""
+    """The same seed and request produce the same output on the same machine."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    """Taken from a token's logit for each time it stands in the answer so far."""
+    """Subtracted from a token's logit once per occurrence in the output so far."""
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    """Taken from a token's logit once it stands in the answer so far."""
+    """Subtracted from a token's logit if the token occurs in the output so far."""
     logit_bias: Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=1024)] = None
-    """Token id -> what is added to its logit."""
+    """Token id -> value added to its logit."""
     user: Label | None = None
 
     @field_validator("stream_options")
     @classmethod
     def _require_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
         if value is not None and not info.data.get("stream"):
-            raise ValueError("it needs 'stream': true")
+            raise ValueError("it requires 'stream': true")
         return value
 
     @property
     def num_choices(self) -> int:
-        """Answers to give to each prompt."""
+        """Number of choices per prompt."""
         return self.n or 1
 
     @property
@@ -88,7 +90,7 @@ class BaseCompletionRequest(StrictModel):
 
     @property
     def has_usage_chunk(self) -> bool:
-        """Whether a stream ends in a chunk of its own for the usage."""
+        """True if a stream ends with a separate chunk for the usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
@@ -124,9 +126,9 @@ class ChatCompletionRequest(BaseCompletionRequest):
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=2048)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Tokens of one answer at most; None: until the model ends it or its context is full."""
+    """Maximum tokens of one choice. None: until the model stops or its context is full."""
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
-    """The older name of ``max_completion_tokens``."""
+    """Deprecated name of ``max_completion_tokens``."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
@@ -134,16 +136,18 @@ class ChatCompletionRequest(BaseCompletionRequest):
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     """Functions that the model may call."""
     tool_choice: ToolChoice | None = None
-    """``required`` and a function by name: the answer is a call. ``none``: no tool is shown to the model, and nothing
-    that it writes is a call."""
+    """``required`` or a named function forces a tool call.
+
+    With ``none`` the prompt contains no tools and the output is never parsed as a call.
+    """
     response_format: ResponseFormat | None = None
-    """What an answer that is no call is held to."""
+    """Constraint on output that is not a tool call."""
     parallel_tool_calls: bool | None = None
-    """False: an answer ends with its first call."""
+    """False: output ends after the first tool call."""
     audio: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
-    """How speech would sound: it is asked for with ``modalities``."""
+    """Accepted, no effect: clients request speech with ``modalities``, which is rejected."""
     prediction: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
-    """What an answer may be like: it would be given sooner, not otherwise."""
+    """Accepted, no effect: predicted output changes only the latency."""
     prompt_cache_key: Label | None = None
     prompt_cache_options: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
     prompt_cache_retention: Label | None = None
@@ -165,18 +169,18 @@ class ChatCompletionRequest(BaseCompletionRequest):
     @classmethod
     def _require_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and not info.data.get("logprobs"):
-            raise ValueError("it needs 'logprobs': true")
+            raise ValueError("it requires 'logprobs': true")
         return value
 
     @field_validator("tool_choice")
     @classmethod
     def _validate_tool_choice(cls, value: ToolChoice | None, info: ValidationInfo) -> ToolChoice | None:
-        # Tools that are wrong themselves are not in `data`.
+        # Invalid tools are not in `data`.
         offered = {tool.function.name for tool in info.data.get("tools") or ()}
         if "tools" in info.data and is_call_required(value) and not offered:
-            raise ValueError("it forces a call, so 'tools' must hold a function to call")
+            raise ValueError("it forces a call, so 'tools' must contain a function")
         if "tools" in info.data and not offered.issuperset(get_tool_names(value) or ()):
-            raise ValueError("it names a function that is not among 'tools'; add it there or correct its name")
+            raise ValueError("it names a function that is not in 'tools'; add it there or correct its name")
         return value
 
     @field_validator("messages")
@@ -187,12 +191,12 @@ class ChatCompletionRequest(BaseCompletionRequest):
 
     @property
     def offered_tools(self) -> list[Tool]:
-        """The tools that the model is shown."""
+        """Tools in the prompt."""
         return [] if self.tool_choice == "none" else self.tools or []
 
     @property
     def allowed_tools(self) -> list[Tool]:
-        """Those of them that this answer may call."""
+        """Offered tools that the model may call."""
         names = get_tool_names(self.tool_choice)
         return [tool for tool in self.offered_tools if names is None or tool.function.name in names]
 
@@ -202,7 +206,7 @@ class ChatCompletionRequest(BaseCompletionRequest):
 
     @property
     def max_new_tokens(self) -> int | None:
-        """The limit under either of its names."""
+        """The limit on new tokens, from either of its fields."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -218,15 +222,18 @@ class CompletionRequest(BaseCompletionRequest):
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_PROMPTS), Tag("~lists")],
         TEXTS_OR_TOKENS_DISCRIMINATOR,
     ]
-    """What the model continues: a text, its token ids, or several of either."""
+    """One text, its token ids, several texts or several lists of token ids."""
     max_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
-    """Tokens of one answer at most; None is 16, and 0 with ``echo`` only scores the prompt."""
+    """Maximum new tokens of one choice.
+
+    None is 16. 0 with ``echo`` only computes the prompt's logprobs.
+    """
     logprobs: int | None = Field(default=None, ge=0, le=5)
-    """Alternatives to tell beside each token and its log-probability."""
+    """Number of alternative tokens reported with each token's logprob."""
     echo: bool | None = None
-    """Give the prompt back before the answer, with ``logprobs`` its tokens' too."""
+    """Return the prompt before the output, and with ``logprobs`` the logprobs of its tokens."""
     best_of: int | None = Field(default=None, ge=1, le=20)
-    """Only as many as ``n``: no more are made than are given."""
+    """Must equal ``n``: the engine does not generate candidates that it discards."""
     suffix: Any = None
 
     _reject_unsupported = field_validator("suffix")(reject_unsupported)
@@ -239,7 +246,7 @@ class CompletionRequest(BaseCompletionRequest):
             and type(value[0]) is not int
             and len(value) * (info.data.get("n") or 1) > MAX_PROMPTS
         ):
-            raise ValueError(f"prompts times 'n' may be {MAX_PROMPTS} at most; send them in several requests")
+            raise ValueError(f"prompts times 'n' must be at most {MAX_PROMPTS}; send them in several requests")
         return value
 
     @field_validator("best_of")
@@ -247,11 +254,11 @@ class CompletionRequest(BaseCompletionRequest):
     def _validate_best_of(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value != (info.data.get("n") or 1):
             raise PydanticCustomError(
-                "unsupported_parameter", "'best_of' is supported only where it equals 'n'; remove it."
+                "unsupported_parameter", "'best_of' is supported only if it equals 'n'; remove it."
             )
         return value
 
     @property
     def prompts(self) -> Sequence[str | list[int]]:
-        """As a list."""
+        """The prompts as a list."""
         return to_input_list(self.prompt)

@@ -1,4 +1,4 @@
-"""OpenAI's messages and tools, as a chat's body has them."""
+"""OpenAI's chat messages and tools."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from inference.protocol.fields import JSON_TYPE_DISCRIMINATOR, FieldName, Label, StrictModel, Text, reject_unsupported
+from inference.protocol.fields import (
+    TEXT_OR_LIST_DISCRIMINATOR,
+    FieldName,
+    Label,
+    StrictModel,
+    Text,
+    reject_unsupported,
+)
 from training.readers.strict_json import InvalidInput, decode
 
 MAX_TOOLS = 128
@@ -21,9 +28,10 @@ class Function(StrictModel):
     name: FunctionName
     description: Text | None = None
     parameters: Annotated[dict[FieldName, Any] | None, Field(max_length=64)] = None
-    """JSON Schema of the arguments; none: it takes none."""
+    """JSON Schema of the arguments. None: the function has no arguments."""
     strict: bool | None = None
-    """Accepted, no effect: arguments are held to the schema where ``tool_choice`` forces a call, and only there."""
+    """Accepted, no effect: arguments are constrained to the schema if ``tool_choice`` forces a
+    call, and only then."""
 
 
 class Tool(StrictModel):
@@ -36,17 +44,17 @@ class Tool(StrictModel):
 class FunctionCall(StrictModel):
     name: FunctionName
     arguments: Text
-    """A string that holds a JSON object."""
+    """JSON object as a string."""
 
     @field_validator("arguments")
     @classmethod
     def _require_json_object(cls, value: str) -> str:
         try:
-            whole = isinstance(decode(value), dict)
+            is_object = isinstance(decode(value), dict)
         except InvalidInput as error:
-            raise ValueError(f"it must hold a JSON object: {error.message}") from error
-        if not whole:
-            raise ValueError("it must hold a JSON object, such as {}")
+            raise ValueError(f"it must contain a JSON object: {error.message}") from error
+        if not is_object:
+            raise ValueError("it must contain a JSON object, such as {}")
         return value
 
 
@@ -62,22 +70,25 @@ class TextPart(StrictModel):
 
 
 class ChatMessage(StrictModel):
-    """One turn. What an answer's message holds besides role and content may be sent back as it came."""
+    """One message of a chat.
+
+    Clients may send back all fields of a message that the server returned.
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
-    """What an assistant called."""
+    """Tool calls of an assistant's message."""
     tool_call_id: CallId | None = Field(default=None, validate_default=True)
-    """The call that a ``tool`` message answers."""
+    """Id of the tool call whose result a ``tool`` message contains."""
     content: (
         Annotated[
             Annotated[Text, Tag("~text")]
             | Annotated[list[TextPart], Field(min_length=1, max_length=256), Tag("~list")],
-            JSON_TYPE_DISCRIMINATOR,
+            TEXT_OR_LIST_DISCRIMINATOR,
         ]
         | None
     ) = Field(default=None, validate_default=True)
-    """May be absent where there are ``tool_calls``."""
+    """Optional if there are ``tool_calls``."""
     name: Label | None = None
     refusal: Text | None = None
     annotations: Annotated[list[Any], Field(max_length=256)] | None = None
@@ -90,7 +101,7 @@ class ChatMessage(StrictModel):
     @classmethod
     def _validate_tool_calls(cls, value: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
         if value and info.data.get("role", "assistant") != "assistant":
-            raise ValueError("only an assistant calls tools")
+            raise ValueError("only a message with role 'assistant' may have tool calls; remove the field")
         return value
 
     @field_validator("tool_call_id")
@@ -100,38 +111,42 @@ class ChatMessage(StrictModel):
         if role == "tool" and value is None:
             raise PydanticKnownError("missing")
         if role not in ("tool", None) and value is not None:
-            raise ValueError("only a tool's message answers a call")
+            raise ValueError("only a message with role 'tool' may have this field; remove it")
         return value
 
     @field_validator("content")
     @classmethod
     def _require_content(cls, value: Any, info: ValidationInfo) -> Any:
-        # A field that is wrong itself is not in `data`.
+        # An invalid field is not in `data`.
         if value is None and not info.data.get("tool_calls", True):
             raise PydanticKnownError("missing")
         return value
 
     @property
     def text(self) -> str:
-        """The content, text parts joined."""
+        """The content as one string."""
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
     def to_message_dict(self) -> dict[str, Any]:
-        """As :class:`training.tasks.chat_format.rows.Message` reads it; ``developer`` is today's name of ``system``."""
-        turn: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+        """Return the input of :class:`training.tasks.chat_format.rows.Message`.
+
+        ``developer`` is OpenAI's newer name of the role ``system``.
+        """
+        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
         if self.tool_calls:
-            turn["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+            message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         if self.tool_call_id is not None:
-            turn["tool_call_id"] = self.tool_call_id
-        return turn
+            message["tool_call_id"] = self.tool_call_id
+        return message
 
 
 def validate_tool_messages(messages: Sequence[ChatMessage]) -> None:
-    """Raises ``ValueError`` for a tool's message that answers no call."""
-    called: set[str] = set()
+    """Raise ``ValueError`` if the call of a ``tool`` message is missing in the messages before
+    it."""
+    call_ids: set[str] = set()
     for index, message in enumerate(messages):
-        called |= {call.id for call in message.tool_calls or ()}
-        if message.tool_call_id is not None and message.tool_call_id not in called:
-            raise ValueError(f"'tool_call_id' of message {index} is of no call that an assistant makes before it")
+        call_ids |= {call.id for call in message.tool_calls or ()}
+        if message.tool_call_id is not None and message.tool_call_id not in call_ids:
+            raise ValueError(f"'tool_call_id' of message {index} must be the id of a tool call in an earlier message")

@@ -1,4 +1,4 @@
-"""How a model is named to the engine: everything it needs to find the bytes, so that it needs no database."""
+"""Reference to a model: all that the engine needs to locate the weights without a database."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ Variant = Literal["adapter", "merged"]
 
 
 class ModelRef(BaseModel):
-    """A base model of the registry, or a result of training that lies in the blob store."""
+    """Reference to a base model of the registry or to a training result in the blob store."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(min_length=1, max_length=256)
-    """The name that answers carry: ``starter``, ``ft:starter:…``."""
+    """Model name in responses: ``starter``, ``ft:starter:…``."""
     base: str = Field(min_length=1, max_length=256)
     """Id of the base model in the registry."""
     task: str = Field(min_length=1, max_length=64)
     update: str = Field(min_length=1, max_length=32)
-    """How the result was made (``lora``, ``full``, …); ``none`` for a base model."""
+    """Kind of update that training made (``lora``, ``full``, …); ``none`` for a base model."""
     prefix: BlobPrefix | None = None
-    """Blob prefix of a folder that has a ``manifest.json``; None for a base model."""
+    """Blob prefix of a folder with a ``manifest.json``; None for a base model."""
     part: Literal["", "model/"] = ""
-    """The part of that folder which is the model: all of it for a result, ``model/`` for a checkpoint."""
+    """Subfolder that contains the model: none for a result, ``model/`` for a checkpoint."""
     manifest_sha256: Sha256 | None = None
-    """Hash of the folder's manifest."""
+    """SHA-256 of the folder's manifest; None for a base model."""
 
     @model_validator(mode="after")
     def _validate_consistency(self) -> Self:
-        of_a_base = (self.prefix is None, self.manifest_sha256 is None, self.update == "none")
-        if len(set(of_a_base)) != 1:
-            raise ValueError("prefix and manifest_sha256 belong to a result, and update 'none' to a base model")
+        base_model_signs = (self.prefix is None, self.manifest_sha256 is None, self.update == "none")
+        if len(set(base_model_signs)) != 1:
+            raise ValueError(
+                "a result requires prefix, manifest_sha256 and an update; a base model requires update 'none' only"
+            )
         return self
 
     @classmethod
     def from_base(cls, base: str, task: str) -> ModelRef:
-        """The base model itself, untuned."""
+        """Create a reference to a base model."""
         return cls(id=base, base=base, task=task, update="none")
 
     @classmethod
     def from_model(cls, model: Model) -> ModelRef:
-        """What a job made."""
+        """Create a reference to a fine-tuned model."""
         return cls(
             id=model.id,
             base=model.base_model,

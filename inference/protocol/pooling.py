@@ -1,4 +1,4 @@
-"""What clients may ask of a model that does not write token by token: the bodies of predictions and embeddings."""
+"""Request bodies of ``/v1/predictions`` and ``/v1/embeddings``. Every field is bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, Tag, field_validator
 
 from inference.protocol.fields import (
-    JSON_TYPE_DISCRIMINATOR,
+    TEXT_OR_LIST_DISCRIMINATOR,
+    TEXT_OR_OBJECT_DISCRIMINATOR,
     TEXTS_OR_TOKENS_DISCRIMINATOR,
     FieldName,
     Label,
@@ -22,16 +23,19 @@ from inference.protocol.fields import (
 MAX_INPUTS = 1024
 MAX_TEXTS = 2048
 MAX_TOTAL_CHARACTERS = 16_000_000
-"""Of all inputs of a request together."""
+"""Maximum characters of all inputs of a request together."""
 
 Content = Annotated[str, StringConstraints(max_length=12_000_000)]
-"""A text or, in base64, the bytes of a file: 9 MB of them. A text is held to a million characters where it is read."""
+"""Text, or a file of up to 9 MB in base64.
+
+``inference.serving.predictions`` limits a text to a million characters.
+"""
 InputValue = Annotated[
     Annotated[Content, Tag("~text")] | Annotated[list[Label], Field(max_length=8192), Tag("~list")],
-    JSON_TYPE_DISCRIMINATOR,
+    TEXT_OR_LIST_DISCRIMINATOR,
 ]
 InputRow = Annotated[dict[FieldName, InputValue], Field(min_length=1, max_length=16)]
-Input = Annotated[Annotated[Content, Tag("~text")] | Annotated[InputRow, Tag("~object")], JSON_TYPE_DISCRIMINATOR]
+Input = Annotated[Annotated[Content, Tag("~text")] | Annotated[InputRow, Tag("~object")], TEXT_OR_OBJECT_DISCRIMINATOR]
 InputText = Annotated[Text, Field(min_length=1)]
 
 
@@ -44,21 +48,25 @@ class PredictionRequest(StrictModel):
 
     model: str = Field(min_length=1, max_length=256)
     inputs: list[Input] = Field(min_length=1, max_length=MAX_INPUTS)
-    """Each a text (an image in base64), or the fields that the task asks for: ``{"text": …, "text_pair": …}``."""
+    """Texts, images in base64, or objects with the fields of the task: ``{"text": …, "text_pair":
+    …}``."""
     top_k: int | None = Field(default=None, ge=1, le=1000)
-    """Scores of only the likeliest labels; None: of all. No effect on answers that have no scores of labels."""
+    """Return the scores of this many most likely labels; None returns all.
+
+    No effect on tasks without labels.
+    """
 
     @field_validator("inputs")
     @classmethod
     def _limit_total_characters(cls, value: list[Any]) -> list[Any]:
         if sum(map(_count_characters, value)) > MAX_TOTAL_CHARACTERS:
             raise ValueError(
-                f"the inputs hold more than {MAX_TOTAL_CHARACTERS:,} characters; send them in several requests"
+                f"the inputs have more than {MAX_TOTAL_CHARACTERS:,} characters; send them in several requests"
             )
         return value
 
     def to_rows(self, default_field: str) -> list[dict[str, Any]]:
-        """The inputs as rows; one without fields is the field ``bare``."""
+        """Return the inputs as rows. A bare string becomes the field ``default_field``."""
         return [{default_field: value} if isinstance(value, str) else dict(value) for value in self.inputs]
 
 
@@ -75,20 +83,23 @@ class EmbeddingRequest(StrictModel):
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_TEXTS), Tag("~lists")],
         TEXTS_OR_TOKENS_DISCRIMINATOR,
     ]
-    """A text, its token ids (read as they are: with the model's own control tokens), or several of either."""
+    """One text, its token ids, several texts or several lists of token ids.
+
+    Token ids are used unchanged and must include the model's special tokens.
+    """
     encoding_format: Literal["float", "base64"] | None = None
-    """``base64``: of the numbers as little-endian fp32. None is ``float``."""
+    """``base64`` encodes the vector as little-endian fp32. None is ``float``."""
     dimensions: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Keep this many of the numbers, scaled to length 1 again."""
+    """Truncate the vector to this many dimensions and normalize it to length 1."""
     user: Label | None = None
 
     @property
     def inputs(self) -> Sequence[str | list[int]]:
-        """As a list."""
+        """The inputs as a list."""
         return to_input_list(self.input)
 
 
 def _count_characters(value: str | Mapping[str, Any]) -> int:
     if isinstance(value, str):
         return len(value)
-    return sum(len(part) if isinstance(part, str) else sum(map(len, part)) for part in value.values())
+    return sum(len(field) if isinstance(field, str) else sum(map(len, field)) for field in value.values())

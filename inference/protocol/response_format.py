@@ -1,4 +1,4 @@
-"""What an answer is held to: OpenAI's ``response_format``, and the tools that ``tool_choice`` forces or allows."""
+"""OpenAI's ``response_format`` and ``tool_choice``."""
 
 from __future__ import annotations
 
@@ -11,38 +11,36 @@ from inference.protocol.fields import FieldName, StrictModel, Text
 from inference.protocol.messages import MAX_TOOLS, FunctionName
 
 MAX_SCHEMA_CHARACTERS = 64 * 1024
-"""Characters of a schema's JSON."""
+"""Maximum characters of a schema's JSON."""
 
 
 def count_schema_characters(schema: Any) -> int:
-    """Characters of its JSON."""
+    """Count the characters of a schema's JSON."""
     return len(json.dumps(schema, ensure_ascii=False))
 
 
 def _limit_schema_size(schema: dict[str, Any]) -> dict[str, Any]:
     if count_schema_characters(schema) > MAX_SCHEMA_CHARACTERS:
-        raise ValueError(
-            f"the schema may have {MAX_SCHEMA_CHARACTERS:,} characters at most; describe less of the answer"
-        )
+        raise ValueError(f"the schema must have at most {MAX_SCHEMA_CHARACTERS:,} characters; shorten it")
     return schema
 
 
 Schema = Annotated[dict[FieldName, Any], Field(max_length=64), AfterValidator(_limit_schema_size)]
-"""JSON Schema. That it can be held is known only to the engine."""
+"""JSON Schema. Only the engine can check that its keywords are supported."""
 
 
 class NamedSchema(StrictModel):
-    """The schema of an answer."""
+    """Named JSON Schema of the output."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
     name: FunctionName
     description: Text | None = None
-    """Accepted, no effect: the model is not shown it."""
+    """Accepted, no effect: it is not part of the prompt."""
     schema_: Schema | None = Field(default=None, alias="schema")
     """None: any JSON object."""
     strict: bool | None = None
-    """Accepted, no effect: an answer is always held to the schema."""
+    """Accepted, no effect: output is always constrained to the schema."""
 
 
 class TextFormat(StrictModel):
@@ -50,25 +48,28 @@ class TextFormat(StrictModel):
 
 
 class ObjectFormat(StrictModel):
-    """The answer is one JSON object."""
+    """Constrains the output to one JSON object."""
 
     type: Literal["json_object"]
 
 
 class SchemaFormat(StrictModel):
-    """The answer fits a JSON Schema."""
+    """Constrains the output to a JSON Schema."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
 
 def _tag_by_type(value: Any) -> str | None:
-    found = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return f"~{found}" if isinstance(found, str) else None
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"~{name}" if isinstance(name, str) else None
 
 
 def _build_type_discriminator(*names: str) -> Discriminator:
-    """Chooses a union's branch by the field ``type``; the tags' ``~`` keeps them out of a fault's path."""
+    """Select a union's branch by the field ``type``.
+
+    The ``~`` keeps tags out of the paths of errors.
+    """
     return Discriminator(
         _tag_by_type,
         custom_error_type="invalid_value",
@@ -89,7 +90,7 @@ class FunctionReference(StrictModel):
 
 
 class NamedTool(StrictModel):
-    """One of the tools."""
+    """Forces a call of one tool."""
 
     type: Literal["function"]
     function: FunctionReference
@@ -101,7 +102,7 @@ class AllowedTools(StrictModel):
 
 
 class AllowedToolChoice(StrictModel):
-    """Some of the tools."""
+    """Restricts calls to some of the tools."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
@@ -124,7 +125,7 @@ ToolChoice = Annotated[
 
 
 def get_tool_names(choice: ToolChoice | None) -> list[str] | None:
-    """The tools that it names; None: it names none."""
+    """Return the names of the tools that ``choice`` names, or None."""
     match choice:
         case NamedTool():
             return [choice.function.name]
@@ -134,7 +135,7 @@ def get_tool_names(choice: ToolChoice | None) -> list[str] | None:
 
 
 def is_call_required(choice: ToolChoice | None) -> bool:
-    """Whether the answer must be a call."""
+    """True if the output must be a tool call."""
     match choice:
         case AllowedToolChoice():
             return choice.allowed_tools.mode == "required"

@@ -1,6 +1,7 @@
-"""From pydantic's list of errors to one sentence that says what to change, and the field that it is about.
+"""Conversion of pydantic's errors to one message that says what to change, and the field that it is
+about.
 
-A client's input is never repeated, but for the name of a field that nobody knows.
+Messages never repeat a client's input, except the name of an unknown field.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LOC_SOURCES = frozenset({"body", "query", "path", "header"})
 
 @dataclass(frozen=True)
 class ValidationIssue:
-    """One thing to change. ``param`` is a dotted path such as ``messages.0.content``."""
+    """Problem in a request. ``param`` is a dotted path such as ``messages.0.content``."""
 
     message: str
     param: str | None
@@ -30,54 +31,59 @@ class ValidationIssue:
 
 
 def to_validation_issue(errors: Sequence[Mapping[str, Any]], body: Any) -> ValidationIssue:
-    """The first field at fault. Of a union's branches the one that got furthest into it counts, or all together."""
+    """Describe the first invalid field.
+
+    Among a union's branches, the error with the deepest path counts; errors at the same path are
+    joined.
+    """
     param, first = _find_deepest_error(errors, body)
     code = _CODE_BY_TYPE.get(first["type"], "invalid_value")
     if code == "unknown_parameter":
         return ValidationIssue(f"Unknown parameter: '{param}'. Remove it or correct its name.", param, code)
     if code == "missing_required_parameter":
-        what = f"Missing required parameter: '{param}'." if param else "A JSON body is needed."
-        return ValidationIssue(what, param, code)
+        message = f"Missing required parameter: '{param}'." if param else "The request requires a JSON body; send one."
+        return ValidationIssue(message, param, code)
     if code == "unsupported_parameter":
         return ValidationIssue(first["msg"], param, code)
     if param is None and first["type"] in ("model_attributes_type", "dict_type", "model_type"):
         return ValidationIssue(
             "The body must be a JSON object, sent with 'content-type: application/json'.", None, code
         )
-    texts = [_format_message(error) for error in errors if _resolve_param(error, body) == param]
-    where = f"Invalid '{param}'" if param else "Invalid request"
-    return ValidationIssue(f"{where}: {', or '.join(dict.fromkeys(texts))}.", param, code)
+    reasons = [_format_message(error) for error in errors if _resolve_param(error, body) == param]
+    subject = f"Invalid '{param}'" if param else "Invalid request"
+    return ValidationIssue(f"{subject}: {', or '.join(dict.fromkeys(reasons))}.", param, code)
 
 
 def _find_deepest_error(errors: Sequence[Mapping[str, Any]], body: Any) -> tuple[str | None, Mapping[str, Any]]:
-    found = [(_resolve_param(error, body), error) for error in errors]
-    outer = found[0][0] or ""
-    inside = [pair for pair in found if f"{pair[0]}.".startswith(f"{outer}.")]
-    return max(inside, key=lambda pair: (pair[0] or "").count("."), default=found[0])
+    located = [(_resolve_param(error, body), error) for error in errors]
+    outer = located[0][0] or ""
+    inner = [pair for pair in located if f"{pair[0]}.".startswith(f"{outer}.")]
+    return max(inner, key=lambda pair: (pair[0] or "").count("."), default=located[0])
 
 
 def _format_message(error: Mapping[str, Any]) -> str:
     if error["type"] == "union_tag_invalid":
-        # pydantic's own sentence repeats the input.
+        # pydantic's own message repeats the input.
         return f"'{error['ctx']['discriminator'].strip(chr(39))}' must be one of {error['ctx']['expected_tags']}"
     text: str = error["msg"]
     return text.removeprefix("Value error, ").removesuffix(".")
 
 
 def _resolve_param(error: Mapping[str, Any], body: Any) -> str | None:
-    """The part of ``loc`` that a client can find in what it sent; the rest names branches of a union."""
+    """Return the parts of ``loc`` that exist in the client's body; the others name branches of a
+    union."""
     source, *loc = error["loc"]
     assert source in _LOC_SOURCES, source
     if source != "body":
         return str(loc[0])[:MAX_PARAM_CHARACTERS]
-    found: list[str] = []
-    here = body
-    for place, part in enumerate(loc):
-        last = place == len(loc) - 1
-        keys = here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ()
+    path: list[str] = []
+    value = body
+    for index, part in enumerate(loc):
+        is_last = index == len(loc) - 1
+        keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
         if part in keys:
-            here = here[part]
-        elif not (last and error["type"] in _TYPES_ENDING_IN_FIELD):
+            value = value[part]
+        elif not (is_last and error["type"] in _TYPES_ENDING_IN_FIELD):
             continue
-        found.append(str(part))
-    return ".".join(found)[:MAX_PARAM_CHARACTERS] or None
+        path.append(str(part))
+    return ".".join(path)[:MAX_PARAM_CHARACTERS] or None

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, whole or in chunks, from rows of a scheduler."""
+"""OpenAI's chat completions, complete or streamed."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from training.tasks.chat_format.tool_calls import ToolCallFormat
 
 @dataclass(frozen=True)
 class _ChatPrompt:
-    """A prompt, and how calls of the tools that it offers are read out of an answer."""
+    """Prompt of a chat, with the tool call format and the grammar of its output."""
 
     ids: list[int]
     call_format: ToolCallFormat | None = None
-    """None: it offers no tools."""
+    """Format of tool calls. None: the prompt contains no tools."""
     grammar: CompiledGrammar | None = None
-    """What the answer is held to."""
+    """Grammar that constrains the output. None: unconstrained."""
 
     def create_parser(self, request: ChatCompletionRequest) -> ToolCallParser:
         return ToolCallParser(
@@ -58,15 +58,15 @@ class _ChatPrompt:
 
 
 async def complete(model: GenerativeModel, model_name: str, request: ChatCompletionRequest) -> dict[str, Any]:
-    """A ``chat.completion``. Raises ``EngineError``."""
-    asked = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
-    async with _submit_prompt(model, asked, request) as exchange:
+    """Generate a ``chat.completion``. Raises ``EngineError``."""
+    prompt = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
+    async with _submit_prompt(model, prompt, request) as handle:
         choices = []
-        for index, (piece, finish) in enumerate(await exchange.collect()):
-            reader = asked.create_parser(request)
-            begin, end = reader.feed(piece.text), reader.finish()
-            message: dict[str, Any] = {"role": "assistant", "content": begin.text + end.text, "refusal": None}
-            if calls := [*begin.calls, *end.calls]:
+        for index, (output, finish_reason) in enumerate(await handle.collect()):
+            parser = prompt.create_parser(request)
+            delta, rest = parser.feed(output.text), parser.finish()
+            message: dict[str, Any] = {"role": "assistant", "content": delta.text + rest.text, "refusal": None}
+            if calls := [*delta.calls, *rest.calls]:
                 message |= {
                     "content": message["content"] or None,
                     "tool_calls": [_build_tool_call(call) for call in calls],
@@ -75,59 +75,61 @@ async def complete(model: GenerativeModel, model_name: str, request: ChatComplet
                 {
                     "index": index,
                     "message": message,
-                    "logprobs": _build_logprobs(model.llm_engine.token_decoder, request, piece.records),
-                    "finish_reason": _resolve_finish_reason(finish, reader, request),
+                    "logprobs": _build_logprobs(model.llm_engine.token_decoder, request, output.records),
+                    "finish_reason": _resolve_finish_reason(finish_reason, parser, request),
                 }
             )
         return {
             **_build_envelope("chat.completion", model_name),
             "choices": choices,
-            "usage": exchange.build_usage(len(asked.ids)),
+            "usage": handle.build_usage(len(prompt.ids)),
         }
 
 
 async def stream(
     model: GenerativeModel, model_name: str, request: ChatCompletionRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The chunks of a ``chat.completion.chunk`` stream. Raises ``EngineError``."""
-    head = _build_envelope("chat.completion.chunk", model_name) | ({"usage": None} if request.has_usage_chunk else {})
+    """Generate the chunks of a ``chat.completion.chunk`` stream. Raises ``EngineError``."""
+    envelope = _build_envelope("chat.completion.chunk", model_name)
+    if request.has_usage_chunk:
+        envelope["usage"] = None
 
     def build_chunk(
         index: int, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None
     ) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        return {**head, "choices": [choice]}
+        return {**envelope, "choices": [choice]}
 
-    asked = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
-    # An answer that is a call only has no content, not an empty one.
-    opening = {"role": "assistant", "content": None if asked.call_format else "", "refusal": None}
-    async with _submit_prompt(model, asked, request) as exchange:
-        readers: dict[int, ToolCallParser] = {}
+    prompt = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
+    # The content of a message that is only a call is null, not empty.
+    first_delta = {"role": "assistant", "content": None if prompt.call_format else "", "refusal": None}
+    async with _submit_prompt(model, prompt, request) as handle:
+        parsers: dict[int, ToolCallParser] = {}
         counts: Counter[int] = Counter()
-        async for index, update in exchange.stream_outputs():
-            if index not in readers:
-                readers[index] = asked.create_parser(request)
-                yield build_chunk(index, opening)
-            said = [
-                readers[index].feed(update.delta.text),
-                *([readers[index].finish()] if update.finish_reason else []),
+        async for index, output in handle.stream_outputs():
+            if index not in parsers:
+                parsers[index] = prompt.create_parser(request)
+                yield build_chunk(index, first_delta)
+            deltas = [
+                parsers[index].feed(output.delta.text),
+                *([parsers[index].finish()] if output.finish_reason else []),
             ]
-            logprobs = _build_logprobs(model.llm_engine.token_decoder, request, update.delta.records)
-            if (text := "".join(each.text for each in said)) or update.delta.records:
+            logprobs = _build_logprobs(model.llm_engine.token_decoder, request, output.delta.records)
+            if (text := "".join(delta.text for delta in deltas)) or output.delta.records:
                 yield build_chunk(index, {"content": text}, logprobs)
-            for call in [call for each in said for call in each.calls]:
+            for call in [call for delta in deltas for call in delta.calls]:
                 yield build_chunk(index, {"tool_calls": [{"index": counts[index], **_build_tool_call(call)}]})
                 counts[index] += 1
-            if update.finish_reason:
+            if output.finish_reason:
                 yield build_chunk(
-                    index, {}, finish_reason=_resolve_finish_reason(update.finish_reason, readers[index], request)
+                    index, {}, finish_reason=_resolve_finish_reason(output.finish_reason, parsers[index], request)
                 )
         if request.has_usage_chunk:
-            yield {**head, "choices": [], "usage": exchange.build_usage(len(asked.ids))}
+            yield {**envelope, "choices": [], "usage": handle.build_usage(len(prompt.ids))}
 
 
 def _build_tool_call(call: ParsedToolCall) -> dict[str, Any]:
-    # Mistral's templates take ids of nine letters and digits only.
+    # Mistral's templates accept only ids of nine letters and digits.
     id = "".join(random.choices(string.ascii_letters + string.digits, k=9))
     return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
@@ -135,28 +137,34 @@ def _build_tool_call(call: ParsedToolCall) -> dict[str, Any]:
 def _resolve_finish_reason(
     finish_reason: str | None, parser: ToolCallParser, request: ChatCompletionRequest
 ) -> str | None:
-    # A call that was asked for by name ends with OpenAI, too, as an answer does.
-    asked = isinstance(request.tool_choice, NamedTool)
-    return "tool_calls" if finish_reason == "stop" and parser.has_calls and not asked else finish_reason
+    # OpenAI's finish reason of a call that was forced by name is "stop", too.
+    is_forced_by_name = isinstance(request.tool_choice, NamedTool)
+    return "tool_calls" if finish_reason == "stop" and parser.has_calls and not is_forced_by_name else finish_reason
 
 
 def _build_prompt(llm_engine: LLMEngine, request: ChatCompletionRequest) -> _ChatPrompt:
-    """All turns, then the opening of the answer's. Blocks. Raises ``EngineError``."""
+    """Render and encode all messages and the generation prompt, and compile the grammar. Blocks.
+
+    Raises ``EngineError``.
+    """
     messages = [Message.model_validate(message.to_message_dict()) for message in request.messages]
     tools = [Tool.model_validate(tool.model_dump()) for tool in request.offered_tools]
     assert isinstance(llm_engine.task, Chat)
     try:
         ids = llm_engine.task.encode_prompt(messages, llm_engine.tokenizer, tools)
-        form = llm_engine.tool_call_format if tools else None
+        call_format = llm_engine.tool_call_format if tools else None
     except FieldOmitted as error:
         field = error.field.replace("[", ".").replace("]", "")
         raise EngineError("unsupported_parameter", f"This model's chat template: {error}", field) from error
     except TemplateError as error:
         raise EngineError(
-            "invalid_request", f"This model's chat template refuses the conversation: {error}.", "messages"
+            "invalid_request", f"This model's chat template rejects the messages: {error}. Change them.", "messages"
         ) from error
-    wish = build_structured_output(request)
-    return _ChatPrompt(ids, form, _get_grammar_compiler(llm_engine, wish).compile(wish, form) if wish else None)
+    constraint = build_structured_output(request)
+    if constraint is None:
+        return _ChatPrompt(ids, call_format)
+    grammar = _get_grammar_compiler(llm_engine, constraint).compile(constraint, call_format)
+    return _ChatPrompt(ids, call_format, grammar)
 
 
 def _get_grammar_compiler(llm_engine: LLMEngine, constraint: StructuredOutput) -> GrammarCompiler:
@@ -165,8 +173,8 @@ def _get_grammar_compiler(llm_engine: LLMEngine, constraint: StructuredOutput) -
     except ValueError as error:
         raise EngineError(
             "unsupported_parameter",
-            "This model's answers cannot be held to a schema: its tokens are not bytes. Choose another base, or ask "
-            "for the form in a message.",
+            "This model does not support structured output: its tokens are not bytes. Use another base model, or "
+            "describe the format in a message.",
             constraint.param,
         ) from error
 
@@ -174,21 +182,21 @@ def _get_grammar_compiler(llm_engine: LLMEngine, constraint: StructuredOutput) -
 def _submit_prompt(
     model: GenerativeModel, prompt: _ChatPrompt, request: ChatCompletionRequest
 ) -> AbstractAsyncContextManager[GenerationHandle]:
-    lane = model.llm_engine
-    left = compute_max_new_tokens(lane, prompt.ids, "messages")
+    llm_engine = model.llm_engine
+    max_new_tokens = compute_max_new_tokens(llm_engine, prompt.ids, "messages")
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     return submit(
         model,
         [
             GenerationRequest(
                 prompt.ids,
-                build_sampling_params(request, logprobs, index, len(lane.tokenizer), prompt.grammar),
+                build_sampling_params(request, logprobs, index, len(llm_engine.tokenizer), prompt.grammar),
                 IncrementalDetokenizer(
-                    lane.tokenizer,
+                    llm_engine.tokenizer,
                     request.stop_strings,
                     visible_special_ids=prompt.call_format.control_token_ids if prompt.call_format else (),
                 ),
-                min(request.max_new_tokens or left, left),
+                min(request.max_new_tokens or max_new_tokens, max_new_tokens),
             )
             for index in range(request.num_choices)
         ],
@@ -211,10 +219,10 @@ def _build_logprobs(
 
     content = [
         {
-            **build_entry(choice.token_logprob),
-            "top_logprobs": [build_entry(other) for other in choice.top_logprobs],
+            **build_entry(sampled_token.token_logprob),
+            "top_logprobs": [build_entry(alternative) for alternative in sampled_token.top_logprobs],
         }
-        for choice in sampled_tokens
-        if choice.token_logprob
+        for sampled_token in sampled_tokens
+        if sampled_token.token_logprob
     ]
     return {"content": content, "refusal": None}

@@ -1,4 +1,4 @@
-"""OpenAI's completions of a text, whole or in chunks, from rows of a scheduler."""
+"""OpenAI's completions, complete or streamed."""
 
 from __future__ import annotations
 
@@ -24,88 +24,93 @@ from inference.protocol.generation import CompletionRequest
 from storage.ids import new_id
 
 DEFAULT_MAX_TOKENS = 16
-"""OpenAI's limit of an answer, where the request names none."""
+"""OpenAI's default of ``max_tokens``."""
 PREFIX_TOKENS = 8
-"""Last tokens of the prompt that are decoded with the answer's first ones, for the sake of a space between them."""
+"""Number of last prompt tokens that are decoded with the first output tokens, to preserve a space
+between them."""
 
 
 @dataclass(frozen=True)
 class _Prompt:
     ids: list[int]
     max_new_tokens: int
-    """Tokens that may follow."""
+    """Maximum tokens to generate; 0 with ``echo`` computes only the prompt's logprobs."""
     echo: TextDelta
-    """What the answer begins with: the prompt where the request has ``echo``, else nothing."""
+    """Start of the choice's text: the prompt if the request has ``echo``, else empty."""
 
 
 async def complete(model: GenerativeModel, model_name: str, request: CompletionRequest) -> dict[str, Any]:
-    """A ``text_completion``. Raises ``EngineError``."""
+    """Generate a ``text_completion``. Raises ``EngineError``."""
     prompts = await _build_prompts(model, request)
-    async with _submit_prompts(model, prompts, request) as exchange:
-        made = await exchange.collect() or [(TextDelta(), "length")] * (len(prompts) * request.num_choices)
+    async with _submit_prompts(model, prompts, request) as handle:
+        outputs = await handle.collect() or [(TextDelta(), "length")] * (len(prompts) * request.num_choices)
+        token_decoder, echoes = model.llm_engine.token_decoder, _repeat_echoes(prompts, request)
         choices = [
-            _build_choice(index, echo + _shift_offsets(echo, piece), finish, model.llm_engine.token_decoder, request)
-            for index, (echo, (piece, finish)) in enumerate(zip(_repeat_echoes(prompts, request), made, strict=True))
+            _build_choice(index, echo + _shift_offsets(echo, delta), finish_reason, token_decoder, request)
+            for index, (echo, (delta, finish_reason)) in enumerate(zip(echoes, outputs, strict=True))
         ]
         return {
             **_build_envelope(model_name),
             "choices": choices,
-            "usage": exchange.build_usage(_count_prompt_tokens(prompts)),
+            "usage": handle.build_usage(_count_prompt_tokens(prompts)),
         }
 
 
 async def stream(
     model: GenerativeModel, model_name: str, request: CompletionRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Its chunks, ``text_completion`` each. Raises ``EngineError``."""
-    head = _build_envelope(model_name) | ({"usage": None} if request.has_usage_chunk else {})
-    names = model.llm_engine.token_decoder
+    """Generate the chunks of a stream, each a ``text_completion``. Raises ``EngineError``."""
+    envelope = _build_envelope(model_name) | ({"usage": None} if request.has_usage_chunk else {})
+    token_decoder = model.llm_engine.token_decoder
     prompts = await _build_prompts(model, request)
     echoes = _repeat_echoes(prompts, request)
-    async with _submit_prompts(model, prompts, request) as exchange:
-        if request.echo or not exchange.sequences:
-            finish = None if exchange.sequences else "length"
+    async with _submit_prompts(model, prompts, request) as handle:
+        if request.echo or not handle.sequences:
+            finish_reason = None if handle.sequences else "length"
             for index, echo in enumerate(echoes):
-                yield {**head, "choices": [_build_choice(index, echo, finish, names, request)]}
-        async for index, update in exchange.stream_outputs():
-            piece = _shift_offsets(echoes[index], update.delta)
-            yield {**head, "choices": [_build_choice(index, piece, update.finish_reason, names, request)]}
+                yield {**envelope, "choices": [_build_choice(index, echo, finish_reason, token_decoder, request)]}
+        async for index, output in handle.stream_outputs():
+            delta = _shift_offsets(echoes[index], output.delta)
+            yield {**envelope, "choices": [_build_choice(index, delta, output.finish_reason, token_decoder, request)]}
         if request.has_usage_chunk:
-            yield {**head, "choices": [], "usage": exchange.build_usage(_count_prompt_tokens(prompts))}
+            yield {**envelope, "choices": [], "usage": handle.build_usage(_count_prompt_tokens(prompts))}
 
 
 async def _build_prompts(model: GenerativeModel, request: CompletionRequest) -> list[_Prompt]:
-    """The prompts, read in a thread: scoring one takes a forward pass."""
+    """Build the prompts in a thread: the logprobs of a prompt need a forward pass."""
     return await asyncio.to_thread(lambda: [_build_prompt(model, request, prompt) for prompt in request.prompts])
 
 
 def _build_prompt(model: GenerativeModel, request: CompletionRequest, prompt: str | list[int]) -> _Prompt:
-    lane = model.llm_engine
-    ids = lane.task.encode_prompt(prompt, lane.tokenizer) if isinstance(prompt, str) else prompt
+    llm_engine = model.llm_engine
+    ids = llm_engine.task.encode_prompt(prompt, llm_engine.tokenizer) if isinstance(prompt, str) else prompt
     if not ids:
-        raise EngineError("invalid_request", "The prompt is empty and this model has no token to begin with.", "prompt")
-    if max(ids) >= len(lane.tokenizer):
-        raise EngineError("invalid_request", f"Token ids of this model end at {len(lane.tokenizer) - 1}.", "prompt")
-    wanted = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    # A prompt that is only scored may fill the context.
-    left = compute_max_new_tokens(lane, ids if wanted else ids[:-1], "prompt")
+        message = "The prompt is empty, and this model has no token that begins a text; send a non-empty prompt."
+        raise EngineError("invalid_request", message, "prompt")
+    if max(ids) >= len(llm_engine.tokenizer):
+        message = f"Token ids of this model end at {len(llm_engine.tokenizer) - 1}; remove larger ones."
+        raise EngineError("invalid_request", message, "prompt")
+    max_tokens = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    # A prompt without output may fill the context.
+    max_new_tokens = compute_max_new_tokens(llm_engine, ids if max_tokens else ids[:-1], "prompt")
     echo = _build_echo(model, request, ids, prompt) if request.echo else TextDelta()
-    return _Prompt(ids, min(wanted, left), echo)
+    return _Prompt(ids, min(max_tokens, max_new_tokens), echo)
 
 
 def _build_echo(
     model: GenerativeModel, request: CompletionRequest, ids: list[int], prompt: str | list[int]
 ) -> TextDelta:
-    lane = model.llm_engine
-    choices: list[SampledToken | None] = [None] * len(ids)
+    llm_engine = model.llm_engine
+    sampled_tokens: list[SampledToken | None] = [None] * len(ids)
     if request.logprobs is not None:
-        # Nothing comes before the first token to predict it from.
-        choices = [SampledToken(ids[0], True), *lane.compute_prompt_logprobs(ids, model.adapter, request.logprobs)]
-    stream, piece = IncrementalDetokenizer(lane.tokenizer, []), TextDelta()
-    for token, choice in zip(ids, choices, strict=True):
-        piece += stream.feed(token, choice)
-    piece += stream.finish()
-    return TextDelta(prompt if isinstance(prompt, str) else piece.text, piece.records, piece.text_offsets)
+        # The first token has no logprob: no token precedes it.
+        logprobs = llm_engine.compute_prompt_logprobs(ids, model.adapter, request.logprobs)
+        sampled_tokens = [SampledToken(ids[0], True), *logprobs]
+    detokenizer, delta = IncrementalDetokenizer(llm_engine.tokenizer, []), TextDelta()
+    for token, sampled_token in zip(ids, sampled_tokens, strict=True):
+        delta += detokenizer.feed(token, sampled_token)
+    delta += detokenizer.finish()
+    return TextDelta(prompt if isinstance(prompt, str) else delta.text, delta.records, delta.text_offsets)
 
 
 def _submit_prompts(
@@ -129,12 +134,12 @@ def _submit_prompts(
 
 
 def _repeat_echoes(prompts: Sequence[_Prompt], request: CompletionRequest) -> list[TextDelta]:
-    """One for each choice."""
+    """Return the prompt's echo of every choice."""
     return [prompt.echo for prompt in prompts for _ in range(request.num_choices)]
 
 
 def _shift_offsets(echo: TextDelta, delta: TextDelta) -> TextDelta:
-    """Part of an answer behind its prompt, whose tokens begin that much later."""
+    """Shift the text offsets of an output by the length of the echo before it."""
     return TextDelta(delta.text, delta.records, [len(echo.text) + start for start in delta.text_offsets])
 
 
@@ -154,26 +159,32 @@ def _build_choice(
 
 
 def _build_logprobs(token_decoder: TokenDecoder, delta: TextDelta) -> dict[str, Any]:
-    """OpenAI's four lists, one entry a token; ``text_offset`` counts characters of the choice's text."""
-    choices: list[SampledToken] = delta.records
+    """Build OpenAI's four lists, one entry per token.
+
+    ``text_offset`` counts characters of the choice's text.
+    """
+    sampled_tokens: list[SampledToken] = delta.records
     return {
-        "tokens": [_format_token(token_decoder, choice.token) for choice in choices],
-        "token_logprobs": [choice.token_logprob.logprob if choice.token_logprob else None for choice in choices],
+        "tokens": [_format_token(token_decoder, sampled.token) for sampled in sampled_tokens],
+        "token_logprobs": [
+            sampled.token_logprob.logprob if sampled.token_logprob else None for sampled in sampled_tokens
+        ],
         "top_logprobs": [
             {
-                _format_token(token_decoder, each.token): each.logprob
-                for each in (*choice.top_logprobs, choice.token_logprob)
+                _format_token(token_decoder, alternative.token): alternative.logprob
+                for alternative in (*sampled.top_logprobs, sampled.token_logprob)
             }
-            if choice.token_logprob
+            if sampled.token_logprob
             else None
-            for choice in choices
+            for sampled in sampled_tokens
         ],
         "text_offset": delta.text_offsets,
     }
 
 
 def _format_token(token_decoder: TokenDecoder, token: int) -> str:
-    """A token's text; OpenAI's spelling for one that is only part of a character."""
+    """Return a token's text, or ``bytes:\\x…`` (OpenAI's notation) for a token that is part of a
+    character."""
     text = token_decoder.to_text(token)
     return (
         "bytes:" + "".join(f"\\x{byte:02x}" for byte in token_decoder.to_bytes(token))

@@ -1,4 +1,4 @@
-"""Luthier's predictions: one answer for each input, in the fields of the model's task."""
+"""Luthier's predictions: one output per input, with the fields of the model's task."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from inference.protocol.pooling import PredictionRequest
 from training.tasks.base import AnyTask, Example, Family, RowIssue
 
 MAX_TEXT_CHARACTERS = 1_000_000
-"""A text's at most; a file's bytes in base64 may be more."""
+"""Maximum characters of a text. A file in base64 may be longer."""
 
 
 async def predict(model: Predictor, model_name: str, request: PredictionRequest) -> dict[str, Any]:
-    """The body of the answer. Raises ``EngineError``, whose ``param`` names the input."""
+    """Compute the response body of ``/v1/predictions``.
+
+    Raises ``EngineError``; ``param`` names the input.
+    """
     task, rows = model.task, request.to_rows(model.task.default_field)
     inputs = [_parse_row(task, index, row) for index, row in enumerate(rows)]
     length = min(model.context, model.trained_length)
 
     def encode() -> list[Example]:
-        # Inputs are cut where training cut its rows.
+        # Inputs are truncated to the length to which training truncated its rows.
         return [
-            _require_example(task, index, found)
-            for index, found in enumerate(task.encode_inputs(inputs, model.processor, length))
+            _require_example(task, index, example)
+            for index, example in enumerate(task.encode_inputs(inputs, model.processor, length))
         ]
 
-    labels = max(1, model.num_labels)
-    answers = await model.predict(encode, len(inputs), min(request.top_k or labels, labels))
-    tokens = sum(answer.num_tokens for answer in answers)
+    num_labels = max(1, model.num_labels)
+    outputs = await model.predict(encode, len(inputs), min(request.top_k or num_labels, num_labels))
+    num_tokens = sum(output.num_tokens for output in outputs)
     return {
         "object": "list",
         "model": model_name,
-        "data": [{"index": index, **answer.fields} for index, answer in enumerate(answers)],
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "data": [{"index": index, **output.fields} for index, output in enumerate(outputs)],
+        "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
     }
 
 
@@ -45,15 +48,15 @@ def _parse_row(task: AnyTask, index: int, row: Mapping[str, Any]) -> BaseModel:
         if field != task.file_field and isinstance(value, str) and len(value) > MAX_TEXT_CHARACTERS:
             raise EngineError(
                 "invalid_request",
-                f"A text may have {MAX_TEXT_CHARACTERS:,} characters at most.",
+                f"A text must have at most {MAX_TEXT_CHARACTERS:,} characters; shorten it.",
                 f"inputs.{index}.{field}",
             )
-    assert task.input_schema, "tasks that answer here say what they are asked"
+    assert task.input_schema, "every task of this route has an input schema"
     try:
         return task.input_schema.model_validate(row)
     except ValidationError as error:
-        fault = EngineError.from_validation_error(error)
-        raise EngineError(fault.code, fault.message, f"inputs.{index}.{fault.param}") from error
+        issue = EngineError.from_validation_error(error)
+        raise EngineError(issue.code, issue.message, f"inputs.{index}.{issue.param}") from error
 
 
 def _require_example(task: AnyTask, index: int, example: Example | RowIssue) -> Example:
@@ -63,7 +66,7 @@ def _require_example(task: AnyTask, index: int, example: Example | RowIssue) -> 
 
 
 def build_probe(task: AnyTask) -> PredictionRequest:
-    """Something that any model of the task can answer."""
+    """Build a request that is valid for any model of the task."""
     assert task.input_schema
     fields = {name for name, field in task.input_schema.model_fields.items() if field.is_required()} | {
         task.default_field
@@ -77,4 +80,4 @@ def build_probe(task: AnyTask) -> PredictionRequest:
 _PROBE_FILES: Mapping[Family, str] = {
     "vision": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
 }
-"""The smallest file of a kind, in base64: a PNG of one white pixel."""
+"""Task family -> smallest valid file in base64: a PNG of one white pixel."""

@@ -1,6 +1,7 @@
-"""Constrained decoding: which tokens may come next where an answer is held to a grammar. The work is llguidance's.
+"""Constrained decoding with llguidance: compiled grammars and the tokens that they allow next.
 
-Nothing here fetches a ``$ref``; the library's limits bound what a schema can cost, in compiling and in each step.
+No ``$ref`` is fetched. The library's limits bound the cost of a schema when it is compiled and at
+each step.
 """
 
 from __future__ import annotations
@@ -16,26 +17,30 @@ from inference.protocol.errors import EngineError
 from inference.structured_output.grammar import FieldSchema, GrammarWriter, StructuredOutput
 from training.tasks.chat_format.tool_calls import ToolCallFormat
 
-# "at 2(9): failed to compile JSON schema: …", the reason, and lines of the grammar: "   1 | start: answer".
+# Removes "at 2(9): failed to compile JSON schema: " before the reason and lines of the grammar
+# after it ("   1 | start: answer").
 _ERROR_NOISE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?|<non-verbose/>|\n *\d+ \| (?s:.*)")
 
-# What the library says to who calls it -> what helps who wrote the schema.
+# Reason in the library's words -> reason that helps the author of the schema.
 _CLEARER_REASONS = {
     "oneOf constraints are not supported": "several branches of its oneOf may fit the same value; use anyOf"
 }
 
 _SILENT_LOG_LEVEL = 0
 _MAX_GRAMMAR_SYMBOLS = 20_000
-"""Of a grammar: 700 objects to choose from have fewer. More take seconds to compile."""
+"""Maximum symbols of a grammar.
+
+A choice between 700 objects has fewer; larger grammars take seconds to compile.
+"""
 _MAX_REASON_CHARACTERS = 300
-"""Characters that are told of why a schema cannot be held."""
+"""Maximum length of the reason in an error message."""
 
 
 class GrammarMatcher:
-    """One answer in the making, held to its grammar. Not for two threads at once."""
+    """State of one sequence in its grammar. Not thread-safe."""
 
     def __init__(self, matcher: LLMatcher, stop_token_ids: Collection[int], param: str) -> None:
-        """``param``: the field of the body that a fault is of."""
+        """``param``: field of the request body that errors name."""
         self._matcher = matcher
         self._stop_token_ids = stop_token_ids
         self._param = param
@@ -43,40 +48,43 @@ class GrammarMatcher:
 
     @property
     def is_terminated(self) -> bool:
-        """Nothing may follow."""
+        """True if the grammar allows no further token."""
         return self._matcher.is_stopped() and not self._matcher.is_error()
 
     @property
     def error(self) -> EngineError | None:
-        """Why it cannot go on, if it cannot."""
+        """Error that prevents further tokens, or None."""
         if not (self._is_stuck or self._matcher.is_error()):
             return None
         reason = (
-            "no token of the model spells what must follow"
+            "no token of the model spells the required text"
             if self._is_stuck
             else _format_reason(self._matcher.get_error())
         )
-        what = f"The answer can be held to its schema no longer: {reason}. Make the schema simpler."
-        return EngineError("invalid_request", what, self._param)
+        message = f"Constrained decoding cannot continue: {reason}. Make the schema simpler."
+        return EngineError("invalid_request", message, self._param)
 
     def compute_bitmask(self) -> bytearray:
-        """A bit for each token, the lowest of a byte first; an end's is set where the answer may end."""
-        bits = bytearray(self._matcher.compute_bitmask())
-        may_end = self._matcher.is_accepting()
-        for end in self._stop_token_ids:
-            place, bit = end >> 3, 1 << (end & 7)
-            bits[place] = bits[place] | bit if may_end else bits[place] & ~bit
-        self._is_stuck = bits.count(0) == len(bits)
-        return bits
+        """Return one bit per token, least significant first: 1 if the token is allowed.
+
+        Stop tokens are allowed if the output is complete.
+        """
+        bitmask = bytearray(self._matcher.compute_bitmask())
+        is_complete = self._matcher.is_accepting()
+        for token in self._stop_token_ids:
+            index, bit = token >> 3, 1 << (token & 7)
+            bitmask[index] = bitmask[index] | bit if is_complete else bitmask[index] & ~bit
+        self._is_stuck = bitmask.count(0) == len(bitmask)
+        return bitmask
 
     def accept_token(self, token: int) -> None:
-        """The token that was chosen."""
+        """Advance the grammar by the sampled token."""
         if token not in self._stop_token_ids:
             self._matcher.consume_token(token)
 
 
 class CompiledGrammar:
-    """Compiled, for any number of answers."""
+    """Compiled grammar, for any number of sequences."""
 
     def __init__(self, matcher: LLMatcher, stop_token_ids: Collection[int], param: str) -> None:
         self._matcher = matcher
@@ -84,60 +92,71 @@ class CompiledGrammar:
         self._param = param
 
     def create_matcher(self) -> GrammarMatcher:
-        """For one answer."""
+        """Create a matcher for one sequence."""
         return GrammarMatcher(self._matcher.deep_copy(), self._stop_token_ids, self._param)
 
 
 class GrammarCompiler:
-    """Compiles for the vocabulary of one tokenizer. Made once: it walks through all tokens."""
+    """Compiler of grammars for one tokenizer.
+
+    Create it once: the constructor reads the whole vocabulary.
+    """
 
     def __init__(self, tokenizer: Any, stop_token_ids: Collection[int]) -> None:
-        """``ends``: any of these ends an answer. Raises ``ValueError`` for a tokenizer whose tokens are not bytes."""
+        """Raise ``ValueError`` for a tokenizer whose tokens are not bytes."""
         self._writer = GrammarWriter(tokenizer)
         self._stop_token_ids = frozenset(stop_token_ids)
         self._tokenizer = from_tokenizer(tokenizer, eos_token=sorted(stop_token_ids) or None)
-        # A parser's state is no help to who reads the message.
+        # Verbose errors contain the parser's state, which does not help clients.
         self._limits = LLParserLimits(max_grammar_size=_MAX_GRAMMAR_SYMBOLS, verbose_errors=False)
 
     def compile(self, constraint: StructuredOutput, call_format: ToolCallFormat | None = None) -> CompiledGrammar:
-        """``form``: how a call is written. Blocks, for seconds at the worst.
+        """Compile the grammar of a constraint. Blocks, for seconds in the worst case.
 
-        Raises ``EngineError`` for a schema that cannot be held.
+        ``call_format`` is required for tool schemas. Raises ``EngineError`` for an unsupported
+        schema.
         """
-        # In a call a schema's turn comes late: what no answer can fit would be found by a row that has begun.
+        # Check the schemas of arguments separately: in a call, an unsatisfiable schema would fail
+        # only during decoding.
         for arguments in constraint.tool_schemas.values():
             self._check_schema(arguments)
-        matcher, fault = self._start_matcher(constraint, call_format)
-        if fault and constraint.content_schema:
+        matcher, reason = self._start_matcher(constraint, call_format)
+        if reason and constraint.content_schema:
             self._check_schema(constraint.content_schema)
-        if fault:
-            raise EngineError("invalid_request", f"The schemas together cannot be held: {fault}.", "tools")
+        if reason:
+            message = f"The schemas are not supported in combination: {reason}. Allow fewer tools."
+            raise EngineError("invalid_request", message, "tools")
         return CompiledGrammar(matcher, self._stop_token_ids, constraint.param)
 
     def _start_matcher(
         self, constraint: StructuredOutput, call_format: ToolCallFormat | None = None
     ) -> tuple[LLMatcher, str]:
-        """Before the first token, and why it cannot go on from there."""
+        """Return a matcher before its first token, and the reason if it cannot continue, else
+        ''."""
         matcher = LLMatcher(
             self._tokenizer,
             self._writer.write(constraint, call_format),
             log_level=_SILENT_LOG_LEVEL,
             limits=self._limits,
         )
-        # The first step finds what no answer can fit, and makes what all answers share.
+        # The first step detects unsatisfiable grammars, and computes state that all sequences
+        # share.
         matcher.compute_bitmask()
         return matcher, _format_reason(matcher.get_error()) if matcher.is_stopped() else ""
 
     def _check_schema(self, schema: FieldSchema) -> None:
-        """Raise what is wrong with a schema by itself."""
-        _, fault = self._start_matcher(StructuredOutput(schema))
-        if fault:
-            what = f"Invalid '{schema.param}': an answer cannot be held to this schema: {fault}. Change the schema."
-            raise EngineError("invalid_request", what, schema.param)
+        """Raise ``EngineError`` if the schema is not supported."""
+        _, reason = self._start_matcher(StructuredOutput(schema))
+        if reason:
+            message = f"Invalid '{schema.param}': this schema is not supported: {reason}. Change the schema."
+            raise EngineError("invalid_request", message, schema.param)
 
 
 def _format_reason(error: str) -> str:
-    """The library's words without what it shows around them; it has none for a grammar that no text fits."""
-    words = " ".join(_ERROR_NOISE.sub("", error).split())
-    told = next((ours for theirs, ours in _CLEARER_REASONS.items() if words.startswith(theirs)), words)
-    return told[:_MAX_REASON_CHARACTERS].rstrip(".") if " " in told else "no answer could fit it"
+    """Return the reason without the library's context.
+
+    The library has none for an unsatisfiable grammar.
+    """
+    reason = " ".join(_ERROR_NOISE.sub("", error).split())
+    clearer = next((ours for theirs, ours in _CLEARER_REASONS.items() if reason.startswith(theirs)), reason)
+    return clearer[:_MAX_REASON_CHARACTERS].rstrip(".") if " " in clearer else "no output can match it"

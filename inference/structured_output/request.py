@@ -1,4 +1,4 @@
-"""What a chat's ``response_format``, ``tools`` and ``tool_choice`` hold an answer to."""
+"""Constraint of a chat request, from its ``response_format``, ``tools`` and ``tool_choice``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from inference.structured_output.grammar import FieldSchema, StructuredOutput
 from inference.structured_output.schema import forbid_extra_properties
 
 MAX_TOTAL_SCHEMA_CHARACTERS = 4 * MAX_SCHEMA_CHARACTERS
-"""Characters of the JSON of all schemas that one answer may choose from."""
+"""Maximum characters of the JSON of all argument schemas of one request."""
 
 _ANY_OBJECT_SCHEMA = {"type": "object"}
 _NO_ARGUMENTS_SCHEMA = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -31,11 +31,14 @@ _SCHEMA_BY_FORMAT: Mapping[type, Callable[[Any], Mapping[str, Any] | None]] = {
     ),
     type(None): lambda format: None,
 }
-"""Kind of ``response_format`` -> what it holds an answer to."""
+"""Type of ``response_format`` -> schema of the output, or None for unconstrained text."""
 
 
 def build_structured_output(request: ChatCompletionRequest) -> StructuredOutput | None:
-    """None: the answer is held to nothing. Raises ``EngineError`` for parameters that are no schema of an object."""
+    """Build the constraint of a request, or None for unconstrained output.
+
+    Raises ``EngineError`` for tool parameters that are too large or not the schema of an object.
+    """
     schema = _SCHEMA_BY_FORMAT[type(request.response_format)](request.response_format)
     if request.must_call:
         return StructuredOutput(tool_schemas=_build_tool_schemas(request))
@@ -47,16 +50,20 @@ def build_structured_output(request: ChatCompletionRequest) -> StructuredOutput 
 
 
 def _build_tool_schemas(request: ChatCompletionRequest) -> dict[str, FieldSchema]:
-    allowed = {tool.function.name for tool in request.allowed_tools}
-    calls = {
+    allowed_names = {tool.function.name for tool in request.allowed_tools}
+    params = ((f"tools.{index}.function.parameters", tool) for index, tool in enumerate(request.offered_tools))
+    schemas = {
         tool.function.name: FieldSchema(_build_arguments_schema(tool.function.parameters, param), param)
-        for param, tool in ((f"tools.{at}.function.parameters", tool) for at, tool in enumerate(request.offered_tools))
-        if tool.function.name in allowed
+        for param, tool in params
+        if tool.function.name in allowed_names
     }
-    if sum(count_schema_characters(call.schema) for call in calls.values()) > MAX_TOTAL_SCHEMA_CHARACTERS:
-        what = f"The schemas that a call is held to may have {MAX_TOTAL_SCHEMA_CHARACTERS:,} characters together; allow fewer tools."
-        raise EngineError("invalid_request", what, "tools")
-    return calls
+    if sum(count_schema_characters(schema.schema) for schema in schemas.values()) > MAX_TOTAL_SCHEMA_CHARACTERS:
+        message = (
+            f"The parameter schemas of all allowed tools must have at most {MAX_TOTAL_SCHEMA_CHARACTERS:,} "
+            "characters in total; allow fewer tools."
+        )
+        raise EngineError("invalid_request", message, "tools")
+    return schemas
 
 
 def _build_arguments_schema(parameters: Mapping[str, Any] | None, param: str) -> Mapping[str, Any]:
@@ -65,11 +72,9 @@ def _build_arguments_schema(parameters: Mapping[str, Any] | None, param: str) ->
     kind = parameters.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
         raise EngineError(
-            "invalid_request", f"Invalid '{param}': arguments are an object; say 'type': 'object'.", param
+            "invalid_request", f"Invalid '{param}': arguments must be an object; set 'type' to 'object'.", param
         )
     if count_schema_characters(parameters) > MAX_SCHEMA_CHARACTERS:
-        what = (
-            f"Invalid '{param}': a schema that a call is held to may have {MAX_SCHEMA_CHARACTERS:,} characters at most."
-        )
-        raise EngineError("invalid_request", what, param)
+        message = f"Invalid '{param}': the schema must have at most {MAX_SCHEMA_CHARACTERS:,} characters; shorten it."
+        raise EngineError("invalid_request", message, param)
     return forbid_extra_properties({**parameters, "type": "object"})

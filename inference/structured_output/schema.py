@@ -1,7 +1,8 @@
-"""Objects that hold only the properties that a schema lists.
+"""Restriction of JSON Schemas to the properties that they list.
 
-JSON Schema lets an object have any others unless it says ``"additionalProperties": false``. What decodes under a schema
-commonly does not: a model that was never taught where an object ends goes on making keys up.
+JSON Schema allows any other properties without ``"additionalProperties": false``. Implementations
+of constrained decoding usually forbid them: a model that was not trained to end an object keeps
+generating new keys.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _OBJECT_KEYWORDS = frozenset({"properties", "anyOf", "$ref"})
-"""Two of these in one schema hold for the same object, each with properties of its own."""
+"""Two of these in one schema apply to the same object, each with its own properties."""
 _COMBINING_KEYWORDS = frozenset({"allOf", "oneOf"})
-"""Each holds several schemas against the same object."""
+"""Each applies several schemas to the same object."""
 _OPEN_KEYWORDS = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"})
-"""Each says something of properties that are not listed."""
+"""Each is a rule about properties that are not listed."""
 
 
 def forbid_extra_properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema, closed; as it is where parts of it meet in one object: one's properties are unlisted in another.
+    """Return the schema with unlisted properties forbidden.
 
-    What fits the closed schema fits the schema.
+    Every value that matches the result matches the original schema.
+    The schema is unchanged if several of its subschemas apply to one object: properties of one
+    would be forbidden by another.
     """
-    return schema if any(_has_combined_schemas(part) for part in _iter_objects(schema)) else _close_schema(schema)
+    is_combined = any(_has_combined_schemas(subschema) for subschema in _iter_objects(schema))
+    return schema if is_combined else _close_schema(schema)
 
 
 def _has_combined_schemas(schema: Mapping[str, Any]) -> bool:
@@ -30,7 +34,10 @@ def _has_combined_schemas(schema: Mapping[str, Any]) -> bool:
 
 
 def _iter_objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every object in it. Some are data (a ``default``'s value), and at worst keep a schema from being closed."""
+    """Iterate over all objects in a value.
+
+    Some of them are data, such as a ``default``; at worst they prevent that a schema is closed.
+    """
     if isinstance(value, dict):
         yield value
     if isinstance(value, dict | list):
@@ -41,8 +48,8 @@ def _iter_objects(value: Any) -> Iterator[Mapping[str, Any]]:
 def _close_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
-    whole = {key: _CLOSE_BY_KEYWORD.get(key, _return_unchanged)(inner) for key, inner in schema.items()}
-    return whole if _is_open(whole) else {**whole, "additionalProperties": False}
+    closed = {key: _CLOSE_BY_KEYWORD.get(key, _return_unchanged)(inner) for key, inner in schema.items()}
+    return closed if _is_open(closed) else {**closed, "additionalProperties": False}
 
 
 def _return_unchanged(inner: Any) -> Any:
@@ -50,11 +57,11 @@ def _return_unchanged(inner: Any) -> Any:
 
 
 def _close_mapping(inner: Any) -> Any:
-    return {name: _close_schema(one) for name, one in inner.items()} if isinstance(inner, dict) else inner
+    return {name: _close_schema(schema) for name, schema in inner.items()} if isinstance(inner, dict) else inner
 
 
 def _close_list(inner: Any) -> Any:
-    return [_close_schema(one) for one in inner] if isinstance(inner, list) else inner
+    return [_close_schema(schema) for schema in inner] if isinstance(inner, list) else inner
 
 
 _CLOSE_BY_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
@@ -62,11 +69,14 @@ _CLOSE_BY_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("anyOf", "prefixItems"), _close_list),
     **dict.fromkeys(("items", "additionalProperties"), _close_schema),
 }
-"""Keyword -> how the schemas in it are closed. All else is data, or is not held."""
+"""Keyword -> function that closes the schemas in its value.
+
+All other keywords contain data or are unsupported.
+"""
 
 
 def _is_open(schema: Mapping[str, Any]) -> bool:
-    """Whether it lists no properties, or speaks of others."""
+    """True if the schema lists no properties or has rules for unlisted ones."""
     listed, required = schema.get("properties"), schema.get("required", [])
     if not isinstance(listed, dict) or not isinstance(required, list):
         return True
