@@ -1,4 +1,4 @@
-"""A run, from its folder to its result: ``python -m training.run FOLDER [--validate]`` prints its JSON lines."""
+"""Entry point: ``python -m training.run FOLDER [--validate]`` prints the run's JSON lines."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Phase = Callable[[Path, Emit, StopFlag], None]
 
 
 def validate(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
-    """Check every row and resolve every ``auto``. Raises ``TrainingError``, ``Interrupted``."""
+    """Check every row and resolve every ``auto``. Raises ``TrainingError`` or ``Interrupted``."""
     spec = TrainSpec.read(folder)
     device.configure_torch(spec.threads)
     prepared = prepare(folder, spec, stop or StopFlag(), sampling=SamplingPlan(processes=device.get_num_threads()))
-    for note in prepared.iter_warnings():
-        emit(Message(level="warn", message=note))
+    for warning in prepared.iter_warnings():
+        emit(Message(level="warn", message=warning))
     emit(
         Validated(
             rows=prepared.training.num_rows,
@@ -44,13 +44,13 @@ def validate(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
 
 
 def train(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
-    """Train, from ``folder/resume`` where it is there. Raises ``TrainingError``, ``Interrupted``."""
+    """Train, from ``folder/resume`` if it exists. Raises ``TrainingError`` or ``Interrupted``."""
     stop = stop or StopFlag()
     spec = TrainSpec.read(folder)
     device.configure_torch(spec.threads)
     prepared = prepare(folder, spec, stop)
     run = build_run(folder, spec, prepared, emit, stop)
-    # What the untrained model says comes first: a resumed run must hear the same.
+    # Before the checkpoint is loaded: a resumed run needs the same reference, the untrained model.
     compute_reference_logprobs(run)
     resume = folder / "resume"
     progress = checkpoint.load(resume, run.state) if resume.is_dir() else Progress()
@@ -61,9 +61,12 @@ def train(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
 
 
 def main(folder: Path, phase: Phase) -> int:
-    """Run a phase, its lines on stdout. Exit code 0: the last line tells the end, be it good or bad."""
+    """Run a phase and print its events on stdout.
+
+    Return exit code 0 if the last event reports the outcome, success or failure.
+    """
     stop = StopFlag()
-    # What is imported stays: the collector need not walk through it each time that rows have made a few objects.
+    # Imported modules stay, so the garbage collector need not visit them again and again.
     gc.freeze()
     signal.signal(signal.SIGTERM, lambda *_: setattr(stop, "requested", True))
 
@@ -73,9 +76,9 @@ def main(folder: Path, phase: Phase) -> int:
 
     try:
         phase(folder, emit, stop)
-    except Interrupted as left:
-        emit(Stopped(step=left.step))
-    # Whatever it is: what has a run code is told, anything else ends the process with its traceback.
+    except Interrupted as interruption:
+        emit(Stopped(step=interruption.step))
+    # An error with a run code becomes an event; any other ends the process with its traceback.
     except Exception as error:
         failure = to_failure(error)
         if failure is None:

@@ -1,7 +1,7 @@
-"""The JSON lines a training child prints: one object a line, told apart by ``type``.
+"""Events of a training process, printed as JSON lines and discriminated by ``type``.
 
-The worker reads them with :func:`parse`; the child writes them with :func:`dump`. Numbers are finite or ``null``:
-a line is always valid JSON.
+The child process writes them with :func:`dump_event`; the worker reads them with
+:func:`parse_event`. Numbers are finite or ``null``, so every line is valid JSON.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ class _BaseEvent(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
+class _DescribedModel(BaseModel):
+    """Base of models that are part of the API too: attribute docstrings become OpenAPI
+    descriptions."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 class Message(_BaseEvent):
-    """Something a person following the job wants to read; becomes an event."""
+    """Message to the user; it becomes a job event."""
 
     type: Literal["message"] = "message"
     level: Level = "info"
@@ -28,7 +35,7 @@ class Message(_BaseEvent):
 
 
 class Validated(_BaseEvent):
-    """Every row is good; every ``auto`` is a number now."""
+    """Every row is valid and every ``auto`` is resolved."""
 
     type: Literal["validated"] = "validated"
     rows: int
@@ -37,17 +44,17 @@ class Validated(_BaseEvent):
     """Tokens in one epoch of the training file, after truncation."""
     total_steps: int
     hyperparameters: dict[str, Any]
-    """Resolved: no ``auto`` left in it. Sent back unchanged in the spec of the training phase."""
+    """Resolved, without ``auto``. The spec of the training phase repeats them unchanged."""
 
 
 class Started(_BaseEvent):
-    """The model is loaded; the first forward pass comes next."""
+    """The model is loaded and the first forward pass follows."""
 
     type: Literal["started"] = "started"
     at: float = Field(default_factory=time.time)
-    """Seconds since 1970."""
+    """Unix time, seconds."""
     step: int
-    """0, or the step the run resumes from."""
+    """0, or the step from which the run resumes."""
     total_steps: int
     trainable_parameters: int
     total_parameters: int
@@ -57,183 +64,184 @@ class Started(_BaseEvent):
 
 
 class Metrics(_BaseEvent):
-    """What one optimizer step measured. ``valid_*`` are there on steps that evaluated."""
+    """Metrics of one optimizer step. ``valid_*`` are set on steps that evaluated."""
 
     type: Literal["metrics"] = "metrics"
     step: int
     total_steps: int
     epoch: float
-    """Epochs done, 0 to n_epochs."""
+    """Epochs completed, 0 to n_epochs."""
     learning_rate: float
     train_loss: float
-    """Mean over the targets of the step's whole batch, nats."""
+    """Mean over the targets of the step's full batch, nats."""
     train_accuracy: float | None = None
-    """Share of targets predicted right: tokens for generative tasks, rows for classifiers."""
+    """Share of targets predicted correctly: tokens for generative tasks, rows for classifiers."""
     grad_norm: float | None = None
     """Global norm before clipping."""
     valid_loss: float | None = None
     valid_accuracy: float | None = None
     general_loss: float | None = None
-    """On general rows that are never trained on; ``valid_loss`` and this one have a value before the first step too,
-    which the result tells."""
+    """Loss on general rows that are never trained on. The result also reports ``valid_loss`` and
+    ``general_loss`` from before the first step."""
     measures: dict[str, float] = {}
-    """The task's own figures on the validation rows."""
+    """The task's own metrics on the validation rows."""
     tokens: int
-    """Input tokens trained on so far, padding not counted."""
+    """Input tokens trained on so far, without padding."""
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
 
 
 class Checkpoint(_BaseEvent):
-    """A checkpoint directory is complete on disk (written aside, then renamed)."""
+    """A checkpoint directory is complete on disk (written under a temporary name, then renamed)."""
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int
     path: str
-    """Relative to the run's folder."""
+    """Path relative to the run's folder."""
     keep: bool
-    """True: asked for (``save_every`` or an epoch's end), a model of its own. False: only there to resume from."""
+    """True for a usable model, saved by ``save_every`` or at an epoch's end. False for a checkpoint
+    that only serves to resume from."""
     metrics: Metrics | None = None
 
 
 class Result(_BaseEvent):
-    """Training is over and ``result/`` is complete."""
+    """Training ended and ``result/`` is complete."""
 
     type: Literal["result"] = "result"
     path: str
     step: int
     trained_tokens: int
     metrics: dict[str, float | None]
-    """The final figures: train_loss and train_accuracy, and valid_* where there is a validation file."""
+    """Final metrics: train_loss, train_accuracy, and valid_* if there are validation rows."""
     resume_proof: dict[str, Any]
     """``{step, params_sha256, rng_sha256, batch_sha256}`` of the last step."""
 
 
 class Stopped(_BaseEvent):
-    """SIGTERM was heeded: saved at a step's end and left. Not a failure."""
+    """The run saved a checkpoint and stopped after SIGTERM. Not a failure."""
 
     type: Literal["stopped"] = "stopped"
     step: int
 
 
-class DatasetError(BaseModel):
-    """One thing wrong with one row."""
+class DatasetError(_DescribedModel):
+    """One error of one row."""
 
     model_config = ConfigDict(extra="forbid")
 
     code: str
     line: int | None
-    """Physical line in the file, from 1; where a record spans lines, its first."""
+    """Physical line in the file, from 1; the first line of a row that spans several."""
     field: str | None
     """Path in the row, such as ``messages[2].content``."""
     message: str
-    """What is wrong and what to change."""
+    """Description of the error and how to fix it."""
     file: Literal["training_file", "validation_file", "general_file"] = "training_file"
 
 
 class Failure(_BaseEvent):
-    """The run ends ``failed`` with this run code."""
+    """The run failed with this run code."""
 
     type: Literal["failure"] = "failure"
     code: str
     message: str
     param: str | None = None
     faults: list[DatasetError] = []
-    """The first 100 faults of a bad file."""
+    """The first 100 errors of an invalid file."""
     fault_count: int = 0
 
 
-class Range(BaseModel):
-    """An estimate."""
+class Range(_DescribedModel):
+    """Estimate with bounds."""
 
     low: float
     expected: float
     high: float
 
 
-class FileReport(BaseModel):
-    """What is in one file."""
+class FileReport(_DescribedModel):
+    """Statistics of one data file."""
 
     rows: int
-    """Those that can be used."""
+    """Valid rows."""
     tokens: int
-    """Of all of them, after truncation."""
+    """Tokens of all valid rows, after truncation."""
     longest_row_tokens: int
     cut_rows: int
-    """Rows that were longer than ``max_length``."""
+    """Rows truncated to ``max_length``."""
     fault_count: int
 
 
-class Problem(BaseModel):
-    """What a job would fail with."""
+class Problem(_DescribedModel):
+    """Error that a job would fail with."""
 
     code: str
     message: str
     param: str | None
 
 
-class Plan(BaseModel):
-    """What training comes to where nothing is wrong."""
+class Plan(_DescribedModel):
+    """Estimate of a training run."""
 
     total_steps: int
     total_tokens: int
-    """Trained on in all steps together."""
+    """Tokens trained on, summed over all steps."""
     hyperparameters: dict[str, Any]
-    """Resolved: no ``auto`` left in it."""
+    """Resolved, without ``auto``."""
     trainable_parameters: int | None
-    """None for a base so large that loading it to count would take too long."""
+    """None for a base that takes too long to load just to count them."""
     total_parameters: int
     tokens_per_second: float
-    """By the rule of ``training/estimate.py``, which knows no earlier run."""
+    """Estimated by ``training/estimate.py``, without earlier runs."""
     start_seconds: float
     peak_memory_bytes: Range
 
 
 class Preflight(_BaseEvent):
-    """What the files hold and what training on them would come to; nothing was trained."""
+    """Report on the files and the estimated training run. Nothing was trained."""
 
     type: Literal["preflight"] = "preflight"
     files: dict[str, FileReport]
     faults: list[DatasetError]
-    """The first 100 of all files."""
+    """The first 100 errors of all files."""
     fault_count: int
     error: Problem | None
     warnings: list[str]
     plan: Plan | None
-    """None where there is an error."""
+    """None if there is an error."""
 
 
-class Token(BaseModel):
+class Token(_DescribedModel):
     """One token of a row."""
 
     token: int
     text: str
     trained: bool
-    """Whether it is a target: the model learns to write it, or learns by it."""
+    """True if the token is a target of the loss."""
     weight: float
-    """How much it counts as one; 0 where it is only read."""
+    """Weight in the loss; 0 for an input token."""
 
 
-class TokenSequence(BaseModel):
-    """Tokens that the model reads, or writes, together."""
+class TokenSequence(_DescribedModel):
+    """One token sequence of a row, such as the input or the output."""
 
     name: str
-    """``input``, or what the task calls it: ``preferred_output``, ``source``, …"""
+    """``input``, or the task's own name: ``preferred_output``, ``source``, …"""
     rendered: str
-    """The tokens as text, control tokens included: a chat as its template writes it."""
+    """Decoded text, special tokens included: a chat as its template renders it."""
     length: int
-    """Tokens; more than ``tokens`` has where the row is very long."""
+    """Number of tokens. For a very long row, ``tokens`` holds only the first."""
     tokens: list[Token]
 
 
 class PreviewRow(_BaseEvent):
-    """One row as training sees it."""
+    """One row as encoded for training."""
 
     type: Literal["row"] = "row"
     line: int | None
     cut: bool
     target: dict[str, Any] | None
-    """What the row as a whole should get: ``{"label": …, "id": …}`` of a classifier."""
+    """Target of the row as a whole, such as ``{"label": …, "id": …}`` for a classifier."""
     sequences: list[TokenSequence]
 
 
@@ -246,10 +254,10 @@ _EVENT_ADAPTER: TypeAdapter[RunEvent] = TypeAdapter(RunEvent)
 
 
 def parse_event(line: str | bytes) -> RunEvent:
-    """Read one line. Raises ``pydantic.ValidationError`` where it is not one of ours."""
+    """Parse one line. Raises ``pydantic.ValidationError`` if it is not a run event."""
     return _EVENT_ADAPTER.validate_json(line)
 
 
 def dump_event(event: RunEvent) -> str:
-    """One line of JSON without its newline."""
+    """Serialize an event as one line of JSON, without a newline."""
     return event.model_dump_json(exclude_none=False)

@@ -1,7 +1,8 @@
-"""What a run is told: the spec that the API validates, the job row keeps and the child reads from ``spec.json``.
+"""Specification of a run: validated by the API, stored in the job's row, and read by the child
+process from ``spec.json``.
 
-Every hyperparameter is ``"auto"`` or a value. ``auto`` is resolved once, in the validating phase, by the rule in
-``training/hyperparameters/auto.py``; the training phase is given numbers.
+Every hyperparameter is ``"auto"`` or a value. The validation phase resolves each ``auto`` once, by
+the rule in ``training/hyperparameters/auto.py``. The training phase gets numbers only.
 """
 
 from __future__ import annotations
@@ -29,114 +30,122 @@ ClassWeights = (
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 PREVIEW_FILE = "preview.json"
-"""In the folder of a run that only looks at rows, beside ``spec.json``: ``{"rows": n}``."""
+"""File beside ``spec.json`` in the folder of a preview run: ``{"rows": n}``."""
 
 _OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss"})
-"""Stay ``auto`` where they do not apply."""
+"""Hyperparameters that stay ``auto`` if they do not apply."""
 
 
 class Hyperparameters(BaseModel):
-    """OpenAI's three and Luthier's own, in one object."""
+    """Hyperparameters of a job: OpenAI's three and Luthier's own."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True)
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=50)] = "auto"
     """Passes over the training file."""
     batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Rows in one optimizer step, gradient accumulation included."""
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
-    """Scales the rate that the rule would choose."""
+    """Factor of the learning rate that the ``auto`` rule chooses."""
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
-    """Peak rate, absolute; refuses a multiplier beside it."""
+    """Absolute peak rate. Excludes ``learning_rate_multiplier``."""
     lr_scheduler: Auto | Scheduler = "auto"
     warmup_ratio: Auto | Annotated[float, Field(ge=0, lt=1)] = "auto"
-    """Share of all steps over which the rate rises from 0 to its peak."""
+    """Share of all steps over which the learning rate rises from 0 to its peak."""
     weight_decay: Auto | Annotated[float, Field(ge=0, le=1)] = "auto"
     """Decoupled; not applied to biases and norms."""
     max_grad_norm: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
     """Gradients are scaled down to this global norm."""
     optimizer: Auto | Optimizer = "auto"
     label_smoothing: Auto | Annotated[float, Field(ge=0, lt=1)] = "auto"
-    """Share of each target's weight that is spread over all tokens or labels."""
+    """Share of each target's weight that is distributed over all tokens or labels."""
     class_weights: Auto | ClassWeights = "auto"
-    """``balanced``: each label counts alike, however many rows it has; or weights by label, 1 for those not named."""
+    """``balanced`` gives every label the same total weight. A mapping sets weights by label; a
+    label that is not listed has weight 1."""
     neftune_alpha: Auto | Annotated[float, Field(ge=0, le=1000)] = "auto"
-    """Noise on the token embeddings while training (NEFTune, arXiv:2310.05914); 0: none."""
+    """Noise on the token embeddings during training (NEFTune, arXiv:2310.05914); 0 disables it."""
     train_on_inputs: Auto | bool = "auto"
-    """Learn what the user says too, not the answers only."""
+    """Train on the input tokens too, not only on the outputs."""
     gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
-    """Parts into which a batch is split for memory; the update equals the whole batch's."""
+    """Micro-batches per batch, to save memory. The update equals that of the full batch."""
     max_length: Auto | Annotated[int, Field(ge=8, le=MAX_LENGTH)] = "auto"
-    """Tokens of a row; a longer row is cut."""
+    """Maximum tokens per row; longer rows are truncated."""
     max_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
-    """Stop after so many optimizer steps; ``auto`` is what the epochs come to."""
+    """Stop after this many optimizer steps; ``auto`` follows from the epochs."""
     max_seconds: Auto | Annotated[int, Field(ge=1, le=31_536_000)] = "auto"
-    """Stop after so many seconds of training, at a step's end; ``auto`` is no limit."""
+    """Stop after this many seconds of training, at the end of a step; ``auto`` is no limit."""
     eval_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Steps between two evaluations on the validation rows; ``auto`` is the end of each epoch."""
     save_every: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
-    """Steps between two kept checkpoints; ``auto`` is the end of each epoch, or of every few of more than ten."""
+    """Steps between two published checkpoints. ``auto`` is the end of each epoch, or with more than
+    ten epochs, at most ten epoch ends."""
     validation_share: Auto | Annotated[float, Field(ge=0, le=0.5)] = "auto"
-    """Share of the training rows set aside for validation, where there is no validation file."""
+    """Share of the training rows held out for validation if there is no validation file."""
     early_stopping_patience: Auto | Annotated[int, Field(ge=0, le=10_000)] = "auto"
-    """Stop after so many evaluations without a lower validation loss, and take the weights of the lowest; 0: never
-    stop, take the last weights."""
+    """Stop after this many evaluations without a lower validation loss and use the weights with the
+    lowest loss. 0 never stops early and uses the last weights."""
     general_share: Auto | Annotated[float, Field(ge=0, le=0.9)] = "auto"
-    """Share of each epoch's rows that come from the general file, so that the model does not forget them."""
+    """Share of each epoch's rows that come from the general file, to prevent forgetting."""
     l2_to_base: Auto | Annotated[float, Field(ge=0, le=1000)] = "auto"
-    """Pull of the trained weights towards where they began (L2-SP, arXiv:1802.01483); 0: none."""
+    """L2 penalty that pulls trained weights towards their initial values (L2-SP, arXiv:1802.01483);
+    0 disables it."""
     dtype: Auto | Precision = "auto"
-    """What the matrix products run in; trained weights stay in float32."""
+    """Dtype of the matrix products. Trained weights stay in float32."""
     gradient_checkpointing: Auto | bool = "auto"
-    """Compute each block's activations twice rather than keep them: less memory, a third more time."""
+    """Recompute the activations of each block in the backward pass instead of storing them: less
+    memory, a third more time."""
 
     @model_validator(mode="after")
     def _reject_two_rates(self) -> Hyperparameters:
-        # Resolved ones, with no "auto" left, have both: the rate, and how it relates to the rule's.
-        asked = any(value == "auto" for name, value in self.__dict__.items() if name not in _OPTIONAL_HYPERPARAMETERS)
-        if asked and self.learning_rate != "auto" and self.learning_rate_multiplier != "auto":
+        # Resolved hyperparameters have no "auto" and both values: the rate and its ratio to the
+        # rule's rate.
+        is_unresolved = any(
+            value == "auto" for name, value in self.__dict__.items() if name not in _OPTIONAL_HYPERPARAMETERS
+        )
+        if is_unresolved and self.learning_rate != "auto" and self.learning_rate_multiplier != "auto":
             raise ValueError("learning_rate and learning_rate_multiplier exclude each other; send one of them")
         return self
 
 
 class DpoHyperparameters(Hyperparameters):
-    """Of ``method.type: dpo``."""
+    """Hyperparameters of ``method.type: dpo``."""
 
     beta: Auto | Annotated[float, Field(gt=0, le=2)] = "auto"
-    """How strongly the model is held to the one that it began as."""
+    """Strength of the penalty for diverging from the reference model."""
     loss: Auto | Literal["sigmoid", "ipo"] = "auto"
     """``sigmoid`` (DPO, arXiv:2305.18290) or ``ipo`` (arXiv:2310.12036)."""
 
 
 class TrainSpec(BaseModel):
-    """One run, whole. Paths are the worker's, never a client's."""
+    """Specification of one run. Paths are set by the worker, never by a client."""
 
     model_config = ConfigDict(extra="forbid")
 
     task: str
-    """A key of ``training.tasks.TASKS``."""
+    """Key of ``training.tasks.TASKS``."""
     method: Method = "supervised"
     update: Update
     hyperparameters: DpoHyperparameters = DpoHyperparameters()
-    """Those of DPO are of no effect on a supervised run."""
+    """DPO's own have no effect on a supervised run."""
     columns: dict[ColumnName, ColumnName] = {}
     """Row field -> column or key of the file."""
     seed: int = Field(ge=0, le=2**31 - 1)
     base: Path
     """Directory of the base model: safetensors, tokenizer, config."""
     base_id: str
-    """The registry's name of it, kept in the result."""
+    """Name of the base in the registry, stored in the result."""
     training_file: str
     """File name inside the run's folder."""
     validation_file: str | None = None
     general_file: str | None = None
-    """Rows of the kind that the base is good at: mixed in, and measured before and after."""
+    """General rows, of a kind that the base is good at. Training mixes them in; their loss is
+    measured before and after."""
     start: str | None = None
-    """Folder, inside the run's, of an earlier result to go on from."""
+    """Folder inside the run's folder with an earlier result to continue from."""
     threads: int | None = None
-    """CPU threads; the same number gives the same bits. None: what torch chooses."""
+    """CPU threads; the same number gives the same bits. None: torch's default."""
     save_seconds: float = 30.0
-    """At most so much work is lost by a crash: a checkpoint to resume from is written this often."""
+    """Seconds between checkpoints to resume from: at most this much work is lost in a crash."""
 
     def write(self, folder: Path) -> None:
         (folder / "spec.json").write_text(self.model_dump_json(indent=2))

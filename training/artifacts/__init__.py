@@ -1,1 +1,1 @@
-"""The result of a run: files, metadata, and loading it to serve."""
+"""Result of a run: its files, its metadata, and loading it for serving."""

@@ -1,6 +1,6 @@
-"""A trained model on disk: the update's own files and ``luthier.json``, which says what they are.
+"""Format of a trained model on disk: the update's files, described by ``luthier.json``.
 
-``result/`` and ``checkpoints/step-N/model/`` have this form. The same run gives the same bytes.
+``result/`` and ``checkpoints/step-N/model/`` have this format. The same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ METADATA_FILE = "luthier.json"
 
 
 class ResultMetadata(BaseModel):
-    """What a result is, whole enough to serve it."""
+    """Metadata of a result, sufficient to serve it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,13 +32,13 @@ class ResultMetadata(BaseModel):
     base: str
     """Id of the base model."""
     state: TaskState
-    """What the task learned from the data before training: a classifier's labels."""
+    """State that the task derived from the data before training, such as a classifier's labels."""
     method: Method = "supervised"
     hyperparameters: ResolvedHyperparameters
     seed: int
 
     def write(self, directory: Path, model: Any, base: base_model.BaseModel) -> None:
-        """Into a directory that exists and is empty."""
+        """Write model and metadata into an existing, empty directory."""
         self.update.save(model, base, directory)
         if not isinstance(self.update, LoraUpdate):
             TASKS[self.task].write_extras(model, directory)

@@ -1,4 +1,4 @@
-"""What an engine needs to answer from a base model or a result. The numbers are the trainer's."""
+"""Loading of base models and results for inference. Outputs equal the trainer's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.tasks.base import AnyTask, TaskContext
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model in eval mode with its task and everything the task needs to answer."""
+    """Model in eval mode, with its task and everything the task needs for inference."""
 
     task: AnyTask
     model: Any
@@ -33,37 +33,39 @@ class ServedModel:
 def load(
     base_dir: Path, result_dir: Path | None, task: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> ServedModel:
-    """A base (``result_dir`` None) or a result on it.
+    """Load a base (``result_dir`` None) or a result of it.
 
-    Raises ``TrainingError`` (base_model_unavailable) for a base that is incomplete or cannot answer untuned.
+    Raises ``TrainingError`` (base_model_unavailable) if the base is incomplete or cannot perform
+    the task without fine-tuning.
     """
-    kind = TASKS[task]
-    base = base_model.describe(base_dir, base_dir.name, kind)
+    task_type = TASKS[task]
+    base = base_model.describe(base_dir, base_dir.name, task_type)
     if result_dir is None:
-        card, state = None, kind.load_base_state(base_dir)
-        model = kind.load_model(base_dir, state, dtype).eval()
+        metadata, state = None, task_type.load_base_state(base_dir)
+        model = task_type.load_model(base_dir, state, dtype).eval()
     else:
-        card = read_metadata(result_dir, task)
-        state = card.state
-        model = card.update.load(base_dir, result_dir, kind, state, dtype)
+        metadata = read_metadata(result_dir, task)
+        state = metadata.state
+        model = metadata.update.load(base_dir, result_dir, task_type, state, dtype)
     model.requires_grad_(False)
-    return ServedModel(
-        kind, model.to(device), TaskContext(base.processor, state, logprob_fn=compute_target_logprobs), base, card
-    )
+    context = TaskContext(base.processor, state, logprob_fn=compute_target_logprobs)
+    return ServedModel(task_type, model.to(device), context, base, metadata)
 
 
 def read_metadata(result_dir: Path, task: str) -> ResultMetadata:
-    card = ResultMetadata.read(result_dir)
-    if card.task != task:
-        raise TrainingError("parity_failed", f"The result is one of the task '{card.task}', not '{task}'.")
-    return card
+    """Read the metadata of a result. Raises ``TrainingError`` if it belongs to another task."""
+    metadata = ResultMetadata.read(result_dir)
+    if metadata.task != task:
+        raise TrainingError("parity_failed", f"The result belongs to the task '{metadata.task}', not '{task}'.")
+    return metadata
 
 
 def load_adapter(model: Any, result_dir: Path, name: str) -> Any:
-    """Put a LoRA result beside those that ``model`` has already; the PeftModel that holds them all.
+    """Add a LoRA result to ``model`` and return the PeftModel that holds all adapters.
 
-    ``model`` is a base from ``load``, or what this gave before. A forward pass chooses by
-    ``adapter_names`` or after ``set_adapter``; ``delete_adapter(name)`` removes it.
+    ``model`` is a base from ``load``, or the return value of an earlier call. A forward pass
+    selects an adapter by ``adapter_names`` or after ``set_adapter``; ``delete_adapter(name)``
+    removes it.
     """
     from peft import PeftModel
 
@@ -76,9 +78,11 @@ def load_adapter(model: Any, result_dir: Path, name: str) -> Any:
 
 
 def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
-    """Write a plain model directory, tokenizer included: a LoRA result merged into its base, another one as it is."""
-    card = ResultMetadata.read(result_dir)
-    served = load(base_dir, result_dir, card.task)
+    """Write a complete model directory, tokenizer included.
+
+    A LoRA result is merged into its base; any other result is written unchanged.
+    """
+    served = load(base_dir, result_dir, ResultMetadata.read(result_dir).task)
     model = served.model.merge_and_unload() if hasattr(served.model, "merge_and_unload") else served.model
     destination.mkdir(parents=True, exist_ok=True)
     served.base.save_with_processor(model, destination)
@@ -86,6 +90,7 @@ def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
 
 
 def predict(served: ServedModel, inputs: Sequence[Any], top_k: int) -> list[dict[str, Any]]:
-    """Answers of a task that does not generate, in the order of the inputs, computed as one batch."""
+    """Predict one batch with a task that does not generate. Results are in the order of the
+    inputs."""
     examples = served.task.encode_inputs(inputs, served.context.processor, served.base.context_length)
     return served.task.answer(served.model, examples, served.context, top_k)

@@ -1,4 +1,4 @@
-"""Which engines can serve a result; known before a job starts. No torch."""
+"""Engines that can serve a result, known before the job starts. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ UpdateConfig = dict[str, Any]
 
 
 def _can_serve_vllm(task: AnyTask, update: UpdateConfig) -> bool:
-    """Language models; of adapters plain LoRA, not DoRA (docs.vllm.ai, LoRA adapters)."""
+    """Return True for language models. Of the adapters, vLLM serves LoRA but not DoRA
+    (docs.vllm.ai, LoRA adapters)."""
     return task.generative and not update.get("dora", False)
 
 
@@ -23,4 +24,4 @@ ENGINES: dict[str, Callable[[AnyTask, UpdateConfig], bool]] = {
 
 
 def list_compatible_engines(task: str, update: UpdateConfig) -> list[str]:
-    return [name for name, can in ENGINES.items() if can(TASKS[task], update)]
+    return [name for name, can_serve in ENGINES.items() if can_serve(TASKS[task], update)]

@@ -1,4 +1,4 @@
-"""From a data file to encoded examples, and everything that is wrong with it."""
+"""Reader that turns a data file into encoded examples and collects its errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.data.row_validation import ValidRow, get_row_fields, iter_chunks, 
 from training.data.scan import MAX_REPORTED_ERRORS, SamplingPlan, ScanResult, scan_file
 from training.errors import InvalidDataset
 from training.readers import rows
-from training.readers.rows import RawRow, RowError, RowResult
+from training.readers.raw_rows import RawRow, RowError, RowResult
 from training.run_events import DatasetError
 from training.tasks.base import AnyTask, RowIssue, TaskState
 
@@ -20,16 +20,16 @@ FileRole = Literal["training_file", "validation_file", "general_file"]
 
 @dataclass
 class Dataset:
-    """Examples in the file's order: of a sampled file those of the sample, which stand for the others."""
+    """Encoded examples in the file's order. Of a sampled file, only the sample is encoded."""
 
     examples: list[Any] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
     errors: list[DatasetError] = field(default_factory=list)
     error_count: int = 0
     unencoded: int = 0
-    """Good rows that are not among the examples."""
+    """Valid rows that are not encoded."""
     longest_unencoded_tokens: int = 0
-    """Tokens of the longest of them."""
+    """Tokens of the longest row that is not in ``examples``."""
 
     @property
     def num_rows(self) -> int:
@@ -37,7 +37,7 @@ class Dataset:
 
     @property
     def num_tokens(self) -> int:
-        """Of a sampled file an estimate, as is ``cut``."""
+        """Tokens of all rows. Estimated for a sampled file, like ``truncated_rows``."""
         return self._extrapolate(sum(example.size for example in self.examples))
 
     @property
@@ -53,7 +53,7 @@ class Dataset:
         return round(sampled * self.num_rows / len(self.examples)) if self.examples else 0
 
     def select(self, indices: Sequence[int]) -> Dataset:
-        """Some of the rows, in the order given."""
+        """Return a dataset of the rows at ``indices``, in that order."""
         return Dataset([self.examples[row] for row in indices], [self.lines[row] for row in indices])
 
     def raise_if_invalid(self) -> None:
@@ -63,23 +63,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetReader:
-    """How files of one run are read."""
+    """Reader of the data files of one run."""
 
     task: AnyTask
     tokenizer: Any
     columns: Mapping[str, str]
     max_length: int
     raise_if_stopped: Callable[[], None]
-    """Called between chunks; raises where the run was asked to leave."""
+    """Called between chunks; raises if the run must stop."""
     sampling: SamplingPlan | None = None
-    """None: all is encoded, as it also is where the task must see every example."""
+    """None: encode all rows. They are also all encoded if the task needs the full dataset."""
 
     def read(self, path: Path, role: FileRole) -> Dataset:
-        """All of it; faults are collected, not raised."""
+        """Read a file completely. Errors are collected, not raised."""
         data = Dataset()
         if self.sampling and path.stat().st_size > self.sampling.min_file_bytes and not self.task.needs_full_dataset:
-            for before, found in scan_file(path, self.columns, self.task, self.sampling, self.raise_if_stopped):
-                self._add_scan(found, before, data, role)
+            for line_offset, scan in scan_file(path, self.columns, self.task, self.sampling, self.raise_if_stopped):
+                self._add_scan(scan, line_offset, data, role)
         else:
             for chunk in iter_chunks(
                 rows.read_rows(path, self.columns, get_row_fields(self.task), self.task.file_field)
@@ -87,37 +87,37 @@ class DatasetReader:
                 self.raise_if_stopped()
                 self._encode(chunk, data, role)
         if not data.num_rows and not data.errors:
-            _add_error(data, role, RowError(None, "empty_file", "The file has no rows."))
+            _add_error(data, role, RowError(None, "empty_file", "The file has no rows; add at least one."))
         return data
 
     def validate_against_state(self, data: Dataset, state: TaskState, role: FileRole) -> None:
-        """Rows that a model of ``state`` could never get right are faults."""
+        """Add an error for every row that a model with this state can never predict correctly."""
         for example, line in zip(data.examples, data.lines, strict=True):
-            flaw = self.task.check_example(example, state)
-            if flaw:
-                _add_error(data, role, RowError(line, flaw.code, flaw.message, flaw.field))
+            issue = self.task.check_example(example, state)
+            if issue:
+                _add_error(data, role, RowError(line, issue.code, issue.message, issue.field))
 
     def _encode(self, entries: Iterable[RowResult], data: Dataset, role: FileRole) -> None:
-        good: list[ValidRow] = []
-        for outcome in validate_rows(self.task, entries):
-            if isinstance(outcome, RowError):
-                _add_error(data, role, outcome)
+        valid_rows: list[ValidRow] = []
+        for result in validate_rows(self.task, entries):
+            if isinstance(result, RowError):
+                _add_error(data, role, result)
             else:
-                good.append(outcome)
-        if not good:
+                valid_rows.append(result)
+        if not valid_rows:
             return
-        encoded = self.task.encode([row for _, row in good], self.tokenizer, self.max_length)
-        for (record, _), one in zip(good, encoded, strict=True):
-            if isinstance(one, RowIssue):
-                _add_error(data, role, to_row_error(record, one))
+        encoded = self.task.encode([row for _, row in valid_rows], self.tokenizer, self.max_length)
+        for (raw_row, _), example in zip(valid_rows, encoded, strict=True):
+            if isinstance(example, RowIssue):
+                _add_error(data, role, to_row_error(raw_row, example))
             else:
-                data.examples.append(one)
-                data.lines.append(record.line)
+                data.examples.append(example)
+                data.lines.append(raw_row.line)
 
     def _add_scan(self, scan: ScanResult, line_offset: int, data: Dataset, role: FileRole) -> None:
-        """``before``: lines of the file that stand before the part."""
-        for one in scan.errors:
-            _add_error(data, role, replace(one, line=one.line and one.line + line_offset))
+        """Add the scan of a section that has ``line_offset`` lines of the file before it."""
+        for error in scan.errors:
+            _add_error(data, role, replace(error, line=error.line and error.line + line_offset))
         data.error_count += scan.error_count - len(scan.errors)
         for chunk in iter_chunks(_shift_lines(scan.sampled_rows, line_offset)):
             self.raise_if_stopped()
@@ -132,7 +132,7 @@ class DatasetReader:
 
 
 def _shift_lines(raw_rows: Iterable[RawRow], offset: int) -> Iterator[RowResult]:
-    return (replace(record, line=record.line and record.line + offset) for record in raw_rows)
+    return (replace(row, line=row.line and row.line + offset) for row in raw_rows)
 
 
 def _add_error(data: Dataset, role: FileRole, error: RowError) -> None:

@@ -1,4 +1,4 @@
-"""A row against its task's schema and rules."""
+"""Validation of rows against the schema and the rules of their task."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.readers.rows import RawRow, RowError, RowResult
+from training.readers.raw_rows import RawRow, RowError, RowResult
 from training.tasks.base import AnyTask, RowIssue
 
 CHUNK_ROWS = 512
-"""Rows at a time."""
+"""Rows encoded together."""
 MAX_CHUNK_CHARACTERS = 4 << 20
+"""A chunk with more text ends early."""
 
-# pydantic's names of what can be wrong -> ours and what to change. Others are told in pydantic's words.
+# pydantic's error type -> our code and message. Other types keep pydantic's message.
 _SCHEMA_ISSUES = {
     "missing": ("missing_field", "The field is missing; add it."),
-    "extra_forbidden": ("unknown_field", "This field is not known here; remove it."),
+    "extra_forbidden": ("unknown_field", "This field is unknown; remove it."),
     "string_type": ("wrong_type", "Must be a string."),
     "list_type": ("wrong_type", "Must be a list."),
     "model_type": ("wrong_type", "Must be an object."),
     "dict_type": ("wrong_type", "Must be an object."),
     "float_type": ("wrong_type", "Must be a number."),
-    "too_short": ("empty_content", "The list is empty; add at least one."),
+    "too_short": ("empty_content", "The list is empty; add at least one item."),
     "string_too_short": ("empty_content", "Must not be empty."),
 }
 
 ValidRow = tuple[RawRow, Any]
-"""A row as it stands in the file and as its schema reads it."""
+"""Row as written in the file and as parsed by its schema."""
 
 
 def get_row_fields(task: AnyTask) -> dict[str, bool]:
-    """Of a row, and whether each must be there."""
+    """Return the fields of a row; the value is True for required fields."""
     return {name: info.is_required() for name, info in task.row_schema.model_fields.items()}
 
 
 def validate_rows(task: AnyTask, entries: Iterable[RowResult]) -> Iterator[RowError | ValidRow]:
-    """In order; a row may have several flaws."""
+    """Yield valid rows and errors in order. A row may have several errors."""
     for entry in entries:
         if isinstance(entry, RowError):
             yield entry
@@ -49,19 +50,19 @@ def _validate_row(task: AnyTask, raw_row: RawRow) -> Iterator[RowError | ValidRo
     try:
         row = task.row_schema.model_validate(raw_row.value)
     except ValidationError as error:
-        for one in error.errors(include_url=False, include_input=False):
-            code, message = _SCHEMA_ISSUES.get(one["type"], (_to_issue_code(one["type"]), one["msg"]))
-            yield to_row_error(raw_row, RowIssue(code, format_field_path(one["loc"]), message))
+        for detail in error.errors(include_url=False, include_input=False):
+            code, message = _SCHEMA_ISSUES.get(detail["type"], (_to_issue_code(detail["type"]), detail["msg"]))
+            yield to_row_error(raw_row, RowIssue(code, format_field_path(detail["loc"]), message))
         return
-    flaws = list(task.check_row(row))
-    for flaw in flaws:
-        yield to_row_error(raw_row, flaw)
-    if not flaws:
+    issues = list(task.check_row(row))
+    for issue in issues:
+        yield to_row_error(raw_row, issue)
+    if not issues:
         yield raw_row, row
 
 
 def iter_chunks(entries: Iterator[RowResult]) -> Iterator[list[RowResult]]:
-    """Each of ``CHUNK`` rows, or of fewer long ones."""
+    """Yield chunks of ``CHUNK_ROWS`` rows, or of fewer if they are long."""
     chunk: list[RowResult] = []
     size = 0
     for entry in entries:
@@ -84,8 +85,8 @@ def _to_issue_code(kind: str) -> str:
 
 
 def format_field_path(loc: tuple[int | str, ...]) -> str:
-    """``("messages", 2, "content")`` -> ``messages[2].content``."""
+    """Format a pydantic location: ``("messages", 2, "content")`` -> ``messages[2].content``."""
     path = ""
-    for part in loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    for key in loc:
+        path += f"[{key}]" if isinstance(key, int) else f".{key}" if path else key
     return path

@@ -1,6 +1,6 @@
-"""Every ``auto``: a rule that knows the model and the data, never a data set's name. Told in docs/hyperparameters.md.
+"""Rules for ``auto`` hyperparameters. They depend on model and data, never on a dataset's name.
 
-No torch: the API asks here for the default way of updating.
+docs/hyperparameters.md describes them. No torch, because the API chooses the default update here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from training.updates.full import FullUpdate
 from training.updates.lora import LoraUpdate
 
 SMALL_ENCODER_PARAMETERS = 200_000_000
-"""Parameters below which a model that writes no text is trained whole by default."""
+"""Parameters below which a model that generates no text is fully fine-tuned by default."""
 MIN_RELIABLE_ROWS = 10
 DEFAULT_GENERAL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class AutoInputs:
-    """What the rules know."""
+    """Inputs of the rules."""
 
     family: Family
     update: str
@@ -37,27 +37,26 @@ class AutoInputs:
     parameters: int
     width: int
     context_length: int
-    """Longest sequence of the model, tokens."""
+    """Maximum sequence length of the model, tokens."""
     rows: int
-    """Of an epoch."""
+    """Rows of an epoch, general rows included."""
     longest_row_tokens: int
     """Longest training row, tokens."""
     mean_row_tokens: float
     """Mean length of a training row, tokens."""
     splittable: bool
-    """Whether a batch may be split."""
+    """True if a batch may be split into micro-batches."""
     dtype: Precision
-    """What the worker's device multiplies fastest."""
+    """Dtype in which the worker's device multiplies matrices fastest."""
     micro_batch_tokens: int
-    """Tokens in one part of a batch at which the device works best."""
+    """Tokens per micro-batch at which the device has the highest throughput."""
     max_micro_batch_tokens: int
-    """Tokens in one part of a batch, padding included, that the device has memory for."""
+    """Tokens per micro-batch, padding included, that fit in the device's memory."""
     has_general_file: bool
-    """Whether there is a file of general rows."""
 
 
 class ResolvedHyperparameters(BaseModel):
-    """``Hyperparameters`` with a value for every ``auto``; None where it does not apply."""
+    """``Hyperparameters`` with a value for every ``auto``; None if one does not apply."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,18 +89,18 @@ class ResolvedHyperparameters(BaseModel):
     loss: Literal["sigmoid", "ipo"] | None = None
 
     def public(self) -> dict[str, Any]:
-        """What a job answers with."""
+        """Return the hyperparameters as a job shows them: without those that do not apply."""
         return self.model_dump(exclude_none=True)
 
 
 def choose_default_update(task: str, parameters: int) -> AnyUpdate:
-    """``lora`` for what writes text, ``full`` for an encoder under 200M parameters, else ``lora``."""
+    """Choose ``full`` for a model under 200M parameters that generates no text, else ``lora``."""
     small = TASKS[task].family not in ("generative", "seq2seq") and parameters < SMALL_ENCODER_PARAMETERS
     return FullUpdate() if small else LoraUpdate()
 
 
 def resolve(requested: DpoHyperparameters, inputs: AutoInputs) -> ResolvedHyperparameters:
-    """What is not ``auto`` stays; each rule may look at what those before it chose."""
+    """Replace every ``auto`` by a value. A rule may read the values of the rules before it."""
     values: dict[str, Any] = {}
     for name, rule in RULES.items():
         value = getattr(requested, name)
@@ -117,25 +116,29 @@ def resolve(requested: DpoHyperparameters, inputs: AutoInputs) -> ResolvedHyperp
 
 
 def count_general_rows(requested: Hyperparameters, rows: int, available: int) -> int:
-    """General rows in an epoch beside ``rows`` others, of ``pool`` that there are."""
+    """Return how many of the ``available`` general rows to mix into an epoch of ``rows`` rows."""
     share = DEFAULT_GENERAL_SHARE if requested.general_share == "auto" else requested.general_share
     return min(available, round(rows * share / (1 - share)))
 
 
 def warn_if_too_few_rows(rows: int) -> str | None:
-    """What to say of a training file that is too small to be relied on."""
+    """Return a warning if the training file is too small for a reliable model, else None."""
     if rows >= MIN_RELIABLE_ROWS:
         return None
     return (
-        f"The training file has {rows} rows. The model will repeat them rather than learn from them: measure it on "
-        "rows of your own before you rely on it, and add rows; fifty good ones usually show a difference."
+        f"The training file has {rows} rows. The model will repeat them rather than learn from them. Evaluate it on "
+        "other rows before you rely on it, and add rows: fifty good rows usually make a difference."
     )
 
 
 def _reconcile_steps_and_epochs(
     requested: Hyperparameters, inputs: AutoInputs, values: dict[str, Any]
 ) -> dict[str, Any]:
-    """``max_steps`` without ``n_epochs`` asks for as many epochs as it takes; together the smaller one ends the run."""
+    """Make ``max_steps`` and ``n_epochs`` consistent.
+
+    ``max_steps`` without ``n_epochs`` sets the epochs to as many as it needs. With both, the
+    smaller ends the run.
+    """
     per_epoch = _count_steps_per_epoch(inputs, values)
     epochs = values["n_epochs"]
     if requested.max_steps != "auto" and requested.n_epochs == "auto":
@@ -145,7 +148,7 @@ def _reconcile_steps_and_epochs(
 
 @dataclass(frozen=True)
 class _BatchSizeRange:
-    """Bounds of a batch, and into how many steps an epoch is cut between them."""
+    """Bounds of the batch size, and the number of steps per epoch to aim for between them."""
 
     min_size: int
     max_size: int
@@ -182,18 +185,21 @@ _DEFAULT_EPOCHS: Mapping[tuple[Family, str], int] = {
     ("vision", "head"): 20,
     ("vision", "layers"): 10,
 }
-"""(family, update) -> passes over a file that is not small."""
+"""(family, update) -> epochs for a file that is not small."""
 
 
 def _resolve_batch_size(inputs: AutoInputs, values: dict[str, Any]) -> int:
-    """Large enough for a steady gradient, small enough that an epoch has some dozens of steps."""
-    size = _BATCH_SIZES[inputs.family]
-    power: int = 2 ** int(log2(max(1, inputs.rows / size.steps_per_epoch)))
-    return min(inputs.rows, max(size.min_size, min(size.max_size, power)))
+    """Choose a power of two that allows a stable gradient and dozens of steps per epoch."""
+    limits = _BATCH_SIZES[inputs.family]
+    power: int = 2 ** int(log2(max(1, inputs.rows / limits.steps_per_epoch)))
+    return min(inputs.rows, max(limits.min_size, min(limits.max_size, power)))
 
 
 def _compute_min_steps(inputs: AutoInputs) -> int:
-    """A small model starts far from what it is asked and needs some hundred steps; a large one needs few."""
+    """Return the minimum number of steps: hundreds for a small model, few for a large one.
+
+    A small model starts farther from the task.
+    """
     millions = max(1.0, inputs.parameters / 1e6)
     steps: int = round(200 * millions**-0.15)
     return steps
@@ -205,8 +211,8 @@ def _count_steps_per_epoch(inputs: AutoInputs, values: dict[str, Any]) -> int:
 
 
 def _resolve_n_epochs(inputs: AutoInputs, values: dict[str, Any]) -> int:
-    usual = _DEFAULT_EPOCHS[inputs.family, inputs.update]
-    return max(usual, min(50, ceil(_compute_min_steps(inputs) / _count_steps_per_epoch(inputs, values))))
+    default = _DEFAULT_EPOCHS[inputs.family, inputs.update]
+    return max(default, min(50, ceil(_compute_min_steps(inputs) / _count_steps_per_epoch(inputs, values))))
 
 
 def _resolve_learning_rate(inputs: AutoInputs, values: dict[str, Any]) -> float:
@@ -214,18 +220,18 @@ def _resolve_learning_rate(inputs: AutoInputs, values: dict[str, Any]) -> float:
 
 
 def _resolve_accumulation_steps(inputs: AutoInputs, values: dict[str, Any]) -> int:
-    """As many parts as make each the size that the device likes, and no more than fit its memory."""
+    """Choose the number of micro-batches whose size suits the device and fits in its memory."""
     if not inputs.splittable:
         return 1
     batch: int = values["batch_size"]
     longest, mean = (
         min(length, values["max_length"]) for length in (inputs.longest_row_tokens, inputs.mean_row_tokens)
     )
-    parts: int = min(
+    micro_batches: int = min(
         batch,
         max(ceil(batch * mean / inputs.micro_batch_tokens), ceil(batch * longest / inputs.max_micro_batch_tokens)),
     )
-    return parts
+    return micro_batches
 
 
 def _resolve_max_steps(inputs: AutoInputs, values: dict[str, Any]) -> int:
@@ -234,7 +240,7 @@ def _resolve_max_steps(inputs: AutoInputs, values: dict[str, Any]) -> int:
 
 
 def _resolve_save_every(inputs: AutoInputs, values: dict[str, Any]) -> int:
-    """Each epoch's end; with more than ten epochs, ten checkpoints at epochs' ends."""
+    """Save at the end of each epoch; with more than ten epochs, at ten epoch ends at most."""
     epochs: int = values["n_epochs"]
     steps: int = _count_steps_per_epoch(inputs, values) * ceil(epochs / 10)
     return steps
@@ -244,11 +250,11 @@ Rule = Callable[[AutoInputs, dict[str, Any]], Any]
 
 
 def _build_constant_rule(value: Any) -> Rule:
-    return lambda facts, values: value
+    return lambda inputs, values: value
 
 
 def _build_dpo_rule(value: Any) -> Rule:
-    return lambda facts, values: value if facts.method == "dpo" else None
+    return lambda inputs, values: value if inputs.method == "dpo" else None
 
 
 RULES: dict[str, Rule] = {
@@ -259,13 +265,13 @@ RULES: dict[str, Rule] = {
     "learning_rate": _resolve_learning_rate,
     "lr_scheduler": _build_constant_rule("linear"),
     "warmup_ratio": _build_constant_rule(0.1),
-    "weight_decay": lambda facts, values: 0.0 if facts.update == "lora" else 0.01,
+    "weight_decay": lambda inputs, values: 0.0 if inputs.update == "lora" else 0.01,
     "max_grad_norm": _build_constant_rule(1.0),
     "label_smoothing": _build_constant_rule(0.0),
     "class_weights": _build_constant_rule("none"),
     "neftune_alpha": _build_constant_rule(0.0),
     "train_on_inputs": _build_constant_rule(False),
-    "max_length": lambda facts, values: facts.context_length,
+    "max_length": lambda inputs, values: inputs.context_length,
     "gradient_accumulation_steps": _resolve_accumulation_steps,
     "max_steps": _resolve_max_steps,
     "max_seconds": _build_constant_rule(None),
@@ -273,11 +279,11 @@ RULES: dict[str, Rule] = {
     "save_every": _resolve_save_every,
     "validation_share": _build_constant_rule(0.0),
     "early_stopping_patience": _build_constant_rule(0),
-    "general_share": lambda facts, values: DEFAULT_GENERAL_SHARE if facts.has_general_file else 0.0,
+    "general_share": lambda inputs, values: DEFAULT_GENERAL_SHARE if inputs.has_general_file else 0.0,
     "l2_to_base": _build_constant_rule(0.0),
-    "dtype": lambda facts, values: facts.dtype,
+    "dtype": lambda inputs, values: inputs.dtype,
     "gradient_checkpointing": _build_constant_rule(False),
     "beta": _build_dpo_rule(0.1),
     "loss": _build_dpo_rule("sigmoid"),
 }
-"""In the order in which they are chosen."""
+"""Hyperparameter -> rule, in the order of resolution."""

@@ -1,4 +1,4 @@
-"""The learning rate that a rule chooses: by kind of task, way of updating, width of the model and optimizer."""
+"""Default learning rates by task family, update, model width and optimizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from training.tasks.base import Family
 
 @dataclass(frozen=True)
 class WidthScaledRate:
-    """``at`` for a model ``width`` wide; falls with width to the power ``fall``, within bounds."""
+    """Learning rate ``base`` at ``width``, scaled by width to the power ``-exponent`` within
+    ``min`` and ``max``."""
 
     base: float
     width: int
@@ -44,13 +45,13 @@ PEAK_RATES: Mapping[tuple[Family, str], WidthScaledRate] = {
     ("vision", "head"): WidthScaledRate(base=3e-3, width=768, exponent=1.0, min=5e-4, max=2e-2),
     ("vision", "layers"): WidthScaledRate(base=2e-4, width=768, exponent=1.0, min=2e-5, max=2e-3),
 }
-"""(family, update) -> peak rate of AdamW: wider models want smaller ones."""
+"""(family, update) -> peak rate for AdamW. Wider models need smaller rates."""
 
 OPTIMIZER_FACTORS: Mapping[str, float] = {"adamw": 1.0, "sgd": 30.0, "adafactor": 30.0}
-"""Optimizer -> how its rate relates to AdamW's. SGD's steps scale with the gradient, Adafactor's with the weights,
-whose root mean square is often near 1/30."""
+"""Optimizer -> factor of AdamW's rate. SGD's steps scale with the gradient, Adafactor's with the
+weights, whose root mean square is often near 1/30."""
 
 
 def compute_peak_rate(family: Family, update: str, width: int, optimizer: str) -> float:
-    """Three significant digits."""
+    """Return the peak rate, rounded to three significant digits."""
     return float(f"{PEAK_RATES[family, update].scale_to(width) * OPTIMIZER_FACTORS[optimizer]:.3g}")

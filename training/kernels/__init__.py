@@ -1,7 +1,8 @@
-"""What makes a training step fast without changing its numbers. Told in docs/benchmarks.md.
+"""Faster training steps with the same numbers. docs/benchmarks.md describes them.
 
-``cross_entropy`` scores targets without logits, ``lora`` and ``fused`` make layers keep and pass over less, ``memory``
-saves page faults, and ``packed``, for those who lay out batches so, leaves padding out.
+``cross_entropy`` computes log-probabilities of targets without the full logits. ``lora`` and
+``fused`` store fewer activations and make fewer passes over memory. ``memory`` avoids page faults.
+``packed`` computes attention over concatenated rows without padding.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from training.kernels import fused, lora, memory
 
 
 def patch_model(model: nn.Module, device: torch.device) -> None:
-    """Speed up every layer that one of these fits, in place: after the adapter is on, before the first step.
+    """Patch every layer that has a faster kernel, in place. Call it after adding the adapter and
+    before the first step.
 
-    Only ``forward`` of such layers is bound anew; parameters, names and what is saved stay as they are.
+    Only ``forward`` of these layers is replaced. Parameters, names and saved files stay the same.
     """
     lora.patch_layers(model)
-    # After LoRA: the last layer of an MLP is taken together with its adapter.
+    # After LoRA, because the last layer of an MLP is fused with its adapter.
     fused.patch_layers(model)
     if device.type == "cpu":
         memory.disable_heap_trimming()

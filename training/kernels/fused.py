@@ -1,6 +1,6 @@
-"""Layers of Llama-like models that autograd would take apart into a dozen passes over memory.
+"""Fused layers of Llama-like models, which autograd would split into a dozen passes over memory.
 
-Each keeps for the backward pass what came in and no more, and works in place on what it has made itself.
+Each layer saves only its inputs for the backward pass and works in place on its own intermediates.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from training.kernels import lora
 from training.kernels.lora import AdaptedLinear
 
 ROTARY_FUNCTION = "apply_rotary_pos_emb"
-"""What transformers' attention layers call, a function of their module."""
+"""Module-level function that transformers' attention layers call."""
 
 
 def patch_layers(model: nn.Module) -> None:
-    """Have every layer of this model (not of a copy) that computes one of these compute it so."""
+    """Patch every layer of this model (not of a copy) that has a fused equivalent."""
     layer: Any
     for layer in model.modules():
         if _is_rms_norm(layer):
@@ -34,8 +34,11 @@ def patch_layers(model: nn.Module) -> None:
 
 
 def rms_norm(x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
-    """w · x / sqrt(mean(x²) + ε) over the last dimension, in fp32 (Zhang and Sennrich 2019, arXiv:1910.07467); as
-    transformers has it, rounded to the dtype of x before it is scaled."""
+    """Compute w · x / sqrt(mean(x²) + ε) over the last dimension, in fp32 (Zhang and Sennrich 2019,
+    arXiv:1910.07467).
+
+    As in transformers, the normalized x is rounded to the dtype of x before it is scaled by w.
+    """
     result: Tensor = _RMSNorm.apply(x, weight_D, epsilon)  # type: ignore[no-untyped-call]
     return result
 
@@ -44,7 +47,7 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
         wide = x.float()
-        # Reads x once and writes nothing of its size.
+        # One read of x, and no temporary of its size.
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = norm.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight_D, scale)
@@ -60,12 +63,12 @@ class _RMSNorm(torch.autograd.Function):
         grad_weight_D = None
         if ctx.needs_input_grad[1]:
             grad_weight_D = (grad * wide * scale).flatten(0, -2).sum(0).to(weight_D.dtype)
-        along = (scaled * wide).sum(-1, keepdim=True).mul_(scale.pow(3).div_(x.shape[-1]))
-        return scaled.mul_(scale).addcmul_(wide, along, value=-1).to(x.dtype), grad_weight_D, None
+        projection = (scaled * wide).sum(-1, keepdim=True).mul_(scale.pow(3).div_(x.shape[-1]))
+        return scaled.mul_(scale).addcmul_(wide, projection, value=-1).to(x.dtype), grad_weight_D, None
 
 
 def _is_rms_norm(layer: Any) -> bool:
-    """By its name and by what it gives: some of that name scale by 1 + w, or have a gate."""
+    """Check name and output: some layers of that name scale by 1 + w or have a gate."""
     if not (type(layer).__name__.endswith("RMSNorm") and hasattr(layer, "variance_epsilon")):
         return False
     probe = torch.linspace(-1, 2, len(layer.weight), device=layer.weight.device, dtype=layer.weight.dtype)
@@ -78,11 +81,13 @@ def _build_norm_forward(layer: Any) -> Callable[[Tensor], Tensor]:
 
 
 def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
-    """Rotary position embedding of halves (Su et al. 2021, arXiv:2104.09864): q and k (B, H, T, D), cos and sin
-    (B, T, D), the same for both halves of D."""
+    """Apply the rotary position embedding to halves (Su et al. 2021, arXiv:2104.09864).
+
+    q and k are (B, H, T, D), cos and sin (B, T, D), equal for both halves of D.
+    """
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    turned = [_Rotation.apply(x, cos, sin) for x in (q, k)]  # type: ignore[no-untyped-call]
-    return turned[0], turned[1]
+    rotated = [_Rotation.apply(x, cos, sin) for x in (q, k)]  # type: ignore[no-untyped-call]
+    return rotated[0], rotated[1]
 
 
 class _Rotation(torch.autograd.Function):
@@ -93,36 +98,40 @@ class _Rotation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
-        # Turned back: a rotation's transpose is its inverse.
+        # The transpose of a rotation is its inverse.
         cos, sin = ctx.saved_tensors
         return _rotate_halves(upstream[0], cos, sin, -1), None, None
 
 
 def _rotate_halves(x: Tensor, cos: Tensor, sin: Tensor, direction: int) -> Tensor:
     half = x.shape[-1] // 2
-    turned = x * cos
-    turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-direction)
-    turned[..., half:].addcmul_(x[..., :half], sin[..., half:], value=direction)
-    return turned
+    rotated = x * cos
+    rotated[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-direction)
+    rotated[..., half:].addcmul_(x[..., :half], sin[..., half:], value=direction)
+    return rotated
 
 
 def _has_rotary_embedding(layer: Any) -> bool:
-    """Whether the layer calls the function that ``rotate`` computes: other families rotate neighbours, or a part."""
+    """Return True if the layer's rotary function equals ``rotate``.
+
+    Other model families rotate neighboring elements, or only a part of them.
+    """
     forward = type(layer).forward
     if not isinstance(forward, FunctionType) or ROTARY_FUNCTION not in forward.__code__.co_names:
         return False
-    theirs = forward.__globals__[ROTARY_FUNCTION]
+    original = forward.__globals__[ROTARY_FUNCTION]
     x, angles = torch.arange(1.0, 9.0).view(1, 1, 1, 8), torch.tensor([0.1, 0.2, 0.3, 0.4]).repeat(2).view(1, 1, 8)
     try:
-        expected = theirs(x, -x, angles.cos(), angles.sin())
+        expected = original(x, -x, angles.cos(), angles.sin())
     except TypeError:
-        # Of other arguments.
+        # The function takes other arguments.
         return False
     return all(map(torch.allclose, expected, rotate(x, -x, angles.cos(), angles.sin())))
 
 
 def _build_rotary_forward(layer_type: type[nn.Module]) -> FunctionType:
-    """The same code with ``rotate`` in its module's place: for this layer alone, transformers itself stays as it is."""
+    """Copy the layer's forward with ``rotate`` as its rotary function, leaving transformers as
+    is."""
     forward = layer_type.forward
     assert isinstance(forward, FunctionType)
     names = {**forward.__globals__, ROTARY_FUNCTION: rotate}
@@ -132,9 +141,9 @@ def _build_rotary_forward(layer_type: type[nn.Module]) -> FunctionType:
 
 
 def _is_gated_mlp(layer: Any) -> bool:
-    """The usual three layers, of which the last has an adapter."""
-    parts = ("gate_proj", "up_proj", "down_proj", "act_fn")
-    if not all(hasattr(layer, part) for part in parts) or set(type(layer).forward.__code__.co_names) != {*parts}:
+    """Return True for a gated MLP (gate, up, down) whose down projection has an adapter."""
+    names = ("gate_proj", "up_proj", "down_proj", "act_fn")
+    if not all(hasattr(layer, name) for name in names) or set(type(layer).forward.__code__.co_names) != {*names}:
         return False
     return isinstance(layer.act_fn, (nn.SiLU, SiLUActivation)) and lora.is_eligible(layer.down_proj)
 
@@ -149,8 +158,10 @@ def _build_mlp_forward(layer: Any, original: Callable[[Tensor], Tensor]) -> Call
 
 
 def gated_lora_linear(gate: Tensor, up: Tensor, layer: AdaptedLinear) -> Tensor:
-    """``layer`` of silu(gate) · up (Shazeer 2020, arXiv:2002.05202): (..., I) -> (..., O). What goes into the layer is
-    as wide as gate and up, and made again rather than kept."""
+    """Apply ``layer`` to silu(gate) · up (Shazeer 2020, arXiv:2002.05202): (..., I) -> (..., O).
+
+    The product is as wide as gate and up, so the backward pass recomputes it instead of storing it.
+    """
     return lora.apply_function(_GatedLoraLinear, [gate, up], layer)
 
 
@@ -167,12 +178,12 @@ class _GatedLoraLinear(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         gate, up, low_TR, *tensors = ctx.saved_tensors
         layer = AdaptedLinear._make([*tensors, ctx.scale])
-        opened = silu(gate)
-        found = lora.compute_gradients(
-            upstream[0].reshape(-1, len(layer.weight_OI)), (opened * up).flatten(0, -2), low_TR, layer, True
+        activated = silu(gate)
+        gradients = lora.compute_gradients(
+            upstream[0].reshape(-1, len(layer.weight_OI)), (activated * up).flatten(0, -2), low_TR, layer, True
         )
-        assert found.x_TI is not None
-        grad = found.x_TI.view_as(gate)
-        grad_up = opened.mul_(grad)
+        assert gradients.x_TI is not None
+        grad = gradients.x_TI.view_as(gate)
+        grad_up = activated.mul_(grad)
         grad_gate = torch.ops.aten.silu_backward(grad.mul_(up), gate)
-        return grad_gate, grad_up, None, None, found.a_RI, found.b_OR, None
+        return grad_gate, grad_up, None, None, gradients.a_RI, gradients.b_OR, None

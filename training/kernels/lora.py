@@ -1,9 +1,12 @@
-"""PEFT's LoRA layer as one step of autograd: y = x Wᵀ + s (x Aᵀ) Bᵀ over a frozen W.
+"""PEFT's LoRA layer as a single autograd function: y = x Wᵀ + s (x Aᵀ) Bᵀ over a frozen W.
 
-PEFT's own makes three (T, O) tensors on the way and one more for the gradient. Here the low-rank product is added
-inside the matrix product that makes it, both ways, and of all that only x and x Aᵀ, (T, R), are kept. The gradient of W
-is never formed. W is not merged with the adapter: that is two passes over W for each of its uses, no less than the thin
-products it saves at the sizes of T that keep a step in the cache, and in bf16 it would round the adapter away.
+PEFT's own layer creates three intermediate (T, O) tensors and one more for the gradient. Here the
+matrix product that computes the low-rank term also adds it, in the forward and the backward pass.
+Only x and x Aᵀ, (T, R), are stored. The gradient of W is never computed.
+
+W is not merged with the adapter. Merging takes two passes over W per use, which costs no less than
+the thin products it saves at values of T whose step fits in the cache. In bf16 it would also round
+the adapter away.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch.nn.functional import linear
 
 
 class AdaptedLinear(NamedTuple):
-    """A frozen dense layer and its adapter."""
+    """Tensors of a frozen dense layer and its adapter."""
 
     weight_OI: Tensor
     bias_O: Tensor | None
@@ -28,14 +31,14 @@ class AdaptedLinear(NamedTuple):
 
 
 def patch_layers(model: nn.Module) -> None:
-    """Have every eligible LoRA layer of this model (not of a copy) compute its output so."""
+    """Patch every eligible LoRA layer of this model (not of a copy)."""
     for layer in model.modules():
         if is_eligible(layer):
             layer.forward = _build_forward(layer, layer.forward)
 
 
 def is_eligible(layer: Any) -> bool:
-    """Plain LoRA without dropout over a frozen dense layer."""
+    """Return True for plain LoRA without dropout on a frozen dense layer."""
     if type(layer) is not Linear or len(layer.active_adapters) != 1:
         return False
     [name], base = layer.active_adapters, layer.base_layer
@@ -49,7 +52,7 @@ def is_eligible(layer: Any) -> bool:
 
 
 def is_active(layer: Any) -> bool:
-    """Whether what was an eligible layer still has its adapter, switched on and apart from the base."""
+    """Return True if the adapter of an eligible layer is still present, enabled and not merged."""
     return isinstance(layer, Linear) and not (layer.disable_adapters or layer.merged)
 
 
@@ -70,12 +73,12 @@ def _build_forward(layer: Any, original: Callable[..., Tensor]) -> Callable[...,
 
 
 def lora_linear(x: Tensor, layer: AdaptedLinear) -> Tensor:
-    """(..., I) -> (..., O), in the dtype of x or autocast's."""
+    """Apply the layer: (..., I) -> (..., O), in the dtype of x or of autocast."""
     return apply_function(_LoraLinear, [x], layer)
 
 
 def apply_function(function: type[torch.autograd.Function], inputs: list[Tensor], layer: AdaptedLinear) -> Tensor:
-    """All tensors in one dtype, as torch's own layers have it."""
+    """Apply an autograd function with all tensors cast to one dtype, as torch's own layers do."""
     device, dtype = inputs[0].device.type, inputs[0].dtype
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
@@ -87,12 +90,14 @@ def apply_function(function: type[torch.autograd.Function], inputs: list[Tensor]
 
 
 def compute_product(x_TI: Tensor, layer: AdaptedLinear) -> tuple[Tensor, Tensor]:
-    """y (T, O), and x Aᵀ (T, R)."""
+    """Return y (T, O) and x Aᵀ (T, R)."""
     low_TR = x_TI @ layer.a_RI.t()
     return linear(x_TI, layer.weight_OI, layer.bias_O).addmm_(low_TR, layer.b_OR.t(), alpha=layer.scale), low_TR
 
 
 class LoraGradients(NamedTuple):
+    """Gradients of the input and of the adapter."""
+
     x_TI: Tensor | None
     a_RI: Tensor
     b_OR: Tensor
@@ -105,7 +110,8 @@ def compute_gradients(
     grad_x_TI = None
     if needs_x:
         grad_x_TI = (grad_TO @ layer.weight_OI).addmm_(low_grad_TR, layer.a_RI, alpha=layer.scale)
-    # Both products run along the rows of the large factor: on a CPU a third of the time of their transposes.
+    # Both products iterate over the rows of the large factor. On a CPU this takes a third of the
+    # time of the transposed products.
     grad_a_RI = low_grad_TR.t().mul(layer.scale) @ x_TI
     grad_b_OR = (low_TR.t().mul(layer.scale) @ grad_TO).t()
     return LoraGradients(grad_x_TI, grad_a_RI, grad_b_OR)

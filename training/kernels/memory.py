@@ -1,8 +1,9 @@
-"""Memory that a process has once used stays its own.
+"""Retention of freed heap memory in the process.
 
-glibc returns what is freed at the end of its heap, and large blocks at once, to the system; a step frees all of its
-activations, and in the next one each page is faulted in and zeroed anew. On a virtual machine a fault takes longer than
-an elementwise operation on its page.
+glibc returns memory that is freed at the end of the heap, and large blocks, to the system
+immediately. A training step frees all of its activations, so in the next step each page is faulted
+in and zeroed again. On a virtual machine, a page fault takes longer than an elementwise operation
+on the page.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def disable_heap_trimming() -> None:
-    """For the rest of the process, from now on; where the C library is not glibc, nothing changes."""
+    """Keep freed memory for the rest of the process. Does nothing if the C library is not glibc."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        # No block is mapped on its own, and the heap never shrinks.
+        # Allocate no block with mmap, and never shrink the heap.
         libc.mallopt(_MMAP_MAX, 0)
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

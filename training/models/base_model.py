@@ -1,4 +1,4 @@
-"""What can be known of a base model without loading its weights."""
+"""Description of a base model, read without loading its weights."""
 
 from __future__ import annotations
 
@@ -17,44 +17,50 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A directory and what it holds."""
+    """Base model in a directory."""
 
     id: str
-    """The registry's name."""
+    """Name in the registry."""
     directory: Path
     processor: Any
     """Tokenizer or image processor."""
     parameters: int
     width: int
-    """Of the hidden state."""
+    """Width of the hidden state."""
     context_length: int
-    """Longest sequence, tokens."""
+    """Maximum sequence length, tokens."""
     dtype: str
-    """Of the weights on disk, by torch's name."""
+    """Dtype of the weights on disk, by its name in torch."""
 
     def save_with_processor(self, model: Any, directory: Path) -> None:
-        """Write another model of this kind, with this tokenizer and in this dtype."""
+        """Write a fine-tuned model with this base's processor, in this base's dtype."""
         import torch
 
         dtype = getattr(torch, self.dtype)
         model.config.dtype = dtype
-        state = {name: it.to(dtype) if it.is_floating_point() else it for name, it in model.state_dict().items()}
+        state = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in model.state_dict().items()
+        }
         model.save_pretrained(directory, state_dict=state)
         self.processor.save_pretrained(directory)
 
 
 def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
-    """Raises ``TrainingError`` (base_model_unavailable)."""
+    """Read the description of a base.
+
+    Raises ``TrainingError`` (base_model_unavailable) if it is incomplete or does not fit the task.
+    """
     from transformers import AutoConfig
 
     weights = sorted(directory.glob("*.safetensors"))
     if not (directory / "config.json").is_file() or not weights:
-        raise _build_unavailable_error(f"The base model '{name}' is not complete on this worker.")
+        raise _build_unavailable_error(f"The base model '{name}' is incomplete on this worker.")
     config = AutoConfig.from_pretrained(directory, local_files_only=True).get_text_config()
     processor = task.load_processor(directory)
     if task.needs_chat_template and not processor.chat_template:
         raise _build_unavailable_error(f"The base model '{name}' has no chat template (chat_template.jinja).")
-    longest = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
+    max_positions = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
     tensors = [tensor for path in weights for tensor in _read_tensor_headers(path)]
     return BaseModel(
         id=name,
@@ -62,14 +68,14 @@ def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
         processor=processor,
         parameters=sum(prod(tensor["shape"]) for tensor in tensors),
         width=_get_width(config),
-        # A tokenizer that knows no longest text says 10^30.
-        context_length=min(longest, getattr(processor, "model_max_length", MAX_LENGTH), MAX_LENGTH),
+        # A tokenizer without a limit reports 10^30.
+        context_length=min(max_positions, getattr(processor, "model_max_length", MAX_LENGTH), MAX_LENGTH),
         dtype=_DTYPES[max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]],
     )
 
 
 def _get_width(config: Any) -> int:
-    """Of a convolutional model: that of its last stage."""
+    """Return the hidden size; for a convolutional model, that of its last stage."""
     width = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
     return int(width)
 
@@ -79,7 +85,7 @@ def _build_unavailable_error(message: str) -> TrainingError:
 
 
 def _read_tensor_headers(path: Path) -> list[dict[str, Any]]:
-    """From the file's header: 8 bytes of its length, then JSON of every tensor's shape and dtype."""
+    """Read shapes and dtypes from a safetensors header: its length in 8 bytes, then JSON."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))

@@ -1,7 +1,7 @@
-"""Log-probabilities of a causal language model at chosen positions only.
+"""Log-probabilities of a causal language model at selected positions only.
 
-The output layer is the widest of a model (width × vocabulary); most positions of a chat are prompt and padding, and
-their logits would be thrown away.
+The output layer is the widest layer of a model (width × vocabulary). Most positions of a chat are
+prompt and padding, whose logits would be discarded.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LOGIT_TRANSFORM_FIELDS = (
     "logits_scale",
     "dim_model_base",
 )
-"""Config fields of models that do more to the logits than the output layer does: Gemma 2, Cohere, Granite, Falcon-H1,
-and others. Their own forward is used."""
+"""Config fields of models that transform the logits after the output layer: Gemma 2, Cohere,
+Granite, Falcon-H1 and others. For these, the model's own forward computes the logits."""
 
 
 def has_logit_transforms(config: Any) -> bool:
@@ -33,14 +33,15 @@ def has_logit_transforms(config: Any) -> bool:
 def compute_target_logprobs(
     model: Any, inputs: dict[str, Any], positions_N: Tensor, targets_N: Tensor, with_mean: bool = False
 ) -> TargetLogprobs:
-    """Of ``targets_N`` as the tokens after ``positions_N``, which count through the flattened (B, T).
+    """Compute log-probabilities of ``targets_N`` as the tokens after ``positions_N``, indices into
+    the flattened (B, T).
 
-    Padding stands on the right, so causal attention never looks at it and needs no mask.
+    Padding is on the right, so causal attention never reads it and needs no mask.
     """
     output = model.get_output_embeddings()
     if has_logit_transforms(model.config):
-        hidden = model(**inputs, use_cache=False).logits
-        return logprobs_from_logits(hidden.flatten(0, 1)[positions_N], targets_N, with_mean)
+        logits = model(**inputs, use_cache=False).logits
+        return logprobs_from_logits(logits.flatten(0, 1)[positions_N], targets_N, with_mean)
     hidden_ND = model.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[positions_N]
     if type(output) is nn.Linear and output.bias is None:
         return target_logprobs(hidden_ND, output.weight, targets_N, with_mean)
@@ -48,7 +49,7 @@ def compute_target_logprobs(
 
 
 def logprobs_from_logits(logits_NV: Tensor, targets_N: Tensor, with_mean: bool) -> TargetLogprobs:
-    """The textbook's, for output layers that are more than a matrix."""
+    """Compute log-probabilities from full logits, for output layers that are more than a matrix."""
     logprobs_NV = logits_NV.float().log_softmax(-1)
     at_targets_N = logprobs_NV.gather(-1, targets_N[:, None]).squeeze(-1)
     mean_N = logprobs_NV.mean(-1) if with_mean else None

@@ -1,4 +1,4 @@
-"""The weights a run trains."""
+"""Selection, copying and hashing of the weights that a run trains."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.nn import Parameter
 
 
 def get_trainable_parameters(model: Any) -> dict[str, Parameter]:
-    """By name; a weight that two layers share stands once."""
+    """Return the trainable parameters by name. A weight shared by two layers appears once."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def get_running_stats(model: Any) -> dict[str, Tensor]:
-    """Running statistics, which training moves without a gradient."""
+    """Return running statistics, which training updates without a gradient, by name."""
     return {
         f"{name}.{key}": buffer
         for name, module in model.named_modules()
@@ -27,21 +27,21 @@ def get_running_stats(model: Any) -> dict[str, Tensor]:
 
 
 def upcast(weights: Mapping[str, Parameter]) -> None:
-    """Masters in fp32: a narrower weight has too few bits to take a small update."""
+    """Convert weights to fp32 in place: narrower weights have too few bits for small updates."""
     for weight in weights.values():
         weight.data = weight.data.float()
 
 
 @torch.no_grad()
 def copy_tensors(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Copy into the weights; both have the same names."""
+    """Copy ``tensors`` into ``weights``, which have the same names."""
     assert weights.keys() == tensors.keys(), sorted(weights.keys() ^ tensors.keys())
     for name, weight in weights.items():
         weight.copy_(tensors[name])
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Of names and bytes, in the order of the names."""
+    """Return the SHA-256 of names and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""The elements of a JSON array, one at a time, with the line each begins on."""
+"""Incremental reader of a JSON array: one element at a time, with the line on which it begins."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ _CHUNK_BYTES = 1 << 16
 
 
 class Element(NamedTuple):
+    """Element of the array."""
+
     line: int
     value: Any
-    """A ``Refused`` where it cannot be read, and then the last."""
+    """``InvalidInput`` if the element cannot be read. It is the last element then."""
     size: int = 0
-    """Characters."""
+    """Characters of its text."""
 
 
 def read_array(file: BinaryIO, max_characters: int) -> Iterator[Element]:
-    """In order.
-
-    ``limit``: characters of one element.
-    """
+    """Yield the elements in order. ``max_characters`` is the limit per element."""
     yield from _ArrayReader(file, max_characters)
 
 
@@ -41,18 +40,18 @@ class _ArrayReader:
 
     def __iter__(self) -> Iterator[Element]:
         try:
-            self._expect("[", "An array begins with '['")
+            self._expect("[", "An array must begin with '['")
             if self._peek() == "]":
                 self._advance(1)
             else:
                 yield from self._iter_elements()
             if self._peek():
-                raise InvalidInput("json", "Something follows the array's end; remove it.")
+                raise InvalidInput("json", "There is text after the end of the array; remove it.")
         except InvalidInput as error:
             yield Element(self._line, error)
         except UnicodeDecodeError as error:
-            told = f"Not UTF-8 on this line or soon after ({error.reason}); save as UTF-8."
-            yield Element(self._line, InvalidInput("encoding", told))
+            message = f"A byte on this line or soon after is not UTF-8 ({error.reason}); save the file as UTF-8."
+            yield Element(self._line, InvalidInput("encoding", message))
 
     def _iter_elements(self) -> Iterator[Element]:
         while True:
@@ -62,16 +61,20 @@ class _ArrayReader:
             if self._peek() == "]":
                 self._advance(1)
                 return
-            self._expect(",", "Expected ',' or ']' behind an element")
+            self._expect(",", "Write ',' or ']' after an element")
 
     def _read_value(self) -> tuple[Any, int]:
-        """And its size. Reads on while it is not whole: an error in its midst and its missing end look the same."""
+        """Read a value and return it with its size.
+
+        A syntax error may mean that the end of the value is not read yet, so read on until it is
+        parsed or the limit is exceeded.
+        """
         while True:
             try:
                 value, end = decode_at(self._text, self._position)
             except InvalidInput as error:
-                whole = error.code not in ("json", "nul")
-                if whole or not self._read_chunk():
+                is_final = error.code not in ("json", "nul")
+                if is_final or not self._read_chunk():
                     raise
                 if len(self._text) - self._position > self._max_characters + _CHUNK_BYTES:
                     raise self._diagnose_long_element(error) from error
@@ -85,12 +88,13 @@ class _ArrayReader:
                 return value, size
 
     def _diagnose_long_element(self, error: InvalidInput) -> InvalidInput:
-        """An error far from the end of what was read is an error, not an element that goes on."""
+        """Return ``error`` if it is far from the end of the text, else a ``line_too_long``
+        error."""
         try:
             json.JSONDecoder().raw_decode(self._text, self._position)
-        except json.JSONDecodeError as plain:
-            # A string without its end is blamed on its start.
-            if plain.pos - self._position < self._max_characters and "Unterminated" not in plain.msg:
+        except json.JSONDecodeError as syntax_error:
+            # The position of an unterminated string is its start.
+            if syntax_error.pos - self._position < self._max_characters and "Unterminated" not in syntax_error.msg:
                 return error
         return InvalidInput(
             "line_too_long", f"An element is longer than {self._max_characters:,} characters; split it."
@@ -102,13 +106,13 @@ class _ArrayReader:
         self._advance(1)
 
     def _peek(self) -> str:
-        """The next character that is no blank; empty at the end."""
+        """Skip whitespace and return the next character, or an empty string at the end."""
         while True:
-            rest = len(self._text) - self._position
+            remaining = len(self._text) - self._position
             blanks = (
-                rest
+                remaining
                 - len(self._text[self._position : self._position + _CHUNK_BYTES].lstrip(_WHITESPACE))
-                - max(rest - _CHUNK_BYTES, 0)
+                - max(remaining - _CHUNK_BYTES, 0)
             )
             self._advance(blanks)
             if self._position < len(self._text):

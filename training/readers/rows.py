@@ -1,24 +1,24 @@
-"""The rows of a data file, with the physical line each begins on.
+"""Reader of data files: raw rows with the physical line on which each begins. No torch.
 
-What a file is, its first byte that is no blank says: ``{`` JSONL, ``[`` a JSON array, anything else CSV with a header.
-For tasks whose rows can name files it may be a zip of such a file and of those that its rows name.
-Lines end at ``\\n`` (``\\r\\n``) and nowhere else: Unicode's other line separators may stand inside a row. No torch.
+The first non-blank byte determines the format: ``{`` is JSONL, ``[`` a JSON array, anything else
+CSV with a header. If the rows of a task can name files, the data file may be a zip that holds the
+rows and these files.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from training.readers.archive import Archive, sanitize_name
+from training.readers.csv_rows import read_csv
 from training.readers.json_array import read_array
+from training.readers.raw_rows import RawRow, RowError, RowResult
 from training.readers.strict_json import InvalidInput, decode
+from training.readers.text_lines import MAX_LINE_BYTES, iter_lines
 
-MAX_LINE_BYTES = 1 << 20
-"""Of one row."""
 _WHITESPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 MAGIC_BYTES = {
@@ -31,42 +31,17 @@ MAGIC_BYTES = {
     b"7z\xbc\xaf": "7-zip",
     b"PAR1": "Parquet",
 }
-"""First bytes of what is no text."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """A row as it stands in the file."""
-
-    line: int | None
-    """None where the row is a file in a labelled folder."""
-    value: dict[str, Any]
-    file: str = ""
-    """The file in a zip that the row names."""
-    size: int = 0
-    """Characters of its text, about; 0 where it is a file."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """What is wrong on a line."""
-
-    line: int | None
-    code: str
-    message: str
-    field: str | None = None
-
-
-RowResult = RawRow | RowError
+"""First bytes of binary formats -> name of the format."""
 
 
 def read_rows(
     path: Path, columns: Mapping[str, str], fields: Mapping[str, bool], file_field: str | None = None
 ) -> Iterator[RowResult]:
-    """The file's rows, ``columns`` (row field -> name in the file) applied.
+    """Yield the rows of a file, with ``columns`` (row field -> name in the file) applied.
 
-    ``wanted``: the fields of a row, and whether each must be there. ``file_field``: the one that can name a file inside
-    a zip; its value is then a ``training.readers.archive.Content``. None: a zip is refused.
+    ``fields`` maps each field of a row to True if it is required. ``file_field`` is the field that
+    can name a file inside a zip; its value becomes a ``training.readers.archive.Content``. If it is
+    None, a zip is rejected.
     """
     with path.open("rb") as file:
         if file_field and MAGIC_BYTES.get(file.read(4)) == "zip":
@@ -77,7 +52,7 @@ def read_rows(
 
 
 def find_jsonl_start(path: Path) -> int | None:
-    """Where the first row begins, or blanks before it; None where ``read`` takes the file for something else."""
+    """Return the offset after the byte order mark, or None if the file is not read as JSONL."""
     with path.open("rb") as file:
         head = file.read(4096)
         start = len(_BOM) if head.startswith(_BOM) else 0
@@ -86,25 +61,25 @@ def find_jsonl_start(path: Path) -> int | None:
 
 
 def read_jsonl(file: BinaryIO, columns: Mapping[str, str]) -> Iterator[RowResult]:
-    """Rows of a part of such a file, their lines counted from the part's first."""
+    """Yield the rows of a section of a JSONL file. Line numbers count from its start."""
     return _apply_columns(_read_jsonl(file), columns)
 
 
 def _read_text(file: BinaryIO, columns: Mapping[str, str], fields: Mapping[str, bool]) -> Iterator[RowResult]:
     head = file.read(4096)
     file.seek(len(_BOM) if head.startswith(_BOM) else 0)
-    refusal = _check_file_format(head)
-    if refusal:
-        yield refusal
+    format_error = _check_file_format(head)
+    if format_error:
+        yield format_error
         return
     first = _peek_first_byte(file)
     if first is None:
-        yield RowError(None, "empty_file", "The file has no rows.")
+        yield RowError(None, "empty_file", "The file has no rows; add at least one.")
         return
     if first in _READERS:
         yield from _apply_columns(_READERS[first](file), columns)
     else:
-        yield from _read_csv(file, columns, fields)
+        yield from read_csv(file, columns, fields)
 
 
 def _read_zip(
@@ -131,7 +106,8 @@ def _row_from_folder(name: str, label: str | None, file_field: str, fields: Mapp
     return RowError(
         None,
         "archive",
-        f"'{sanitize_name(name)}' stands in no label's folder, and the zip has no rows (.jsonl, .json or .csv at its top).",
+        f"'{sanitize_name(name)}' is not in a label's folder, and the zip has no manifest; put files into folders "
+        "named by label, or add a .jsonl, .json or .csv file at the top level.",
     )
 
 
@@ -148,14 +124,14 @@ def _attach_file(entry: RowResult, archive: Archive, file_field: str) -> RowResu
 def _check_file_format(head: bytes) -> RowError | None:
     for magic, kind in MAGIC_BYTES.items():
         if head.startswith(magic):
-            return RowError(1, "compressed", f"The file is {kind}; upload it unpacked, as JSONL or CSV.")
+            return RowError(1, "compressed", f"The file is {kind}; upload it uncompressed, as JSONL or CSV.")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return RowError(1, "encoding", "The file is UTF-16; save it as UTF-8.")
     return None
 
 
 def _peek_first_byte(file: BinaryIO) -> bytes | None:
-    """Leaves the file where it was."""
+    """Return the first non-blank byte, or None, without changing the file's position."""
     start = file.tell()
     while chunk := file.read(1 << 16):
         if text := chunk.lstrip(_WHITESPACE):
@@ -164,24 +140,8 @@ def _peek_first_byte(file: BinaryIO) -> bytes | None:
     return None
 
 
-def _iter_lines(file: BinaryIO) -> Iterator[tuple[int, str] | RowError]:
-    """Number and text of every line that is not blank; the newline is left on."""
-    number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
-            while raw and not raw.endswith(b"\n"):
-                raw = file.readline(MAX_LINE_BYTES)
-            yield RowError(number, "line_too_long", f"The line is longer than {MAX_LINE_BYTES:,} bytes; split the row.")
-            continue
-        try:
-            yield number, raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            yield RowError(number, "encoding", f"Byte {error.start + 1} is not UTF-8 ({error.reason}); save as UTF-8.")
-
-
 def _read_jsonl(file: BinaryIO) -> Iterator[RowResult]:
-    for line in _iter_lines(file):
+    for line in iter_lines(file):
         if isinstance(line, RowError):
             yield line
             continue
@@ -192,15 +152,15 @@ def _read_jsonl(file: BinaryIO) -> Iterator[RowResult]:
 
 def _parse_row(number: int, text: str) -> RowResult:
     if text.rstrip("\r\n").find("\r") >= 0:
-        return RowError(number, "line_ending", "Lines end in a lone carriage return; end them in \\n or \\r\\n.")
+        return RowError(number, "line_ending", "Lines end with a lone carriage return; end them with \\n or \\r\\n.")
     if text.startswith("\ufeff"):
-        return RowError(number, "bom", "A byte order mark inside the file; remove it.")
+        return RowError(number, "bom", "The line starts with a byte order mark inside the file; remove it.")
     try:
         value = decode(text)
     except InvalidInput as error:
         return RowError(number, error.code, error.message, error.field)
     if not isinstance(value, dict):
-        return RowError(number, "not_object", 'The line is not a JSON object; write one object a line, {"…": …}.')
+        return RowError(number, "not_object", 'The line is not a JSON object; write one object per line, {"…": …}.')
     return RawRow(number, value, size=len(text))
 
 
@@ -229,76 +189,7 @@ def _rename_columns(row: RawRow, columns: Mapping[str, str]) -> RowResult:
     value = {key: inner for key, inner in row.value.items() if key not in sources and key not in columns}
     for field, source in columns.items():
         if source not in row.value:
-            return RowError(row.line, "missing_field", f"The key '{source}', named in columns, is not there.", source)
+            message = f"The key '{source}', named in columns, is missing; add it or change columns."
+            return RowError(row.line, "missing_field", message, source)
         value[field] = row.value[source]
     return replace(row, value=value)
-
-
-def _read_csv(file: BinaryIO, columns: Mapping[str, str], fields: Mapping[str, bool]) -> Iterator[RowResult]:
-    csv.field_size_limit(MAX_LINE_BYTES)
-    stopped: list[RowError] = []
-    reader = csv.reader(_iter_csv_lines(file, stopped), strict=True)
-    line = 1
-    try:
-        header = next(reader)
-        refusal = _check_header(header, columns, fields)
-        if refusal:
-            yield refusal
-            return
-        while True:
-            line = reader.line_num + 1
-            cells = next(reader)
-            if cells:
-                yield _parse_csv_row(line, cells, header, columns, fields)
-    except StopIteration:
-        yield from stopped
-    except csv.Error as error:
-        # What follows a broken quote cannot be told apart into rows.
-        yield RowError(line, *_describe_csv_error(str(error)))
-
-
-def _iter_csv_lines(file: BinaryIO, errors: list[RowError]) -> Iterator[str]:
-    """Lines for the CSV reader, which cannot be told of a bad one in their midst: reading ends there."""
-    for line in _iter_lines(file):
-        if isinstance(line, RowError):
-            errors.append(line)
-            return
-        if "\0" in line[1]:
-            errors.append(RowError(line[0], "nul", "A NUL byte; remove it."))
-            return
-        yield line[1]
-
-
-def _describe_csv_error(text: str) -> tuple[str, str]:
-    if "new-line character" in text:
-        return "line_ending", "A lone carriage return; end lines in \\n or \\r\\n, and quote cells that hold one."
-    if "field limit" in text:
-        return "line_too_long", f"A cell is longer than {MAX_LINE_BYTES:,} bytes, or its quote is never closed."
-    return "csv", f"Not well-formed CSV from here on ({text}); is a quote left open, or not doubled inside a cell?"
-
-
-def _check_header(header: list[str], columns: Mapping[str, str], fields: Mapping[str, bool]) -> RowError | None:
-    for name in header:
-        if header.count(name) > 1:
-            return RowError(1, "duplicate_column", f"Two columns are named '{name[:80]}'; rename one.", name[:80])
-    for field, needed in fields.items():
-        name = columns.get(field, field)
-        if name not in header and (needed or field in columns):
-            hint = f'; name the column that holds it: "columns": {{"{field}": …}}' if name == field else ""
-            found = ", ".join(header)[:200]
-            return RowError(1, "missing_column", f"The header has no column '{name}' (it has: {found}){hint}.", name)
-    return None
-
-
-def _parse_csv_row(
-    line: int, cells: list[str], header: list[str], columns: Mapping[str, str], fields: Mapping[str, bool]
-) -> RowResult:
-    if len(cells) != len(header):
-        code = "missing_cells" if len(cells) < len(header) else "extra_cells"
-        return RowError(
-            line, code, f"The row has {len(cells)} cells, the header {len(header)}; quote cells with commas."
-        )
-    named = dict(zip(header, cells, strict=True))
-    value = {field: named[columns.get(field, field)] for field in fields if columns.get(field, field) in named}
-    kept = {field: cell for field, cell in value.items() if cell or fields[field]}
-    return RawRow(line, kept, size=sum(map(len, cells)))

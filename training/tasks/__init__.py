@@ -1,4 +1,7 @@
-"""The tasks a model can be trained for and answer: one file and one line each. No torch on import."""
+"""Registry of the tasks that models are trained for and serve.
+
+A task is one file here and one line in ``TASKS``. The import does not load torch.
+"""
 
 from __future__ import annotations
 
@@ -32,4 +35,4 @@ TASKS: dict[str, AnyTask] = {
 }
 
 METHODS: Mapping[str, Mapping[str, AnyTask]] = {"supervised": TASKS, "dpo": {Chat.name: ChatPreference()}}
-"""Method -> task's name -> what learns it. The result is a model of that task, however it was trained."""
+"""Method -> task name -> task that trains it. Every method results in a model of that task."""

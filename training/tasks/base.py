@@ -1,6 +1,8 @@
-"""What a task is. The same ``encode`` runs in training and in the engine.
+"""Base class of tasks and the types that tasks exchange with trainer and engine.
 
-Shapes: B rows of a batch, T positions of its longest row, N targets of all its rows together, L labels.
+Training and the inference engine run the same ``encode``.
+
+Shapes: B rows of a batch, T positions of its longest row, N targets of all its rows, L labels.
 """
 
 from __future__ import annotations
@@ -17,19 +19,19 @@ if TYPE_CHECKING:
     import torch
 
 TaskState = dict[str, Any]
-"""What a task learns from the training file before training, as JSON: a classifier's labels."""
+"""Facts that a task derives from the training file before training, as JSON, e.g. the labels."""
 
 Batch = dict[str, Any]
-"""Tensors by name, and what is no tensor (lists of numbers) beside them."""
+"""Tensors by name. Values that are not tensors are lists of numbers."""
 
 Route = Literal["chat/completions", "completions", "embeddings", "predictions"]
-"""Where under /v1 a model answers."""
+"""Path under ``/v1`` that serves a model of the task."""
 
 Family = Literal["generative", "seq2seq", "discriminative", "embedding", "preference", "vision"]
-"""Which of the rules for ``auto`` a task takes."""
+"""Selects the rules that resolve ``auto`` hyperparameters."""
 
 MAX_LENGTH = 1_000_000
-"""Tokens of a row at most, and of a base that knows no longest text of its own."""
+"""Maximum tokens of a row, also for bases that define no maximum length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,14 @@ class Example:
     """An encoded row."""
 
     size: int
-    """What it costs: tokens."""
+    """Cost in tokens."""
     truncated: bool
-    """Whether the row was longer than max_length."""
+    """True if the row was longer than ``max_length``."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextExample(Example):
-    """A row that is one sequence of tokens."""
+    """An encoded row that is one sequence of tokens."""
 
     ids: array[int]
     """(T,) int32."""
@@ -52,39 +54,45 @@ class TextExample(Example):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a job asks of its loss, beside the task."""
+    """Settings of the loss that a job chooses."""
 
     label_smoothing: float = 0.0
     class_weights: str | Mapping[str, float] = "none"
-    """``none``, ``balanced`` (each label counts alike in sum), or a weight for each label."""
+    """``none``, ``balanced`` (equal total weight of all labels), or a weight for each label."""
     beta: float = 0.1
-    """Preference: how strongly the model is held to the reference."""
+    """Preference: strength of the penalty for moving away from the reference model."""
     loss: str = "sigmoid"
     """Preference: ``sigmoid`` or ``ipo``."""
 
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What a task works with, beside the rows and the model."""
+    """Inputs of a task besides the rows and the model."""
 
     processor: Any
     """Tokenizer or image processor."""
     state: TaskState = field(default_factory=dict)
     objective: Objective = Objective()
     packed: bool = False
-    """Rows of a batch are laid end to end instead of padded; only for models whose attention can tell them apart."""
+    """Concatenate the rows of a batch instead of padding them.
+
+    Needs a model whose attention separates the rows.
+    """
     logprob_fn: Callable[..., Any] | None = None
-    """``training.models.logprobs.target_scores``, handed in so that a task's file needs no torch."""
+    """``training.models.logprobs.compute_target_logprobs``, injected to keep torch out of tasks."""
 
     @property
     def pad_token_id(self) -> int:
-        """Token to pad with; masked or behind every target, so any will do where a tokenizer has none."""
+        """Padding token, or 0 if the tokenizer has none.
+
+        Padding is masked or follows every target, so any token works.
+        """
         token = getattr(self.processor, "pad_token_id", None)
         return 0 if token is None else int(token)
 
 
 class RowIssue(NamedTuple):
-    """What is wrong with a row: a fault that does not know its line yet."""
+    """An error in a row whose line number is not known yet."""
 
     code: str
     field: str | None
@@ -92,31 +100,31 @@ class RowIssue(NamedTuple):
 
 
 class TokenSegment(NamedTuple):
-    """Tokens of a row that the model reads, or learns to write, together."""
+    """Consecutive tokens of a row that are read as context or trained as targets."""
 
     name: str
     ids: Sequence[int]
     weights: Sequence[float] = ()
-    """How much each counts as a target; empty: all are only read."""
+    """Weight of each token as a target. Empty if no token is a target."""
 
 
 class ExamplePreview(NamedTuple):
-    """An encoded row for people to look at."""
+    """Encoded row in a form that people can inspect."""
 
     segments: list[TokenSegment]
     target: dict[str, Any] | None = None
-    """What the row as a whole should get, as JSON."""
+    """Target of the row as a whole, as JSON."""
 
 
 class Loss(NamedTuple):
-    """Sums over a batch, each a scalar tensor, so that batches add up."""
+    """Sums over a batch as scalar tensors, so that the results of batches can be added."""
 
     total: torch.Tensor
-    """Sum of the targets' losses times their weights, nats; its mean is what is trained on."""
+    """Sum of the targets' weighted losses in nats. Training minimizes its mean."""
     correct: torch.Tensor
-    """Targets predicted right."""
+    """Number of targets predicted correctly."""
     outputs: torch.Tensor | None = None
-    """(B, …), detached: what ``measure`` is given of each example."""
+    """(B, …), detached: the outputs that ``compute_metrics`` receives for each example."""
 
 
 R = TypeVar("R", bound=BaseModel)
@@ -124,131 +132,145 @@ E = TypeVar("E", bound=Example)
 
 
 class Task(Generic[R, E]):
-    """A subclass is a task; it has no state of its own."""
+    """Base class of tasks. A task has no mutable state."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     row_schema: type[R]
-    """Schema of a row in a data file."""
+    """Schema of a row of a data file."""
     route: ClassVar[Route]
     family: ClassVar[Family]
     peft_type: ClassVar[str | None] = None
-    """A value of ``peft.TaskType``, where it has one for the task."""
+    """Value of ``peft.TaskType``, or None if PEFT has none for the task."""
     input_schema: ClassVar[type[BaseModel] | None] = None
-    """Schema of what ``/v1/predictions`` is asked, where the task answers there."""
+    """Schema of an input of ``/v1/predictions``, or None if the task is served elsewhere."""
     default_field: ClassVar[str] = "text"
-    """Field of ``input`` that an input without fields is."""
+    """Field of ``input_schema`` that receives an input given as a plain value."""
     file_field: ClassVar[str | None] = None
-    """Row field that can name a file in an uploaded zip; the row gets a ``training.readers.archive.Content``."""
+    """Row field that can name a file in an uploaded zip.
+
+    The reader replaces the name with a ``training.readers.archive.Content``.
+    """
     needs_chat_template: ClassVar[bool] = False
-    """Whether the base must have one."""
+    """True if the base model must have a chat template."""
     splittable: ClassVar[bool] = True
-    """Whether a batch's loss is the sum of its rows' losses, so that a batch may be split for memory."""
+    """True if a loss sums over rows, so that a batch can be split into micro-batches."""
     cacheable: ClassVar[bool] = True
-    """Whether a loss runs the model once, over the batch's examples, so that what frozen blocks give can be kept."""
+    """True if a loss runs the model once per batch, so frozen blocks' outputs can be cached."""
     updates: ClassVar[frozenset[str]] = frozenset({"lora", "full", "head", "layers"})
-    """Ways of updating that fit: ``head`` needs a head of the task's own."""
+    """Supported update types. ``head`` needs a head that belongs to the task."""
     has_accuracy: ClassVar[bool] = True
-    """Whether a target is predicted right or wrong, not more or less."""
+    """True if each prediction is either correct or incorrect."""
     options: ClassVar[frozenset[str]] = frozenset()
-    """Hyperparameters beyond those that every task takes."""
+    """Hyperparameters in addition to those that all tasks share."""
     metrics: ClassVar[Mapping[str, str]] = {}
-    """Figures of ``measure`` beside loss and accuracy, and what each is."""
+    """Metrics of ``compute_metrics`` with their descriptions; loss and accuracy are not listed."""
 
     @property
     def generative(self) -> bool:
-        """Whether it answers with text that it writes itself, token by token, in the engine's decoder."""
+        """True if the engine generates text token by token with the model."""
         return self.route in ("chat/completions", "completions")
 
     @property
     def uses_lm_head(self) -> bool:
-        """Whether its model's own output layer writes text: it brings no head of its own."""
+        """True if the model uses its language-model head and gets no head for the task."""
         return self.peft_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
 
     @property
     def needs_full_dataset(self) -> bool:
-        """Whether ``prepare`` must have seen every example."""
+        """True if ``prepare`` needs every example."""
         return type(self).prepare is not Task.prepare
 
     def with_options(self, train_on_inputs: bool) -> Task[R, E]:
-        """The task as a job wants it."""
+        """Return the task configured for a job."""
         return self
 
     def check_row(self, row: R) -> Iterator[RowIssue]:
-        """What the schema cannot say."""
+        """Yield the issues that the schema cannot express."""
         raise NotImplementedError
 
     def load_processor(self, directory: Path) -> Any:
+        """Load the tokenizer or image processor from disk."""
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
     def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> list[E | RowIssue]:
-        """One entry a row, in order."""
+        """Encode rows in order. The result has one entry per row."""
         raise NotImplementedError
 
     def prepare(self, examples: Sequence[E]) -> TaskState:
-        """Raises ``TrainingError`` where the rows together cannot be trained on."""
+        """Derive the task's state from all examples.
+
+        Raises ``TrainingError`` if no model can be trained on them.
+        """
         return {}
 
     def update_state(self, state: TaskState, examples: Sequence[E]) -> TaskState:
-        """An earlier result's state, where a job goes on from it with these rows."""
+        """Return the state for a job that continues an earlier result with these rows."""
         return state
 
     def check_example(self, example: E, state: TaskState) -> RowIssue | None:
-        """What keeps a model of this state from being right about a row."""
+        """Return the reason why a model of this state cannot predict a row, or None."""
         return None
 
     def load_base_state(self, directory: Path) -> TaskState:
-        """The state of an untuned base. Raises ``TrainingError`` where it cannot answer untuned."""
+        """Return the state of an untuned base.
+
+        Raises ``TrainingError`` if the base cannot serve the task without fine-tuning.
+        """
         return {}
 
     def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
-        """A model for this task from a base or a full result, on the CPU."""
+        """Load a model for this task from a base or a full result, on the CPU."""
         raise NotImplementedError
 
     def with_reference(self, examples: Sequence[E], model: Any, ctx: TaskContext) -> Sequence[E]:
-        """The examples with what the model says of them before it is trained, where the loss needs that."""
+        """Add the untrained model's log-probabilities to the examples, if the loss needs them."""
         return examples
 
     def preview(self, example: E, state: TaskState) -> ExamplePreview:
-        """What training makes of a row."""
+        """Return a readable view of an encoded row."""
         return ExamplePreview([TokenSegment("input", example.ids)] if isinstance(example, TextExample) else [])
 
     def count_targets(self, example: E) -> int:
-        """How many targets a row has."""
+        """Return the number of targets of a row."""
         return 1
 
     def sum_weights(self, example: E, ctx: TaskContext) -> float:
-        """Sum of the weights of a row's targets: what a mean loss divides by."""
+        """Return the sum of the weights of a row's targets, the denominator of the mean loss."""
         return 1.0
 
     def collate(self, examples: Sequence[E], ctx: TaskContext) -> Batch:
-        """On the CPU; the loop moves its tensors to the model's device."""
+        """Build a batch on the CPU. The training loop moves its tensors to the model's device."""
         raise NotImplementedError
 
     def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
+        """Return the loss and the number of correct predictions of a batch."""
         raise NotImplementedError
 
     def compute_metrics(
         self, examples: Sequence[E], outputs: Sequence[torch.Tensor], ctx: TaskContext
     ) -> dict[str, float]:
-        """The figures named in ``measures``, from what the evaluation found of each example."""
+        """Compute the metrics named in ``metrics`` from the ``outputs`` of each example."""
         return {}
 
     def final_metrics(self, model: Any, examples: Sequence[E], ctx: TaskContext) -> dict[str, float]:
-        """Figures too slow for every evaluation, such as those of written text: taken once, at the end."""
+        """Compute metrics at the end of training that are too slow for every evaluation."""
         return {}
 
     def write_extras(self, model: Any, directory: Path) -> None:
-        """Write what others need beside a whole model that was saved into ``directory``."""
+        """Write files that other libraries need next to a full model in ``directory``."""
 
     def encode_inputs(self, inputs: Sequence[Any], processor: Any, max_length: int) -> list[E | RowIssue]:
-        """Rows whose answer is asked for, parsed by ``input``. Not for tasks that are ``generative``."""
+        """Encode inputs of ``input_schema``. Tasks that are ``generative`` do not use it."""
         raise NotImplementedError
 
     def answer(self, model: Any, examples: Sequence[E], ctx: TaskContext, top_k: int) -> list[dict[str, Any]]:
-        """The fields of each answer. Rows answered together get what each would get alone."""
+        """Return the fields of each prediction.
+
+        A row's prediction does not depend on the other rows of the batch.
+        """
         raise NotImplementedError
 
 
@@ -256,7 +278,7 @@ AnyTask = Task[Any, Any]
 
 
 def pad_right(rows: Sequence[array[int]], pad: int) -> torch.Tensor:
-    """(B, T) int64."""
+    """Pad rows on the right with ``pad``: (B, T) int64."""
     import torch
 
     longest = max(map(len, rows))
@@ -267,5 +289,5 @@ def pad_right(rows: Sequence[array[int]], pad: int) -> torch.Tensor:
 
 
 def load_pretrained(auto_class: Any, directory: Path, dtype: torch.dtype, **config: Any) -> Any:
-    """``from_pretrained`` as it is always called here: from disk, safetensors, no code of the model's own."""
+    """Call ``from_pretrained`` for local safetensors files, without running code of the model."""
     return auto_class.from_pretrained(directory, dtype=dtype, local_files_only=True, use_safetensors=True, **config)

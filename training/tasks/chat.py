@@ -1,10 +1,10 @@
-"""Conversations: the model learns what the assistant says, its calls of tools included.
+"""Supervised fine-tuning on conversations; targets are assistant messages and their tool calls.
 
-Row: ``{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}``, OpenAI's chat
-row; with ``tools`` an assistant message may have ``tool_calls``, and ``tool`` messages answer them. ``weight`` 0 on an
-assistant message leaves it out of the loss, ``weight`` on the row scales it. No predictions: it answers at
-``/v1/chat/completions``.
-Loss: cross-entropy of each learnt token; accuracy counts tokens.
+Row: ``{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content":
+"Hello!"}]}``, OpenAI's chat row. With ``tools``, an assistant message may have ``tool_calls``, and
+``tool`` messages hold their results. ``weight`` 0 excludes an assistant message from the loss;
+``weight`` of the row scales its loss. Output: no predictions; ``/v1/chat/completions`` serves the
+model. Loss: cross-entropy of each target token. Accuracy counts tokens.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class ChatRow(Conversation):
     """OpenAI's chat row."""
 
     weight: float = Field(default=1.0, gt=0, le=1000)
-    """How much this row counts, beside others."""
+    """Weight of this row in the loss."""
 
 
 @dataclass(frozen=True)
 class Chat(CausalTask[ChatRow]):
     name = "chat"
-    title = "Conversations; the model learns what the assistant says"
+    title = "Conversations; the model learns the assistant's messages"
     row_schema = ChatRow
     route = "chat/completions"
     needs_chat_template = True
@@ -50,23 +50,28 @@ class Chat(CausalTask[ChatRow]):
         yield from check_conversation(row)
         answers = [message for message in row.messages if message.role == "assistant"]
         if not answers:
-            yield RowIssue("no_assistant", "messages", "No assistant message to learn from; add one.")
+            yield RowIssue("no_assistant", "messages", "The row has no assistant message; add one.")
         elif row.messages[-1].role != "assistant":
-            place = f"messages[{len(row.messages) - 1}].role"
-            yield RowIssue("last_not_assistant", place, "The last message must be the assistant's; add its answer.")
+            location = f"messages[{len(row.messages) - 1}].role"
+            reason = "The last message must be from the assistant; add its answer."
+            yield RowIssue("last_not_assistant", location, reason)
         elif not any(message.weight for message in answers):
-            yield RowIssue("no_target", "messages", "Every assistant message has weight 0; nothing is left to learn.")
+            reason = "Every assistant message has weight 0; give at least one message weight 1."
+            yield RowIssue("no_target", "messages", reason)
 
     def encode(self, rows: Sequence[ChatRow], processor: Any, max_length: int) -> list[CausalExample | RowIssue]:
         template = ChatTemplate(processor)
         rendered = [render(template, row.messages, row.all_tools) for row in rows]
         return [
-            one if isinstance(one, RowIssue) else self._build_example(row, *one, max_length)
-            for row, one in zip(rows, tokenize_rendered(template, rendered), strict=True)
+            result if isinstance(result, RowIssue) else self._build_example(row, *result, max_length)
+            for row, result in zip(rows, tokenize_rendered(template, rendered), strict=True)
         ]
 
     def encode_prompt(self, messages: Sequence[Message], tokenizer: Any, tools: Sequence[Tool] = ()) -> list[int]:
-        """What the model is given to answer. Raises ``jinja2.TemplateError`` where its template refuses it."""
+        """Return the token ids of the prompt.
+
+        Raises ``jinja2.TemplateError`` if the chat template rejects the conversation.
+        """
         template = ChatTemplate(tokenizer)
         prompt = template.render_prompt(to_template_messages(messages), to_template_tools(tools))
         [tokens] = template.tokenize([prompt])
@@ -88,21 +93,26 @@ class Chat(CausalTask[ChatRow]):
 def render(
     template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool], field_prefix: str = ""
 ) -> RenderedText | RowIssue:
-    """``place`` stands before the field's name."""
+    """Render a conversation, or return the issue that prevents it.
+
+    ``field_prefix`` precedes the name of the issue's field.
+    """
     try:
         return template.render_conversation(to_template_messages(messages), to_template_tools(tools))
     except FieldOmitted as error:
         return RowIssue("template", field_prefix + error.field, f"The base model's chat template: {error}")
     except TemplateError as error:
         return RowIssue(
-            "template", f"{field_prefix}messages", f"The base model's chat template refuses this conversation: {error}"
+            "template",
+            f"{field_prefix}messages",
+            f"The base model's chat template rejects this conversation; change it: {error}",
         )
 
 
 def tokenize_rendered(
     template: ChatTemplate, rendered: Sequence[RenderedText | RowIssue]
 ) -> Iterator[tuple[RenderedText, TokenizedText] | RowIssue]:
-    """In order; all texts are given to the tokenizer together."""
-    tokens = iter(template.tokenize([one for one in rendered if isinstance(one, RenderedText)]))
-    for one in rendered:
-        yield one if isinstance(one, RowIssue) else (one, next(tokens))
+    """Yield results in order. The tokenizer processes all texts in one call."""
+    tokens = iter(template.tokenize([text for text in rendered if isinstance(text, RenderedText)]))
+    for result in rendered:
+        yield result if isinstance(result, RowIssue) else (result, next(tokens))

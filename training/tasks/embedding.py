@@ -1,14 +1,15 @@
-"""A vector for a text, near those of texts that belong with it.
+"""Text embeddings, trained on pairs of related texts.
 
-Row: ``{"anchor": "How do I reset it?", "positive": "Hold the button for ten seconds.", "negative": "It is blue."}``;
-``negative`` may be left out. No predictions: it answers at ``/v1/embeddings`` with vectors of length 1. Any encoder
-answers untuned too.
-The vector is the mean of the last layer's, or what ``1_Pooling/config.json`` of a base for sentence-transformers says.
-Loss: cross-entropy of an anchor's own positive among all positives and negatives of the batch, by 20 times their cosine
-(Henderson et al. 2017, arXiv:1705.00652, section 4.4). Texts that are the anchor's own, or a positive of an equal
-anchor, are left out of the others. What a batch costs depends on what is in it: losses compare at one batch size only.
-Accuracy counts anchors whose own positive comes first in the batch.
-Measures: ``recall_at_1`` and ``mrr``, each anchor's positive among all of the validation file's.
+Row: ``{"anchor": "How do I reset it?", "positive": "Hold the button for ten seconds.", "negative":
+"It is blue."}``. ``negative`` is optional. Output: no predictions; ``/v1/embeddings`` returns
+vectors of length 1. An untuned encoder is served too. The vector is the mean of the last hidden
+states, or the pooling of ``1_Pooling/config.json`` in a base of sentence-transformers. Loss:
+cross-entropy of an anchor's own positive among all positives and negatives of the batch, with 20
+times the cosine as logits (Henderson et al. 2017, arXiv:1705.00652, section 4.4). The anchor's own
+text and positives of equal anchors are not used as negatives. The loss depends on the composition
+of the batch, so losses are comparable only at equal batch sizes. Accuracy counts anchors whose own
+positive ranks first in the batch. Metrics: ``recall_at_1`` and ``mrr``, which rank each anchor's
+positive among all positives of the validation file.
 """
 
 from __future__ import annotations
@@ -41,15 +42,18 @@ if TYPE_CHECKING:
     import torch
 
 COSINE_SCALE = 20.0
-"""What a cosine is multiplied by before the softmax."""
+"""Factor that scales cosines before the softmax."""
 ANCHOR_PREFIX, CANDIDATE_PREFIX = "anchor.", "candidate."
-"""Before the names of the model's inputs: each side is read by itself, as its texts are alike in length."""
+"""Prefixes of the model's input names.
+
+The model reads each side in its own batch, because texts of one side have similar lengths.
+"""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
 
 
 class EmbeddingRow(BaseModel):
-    """Two texts that belong together, and one that does not."""
+    """Two related texts and, optionally, an unrelated one."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -59,21 +63,21 @@ class EmbeddingRow(BaseModel):
 
     @property
     def texts(self) -> dict[str, str]:
-        given = {"anchor": self.anchor, "positive": self.positive, "negative": self.negative}
-        return {field: text for field, text in given.items() if text is not None}
+        fields = {"anchor": self.anchor, "positive": self.positive, "negative": self.negative}
+        return {field: text for field, text in fields.items() if text is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingExample(EncoderExample):
-    """The anchor; ``size`` is that of all of the row's texts."""
+    """An encoded anchor with its candidates. ``size`` counts the tokens of all texts of the row."""
 
     candidates: tuple[EncoderExample, ...]
-    """The positive and, where the row has one, the negative; none where the embedding is what is asked for."""
+    """The positive and, if the row has one, the negative. Empty in requests for embeddings."""
 
 
 class Embedding(Task[EmbeddingRow, EmbeddingExample]):
     name = "embedding"
-    title = "A vector for a text, near those of texts that belong with it"
+    title = "A vector for a text, close to the vectors of related texts"
     row_schema = EmbeddingRow
     route = "embeddings"
     family = "embedding"
@@ -87,10 +91,10 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
     def check_row(self, row: EmbeddingRow) -> Iterator[RowIssue]:
         for field, text in row.texts.items():
             if not text.strip():
-                yield RowIssue("empty_content", field, "The text is blank; write one or leave the row out.")
+                yield RowIssue("empty_content", field, "The text is blank; add text or remove the row.")
         if row.negative in (row.anchor, row.positive):
             yield RowIssue(
-                "wrong_value", "negative", "The text is the anchor or its positive; give one that is neither."
+                "wrong_value", "negative", "The text equals the anchor or the positive; use a different text."
             )
 
     def encode(
@@ -106,7 +110,7 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
         return [_build_example([text]) for text in encode_texts(inputs, processor, max_length)]
 
     def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
-        """Without a pooler, which would have no part in the vector. The config keeps how the vector is made."""
+        """Load a model without its pooler, which is not used. The config stores the pooling."""
         from transformers import AutoModel
 
         model = load_pretrained(AutoModel, directory, dtype)
@@ -120,10 +124,10 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
         return ExamplePreview([TokenSegment(name, text.ids) for name, text in texts])
 
     def collate(self, examples: Sequence[EmbeddingExample], ctx: TaskContext) -> Batch:
-        """The model's inputs of B anchors and of C candidates: the anchors' positives in order, then all negatives."""
+        """Batch B anchors and C candidates: the anchors' positives in order, then all negatives."""
         negatives = [text for example in examples for text in example.candidates[1:]]
         candidates = [*(example.candidates[0] for example in examples), *negatives]
-        batch = {"barred_BC": build_false_negative_mask(examples, candidates)}
+        batch = {"masked_BC": build_false_negative_mask(examples, candidates)}
         for side, texts in ((ANCHOR_PREFIX, examples), (CANDIDATE_PREFIX, candidates)):
             batch |= {side + name: tensor for name, tensor in collate_texts(texts, ctx.pad_token_id).items()}
         return batch
@@ -135,11 +139,11 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
         anchors_BD, candidates_CD = (
             embed(model, _select_side(batch, side)) for side in (ANCHOR_PREFIX, CANDIDATE_PREFIX)
         )
-        scores_BC = (COSINE_SCALE * anchors_BD @ candidates_CD.T).masked_fill(batch["barred_BC"], -inf)
+        scores_BC = (COSINE_SCALE * anchors_BD @ candidates_CD.T).masked_fill(batch["masked_BC"], -inf)
         own_B = torch.arange(len(anchors_BD), device=scores_BC.device)
         total = cross_entropy(scores_BC, own_B, reduction="sum")
-        found_B2D = torch.stack([anchors_BD, candidates_CD[: len(anchors_BD)]], dim=1).detach()
-        return Loss(total, (scores_BC.argmax(-1) == own_B).sum(), found_B2D)
+        vectors_B2D = torch.stack([anchors_BD, candidates_CD[: len(anchors_BD)]], dim=1).detach()
+        return Loss(total, (scores_BC.argmax(-1) == own_B).sum(), vectors_B2D)
 
     def compute_metrics(
         self, examples: Sequence[EmbeddingExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
@@ -162,7 +166,7 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
             return [{"embedding": vector} for vector in embed(model, inputs).tolist()]
 
     def write_extras(self, model: Any, directory: Path) -> None:
-        """What sentence-transformers looks for beside a model that ``transformers`` has saved."""
+        """Write the files that sentence-transformers expects next to a saved model."""
         module = "sentence_transformers.models"
         files = {
             "modules.json": [
@@ -181,7 +185,7 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
 
 
 def embed(model: Any, inputs: Batch) -> torch.Tensor:
-    """(B, D) float32, of length 1."""
+    """Return vectors (B, D) float32 of length 1."""
     from torch.nn.functional import normalize
 
     hidden_BTD = model(**inputs).last_hidden_state.float()
@@ -198,7 +202,7 @@ def _cls_pool(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
 
 
 def _last_token_pool(hidden_BTD: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-    """For models whose tokens see only what is before them."""
+    """Pool the last token, for models with causal attention."""
     lengths_B11 = mask_BT.sum(1)[:, None, None]
     return hidden_BTD.take_along_dim(lengths_B11 - 1, dim=1).squeeze(1)
 
@@ -208,7 +212,7 @@ POOLINGS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "cls": _cls_pool,
     "lasttoken": _last_token_pool,
 }
-"""How a text's vector is made of its tokens' (B, T, D) and the mask of those that are no padding (B, T)."""
+"""Pooling name -> function of hidden states (B, T, D) and the attention mask (B, T)."""
 
 POOLING_FILE = "1_Pooling/config.json"
 POOLING_KEYS = {
@@ -219,22 +223,28 @@ POOLING_KEYS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""The names that sentence-transformers wrote up to version 5; later ones write ``pooling_mode`` and read both."""
+"""Names that sentence-transformers wrote up to version 5.
+
+Later versions write ``pooling_mode`` and read both.
+"""
 
 
 def _read_pooling(directory: Path) -> str | None:
-    """What a model of sentence-transformers says of itself; None where it is none."""
+    """Return the pooling of a sentence-transformers model, or None for other models.
+
+    Raises ``TrainingError`` if the pooling is not supported.
+    """
     path = directory / POOLING_FILE
     if not path.is_file():
         return None
     config = json.loads(path.read_text(encoding="utf-8"))
-    written = config.get("pooling_mode") or [mode for key, mode in POOLING_KEYS.items() if config.get(key)]
-    modes = [written] if isinstance(written, str) else list(written)
+    configured = config.get("pooling_mode") or [mode for key, mode in POOLING_KEYS.items() if config.get(key)]
+    modes = [configured] if isinstance(configured, str) else list(configured)
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise TrainingError(
             "base_model_unavailable",
-            f"This base model makes its vectors by {' and '.join(modes)}; bases that use one of {', '.join(POOLINGS)} "
-            "can be used.",
+            f"This base model has the unsupported pooling {' and '.join(modes)}; choose one with one of "
+            f"{', '.join(POOLINGS)}.",
             "model",
         )
     return modes[0]
@@ -242,8 +252,8 @@ def _read_pooling(directory: Path) -> str | None:
 
 def _build_example(texts: Sequence[EncoderExample]) -> EmbeddingExample:
     anchor, *others = texts
-    size, cut = sum(text.size for text in texts), any(text.truncated for text in texts)
-    return EmbeddingExample(size, cut, anchor.ids, anchor.token_type_ids, tuple(others))
+    size, truncated = sum(text.size for text in texts), any(text.truncated for text in texts)
+    return EmbeddingExample(size, truncated, anchor.ids, anchor.token_type_ids, tuple(others))
 
 
 def _select_side(batch: Batch, side: str) -> Batch:

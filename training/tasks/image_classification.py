@@ -1,10 +1,11 @@
-"""The label of a picture.
+"""Image classification.
 
-Row: ``{"image": "cats/1.png", "label": "cat"}``, the name of a file inside the uploaded zip, or the file's bytes in
-base64, bare or as a data: URL. A zip of folders named by their label needs no rows.
-Answer: ``{"label": "cat", "scores": {"cat": 0.98, …}}``.
-Loss: cross-entropy; accuracy and F1 as of texts. No augmentation: each epoch sees the same pictures.
-A row's size, which batches and memory are reckoned by, is the squares of 16 × 16 pixels that the model is given.
+Row: ``{"image": "cats/1.png", "label": "cat"}``. ``image`` is the name of a file in the uploaded
+zip or the base64-encoded bytes of a file, plain or as a data: URL. A zip of folders named after
+labels needs no rows. Output: ``{"label": "cat", "scores": {"cat": 0.98, …}}``. Loss: cross-entropy.
+There is no augmentation: each epoch uses the same images. Metrics: ``f1_macro`` and ``f1_micro``.
+The size of a row, which determines batches and memory, is the number of 16 × 16 pixel patches in
+the model's input.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ if TYPE_CHECKING:
 
 
 class ImageRow(ImageInput):
-    """A picture with the label it should get."""
+    """An image with its label."""
 
     label: Label
 
 
 @dataclass(frozen=True, slots=True)
 class ImageExample(Example):
-    """A picture, read and decoded each time it is looked at: all of them may not fit memory."""
+    """An image, read and decoded at each use, because all images may not fit in memory."""
 
     content: Content
     label: str | None
-    """None where it is asked for."""
+    """None in requests for predictions."""
 
 
 class ImageClassification(Task[ImageRow, ImageExample]):
     name = "image-classification"
-    title = "The label of a picture"
+    title = "The label of an image"
     row_schema = ImageRow
     route = "predictions"
     family = "vision"
@@ -63,7 +64,7 @@ class ImageClassification(Task[ImageRow, ImageExample]):
     metrics = labels.METRICS
 
     def check_row(self, row: ImageRow) -> Iterator[RowIssue]:
-        """Nothing: whether it is a picture, ``encode`` finds out."""
+        """Yield nothing; ``encode`` checks the image."""
         yield from ()
 
     def load_processor(self, directory: Path) -> Any:
@@ -77,7 +78,7 @@ class ImageClassification(Task[ImageRow, ImageExample]):
         self, inputs: Sequence[ImageInput], processor: Any, max_length: int
     ) -> list[ImageExample | RowIssue]:
         size = images.count_patches(processor)
-        return [_build_example(one.image, None, size) for one in inputs]
+        return [_build_example(item.image, None, size) for item in inputs]
 
     def prepare(self, examples: Sequence[ImageExample]) -> TaskState:
         return labels.count_labels(example.label for example in examples if example.label is not None)
@@ -88,14 +89,18 @@ class ImageClassification(Task[ImageRow, ImageExample]):
     def check_example(self, example: ImageExample, state: TaskState) -> RowIssue | None:
         if example.label in state["labels"]:
             return None
-        return RowIssue("unknown_label", "label", f"No row of the training file has the label '{example.label}'.")
+        assert example.label is not None
+        return RowIssue("unknown_label", "label", labels.describe_unknown_label(example.label))
 
     def load_base_state(self, directory: Path) -> TaskState:
         return labels.load_base_labels(directory, "ImageClassification")
 
     def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
-        """With a head for ``state["labels"]``; where the directory's is for another number of them, or lacks, it is
-        drawn from torch's generator."""
+        """Load a model with a head for ``state["labels"]``.
+
+        If the directory has no head or one for another number of labels, the head is initialized
+        from torch's random generator.
+        """
         from transformers import AutoModelForImageClassification
 
         config = labels.build_label_config(state["labels"]) | {"ignore_mismatched_sizes": True}
@@ -125,7 +130,7 @@ class ImageClassification(Task[ImageRow, ImageExample]):
     def answer(
         self, model: Any, examples: Sequence[ImageExample], ctx: TaskContext, top_k: int
     ) -> list[dict[str, Any]]:
-        """Scores of the ``top_k`` likeliest labels, likeliest first."""
+        """Return the ``top_k`` highest scores of each image by label, highest first."""
         import torch
 
         with torch.inference_mode():
@@ -137,7 +142,7 @@ class ImageClassification(Task[ImageRow, ImageExample]):
 
 
 def _build_example(content: Content, label: str | None, size: int) -> ImageExample | RowIssue:
-    """Decoded to know that it can be."""
+    """Build an example after a check that the image can be decoded."""
     try:
         images.decode(content)
     except InvalidInput as error:
@@ -146,7 +151,7 @@ def _build_example(content: Content, label: str | None, size: int) -> ImageExamp
 
 
 def _load_pixels(examples: Sequence[ImageExample], ctx: TaskContext) -> torch.Tensor:
-    """(B, 3, H, W)."""
+    """Return the model's input (B, 3, H, W)."""
     return images.preprocess([images.decode(example.content) for example in examples], ctx.processor)
 
 
@@ -157,6 +162,6 @@ def _to_multi_hot(examples: Sequence[ImageExample], ctx: TaskContext) -> torch.T
 
 
 def _compute_logits(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """(B, L) fp32."""
+    """Return logits (B, L) float32."""
     logits: torch.Tensor = model(pixel_values=pixels.to(model.device, model.dtype)).logits
     return logits.float()

@@ -1,12 +1,13 @@
-"""Pairs of answers to a conversation: the model learns to prefer one to the other, held to the model it began as.
+"""Direct preference optimization on pairs of answers, relative to the model before training.
 
 Row: ``{"input": {"messages": […], "tools": […]}, "preferred_output": [{"role": "assistant", …}],
 "non_preferred_output": […]}``, OpenAI's preference row (older names: ``preferred_completion``,
-``non_preferred_completion``). No predictions: the result is a model of the task ``chat``.
-Loss: ``sigmoid``, that of DPO (Rafailov et al. 2023, arXiv:2305.18290, equation 7) with its label smoothing (Mitchell
-2023, "A note on DPO with noisy preferences", equation 3), or ``ipo`` (Azar et al. 2023, arXiv:2310.12036, equation 17)
-of mean log-ratios, so that long answers weigh no more than short ones. Accuracy counts pairs.
-The reward of an answer is beta times the logarithm of how much likelier it is to the model than to the reference.
+``non_preferred_completion``). Output: no predictions. The result is a model of the task ``chat``.
+Loss: ``sigmoid`` or ``ipo``. ``sigmoid`` is the loss of DPO (Rafailov et al. 2023,
+arXiv:2305.18290, equation 7) with label smoothing (Mitchell 2023, "A note on DPO with noisy
+preferences", equation 3). ``ipo`` (Azar et al. 2023, arXiv:2310.12036, equation 17) uses mean
+log-ratios, so that long answers weigh no more than short ones. Accuracy counts pairs. Reward of an
+answer: beta times the log-ratio of its probabilities under the model and the reference.
 """
 
 from __future__ import annotations
@@ -48,13 +49,16 @@ if TYPE_CHECKING:
     import torch
 
 REFERENCE_BATCH_TOKENS = 2048
-"""Of one batch, padding included, while the reference is taken: a fixed number, so that it is the same bits again."""
+"""Maximum tokens of a batch of reference log-probabilities, padding included.
+
+The constant makes the results bit-identical between runs.
+"""
 
 METRICS: Mapping[str, str] = {
-    "reward_margin": "mean of how much more reward the preferred output has",
-    "reward_accuracy": "share of pairs whose preferred output has more reward",
+    "reward_margin": "mean difference between preferred and non-preferred reward",
+    "reward_accuracy": "share of pairs whose preferred output has the higher reward",
     "reward_chosen": "mean reward of the preferred outputs",
-    "reward_rejected": "mean reward of the others",
+    "reward_rejected": "mean reward of the non-preferred outputs",
 }
 
 Output = Annotated[list[Message], Field(min_length=1)]
@@ -78,16 +82,20 @@ class PreferenceRow(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PreferenceExample(Example):
+    """An encoded pair of answers."""
+
     chosen: CausalExample
     rejected: CausalExample
     reference_logprobs: tuple[array[float], array[float]] | None = None
-    """Log-probability of each target of ``chosen`` and of ``rejected``, float32, to the model before training. Kept by
-    token, as differences of sums of hundreds would be lost in rounding."""
+    """Log-probabilities of the targets of ``chosen`` and ``rejected`` before training, float32.
+
+    They are stored per token, because the difference of two large sums would lose precision.
+    """
 
 
 class ChatPreference(Task[PreferenceRow, PreferenceExample]):
     name = "chat"
-    title = "Pairs of answers to a conversation; the model learns to prefer one to the other"
+    title = "Pairs of answers to a conversation; the model learns to prefer the better one"
     row_schema = PreferenceRow
     route = "chat/completions"
     family = "preference"
@@ -105,14 +113,16 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
             yield from check_messages(output, field)
             for index, message in enumerate(output):
                 if message.role != "assistant":
-                    place = f"{field}[{index}].role"
-                    yield RowIssue(
-                        "wrong_value", place, "An output is what the assistant says; give its messages only."
-                    )
+                    reason = "An output may contain only assistant messages; remove this one or set its role."
+                    yield RowIssue("wrong_value", f"{field}[{index}].role", reason)
             if not any(message.weight for message in output):
-                yield RowIssue("no_target", field, "Every message has weight 0; nothing is left to compare.")
+                yield RowIssue("no_target", field, "Every message has weight 0; give at least one message weight 1.")
         if row.preferred_output == row.non_preferred_output:
-            yield RowIssue("wrong_value", "non_preferred_output", "Both outputs are the same; leave the row out.")
+            yield RowIssue(
+                "wrong_value",
+                "non_preferred_output",
+                "Both outputs are identical; change one of them or remove the row.",
+            )
 
     def encode(
         self, rows: Sequence[PreferenceRow], processor: Any, max_length: int
@@ -123,8 +133,8 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
             render(template, [*row.input.messages, *output], row.input.all_tools, "input.") for row, _, output in sides
         ]
         encoded = [
-            one if isinstance(one, RowIssue) else _encode_output(*side, *one, max_length)
-            for side, one in zip(sides, tokenize_rendered(template, rendered), strict=True)
+            result if isinstance(result, RowIssue) else _encode_output(*side, *result, max_length)
+            for side, result in zip(sides, tokenize_rendered(template, rendered), strict=True)
         ]
         return [_build_example(chosen, rejected) for chosen, rejected in zip(encoded[::2], encoded[1::2], strict=True)]
 
@@ -138,34 +148,38 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
     def with_reference(
         self, examples: Sequence[PreferenceExample], model: Any, ctx: TaskContext
     ) -> list[PreferenceExample]:
-        """With the reference: ``model`` is still the one that training begins from. Leaves its mode as it was."""
+        """Add reference log-probabilities, computed with ``model`` before training.
+
+        Restores the training mode of every module.
+        """
         import torch
 
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
-        found = list(examples)
+        anchored = list(examples)
         with torch.no_grad():
             for indices in _batch_by_length(examples):
                 batch = collate(_concatenate([examples[index] for index in indices]), ctx)
                 counts = batch["rows_N"].bincount().tolist()
                 logprobs = iter(_compute_logprobs(model, batch, ctx).tolist())
-                each = [array("f", islice(logprobs, count)) for count in counts]
-                for place, index in enumerate(indices):
-                    found[index] = replace(found[index], reference_logprobs=(each[place], each[place + len(indices)]))
+                by_sequence = [array("f", islice(logprobs, count)) for count in counts]
+                pairs = zip(by_sequence[: len(indices)], by_sequence[len(indices) :], strict=True)
+                for index, pair in zip(indices, pairs, strict=True):
+                    anchored[index] = replace(anchored[index], reference_logprobs=pair)
         for module, mode in modes:
             module.training = mode
-        return found
+        return anchored
 
     def collate(self, examples: Sequence[PreferenceExample], ctx: TaskContext) -> Batch:
-        """Of the 2B sequences, all chosen before all rejected."""
+        """Batch the 2B sequences: first all chosen, then all rejected."""
         import torch
 
         references = [example.reference_logprobs for example in examples if example.reference_logprobs is not None]
-        assert len(references) == len(examples), "anchored first"
+        assert len(references) == len(examples), "call with_reference first"
         batch = collate(_concatenate(examples), ctx)
         ordered = [reference[side] for side in (0, 1) for reference in references]
         return batch | {
-            "reference_N": torch.cat([torch.frombuffer(each, dtype=torch.float32) for each in ordered]),
+            "reference_N": torch.cat([torch.frombuffer(logprobs, dtype=torch.float32) for logprobs in ordered]),
             "lengths_2B": batch["rows_N"].bincount().float().view(2, -1),
         }
 
@@ -199,11 +213,11 @@ def _encode_output(
     tokens: TokenizedText,
     max_length: int,
 ) -> CausalExample | RowIssue:
-    """Its targets are the output's tokens."""
-    before = len(row.input.messages)
+    """Build the example of one side. Its targets are the output's tokens."""
+    input_count = len(row.input.messages)
     weights = array("f", [0.0]) * len(tokens.ids)
     for span in rendered.spans:
-        if span.message_index >= before and output[span.message_index - before].weight:
+        if span.message_index >= input_count and output[span.message_index - input_count].weight:
             for position in tokens.find_positions(span):
                 weights[position] = 1.0
     return build_causal_example(tokens.ids, weights, max_length, field)
@@ -224,7 +238,7 @@ def _concatenate(examples: Sequence[PreferenceExample]) -> list[CausalExample]:
 
 
 def _batch_by_length(examples: Sequence[PreferenceExample]) -> Iterator[list[int]]:
-    """Indices, the longest rows first."""
+    """Yield batches of indices, longest rows first."""
     longest = [max(example.chosen.size, example.rejected.size) for example in examples]
     order = sorted(range(len(examples)), key=lambda index: -longest[index])
     while order:
@@ -234,11 +248,11 @@ def _batch_by_length(examples: Sequence[PreferenceExample]) -> Iterator[list[int
 
 
 def _compute_logprobs(model: Any, batch: Batch, ctx: TaskContext) -> torch.Tensor:
-    """(N,) on the model's device."""
-    assert ctx.logprob_fn, "set by whoever loads the model"
+    """Return the targets' log-probabilities (N,) on the model's device."""
+    assert ctx.logprob_fn, "must be set when the model is loaded"
     on_device = {name: value.to(model.device) if hasattr(value, "to") else value for name, value in batch.items()}
-    found = ctx.logprob_fn(model, select_model_inputs(on_device), on_device["positions_N"], on_device["targets_N"])
-    logprobs_N: torch.Tensor = found.logprobs_N
+    scores = ctx.logprob_fn(model, select_model_inputs(on_device), on_device["positions_N"], on_device["targets_N"])
+    logprobs_N: torch.Tensor = scores.logprobs_N
     return logprobs_N
 
 
@@ -259,4 +273,4 @@ LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, Objective], torch.Ten
     "sigmoid": _sigmoid_loss,
     "ipo": _ipo_loss,
 }
-"""Loss of each pair, from the log-ratios of chosen and rejected (2, B) and their numbers of tokens."""
+"""Loss name -> function of log-ratios (2, B) and token counts (2, B) of chosen and rejected."""

@@ -1,16 +1,17 @@
-"""The part of a text that answers a question.
+"""Extractive question answering: the answer is a span of the context.
 
-Row: ``{"question": "Where is it?", "context": "It is in Rome.", "answers": [{"text": "Rome", "start": 9}]}``: ``start``
-counts characters of the context (SQuAD's name for it, ``answer_start``, will do). The first answer is learnt, any is
-right. An empty list says that the context does not answer the question. In a CSV cell the list is written as JSON.
-Answer: ``{"text": "Rome", "start": 9, "end": 13, "score": 0.87}``; where the context has no answer ``text`` is empty
-and both numbers are 0: only models trained with such rows say so. ``score`` is the probability of the first times that
-of the last token, among all those that were looked at. An answer has 30 tokens at most.
-A context longer than ``max_length`` is read in overlapping windows, and the best span of all is the answer; in training
-one window is read, that with the answer nearest to its middle.
-Loss: mean of the cross-entropies of the first and the last token, among the context's; accuracy counts spans.
-Measures: ``exact_match`` and ``f1``; while training over the window that is trained on, at the end over the whole
-context.
+Row: ``{"question": "Where is it?", "context": "It is in Rome.", "answers": [{"text": "Rome",
+"start": 9}]}``. ``start`` counts characters of the context; SQuAD's name ``answer_start`` is
+accepted too. The first answer is the training target; metrics accept any of them. An empty list
+means that the context contains no answer. In a CSV cell the list is JSON. Output: ``{"text":
+"Rome", "start": 9, "end": 13, "score": 0.87}``. If the context has no answer, ``text`` is empty and
+``start`` and ``end`` are 0; only models trained with such rows predict that. ``score`` is the
+product of the probabilities of the first and the last token among all tokens read. An answer has at
+most 30 tokens. A context longer than ``max_length`` is split into overlapping windows, and the best
+span of all windows is the answer. Training uses one window, in which the answer is nearest to the
+middle. Loss: mean of the cross-entropies of the first and the last token over the context. Accuracy
+counts spans. Metrics: ``exact_match`` and ``f1``, during training on the training window, at the
+end on the complete context.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 
 class AnswerSpan(BaseModel):
-    """Where an answer stands in the context."""
+    """An answer and its location in the context."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -63,7 +64,7 @@ class AnswerSpan(BaseModel):
 
 
 class QuestionInput(BaseModel):
-    """A question and the text to look in."""
+    """A question and the context that may contain its answer."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -83,7 +84,7 @@ class QuestionRow(QuestionInput):
 
 @dataclass(frozen=True, slots=True)
 class QuestionExample(EncoderExample):
-    """What is trained on: a window."""
+    """A question with the window of the context that training uses."""
 
     span: tuple[int, int]
     """Positions of the answer's first and last token."""
@@ -95,7 +96,7 @@ class QuestionExample(EncoderExample):
 
 class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     name = "question-answering"
-    title = "The part of a text that answers a question"
+    title = "The span of a text that answers a question"
     row_schema = QuestionRow
     route = "predictions"
     family = "discriminative"
@@ -108,7 +109,7 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     def check_row(self, row: QuestionRow) -> Iterator[RowIssue]:
         for field, text in (("question", row.question), ("context", row.context)):
             if not text.strip():
-                yield RowIssue("empty_content", field, "It is blank; write one or leave the row out.")
+                yield RowIssue("empty_content", field, "The text is blank; add text or remove the row.")
         for index, answer in enumerate(row.answers):
             if not row.context.startswith(answer.text, answer.start):
                 yield RowIssue(
@@ -122,17 +123,19 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     def encode_inputs(
         self, inputs: Sequence[QuestionInput], processor: Any, max_length: int
     ) -> list[QuestionExample | RowIssue]:
-        passages = encode_passages([(asked.question, asked.context) for asked in inputs], processor, max_length)
+        passages = encode_passages([(item.question, item.context) for item in inputs], processor, max_length)
         return [
-            _build_input_example(asked.context, passage) if passage.windows else UNREADABLE_CONTEXT
-            for asked, passage in zip(inputs, passages, strict=True)
+            _build_input_example(item.context, passage) if passage.windows else UNREADABLE_CONTEXT
+            for item, passage in zip(inputs, passages, strict=True)
         ]
 
     def prepare(self, examples: Sequence[QuestionExample]) -> TaskState:
         answered = {bool(example.answers) for example in examples}
         if answered == {False}:
             raise TrainingError(
-                "invalid_dataset", "No question has an answer; add rows whose context answers it.", "training_file"
+                "invalid_dataset",
+                "No question has an answer; add rows whose context contains the answer.",
+                "training_file",
             )
         return {"unanswerable": False in answered}
 
@@ -140,7 +143,7 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
         if example.answers or state["unanswerable"]:
             return None
         return RowIssue(
-            "wrong_value", "answers", "Every row of the training file has an answer; give this one its own."
+            "wrong_value", "answers", "Every row of the training file has an answer; add an answer to this row."
         )
 
     def preview(self, example: QuestionExample, state: TaskState) -> ExamplePreview:
@@ -154,7 +157,7 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
         if not any("QuestionAnswering" in name for name in config.architectures or []):
             raise TrainingError(
                 "base_model_unavailable",
-                "This base model answers no questions: fine-tune it, and ask the tuned model.",
+                "This base model cannot answer questions; fine-tune it and use the tuned model.",
                 "model",
             )
         return {"unanswerable": True}
@@ -176,29 +179,29 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
 
         start_BT, end_BT = compute_span_logits(model, batch)
         context_BT, spans_B2 = batch["context_BT"], batch["spans_B2"]
-        looked_at_BT = context_BT.clone()
-        looked_at_BT[:, 0] |= ctx.state["unanswerable"]
+        candidates_BT = context_BT.clone()
+        candidates_BT[:, 0] |= ctx.state["unanswerable"]
         losses_B = [
-            cross_entropy(logits_BT.masked_fill(~looked_at_BT, -inf), targets_B, reduction="none")
+            cross_entropy(logits_BT.masked_fill(~candidates_BT, -inf), targets_B, reduction="none")
             for logits_BT, targets_B in zip((start_BT, end_BT), spans_B2.unbind(1), strict=True)
         ]
         with torch.no_grad():
-            best_B, found_B2 = find_best_spans(start_BT, end_BT, context_BT)
+            best_B, predicted_B2 = find_best_spans(start_BT, end_BT, context_BT)
             if ctx.state["unanswerable"]:
-                found_B2 = found_B2 * (best_B >= start_BT[:, 0] + end_BT[:, 0])[:, None]
-        return Loss((losses_B[0] + losses_B[1]).sum() / 2, (found_B2 == spans_B2).all(-1).sum(), found_B2)
+                predicted_B2 = predicted_B2 * (best_B >= start_BT[:, 0] + end_BT[:, 0])[:, None]
+        return Loss((losses_B[0] + losses_B[1]).sum() / 2, (predicted_B2 == spans_B2).all(-1).sum(), predicted_B2)
 
     def compute_metrics(
         self, examples: Sequence[QuestionExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
     ) -> dict[str, float]:
         texts = []
-        for example, (first, last) in zip(examples, (found_2.tolist() for found_2 in outputs), strict=True):
+        for example, (first, last) in zip(examples, (span_2.tolist() for span_2 in outputs), strict=True):
             start, end = NO_ANSWER if (first, last) == NO_ANSWER else example.window.get_char_span(first, last)
             texts.append(example.context[start:end])
         return squad.compute_scores(texts, [example.answers for example in examples])
 
     def final_metrics(self, model: Any, examples: Sequence[QuestionExample], ctx: TaskContext) -> dict[str, float]:
-        """Over whole contexts, where any is longer than a window."""
+        """Compute the metrics on complete contexts, if any context is longer than a window."""
         if all(len(example.windows) == 1 for example in examples):
             return {}
         texts = [answer["text"] for answer in self.answer(model, examples, ctx, 1)]
@@ -207,26 +210,26 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     def answer(
         self, model: Any, examples: Sequence[QuestionExample], ctx: TaskContext, top_k: int
     ) -> list[dict[str, Any]]:
-        found = predict_windows(model, [window for example in examples for window in example.windows], ctx)
-        return [_build_answer(example, [next(found) for _ in example.windows], ctx) for example in examples]
+        predictions = predict_windows(model, [window for example in examples for window in example.windows], ctx)
+        return [_build_answer(example, [next(predictions) for _ in example.windows], ctx) for example in examples]
 
 
 UNREADABLE_CONTEXT = RowIssue(
-    "wrong_value", "context", "The base model's tokenizer reads nothing in it; use other characters."
+    "wrong_value", "context", "The base model's tokenizer finds no tokens in the context; use other characters."
 )
 
 
 def _describe_misplaced_answer(context: str, answer: AnswerSpan) -> str:
     text, start = answer.text, answer.start
-    found = [at for at in (context.rfind(text, 0, start + len(text)), context.find(text, start)) if at >= 0]
-    if not found:
-        return f"The context does not contain '{text[:80]}'; copy the answer from it, letter by letter."
-    nearest = min(found, key=lambda at: abs(at - start))
-    return f"'{text[:80]}' does not begin at character {start} of the context, but at {nearest}."
+    matches = [at for at in (context.rfind(text, 0, start + len(text)), context.find(text, start)) if at >= 0]
+    if not matches:
+        return f"The context does not contain '{text[:80]}'; copy the answer from it exactly."
+    nearest = min(matches, key=lambda at: abs(at - start))
+    return f"'{text[:80]}' does not begin at character {start} of the context; set 'start' to {nearest}."
 
 
 def _build_example(row: QuestionRow, passage: Passage) -> QuestionExample | RowIssue:
-    """Trained on the window that holds the first answer, with most context around it."""
+    """Choose the window that contains the first answer with the most context on both sides."""
     if not passage.windows:
         return UNREADABLE_CONTEXT
     window, span = passage.windows[0], NO_ANSWER
@@ -234,22 +237,23 @@ def _build_example(row: QuestionRow, passage: Passage) -> QuestionExample | RowI
         start = row.answers[0].start
         tokens = passage.find_tokens(start, start + len(row.answers[0].text))
         if tokens is None:
-            return RowIssue("no_target", "answers[0].text", "The base model's tokenizer reads nothing in it.")
+            message = "The base model's tokenizer finds no tokens in the answer; use other characters."
+            return RowIssue("no_target", "answers[0].text", message)
         first, last = tokens
         window = max(passage.windows, key=lambda window: window.compute_margin(first, last))
         if window.compute_margin(first, last) < 0:
-            message = "The answer does not fit into a row beside the question; shorten it, or raise max_length."
+            message = "Question and answer do not fit in max_length tokens; shorten the answer or raise max_length."
             return RowIssue("too_long", "answers[0].text", message)
         span = (first - window.token_offset + window.context_start, last - window.token_offset + window.context_start)
-    cut = passage.question_truncated or len(passage.windows) > 1
+    truncated = passage.question_truncated or len(passage.windows) > 1
     answers = tuple(answer.text for answer in row.answers)
     return QuestionExample(
-        window.size, cut, window.ids, window.token_type_ids, span, window, passage.windows, row.context, answers
+        window.size, truncated, window.ids, window.token_type_ids, span, window, passage.windows, row.context, answers
     )
 
 
 def _build_input_example(context: str, passage: Passage) -> QuestionExample:
-    """What is asked costs all of its windows."""
+    """Build the example of a request. Its size is the sum of all windows."""
     window, size = passage.windows[0], sum(window.size for window in passage.windows)
     return QuestionExample(
         size,

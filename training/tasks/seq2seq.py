@@ -1,9 +1,10 @@
-"""One text made from another: translation, summarisation.
+"""Sequence-to-sequence generation, e.g. translation and summarization.
 
 Row: ``{"source": "Good morning", "target": "God morgon"}``.
-Answer: ``{"text": "God morgon"}``, the likeliest token each time.
-Loss: cross-entropy of the target's tokens, its end included; accuracy counts tokens.
-Metrics, at the end, of at most 200 validation rows: BLEU (Papineni et al. 2002) and chrF (Popović 2015), by sacrebleu.
+Output: ``{"text": "God morgon"}``, by greedy decoding.
+Loss: cross-entropy of the target's tokens, including the end token. Accuracy counts tokens.
+Metrics: BLEU (Papineni et al. 2002) and chrF (Popović 2015), computed by sacrebleu on at most 200
+validation rows at the end of training.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ if TYPE_CHECKING:
     import torch
 
 MAX_METRIC_ROWS = 200
-"""Rows that are written out at the end."""
+"""Maximum validation rows for which text is generated at the end of training."""
 GENERATION_BATCH_SIZE = 32
 DEFAULT_MAX_NEW_TOKENS = 256
-"""At most, of a base that was not tuned; of a tuned one the longest target it was trained on and ``MARGIN`` tokens."""
+"""Maximum generated tokens of an untuned base.
+
+A tuned model generates at most its longest training target plus ``NEW_TOKENS_MARGIN`` tokens.
+"""
 NEW_TOKENS_MARGIN = 16
 MAX_NEW_TOKENS = 1024
 
 
 class SourceInput(BaseModel):
-    """What is read."""
+    """A source text."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -52,26 +56,26 @@ class SourceInput(BaseModel):
 
 
 class Seq2SeqRow(SourceInput):
-    """A text and what should be made of it."""
+    """A source text with its target text."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Seq2SeqExample(Example):
-    """A text and what should be made of it; without a target it is asked for."""
+    """An encoded pair. The target is empty in requests for predictions."""
 
     source_ids: array[int]
     """(T,) int32."""
     target_ids: array[int]
-    """(U,) int32, its end included unless it was cut."""
+    """(U,) int32, with the end token unless the target was truncated."""
     reference: str
-    """The target as it was written."""
+    """The target text of the row."""
 
 
 class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
     name = "seq2seq"
-    title = "One text made from another: translation, summarisation"
+    title = "Text generated from another text, such as translations and summaries"
     row_schema = Seq2SeqRow
     route = "predictions"
     family = "seq2seq"
@@ -85,26 +89,28 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
     def check_row(self, row: Seq2SeqRow) -> Iterator[RowIssue]:
         for field in ("source", "target"):
             if not getattr(row, field).strip():
-                yield RowIssue("empty_content", field, "The text is empty; write one or leave the row out.")
+                yield RowIssue("empty_content", field, "The text is empty; add text or remove the row.")
 
     def encode(self, rows: Sequence[Seq2SeqRow], processor: Any, max_length: int) -> list[Seq2SeqExample | RowIssue]:
-        """Source and target are each cut on the right, at ``max_length`` tokens."""
+        """Encode rows. Source and target are each truncated on the right to ``max_length``."""
         targets = processor(text_target=[row.target for row in rows], split_special_tokens=True)["input_ids"]
         examples: list[Seq2SeqExample | RowIssue] = []
-        for row, (ids, cut), target in zip(rows, _encode_sources(rows, processor, max_length), targets, strict=True):
+        for row, (ids, truncated), target in zip(
+            rows, _encode_sources(rows, processor, max_length), targets, strict=True
+        ):
             if target[-1:] != [processor.eos_token_id]:
                 target = [*target, processor.eos_token_id]
-            kept = array("i", target[:max_length])
-            cut = cut or len(kept) < len(target)
-            examples.append(Seq2SeqExample(len(ids) + len(kept), cut, ids, kept, row.target))
+            target_ids = array("i", target[:max_length])
+            truncated = truncated or len(target_ids) < len(target)
+            examples.append(Seq2SeqExample(len(ids) + len(target_ids), truncated, ids, target_ids, row.target))
         return examples
 
     def encode_inputs(
         self, inputs: Sequence[SourceInput], processor: Any, max_length: int
     ) -> list[Seq2SeqExample | RowIssue]:
         return [
-            Seq2SeqExample(len(ids), cut, ids, array("i"), "")
-            for ids, cut in _encode_sources(inputs, processor, max_length)
+            Seq2SeqExample(len(ids), truncated, ids, array("i"), "")
+            for ids, truncated in _encode_sources(inputs, processor, max_length)
         ]
 
     def prepare(self, examples: Sequence[Seq2SeqExample]) -> TaskState:
@@ -131,7 +137,7 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
         return len(example.target_ids)
 
     def collate(self, examples: Sequence[Seq2SeqExample], ctx: TaskContext) -> Batch:
-        """``labels`` (B, U) has -100 behind a row's end, as transformers' models expect."""
+        """Batch examples. ``labels`` (B, U) is padded with -100, as transformers' models expect."""
         return _collate_sources(examples, ctx) | {
             "labels": pad_right([example.target_ids for example in examples], -100)
         }
@@ -140,9 +146,9 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
         from torch.nn.functional import cross_entropy
 
         labels_BU = batch["labels"]
-        learnt_BU = labels_BU != -100
-        targets_N, smoothing = labels_BU[learnt_BU], ctx.objective.label_smoothing
-        logits_NV = _compute_logits(model, batch, learnt_BU).float()
+        target_mask_BU = labels_BU != -100
+        targets_N, smoothing = labels_BU[target_mask_BU], ctx.objective.label_smoothing
+        logits_NV = _compute_logits(model, batch, target_mask_BU).float()
         total = cross_entropy(logits_NV, targets_N, reduction="sum", label_smoothing=smoothing)
         return Loss(total, (logits_NV.detach().argmax(-1) == targets_N).sum())
 
@@ -164,19 +170,19 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
 
         with torch.inference_mode():
             inputs = {name: tensor.to(model.device) for name, tensor in _collate_sources(examples, ctx).items()}
-            written = _generate(model, inputs, _get_max_new_tokens(model, ctx.state), ctx.processor.eos_token_id)
-        texts = ctx.processor.batch_decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            generated = _generate(model, inputs, _get_max_new_tokens(model, ctx.state), ctx.processor.eos_token_id)
+        texts = ctx.processor.batch_decode(generated, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [{"text": text.strip()} for text in texts]
 
 
 def _encode_sources(rows: Sequence[SourceInput], tokenizer: Any, max_length: int) -> Iterator[tuple[array[int], bool]]:
-    """Ids, and whether they were cut."""
+    """Yield the token ids of each source and whether they were truncated."""
     for encoded in encode_texts([TextInput(text=row.source) for row in rows], tokenizer, max_length):
         yield encoded.ids, encoded.truncated
 
 
 def _collate_sources(examples: Sequence[Seq2SeqExample], ctx: TaskContext) -> Batch:
-    """What the encoder is given, (B, T)."""
+    """Batch the encoder's inputs, (B, T)."""
     return {
         "input_ids": pad_right([example.source_ids for example in examples], ctx.pad_token_id),
         "attention_mask": pad_right([array("i", [1]) * len(example.source_ids) for example in examples], 0),
@@ -184,9 +190,10 @@ def _collate_sources(examples: Sequence[Seq2SeqExample], ctx: TaskContext) -> Ba
 
 
 def _compute_logits(model: Any, batch: Batch, target_mask_BU: torch.Tensor) -> torch.Tensor:
-    """(N, V), of the positions of ``learnt_BU`` only: the output layer is the widest, and padding would be thrown away.
+    """Return logits (N, V) of the positions in ``target_mask_BU`` only.
 
-    Targets are padded on the right, so the decoder's causal attention never looks at padding.
+    The output layer is the widest layer, so it skips padding. Targets are padded on the right, so
+    the decoder's causal attention never reads padding.
     """
     shifted_BU = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
     handle = model.get_output_embeddings().register_forward_pre_hook(
@@ -201,13 +208,13 @@ def _compute_logits(model: Any, batch: Batch, target_mask_BU: torch.Tensor) -> t
 
 
 def _get_max_new_tokens(model: Any, state: TaskState) -> int:
-    """Tokens of an answer; a decoder with a table of positions has no more than those."""
-    most: int = state.get("answer_tokens", DEFAULT_MAX_NEW_TOKENS)
-    return min(most, getattr(model.config, "max_position_embeddings", None) or most)
+    """Return the maximum tokens of a generated text; the decoder's position table bounds it."""
+    limit: int = state.get("answer_tokens", DEFAULT_MAX_NEW_TOKENS)
+    return min(limit, getattr(model.config, "max_position_embeddings", None) or limit)
 
 
 def _generate(model: Any, inputs: Batch, max_new_tokens: int, eos_token_id: int) -> list[list[int]]:
-    """The likeliest token each time, until ``end`` or ``most`` of them. Padding is no answer to anything."""
+    """Decode greedily until ``eos_token_id`` or ``max_new_tokens``. Padding is never generated."""
     import torch
 
     encoded, mask_BT = model.get_encoder()(**inputs), inputs["attention_mask"]

@@ -1,10 +1,11 @@
-"""The label of a text or of a pair of texts, or all of its labels.
+"""Single-label and multi-label classification of a text or a pair of texts.
 
-Row: ``{"text": "Where is my card?", "label": "card_arrival"}``, a pair with ``text_pair``. With ``labels`` (a list,
-which may be empty) in place of ``label`` any number of them may fit; in CSV they are separated by ``|``.
-Answer: ``{"label": "card_arrival", "scores": {"card_arrival": 0.98, …}}``; of many labels ``{"labels": […], "scores":
-{…}}``, those of score ½ and more.
-Loss: cross-entropy; of many labels the mean of their binary cross-entropies. Accuracy counts rows that are all right.
+Row: ``{"text": "Where is my card?", "label": "card_arrival"}``; a pair has ``text_pair``. With
+``labels`` (a list, which may be empty) instead of ``label``, a row may have any number of labels;
+in CSV, ``|`` separates them. Output: ``{"label": "card_arrival", "scores": {"card_arrival": 0.98,
+…}}``; for multi-label models ``{"labels": […], "scores": {…}}`` with the labels whose score is at
+least ½. Loss: cross-entropy; for multi-label models the mean binary cross-entropy of the labels.
+Accuracy counts rows whose labels are all correct. Metrics: ``f1_macro`` and ``f1_micro``.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
 
 
 def _split_labels(value: object) -> object:
-    """What a CSV cell can hold."""
+    """Split the text of a CSV cell at ``|``."""
     return [part for part in value.split("|") if part.strip()] if isinstance(value, str) else value
 
 
 class ClassificationRow(TextInput):
-    """A text with the label, or all the labels, it should get."""
+    """A text with its label or its list of labels."""
 
     label: Label | None = None
     labels: Annotated[list[Label], Field(max_length=1000), BeforeValidator(_split_labels)] | None = None
@@ -50,14 +51,16 @@ class ClassificationRow(TextInput):
 
 @dataclass(frozen=True, slots=True)
 class LabelExample(EncoderExample):
+    """An encoded text with its labels."""
+
     labels: tuple[str, ...]
     multi_label: bool
-    """Whether any number of labels may fit."""
+    """True if a row may have any number of labels."""
 
 
 class TextClassification(Task[ClassificationRow, LabelExample]):
     name = "text-classification"
-    title = "The label of a text or of a pair of texts, or all of its labels"
+    title = "The label or the labels of a text or of a pair of texts"
     row_schema = ClassificationRow
     route = "predictions"
     family = "discriminative"
@@ -69,9 +72,11 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     def check_row(self, row: ClassificationRow) -> Iterator[RowIssue]:
         yield from check_text(row)
         if row.label is None and row.labels is None:
-            yield RowIssue("missing_field", "label", "The field is missing; add it, or a list of labels as 'labels'.")
+            yield RowIssue(
+                "missing_field", "label", "The field is missing; add it, or add a list of labels as 'labels'."
+            )
         if row.label is not None and row.labels is not None:
-            yield RowIssue("wrong_value", "labels", "The row has 'label' and 'labels'; keep one of them.")
+            yield RowIssue("wrong_value", "labels", "The row has 'label' and 'labels'; remove one of them.")
 
     def encode(
         self, rows: Sequence[ClassificationRow], processor: Any, max_length: int
@@ -91,12 +96,12 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
         if len(kinds) > 1:
             raise TrainingError(
                 "invalid_dataset",
-                "Some rows have 'label', others 'labels'; give all of them 'labels'.",
+                "Some rows have 'label', others 'labels'; use the same field in all rows.",
                 "training_file",
             )
-        [many] = kinds
-        found = (label for example in examples for label in example.labels)
-        return labels.count_labels(found, min_labels=1 if many else 2) | {"many": many}
+        [multi_label] = kinds
+        row_labels = (label for example in examples for label in example.labels)
+        return labels.count_labels(row_labels, min_labels=1 if multi_label else 2) | {"many": multi_label}
 
     def update_state(self, state: TaskState, examples: Sequence[LabelExample]) -> TaskState:
         return labels.recount_labels(state, (label for example in examples for label in example.labels))
@@ -104,17 +109,20 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     def check_example(self, example: LabelExample, state: TaskState) -> RowIssue | None:
         field = "labels" if state["many"] else "label"
         if example.multi_label != state["many"]:
-            return RowIssue("wrong_value", field, f"Rows of the training file have '{field}'; give this one the same.")
+            return RowIssue("wrong_value", field, f"The rows of the training file have '{field}'; use it here too.")
         unknown = set(example.labels) - set(state["labels"])
         if unknown:
-            return RowIssue("unknown_label", field, f"No row of the training file has the label '{min(unknown)}'.")
+            return RowIssue("unknown_label", field, labels.describe_unknown_label(min(unknown)))
         return None
 
     def load_base_state(self, directory: Path) -> TaskState:
         return labels.load_base_labels(directory, "SequenceClassification") | {"many": False}
 
     def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
-        """With a head for ``state["labels"]``; one that the directory lacks is drawn from torch's generator."""
+        """Load a model with a head for ``state["labels"]``.
+
+        If the directory has no such head, it is initialized from torch's random generator.
+        """
         from transformers import AutoModelForSequenceClassification
 
         model = load_pretrained(
@@ -151,7 +159,7 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     def answer(
         self, model: Any, examples: Sequence[LabelExample], ctx: TaskContext, top_k: int
     ) -> list[dict[str, Any]]:
-        """Scores of the ``top_k`` likeliest labels, likeliest first."""
+        """Return the ``top_k`` highest scores of each text by label, highest first."""
         import torch
 
         with torch.inference_mode():
@@ -159,13 +167,15 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
                 name: tensor.to(model.device) for name, tensor in collate_texts(examples, ctx.pad_token_id).items()
             }
             logits_BL = model(**inputs).logits.float()
-        many = ctx.state.get("many", False)
-        scores_BL = logits_BL.sigmoid() if many else logits_BL.softmax(-1)
+        multi_label = ctx.state.get("many", False)
+        scores_BL = logits_BL.sigmoid() if multi_label else logits_BL.softmax(-1)
         answers: list[dict[str, Any]] = []
         for scores in labels.select_top_labels(scores_BL, ctx.state["labels"], top_k):
-            fitting = [label for label, score in scores.items() if score >= 0.5]
+            predicted = [label for label, score in scores.items() if score >= 0.5]
             answers.append(
-                {"labels": fitting, "scores": scores} if many else {"label": next(iter(scores)), "scores": scores}
+                {"labels": predicted, "scores": scores}
+                if multi_label
+                else {"label": next(iter(scores)), "scores": scores}
             )
         return answers
 
@@ -181,13 +191,13 @@ def _to_multi_hot(examples: Sequence[LabelExample], ctx: TaskContext) -> torch.T
 def _multi_label_loss(logits_BL: torch.Tensor, truth_BL: torch.Tensor, ctx: TaskContext) -> Loss:
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    # Binary cross-entropy's label smoothing: the truth is drawn towards a half.
+    # Label smoothing of binary cross-entropy moves the targets toward one half.
     smoothed_BL = truth_BL.float() * (1 - ctx.objective.label_smoothing) + ctx.objective.label_smoothing / 2
     weights_L = logits_BL.new_tensor(labels.compute_class_weights(ctx))
     total = binary_cross_entropy_with_logits(logits_BL, smoothed_BL, weights_L, reduction="sum") / truth_BL.shape[-1]
-    found_BL = logits_BL.detach() > 0
-    return Loss(total, (found_BL == truth_BL).all(-1).sum(), found_BL)
+    predicted_BL = logits_BL.detach() > 0
+    return Loss(total, (predicted_BL == truth_BL).all(-1).sum(), predicted_BL)
 
 
 _LOSSES = {False: labels.single_label_loss, True: _multi_label_loss}
-"""Whether many labels may fit -> the loss of logits (B, L) against truth (B, L)."""
+"""Multi-label or not -> loss of logits (B, L) against truth (B, L)."""

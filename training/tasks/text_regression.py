@@ -1,11 +1,11 @@
-"""A number for a text or for a pair of texts.
+"""Regression: a number for a text or for a pair of texts.
 
-Row: ``{"text": "A girl is styling her hair.", "text_pair": "A girl is brushing her hair.", "target": 2.5}``;
-``text_pair`` may be left out.
-Answer: ``{"value": 2.41}``, in the targets' own unit.
-Loss: squared error of targets less the training file's mean, divided by its standard deviation, so that no rate depends
-on a unit: always saying the mean gives 1. A number is not right or wrong, so there is no accuracy.
-Measures: ``pearson``, ``spearman``, ``rmse`` (in the targets' unit) and ``r2``.
+Row: ``{"text": "A girl is styling her hair.", "text_pair": "A girl is brushing her hair.",
+"target": 2.5}``. ``text_pair`` is optional. Output: ``{"value": 2.41}``, in the unit of the
+targets. Loss: squared error of standardized targets. Mean and standard deviation come from the
+training file, so learning rates do not depend on the unit, and predicting the mean gives a loss of
+1. There is no accuracy. Metrics: ``pearson``, ``spearman``, ``rmse`` (in the unit of the targets),
+and ``r2``.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 METRICS = {
     "pearson": "correlation with the targets",
-    "spearman": "correlation of the ranks",
-    "rmse": "root of the mean squared error, in the targets' unit",
-    "r2": "share of the targets' variance that is explained",
+    "spearman": "rank correlation with the targets",
+    "rmse": "root mean squared error, in the unit of the targets",
+    "r2": "share of the targets' variance that the model explains",
 }
 
 
 class RegressionRow(TextInput):
-    """A text with the number it should get."""
+    """A text or a pair of texts with its target."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -54,8 +54,10 @@ class RegressionRow(TextInput):
 
 @dataclass(frozen=True, slots=True)
 class RegressionExample(EncoderExample):
+    """An encoded text with its target."""
+
     target: float
-    """NaN where it is what is asked for."""
+    """NaN in requests for predictions."""
 
 
 class TextRegression(Task[RegressionRow, RegressionExample]):
@@ -85,12 +87,12 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
         return [_build_example(text, nan) for text in encode_texts(inputs, processor, max_length)]
 
     def prepare(self, examples: Sequence[RegressionExample]) -> TaskState:
-        """Mean and standard deviation of the targets."""
+        """Return mean and standard deviation of the targets."""
         targets = [example.target for example in examples]
         if min(targets) == max(targets):
             raise TrainingError(
                 "invalid_dataset",
-                f"Every row has the target {targets[0]:g}; add rows with others, or is another column the target?",
+                f"Every row has the target {targets[0]:g}; add rows with other targets, or choose another column.",
                 "training_file",
             )
         mean = fsum(targets) / len(targets)
@@ -103,13 +105,17 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
         if config.num_labels != 1 or not any("SequenceClassification" in name for name in config.architectures or []):
             raise TrainingError(
                 "base_model_unavailable",
-                "This base model gives no number: fine-tune it, and ask the tuned model.",
+                "This base model does not predict numbers; fine-tune it and use the tuned model.",
                 "model",
             )
         return {"mean": getattr(config, "target_mean", 0.0), "deviation": getattr(config, "target_deviation", 1.0)}
 
     def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
-        """With one output. The config tells other readers of the model how to get the targets' unit back."""
+        """Load a model with one output.
+
+        Its config stores mean and deviation, so that other software can restore the unit of the
+        targets.
+        """
         from transformers import AutoModelForSequenceClassification
 
         names = {"id2label": {0: "value"}, "label2id": {"value": 0}}
@@ -135,8 +141,8 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
     ) -> dict[str, float]:
         import torch
 
-        figures = compute_regression_metrics(_standardize_targets(examples, ctx), torch.stack(list(outputs)).double())
-        return figures | {"rmse": figures["rmse"] * ctx.state["deviation"]}
+        metrics = compute_regression_metrics(_standardize_targets(examples, ctx), torch.stack(list(outputs)).double())
+        return metrics | {"rmse": metrics["rmse"] * ctx.state["deviation"]}
 
     def answer(
         self, model: Any, examples: Sequence[RegressionExample], ctx: TaskContext, top_k: int
@@ -156,7 +162,7 @@ def _build_example(text: EncoderExample, target: float) -> RegressionExample:
 
 
 def _standardize_targets(examples: Sequence[RegressionExample], ctx: TaskContext) -> torch.Tensor:
-    """(B,) float64, standardised."""
+    """Return standardized targets (B,) float64."""
     import torch
 
     targets_B = torch.tensor([example.target for example in examples], dtype=torch.float64)
@@ -165,19 +171,19 @@ def _standardize_targets(examples: Sequence[RegressionExample], ctx: TaskContext
 
 
 def compute_regression_metrics(truth_B: torch.Tensor, predictions_B: torch.Tensor) -> dict[str, float]:
-    """Of float64 numbers. Where either side is constant, what would be 0 / 0 is 0."""
+    """Return the metrics of float64 predictions. 0 / 0 counts as 0 if either side is constant."""
     errors_B = truth_B - predictions_B
-    spread = (truth_B - truth_B.mean()).square().sum().item()
+    variation = (truth_B - truth_B.mean()).square().sum().item()
     return {
         "pearson": _correlate(truth_B, predictions_B),
         "spearman": _correlate(_rank(truth_B), _rank(predictions_B)),
         "rmse": errors_B.square().mean().sqrt().item(),
-        "r2": 1 - errors_B.square().sum().item() / spread if spread else 0.0,
+        "r2": 1 - errors_B.square().sum().item() / variation if variation else 0.0,
     }
 
 
 def _correlate(left_B: torch.Tensor, right_B: torch.Tensor) -> float:
-    # A constant's mean may be off by a rounding, and its deviations then be noise instead of nothing.
+    # Rounding in the mean of a constant would turn its deviations into noise instead of zeros.
     if bool((left_B == left_B[0]).all()) or bool((right_B == right_B[0]).all()):
         return 0.0
     left_B, right_B = left_B - left_B.mean(), right_B - right_B.mean()
@@ -185,7 +191,7 @@ def _correlate(left_B: torch.Tensor, right_B: torch.Tensor) -> float:
 
 
 def _rank(values_B: torch.Tensor) -> torch.Tensor:
-    """Equal values share the mean of their ranks."""
-    _, places_B, counts = values_B.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    """Return ranks (B,) float64. Equal values share the mean of their ranks."""
+    _, groups_B, counts = values_B.unique(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     ranks: torch.Tensor = counts.cumsum(0) - (counts - 1) / 2
-    return ranks.double()[places_B]
+    return ranks.double()[groups_B]

@@ -1,15 +1,15 @@
-"""The entities in a text: a tag for each of its words.
+"""Named-entity recognition: a BIO tag for each word of a text.
 
-Row: ``{"tokens": ["Empire", "State", "Building", "=", "ESB"], "tags": ["B-location", "I-location", "I-location", "O",
-"B-location"]}``, BIO; in CSV tokens and tags are separated by blanks. An ``I-`` that nothing of its kind comes before
-begins an entity, as in seqeval. A word's tag is that of its first piece; words that the tokenizer gives no piece and
-those beyond ``max_length`` are left out.
-Asked: a text, whose words are then its runs of letters and digits and each of its marks, or ``{"tokens": […]}``.
-Answer: ``{"entities": [{"label": "location", "start": 0, "end": 21, "text": "Empire State Building", "score":
-0.97}]}``. ``start`` and ``end`` count characters (of tokens: joined by blanks), ``score`` is the mean probability of
-its words' tags.
-Loss: cross-entropy of each word; accuracy counts words.
-Measures: precision, recall and F1 of whole entities, as of all rows together.
+Row: ``{"tokens": ["Empire", "State", "Building", "=", "ESB"], "tags": ["B-location", "I-location",
+"I-location", "O", "B-location"]}``. In CSV, spaces separate tokens and tags. An ``I-`` tag that
+does not follow a tag of its kind begins an entity, as in seqeval. A word's tag is predicted at its
+first token. Words without tokens and words beyond ``max_length`` are ignored. Input: a text or
+``{"tokens": […]}``. The words of a text are its runs of letters and digits, and each punctuation
+mark. Output: ``{"entities": [{"label": "location", "start": 0, "end": 21, "text": "Empire State
+Building", "score": 0.97}]}``. ``start`` and ``end`` count characters (of the tokens joined by
+spaces, if tokens are given). ``score`` is the mean probability of the entity's tags. Loss:
+cross-entropy of each word. Accuracy counts words. Metrics: precision, recall and F1 of complete
+entities over all rows.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ if TYPE_CHECKING:
     import torch
 
 IGNORE_INDEX = -100
-"""In the place of a tag: torch's own mark of what is no target."""
+"""Replaces a tag at positions that are not targets; the default ``ignore_index`` of torch."""
 
 
 def _split_cell(value: object) -> object:
-    """What a CSV cell can hold."""
+    """Split the text of a CSV cell at spaces."""
     return value.split() if isinstance(value, str) else value
 
 
@@ -68,7 +68,7 @@ Tokens = Annotated[list[Token], Field(min_length=1, max_length=100_000), BeforeV
 
 
 class TaggedRow(BaseModel):
-    """Words, each with its tag."""
+    """Words with their tags."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -77,7 +77,7 @@ class TaggedRow(BaseModel):
 
 
 class WordsInput(BaseModel):
-    """A text, or its words."""
+    """A text or its words."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -87,7 +87,7 @@ class WordsInput(BaseModel):
     @model_validator(mode="after")
     def _require_one_field(self) -> WordsInput:
         if (self.text is None) == (self.tokens is None):
-            raise ValueError("give 'text' or 'tokens', one of the two")
+            raise ValueError("give exactly one of 'text' and 'tokens'")
         return self
 
     @property
@@ -97,17 +97,19 @@ class WordsInput(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class WordsExample(EncoderExample):
+    """An encoded sequence of words."""
+
     words: Words
-    """Those that have a piece among ``ids``."""
+    """Words that have a token in ``ids``."""
     word_positions: array[int]
-    """Position of each word's first piece, int32."""
+    """Position of each word's first token, int32."""
     tags: tuple[str, ...]
-    """Of each word; none where they are what is asked for."""
+    """Tag of each word. Empty in requests for predictions."""
 
 
 class TokenClassification(Task[TaggedRow, WordsExample]):
     name = "token-classification"
-    title = "The entities in a text: a tag for each of its words"
+    title = "The entities in a text, by a tag for each word"
     row_schema = TaggedRow
     route = "predictions"
     family = "discriminative"
@@ -118,26 +120,26 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
 
     def check_row(self, row: TaggedRow) -> Iterator[RowIssue]:
         if len(row.tokens) != len(row.tags):
-            message = f"There are {len(row.tags)} tags for {len(row.tokens)} tokens; give each token one."
+            message = f"There are {len(row.tags)} tags for {len(row.tokens)} tokens; give each token one tag."
             yield RowIssue("wrong_value", "tags", message)
         for index, token in enumerate(row.tokens):
             if not token.strip():
-                yield RowIssue("empty_content", f"tokens[{index}]", "The token is blank; leave it and its tag out.")
+                yield RowIssue("empty_content", f"tokens[{index}]", "The token is blank; remove it and its tag.")
         yield from check_tags(row.tags)
 
     def encode(self, rows: Sequence[TaggedRow], processor: Any, max_length: int) -> list[WordsExample | RowIssue]:
         encoded = _encode_words(
             [join_tokens(row.tokens) for row in rows], [row.tags for row in rows], processor, max_length
         )
-        unread = RowIssue(
-            "no_target", "tokens", "The base model's tokenizer reads none of the words; leave the row out."
+        no_words = RowIssue(
+            "no_target", "tokens", "The base model's tokenizer finds no tokens in these words; remove the row."
         )
-        return [example if example.tags else unread for example in encoded]
+        return [example if example.tags else no_words for example in encoded]
 
     def encode_inputs(
         self, inputs: Sequence[WordsInput], processor: Any, max_length: int
     ) -> list[WordsExample | RowIssue]:
-        return list(_encode_words([asked.words for asked in inputs], [()] * len(inputs), processor, max_length))
+        return list(_encode_words([item.words for item in inputs], [()] * len(inputs), processor, max_length))
 
     def prepare(self, examples: Sequence[WordsExample]) -> TaskState:
         return count_tags(tag for example in examples for tag in example.tags)
@@ -147,14 +149,16 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
 
     def check_example(self, example: WordsExample, state: TaskState) -> RowIssue | None:
         unknown = set(example.tags) - set(state["labels"])
-        message = f"No row of the training file has the tag '{min(unknown, default='')}'."
+        message = (
+            f"The training file has no tag '{min(unknown, default='')}'; correct the tag or add rows that have it."
+        )
         return RowIssue("unknown_label", "tags", message) if unknown else None
 
     def load_base_state(self, directory: Path) -> TaskState:
         state = labels.load_base_labels(directory, "TokenClassification")
-        other = next((label for label in state["labels"] if not TAG_PATTERN.fullmatch(label)), None)
-        if other is not None:
-            message = f"This base model's label '{other}' is no BIO tag: fine-tune it, and ask the tuned model."
+        invalid = next((label for label in state["labels"] if not TAG_PATTERN.fullmatch(label)), None)
+        if invalid is not None:
+            message = f"This base model's label '{invalid}' is not a BIO tag; fine-tune it and use the tuned model."
             raise TrainingError("base_model_unavailable", message, "model")
         return state
 
@@ -166,8 +170,8 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
         )
 
     def preview(self, example: WordsExample, state: TaskState) -> ExamplePreview:
-        learnt = set(example.word_positions)
-        weights = [float(place in learnt) for place in range(len(example.ids))]
+        targets = set(example.word_positions)
+        weights = [float(position in targets) for position in range(len(example.ids))]
         return ExamplePreview(
             [TokenSegment("input", example.ids, weights)], labels.preview_labels(example.tags, state, True)
         )
@@ -180,7 +184,7 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
         return float(sum(weights[tag] for tag in example.tags))
 
     def collate(self, examples: Sequence[WordsExample], ctx: TaskContext) -> Batch:
-        """The model's inputs; of W words of each row where they stand and which tag they have."""
+        """Batch the model's inputs with the positions and tags of W words per row."""
         index = {label: number for number, label in enumerate(ctx.state["labels"])}
         tags = [array("i", [index[tag] for tag in example.tags]) for example in examples]
         return _collate_inputs(examples, ctx) | {"tags_BW": pad_right(tags, IGNORE_INDEX)}
@@ -197,19 +201,19 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
             ignore_index=IGNORE_INDEX,
             label_smoothing=ctx.objective.label_smoothing,
         )
-        found_BW = logits_BWL.detach().argmax(-1)
+        predicted_BW = logits_BWL.detach().argmax(-1)
         total = (losses_BW * weights_L[tags_BW.clamp(min=0)]).sum()
-        return Loss(total, (found_BW == tags_BW).sum(), found_BW)
+        return Loss(total, (predicted_BW == tags_BW).sum(), predicted_BW)
 
     def compute_metrics(
         self, examples: Sequence[WordsExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
     ) -> dict[str, float]:
         names = ctx.state["labels"]
-        made = [
-            [names[tag] for tag in found_W[: len(example.tags)].tolist()]
-            for example, found_W in zip(examples, outputs, strict=True)
+        predicted = [
+            [names[tag] for tag in tags_W[: len(example.tags)].tolist()]
+            for example, tags_W in zip(examples, outputs, strict=True)
         ]
-        return score_entities([example.tags for example in examples], made)
+        return score_entities([example.tags for example in examples], predicted)
 
     def answer(
         self, model: Any, examples: Sequence[WordsExample], ctx: TaskContext, top_k: int
@@ -229,45 +233,48 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
 def _encode_words(
     rows: Sequence[Words], tags: Sequence[Sequence[str]], tokenizer: Any, max_length: int
 ) -> Iterator[WordsExample]:
-    """In order. The same text is read in training and in answering; a control token's name in it is text."""
+    """Encode rows in order. A control token's name in a text is plain text.
+
+    Training and predictions encode the same text.
+    """
     options = {"split_special_tokens": True, "return_offsets_mapping": True}
-    whole = tokenizer([row.text for row in rows], **options)
+    encoded = tokenizer([row.text for row in rows], **options)
     for number, row in enumerate(rows):
-        ids, offsets = whole["input_ids"][number], whole["offset_mapping"][number]
-        cut = len(ids) > max_length
-        if cut:
-            short = tokenizer(row.text, truncation=True, max_length=max_length, **options)
-            ids, offsets = short["input_ids"], short["offset_mapping"]
-        kept = [(word, at) for word, at in enumerate(align_words(row.spans, offsets)) if at is not None]
+        ids, offsets = encoded["input_ids"][number], encoded["offset_mapping"][number]
+        truncated = len(ids) > max_length
+        if truncated:
+            shortened = tokenizer(row.text, truncation=True, max_length=max_length, **options)
+            ids, offsets = shortened["input_ids"], shortened["offset_mapping"]
+        aligned = [(word, at) for word, at in enumerate(align_words(row.spans, offsets)) if at is not None]
         yield WordsExample(
             size=len(ids),
-            truncated=cut,
+            truncated=truncated,
             ids=array("i", ids),
-            token_type_ids=array("i", bytes(4 * len(ids))) if "token_type_ids" in whole else None,
-            words=Words(row.text, [row.spans[word] for word, _ in kept]),
-            # A row without words has one place too, which is passed over.
-            word_positions=array("i", [at for _, at in kept] or [0]),
-            tags=tuple(tags[number][word] for word, _ in kept) if tags[number] else (),
+            token_type_ids=array("i", bytes(4 * len(ids))) if "token_type_ids" in encoded else None,
+            words=Words(row.text, [row.spans[word] for word, _ in aligned]),
+            # A row without words gets one position too, which is ignored.
+            word_positions=array("i", [at for _, at in aligned] or [0]),
+            tags=tuple(tags[number][word] for word, _ in aligned) if tags[number] else (),
         )
 
 
 def _collate_inputs(examples: Sequence[WordsExample], ctx: TaskContext) -> Batch:
-    """Places are padded with 0: any will do, as what stands there is passed over."""
+    """Batch the model's inputs. Positions are padded with 0; logits at padding are ignored."""
     return collate_texts(examples, ctx.pad_token_id) | {
-        "places_BW": pad_right([example.word_positions for example in examples], 0)
+        "positions_BW": pad_right([example.word_positions for example in examples], 0)
     }
 
 
 def _compute_word_logits(model: Any, batch: Batch) -> torch.Tensor:
-    """(B, W, L) float32: of the words' first pieces."""
+    """Return logits (B, W, L) float32 at the words' first tokens."""
     logits_BTL = model(**{name: tensor for name, tensor in batch.items() if name.islower()}).logits.float()
-    places_BW1 = batch["places_BW"][..., None]
-    found: torch.Tensor = logits_BTL.gather(1, places_BW1.expand(-1, -1, logits_BTL.shape[-1]))
-    return found
+    positions_BW1 = batch["positions_BW"][..., None]
+    word_logits_BWL: torch.Tensor = logits_BTL.gather(1, positions_BW1.expand(-1, -1, logits_BTL.shape[-1]))
+    return word_logits_BWL
 
 
 def _build_entities(words: Words, tags: Sequence[str], scores: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """``tags`` and ``scores`` may be longer than the words: padding."""
+    """Yield the entities of a text. ``tags`` and ``scores`` may end with padding."""
     for label, first, end in extract_entities(tags[: len(words.spans)]):
         start, stop = words.spans[first][0], words.spans[end - 1][1]
         score = sum(scores[first:end]) / (end - first)

@@ -1,1 +1,1 @@
-"""The training loop and what it needs: setup, gradients, evaluation, checkpoints."""
+"""Training loop: setup, gradients, evaluation, checkpoints."""

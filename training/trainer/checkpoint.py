@@ -1,7 +1,9 @@
-"""Checkpoints: ``checkpoints/step-N/state/`` to resume exactly, ``checkpoints/step-N/model/`` to use.
+"""Checkpoints: ``checkpoints/step-N/state/`` resumes a run exactly, ``checkpoints/step-N/model/``
+is a usable model.
 
-safetensors and JSON only. A directory is written aside, flushed to disk and renamed: it is whole or not there.
-Randomness needs no saving: every step seeds its own (``seed_step``).
+Checkpoints hold safetensors and JSON only. A directory is written under a temporary name, flushed
+to disk and renamed, so it is either complete or absent. RNG state is not saved: ``seed_step`` seeds
+every step separately.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from training.trainer import optim
 STATE_DIR, MODEL_DIR = "state", "model"
 _WEIGHTS_FILE, _OPTIMIZER_FILE, _PROGRESS_FILE = "weights.safetensors", "optimizer.safetensors", "progress.json"
 BEST_WEIGHTS_FILE = "best.safetensors"
-"""In the run's folder and in ``state``: the weights of the best evaluation so far, where the run looks for them."""
+"""Weights of the best evaluation so far. The file is in the run's folder, from which the run loads
+it, and in ``state``."""
 
 
 class BestEvaluation(BaseModel):
@@ -36,60 +39,64 @@ class BestEvaluation(BaseModel):
 
     metrics: Metrics
     stale: int = 0
-    """Evaluations since."""
+    """Evaluations since then without a lower loss."""
 
 
 class Progress(BaseModel):
-    """Where a run stands."""
+    """Progress of a run after its last completed step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int = 0
-    """Steps done."""
+    """Optimizer steps completed."""
     tokens: int = 0
     """Input tokens trained on."""
     metrics: Metrics | None = None
-    """Of the last step that was told."""
+    """Metrics of the last step that reported them."""
     rng_sha256: str = ""
-    """Of the generators' state after the last step."""
+    """Hash of the RNG state after the last step."""
     seconds: float = 0.0
-    """Of training."""
+    """Training time, seconds."""
     parts: int | None = None
-    """Into how many a batch is split since memory ran out; None: as the hyperparameters say."""
+    """Micro-batches per batch since the device ran out of memory. None: use
+    ``gradient_accumulation_steps``."""
     best: BestEvaluation | None = None
     before: dict[str, float] = {}
-    """What was measured before the first step."""
+    """Losses of the untrained model, by metric name."""
     ended: bool = False
-    """Whether the run ended before its last step: its time was up, or it no longer learnt."""
+    """True if the run ended before its last step: it reached its time limit or stopped early."""
 
 
 class TrainingState(NamedTuple):
-    """What a run resumes from, beside its progress."""
+    """Tensors, optimizer and folder of a run. With ``Progress``, all that a run needs to resume."""
 
     folder: Path
-    """The run's."""
+    """The run's folder."""
     tensors: dict[str, Tensor]
-    """Everything of the model that training moves."""
+    """Every tensor of the model that training changes."""
     trainable_parameters: dict[str, Parameter]
     optimizer: torch.optim.Optimizer
 
 
 def save(state: TrainingState, progress: Progress, write_model: Callable[[Path], None] | None) -> Path:
-    """The checkpoint's directory. ``write_model`` None: only to resume from."""
+    """Write a checkpoint and return its directory.
+
+    If ``write_model`` is None, the checkpoint can be resumed from but has no model directory.
+    """
     final = state.folder / "checkpoints" / f"step-{progress.step}"
-    aside = final.with_name(f".{final.name}")
-    for stale in (aside, final):
-        shutil.rmtree(stale, ignore_errors=True)
-    (aside / STATE_DIR).mkdir(parents=True)
-    save_weights(state.tensors, aside / STATE_DIR / _WEIGHTS_FILE)
-    save_file(optim.flatten_state(state.optimizer, state.trainable_parameters), aside / STATE_DIR / _OPTIMIZER_FILE)
+    staging = final.with_name(f".{final.name}")
+    for directory in (staging, final):
+        shutil.rmtree(directory, ignore_errors=True)
+    (staging / STATE_DIR).mkdir(parents=True)
+    save_weights(state.tensors, staging / STATE_DIR / _WEIGHTS_FILE)
+    save_file(optim.flatten_state(state.optimizer, state.trainable_parameters), staging / STATE_DIR / _OPTIMIZER_FILE)
     if (state.folder / BEST_WEIGHTS_FILE).exists():
-        shutil.copyfile(state.folder / BEST_WEIGHTS_FILE, aside / STATE_DIR / BEST_WEIGHTS_FILE)
-    (aside / STATE_DIR / _PROGRESS_FILE).write_text(progress.model_dump_json(indent=2))
+        shutil.copyfile(state.folder / BEST_WEIGHTS_FILE, staging / STATE_DIR / BEST_WEIGHTS_FILE)
+    (staging / STATE_DIR / _PROGRESS_FILE).write_text(progress.model_dump_json(indent=2))
     if write_model:
-        (aside / MODEL_DIR).mkdir()
-        write_model(aside / MODEL_DIR)
-    commit_directory(aside, final)
+        (staging / MODEL_DIR).mkdir()
+        write_model(staging / MODEL_DIR)
+    commit_directory(staging, final)
     return final
 
 
@@ -98,7 +105,7 @@ def save_weights(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def commit_directory(staging: Path, final: Path) -> None:
-    """Rename a directory once all of it is on disk."""
+    """Flush a directory to disk, then rename it to ``final``."""
     for path in [*staging.rglob("*"), staging]:
         _fsync(path)
     staging.rename(final)
@@ -114,7 +121,7 @@ def _fsync(path: Path) -> None:
 
 
 def load(directory: Path, state: TrainingState) -> Progress:
-    """Put weights and optimizer where they were."""
+    """Restore weights and optimizer state from a checkpoint and return its progress."""
     weights.copy_tensors(state.tensors, load_file(directory / STATE_DIR / _WEIGHTS_FILE))
     optim.load_state(state.optimizer, state.trainable_parameters, load_file(directory / STATE_DIR / _OPTIMIZER_FILE))
     if (directory / STATE_DIR / BEST_WEIGHTS_FILE).exists():
@@ -123,7 +130,10 @@ def load(directory: Path, state: TrainingState) -> Progress:
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Step 0 is the model's making. What a step draws (dropout) depends on nothing that came before it."""
+    """Seed the RNG for a step, so that its draws (dropout) do not depend on earlier steps.
+
+    Step 0 is the creation of the model.
+    """
     digest = hashlib.sha256(f"{seed}/{step}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 

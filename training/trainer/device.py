@@ -1,4 +1,4 @@
-"""Where and in what arithmetic a run computes."""
+"""Selection of the device and the compute dtype of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.spec import Precision
 
 @dataclass(frozen=True)
 class Device:
-    """A device and the dtype its matrix products run in."""
+    """A torch device and the dtype of its matrix products."""
 
     torch_device: torch.device
     dtype: torch.dtype
@@ -37,13 +37,13 @@ DTYPES: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16":
 
 
 class TokenBudget(NamedTuple):
-    """How many tokens a device takes at a time."""
+    """Number of tokens that a device processes in one forward pass."""
 
     micro_batch: int
-    """At which it works best: a GPU wants many; a CPU as few as still fill its matrix units, so that what one block
-    gives the next is still in its cache."""
+    """Tokens at which throughput is highest. A GPU needs many. A CPU needs just enough to fill its
+    matrix units, so that the activations passed between blocks stay in its cache."""
     max_tokens: int
-    """That there is memory for, padding included."""
+    """Tokens that fit in memory, padding included."""
 
 
 TOKEN_BUDGETS: Mapping[str, TokenBudget] = {
@@ -51,11 +51,14 @@ TOKEN_BUDGETS: Mapping[str, TokenBudget] = {
     "mps": TokenBudget(4096, 8192),
     "cpu": TokenBudget(2048, 8192),
 }
-"""By type of device."""
+"""Device type -> budget."""
 
 
 def select_device(precision: Precision | None = None) -> Device:
-    """CUDA, else Apple's GPU, else the CPU; bf16 where it is faster than fp32, unless ``precision`` says otherwise."""
+    """Select CUDA, else Apple's GPU, else the CPU.
+
+    The dtype is ``precision`` if given, else bf16 on devices that compute it faster than fp32.
+    """
     fastest = _select_fastest()
     return fastest if precision is None else Device(fastest.torch_device, DTYPES[precision])
 
@@ -74,13 +77,16 @@ def _has_cpu_bf16() -> bool:
 
 
 def configure_torch(threads: int | None) -> None:
-    """The same bits every time: the number of threads decides how sums are split."""
+    """Make torch deterministic and silence the libraries' logs.
+
+    The number of threads decides how sums are split, so the same number gives the same bits.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    # Filling fresh memory is for finding reads of it, and costs a pass over every tensor.
+    # Filling uninitialized memory only helps debugging and costs a pass over every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # PEFT asks transformers by an old name; nobody who reads a worker's log can do anything about it.
+    # PEFT calls transformers by a deprecated name; a reader of the worker's log cannot fix that.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""From an exception to the run code that tells the user what happened."""
+"""Conversion of exceptions to failures with a run code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ _DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def to_failure(error: Exception) -> Failure | None:
-    """None where another attempt may go better, or nobody knows: the process then ends with its traceback."""
+    """Convert an exception to a failure that ends the job.
+
+    Return None if another attempt may succeed or the cause is unknown: the process then ends with
+    its traceback.
+    """
     match error:
         case InvalidDataset():
             return Failure(
@@ -37,8 +41,8 @@ def _build_failure(code: str, message: str) -> Failure:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """On any device."""
+    """Return True if an allocation failed, on any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    # The CPU allocator has no class of its own.
+    # The CPU allocator raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -1,7 +1,8 @@
-"""What frozen blocks give, computed once for each row and kept.
+"""Cache of frozen-block outputs, computed once per row.
 
-Under ``head`` and ``layers`` the first blocks never move, so what they say of a row is the same in every epoch. They
-run in eval mode, so no dropout makes it differ. Kept in memory, in the rows' own lengths.
+Under ``head`` and ``layers`` the first blocks are frozen, so their output for a row is the same in
+every epoch. They run in eval mode, so dropout does not change it. The cache is in memory and holds
+the rows unpadded.
 """
 
 from __future__ import annotations
@@ -17,29 +18,32 @@ from training.models.blocks import BlockStack
 from training.tasks.base import Batch, Example, TaskContext, TextExample
 
 MAX_CACHE_BYTES = 2 << 30
-"""What may be kept; beyond it the frozen blocks run anew for every batch."""
+"""Maximum size of the cache. Beyond it, the frozen blocks run again for every batch."""
 MAX_BATCH_TOKENS = 4096
-"""Rows run through the frozen blocks together, padded."""
+"""Tokens, padding included, that run through the frozen blocks together."""
 
 
 class _StopForward(Exception):
-    """Ends a forward pass whose rest nobody needs."""
+    """Ends a forward pass after the last frozen block."""
 
 
 class _CachedFeatures:
-    """What the last of the frozen blocks gave for the rows of the next forward pass."""
+    """Output of the last frozen block for the rows of the next forward pass."""
 
     hidden: Tensor | tuple[Tensor, ...] | None = None
 
 
 class _CachedBlock(nn.Module):
-    """Stands in the place of a frozen block. Models ask their blocks, by place or by a field of theirs, which
-    attention they want: every block keeps its place, and its fields are found here."""
+    """Replacement for a frozen block that returns the cached features.
+
+    Models read the attention type from a block's index or from a field of the block. So every block
+    keeps its index, and this module forwards the block's fields.
+    """
 
     def __init__(self, block: nn.Module, features: _CachedFeatures) -> None:
         super().__init__()
         self._features = features
-        # Not as a part of this module: the block's weights are not to be seen.
+        # Bypasses nn.Module, so that the block's weights are not registered here.
         object.__setattr__(self, "_block", block)
 
     def __getattr__(self, name: str) -> Any:
@@ -50,7 +54,7 @@ class _CachedBlock(nn.Module):
 
 
 class FrozenFeatureCache:
-    """The frozen blocks of a model that trains behind them."""
+    """Cached outputs of the frozen blocks at the start of a model."""
 
     def __init__(self, stack: BlockStack, frozen_count: int, ctx: TaskContext) -> None:
         self._stack = stack
@@ -58,36 +62,37 @@ class FrozenFeatureCache:
         self._next_features = _CachedFeatures()
         self._all_blocks: nn.ModuleList = stack.blocks
         self._frozen_blocks = nn.ModuleList(self._all_blocks[:frozen_count])
-        feeds = [_CachedBlock(block, self._next_features) for block in self._frozen_blocks]
-        self._cached_blocks = nn.ModuleList([*feeds, *self._all_blocks[frozen_count:]])
-        # By identity: rows live as long as the run, and equal ones may stand in two files.
+        replacements = [_CachedBlock(block, self._next_features) for block in self._frozen_blocks]
+        self._cached_blocks = nn.ModuleList([*replacements, *self._all_blocks[frozen_count:]])
+        # Keyed by id(): rows live as long as the run, and two files may hold equal rows.
         self._features_by_example: dict[int, Tensor] = {}
         self._returns_tuple = False
 
     def populate(self, examples: Sequence[Example], forward: Callable[[Sequence[Any]], object]) -> bool:
-        """Run every row through the frozen blocks, longest first. False where there is no room to keep them.
+        """Run every row through the frozen blocks, longest first, and cache the outputs.
 
-        ``forward`` runs the model on rows, without gradients; the order and the batches are the same every time, so a
-        resumed run computes the same bits.
+        Return False if they exceed ``MAX_CACHE_BYTES``; the cache then stays empty. ``forward``
+        runs the model on rows without gradients. The order and the batches are the same every time,
+        so a resumed run computes the same bits.
         """
-        caught: list[Any] = []
+        captured: list[Any] = []
 
         def capture_output(module: nn.Module, inputs: Any, output: Any) -> None:
-            caught.append(output)
+            captured.append(output)
             raise _StopForward
 
         handle = self._frozen_blocks[-1].register_forward_hook(capture_output)
         total, done = sum(example.size for example in examples), 0
         try:
-            for part in _iter_batches(sorted(examples, key=lambda example: -example.size)):
+            for batch in _iter_batches(sorted(examples, key=lambda example: -example.size)):
                 with suppress(_StopForward):
-                    forward(part)
-                [output] = caught
-                caught.clear()
+                    forward(batch)
+                [output] = captured
+                captured.clear()
                 self._returns_tuple = isinstance(output, tuple)
-                self._store(part, output[0] if self._returns_tuple else output)
-                done += sum(example.size for example in part)
-                if sum(kept.nbytes for kept in self._features_by_example.values()) * total / done > MAX_CACHE_BYTES:
+                self._store(batch, output[0] if self._returns_tuple else output)
+                done += sum(example.size for example in batch)
+                if self._count_bytes() * total / done > MAX_CACHE_BYTES:
                     self._features_by_example.clear()
                     break
         finally:
@@ -96,25 +101,28 @@ class FrozenFeatureCache:
         return bool(self._features_by_example)
 
     def feed(self, examples: Sequence[Example]) -> None:
-        """Have the next forward pass begin behind the frozen blocks, with what they gave for these rows."""
-        kept = [self._features_by_example[id(example)] for example in examples]
+        """Set the cached features of these rows as input of the next forward pass."""
+        features = [self._features_by_example[id(example)] for example in examples]
         if self._ctx.packed:
-            hidden = torch.cat(kept)[None]
+            hidden = torch.cat(features)[None]
         elif isinstance(examples[0], TextExample):
-            hidden = nn.utils.rnn.pad_sequence(kept, batch_first=True)
+            hidden = nn.utils.rnn.pad_sequence(features, batch_first=True)
         else:
-            hidden = torch.stack(kept)
+            hidden = torch.stack(features)
         self._next_features.hidden = (hidden,) if self._returns_tuple else hidden
 
     @contextmanager
     def bypass(self) -> Iterator[None]:
-        """The model with all of its blocks, for as long as the context lasts."""
-        now = self._stack.blocks
+        """Restore the original blocks for the duration of the context."""
+        current = self._stack.blocks
         self._stack.replace(self._all_blocks)
         try:
             yield
         finally:
-            self._stack.replace(now)
+            self._stack.replace(current)
+
+    def _count_bytes(self) -> int:
+        return sum(features.nbytes for features in self._features_by_example.values())
 
     def _store(self, batch: Sequence[Example], hidden: Tensor) -> None:
         hidden = hidden.detach()
@@ -128,15 +136,15 @@ class FrozenFeatureCache:
 
 
 def _iter_batches(ordered: Sequence[Example]) -> Iterator[list[Example]]:
-    part: list[Example] = []
+    batch: list[Example] = []
     for example in ordered:
-        if part and (len(part) + 1) * part[0].size > MAX_BATCH_TOKENS:
-            yield part
-            part = []
-        part.append(example)
-    yield part
+        if batch and (len(batch) + 1) * batch[0].size > MAX_BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(example)
+    yield batch
 
 
 def move_to_device(batch: Batch, device: torch.device) -> Batch:
-    """Its tensors on the device."""
+    """Return the batch with its tensors on the device."""
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}

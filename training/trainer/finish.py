@@ -1,4 +1,4 @@
-"""The end of a run: ``result/`` and the line that says what it is."""
+"""Writing of the result directory and its event at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from training.trainer.state import TrainingRun
 
 
 def write_result(run: TrainingRun, progress: Progress) -> Result:
-    """Write ``result/`` and say what it is."""
-    aside, final = run.folder / ".result", run.folder / "result"
-    for stale in (aside, final):
-        shutil.rmtree(stale, ignore_errors=True)
-    aside.mkdir()
+    """Write ``result/`` and return the event that describes it."""
+    staging, final = run.folder / ".result", run.folder / "result"
+    for directory in (staging, final):
+        shutil.rmtree(directory, ignore_errors=True)
+    staging.mkdir()
     proof = {
         "step": progress.step,
         "params_sha256": weights.hash_tensors(run.state.tensors),
@@ -27,8 +27,8 @@ def write_result(run: TrainingRun, progress: Progress) -> Result:
         "batch_sha256": run.batch_sampler.hash_batch(progress.step),
     }
     metrics = load_best(run, progress)
-    run.write_model(aside)
-    checkpoint.commit_directory(aside, final)
+    run.write_model(staging)
+    checkpoint.commit_directory(staging, final)
     return Result(
         path="result",
         step=metrics.step,
@@ -40,9 +40,9 @@ def write_result(run: TrainingRun, progress: Progress) -> Result:
 
 def _collect_metrics(run: TrainingRun, progress: Progress, metrics: Metrics) -> dict[str, float | None]:
     names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "general_loss")
-    told = {name: getattr(metrics, name) for name in names}
-    told |= {f"valid_{name}": value for name, value in (metrics.measures | _compute_final_metrics(run)).items()}
-    return {name: value for name, value in (told | progress.before).items() if value is not None}
+    values = {name: getattr(metrics, name) for name in names}
+    values |= {f"valid_{name}": value for name, value in (metrics.measures | _compute_final_metrics(run)).items()}
+    return {name: value for name, value in (values | progress.before).items() if value is not None}
 
 
 def _compute_final_metrics(run: TrainingRun) -> dict[str, float]:

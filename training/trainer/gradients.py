@@ -1,4 +1,4 @@
-"""One batch's gradient, in parts that fit the memory."""
+"""Gradient of one batch, accumulated over micro-batches that fit in memory."""
 
 from __future__ import annotations
 
@@ -16,56 +16,62 @@ from training.trainer.state import TrainingRun
 
 
 class BatchMetrics(NamedTuple):
-    """Of one batch."""
+    """Metrics of one batch."""
 
     loss: float
     """Mean over the targets."""
     accuracy: float | None
-    """None where targets are not right or wrong."""
+    """None if targets are not simply right or wrong."""
     grad_norm: float
-    """Of the gradient, before clipping."""
+    """Norm of the gradient before clipping."""
     micro_batches: int
-    """Into which the batch was split."""
+    """Number of micro-batches the batch was split into."""
 
 
 def compute_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int, step: int = 0) -> BatchMetrics:
     """Leave the clipped gradient of the batch's mean loss on the weights.
 
-    Where memory runs out, once more with parts of half the size: the same batch, and the same gradient.
+    If memory runs out, compute the same batch again with micro-batches of half the size. The
+    gradient is the same.
     """
     checkpoint.seed_step(run.seed, step)
     try:
         return _accumulate_gradients(run, examples, micro_batches)
     except (RuntimeError, MemoryError) as error:
-        # Not bounded by this batch's rows: the batches after it may have more.
-        finer = 2 * micro_batches
+        # Not bounded by this batch's rows: later batches may have more.
+        doubled = 2 * micro_batches
         if not is_out_of_memory(error) or micro_batches >= len(examples) or not run.task.splittable:
             raise
-    # Outside the handler: the traceback holds what filled the memory.
+    # Outside the handler, because the traceback keeps the tensors that filled the memory alive.
     run.emit(
         Message(
             level="warn",
-            message=f"Out of memory at step {step}; a batch is now computed in {finer} parts. The result is the same.",
+            message=f"Out of memory at step {step}. Batches are now split into {doubled} micro-batches; "
+            "the result is the same.",
         )
     )
     run.optimizer.zero_grad(set_to_none=True)
     if run.device.torch_device.type == "cuda":
         torch.cuda.empty_cache()
     checkpoint.seed_step(run.seed, step)
-    return _accumulate_gradients(run, examples, finer)
+    return _accumulate_gradients(run, examples, doubled)
 
 
 def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int) -> BatchMetrics:
-    """Each part divides by the whole batch's weight, so the parts' gradients sum to the undivided batch's."""
+    """Sum the gradients of the micro-batches.
+
+    The loss of each micro-batch is divided by the weight of the full batch, so the sum equals the
+    gradient of the undivided batch.
+    """
     weight = sum(run.task.sum_weights(example, run.context) for example in examples)
     sums = torch.zeros(2, device=run.device.torch_device)
-    for part in split_batch(examples, micro_batches):
-        loss = run.compute_loss(part, run.context)
+    for micro_batch in split_batch(examples, micro_batches):
+        loss = run.compute_loss(micro_batch, run.context)
         torch.autograd.backward(loss.total / weight)
         sums += torch.stack([loss.total.detach(), loss.correct.to(loss.total.dtype)])
     _add_l2_gradient(run)
     norm = torch.nn.utils.clip_grad_norm_(run.trainable_parameters.values(), run.hyper.max_grad_norm)
-    # The step's only wait for the device.
+    # The step's only synchronization with the device.
     total, hits, grad_norm = torch.cat([sums, norm.reshape(1)]).tolist()
     targets = sum(run.task.count_targets(example) for example in examples)
     return BatchMetrics(total / weight, hits / targets if run.task.has_accuracy else None, grad_norm, micro_batches)

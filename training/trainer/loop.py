@@ -1,4 +1,4 @@
-"""The training loop: read ``train`` from top to bottom."""
+"""The training loop. ``train`` shows all of a step from top to bottom."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from training.trainer.saver import Saver, update_early_stopping
 from training.trainer.state import TrainingRun
 
 METRIC_EVENTS_PER_RUN = 1000
-"""About as many steps of a run are told; which ones, their numbers decide, so that a resumed run tells the same."""
+"""Approximate number of steps that report metrics. The step number alone decides which ones, so a
+resumed run reports the same steps."""
 
 
 def train(run: TrainingRun, progress: Progress) -> Progress:
-    """From ``progress`` to the last step.
+    """Train from ``progress`` to the last step and return the final progress.
 
-    Raises ``TrainingError`` (non_finite_loss) with the last finite weights saved, ``Interrupted`` when asked to stop.
+    Raises ``TrainingError`` (non_finite_loss) after saving the last finite weights, and
+    ``Interrupted`` if the stop flag is set.
     """
-    clock, saver = _ThroughputTimer(run, progress), Saver(run)
+    timer, saver = _ThroughputTimer(run, progress), Saver(run)
     run.train_mode()
     if progress.step == 0:
         progress = progress.model_copy(update={"before": evaluate_untrained(run)})
     while progress.step < run.hyper.max_steps and not progress.ended:
         step = progress.step + 1
-        rows = [run.splits.training_pool[row] for row in run.batch_sampler.get_batch(step)]
-        rate = _compute_learning_rate(run, step)
-        optim.set_learning_rate(run.optimizer, rate)
-        measured = compute_gradients(run, rows, progress.parts or run.hyper.gradient_accumulation_steps, step)
-        if not (isfinite(measured.loss) and isfinite(measured.grad_norm)):
+        examples = [run.splits.training_pool[row] for row in run.batch_sampler.get_batch(step)]
+        learning_rate = _compute_learning_rate(run, step)
+        optim.set_learning_rate(run.optimizer, learning_rate)
+        batch = compute_gradients(run, examples, progress.parts or run.hyper.gradient_accumulation_steps, step)
+        if not (isfinite(batch.loss) and isfinite(batch.grad_norm)):
             saver.save_model(progress)
             raise TrainingError("non_finite_loss", f"The loss or its gradient is not finite at step {step}.")
         run.optimizer.step()
@@ -42,26 +44,25 @@ def train(run: TrainingRun, progress: Progress) -> Progress:
         progress = progress.model_copy(
             update={
                 "step": step,
-                "tokens": progress.tokens + sum(row.size for row in rows),
+                "tokens": progress.tokens + sum(example.size for example in examples),
                 "rng_sha256": checkpoint.hash_rng_state(),
-                "seconds": clock.measure_training_seconds(),
-                "parts": measured.micro_batches
-                if measured.micro_batches != run.hyper.gradient_accumulation_steps
-                else None,
+                "seconds": timer.measure_training_seconds(),
+                "parts": batch.micro_batches if batch.micro_batches != run.hyper.gradient_accumulation_steps else None,
             }
         )
-        over = step == run.hyper.max_steps or progress.seconds >= (run.hyper.max_seconds or float("inf"))
-        looking = bool(run.splits.validation or run.splits.held_out) and (over or step % run.hyper.eval_every == 0)
-        if looking or over or _is_logging_step(step, run.hyper.max_steps):
-            metrics = _collect_metrics(run, progress, measured, rate, clock, looking)
+        is_last = step == run.hyper.max_steps or progress.seconds >= (run.hyper.max_seconds or float("inf"))
+        has_eval_rows = bool(run.splits.validation or run.splits.held_out)
+        should_evaluate = has_eval_rows and (is_last or step % run.hyper.eval_every == 0)
+        if should_evaluate or is_last or _is_logging_step(step, run.hyper.max_steps):
+            metrics = _collect_metrics(run, progress, batch, learning_rate, timer, should_evaluate)
             run.emit(metrics)
             progress = update_early_stopping(run, progress, metrics)
-        progress = progress.model_copy(update={"ended": progress.ended or (over and step < run.hyper.max_steps)})
+        progress = progress.model_copy(update={"ended": progress.ended or (is_last and step < run.hyper.max_steps)})
         if step % run.hyper.save_every == 0:
             saver.save_model(progress)
-        leaving = run.stop.requested and not (over or progress.ended)
-        saver.save_if_due(progress, force=leaving)
-        if leaving:
+        should_stop = run.stop.requested and not (is_last or progress.ended)
+        saver.save_if_due(progress, force=should_stop)
+        if should_stop:
             raise Interrupted(step)
     return progress
 
@@ -82,7 +83,7 @@ def _collect_metrics(
     progress: Progress,
     batch_metrics: BatchMetrics,
     learning_rate: float,
-    clock: _ThroughputTimer,
+    timer: _ThroughputTimer,
     should_evaluate: bool,
 ) -> Metrics:
     valid = evaluate(run, run.splits.validation) if should_evaluate and run.splits.validation else None
@@ -100,13 +101,13 @@ def _collect_metrics(
         general_loss=general.loss if general else None,
         measures=valid.metrics if valid else {},
         tokens=progress.tokens,
-        tokens_per_second=clock.compute_throughput(progress),
-        eta_seconds=clock.estimate_remaining_seconds(progress),
+        tokens_per_second=timer.compute_throughput(progress),
+        eta_seconds=timer.estimate_remaining_seconds(progress),
     )
 
 
 class _ThroughputTimer:
-    """Speed of this process, since its first step began."""
+    """Throughput of this process since its first step."""
 
     def __init__(self, run: TrainingRun, progress: Progress) -> None:
         self._total_steps = run.hyper.max_steps
@@ -114,7 +115,7 @@ class _ThroughputTimer:
         self._initial_progress = progress
 
     def measure_training_seconds(self) -> float:
-        """Of training, in all attempts whose work was kept."""
+        """Return the training seconds of all attempts whose steps were saved, this one included."""
         return self._initial_progress.seconds + self._measure_elapsed()
 
     def compute_throughput(self, progress: Progress) -> float:

@@ -1,4 +1,4 @@
-"""Noise on the token embeddings while training (Jain et al. 2023, arXiv:2310.05914)."""
+"""NEFTune: noise on the token embeddings during training (Jain et al. 2023, arXiv:2310.05914)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch.nn import Module
 
 
 def activate(model: Any, alpha: float) -> None:
-    """Uniform noise of magnitude alpha / sqrt(T · D), in train mode only: what is frozen, or measured, hears none."""
+    """Add uniform noise of magnitude alpha / sqrt(T · D) to the embeddings, in train mode only.
+
+    Frozen embeddings and evaluations get no noise.
+    """
 
     def add_noise(module: Module, inputs: Any, embedded_BTD: Tensor) -> Tensor:
         if not module.training:

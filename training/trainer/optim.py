@@ -21,12 +21,13 @@ def _build_adamw(groups: ParamGroups, device: torch.device) -> torch.optim.Optim
 
 
 def _build_sgd(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
-    """Weight decay is coupled here: it is part of the gradient."""
+    """Build SGD with momentum. Its weight decay is coupled: it is added to the gradient."""
     return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
 
 
 def _build_adafactor(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
-    """Keeps a row and a column of second moments in place of a matrix (Shazeer and Stern 2018, arXiv:1804.04235)."""
+    """Build Adafactor, which stores a row and a column of second moments instead of a matrix
+    (Shazeer and Stern 2018, arXiv:1804.04235)."""
     return torch.optim.Adafactor(groups, lr=0.0)
 
 
@@ -38,7 +39,10 @@ OPTIMIZERS: dict[str, Callable[[ParamGroups, torch.device], torch.optim.Optimize
 
 
 def build(name: str, weights: Iterable[Parameter], weight_decay: float, device: torch.device) -> torch.optim.Optimizer:
-    """Weight decay pulls matrices only: a bias or a norm's gain near 0 is no simpler a model."""
+    """Build an optimizer that applies weight decay to matrices only.
+
+    A bias or the gain of a norm near 0 does not make a model simpler.
+    """
     trained = list(weights)
     matrices = {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": weight_decay}
     vectors = {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0}
@@ -51,17 +55,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def flatten_state(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter]) -> dict[str, Tensor]:
-    """``weight name/what`` -> tensor: everything the optimizer remembers."""
+    """Return all tensors of the optimizer's state as ``weight name/state key`` -> tensor."""
     return {
-        f"{name}/{what}": tensor
+        f"{name}/{key}": tensor
         for name, weight in weights.items()
-        for what, tensor in optimizer.state.get(weight, {}).items()
+        for key, tensor in optimizer.state.get(weight, {}).items()
         if tensor is not None
     }
 
 
 def load_state(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter], tensors: dict[str, Tensor]) -> None:
-    for key, tensor in tensors.items():
-        name, _, what = key.rpartition("/")
-        # A copy: what safetensors gives is a view of the file's bytes, aligned as it happens to be.
-        optimizer.state[weights[name]][what] = tensor.to(weights[name].device, copy=True)
+    for path, tensor in tensors.items():
+        name, _, key = path.rpartition("/")
+        # A copy, because safetensors returns a view of the file's bytes with arbitrary alignment.
+        optimizer.state[weights[name]][key] = tensor.to(weights[name].device, copy=True)

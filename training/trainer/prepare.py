@@ -1,4 +1,4 @@
-"""What both phases do first: base model, rows, labels and numbers."""
+"""Preparation shared by validation and training: base model, rows, labels, hyperparameters."""
 
 from __future__ import annotations
 
@@ -17,47 +17,51 @@ from training.models.base_model import BaseModel
 from training.spec import TrainSpec
 from training.tasks import METHODS
 from training.tasks.base import AnyTask, TaskState
-from training.trainer import device
+from training.trainer.device import select_device
 from training.trainer.state import StopFlag
 
 MAX_HELD_OUT_ROWS = 200
-"""General rows at most, and a tenth of them at most, that are kept out of training to measure forgetting on."""
+"""Maximum number of general rows held out of training, to measure forgetting."""
+HELD_OUT_SHARE = 0.1
+"""Share of the general rows held out, up to that maximum."""
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """All of a run but the model's weights."""
+    """Everything a run needs except the model's weights."""
 
     task: AnyTask
     base: BaseModel
     training: Dataset
     validation: Dataset
-    """Empty where there is neither a validation file nor a share."""
+    """Empty if there is no validation file and no ``validation_share``."""
     general: Dataset
-    """Rows to mix in; empty where there is no general file."""
+    """General rows to mix in; empty if there is no general file."""
     held_out: Dataset
-    """General rows to measure on."""
+    """General rows used only for evaluation."""
     general_per_epoch: int
     """General rows in each epoch."""
     state: TaskState
     hyper: ResolvedHyperparameters
     start: Path | None
-    """An earlier result to go on from."""
+    """Directory of an earlier result to continue from."""
 
     def iter_warnings(self) -> Iterator[str]:
-        """What a person should know though nothing is wrong."""
-        few = auto.warn_if_too_few_rows(self.training.num_rows)
-        if few:
-            yield few
+        """Yield warnings for the user that do not fail the job."""
+        warning = auto.warn_if_too_few_rows(self.training.num_rows)
+        if warning:
+            yield warning
         names = {"training": self.training, "validation": self.validation, "general": self.general}
         for name, data in names.items():
             if data.truncated_rows:
-                yield f"{data.truncated_rows} rows of the {name} file were cut to {self.hyper.max_length} tokens."
+                yield (
+                    f"{data.truncated_rows} rows of the {name} file were truncated to {self.hyper.max_length} tokens."
+                )
 
 
 @dataclass(frozen=True)
 class RunDatasets:
-    """The files of a run as they were read, faults and all."""
+    """Data files of a run as they were read, with their errors."""
 
     task: AnyTask
     base: BaseModel
@@ -72,12 +76,17 @@ class RunDatasets:
 
 
 def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None) -> RunDatasets:
-    """Raises ``TrainingError`` for a base that cannot be used; what is wrong with rows is in the files."""
-    asked = spec.hyperparameters
-    task = METHODS[spec.method][spec.task].with_options(asked.train_on_inputs is True)
+    """Read the data files. Errors of rows are collected in the datasets.
+
+    Raises ``TrainingError`` if the base cannot be used.
+    """
+    requested = spec.hyperparameters
+    task = METHODS[spec.method][spec.task].with_options(requested.train_on_inputs is True)
     base = base_model.describe(spec.base, spec.base_id, task)
-    limit = base.context_length if asked.max_length == "auto" else min(asked.max_length, base.context_length)
-    reader = DatasetReader(task, base.processor, spec.columns, limit, stop.raise_if_set, sampling)
+    max_length = (
+        base.context_length if requested.max_length == "auto" else min(requested.max_length, base.context_length)
+    )
+    reader = DatasetReader(task, base.processor, spec.columns, max_length, stop.raise_if_set, sampling)
     training = _read_dataset(reader, folder, spec.training_file, "training_file")
     validation = _read_dataset(reader, folder, spec.validation_file, "validation_file")
     return RunDatasets(
@@ -86,16 +95,21 @@ def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: Sampl
 
 
 def prepare(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None) -> PreparedRun:
-    """Raises ``TrainingError``: a base that cannot be used, rows that cannot be trained on.
+    """Read the data files and prepare the run.
 
-    With a ``sample`` the numbers are right, but the examples too few to train on.
+    With ``sampling``, the numbers are right but the examples are too few to train on.
+
+    Raises ``TrainingError`` if the base cannot be used or the rows cannot be trained on.
     """
     return prepare_from_files(read_datasets(folder, spec, stop, sampling), folder, spec)
 
 
 def prepare_from_files(files: RunDatasets, folder: Path, spec: TrainSpec) -> PreparedRun:
-    """Raises ``TrainingError``: rows that cannot be trained on."""
-    asked, start = spec.hyperparameters, folder / spec.start if spec.start else None
+    """Resolve task state, splits and hyperparameters.
+
+    Raises ``TrainingError`` if the rows cannot be trained on.
+    """
+    requested, start = spec.hyperparameters, folder / spec.start if spec.start else None
     task, training, validation, general = files.task, files.training, files.validation, files.general
     for data in files.by_role.values():
         data.raise_if_invalid()
@@ -104,19 +118,21 @@ def prepare_from_files(files: RunDatasets, folder: Path, spec: TrainSpec) -> Pre
         if start
         else task.prepare(training.examples)
     )
-    checked: list[tuple[Dataset, FileRole]] = [(validation, "validation_file"), (general, "general_file")]
-    for data, role in [*checked, (training, "training_file")] if start else checked:
+    to_validate: list[tuple[Dataset, FileRole]] = [(validation, "validation_file"), (general, "general_file")]
+    if start:
+        to_validate.append((training, "training_file"))
+    for data, role in to_validate:
         files.reader.validate_against_state(data, state, role)
         data.raise_if_invalid()
-    if asked.validation_share != "auto" and asked.validation_share > 0 and not spec.validation_file:
-        training, validation = _split_dataset(training, asked.validation_share, spec.seed)
-    general, held_out = _split_dataset(general, 0.1, spec.seed, MAX_HELD_OUT_ROWS)
-    mixed = auto.count_general_rows(asked, training.num_rows, general.num_rows)
-    limit = files.reader.max_length
-    hyper = auto.resolve(asked, _build_auto_inputs(spec, task, files.base, training, mixed)).model_copy(
-        update={"max_length": limit}
+    if requested.validation_share != "auto" and requested.validation_share > 0 and not spec.validation_file:
+        training, validation = _split_dataset(training, requested.validation_share, spec.seed)
+    general, held_out = _split_dataset(general, HELD_OUT_SHARE, spec.seed, MAX_HELD_OUT_ROWS)
+    general_per_epoch = auto.count_general_rows(requested, training.num_rows, general.num_rows)
+    inputs = _build_auto_inputs(spec, task, files.base, training, general_per_epoch)
+    hyper = auto.resolve(requested, inputs).model_copy(update={"max_length": files.reader.max_length})
+    return PreparedRun(
+        task, files.base, training, validation, general, held_out, general_per_epoch, state, hyper, start
     )
-    return PreparedRun(task, files.base, training, validation, general, held_out, mixed, state, hyper, start)
 
 
 def _read_dataset(reader: DatasetReader, folder: Path, name: str | None, role: FileRole) -> Dataset:
@@ -124,7 +140,10 @@ def _read_dataset(reader: DatasetReader, folder: Path, name: str | None, role: F
 
 
 def _split_dataset(data: Dataset, share: float, seed: int, max_rows: int | None = None) -> tuple[Dataset, Dataset]:
-    """The rows, and of them a share chosen by the seed: at least one, so long as one is left."""
+    """Split off a share of the rows, chosen by the seed, and return the rest and the share.
+
+    Both parts have at least one row, unless there are fewer than two rows.
+    """
     rows = data.num_rows
     if rows < 2:
         return data, Dataset()
@@ -138,7 +157,7 @@ def _split_dataset(data: Dataset, share: float, seed: int, max_rows: int | None 
 def _build_auto_inputs(
     spec: TrainSpec, task: AnyTask, base: BaseModel, training: Dataset, general_per_epoch: int
 ) -> AutoInputs:
-    place = device.select_device()
+    device = select_device()
     rows = training.num_rows
     return AutoInputs(
         family=task.family,
@@ -151,8 +170,8 @@ def _build_auto_inputs(
         longest_row_tokens=training.longest_row_tokens,
         mean_row_tokens=training.num_tokens / rows,
         splittable=task.splittable,
-        dtype=place.dtype_name,
-        micro_batch_tokens=place.token_budget.micro_batch,
-        max_micro_batch_tokens=place.token_budget.max_tokens,
+        dtype=device.dtype_name,
+        micro_batch_tokens=device.token_budget.micro_batch,
+        max_micro_batch_tokens=device.token_budget.max_tokens,
         has_general_file=bool(spec.general_file),
     )

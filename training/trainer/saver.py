@@ -1,4 +1,4 @@
-"""When weights are written, and which of them are the best."""
+"""Checkpoint saving, early stopping and selection of the best weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from training.trainer.checkpoint import BEST_WEIGHTS_FILE, BestEvaluation, Progr
 from training.trainer.state import TrainingRun
 
 MAX_SAVING_SHARE = 0.04
-"""Most of the time that checkpoints made only to resume from may take."""
+"""Maximum share of the time spent on checkpoints that exist only to resume from."""
 
 
 class Saver:
-    """Writes checkpoints; when, never changes a number."""
+    """Writes checkpoints. Their timing never changes a number of the training."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
@@ -29,14 +29,14 @@ class Saver:
         self._save_duration = 0.0
 
     def save_model(self, progress: Progress) -> None:
-        """A checkpoint that is a model of its own."""
+        """Save a checkpoint that includes a usable model."""
         if progress.step:
             self._write(progress, self._run.write_model)
 
     def save_if_due(self, progress: Progress, force: bool) -> None:
-        """A checkpoint to resume from, where the last one is too long ago."""
-        patience = max(self._run.save_seconds, self._save_duration / MAX_SAVING_SHARE)
-        if self._saved_step != progress.step and (force or time.monotonic() - self._saved_at > patience):
+        """Save a checkpoint to resume from if ``force`` is set or the last one is too old."""
+        interval = max(self._run.save_seconds, self._save_duration / MAX_SAVING_SHARE)
+        if self._saved_step != progress.step and (force or time.monotonic() - self._saved_at > interval):
             self._write(progress, None)
 
     def _write(self, progress: Progress, write_model: Callable[[Path], None] | None) -> None:
@@ -44,12 +44,22 @@ class Saver:
         path = checkpoint.save(run.state, progress, write_model)
         self._saved_step, self._saved_at = progress.step, time.monotonic()
         self._save_duration = self._saved_at - start
-        told = str(path.relative_to(run.folder))
-        run.emit(Checkpoint(step=progress.step, path=told, keep=write_model is not None, metrics=progress.metrics))
+        run.emit(
+            Checkpoint(
+                step=progress.step,
+                path=str(path.relative_to(run.folder)),
+                keep=write_model is not None,
+                metrics=progress.metrics,
+            )
+        )
 
 
 def update_early_stopping(run: TrainingRun, progress: Progress, metrics: Metrics) -> Progress:
-    """Remember what was told; with early stopping, keep the best weights and end where they are long past."""
+    """Return the progress with ``metrics``.
+
+    With early stopping, save the weights of the best evaluation, and end the run after
+    ``early_stopping_patience`` evaluations without a lower validation loss.
+    """
     progress = progress.model_copy(update={"metrics": metrics})
     patience = run.hyper.early_stopping_patience
     if not patience or metrics.valid_loss is None or not isfinite(metrics.valid_loss):
@@ -63,16 +73,16 @@ def update_early_stopping(run: TrainingRun, progress: Progress, metrics: Metrics
     if ended:
         run.emit(
             Message(
-                message=f"Stopped early at step {progress.step}: {patience} evaluations brought no lower validation "
-                f"loss than {best.metrics.valid_loss:.4f} at step {best.metrics.step}."
+                message=f"Stopped early at step {progress.step}: {patience} evaluations did not improve on the "
+                f"validation loss of {best.metrics.valid_loss:.4f} at step {best.metrics.step}."
             )
         )
     return progress.model_copy(update={"best": best, "ended": ended})
 
 
 def load_best(run: TrainingRun, progress: Progress) -> Metrics:
-    """Put the best weights in, where there is a choice; the metrics of what the model now is."""
-    assert progress.metrics, "a run has at least one step, and its last is told"
+    """Load the best weights, if early stopping saved any, and return the metrics of the model."""
+    assert progress.metrics, "a run has at least one step, and the last step reports metrics"
     if progress.best is None:
         return progress.metrics
     weights.copy_tensors(run.state.tensors, load_file(run.folder / BEST_WEIGHTS_FILE))

@@ -1,4 +1,4 @@
-"""The learning rate over a run."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: (1.0 + cos(pi * done)) / 2,
 }
-"""Share of the steps after the warm-up that are done, 0 to 1 -> factor of the peak rate."""
+"""Name -> function from the completed share of the steps after the warm-up, 0 to 1, to a factor of
+the peak rate."""
 
 
 def compute_learning_rate(step: int, total_steps: int, peak_rate: float, scheduler: str, warmup_ratio: float) -> float:
-    """The rate of a step, from 1 to ``total``. No step has rate 0: one would be wasted."""
+    """Return the learning rate of a step from 1 to ``total_steps``.
+
+    No step has rate 0, because such a step would be wasted.
+    """
     warmup = ceil(warmup_ratio * total_steps)
     if step <= warmup:
         return peak_rate * step / warmup

@@ -1,13 +1,14 @@
-"""Base, update and data put together, on the device."""
+"""Assembly of a training run from base model, update and data, on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import Module
+from torch import Tensor
+from torch.nn import Module, Parameter
 
 from training import kernels
 from training.artifacts.result import ResultMetadata
@@ -19,8 +20,8 @@ from training.models.logprobs import compute_target_logprobs
 from training.run_events import Message, RunEvent, Started
 from training.spec import TrainSpec
 from training.tasks.base import Objective, TaskContext
-from training.trainer import checkpoint, device, neftune
-from training.trainer.device import Device
+from training.trainer import checkpoint, neftune
+from training.trainer.device import Device, get_num_threads, select_device
 from training.trainer.feature_cache import FrozenFeatureCache
 from training.trainer.prepare import PreparedRun
 from training.trainer.state import Splits, StopFlag, TrainingRun
@@ -29,23 +30,26 @@ from training.trainer.state import Splits, StopFlag, TrainingRun
 def build_run(
     folder: Path, spec: TrainSpec, prepared: PreparedRun, emit: Callable[[RunEvent], None], stop: StopFlag
 ) -> TrainingRun:
-    """Raises ``TrainingError`` where the update does not fit the base."""
+    """Load the model on the device and build the run.
+
+    Raises ``TrainingError`` if the update does not fit the base.
+    """
     hyper = prepared.hyper
-    place = device.select_device(hyper.dtype)
+    device = select_device(hyper.dtype)
     checkpoint.seed_step(spec.seed, 0)
-    model = load_trainable_model(spec, prepared, place)
-    trained = weights.get_trainable_parameters(model)
-    weights.upcast(trained)
-    model.to(place.torch_device)
-    kit = _build_context(prepared, model)
+    model = load_trainable_model(spec, prepared, device)
+    trainable_parameters = weights.get_trainable_parameters(model)
+    weights.upcast(trainable_parameters)
+    model.to(device.torch_device)
+    context = _build_context(prepared, model)
     if hyper.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if hyper.neftune_alpha:
         neftune.activate(model, hyper.neftune_alpha)
-    kernels.patch_model(model, place.torch_device)
-    if kit.packed:
+    kernels.patch_model(model, device.torch_device)
+    if context.packed:
         packed.enable(model)
-    card = ResultMetadata(
+    metadata = ResultMetadata(
         task=spec.task,
         method=spec.method,
         update=spec.update,
@@ -57,22 +61,26 @@ def build_run(
     return TrainingRun(
         folder=folder,
         task=prepared.task,
-        context=kit,
+        context=context,
         hyper=hyper,
         seed=spec.seed,
         save_seconds=spec.save_seconds,
         model=model,
-        device=place,
+        device=device,
         splits=_build_splits(prepared),
-        trainable_parameters=trained,
+        trainable_parameters=trainable_parameters,
         running_stats=weights.get_running_stats(model),
         frozen_modules=list(_iter_frozen_modules(spec, model)),
-        initial_weights={name: weight.detach().clone() for name, weight in trained.items()} if hyper.l2_to_base else {},
-        metadata=card,
+        initial_weights=_copy_weights(trainable_parameters) if hyper.l2_to_base else {},
+        metadata=metadata,
         base=prepared.base,
         emit=emit,
         stop=stop,
     )
+
+
+def _copy_weights(parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in parameters.items()}
 
 
 def _build_splits(prepared: PreparedRun) -> Splits:
@@ -85,15 +93,18 @@ def _build_splits(prepared: PreparedRun) -> Splits:
     )
 
 
-def load_trainable_model(spec: TrainSpec, prepared: PreparedRun, place: Device) -> Any:
-    """The model with its weights to train, those of an earlier result in it where the run goes on from one."""
-    dtype = spec.update.get_weights_dtype(place.dtype, getattr(torch, prepared.base.dtype))
-    begun = prepared.start if prepared.start and spec.update.type != "lora" else spec.base
-    model = prepared.task.load_model(begun, prepared.state, dtype)
+def load_trainable_model(spec: TrainSpec, prepared: PreparedRun, device: Device) -> Any:
+    """Load the trainable model, with the weights of an earlier result if the run continues one.
+
+    Raises ``TrainingError`` if the update does not fit the base.
+    """
+    dtype = spec.update.get_weights_dtype(device.dtype, getattr(torch, prepared.base.dtype))
+    directory = prepared.start if prepared.start and spec.update.type != "lora" else spec.base
+    model = prepared.task.load_model(directory, prepared.state, dtype)
     try:
         model = spec.update.apply(model, prepared.task)
     except ValueError as error:
-        # PEFT's, which names the modules of `target_modules` that the base does not have, or an update's own.
+        # Raised by PEFT, naming the `target_modules` that the base lacks, or by the update itself.
         raise TrainingError(
             "base_model_unavailable", f"The update does not fit this base: {error}.", "update"
         ) from error
@@ -110,14 +121,16 @@ def _build_context(prepared: PreparedRun, model: Any) -> TaskContext:
         beta=hyper.beta or Objective.beta,
         loss=hyper.loss or Objective.loss,
     )
-    # NEFTune's noise is told by the length of a row.
-    packing = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.can_pack(model.config)
-    return TaskContext(prepared.base.processor, prepared.state, objective, packing, compute_target_logprobs)
+    # NEFTune scales its noise by the length of a row, which packing hides.
+    packed_rows = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.can_pack(model.config)
+    return TaskContext(prepared.base.processor, prepared.state, objective, packed_rows, compute_target_logprobs)
 
 
 def _iter_frozen_modules(spec: TrainSpec, model: Any) -> Iterator[Module]:
-    """Modules that do not train though the model does: what stands before the first block that moves, a dropout
-    without weights of its own too."""
+    """Yield the modules before the first trainable block, which stay in eval mode.
+
+    They include modules without weights, such as dropout.
+    """
     count = spec.update.count_frozen_blocks(model)
     if not count:
         return
@@ -130,7 +143,7 @@ def _iter_frozen_modules(spec: TrainSpec, model: Any) -> Iterator[Module]:
 
 
 def compute_reference_logprobs(run: TrainingRun) -> None:
-    """Give the rows what the loss needs to know of the untrained model."""
+    """Add the untrained model's log-probabilities to the examples, if the loss needs them."""
     run.model.eval()
     with run.device.autocast():
         training, validation, general, held_out = (
@@ -142,26 +155,29 @@ def compute_reference_logprobs(run: TrainingRun) -> None:
 
 
 def cache_frozen_features(run: TrainingRun, spec: TrainSpec) -> None:
-    """What frozen blocks give of every row, computed once. Changes no number but by rounding."""
-    frozen = spec.update.count_frozen_blocks(run.model)
-    if not frozen or not run.task.cacheable or run.model.config.is_encoder_decoder:
+    """Cache the outputs of the frozen blocks for every row, if they fit in memory.
+
+    Only rounding can change a number.
+    """
+    frozen_count = spec.update.count_frozen_blocks(run.model)
+    if not frozen_count or not run.task.cacheable or run.model.config.is_encoder_decoder:
         return
-    parts = find_blocks(run.model)
-    if not parts.is_single_pass:
+    stack = find_blocks(run.model)
+    if not stack.is_single_pass:
         return
-    trunk = FrozenFeatureCache(parts, frozen, run.context)
+    cache = FrozenFeatureCache(stack, frozen_count, run.context)
     run.model.eval()
     with torch.no_grad():
         rows = [*run.splits.training_pool, *run.splits.validation, *run.splits.held_out]
-        kept = trunk.populate(rows, lambda part: run.compute_loss(part, run.eval_context))
+        is_cached = cache.populate(rows, lambda batch: run.compute_loss(batch, run.eval_context))
     run.train_mode()
-    run.feature_cache = trunk if kept else None
-    told = "are computed once and kept" if kept else "take too much memory to be kept; they are computed for each batch"
-    run.emit(Message(message=f"The features of {frozen} frozen blocks {told}."))
+    run.feature_cache = cache if is_cached else None
+    outcome = "are computed once and cached" if is_cached else "take too much memory to cache; each batch computes them"
+    run.emit(Message(message=f"The features of {frozen_count} frozen blocks {outcome}."))
 
 
 def build_started_event(run: TrainingRun, step: int) -> Started:
-    """The line that says what is about to be trained where."""
+    """Build the event that reports the size of the model and the device before the first step."""
     return Started(
         step=step,
         total_steps=run.hyper.max_steps,
@@ -169,5 +185,5 @@ def build_started_event(run: TrainingRun, step: int) -> Started:
         total_parameters=sum(weight.numel() for weight in run.model.parameters()),
         device=str(run.device.torch_device),
         dtype=run.device.dtype_name,
-        threads=device.get_num_threads(),
+        threads=get_num_threads(),
     )

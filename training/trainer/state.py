@@ -1,4 +1,4 @@
-"""Everything a run needs, put together once by ``assemble``."""
+"""State of a training run, built once by ``setup.build_run``."""
 
 from __future__ import annotations
 
@@ -28,37 +28,38 @@ from training.trainer.feature_cache import FrozenFeatureCache, move_to_device
 
 @dataclass
 class StopFlag:
-    """Set by a signal; heeded at the next step's end."""
+    """Stop request, set by a signal. The training loop reads it at the end of each step."""
 
     requested: bool = False
 
     def raise_if_set(self) -> None:
-        """Outside the loop: leave at once."""
+        """Raise ``Interrupted`` if a stop was requested. For use outside the loop."""
         if self.requested:
             raise Interrupted(0)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Encoded rows, by what they are for."""
+    """Encoded rows, by purpose."""
 
     training: Sequence[Example]
     validation: Sequence[Example] = ()
     general: Sequence[Example] = ()
-    """Mixed into training."""
+    """General rows to mix into training."""
     held_out: Sequence[Example] = ()
-    """General rows that are only measured."""
+    """General rows used only for evaluation."""
     general_per_epoch: int = 0
     """General rows in each epoch."""
 
     @cached_property
     def training_pool(self) -> Sequence[Example]:
+        """Training rows, then general rows: the rows that the batch sampler indexes."""
         return [*self.training, *self.general]
 
 
 @dataclass
 class TrainingRun:
-    """Everything the loop needs."""
+    """Model, data, settings and callbacks of a run."""
 
     folder: Path
     task: AnyTask
@@ -71,11 +72,11 @@ class TrainingRun:
     splits: Splits
     trainable_parameters: dict[str, Parameter]
     running_stats: dict[str, Tensor]
-    """Statistics that training moves without a gradient."""
+    """Buffers that training updates without a gradient, such as batch-norm statistics."""
     frozen_modules: Sequence[Module]
-    """Modules that stay in eval mode."""
+    """Modules that stay in eval mode during training."""
     initial_weights: dict[str, Tensor]
-    """Where the weights began, if they are pulled back there."""
+    """Weights before the first step, if ``l2_to_base`` pulls towards them; else empty."""
     metadata: ResultMetadata
     base: BaseModel
     emit: Callable[[RunEvent], None]
@@ -102,18 +103,18 @@ class TrainingRun:
         )
 
     def write_model(self, directory: Path) -> None:
-        """The model as it now is, into a directory that exists and is empty."""
+        """Write the current model into an existing, empty directory."""
         with self.full_eval_mode():
             self.metadata.write(directory, self.model, self.base)
 
     def train_mode(self) -> None:
-        """Train mode, for what is trained."""
+        """Put the model into train mode, except for ``frozen_modules``."""
         self.model.train()
         for module in self.frozen_modules:
             module.eval()
 
     def compute_loss(self, examples: Sequence[Example], ctx: TaskContext) -> Loss:
-        """Of one forward pass."""
+        """Return the loss of one forward pass over ``examples``."""
         if self.feature_cache:
             self.feature_cache.feed(examples)
         batch = move_to_device(self.task.collate(examples, ctx), self.device.torch_device)
@@ -122,14 +123,14 @@ class TrainingRun:
 
     @cached_property
     def eval_context(self) -> TaskContext:
-        """For measuring: the loss without what only helps training."""
+        """Task context for evaluation: no label smoothing, no class weights."""
         return replace(
             self.context, objective=replace(self.context.objective, label_smoothing=0.0, class_weights="none")
         )
 
     @contextmanager
     def full_eval_mode(self) -> Iterator[None]:
-        """The model with all of its blocks, in eval mode."""
+        """Put the model into eval mode with its original blocks for the duration of the context."""
         self.model.eval()
         with self.feature_cache.bypass() if self.feature_cache else nullcontext():
             yield

@@ -1,4 +1,4 @@
-"""The ways of updating a model: one class each, its wire schema and its behaviour together."""
+"""Update methods: one class each, with its schema in the API and its behavior."""
 
 from __future__ import annotations
 

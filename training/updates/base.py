@@ -1,4 +1,4 @@
-"""What every way of updating is."""
+"""Protocol of the update methods."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ if TYPE_CHECKING:
 
 
 class UpdateMode(Protocol):
-    """How a base becomes a trainable model, and how the outcome is written and read."""
+    """Conversion of a base to a trainable model, and saving and loading of the result."""
 
     def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
-        """In which dtype the weights are held while training computes in ``compute``; ``stored``: theirs on disk."""
+        """Return the dtype of weights in memory for a compute dtype and a dtype on disk."""
 
     def apply(self, model: Any, task: AnyTask) -> Any:
-        """The model whose parameters with ``requires_grad`` are the ones to train. Raises ``ValueError``."""
+        """Return the model with ``requires_grad`` set on exactly the parameters to train.
+
+        Raises ``ValueError`` if the update does not fit the model.
+        """
 
     def count_frozen_blocks(self, model: Any) -> int:
-        """How many of the first blocks stay as they are, so that what they give need be computed only once."""
+        """Return how many of the first blocks are frozen, so that their outputs can be cached."""
 
     def load_weights(self, model: Any, directory: Path) -> None:
-        """Put an earlier result's weights in."""
+        """Load the weights of an earlier result into the model."""
 
     def save(self, model: Any, base: BaseModel, directory: Path) -> None:
         """Write the trained model's files into ``directory``."""
 
     def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
-        """The model as ``save`` wrote it, in eval mode."""
+        """Load a model that ``save`` wrote, in eval mode."""

@@ -1,4 +1,4 @@
-"""Every weight moves; the result is a model directory of its own."""
+"""Full fine-tuning: all weights are trained, and the result is a complete model directory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class FullUpdate(FullModelBase):
     """Train all weights of the base model."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["full"] = "full"
 
     def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
-        """Masters in fp32: a bf16 weight has too few bits to take a small update."""
+        """Return fp32 for the master weights: bf16 has too few bits for small updates."""
         import torch
 
         return torch.float32

@@ -1,4 +1,4 @@
-"""What updates share whose result is a model directory of its own."""
+"""Base class of updates whose result is a complete model directory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 
 
 class FullModelBase(pydantic.BaseModel):
-    """Saved and loaded as ``transformers`` does."""
+    """Saving and loading in the format of ``transformers``."""
 
     def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
-        """A frozen weight stays as it is stored, unless nothing would widen it for an fp32 product."""
+        """Return the stored dtype, or fp32 if the run computes in fp32: without autocast nothing
+        would upcast the weights."""
         import torch
 
         return torch.float32 if compute == torch.float32 else stored
 
     def save(self, model: Any, base: BaseModel, directory: Path) -> None:
-        """A directory that ``AutoModel…from_pretrained`` loads, tokenizer included, in the base's own dtype."""
+        """Write a directory for ``AutoModel…from_pretrained``, with tokenizer, in the base's
+        dtype."""
         base.save_with_processor(model, directory)
 
     def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
         return task.load_model(directory, state, dtype).eval()
 
     def load_weights(self, model: Any, directory: Path) -> None:
-        """Nothing: the model was loaded from the earlier result's directory."""
+        """Do nothing, because the model was loaded from the earlier result's directory."""

@@ -1,4 +1,4 @@
-"""Feature-based tuning: the base stays as it is, what stands behind its last block is trained."""
+"""Head-only fine-tuning: all blocks are frozen; the parameters after them are trained."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class HeadUpdate(FullModelBase):
-    """Train the head only: final norm or pooler, and the output layer. The base's features are computed once."""
+    """Train only the head: final norm or pooler, and output layer. The features of the base are
+    computed once."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["head"] = "head"
 
@@ -28,9 +29,9 @@ class HeadUpdate(FullModelBase):
 
 
 def train_only(model: Any, names: set[str]) -> Any:
-    """Raises ``ValueError`` where there is nothing to train."""
+    """Freeze all parameters but ``names``. Raises ``ValueError`` if ``names`` is empty."""
     if not names:
-        raise ValueError(f"{type(model).__name__} has no weights of its own behind its last block")
+        raise ValueError(f"{type(model).__name__} has no weights after its last block; use another update")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in names)
     return model

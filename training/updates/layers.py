@@ -1,4 +1,4 @@
-"""Layer freezing: the last blocks and the head are trained, what stands before them stays as it is."""
+"""Layer freezing: the last blocks and the head are trained; everything before is frozen."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class LayersUpdate(FullModelBase):
-    """Train the last blocks and the head. What the frozen blocks give is computed once."""
+    """Train the last blocks and the head. The outputs of the frozen blocks are computed once."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     type: Literal["layers"] = "layers"
     last: int = Field(default=2, ge=1, le=1000, strict=True)
-    """How many blocks train; all of them where the model has fewer."""
+    """Number of blocks to train; all blocks if the model has fewer."""
 
     def apply(self, model: Any, task: AnyTask) -> Any:
-        parts = find_blocks(model)
-        return train_only(model, parts.get_last_block_parameters(self.last) | parts.get_head_parameters())
+        stack = find_blocks(model)
+        return train_only(model, stack.get_last_block_parameters(self.last) | stack.get_head_parameters())
 
     def count_frozen_blocks(self, model: Any) -> int:
         return max(0, len(find_blocks(model).blocks) - self.last)

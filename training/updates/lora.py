@@ -1,4 +1,4 @@
-"""Low-rank adapters beside frozen weights, through PEFT (Hu et al. 2021, arXiv:2106.09685)."""
+"""LoRA: low-rank adapters on frozen weights, through PEFT (Hu et al. 2021, arXiv:2106.09685)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.]+$")]
 
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
-"""PEFT's names."""
+"""PEFT's file names."""
 
 
 class LoraUpdate(pydantic.BaseModel):
-    """Train an adapter; a classifier's head trains with it."""
+    """Train a LoRA adapter, together with the head of a classifier."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     type: Literal["lora"] = "lora"
     rank: int = Field(default=16, ge=1, le=512, strict=True)
@@ -34,16 +34,16 @@ class LoraUpdate(pydantic.BaseModel):
     target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=64)] = (
         "all-linear"
     )
-    """Names of the layers that get an adapter; ``all-linear`` leaves out the output layer."""
+    """Names of the layers that get an adapter; ``all-linear`` excludes the output layer."""
     rslora: bool = False
     dora: bool = False
 
     def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
-        """The base is frozen, so it may be as narrow as the arithmetic."""
+        """Return the compute dtype: a frozen base needs no more precision."""
         return compute
 
     def apply(self, model: Any, task: AnyTask) -> Any:
-        """Raises ``ValueError`` where no layer has a name of ``target_modules``."""
+        """Add the adapter. Raises ``ValueError`` if no layer matches ``target_modules``."""
         from peft import LoraConfig, TaskType, get_peft_model
 
         config = LoraConfig(
@@ -65,11 +65,14 @@ class LoraUpdate(pydantic.BaseModel):
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        unfit = set_peft_model_state_dict(model, load_file(directory / WEIGHTS_NAME))
-        assert not unfit.unexpected_keys, unfit.unexpected_keys
+        load_result = set_peft_model_state_dict(model, load_file(directory / WEIGHTS_NAME))
+        assert not load_result.unexpected_keys, load_result.unexpected_keys
 
     def save(self, model: Any, base: BaseModel, directory: Path) -> None:
-        """What stock ``PeftModel.from_pretrained`` loads. PEFT's own writer orders sets by hash, so its bytes vary."""
+        """Write a directory for ``PeftModel.from_pretrained``.
+
+        PEFT's own writer orders sets by hash, so its bytes vary between runs.
+        """
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
@@ -79,8 +82,8 @@ class LoraUpdate(pydantic.BaseModel):
         )
         config = model.active_peft_config.to_dict()
         config |= {"base_model_name_or_path": base.id, "inference_mode": True}
-        plain = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
-        (directory / CONFIG_NAME).write_text(json.dumps(plain, indent=2, sort_keys=True))
+        sorted_config = {name: sorted(value) if isinstance(value, set) else value for name, value in config.items()}
+        (directory / CONFIG_NAME).write_text(json.dumps(sorted_config, indent=2, sort_keys=True))
 
     def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
         from peft import PeftModel
@@ -90,8 +93,8 @@ class LoraUpdate(pydantic.BaseModel):
 
 
 def find_head_modules(model: Any) -> list[str]:
-    """Modules beside the base that a task brings along: new, so they are trained whole."""
+    """Return the names of the modules that a task adds to the base, to train in full."""
     if model.base_model is model:
         return []
-    beside = ((name, child) for name, child in model.named_children() if child is not model.base_model)
-    return [name for name, child in beside if any(True for _ in child.parameters())]
+    added = ((name, child) for name, child in model.named_children() if child is not model.base_model)
+    return [name for name, child in added if any(True for _ in child.parameters())]

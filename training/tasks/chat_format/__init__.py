@@ -1,1 +1,1 @@
-"""Chat rows, chat templates and tool calls."""
+"""Chat rows, chat templates, and tool calls."""

@@ -1,4 +1,4 @@
-"""OpenAI's messages and tools as rows hold them, and as chat templates know them."""
+"""Schemas of OpenAI's messages and tools, row checks, and conversion for chat templates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TOOLS = 128
 
 
 def _join_text_parts(content: object) -> object:
-    """Content is a string or a list of text parts, which are joined."""
+    """Join the text parts of content that is a list."""
     if not isinstance(content, list):
         return content
     for part in content:
@@ -27,7 +27,7 @@ def _join_text_parts(content: object) -> object:
 
 
 def _parse_arguments(value: object) -> object:
-    """Arguments come as the text that the model wrote."""
+    """Parse the JSON string that holds the arguments of a call."""
     if not isinstance(value, str):
         raise PydanticCustomError("wrong_type", "Must be a string that holds a JSON object.")
     try:
@@ -43,7 +43,9 @@ def _parse_arguments(value: object) -> object:
 
 def _require_empty(value: object) -> object:
     if value:
-        raise PydanticCustomError("unread", "It is not learnt here; remove it, or put what is said into 'content'.")
+        raise PydanticCustomError(
+            "unread", "This field cannot be trained on; remove it, or move its text to 'content'."
+        )
     return None
 
 
@@ -51,7 +53,7 @@ TextContent = Annotated[str, BeforeValidator(_join_text_parts)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 UnsupportedField = Annotated[None, BeforeValidator(_require_empty)]
-"""A field of OpenAI's answers that a message sent back as it came has: empty, or not fit for training."""
+"""Field of OpenAI's responses that messages copied from a response contain. It must be empty."""
 
 
 class _StrictModel(BaseModel):
@@ -61,7 +63,7 @@ class _StrictModel(BaseModel):
 class FunctionCall(_StrictModel):
     name: FunctionName
     arguments: Annotated[dict[str, Any], BeforeValidator(_parse_arguments)]
-    """Written as a string of JSON, held as what it says."""
+    """A JSON string in the row, stored as the parsed object."""
 
 
 class ToolCall(_StrictModel):
@@ -74,9 +76,9 @@ class Function(_StrictModel):
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    """JSON Schema of the arguments; none: it takes none."""
+    """JSON Schema of the arguments. None if the function has no arguments."""
     strict: bool | None = None
-    """Accepted, no effect: it is about how an answer is decoded."""
+    """Accepted without effect: it concerns decoding."""
 
 
 class Tool(_StrictModel):
@@ -85,44 +87,47 @@ class Tool(_StrictModel):
 
 
 class Message(_StrictModel):
-    """One turn."""
+    """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    """``developer`` is what templates call ``system``, ``function`` the older name of ``tool``."""
+    """Templates call ``developer`` ``system``. ``function`` is the older name of ``tool``."""
     content: TextContent | None = None
     weight: Literal[0, 1] = 1
-    """0: the model reads this answer but does not learn it."""
+    """0 excludes this message from the targets; the model still reads it."""
     name: str | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
     function_call: FunctionCall | None = None
-    """The older form of one call."""
+    """Older form of a single call."""
     tool_call_id: CallId | None = None
-    """The call that a ``tool`` message answers."""
+    """Id of the call whose result a ``tool`` message holds."""
     refusal: UnsupportedField = None
     audio: UnsupportedField = None
     annotations: UnsupportedField = None
 
     def list_tool_calls(self, index: int) -> list[ToolCall]:
-        """In either form. ``place`` tells the ids of older calls apart, which had none."""
+        """Return the calls in either form.
+
+        ``index`` makes the ids of ``function_call`` calls unique, because they have none.
+        """
         if self.function_call is None:
             return self.tool_calls or []
-        # Mistral's templates take ids of nine letters and digits only.
+        # Mistral's templates accept only ids of nine letters and digits.
         return [ToolCall.model_construct(id=f"call{index:05d}", type="function", function=self.function_call)]
 
 
 class Conversation(_StrictModel):
-    """Messages, and the tools that the model may call in answering them."""
+    """Messages and the tools that the model may call."""
 
     messages: list[Message] = Field(min_length=1)
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     functions: Annotated[list[Function], Field(max_length=MAX_TOOLS)] | None = None
-    """The older form of ``tools``."""
+    """Older form of ``tools``."""
     parallel_tool_calls: bool | None = None
-    """Accepted, no effect: the calls of the data are learnt as they are."""
+    """Accepted without effect: the calls in the data are trained as they are."""
 
     @property
     def all_tools(self) -> list[Tool]:
-        """In either form."""
+        """Tools in either form."""
         return self.tools or [Tool(function=function) for function in self.functions or []]
 
 
@@ -133,22 +138,22 @@ class _MessageRule(NamedTuple):
     message: str
 
 
-def _is_silent(message: Message) -> bool:
+def _is_without_output(message: Message) -> bool:
     return message.content is None and not message.list_tool_calls(0)
 
 
 _RULES = (
     _MessageRule(
-        lambda message: _is_silent(message) and "content" not in message.model_fields_set,
+        lambda message: _is_without_output(message) and "content" not in message.model_fields_set,
         "missing_field",
         "content",
-        "The field is missing; add it (only an assistant that calls tools may be silent).",
+        "The field is missing; add it (only an assistant message with tool calls may omit it).",
     ),
     _MessageRule(
-        lambda message: _is_silent(message) and "content" in message.model_fields_set,
+        lambda message: _is_without_output(message) and "content" in message.model_fields_set,
         "wrong_type",
         "content",
-        "Must be a string (only an assistant that calls tools may be silent).",
+        "Must be a string (only an assistant message with tool calls may have null).",
     ),
     _MessageRule(
         lambda message: (
@@ -159,61 +164,69 @@ _RULES = (
         ),
         "empty_content",
         "content",
-        "The answer is empty; write one.",
+        "The answer is empty; add text or remove the row.",
     ),
     _MessageRule(
         lambda message: message.role != "assistant" and bool(message.list_tool_calls(0)),
         "wrong_value",
         "tool_calls",
-        "Only an assistant calls tools; remove the call, or mend the role.",
+        "Only an assistant message can call tools; remove the call or correct the role.",
     ),
     _MessageRule(
         lambda message: bool(message.tool_calls) and message.function_call is not None,
         "wrong_value",
         "function_call",
-        "The call stands in 'tool_calls' and in the older 'function_call'; keep 'tool_calls'.",
+        "The message has 'tool_calls' and the older 'function_call'; remove 'function_call'.",
     ),
     _MessageRule(
         lambda message: message.role == "tool" and message.tool_call_id is None,
         "missing_field",
         "tool_call_id",
-        "The field is missing; add the id of the call that this message answers.",
+        "The field is missing; add the id of the call that produced this result.",
     ),
 )
 
 
 def check_conversation(conversation: Conversation, field_prefix: str = "") -> Iterator[RowIssue]:
-    """What the schema cannot say. ``place`` stands before the fields' names."""
+    """Yield the issues that the schema cannot express.
+
+    ``field_prefix`` precedes the names of fields.
+    """
     if conversation.tools and conversation.functions:
         yield RowIssue(
-            "wrong_value", f"{field_prefix}functions", "The row has 'tools' and the older 'functions'; keep 'tools'."
+            "wrong_value",
+            f"{field_prefix}functions",
+            "The row has 'tools' and the older 'functions'; remove 'functions'.",
         )
-    unusual = _select_checkable(conversation.messages)
-    yield from _check_rules(unusual, f"{field_prefix}messages")
-    called: set[str] = set()
-    for index, message in unusual:
-        called |= {call.id for call in message.list_tool_calls(index)}
-        if message.tool_call_id is not None and message.tool_call_id not in called:
+    candidates = _select_checkable(conversation.messages)
+    yield from _check_rules(candidates, f"{field_prefix}messages")
+    call_ids: set[str] = set()
+    for index, message in candidates:
+        call_ids |= {call.id for call in message.list_tool_calls(index)}
+        if message.tool_call_id is not None and message.tool_call_id not in call_ids:
             yield RowIssue(
                 "wrong_value",
                 f"{field_prefix}messages[{index}].tool_call_id",
-                "No assistant message before this one makes a call of this id; give the id of one that does.",
+                "No earlier assistant message has a call with this id; use the id of an earlier call.",
             )
-        if message.role == "function" and not called:
+        if message.role == "function" and not call_ids:
             yield RowIssue(
                 "wrong_value",
                 f"{field_prefix}messages[{index}].role",
-                "No assistant message before this one has a 'function_call'; add the call that it answers.",
+                "No earlier assistant message has a 'function_call'; add the call that produced this result.",
             )
 
 
 def check_messages(messages: Sequence[Message], field: str) -> Iterator[RowIssue]:
-    """Each by itself."""
+    """Yield the issues of messages that do not depend on other messages."""
     yield from _check_rules(_select_checkable(messages), field)
 
 
 def _select_checkable(messages: Sequence[Message]) -> list[tuple[int, Message]]:
-    """With their places, those that are more than words: no rule can be broken by the others, which nearly all are."""
+    """Return the messages, with their indices, that can break a rule.
+
+    Nearly all messages are plain text and can break none, so this keeps the check fast.
+    """
     return [
         (index, message)
         for index, message in enumerate(messages)
@@ -237,10 +250,13 @@ _TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
 
 
 def to_template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Role, content, of an assistant its ``tool_calls`` (arguments as objects), of a tool the call it answers."""
+    """Convert messages to the form that chat templates read.
+
+    Arguments of ``tool_calls`` become objects. Messages of tools get the id and name of their call.
+    """
     turns = []
     names: dict[str, str] = {}
-    latest = ""
+    latest_id = ""
     for index, message in enumerate(messages):
         calls = message.list_tool_calls(index)
         turn: dict[str, Any] = {
@@ -250,23 +266,26 @@ def to_template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
         if calls:
             turn["tool_calls"] = [call.model_dump() for call in calls]
             names |= {call.id: call.function.name for call in calls}
-            latest = calls[-1].id
+            latest_id = calls[-1].id
         if turn["role"] == "tool":
-            answered = message.tool_call_id or latest
-            turn |= {"tool_call_id": answered, "name": names.get(answered, message.name or "")}
+            call_id = message.tool_call_id or latest_id
+            turn |= {"tool_call_id": call_id, "name": names.get(call_id, message.name or "")}
         turns.append(turn)
     return turns
 
 
 def to_template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The fields in one order, whatever the row's, so that training and serving write the same prompt."""
-    nothing = {"type": "object", "properties": {}}
+    """Convert tools to the form that chat templates read.
+
+    The order of fields is fixed, so that training and serving render the same prompt.
+    """
+    no_parameters = {"type": "object", "properties": {}}
     return [
         {
             "type": "function",
             "function": {"name": tool.function.name}
             | ({"description": tool.function.description} if tool.function.description is not None else {})
-            | {"parameters": nothing if tool.function.parameters is None else tool.function.parameters},
+            | {"parameters": no_parameters if tool.function.parameters is None else tool.function.parameters},
         }
         for tool in tools
     ]

@@ -1,7 +1,8 @@
-"""A conversation as the base model's own chat template writes it, and which of its tokens answer.
+"""Conversations rendered with the base model's chat template, and the spans of their answers.
 
-The rendered text is tokenised once. A control token's name inside a message, a call or a tool is text: a seam is put
-into it before rendering, so nothing that is said can end its own turn or open another.
+The rendered text is tokenized once. A control token's name inside a message, a call, or a tool is
+plain text: a token boundary is inserted into the name before rendering, so no content can end its
+own turn or begin another.
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ from training.tasks.support.special_tokens import (
 )
 
 Turn = dict[str, Any]
-"""``{"role": "system" | "user" | "assistant" | "tool", "content": …}``, with ``tool_calls`` as OpenAI has them but for
-``arguments``, which are an object."""
+"""``{"role": "system" | "user" | "assistant" | "tool", "content": …}``.
+
+``tool_calls`` have OpenAI's form, except that ``arguments`` is an object.
+"""
 ToolSchema = dict[str, Any]
 """``{"type": "function", "function": {"name", "description", "parameters"}}``."""
 
-# Qwen's template asks whether to think aloud: an answer begins with its words.
+# Disables the reasoning of Qwen's template, so that an answer begins with its own text.
 _TEMPLATE_OPTIONS = {"enable_thinking": False}
 
-# Llama's template writes today's date unless it knows no clock, and then this one: with it a prompt is the same on
-# every day, in training and in serving.
+# Llama's template writes today's date if ``strftime_now`` exists and this date otherwise. The fixed
+# date makes a prompt the same every day, in training and in serving.
 _FIXED_DATE_MACRO = (
     "{% macro strftime_now(format) %}{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
     " | replace('%m', '07') | replace('%Y', '2024') }}{% endmacro %}"
@@ -42,7 +45,7 @@ _FIXED_DATE_MACRO = (
 
 
 class FieldOmitted(TemplateError):
-    """The template says nothing of what stands in ``field``."""
+    """The template does not render the value of ``field``."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -50,7 +53,7 @@ class FieldOmitted(TemplateError):
 
 
 class _Conversation(NamedTuple):
-    """What is rendered."""
+    """Turns and tools to render."""
 
     turns: list[Turn]
     tools: list[ToolSchema]
@@ -59,43 +62,49 @@ class _Conversation(NamedTuple):
         return _Conversation(self.turns[:count], self.tools)
 
     def replace_turn(self, index: int, turn: Turn) -> _Conversation:
-        """With another turn in one place."""
+        """Return a copy in which the turn at ``index`` is replaced."""
         return _Conversation([*self.turns[:index], turn, *self.turns[index + 1 :]], self.tools)
 
 
 class ChatTemplate:
-    """Raises ``jinja2.TemplateError`` where the template refuses a conversation, ``LeftOut`` where it drops a part."""
+    """Chat template of a tokenizer.
+
+    Raises ``jinja2.TemplateError`` if the template rejects a conversation, and ``FieldOmitted`` if
+    it drops a part of it.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         added = [token for token in tokenizer.added_tokens_decoder.values() if len(token.content.strip()) > 1]
         self._control_pattern = compile_names([token.content for token in added if token.special])
-        # An assistant may well write what is no control token, such as Qwen's <think>; a user may not.
+        # An assistant may write added tokens that are not control tokens, such as Qwen's <think>.
+        # A user may not.
         self._added_pattern = compile_names([token.content for token in added])
 
     def render_conversation(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> RenderedText:
-        """All of it, with a span for each assistant message.
+        """Render all turns, with a span for each assistant message.
 
-        The text up to the last answer is what ``prompt`` gives for the messages before it, whatever the template does
-        differently with an answer in its past; so training sees what serving will ask.
+        The text up to the last answer equals ``render_prompt`` of the messages before it, even if
+        the template renders earlier answers differently. Training therefore sees the prompt of
+        serving.
         """
-        talk = self._prepare_conversation(turns, tools)
-        text = self._render(talk)
+        conversation = self._prepare_conversation(turns, tools)
+        text = self._render(conversation)
         spans = []
-        for index, turn in enumerate(talk.turns):
+        for index, turn in enumerate(conversation.turns):
             if turn["role"] == "assistant":
-                last = index == len(talk.turns) - 1
-                # Templates want something to answer; an answer to nothing begins where its own words do.
-                prompt = self._render(talk.truncate(index), add_generation_prompt=True) if index else None
-                start = self._find_answer_start(text, prompt, talk, index)
-                if prompt is not None and last:
+                is_last = index == len(conversation.turns) - 1
+                # Templates reject an empty conversation, so a first answer has no prompt.
+                prompt = self._render(conversation.truncate(index), add_generation_prompt=True) if index else None
+                start = self._find_answer_start(text, prompt, conversation, index)
+                if prompt is not None and is_last:
                     text, start = prompt + text[start:], len(prompt)
-                end = len(text) if last else self._find_turn_end(text, talk.truncate(index + 1))
+                end = len(text) if is_last else self._find_turn_end(text, conversation.truncate(index + 1))
                 spans.append(MessageSpan(start, self._find_answer_end(text, start, end, turn), index))
         return split_at_boundaries(text, spans)
 
     def render_prompt(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> RenderedText:
-        """What the model is given to answer."""
+        """Render the prompt for the next answer."""
         return split_at_boundaries(
             self._render(self._prepare_conversation(turns, tools), add_generation_prompt=True), []
         )
@@ -104,18 +113,18 @@ class ChatTemplate:
         return tokenize(self._tokenizer, rendered)
 
     def get_end_of_turn_ids(self) -> set[int]:
-        """Control tokens with which an answer ends."""
+        """Return the control tokens that end an answer."""
         return self.find_control_tokens(self._turn_ending)
 
     def render_answer(self, turns: Sequence[Turn], tools: Sequence[ToolSchema] = ()) -> str:
-        """What the model writes as the last of these turns, without the control token that ends it."""
+        """Render the last turn as the model writes it, without the control token that ends it."""
         text = self._render_answer_with_ending(turns, tools)
         for name in self._control_pattern.findall(self._turn_ending):
             text = text.removesuffix(name)
         return text
 
     def find_control_tokens(self, text: str) -> set[int]:
-        """Those whose names stand in it."""
+        """Return the ids of the control tokens whose names occur in ``text``."""
         return {self._tokenizer.convert_tokens_to_ids(name) for name in self._control_pattern.findall(text)}
 
     @cached_property
@@ -130,59 +139,59 @@ class ChatTemplate:
         return "".join(rendered.pieces)[span.start : span.end]
 
     def _prepare_conversation(self, turns: Sequence[Turn], tools: Sequence[ToolSchema]) -> _Conversation:
-        """Shielded. Raises ``LeftOut`` for tools and calls."""
-        talk = _Conversation(
+        """Escape special tokens. Raises ``FieldOmitted`` if the template drops tools or calls."""
+        conversation = _Conversation(
             [self._escape_turn(turn) for turn in turns],
             [escape_special_tokens(tool, self._added_pattern) for tool in tools],
         )
-        if talk.tools and self._render(talk) == self._render(_Conversation(talk.turns, [])):
+        if conversation.tools and self._render(conversation) == self._render(_Conversation(conversation.turns, [])):
             raise FieldOmitted(
                 "tools",
-                "It knows no tools, so the model would never read them; choose a base whose template does, or describe "
-                "them in a system message.",
+                "It does not support tools. Choose a base model whose template does, or describe the tools in a "
+                "system message.",
             )
-        marked = talk
+        marked = conversation
         marks: list[tuple[str, str]] = []
-        for index, turn in enumerate(talk.turns):
+        for index, turn in enumerate(conversation.turns):
             if turn.get("tool_calls"):
-                own = [f"{PROBE}{index}.{place}{PROBE}" for place in range(len(turn["tool_calls"]))]
-                marked = marked.replace_turn(index, _rename_calls(turn, own))
-                marks += [(mark, f"messages[{index}].tool_calls[{place}]") for place, mark in enumerate(own)]
+                names = [f"{PROBE}{index}.{number}{PROBE}" for number in range(len(turn["tool_calls"]))]
+                marked = marked.replace_turn(index, _rename_calls(turn, names))
+                marks += [(name, f"messages[{index}].tool_calls[{number}]") for number, name in enumerate(names)]
         text = self._render(marked) if marks else ""
         for mark, field in marks:
             if mark not in text:
                 raise FieldOmitted(
                     field,
-                    "It leaves out this call, so the model would never read it; choose a base whose template writes "
-                    "calls, or put the call into 'content'.",
+                    "It does not render this call. Choose a base model whose template renders calls, or write the "
+                    "call into 'content'.",
                 )
-        return talk
+        return conversation
 
     def _escape_turn(self, turn: Turn) -> Turn:
-        said = self._control_pattern if turn["role"] == "assistant" else self._added_pattern
+        content_pattern = self._control_pattern if turn["role"] == "assistant" else self._added_pattern
         rest = {
             key: escape_special_tokens(value, self._added_pattern)
             for key, value in turn.items()
             if key not in ("role", "content")
         }
-        return {"role": turn["role"], "content": escape_special_tokens(turn["content"], said), **rest}
+        return {"role": turn["role"], "content": escape_special_tokens(turn["content"], content_pattern), **rest}
 
     @cached_property
     def _call_encoder(self) -> Callable[[Turn], Turn]:
-        """The first of ``_SPELLINGS`` in which the template writes a call whole."""
+        """The first of ``_CALL_ENCODERS`` with which the template renders a complete call."""
         call = {"id": "call00000", "type": "function", "function": {"name": "a", "arguments": {"a": PROBE}}}
-        talk = _Conversation(
+        conversation = _Conversation(
             [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [call]}],
             [{"type": "function", "function": {"name": "a", "description": "a", "parameters": {}}}],
         )
-        for spelling in _CALL_ENCODERS:
+        for encoder in _CALL_ENCODERS:
             try:
-                text = self._render(talk, call_encoder=spelling)
+                text = self._render(conversation, call_encoder=encoder)
             except TemplateError:
                 continue
-            # In single quotes stands what is Python's own way of writing an object, not JSON.
+            # Single quotes indicate Python's repr of an object instead of JSON.
             if PROBE in text and f"'{PROBE}'" not in text:
-                return spelling
+                return encoder
         return _CALL_ENCODERS[0]
 
     def _render(
@@ -206,31 +215,35 @@ class ChatTemplate:
                 **_TEMPLATE_OPTIONS,
             )
         except (TypeError, ValueError, LookupError) as error:
-            # What a template does wrong with a value that it did not expect.
+            # Templates raise these for values that they do not expect.
             raise TemplateError(str(error)) from error
         return text
 
     def _find_answer_start(self, text: str, prompt: str | None, conversation: _Conversation, index: int) -> int:
         if prompt is not None and text.startswith(prompt):
             return len(prompt)
-        # The template writes this answer otherwise than it opens a new one: learn its own words, which a probe in
-        # their place finds.
+        # The template renders this answer differently from the generation prompt: a probe in place
+        # of the content finds where the content begins.
         probed = self._render(conversation.replace_turn(index, {"role": "assistant", "content": PROBE}))
-        found = probed.find(PROBE)
-        return (
-            min(found, _count_common_prefix(text, probed)) if found >= 0 else _count_common_prefix(text, prompt or "")
-        )
+        position = probed.find(PROBE)
+        if position < 0:
+            return _count_common_prefix(text, prompt or "")
+        return min(position, _count_common_prefix(text, probed))
 
     def _find_turn_end(self, text: str, prefix: _Conversation) -> int | None:
-        """Where the last turn of ``upto`` ends; None where the template writes it otherwise once others follow."""
+        """Return the end of the last turn of ``prefix``.
+
+        None if the template renders that turn differently when other turns follow.
+        """
         turn = self._render(prefix)
         return len(turn) if text.startswith(turn) else None
 
     def _find_answer_end(self, text: str, start: int, end: int | None, turn: Turn) -> int:
-        """After a control token; what a template writes behind it (a newline) no model needs to learn.
+        """Return the end of the control token that ends the answer.
 
-        That is the first one behind words. A call may hold control tokens of its own, such as Mistral's, so behind
-        calls it is the turn's last.
+        Text that the template writes after it, e.g. a newline, is not a target. After plain text it
+        is the first control token. Calls may contain control tokens, as Mistral's do, so after
+        calls it is the last control token of the turn.
         """
         limit = len(text) if end is None else end
         calls = turn.get("tool_calls", ())
@@ -242,13 +255,13 @@ class ChatTemplate:
 
 
 def _count_common_prefix(left: str, right: str) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common prefix."""
     shortest = min(len(left), len(right))
     return next((at for at in range(shortest) if left[at] != right[at]), shortest)
 
 
 def _rename_calls(turn: Turn, names: Sequence[str]) -> Turn:
-    """With other names for its calls."""
+    """Return a copy of the turn with other names for its calls."""
     calls = [
         {**call, "function": {**call["function"], "name": name}}
         for call, name in zip(turn["tool_calls"], names, strict=True)
@@ -257,7 +270,7 @@ def _rename_calls(turn: Turn, names: Sequence[str]) -> Turn:
 
 
 def _encode_arguments(turn: Turn) -> Turn:
-    """Arguments as JSON text, and no content where it is empty."""
+    """Encode arguments as JSON text and empty content as None."""
     calls = [
         {**call, "function": {**call["function"], "arguments": json.dumps(arguments, ensure_ascii=False)}}
         for call in turn["tool_calls"]
@@ -267,4 +280,7 @@ def _encode_arguments(turn: Turn) -> Turn:
 
 
 _CALL_ENCODERS: tuple[Callable[[Turn], Turn], ...] = (lambda turn: turn, _encode_arguments)
-"""How templates want a call: its arguments as an object (Qwen, Llama, Mistral), or as the JSON text of one."""
+"""Forms of a call that templates expect.
+
+The arguments are an object (Qwen, Llama, Mistral) or JSON text.
+"""

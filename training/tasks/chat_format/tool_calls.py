@@ -1,7 +1,7 @@
-"""How a base writes the calls of tools, learnt from its own chat template.
+"""Format of a base model's tool calls, inferred from its chat template.
 
-Two calls that only a probe would make are rendered; what stands before, between and behind their names and arguments is
-the form. Ids that the template writes into a call may be others in an answer.
+Two probe calls are rendered. The text before, between, and after their names and arguments is the
+format. Ids of calls may differ in an answer.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _WHITESPACE_PATTERN = re.compile(r"\s*")
 
 
 class Whitespace(str):
-    """White space as the template writes it; in an answer it may be more, less or none."""
+    """White space of the template. An answer may have more, less, or none."""
 
 
 FormatPart = str | re.Pattern[str]
-"""Words as they are, a ``Blank``, or one of ``NAME`` and ``ID``."""
+"""Literal text, ``Whitespace``, ``NAME_PATTERN``, or ``ID_PATTERN``."""
 
 
 @dataclass(frozen=True)
 class FormatMatch:
-    """What :func:`match` saw: where it ends, or whether more text could still make it fit."""
+    """End of a match of :func:`match_format`, or whether more text could complete it."""
 
     end: int | None = None
     is_partial: bool = False
@@ -48,20 +48,24 @@ class FormatMatch:
 
 @dataclass(frozen=True)
 class ToolCallFormat:
-    """``head`` opens the first call and ends with its arguments' brace, ``again`` leads from one call's arguments to
-    the next one's, ``close`` follows the last. A name stands before its call's arguments, or behind them (Hermes 2)."""
+    """Text around the calls of an answer.
+
+    ``prefix`` opens the first call and ends with the opening brace of its arguments. ``separator``
+    is the text between the arguments of two calls. ``suffix`` follows the last arguments. The name
+    of a call precedes its arguments, or follows them (Hermes 2).
+    """
 
     prefix: tuple[FormatPart, ...]
     separator: tuple[FormatPart, ...] | None
-    """None where a turn holds one call."""
+    """None if a turn can hold only one call."""
     suffix: tuple[FormatPart, ...]
     name_first: bool
     control_token_ids: frozenset[int]
-    """Control tokens of a call: they must be seen in an answer's text."""
+    """Control tokens of a call. The text of an answer must include them."""
 
 
 def match_format(parts: Sequence[FormatPart], text: str, start: int) -> FormatMatch:
-    """Whether ``parts`` stand in ``text`` at ``at``. Blanks may be more, fewer or none."""
+    """Match ``parts`` against ``text`` from ``start``. The amount of white space may differ."""
     name = ""
     for part in parts:
         if isinstance(part, Whitespace):
@@ -71,47 +75,50 @@ def match_format(parts: Sequence[FormatPart], text: str, start: int) -> FormatMa
                 rest = text[start : start + len(part)]
                 return FormatMatch(is_partial=start + len(rest) == len(text) and part.startswith(rest))
             start += len(part)
-        elif found := part.match(text, start):
-            name, start = (found[0] if part is NAME_PATTERN else name), found.end()
+        elif match := part.match(text, start):
+            name, start = (match[0] if part is NAME_PATTERN else name), match.end()
         else:
             return FormatMatch(is_partial=start == len(text))
     return FormatMatch(start, name=name)
 
 
 def infer_format(template: ChatTemplate) -> ToolCallFormat:
-    """Raises ``jinja2.TemplateError`` where the template writes no calls, or none that can be read back."""
-    one = _split_at_arguments(template.render_answer(_build_probe_turns(1), [_PROBE_TOOL]))
+    """Infer the format of calls from two probe calls.
+
+    Raises ``jinja2.TemplateError`` if the template renders no calls or if they cannot be parsed.
+    """
+    single = _split_at_arguments(template.render_answer(_build_probe_turns(1), [_PROBE_TOOL]))
     try:
-        two = _split_at_arguments(template.render_answer(_build_probe_turns(2), [_PROBE_TOOL]))
+        double = _split_at_arguments(template.render_answer(_build_probe_turns(2), [_PROBE_TOOL]))
     except TemplateError:
-        # Llama's takes one call a turn.
-        two = None
-    head = (*_compile_parts(one[0].lstrip()), "{") if len(one) == 2 else ()
-    if NAME_PATTERN not in _compile_parts("".join(one)) or not head or not isinstance(head[0], str):
+        # Llama's template accepts one call per turn.
+        double = None
+    prefix = (*_compile_parts(single[0].lstrip()), "{") if len(single) == 2 else ()
+    if NAME_PATTERN not in _compile_parts("".join(single)) or not prefix or not isinstance(prefix[0], str):
         raise FieldOmitted(
             "tools",
-            "The calls that it writes are not words with a name and JSON arguments, so they could not be told from "
-            "text; choose another base, or describe the tools in a system message.",
+            "Its calls have no recognizable name with JSON arguments, so they cannot be distinguished from text. "
+            "Choose another base model, or describe the tools in a system message.",
         )
     return ToolCallFormat(
-        prefix=head,
-        separator=(*_compile_parts(two[1]), "{") if two and len(two) == 3 else None,
-        suffix=tuple(_compile_parts(one[1].rstrip())),
-        name_first=NAME_PATTERN in head,
-        control_token_ids=frozenset(template.find_control_tokens("".join([*one, *(two or ())]))),
+        prefix=prefix,
+        separator=(*_compile_parts(double[1]), "{") if double and len(double) == 3 else None,
+        suffix=tuple(_compile_parts(single[1].rstrip())),
+        name_first=NAME_PATTERN in prefix,
+        control_token_ids=frozenset(template.find_control_tokens("".join([*single, *(double or ())]))),
     )
 
 
 def _build_probe_turns(call_count: int) -> list[dict[str, Any]]:
-    made = [
+    calls = [
         {"id": id, "type": "function", "function": {"name": _PROBE_NAME, "arguments": dict(_PROBE_ARGUMENTS)}}
         for id in _PROBE_IDS[:call_count]
     ]
-    return [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": made}]
+    return [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": calls}]
 
 
 def _split_at_arguments(text: str) -> list[str]:
-    """At the probe's arguments, where they stand as JSON."""
+    """Split ``text`` at the probe's arguments written as JSON."""
     pieces, start = list[str](), 0
     for brace in re.compile("{").finditer(text):
         try:

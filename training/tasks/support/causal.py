@@ -1,4 +1,4 @@
-"""What the tasks of causal language models share: a sequence, which of its tokens are learnt, and the loss of those."""
+"""Examples, batches, and the loss of causal language models, shared by their tasks."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class CausalExample(TextExample):
-    """A sequence of tokens."""
+    """A sequence of tokens with target weights."""
 
     weights: array[float]
-    """(T,) float32: how much each token counts as a target; 0 where it is only read. The first is always 0."""
+    """(T,) float32: weight of each token as a target; 0 for context. The first is always 0."""
 
 
 @dataclass(frozen=True)
 class CausalTask(Task[R, CausalExample]):
-    """A task whose model writes the next token: all but its rows."""
+    """Base class of tasks whose model predicts the next token. Subclasses define the rows."""
 
     train_on_inputs: bool = False
-    """Whether what the model is asked is learnt too, not only what it should answer."""
+    """Train on the prompt too, not only on the answer."""
 
     family = "generative"
     peft_type = "CAUSAL_LM"
@@ -58,10 +58,10 @@ class CausalTask(Task[R, CausalExample]):
         return load_causal_model(directory, dtype)
 
     def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
-        """Any of these ends an answer."""
+        """Return the tokens that end an answer."""
         configured = model.generation_config.eos_token_id
-        ends = configured if isinstance(configured, list) else [configured]
-        return {token for token in [*ends, tokenizer.eos_token_id] if token is not None}
+        end_tokens = configured if isinstance(configured, list) else [configured]
+        return {token for token in [*end_tokens, tokenizer.eos_token_id] if token is not None}
 
     def preview(self, example: CausalExample, state: TaskState) -> ExamplePreview:
         return ExamplePreview([TokenSegment("input", example.ids, example.weights)])
@@ -88,18 +88,21 @@ def load_causal_model(directory: Path, dtype: torch.dtype) -> Any:
 def build_causal_example(
     ids: Sequence[int], weights: array[float], max_length: int, field: str
 ) -> CausalExample | RowIssue:
-    """Cut on the right; a flaw of ``field`` where that leaves nothing to learn. Changes ``weights``."""
-    # Nothing comes before the first token to predict it from.
+    """Truncate on the right to ``max_length``. Changes ``weights``.
+
+    Returns an issue of ``field`` if no target remains.
+    """
+    # No earlier token can predict the first one.
     weights[:1] = array("f", bytes(4 * len(weights[:1])))
-    kept = weights[:max_length]
-    if not any(kept):
+    kept_weights = weights[:max_length]
+    if not any(kept_weights):
         return RowIssue(
             "too_long",
             field,
-            f"What is to be learnt begins after the {max_length} tokens that a row may have; shorten what comes before "
-            "it, or raise max_length where the base model allows it.",
+            f"The text to learn begins after the limit of {max_length} tokens; shorten the text before it, or raise "
+            "max_length if the base model allows it.",
         )
-    return CausalExample(len(kept), len(ids) > max_length, array("i", ids[:max_length]), kept)
+    return CausalExample(len(kept_weights), len(ids) > max_length, array("i", ids[:max_length]), kept_weights)
 
 
 def count_targets(example: CausalExample) -> int:
@@ -107,8 +110,11 @@ def count_targets(example: CausalExample) -> int:
 
 
 def collate(examples: Sequence[CausalExample], ctx: TaskContext) -> Batch:
-    """The model's inputs, and of each of the N targets: where the token before it stands in the flattened ids
-    (``positions_N``), its id, its weight and its row."""
+    """Batch the model's inputs and the N targets.
+
+    A target has the position of the token before it in the flattened ids (``positions_N``), its id,
+    its weight, and its row.
+    """
     import torch
 
     lengths = [len(example.ids) for example in examples]
@@ -121,10 +127,10 @@ def collate(examples: Sequence[CausalExample], ctx: TaskContext) -> Batch:
     starts = [0, *accumulate(lengths)] if width is None else range(0, width * len(examples), width)
     weights = [torch.frombuffer(example.weights, dtype=torch.float32) for example in examples]
     targets = [weights_T.nonzero().squeeze(1) for weights_T in weights]
-    places_N = torch.cat([at_T + start for at_T, start in zip(targets, starts, strict=False)])
+    target_positions_N = torch.cat([at_T + start for at_T, start in zip(targets, starts, strict=False)])
     return batch | {
-        "positions_N": places_N - 1,
-        "targets_N": batch["input_ids"].flatten()[places_N],
+        "positions_N": target_positions_N - 1,
+        "targets_N": batch["input_ids"].flatten()[target_positions_N],
         "weights_N": torch.cat([weights_T[at_T] for weights_T, at_T in zip(weights, targets, strict=True)]),
         "rows_N": torch.repeat_interleave(torch.tensor([len(at_T) for at_T in targets])),
     }
@@ -139,18 +145,18 @@ def _pack(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
 
 
 def select_model_inputs(batch: Batch) -> Batch:
-    """The arguments of the model's forward: what is named without a shape."""
+    """Return the arguments of the model's forward: the entries whose names have no shape suffix."""
     return {name: value for name, value in batch.items() if name.islower()}
 
 
 def compute_causal_loss(model: Any, batch: Batch, ctx: TaskContext) -> Loss:
-    """Cross-entropy of the targets, each times its weight."""
-    assert ctx.logprob_fn, "set by whoever loads the model"
+    """Return the weighted cross-entropy of the targets."""
+    assert ctx.logprob_fn, "must be set when the model is loaded"
     smoothing = ctx.objective.label_smoothing
-    found = ctx.logprob_fn(
+    scores = ctx.logprob_fn(
         model, select_model_inputs(batch), batch["positions_N"], batch["targets_N"], with_mean=smoothing > 0
     )
-    losses_N = -found.logprobs_N
+    losses_N = -scores.logprobs_N
     if smoothing:
-        losses_N = (1 - smoothing) * losses_N - smoothing * found.mean_logprobs_N
-    return Loss(losses_N @ batch["weights_N"], found.correct_N.sum())
+        losses_N = (1 - smoothing) * losses_N - smoothing * scores.mean_logprobs_N
+    return Loss(losses_N @ batch["weights_N"], scores.correct_N.sum())

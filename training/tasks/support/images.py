@@ -1,6 +1,7 @@
-"""Pictures as a model sees them; shared by the tasks that look.
+"""Decoding and preprocessing of images, shared by vision tasks.
 
-PNG, JPEG, WebP, BMP, and of a GIF the first picture; turned as its EXIF tag says, and read as RGB.
+Supports PNG, JPEG, WebP, BMP, and the first frame of a GIF. The EXIF orientation is applied, and
+images are converted to RGB.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 50_000_000
-"""150 MB once decoded."""
+"""Maximum pixels of an image; 150 MB when decoded."""
 MAX_ASPECT_RATIO = 50
-"""Longer side to shorter: processors scale the shorter one to what the model sees, and the longer one with it."""
+"""Maximum ratio of the longer to the shorter side.
+
+Processors scale the shorter side to the model's input size and the longer side with it.
+"""
 PATCH_SIZE = 16
-"""Side, in pixels, of the squares that a size counts."""
+"""Side of a patch in pixels. Sizes of examples count patches."""
 
 _DECODE_ERRORS = (
     OSError,
@@ -45,40 +49,42 @@ _DECODE_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What PIL's readers raise for files that are not what their first bytes say."""
+"""Exceptions of PIL's decoders for files whose content does not match their header."""
 
 
 def _parse_content(value: object) -> object:
-    """Base64 of a file, or what a row of a zip was given."""
+    """Decode base64, or return the content that the reader took from a zip."""
     if isinstance(value, Content):
         return value
     if not isinstance(value, str):
-        raise PydanticCustomError("wrong_type", "Must be the name of a file in the zip, or a file's bytes in base64.")
+        raise PydanticCustomError(
+            "wrong_type", "Must be the name of a file in the zip, or the base64-encoded bytes of a file."
+        )
     encoded = value.partition(",")[2] if value.startswith("data:") else value
     try:
         return BytesContent(base64.b64decode("".join(encoded.split()), validate=True))
     except binascii.Error as error:
         raise PydanticCustomError(
-            "image", "Neither base64 nor a data: URL in base64; to name files, upload a zip that holds them."
+            "image", "Not base64 or a base64 data: URL; correct it, or upload a zip with the files to use file names."
         ) from error
 
 
 class ImageInput(BaseModel):
-    """What is looked at."""
+    """An image."""
 
     model_config = ConfigDict(extra="ignore")
 
     image: Annotated[Any, BeforeValidator(_parse_content)]
-    """A ``Content``."""
+    """A ``training.readers.archive.Content``."""
 
 
 def decode(content: Content) -> Image:
-    """Whole, upright, RGB. Raises ``Refused``."""
+    """Decode an image completely, upright, as RGB. Raises ``InvalidInput``."""
     from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
-            # A stranger's file may give cause to many; of them only a picture that would fill the memory matters.
+            # Uploaded files can cause many warnings. Only the one for oversized images matters.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content.read()), formats=FORMATS)
@@ -91,7 +97,7 @@ def decode(content: Content) -> Image:
     except _DECODE_ERRORS as error:
         raise InvalidInput(
             "image",
-            "Not a whole PNG, JPEG, WebP, GIF or BMP; open it in a viewer and save it as one of these.",
+            "Not a complete PNG, JPEG, WebP, GIF or BMP; save the image again in one of these formats.",
             "image",
         ) from error
 
@@ -100,22 +106,27 @@ def _check_dimensions(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise _too_large_error()
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise InvalidInput("image", f"One side is more than {MAX_ASPECT_RATIO} times the other; crop it.", "image")
+        raise InvalidInput(
+            "image", f"One side is more than {MAX_ASPECT_RATIO} times as long as the other; crop the image.", "image"
+        )
 
 
 def _too_large_error() -> InvalidInput:
-    return InvalidInput("image", f"More than {MAX_PIXELS:,} pixels; scale it down.", "image")
+    return InvalidInput("image", f"The image has more than {MAX_PIXELS:,} pixels; scale it down.", "image")
 
 
 def _to_rgb(image: Image) -> Image:
     if image.mode.startswith("I;16"):
-        # PIL would cut values at 255 rather than scale them.
+        # PIL would clip values at 255 instead of scaling them.
         return image.point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
     return image.convert("RGB")
 
 
 def load_processor(directory: Path) -> Any:
-    """Raises ``TrainingError`` for one whose pictures differ in shape: they could not share a batch."""
+    """Load an image processor.
+
+    Raises ``TrainingError`` if its outputs vary in shape, because they could not share a batch.
+    """
     from PIL import Image
     from transformers import AutoImageProcessor
 
@@ -123,13 +134,15 @@ def load_processor(directory: Path) -> Any:
     wide, tall = (preprocess([Image.new("RGB", size)], processor).shape for size in ((64, 32), (32, 64)))
     if wide != tall:
         raise TrainingError(
-            "base_model_unavailable", "What this base model sees has no fixed shape; choose another.", "model"
+            "base_model_unavailable",
+            "This base model's image processor has no fixed output shape; choose another base model.",
+            "model",
         )
     return processor
 
 
 def count_patches(processor: Any) -> int:
-    """Of every picture: the squares of 16 × 16 pixels that the model is given."""
+    """Return the number of 16 × 16 pixel patches in the model's input of any image."""
     from PIL import Image
 
     *_, height, width = preprocess([Image.new("RGB", (PATCH_SIZE, PATCH_SIZE))], processor).shape
@@ -137,6 +150,6 @@ def count_patches(processor: Any) -> int:
 
 
 def preprocess(images: Sequence[Image], processor: Any) -> torch.Tensor:
-    """(B, 3, H, W) fp32."""
-    seen: torch.Tensor = processor(list(images), return_tensors="pt")["pixel_values"]
-    return seen
+    """Return the model's input (B, 3, H, W) float32."""
+    pixels: torch.Tensor = processor(list(images), return_tensors="pt")["pixel_values"]
+    return pixels

@@ -1,6 +1,7 @@
-"""Texts that belong together: which are no strangers to one another, and how near each finds its own.
+"""False negatives and ranking metrics of pairs of texts.
 
-Shapes: B pairs of an anchor and a positive, C candidates, U different positives, D width of a vector.
+Shapes: B pairs of an anchor and a positive, C candidates, U distinct positives, D width of a
+vector.
 """
 
 from __future__ import annotations
@@ -14,35 +15,39 @@ if TYPE_CHECKING:
     import torch
 
 RANKING_BATCH_SIZE = 1024
-"""Anchors compared with all positives at a time."""
+"""Number of anchors compared with all positives at a time."""
 
 METRICS = {
-    "recall_at_1": "share of the anchors whose own positive is the nearest",
-    "mrr": "mean of one over the place of an anchor's own positive",
+    "recall_at_1": "share of anchors whose own positive is the nearest",
+    "mrr": "mean reciprocal rank of an anchor's own positive",
 }
 
 
 def build_false_negative_mask(anchors: Sequence[TextExample], candidates: Sequence[TextExample]) -> torch.Tensor:
-    """(B, C) bool: which candidates are no strangers to an anchor though they are not its own positive: positives of
-    equal anchors, and the anchor's own text. The first B candidates are the anchors' positives, in order."""
+    """Return (B, C) bool: candidates that are not negatives of an anchor and not its own positive.
+
+    These are positives of equal anchors and the anchor's own text. The first B candidates are the
+    anchors' positives, in order.
+    """
     import torch
 
     numbers: dict[bytes, int] = {}
-    places = [numbers.setdefault(_to_key(text), len(numbers)) for text in (*anchors, *candidates)]
-    anchors_B, candidates_C = torch.tensor(places[: len(anchors)]), torch.tensor(places[len(anchors) :])
-    known = torch.eye(len(numbers), dtype=torch.bool)
-    known[anchors_B, candidates_C[: len(anchors)]] = True
-    barred_BC = known[anchors_B[:, None], candidates_C]
-    barred_BC.diagonal().fill_(False)
-    return barred_BC
+    text_ids = [numbers.setdefault(_to_key(text), len(numbers)) for text in (*anchors, *candidates)]
+    anchors_B, candidates_C = torch.tensor(text_ids[: len(anchors)]), torch.tensor(text_ids[len(anchors) :])
+    related = torch.eye(len(numbers), dtype=torch.bool)
+    related[anchors_B, candidates_C[: len(anchors)]] = True
+    mask_BC = related[anchors_B[:, None], candidates_C]
+    mask_BC.diagonal().fill_(False)
+    return mask_BC
 
 
 def compute_ranking_metrics(
     pairs: Sequence[tuple[TextExample, TextExample]], vectors_B2D: torch.Tensor
 ) -> dict[str, float]:
-    """Each anchor's own positive among all different positives but those of equal anchors and the anchor's own text.
+    """Rank each anchor's own positive among all distinct positives.
 
-    A tie counts against it: vectors that are all the same find nothing.
+    Positives of equal anchors and the anchor's own text are excluded. A tie counts against the
+    positive, so that identical vectors score the minimum.
     """
     import torch
 
@@ -53,10 +58,10 @@ def compute_ranking_metrics(
     for (anchor, _), column in zip(pairs, own, strict=True):
         related.setdefault(_to_key(anchor), {columns.get(_to_key(anchor), column)}).add(column)
     rows = dict(zip(own, range(len(own)), strict=True))
-    different_UD = torch.stack([positives_BD[rows[column]] for column in range(len(columns))])
+    distinct_UD = torch.stack([positives_BD[rows[column]] for column in range(len(columns))])
     ranks = []
     for start in range(0, len(pairs), RANKING_BATCH_SIZE):
-        scores_PU = anchors_BD[start : start + RANKING_BATCH_SIZE] @ different_UD.T
+        scores_PU = anchors_BD[start : start + RANKING_BATCH_SIZE] @ distinct_UD.T
         for scores_U, (anchor, _), column in zip(scores_PU, pairs[start:], own[start:], strict=False):
             before_U = scores_U >= scores_U[column]
             before_U[list(related[_to_key(anchor)])] = False
@@ -68,5 +73,5 @@ def compute_ranking_metrics(
 
 
 def _to_key(text: TextExample) -> bytes:
-    """Texts of the same tokens are the same to the model."""
+    """Return a key that is equal for texts with equal tokens."""
     return text.ids.tobytes()

@@ -1,4 +1,4 @@
-"""Spans of tokens as answers: which is the best of a window, and of all windows of a context.
+"""Selection of answer spans: the best span of a window and of all windows of a context.
 
 Shapes: B windows, T positions of the longest, K tokens of the longest answer.
 """
@@ -17,30 +17,33 @@ if TYPE_CHECKING:
     import torch
 
 MAX_ANSWER_TOKENS = 30
-"""Tokens of an answer."""
+"""Maximum tokens of an answer."""
 WINDOW_BATCH_SIZE = 32
-"""Windows read at a time: a long context has many."""
+"""Windows per forward pass. A long context has many."""
 NO_ANSWER = (0, 0)
-"""The span of no answer: the token before the question, as in BERT (Devlin et al. 2018, arXiv:1810.04805, 4.3)."""
+"""Span for no answer: the token before the question, as in BERT.
+
+(Devlin et al. 2018, arXiv:1810.04805, 4.3)
+"""
 
 
 class WindowPrediction(NamedTuple):
-    """What the model says of one window."""
+    """Scores of one window."""
 
     best_score: float
     """Sum of the logits of the best span's first and last token."""
     first: int
     last: int
     start_logsumexp: float
-    """Logarithm of the sum of the exponentials of the context's logits as first tokens."""
+    """Log-sum-exp of the start logits over the context."""
     end_logsumexp: float
     start_null_logit: float
-    """Logit of no answer."""
+    """Start logit of no answer."""
     end_null_logit: float
 
 
 def collate_windows(windows: Sequence[Window], ctx: TaskContext) -> Batch:
-    """The model's inputs, and where the context is."""
+    """Batch the model's inputs with a mask of the context's tokens."""
     import torch
 
     batch = collate_texts(windows, ctx.pad_token_id)
@@ -51,7 +54,7 @@ def collate_windows(windows: Sequence[Window], ctx: TaskContext) -> Batch:
 
 
 def compute_span_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each token (B, T) as the first and as the last of the answer, float32."""
+    """Return each token's logits (B, T) as first and as last token of the answer, float32."""
     out = model(**{name: tensor for name, tensor in batch.items() if name.islower()})
     return out.start_logits.float(), out.end_logits.float()
 
@@ -59,12 +62,15 @@ def compute_span_logits(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.T
 def find_best_spans(
     start_BT: torch.Tensor, end_BT: torch.Tensor, context_BT: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Score (B,), first and last position (B, 2) of the best span of at most ``LONGEST`` tokens of the context."""
+    """Return scores (B,) and first and last positions (B, 2) of the best spans.
+
+    A span is in the context and has at most ``MAX_ANSWER_TOKENS`` tokens.
+    """
     import torch
     from torch.nn.functional import pad
 
     start_BT, end_BT = (logits_BT.masked_fill(~context_BT, -inf) for logits_BT in (start_BT, end_BT))
-    # K last tokens for every first one.
+    # For every first token, the K possible last tokens.
     ends_BTK = pad(end_BT, (0, MAX_ANSWER_TOKENS - 1), value=-inf).unfold(1, MAX_ANSWER_TOKENS, 1)
     best = (start_BT[..., None] + ends_BTK).flatten(1).max(-1)
     first_B, length_B = best.indices // MAX_ANSWER_TOKENS, best.indices % MAX_ANSWER_TOKENS
@@ -72,7 +78,7 @@ def find_best_spans(
 
 
 def predict_windows(model: Any, windows: Sequence[Window], ctx: TaskContext) -> Iterator[WindowPrediction]:
-    """In order."""
+    """Yield predictions in the order of the windows."""
     import torch
 
     for at in range(0, len(windows), WINDOW_BATCH_SIZE):
@@ -81,8 +87,10 @@ def predict_windows(model: Any, windows: Sequence[Window], ctx: TaskContext) -> 
             batch = {name: tensor.to(model.device) for name, tensor in inputs.items()}
             start_BT, end_BT = compute_span_logits(model, batch)
             best_B, span_B2 = find_best_spans(start_BT, end_BT, batch["context_BT"])
-            masses = (one.masked_fill(~batch["context_BT"], -inf).logsumexp(-1) for one in (start_BT, end_BT))
-            columns = (best_B, *span_B2.unbind(1), *masses, start_BT[:, 0], end_BT[:, 0])
+            logsumexps = (
+                logits_BT.masked_fill(~batch["context_BT"], -inf).logsumexp(-1) for logits_BT in (start_BT, end_BT)
+            )
+            columns = (best_B, *span_B2.unbind(1), *logsumexps, start_BT[:, 0], end_BT[:, 0])
             rows = zip(*(column.tolist() for column in columns), strict=True)
         yield from (WindowPrediction(*row) for row in rows)
 
@@ -90,21 +98,24 @@ def predict_windows(model: Any, windows: Sequence[Window], ctx: TaskContext) -> 
 def select_best_span(
     windows: Sequence[Window], predictions: Sequence[WindowPrediction], allow_no_answer: bool
 ) -> tuple[int, int, float]:
-    """Characters of the context that the best span of all stands for, and its probability; (0, 0) where ``nowhere`` is
-    possible and likelier in every window."""
-    window, best = max(zip(windows, predictions, strict=True), key=lambda one: one[1].best_score)
-    none = min(predictions, key=lambda one: one.start_null_logit + one.end_null_logit)
-    starts, ends = [one.start_logsumexp for one in predictions], [one.end_logsumexp for one in predictions]
-    logits, (start, end) = best.best_score, window.get_char_span(best.first, best.last)
+    """Return start and end character of the best span of all windows, and its probability.
+
+    Start and end are 0 if ``allow_no_answer`` and every window prefers no answer.
+    """
+    window, best = max(zip(windows, predictions, strict=True), key=lambda pair: pair[1].best_score)
+    no_answer = min(predictions, key=lambda prediction: prediction.start_null_logit + prediction.end_null_logit)
+    starts = [prediction.start_logsumexp for prediction in predictions]
+    ends = [prediction.end_logsumexp for prediction in predictions]
+    logit, (start, end) = best.best_score, window.get_char_span(best.first, best.last)
     if allow_no_answer:
-        starts.append(none.start_null_logit)
-        ends.append(none.end_null_logit)
-        nothing = none.start_null_logit + none.end_null_logit
-        if nothing > logits:
-            logits, (start, end) = nothing, NO_ANSWER
-    return start, end, exp(logits - _logsumexp(starts) - _logsumexp(ends))
+        starts.append(no_answer.start_null_logit)
+        ends.append(no_answer.end_null_logit)
+        null_logit = no_answer.start_null_logit + no_answer.end_null_logit
+        if null_logit > logit:
+            logit, (start, end) = null_logit, NO_ANSWER
+    return start, end, exp(logit - _logsumexp(starts) - _logsumexp(ends))
 
 
 def _logsumexp(values: Sequence[float]) -> float:
-    most = max(values)
-    return most + log(sum(exp(value - most) for value in values))
+    largest = max(values)
+    return largest + log(sum(exp(value - largest) for value in values))

@@ -1,4 +1,7 @@
-"""Text in which a control token's name is only text: ``SEAM`` cuts it in two, and no token reaches across a seam."""
+"""Tokenization that treats the names of special tokens in content as plain text.
+
+``TOKEN_BOUNDARY`` splits such a name, and no token crosses a boundary.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-# Unicode sets these code points aside for a program's own use; they are never interchanged.
+# Unicode noncharacters: reserved for use inside a program and never interchanged.
 TOKEN_BOUNDARY, PROBE = "\ufdd0", "\ufdd1"
 
 
 class MessageSpan(NamedTuple):
-    """Characters of one answer, its end-of-turn token included, and the message that it is."""
+    """Characters of an answer, including its end-of-turn token, and the index of its message."""
 
     start: int
     end: int
@@ -22,19 +25,21 @@ class MessageSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class RenderedText:
-    """``pieces`` joined are the text; spans count its characters. A seam lies between two pieces."""
+    """A rendered text, split at token boundaries. Spans count characters of the joined pieces."""
 
     pieces: list[str]
     spans: list[MessageSpan]
 
 
 class TokenizedText(NamedTuple):
+    """Tokens of a rendered text."""
+
     ids: list[int]
     offsets: list[tuple[int, int]]
-    """First character of each token and the one after its last."""
+    """Start and exclusive end of each token, in characters."""
 
     def find_positions(self, span: MessageSpan) -> range:
-        """Positions of the tokens that have a part in the span."""
+        """Return the positions of the tokens that overlap the span."""
         starts = [start for start, _ in self.offsets]
         first = bisect_left(starts, span.start)
         if first and self.offsets[first - 1][1] > span.start:
@@ -43,12 +48,13 @@ class TokenizedText(NamedTuple):
 
 
 def compile_names(names: list[str]) -> re.Pattern[str]:
+    """Compile a pattern that matches any of ``names``, the longest first."""
     longest_first = sorted(names, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
 
 def escape_special_tokens(value: Any, names: re.Pattern[str]) -> Any:
-    """Every string of a JSON value, keys too, with a seam in every name."""
+    """Insert a boundary into every name in the strings and keys of a JSON value."""
     if isinstance(value, str):
         plain = value.replace(TOKEN_BOUNDARY, "").replace(PROBE, "")
         return names.sub(lambda name: f"{name[0][0]}{TOKEN_BOUNDARY}{name[0][1:]}", plain)
@@ -58,8 +64,8 @@ def escape_special_tokens(value: Any, names: re.Pattern[str]) -> Any:
 
 
 def split_at_boundaries(text: str, spans: list[MessageSpan]) -> RenderedText:
-    """At its seams."""
-    moved = [
+    """Split a text at its boundaries and shift the spans accordingly."""
+    shifted = [
         MessageSpan(
             span.start - text.count(TOKEN_BOUNDARY, 0, span.start),
             span.end - text.count(TOKEN_BOUNDARY, 0, span.end),
@@ -67,19 +73,20 @@ def split_at_boundaries(text: str, spans: list[MessageSpan]) -> RenderedText:
         )
         for span in spans
     ]
-    return RenderedText(text.split(TOKEN_BOUNDARY), moved)
+    return RenderedText(text.split(TOKEN_BOUNDARY), shifted)
 
 
 def tokenize(tokenizer: Any, rendered: Sequence[RenderedText]) -> list[TokenizedText]:
-    plain = [index for index, one in enumerate(rendered) if len(one.pieces) == 1]
+    """Tokenize texts in order. Texts without boundaries share one call of the tokenizer."""
+    plain = [index for index, text in enumerate(rendered) if len(text.pieces) == 1]
     tokens = [TokenizedText([], [])] * len(rendered)
     if plain:
         encoded = _encode(tokenizer, [rendered[index].pieces[0] for index in plain])
         for index, ids, offsets in zip(plain, encoded["input_ids"], encoded["offset_mapping"], strict=True):
             tokens[index] = TokenizedText(ids, offsets)
-    for index, one in enumerate(rendered):
-        if len(one.pieces) > 1:
-            tokens[index] = _encode_pieces(tokenizer, one.pieces)
+    for index, text in enumerate(rendered):
+        if len(text.pieces) > 1:
+            tokens[index] = _encode_pieces(tokenizer, text.pieces)
     return tokens
 
 
@@ -88,12 +95,12 @@ def _encode(tokenizer: Any, texts: list[str]) -> Any:
 
 
 def _encode_pieces(tokenizer: Any, pieces: list[str]) -> TokenizedText:
-    """As one text, but no token reaches across a seam."""
+    """Tokenize the pieces of a text so that no token crosses a boundary."""
     ids: list[int] = []
     offsets: list[tuple[int, int]] = []
     at = 0
     for piece in pieces:
-        # Behind a newline a SentencePiece tokenizer adds no space of its own to a piece from the middle.
+        # A SentencePiece tokenizer prepends a space to a text, but not after a newline.
         lead = "\n" if at else ""
         encoded = _encode(tokenizer, [lead + piece])
         for token, (start, end) in zip(encoded["input_ids"][0], encoded["offset_mapping"][0], strict=True):

@@ -1,4 +1,4 @@
-"""A question and the text that may answer it, in pieces that a model can read at once."""
+"""Questions with contexts, split into overlapping windows that fit the model."""
 
 from __future__ import annotations
 
@@ -10,86 +10,88 @@ from typing import Any, NamedTuple
 from training.tasks.support.text import EncoderExample
 
 OVERLAP_TOKENS = 128
-"""Tokens that a window shares with the one before it, unless that is more than half of it."""
+"""Tokens that a window shares with the previous one, at most half of the window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window(EncoderExample):
-    """The question and a part of the context."""
+    """A question and a part of its context."""
 
     context_start: int
-    """Position in ``ids`` of the context's first token here; the others follow it."""
+    """Position in ``ids`` of the window's first context token; the others follow it."""
     char_starts: array[int]
-    """First character in the context of each of those tokens."""
+    """First character in the context of each context token."""
     char_ends: array[int]
-    """The character behind its last."""
+    """Exclusive end of each context token, in characters."""
     token_offset: int
-    """Index among all of the context's tokens of the first one here."""
+    """Index of the first context token here among all tokens of the context."""
 
     def get_char_span(self, first: int, last: int) -> tuple[int, int]:
-        """Characters of the context that two positions and what is between them stand for."""
+        """Return the characters of the context from position ``first`` to ``last``."""
         return self.char_starts[first - self.context_start], self.char_ends[last - self.context_start]
 
     def compute_margin(self, first: int, last: int) -> int:
-        """Context here on the shorter side of the context's tokens ``first`` to ``last``; below 0 where they are not
-        all here."""
+        """Return the number of context tokens on the shorter side of tokens ``first`` to ``last``.
+
+        Below 0 if the window does not contain all of them.
+        """
         return min(first - self.token_offset, self.token_offset + len(self.char_starts) - 1 - last)
 
 
 class Passage(NamedTuple):
-    """A context."""
+    """A context with its windows."""
 
     windows: list[Window]
-    """In order; none where the tokenizer reads nothing."""
+    """Windows in order. Empty if the tokenizer finds no tokens."""
     offsets: list[tuple[int, int]]
-    """Characters of each of its tokens: the first and the one behind the last."""
+    """Start and exclusive end of each token, in characters."""
     question_truncated: bool
-    """Whether the question lost its end."""
+    """True if the question was truncated."""
 
     def find_tokens(self, start: int, end: int) -> tuple[int, int] | None:
-        """Indices of the first and the last token with a part in these characters; None where no token has one."""
+        """Return the indices of the first and last token that overlap these characters, or None."""
         inside = [
             index
-            for index, (context_start, behind) in enumerate(self.offsets)
-            if context_start < end and behind > start
+            for index, (token_start, token_end) in enumerate(self.offsets)
+            if token_start < end and token_end > start
         ]
         return (inside[0], inside[-1]) if inside else None
 
 
 def encode_passages(pairs: Sequence[tuple[str, str]], tokenizer: Any, max_length: int) -> Iterator[Passage]:
-    """Of pairs of question and context, in order. A question has half of a window at most."""
+    """Encode (question, context) pairs in order. A question takes at most half of a window."""
     encoded = _encode(pairs, tokenizer)
     for (question, context), row in zip(pairs, encoded, strict=True):
         excess = len(row.ids) - len(row.context_offsets) - max_length // 2
         if row.context_offsets and excess > 0 and len(row.ids) > max_length:
-            kept = max(0, len(row.question_offsets) - excess)
-            shorter = question[: row.question_offsets[kept - 1][1]] if kept else ""
-            [row] = _encode([(shorter, context)], tokenizer)
+            token_count = max(0, len(row.question_offsets) - excess)
+            shortened = question[: row.question_offsets[token_count - 1][1]] if token_count else ""
+            [row] = _encode([(shortened, context)], tokenizer)
             yield Passage(list(_split_into_windows(row, max_length)), row.context_offsets, question_truncated=True)
         else:
             yield Passage(list(_split_into_windows(row, max_length)), row.context_offsets, question_truncated=False)
 
 
 class _EncodedPair(NamedTuple):
-    """A question and its whole context as the tokenizer joins them."""
+    """A question and its complete context, joined by the tokenizer."""
 
     ids: list[int]
     token_type_ids: list[int] | None
     question_offsets: list[tuple[int, int]]
-    """Characters of each of its tokens."""
+    """Characters of each token of the question."""
     context_offsets: list[tuple[int, int]]
     context_start: int
     """Position of the context's first token."""
 
 
 def _encode(pairs: Sequence[tuple[str, str]], tokenizer: Any) -> list[_EncodedPair]:
-    """A control token's name in a text is text."""
+    """Encode pairs in full. The name of a control token in a text is plain text."""
     questions, contexts = zip(*pairs, strict=True)
     encoded = tokenizer(list(questions), list(contexts), split_special_tokens=True, return_offsets_mapping=True)
     rows = []
     for number, ids in enumerate(encoded["input_ids"]):
         sides, offsets = encoded.sequence_ids(number), encoded["offset_mapping"][number]
-        question, context = ([at for at, one in enumerate(sides) if one == side] for side in (0, 1))
+        question, context = ([at for at, token_side in enumerate(sides) if token_side == side] for side in (0, 1))
         types = encoded["token_type_ids"][number] if "token_type_ids" in encoded else None
         first = context[0] if context else len(ids)
         inside = [_trim_leading_space(contexts[number], *offsets[at]) for at in context]
@@ -98,23 +100,23 @@ def _encode(pairs: Sequence[tuple[str, str]], tokenizer: Any) -> list[_EncodedPa
 
 
 def _trim_leading_space(text: str, start: int, end: int) -> tuple[int, int]:
-    """SentencePiece tokenizers count the blank before a word to it."""
+    """Exclude leading space from a token's characters; SentencePiece includes it."""
     return end - len(text[start:end].lstrip()), end
 
 
 def _split_into_windows(row: _EncodedPair, max_length: int) -> Iterator[Window]:
-    """What stands before the context and behind it is in every window."""
-    room = max(1, max_length - len(row.ids) + len(row.context_offsets))
-    step = room - min(OVERLAP_TOKENS, room // 2)
-    behind = row.context_start + len(row.context_offsets)
+    """Yield the windows of a pair. Each contains all tokens before and after the context."""
+    capacity = max(1, max_length - len(row.ids) + len(row.context_offsets))
+    step = capacity - min(OVERLAP_TOKENS, capacity // 2)
+    context_end = row.context_start + len(row.context_offsets)
     for start in range(0, len(row.context_offsets), step):
-        part = slice(row.context_start + start, min(row.context_start + start + room, behind))
-        ids = row.ids[: row.context_start] + row.ids[part] + row.ids[behind:]
+        part = slice(row.context_start + start, min(row.context_start + start + capacity, context_end))
+        ids = row.ids[: row.context_start] + row.ids[part] + row.ids[context_end:]
         types = (
             row.token_type_ids
-            and row.token_type_ids[: row.context_start] + row.token_type_ids[part] + row.token_type_ids[behind:]
+            and row.token_type_ids[: row.context_start] + row.token_type_ids[part] + row.token_type_ids[context_end:]
         )
-        spans = row.context_offsets[start : start + room]
+        spans = row.context_offsets[start : start + capacity]
         yield Window(
             size=len(ids),
             truncated=False,
@@ -125,5 +127,5 @@ def _split_into_windows(row: _EncodedPair, max_length: int) -> Iterator[Window]:
             char_ends=array("i", [end for _, end in spans]),
             token_offset=start,
         )
-        if part.stop == behind:
+        if part.stop == context_end:
             break
