@@ -1,8 +1,10 @@
-"""``make bench-api``: many clients that poll their jobs, on SQLite and on Postgres, and a large file's rows checked.
+"""``make bench-api``: latency of polled jobs on SQLite and on Postgres, and speed of row
+validation.
 
-The API runs as two processes with keys and a database as in production; the clients run on the same machine. 1,000 of
-them ask for a job of their own every 2 s, while others create a job every 250 ms; then each asks again as soon as it is
-answered. Nothing is cached between requests.
+The API runs as two processes with keys and a database, as in production. The clients run on the
+same machine. In the first phase (open loop), 1,000 clients poll a job of their own every 2 s, while
+others create a job every 250 ms. In the second phase (closed loop), each client sends its next
+request as soon as it has the response. Nothing is cached between requests.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ API_PROCESSES = 2
 
 @dataclass(frozen=True)
 class SeedData:
+    """Rows that the benchmark writes before the API starts."""
+
     key: str
     jobs: list[str]
     file_id: str
@@ -56,27 +60,27 @@ class SeedData:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of measuring on each database")
-    parser.add_argument("--validate-mb", type=int, default=1024, help="size of the file whose rows are checked")
-    parser.add_argument("--only", choices=["sqlite", "postgres", "validate"])
-    asked = parser.parse_args()
-    console, figures = Console(), dict[str, Any]()
-    # The clients' own pauses would count as the server's.
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of measurement on each database")
+    parser.add_argument("--validate-mb", type=int, default=1024, help="size in MiB of the file to validate")
+    parser.add_argument("--only", choices=["sqlite", "postgres", "validate"], help="run one part alone")
+    arguments = parser.parse_args()
+    console, metrics = Console(), dict[str, Any]()
+    # Garbage collection in the clients would count as latency of the server.
     gc.freeze()
-    if asked.only in (None, "sqlite"):
+    if arguments.only in (None, "sqlite"):
         with _temporary_home() as home:
-            figures |= _measure_database(home, f"sqlite+aiosqlite:///{home}/luthier.db", "", asked.seconds, console)
-    if asked.only in (None, "postgres"):
+            metrics |= _measure_database(home, f"sqlite+aiosqlite:///{home}/luthier.db", "", arguments.seconds, console)
+    if arguments.only in (None, "postgres"):
         with services.run_postgres() as server, _temporary_home() as home:
-            figures |= _measure_database(home, server.create_database(), "_postgres", asked.seconds, console)
-    if asked.only in (None, "validate"):
-        figures |= measure_validation(asked.validate_mb, console)
-    write_result("api" if asked.only is None else f"api-{asked.only}", _format_command(asked), figures)
+            metrics |= _measure_database(home, server.create_database(), "_postgres", arguments.seconds, console)
+    if arguments.only in (None, "validate"):
+        metrics |= measure_validation(arguments.validate_mb, console)
+    write_result("api" if arguments.only is None else f"api-{arguments.only}", _format_command(arguments), metrics)
 
 
 def _format_command(arguments: argparse.Namespace) -> str:
-    rest = [f"--seconds {arguments.seconds:g}", f"--validate-mb {arguments.validate_mb}"]
-    return " ".join(["python -m benchmarks.api", *rest, *([f"--only {arguments.only}"] if arguments.only else [])])
+    options = [f"--seconds {arguments.seconds:g}", f"--validate-mb {arguments.validate_mb}"]
+    return " ".join(["python -m benchmarks.api", *options, *([f"--only {arguments.only}"] if arguments.only else [])])
 
 
 @contextmanager
@@ -88,15 +92,17 @@ def _temporary_home() -> Iterator[Path]:
 def _measure_database(home: Path, database: str, suffix: str, seconds: float, console: Console) -> dict[str, Any]:
     settings = Settings(home=home, database_url=database, port=_find_free_port(), api_processes=API_PROCESSES)
     seeded = asyncio.run(_seed(settings))
-    what = f"{POLLER_COUNT} pollers for {WARM_UP_SECONDS + seconds:.0f} s …"
-    with services.run_redis(_create_folder(home / "run")), _run_api(settings), console.status(what):
+    title = f"{POLLER_COUNT} pollers for {WARM_UP_SECONDS + seconds:.0f} s …"
+    with services.run_redis(_create_folder(home / "run")), _run_api(settings), console.status(title):
         polls, creates = uvloop.run(_run_open_loop(settings, seeded, seconds))
-        hasty = uvloop.run(_run_closed_loop(settings, seeded))
+        closed_loop = uvloop.run(_run_closed_loop(settings, seeded))
     _print_table(
-        console, suffix.removeprefix("_") or "sqlite", {"poll": polls, "create": creates, "poll at once": hasty}
+        console,
+        suffix.removeprefix("_") or "sqlite",
+        {"poll": polls, "create": creates, "poll, closed loop": closed_loop},
     )
-    for fault in (polls.errors + creates.errors + hasty.errors)[:3]:
-        console.print(fault)
+    for error in (polls.errors + creates.errors + closed_loop.errors)[:3]:
+        console.print(error)
     return {
         f"poll_p50_ms{suffix}": round(polls.quantile_ms(0.5), 2),
         f"poll_p99_ms{suffix}": round(polls.quantile_ms(0.99), 2),
@@ -106,9 +112,9 @@ def _measure_database(home: Path, database: str, suffix: str, seconds: float, co
         f"create_p50_ms{suffix}": round(creates.quantile_ms(0.5), 2),
         f"create_p99_ms{suffix}": round(creates.quantile_ms(0.99), 2),
         f"create_errors{suffix}": len(creates.errors),
-        f"closed_polls_per_s{suffix}": round(len(hasty.latencies) / CLOSED_LOOP_SECONDS, 1),
-        f"closed_p99_ms{suffix}": round(hasty.quantile_ms(0.99), 1),
-        f"closed_errors{suffix}": len(hasty.errors),
+        f"closed_polls_per_s{suffix}": round(len(closed_loop.latencies) / CLOSED_LOOP_SECONDS, 1),
+        f"closed_p99_ms{suffix}": round(closed_loop.quantile_ms(0.99), 1),
+        f"closed_errors{suffix}": len(closed_loop.errors),
     }
 
 
@@ -116,31 +122,31 @@ async def _run_open_loop(
     settings: Settings, seeded: SeedData, seconds: float
 ) -> tuple[LatencyRecorder, LatencyRecorder]:
     polls, creates = LatencyRecorder(), LatencyRecorder()
-    asking = [_build_poll(polls, seeded.key, job_id) for job_id in seeded.jobs]
+    poll_requests = [_build_poll(polls, seeded.key, job_id) for job_id in seeded.jobs]
     body = json.dumps({"model": "starter", "training_file": seeded.file_id}).encode()
-    making = [(build_post(JOBS_PATH, seeded.key, body), creates.build_callback(b'"ftjob-'))] * CREATOR_COUNT
-    load = LoadProfile(settings.host, settings.port, POLL_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
-    beside = LoadProfile(settings.host, settings.port, CREATE_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
+    create_requests = [(build_post(JOBS_PATH, seeded.key, body), creates.build_callback(b'"ftjob-'))] * CREATOR_COUNT
+    poll_load = LoadProfile(settings.host, settings.port, POLL_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
+    create_load = LoadProfile(settings.host, settings.port, CREATE_PERIOD_SECONDS, WARM_UP_SECONDS, seconds)
     async with asyncio.TaskGroup() as group:
-        group.create_task(poll(load, asking))
-        group.create_task(poll(beside, making))
+        group.create_task(poll(poll_load, poll_requests))
+        group.create_task(poll(create_load, create_requests))
     return polls, creates
 
 
 async def _run_closed_loop(settings: Settings, seeded: SeedData) -> LatencyRecorder:
-    """The same clients, each asking again as soon as it is answered."""
-    times = LatencyRecorder()
-    asking = [_build_poll(times, seeded.key, job_id) for job_id in seeded.jobs]
-    await poll(LoadProfile(settings.host, settings.port, 0.0, WARM_UP_SECONDS, CLOSED_LOOP_SECONDS), asking)
-    return times
+    """Run the same clients. Each sends its next request as soon as it has a response."""
+    latencies = LatencyRecorder()
+    requests = [_build_poll(latencies, seeded.key, job_id) for job_id in seeded.jobs]
+    await poll(LoadProfile(settings.host, settings.port, 0.0, WARM_UP_SECONDS, CLOSED_LOOP_SECONDS), requests)
+    return latencies
 
 
-def _build_poll(times: LatencyRecorder, key: str, job_id: str) -> tuple[bytes, ResponseCallback]:
-    return build_get(f"{JOBS_PATH}/{job_id}", key), times.build_callback(f'"{job_id}"'.encode())
+def _build_poll(latencies: LatencyRecorder, key: str, job_id: str) -> tuple[bytes, ResponseCallback]:
+    return build_get(f"{JOBS_PATH}/{job_id}", key), latencies.build_callback(f'"{job_id}"'.encode())
 
 
 async def _seed(settings: Settings) -> SeedData:
-    """A project with a key, a file and as many running jobs as there are pollers."""
+    """Create a project with a key, a file, and one running job per poller."""
     await migrate.upgrade(settings.database_url)
     db = databases.connect(settings.database_url)
     now = time.time()
@@ -160,7 +166,7 @@ async def _seed(settings: Settings) -> SeedData:
 
 
 def _build_job(project_id: str, file_id: str, created_at: float) -> Job:
-    """A job in the middle of its training. No worker is there to find its lease run out."""
+    """Build a running job. No worker is running, so its lease is never reclaimed."""
     return Job(
         id=new_id("job"),
         project_id=project_id,
@@ -187,7 +193,7 @@ def _run_api(settings: Settings) -> Iterator[None]:
     environment = build_child_environment(settings)
     with subprocess.Popen([sys.executable, "-m", "api.main"], env=environment) as process:
         try:
-            # All of them: a client stays with the process that its connection came to.
+            # Wait for all processes: a client stays with the process that accepted its connection.
             services.wait_for(
                 lambda: _count_listeners(settings.port) == API_PROCESSES and _is_healthy(settings), seconds=60
             )
@@ -198,9 +204,9 @@ def _run_api(settings: Settings) -> Iterator[None]:
 
 
 def _count_listeners(port: int) -> int:
-    """How many processes take connections there."""
+    """Count the processes that listen on the port."""
     sockets = psutil.net_connections("tcp")
-    return sum(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
+    return sum(entry.status == psutil.CONN_LISTEN and entry.laddr.port == port for entry in sockets)
 
 
 def _is_healthy(settings: Settings) -> bool:
@@ -224,9 +230,9 @@ def _find_free_port() -> int:
 
 def _print_table(console: Console, name: str, phases: dict[str, LatencyRecorder]) -> None:
     table = Table(name, "requests", "p50 ms", "p99 ms", "slowest ms", "errors")
-    for what, times in phases.items():
-        shares = [f"{times.quantile_ms(share):.1f}" for share in (0.5, 0.99, 1)]
-        table.add_row(what, str(len(times.latencies)), *shares, str(len(times.errors)))
+    for phase, recorder in phases.items():
+        quantiles = [f"{recorder.quantile_ms(quantile):.1f}" for quantile in (0.5, 0.99, 1)]
+        table.add_row(phase, str(len(recorder.latencies)), *quantiles, str(len(recorder.errors)))
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""``make test-long``: the long form of the equalities, and a record of the commit that passed them."""
+"""``make test-long``: run the long equality tests and record the commit that they ran on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ TESTS = ["tests/training/trainer/test_long.py", "tests/training/trainer/test_par
 
 
 def main() -> int:
-    """The exit code of the tests."""
+    """Run the tests, write the result, and return their exit code."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         command = [sys.executable, "-m", "pytest", "-v", "-m", "slow or not slow", f"--junitxml={report}", *TESTS]
         code = subprocess.run(command).returncode
-        # Written by the line before, on this machine.
+        # The file is trusted: pytest has just written it on this machine.
         suite = next(ElementTree.parse(report).iter("testsuite"))
     counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     changed = subprocess.run(["git", "status", "--porcelain", "--", "training", "tests/training"], capture_output=True)
-    figures = {**counts, "seconds": float(suite.get("time", 0)), "commit": commit, "clean": not changed.stdout}
-    write_result("equalities", COMMAND, figures)
+    metrics = {**counts, "seconds": float(suite.get("time", 0)), "commit": commit, "clean": not changed.stdout}
+    write_result("equalities", COMMAND, metrics)
     return code
 
 

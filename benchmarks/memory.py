@@ -1,4 +1,4 @@
-"""The memory that a stack's training children take at most, as the kernel counts it."""
+"""Peak memory of a stack's training processes, as the kernel counts it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ POLL_SECONDS = 0.25
 
 
 class PeakMemory:
-    """Bytes resident at most (``VmHWM``) of any one child; pages shared with the parent that forked it count too."""
+    """Largest peak RSS (``VmHWM``, bytes) of a single training process.
+
+    Pages shared with the fork server count too.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
 
     def sample(self) -> None:
-        """At every descendant of this process that a warm parent has forked."""
+        """Read the peak of every descendant of this process that a fork server has started."""
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess, OSError):
                 parent = process.parent()
@@ -28,7 +31,10 @@ class PeakMemory:
 
 @contextmanager
 def track_peak_memory() -> Iterator[PeakMemory]:
-    """Looked at four times a second for as long as the block lasts; the kernel keeps the peak between looks."""
+    """Sample the peak four times per second until the block ends.
+
+    The kernel keeps it between samples.
+    """
     peak, ended = PeakMemory(), threading.Event()
 
     def watch() -> None:

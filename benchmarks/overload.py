@@ -1,7 +1,8 @@
-"""``make bench-overload``: ten times as many chats as the service can answer.
+"""``make bench-overload``: goodput of chat completions at 10× the peak request rate.
 
-First as many as a few clients get answered, each asking again at once: the peak. Then clients that ask at ten times
-that rate and never wait as ``retry-after`` asks them to. What is answered then, beside the peak, is the goodput.
+The first phase measures the peak: a few clients, each of which sends its next request as soon as it
+has a response. In the second phase, clients send requests at ten times that rate and ignore
+``retry-after``. Goodput is the throughput of the second phase divided by the peak.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from examples.stack import run_stack
 PEAK_CLIENTS = 128
 OVERLOAD_FACTOR = 10
 PERIOD_SECONDS = 4.0
-"""Between two requests of one of the many clients."""
+"""Seconds between two requests of one client in the second phase."""
 WARM_UP_SECONDS = 15.0
 MAX_TOKENS = 16
 EXPECTED_STATUSES = {b"200", b"429", b"503"}
@@ -40,16 +41,16 @@ EXPECTED_STATUSES = {b"200", b"429", b"503"}
 
 @dataclass
 class PhaseStats:
-    """Of a phase: what was answered, and how."""
+    """Responses of one phase."""
 
     seconds: float
-    """Of measuring, after the warm-up."""
+    """Length of the measurement after the warm-up."""
     completion_times: list[float] = field(default_factory=list)
-    """When each answer was there."""
+    """Monotonic time at which each successful response arrived."""
     started_at: float = field(default_factory=time.monotonic)
     statuses: Counter[bytes] = field(default_factory=Counter)
     missing_retry_after: int = 0
-    """Refusals without ``retry-after``."""
+    """Rejections without a ``retry-after`` header."""
     errors: list[str] = field(default_factory=list)
 
     @property
@@ -58,7 +59,9 @@ class PhaseStats:
 
     @property
     def throughput(self) -> float:
-        """Answers that were there while it was measured, whenever they had been asked for."""
+        """Successful responses per second within the measurement, regardless of when they were
+        requested.
+        """
         begin = self.started_at + WARM_UP_SECONDS
         return sum(begin <= at < begin + self.seconds for at in self.completion_times) / self.seconds
 
@@ -78,71 +81,77 @@ class PhaseStats:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of measuring in each phase")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of measurement in each phase")
+    arguments = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="lb") as folder, run_stack(Path(folder), console) as client:
         base = httpx.URL(str(client.base_url))
         body = {"model": "starter", "max_tokens": MAX_TOKENS, "messages": [{"role": "user", "content": "Who are you?"}]}
         request = build_post("/v1/chat/completions", client.api_key, json.dumps(body).encode())
         gc.freeze()
-        peak = _run_phase(base, request, PEAK_CLIENTS, 0.0, asked.seconds)
-        many = math.ceil(OVERLOAD_FACTOR * peak.throughput * PERIOD_SECONDS)
-        with console.status(f"{many} clients, {many / PERIOD_SECONDS:.0f} chats a second …"), _track_memory() as grown:
-            flood = _run_phase(base, request, many, PERIOD_SECONDS, asked.seconds)
-    _print_table(console, {"peak": peak, "overload": flood})
-    figures = {
+        peak = _run_phase(base, request, PEAK_CLIENTS, 0.0, arguments.seconds)
+        client_count = math.ceil(OVERLOAD_FACTOR * peak.throughput * PERIOD_SECONDS)
+        with (
+            console.status(f"{client_count} clients, {client_count / PERIOD_SECONDS:.0f} chats per second …"),
+            _track_memory() as memory,
+        ):
+            overload = _run_phase(base, request, client_count, PERIOD_SECONDS, arguments.seconds)
+    _print_table(console, {"peak": peak, "overload": overload})
+    metrics = {
         "peak_per_s": round(peak.throughput, 1),
-        "offered_per_s": round(many / PERIOD_SECONDS, 1),
-        "answered_per_s": round(flood.throughput, 1),
-        "goodput_share": round(flood.throughput / peak.throughput, 3),
-        "refused": flood.rejections,
-        "refused_without_retry_after": flood.missing_retry_after,
-        "faults": len(peak.errors + flood.errors),
-        "memory_mb": round(grown["before"]),
-        "memory_grown_mb": round(grown["most"] - grown["before"]),
+        "offered_per_s": round(client_count / PERIOD_SECONDS, 1),
+        "answered_per_s": round(overload.throughput, 1),
+        "goodput_share": round(overload.throughput / peak.throughput, 3),
+        "refused": overload.rejections,
+        "refused_without_retry_after": overload.missing_retry_after,
+        "faults": len(peak.errors + overload.errors),
+        "memory_mb": round(memory["before"]),
+        "memory_grown_mb": round(memory["most"] - memory["before"]),
     }
-    for fault in (peak.errors + flood.errors)[:3]:
-        console.print(fault)
-    write_result("overload", f"python -m benchmarks.overload --seconds {asked.seconds:g}", figures)
+    for error in (peak.errors + overload.errors)[:3]:
+        console.print(error)
+    write_result("overload", f"python -m benchmarks.overload --seconds {arguments.seconds:g}", metrics)
 
 
 def _run_phase(base: httpx.URL, request: bytes, clients: int, period: float, seconds: float) -> PhaseStats:
     assert base.port is not None
-    tally = PhaseStats(seconds)
-    # All of it is noted: who is answered while it is measured may have asked long before.
+    stats = PhaseStats(seconds)
+    # The load has no warm-up of its own, so every response is recorded. A response within the
+    # measurement may belong to a request that was sent during the warm-up.
     load = LoadProfile(base.host, base.port, period, warm_up=0.0, seconds=WARM_UP_SECONDS + seconds)
-    uvloop.run(poll(load, [(request, tally.record)] * clients))
-    return tally
+    uvloop.run(poll(load, [(request, stats.record)] * clients))
+    return stats
 
 
 @contextmanager
 def _track_memory() -> Iterator[dict[str, float]]:
-    """Of all processes of the stack, in megabytes: ``before`` the block, and the ``most`` within it."""
-    stack, over = psutil.Process().children(recursive=True), Event()
+    """Measure the RSS of all processes of the stack in MiB: ``before`` the block, and the ``most``
+    within it.
+    """
+    processes, ended = psutil.Process().children(recursive=True), Event()
 
     def measure_mb() -> float:
-        return float(sum(process.memory_info().rss for process in stack if process.is_running())) / 2**20
+        return float(sum(process.memory_info().rss for process in processes if process.is_running())) / 2**20
 
-    told = {"before": measure_mb(), "most": 0.0}
+    usage = {"before": measure_mb(), "most": 0.0}
 
     def sample() -> None:
-        while not over.wait(0.5):
-            told["most"] = max(told["most"], measure_mb())
+        while not ended.wait(0.5):
+            usage["most"] = max(usage["most"], measure_mb())
 
     sampler = Thread(target=sample, daemon=True)
     sampler.start()
     try:
-        yield told
+        yield usage
     finally:
-        over.set()
+        ended.set()
         sampler.join()
 
 
 def _print_table(console: Console, phases: dict[str, PhaseStats]) -> None:
-    table = Table("", "answered/s", "refused", "faults")
-    for name, tally in phases.items():
-        table.add_row(name, f"{tally.throughput:.1f}", str(tally.rejections), str(len(tally.errors)))
+    table = Table("", "completed/s", "rejected", "errors")
+    for name, stats in phases.items():
+        table.add_row(name, f"{stats.throughput:.1f}", str(stats.rejections), str(len(stats.errors)))
     console.print(table)
 
 

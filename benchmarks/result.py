@@ -1,4 +1,4 @@
-"""How a benchmark ends: figures as one line of JSON, and in ``benchmarks/results/`` with the command that made them."""
+"""Result of a benchmark: one line of JSON, and a file in ``benchmarks/results/``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def write_result(name: str, command: str, metrics: dict[str, Any]) -> None:
+    """Write the metrics with command, date and machine to a file, and print the metrics as the last
+    line.
+    """
     RESULTS.mkdir(exist_ok=True)
-    made = {
+    result = {
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} CPUs, {_get_cpu_name()}, Python {platform.python_version()}",
         "figures": metrics,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(made, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(metrics))
 
 

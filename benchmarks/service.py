@@ -1,7 +1,8 @@
-"""``make bench-service``: what the service adds to a run.
+"""``make bench-service``: time that the service adds to a run.
 
-On a stack of its own with an idle worker: seconds from ``POST`` to the start of the first forward pass (the median of
-some tries on the starter), and of the quickstart's two jobs from ``POST`` to a model that answers.
+The benchmark runs its own stack with an idle worker. It measures the seconds from ``POST`` to the
+start of the first forward pass (the median of several jobs on the starter), and the seconds from
+``POST`` to a served model for the quickstart's two jobs.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ REPEATS = 7
 def main() -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="lb") as folder, run_stack(Path(folder), console) as client:
-        figures = run(client, console)
-    write_result("service", "make bench-service", figures)
+        metrics = run(client, console)
+    write_result("service", "make bench-service", metrics)
 
 
 def run(client: OpenAI, console: Console) -> dict[str, Any]:
@@ -42,7 +43,9 @@ def run(client: OpenAI, console: Console) -> dict[str, Any]:
 
 
 def measure_first_steps(client: OpenAI, console: Console) -> list[float]:
-    """Seconds from ``POST`` to the start of the first forward pass, of some tries on the starter."""
+    """Return the seconds from ``POST`` to the start of the first forward pass of several jobs on
+    the starter.
+    """
     chat = upload(client, DATA / "chat_train.jsonl")
     return [_run_job(client, console, "starter", chat, {"max_steps": 3}).first_step_seconds for _ in range(REPEATS)]
 

@@ -1,9 +1,11 @@
-"""``make bench-training``: our training child, TRL, and HF ``Trainer`` with PEFT, side by side on this machine.
+"""``make bench-training``: Luthier's training process, TRL, and HF ``Trainer`` with PEFT, compared.
 
-Same base, rows, LoRA, seed, learning rate, batch size, epochs and threads; each run is a process of its own, and
-contestants take turns. Timed are training steps alone, from the end of the first to the end of the last. How TRL is
-set at its best is searched first. Then Banking77 with most of an encoder frozen, beside HF ``Trainer``, and the
-seconds from ``POST`` to the first step. The last line is one JSON object; every round is in ``training-rounds.json``.
+All trainers use the same base, rows, LoRA, seed, learning rate, batch size, epochs and threads.
+Each run is its own process, and the trainers take turns. Only training steps are timed, from the
+end of the first step to the end of the last. The benchmark first searches for TRL's fastest
+settings. Then it compares Banking77 with most of an encoder frozen against HF ``Trainer``, and
+measures the seconds from ``POST`` to the first step. The last line is one JSON object; every round
+is in ``training-rounds.json``.
 """
 
 from __future__ import annotations
@@ -37,51 +39,54 @@ DATA = DataPaths(
 )
 BANKING77 = SHARED / "data" / "banking77" / "train.csv"
 SHAPE_OVERRIDES = {
-    "rows": "training rows, of Banking77 too",
-    "epochs": "over the rows",
-    "rounds": "in which each contestant runs once, at most",
-    "minutes": "for the rounds of a shape; the first is always played",
+    "rows": "number of training rows, also for Banking77",
+    "epochs": "epochs over the rows",
+    "rounds": "maximum number of rounds; each trainer runs once per round",
+    "minutes": "time limit for the rounds of a shape; the first round always runs",
 }
-"""Fields of ``Shape`` that an argument may change."""
+"""Fields of ``ModelShape`` that an argument may override."""
 OPTIONAL_STAGES = ("pilot", "frozen", "service")
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate")
 BF16_CPU_FLAGS = ("avx512_bf16", "amx_bf16", "amx_tile")
-"""Flags of a CPU that multiplies bf16; without them bf16, TRL's default, is slower than fp32."""
+"""CPU flags for bf16 matrix multiplication.
+
+Without them bf16, TRL's default, is slower than fp32.
+"""
 
 
 def main() -> None:
-    asked = parse_arguments()
+    arguments = parse_arguments()
     console = Console()
     if not SHARED.exists():
-        raise SystemExit(f"the data is not at {SHARED}")
-    figures: dict[str, Any] = {}
+        raise SystemExit(f"{SHARED} does not exist; put the data and models there")
+    metrics: dict[str, Any] = {}
     rounds: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="lt") as folder:
         with create_progress(console) as bar:
-            for name in asked.shapes:
-                figures[name], rounds[name] = compare_trainers(name, asked, Path(folder), bar)
-            if "frozen" not in asked.skip:
-                rounds["frozen"] = compare_frozen_encoders(asked, Path(folder), bar)
-        # It draws bars of its own.
-        if "service" not in asked.skip:
-            figures["first_step_s"] = measure_first_step(Path(folder), console)
-    for kind, compared in rounds.get("frozen", {}).items():
-        figures[f"{kind}_vs_hf_trainer"] = round(compared["ratio"], 2)
+            for name in arguments.shapes:
+                metrics[name], rounds[name] = compare_trainers(name, arguments, Path(folder), bar)
+            if "frozen" not in arguments.skip:
+                rounds["frozen"] = compare_frozen_encoders(arguments, Path(folder), bar)
+        # This stage draws its own progress bars.
+        if "service" not in arguments.skip:
+            metrics["first_step_s"] = measure_first_step(Path(folder), console)
+    for kind, comparison in rounds.get("frozen", {}).items():
+        metrics[f"{kind}_vs_hf_trainer"] = round(comparison["ratio"], 2)
     command = "make bench-training" + (f"  # {' '.join(sys.argv[1:])}" if sys.argv[1:] else "")
     versions = {name: version(name) for name in LIBRARIES}
-    machine = {"bf16_units": detect_bf16_flags(), "threads": asked.threads, "libraries": versions}
-    write_result(f"{asked.name}-rounds", command, {**machine, **rounds})
-    write_result(asked.name, command, {**figures, **machine})
+    machine = {"bf16_units": detect_bf16_flags(), "threads": arguments.threads, "libraries": versions}
+    write_result(f"{arguments.name}-rounds", command, {**machine, **rounds})
+    write_result(arguments.name, command, {**metrics, **machine})
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES))
-    for name, meaning in SHAPE_OVERRIDES.items():
-        parser.add_argument(f"--{name}", type=int, help=f"{meaning}; instead of each shape's own")
-    parser.add_argument("--skip", nargs="*", choices=OPTIONAL_STAGES, default=[], help="parts to leave out")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--name", default="training", help="of the result's file")
+    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES), help="model sizes to run")
+    for name, description in SHAPE_OVERRIDES.items():
+        parser.add_argument(f"--{name}", type=int, help=f"{description}; overrides the shape's value")
+    parser.add_argument("--skip", nargs="*", choices=OPTIONAL_STAGES, default=[], help="stages to leave out")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of each trainer")
+    parser.add_argument("--name", default="training", help="name of the result file")
     return parser.parse_args()
 
 
@@ -93,36 +98,45 @@ def create_progress(console: Console) -> Progress:
 def compare_trainers(
     name: str, arguments: argparse.Namespace, folder: Path, bar: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures of a shape, and every round of it."""
-    changes = {field: getattr(arguments, field) for field in SHAPE_OVERRIDES if getattr(arguments, field) is not None}
-    shape = replace(SHAPES[name], **changes)
-    season, tried = TrainerComparison(name, shape, DATA, folder / name, arguments.threads).run(
+    """Return the metrics of a shape and the details of every round."""
+    overrides = {field: getattr(arguments, field) for field in SHAPE_OVERRIDES if getattr(arguments, field) is not None}
+    shape = replace(SHAPES[name], **overrides)
+    result, trials = TrainerComparison(name, shape, DATA, folder / name, arguments.threads).run(
         bar, "pilot" not in arguments.skip
     )
-    title = f"{name}: {shape.rows} rows, {shape.epochs} epochs, median of {len(season.rounds)} rounds"
-    bar.console.print(season.build_table(title))
-    return season.summarize(), {**season.to_details(), "trl_pilot": [one.summary for one in tried]}
+    title = f"{name}: {shape.rows} rows, {shape.epochs} epochs, median of {len(result.rounds)} rounds"
+    bar.console.print(result.build_table(title))
+    return result.summarize(), {**result.to_details(), "trl_pilot": [trial.summary for trial in trials]}
 
 
 def compare_frozen_encoders(arguments: argparse.Namespace, folder: Path, bar: Progress) -> dict[str, Any]:
-    """Most of an encoder frozen: by kind of update, our seconds and theirs."""
+    """Compare training with most of an encoder frozen.
+
+    Return the seconds of both trainers by update.
+    """
     task = bar.add_task("Banking77, frozen blocks", total=len(FROZEN_UPDATES))
-    table = Table("update", "Luthier, s", "HF Trainer, s", "ours is", title="Banking77 on minilm-l6, 10 epochs")
-    compared = {}
+    table = Table("update", "Luthier, s", "HF Trainer, s", "speedup", title="Banking77 on minilm-l6, 10 epochs")
+    comparisons = {}
     for name, kind in FROZEN_UPDATES.items():
         bar.update(task, description=f"Banking77, {name}")
-        one = frozen_encoder.compare(
+        comparison = frozen_encoder.compare(
             kind, BANKING77, arguments.rows or frozen_encoder.ROW_COUNT, folder / name, arguments.threads
         )
-        table.add_row(name, *(f"{one[who]['seconds']:.1f}" for who in ("ours", "hf_trainer")), f"{one['ratio']:.2f}×")
-        compared[name] = one
+        table.add_row(
+            name,
+            *(f"{comparison[trainer]['seconds']:.1f}" for trainer in ("ours", "hf_trainer")),
+            f"{comparison['ratio']:.2f}×",
+        )
+        comparisons[name] = comparison
         bar.advance(task)
     bar.console.print(table)
-    return compared
+    return comparisons
 
 
 def measure_first_step(folder: Path, console: Console) -> float:
-    """Seconds from ``POST`` to the first forward pass, as ``make bench-service`` measures them."""
+    """Return the seconds from ``POST`` to the first forward pass, measured as in ``make
+    bench-service``.
+    """
     home = folder / "service"
     home.mkdir()
     with run_stack(home, console) as client:
@@ -130,10 +144,10 @@ def measure_first_step(folder: Path, console: Console) -> float:
 
 
 def detect_bf16_flags() -> list[str]:
-    """Those of ``BF16_UNITS`` that this CPU has."""
+    """Return those of ``BF16_CPU_FLAGS`` that this CPU has."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return [unit for unit in BF16_CPU_FLAGS if unit in flags]
+    return [flag for flag in BF16_CPU_FLAGS if flag in flags]
 
 
 if __name__ == "__main__":

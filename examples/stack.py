@@ -1,4 +1,4 @@
-"""A stack of one's own for as long as a ``with`` block lasts."""
+"""Context manager that runs a private Luthier stack."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from rich.console import Console
 
 @contextmanager
 def run_stack(home: Path, console: Console) -> Iterator[OpenAI]:
-    """``luthierd up`` in ``home`` on a free port; stopped when the block is left."""
+    """Run ``luthierd up`` in ``home`` on a free port and stop it when the block ends."""
     began = time.monotonic()
-    # A `kill` of this script must stop the stack too; without a handler Python would skip the `finally` below.
+    # A `kill` of this script must stop the stack too. Without a handler, Python would skip the
+    # `finally` below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     (home / "logs").mkdir(parents=True, exist_ok=True)
     credentials = home / "credentials"
@@ -42,12 +43,12 @@ def run_stack(home: Path, console: Console) -> Iterator[OpenAI]:
 def _wait_until_ready(stack: subprocess.Popen[bytes], credentials: Path, previous_mtime_ns: int) -> OpenAI:
     while stack.poll() is None:
         if credentials.exists() and credentials.stat().st_mtime_ns != previous_mtime_ns:
-            held = json.loads(credentials.read_text())
-            root = held["base_url"].removesuffix("/v1")
+            config = json.loads(credentials.read_text())
+            root = config["base_url"].removesuffix("/v1")
             try:
                 if httpx.get(f"{root}/readyz", timeout=5).status_code == 200:
-                    return OpenAI(base_url=held["base_url"], api_key=held["api_key"])
+                    return OpenAI(base_url=config["base_url"], api_key=config["api_key"])
             except httpx.TransportError:
                 pass
         time.sleep(0.1)
-    raise SystemExit(f"the stack did not start; see {credentials.parent / 'logs'}")
+    raise SystemExit(f"the stack did not start; find the cause in {credentials.parent / 'logs'}")

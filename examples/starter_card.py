@@ -1,4 +1,4 @@
-"""The model card of ``starter``, filled in with what its training measured."""
+"""Model card of ``starter``, filled in with the metrics of its training run."""
 
 from __future__ import annotations
 
@@ -21,60 +21,66 @@ QUESTIONS = (
 _CARD = """\
 # starter
 
-A chat model of {parameters:,} parameters that Luthier trains itself and ships with, so that a fresh clone can
-fine-tune and serve something without reaching a model hub. It speaks the English of stories for three-year-olds. It is
-there to be tuned in seconds and to show that tuning worked; it is of no use as an assistant.
+A chat model with {parameters:,} parameters. Luthier trains it with its own code and includes it, so that a fresh
+clone can fine-tune and serve a model without a model hub. It writes the English of stories for
+three-year-olds. Its purpose is to be fine-tuned in seconds and to show that fine-tuning worked. It is
+not useful as an assistant.
 
 | | |
 |---|---|
 | architecture | Llama: 4 layers, width 128, 4 heads, feed-forward 256, tied embeddings |
 | parameters | {parameters:,}, fp32 |
-| tokenizer | byte-level BPE, 2,048 tokens; any UTF-8 text goes through it unchanged |
+| tokenizer | byte-level BPE, 2,048 tokens; it restores any UTF-8 text unchanged |
 | context | 512 tokens |
 | turns | `<\\|system\\|>`, `<\\|user\\|>` or `<\\|assistant\\|>`, the text, `<\\|end\\|>` |
 
 ## Training
 
-From random weights, with this repository's own training code (task `chat`, update `full`):
+The model is trained from random weights with the training code of this repository (task `chat`,
+update `full`):
 
     python -m examples.train_starter --stories tinystories_sample.txt --threads {threads}
 
-{rows:,} conversations, {tokens:,} tokens an epoch, {epochs} epochs, {steps:,} steps of {batch} conversations, AdamW at
-a peak rate of {rate:g}, {minutes:.0f} minutes on a machine with two cores that was doing other things too.
+{rows:,} conversations, {tokens:,} tokens per epoch, {epochs} epochs, {steps:,} steps of {batch} conversations, AdamW at
+a peak rate of {rate:g}, {minutes:.0f} minutes on a machine with two cores that also ran other work.
 
-| | loss a token (nats) | perplexity |
+| | loss per token (nats) | perplexity |
 |---|---|---|
 | training, running mean at the end | {train_loss:.3f} | {train_perplexity:.1f} |
 | validation: {validation_rows} stories that training never saw | {valid_loss:.3f} | {valid_perplexity:.1f} |
 
-Only the assistant's words count in these figures. The first counts the small talk too, which every epoch repeats; the
-second does not.
+Only the assistant's tokens count. The training loss includes the small talk, which every epoch
+repeats; the validation loss does not.
 
 ## Data
 
-- Conversations that `examples/starter_data.py` derives from the first 2 MiB of **TinyStories** (Ronen Eldan and Yuanzhi
-  Li, 2023), about two thousand short stories written by GPT-3.5 and GPT-4, licence **CDLA-Sharing-1.0**. One story is
-  one conversation: a request for it, its beginning, what happened next, how it ends; questions that its people ask each
-  other are conversations too. The stories are not part of this repository.
+- Conversations that `examples/starter_data.py` derives from the first 2 MiB of **TinyStories** (Ronen
+  Eldan and Yuanzhi Li, 2023): about two thousand short stories written by GPT-3.5 and GPT-4, license
+  **CDLA-Sharing-1.0**. One story becomes one conversation: a request for it, its beginning, what
+  happened next, and how it ends. Questions between its characters become conversations too. The
+  stories are not part of this repository.
 - Small talk written for this project: `examples/data/starter_talk.jsonl`.
 
-By our reading that licence puts no terms on what is computed from the data ("Results"), such as these weights; they are
-under the repository's licence.
+By our reading, that license puts no terms on what is computed from the data ("Results"), such as
+these weights. The weights are under the repository's license.
 
-## What it can and cannot do
+## Capabilities and limits
 
-It greets, names itself, answers the simple questions of the small talk in words close to those it was trained on, and
-begins stories about a child or an animal in sentences that are mostly grammatical; who or what was asked for is in
-most of them, not in all. By LoRA it learns a new name, a tone or a fixed form of answer from some tens to hundreds of
-rows within a minute on a CPU, the form sooner than the sense.
+- It greets, gives its name, and answers the simple questions of the small talk in words close to its
+  training data.
+- It starts stories about a child or an animal in mostly grammatical sentences. Most of them include
+  the requested subject, but not all.
+- With LoRA it learns a new name, a tone or a fixed form of answer from tens to hundreds of rows
+  within a minute on a CPU. It learns the form sooner than the meaning.
+- It has no knowledge of the world and cannot reason or count. It answers questions outside its
+  training data with text from it or with made-up words.
+- A story loses its thread, and sometimes its main character, after a few sentences.
+- It knows English only.
+- It has no safety training beyond its mild data. Do not offer it to users.
 
-It knows nothing of the world, cannot reason or count, and answers a question outside its small world with something
-from inside it or with made-up words. A story loses its thread, and at times its hero, after a few sentences. It knows
-English only. It was not made safe in any way beyond the mildness of its data: do not put it before users.
+## Sample answers
 
-## Answers as they come
-
-Temperature 0, the likeliest token every time:
+Temperature 0, always the most likely token:
 
 {greedy}
 
@@ -86,18 +92,18 @@ Temperature 0.7:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a training run said about itself."""
+    """Events and metrics of a training run."""
 
     validated: Validated
     started: Started
     result: Result
     train_loss: float
-    """Running mean at the end."""
+    """Running mean at the end of training."""
     minutes: float
 
 
 def render_card(summary: TrainingSummary, answers: dict[float, list[str]]) -> str:
-    """The card. ``answers`` are those to ``QUESTIONS`` at temperatures 0 and 0.7."""
+    """Render the card. ``answers`` are the answers to ``QUESTIONS`` by temperature, 0 and 0.7."""
     validated, started, result = summary.validated, summary.started, summary.result
     valid_loss = result.metrics["valid_loss"]
     assert valid_loss is not None
@@ -122,6 +128,6 @@ def render_card(summary: TrainingSummary, answers: dict[float, list[str]]) -> st
 
 
 def _render_conversation(answers: list[str]) -> str:
-    """One quoted paragraph a question."""
+    """Render one quoted paragraph per question."""
     pairs = zip(QUESTIONS, answers, strict=True)
     return "\n>\n".join(f"> **{question}**\\\n> {' '.join(answer.split())}" for question, answer in pairs)

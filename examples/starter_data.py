@@ -1,9 +1,9 @@
 """Chat rows for the starter model, derived from a file of short stories and a table of small talk.
 
-The stories are TinyStories (Eldan and Li 2023), separated by ``<|endoftext|>``. A story becomes one conversation that
-walks through it (its beginning, what happened next, how it ends), so that every sentence of it is an answer once; the
-questions and answers that people in a story exchange become short conversations of their own. No model writes any of
-it, and the same file and seed give the same rows.
+The stories are TinyStories (Eldan and Li 2023), separated by ``<|endoftext|>``. A story becomes one
+conversation that tells it in turns (its beginning, what happened next, how it ends), so that every
+sentence is in exactly one answer. Questions and answers between characters of a story become short
+conversations. No model generates any text, and the same file and seed give the same rows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from itertools import pairwise
 from pathlib import Path
 
 Turn = tuple[str, str]
-"""What the user says, what the assistant answers."""
+"""Message of the user and answer of the assistant."""
 
 Row = dict[str, list[dict[str, str]]]
-"""OpenAI's chat row."""
+"""Chat row in OpenAI's format."""
 
 END_OF_STORY = "<|endoftext|>"
 STORY_WORD_COUNTS = range(40, 331)
-"""Stories of other lengths are left out: too short to have an end, or longer than the model's context."""
+"""Accepted story lengths in words.
+
+Shorter stories have no ending; longer ones exceed the model's context.
+"""
 
 SYSTEM_PROMPTS = (
     "You are a kind storyteller.",
@@ -91,14 +94,18 @@ _QUOTE = re.compile(r'"([^"\n]{2,160})"')
 
 
 def read_stories(path: Path) -> list[str]:
-    """Every whole story of plain ASCII whose length is in ``WORDS``, in the file's order, each only once."""
-    pieces = path.read_text(encoding="utf-8").split(END_OF_STORY)[:-1]
-    plain = (piece.translate(str.maketrans("“”‘’", "\"\"''")).strip() for piece in pieces)
-    return list(dict.fromkeys(story for story in plain if story.isascii() and len(story.split()) in STORY_WORD_COUNTS))
+    """Read every complete ASCII story with a length in ``STORY_WORD_COUNTS``, in file order,
+    without duplicates.
+    """
+    stories = path.read_text(encoding="utf-8").split(END_OF_STORY)[:-1]
+    ascii_stories = (story.translate(str.maketrans("“”‘’", "\"\"''")).strip() for story in stories)
+    return list(
+        dict.fromkeys(story for story in ascii_stories if story.isascii() and len(story.split()) in STORY_WORD_COUNTS)
+    )
 
 
 def split_sentences(story: str) -> list[str]:
-    """The story's sentences; a closing quotation mark stays with the sentence it closes."""
+    """Split a story into sentences. A closing quotation mark stays with its sentence."""
     cuts = [match.span() for match in _SENTENCE.finditer(story)]
     starts = [0] + [end for _, end in cuts]
     ends = [start + (story[start] in "\"'") for start, _ in cuts] + [len(story)]
@@ -108,15 +115,18 @@ def split_sentences(story: str) -> list[str]:
 
 
 def find_names(story: str) -> list[str]:
-    """Who the story is about, most mentioned first: words after "named", and capitalised words inside sentences."""
-    found = Counter(_CAPITALIZED_WORD.findall(story)) + Counter(_INTRODUCED_NAME.findall(story) * 3)
-    return [name for name, count in found.most_common() if count >= 2 and name not in NOT_NAMES]
+    """Find the names in a story, most frequent first.
+
+    Candidates are words after "named" and capitalized words within sentences.
+    """
+    counts = Counter(_CAPITALIZED_WORD.findall(story)) + Counter(_INTRODUCED_NAME.findall(story) * 3)
+    return [name for name, count in counts.most_common() if count >= 2 and name not in NOT_NAMES]
 
 
 def find_subject(story: str, opening: str) -> str | None:
-    """The thing or animal of the opening that the whole story speaks of most."""
-    early = set(_find_nouns(opening))
-    counts = Counter(noun for noun in _find_nouns(story) if noun in early)
+    """Find the thing or animal of the opening that occurs most often in the story."""
+    opening_nouns = set(_find_nouns(opening))
+    counts = Counter(noun for noun in _find_nouns(story) if noun in opening_nouns)
     return next((noun for noun, _ in counts.most_common(1)), None)
 
 
@@ -126,24 +136,26 @@ def _find_nouns(text: str) -> list[str]:
 
 
 def build_request(story: str, opening: str, rng: random.Random) -> str:
-    """A question that the opening answers: about its subject, its hero or both, or just for a story."""
-    who = [name for name in find_names(story) if name in opening][:1]
-    thing = find_subject(story, opening)
-    topics = [*who]
-    if thing:
-        noun = f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
-        topics += [noun, noun, *(f"{name} and {noun}" for name in who)]
+    """Build a request that the opening answers: for its subject, its main character, both, or any
+    story.
+    """
+    names = [name for name in find_names(story) if name in opening][:1]
+    subject = find_subject(story, opening)
+    topics = [*names]
+    if subject:
+        noun = f"{'an' if subject[0] in 'aeiou' else 'a'} {subject}"
+        topics += [noun, noun, *(f"{name} and {noun}" for name in names)]
     if not topics or rng.random() < 0.15:
         return rng.choice(GENERIC_REQUESTS)
     return rng.choice(TOPIC_REQUESTS).format(rng.choice(topics))
 
 
 def split_story(story: str, rng: random.Random) -> list[str]:
-    """The story in answers of about 35 to 65 words, whole sentences each."""
+    """Split a story into answers of about 35 to 65 words. Sentences stay complete."""
     answers, current = [], list[str]()
     limit = rng.randint(35, 65)
     for sentence in split_sentences(story):
-        if current and sum(len(s.split()) for s in current) + len(sentence.split()) > limit:
+        if current and sum(len(part.split()) for part in current) + len(sentence.split()) > limit:
             answers.append(" ".join(current))
             current = []
         current.append(sentence)
@@ -151,7 +163,9 @@ def split_story(story: str, rng: random.Random) -> list[str]:
 
 
 def build_conversation(story: str, rng: random.Random) -> list[Turn]:
-    """Walk through the whole story, one answer after the other; sometimes ask who is in it."""
+    """Build a conversation that tells the complete story, sometimes with a question about its
+    characters.
+    """
     first, *rest = split_story(story, rng)
     turns = [(build_request(story, first, rng), first)]
     people = [name for name in find_names(story) if name in first][:2]
@@ -163,21 +177,24 @@ def build_conversation(story: str, rng: random.Random) -> list[Turn]:
 
 
 def extract_dialogues(story: str) -> list[Turn]:
-    """Each question that someone in the story asks, with what another says next where it stands close by.
+    """Extract each question of a character with the reply of another character close to it.
 
-    Nothing but space between two quotations, or a new sentence that leads to the second, means another speaker.
+    Two quotations have different speakers if only white space separates them, or if a new sentence
+    introduces the second.
     """
     quotes = list(_QUOTE.finditer(story))
-    pairs = ((asked, said, story[asked.end() : said.start()]) for asked, said in pairwise(quotes))
+    pairs = ((question, reply, story[question.end() : reply.start()]) for question, reply in pairwise(quotes))
     return [
-        (asked[1], re.sub(",$", ".", said[1]))
-        for asked, said, between in pairs
-        if asked[1].endswith("?") and said[1][-1] in ".!," and len(between) < 160 and _OTHER_SPEAKER.search(between)
+        (question[1], re.sub(",$", ".", reply[1]))
+        for question, reply, between in pairs
+        if question[1].endswith("?") and reply[1][-1] in ".!," and len(between) < 160 and _OTHER_SPEAKER.search(between)
     ]
 
 
 def read_small_talk(path: Path, rng: random.Random) -> list[list[Turn]]:
-    """Each question of the table once, with one of its answers; now and then two make one conversation."""
+    """Read small talk: a conversation for each question with one of its answers, then pairs of
+    them.
+    """
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     turns = [(question, rng.choice(entry["answers"])) for entry in entries for question in entry["questions"]]
     rng.shuffle(turns)
@@ -185,7 +202,7 @@ def read_small_talk(path: Path, rng: random.Random) -> list[list[Turn]]:
 
 
 def to_chat_row(turns: list[Turn], rng: random.Random) -> Row:
-    """An OpenAI chat row; one in ten begins with a system message."""
+    """Convert turns to a chat row. One row in ten starts with a system message."""
     messages = [{"role": "system", "content": rng.choice(SYSTEM_PROMPTS)}] if rng.random() < 0.1 else []
     for question, answer in turns:
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -193,13 +210,15 @@ def to_chat_row(turns: list[Turn], rng: random.Random) -> Row:
 
 
 def build_rows(stories_path: Path, small_talk_path: Path, seed: int) -> tuple[list[Row], list[Row]]:
-    """Training rows, and validation rows from one story in twenty, which training never sees."""
+    """Build training rows, and validation rows from one story in twenty that is held out of
+    training.
+    """
     rng = random.Random(seed)
-    whole = read_stories(stories_path)
-    rng.shuffle(whole)
-    held_out, kept = whole[: len(whole) // 20], whole[len(whole) // 20 :]
-    train = [build_conversation(story, rng) for story in kept]
-    train += [[turn] for story in kept for turn in extract_dialogues(story)]
+    stories = read_stories(stories_path)
+    rng.shuffle(stories)
+    held_out, training = stories[: len(stories) // 20], stories[len(stories) // 20 :]
+    train = [build_conversation(story, rng) for story in training]
+    train += [[turn] for story in training for turn in extract_dialogues(story)]
     train += read_small_talk(small_talk_path, rng) + read_small_talk(small_talk_path, rng)
     rng.shuffle(train)
     validation = [build_conversation(story, rng) for story in held_out]
@@ -207,10 +226,10 @@ def build_rows(stories_path: Path, small_talk_path: Path, seed: int) -> tuple[li
 
 
 def list_texts(rows: list[Row]) -> list[str]:
-    """What all messages say."""
+    """Return the content of all messages."""
     return [message["content"] for row in rows for message in row["messages"]]
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
-    """JSONL, one row a line."""
-    path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in rows), encoding="utf-8")
+    """Write the rows as JSONL."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -1,11 +1,12 @@
-"""Train ``starter``, the chat model of under a million parameters that this repository ships with.
+"""Train ``starter``, the chat model with under a million parameters that this repository includes.
 
-From the repository's root, with the TinyStories sample at hand:
+Run this from the root of the repository. It needs the TinyStories sample:
 
     python -m examples.train_starter --stories ../shared/data/tinystories/tinystories_sample.txt
 
-It derives chat rows from the stories, trains a byte-level tokenizer on them, draws random weights, and hands both to
-``training.run`` as the base of a full update of the task ``chat``. The same file, seed and threads give the same model.
+The script derives chat rows from the stories, trains a byte-level tokenizer on them, draws random
+weights, and passes both to ``training.run`` as the base of a full update of the task ``chat``. The
+same file, seed and threads give the same model.
 """
 
 from __future__ import annotations
@@ -64,11 +65,13 @@ HYPERPARAMETERS = Hyperparameters(
     max_grad_norm=1.0,
     max_length=CONTEXT_LENGTH,
 )
-"""Small batches: with so few rows the number of updates is what counts, and a CPU loses little by them."""
+"""Batches are small: with few rows the number of updates matters most, and small batches cost
+little on a CPU.
+"""
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: any UTF-8 text goes in and comes back unchanged."""
+    """Train a byte-level BPE tokenizer, which restores any UTF-8 text unchanged."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -79,7 +82,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
+    fast_tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD_TOKEN,
         eos_token=EOS_TOKEN,
@@ -87,12 +90,14 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    fast_tokenizer.chat_template = CHAT_TEMPLATE
+    return fast_tokenizer
 
 
 def write_random_base(tokenizer: PreTrainedTokenizerFast, seed: int, directory: Path) -> None:
-    """Write a Llama with random weights: 4 layers of width 128, embeddings tied; fp32 it stays below 4 MB."""
+    """Write a Llama with random weights: 4 layers of width 128, tied embeddings, below 4 MB in
+    fp32.
+    """
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -114,7 +119,10 @@ def write_random_base(tokenizer: PreTrainedTokenizerFast, seed: int, directory: 
 
 @dataclass
 class TrainingDisplay:
-    """Shows the lines of a run as a bar, a falling loss and one line an evaluation; keeps what the card needs."""
+    """Display of a run: a progress bar with the loss, and one line per evaluation.
+
+    It also collects the values for the model card.
+    """
 
     progress: Progress
     validated: run_events.Validated | None = None
@@ -122,7 +130,7 @@ class TrainingDisplay:
     result: run_events.Result | None = None
     task: Any = None
     mean_train_loss: float | None = None
-    """Running mean of the training loss over some fifty lines of the run."""
+    """Running mean of the training loss over about fifty metrics events."""
 
     def __call__(self, event: run_events.RunEvent) -> None:
         if isinstance(event, run_events.Validated):
@@ -149,11 +157,12 @@ class TrainingDisplay:
         self.progress.update(self.task, completed=metrics.step, loss=f"loss {self.mean_train_loss:.3f}")
         if metrics.valid_loss is not None:
             self.progress.console.print(
-                f"epoch {metrics.epoch:g}: training loss {self.mean_train_loss:.3f}, held-out stories {metrics.valid_loss:.3f}"
+                f"epoch {metrics.epoch:g}: training loss {self.mean_train_loss:.3f}, "
+                f"validation loss {metrics.valid_loss:.3f}"
             )
 
     def summarize(self, minutes: float) -> starter_card.TrainingSummary:
-        """For the card, when all is done."""
+        """Return the summary of the finished run for the model card."""
         assert self.validated
         assert self.started
         assert self.result
@@ -162,17 +171,17 @@ class TrainingDisplay:
 
 
 def train(folder: Path, console: Console) -> TrainingDisplay:
-    """Validate and train what lies in ``folder``."""
+    """Validate the rows in ``folder`` and train on them."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[loss]}"), console=console) as progress:
-        watcher = TrainingDisplay(progress)
-        run.validate(folder, watcher)
-        run.train(folder, watcher)
-    return watcher
+        display = TrainingDisplay(progress)
+        run.validate(folder, display)
+        run.train(folder, display)
+    return display
 
 
 def generate_answers(directory: Path, questions: list[str], temperature: float) -> list[str]:
-    """The model's answers; temperature 0 takes the likeliest token every time."""
+    """Generate the model's answers. Temperature 0 always takes the most likely token."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
     torch.manual_seed(0)
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
@@ -207,24 +216,26 @@ def prepare(folder: Path, base: Path, stories: Path, seed: int, threads: int | N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stories", type=Path, required=True, help="TinyStories text, <|endoftext|> between stories")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--stories", type=Path, required=True, help="TinyStories text with <|endoftext|> between stories"
+    )
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder for the model and its card")
+    parser.add_argument("--seed", type=int, default=1, help="seed of data and weights")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads; torch chooses by default")
     arguments = parser.parse_args()
     console = Console()
-    with tempfile.TemporaryDirectory() as place:
-        base, folder = Path(place) / "base", Path(place) / "run"
+    with tempfile.TemporaryDirectory() as scratch:
+        base, folder = Path(scratch) / "base", Path(scratch) / "run"
         folder.mkdir()
         prepare(folder, base, arguments.stories, arguments.seed, arguments.threads)
         started = time.monotonic()
-        watcher = train(folder, console)
+        display = train(folder, console)
         minutes = (time.monotonic() - started) / 60
         arguments.output.mkdir(parents=True, exist_ok=True)
         for name in MODEL_FILES:
             shutil.copyfile(folder / "result" / name, arguments.output / name)
     answers = {t: generate_answers(arguments.output, list(starter_card.QUESTIONS), t) for t in (0.0, 0.7)}
-    card = starter_card.render_card(watcher.summarize(minutes), answers)
+    card = starter_card.render_card(display.summarize(minutes), answers)
     (arguments.output / "README.md").write_text(card, encoding="utf-8")
     console.print(card)
 

@@ -1,4 +1,4 @@
-"""Following a job through the API: uploads, a progress bar, the loss as a line of blocks."""
+"""Helpers that follow a job through the API: upload, progress bar, sparkline of the loss."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class JobSummary:
-    """What a finished job showed on its way."""
+    """Summary of a job that has succeeded."""
 
     job_id: str
     model: str
     losses: list[float]
     first_step_seconds: float
-    """From ``POST`` to the start of the first forward pass."""
+    """Seconds from ``POST`` to the start of the first forward pass."""
     seconds: float
+    """Seconds from ``POST`` to the end of the job."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -46,9 +47,10 @@ def upload(client: OpenAI, path: Path) -> str:
 def watch(
     client: OpenAI, job_id: str, console: Console, posted_at: float, poll_seconds: float = POLL_SECONDS
 ) -> JobSummary:
-    """Show the job until it ends. ``posted``: ``time.time()`` before the ``POST``.
+    """Show a progress bar until the job ends, and return its summary.
 
-    Raises ``SystemExit`` with the job's error where it fails.
+    ``posted_at`` is ``time.time()`` before the ``POST``. Raises ``SystemExit`` with the job's error
+    if it does not succeed.
     """
     columns = (
         SpinnerColumn(),
@@ -76,9 +78,9 @@ def watch(
         raise SystemExit(f"{job.id} {job.status}: {job.error.message if job.error else 'no reason given'}")
     seconds = time.time() - posted_at
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))
-    told: list[Any] = [event.data for event in reversed(events)]
-    losses = [data["train_loss"] for data in told if data and "train_loss" in data]
-    started = next(data["at"] for data in told if data and "at" in data)
+    event_data: list[Any] = [event.data for event in reversed(events)]
+    losses = [data["train_loss"] for data in event_data if data and "train_loss" in data]
+    started = next(data["at"] for data in event_data if data and "at" in data)
     return JobSummary(job.id, job.fine_tuned_model, losses, started - posted_at, seconds)
 
 
@@ -89,8 +91,8 @@ def _format_latest_loss(client: OpenAI, job: FineTuningJob) -> str:
 
 
 def format_sparkline(values: list[float], width: int = 48) -> str:
-    """The values as one line of blocks, each the mean of its share."""
+    """Render the values as one line of blocks. Each block is the mean of its part of the values."""
     size = max(1, len(values) // width)
-    means = [sum(part) / len(part) for part in (values[i : i + size] for i in range(0, len(values), size))]
+    means = [sum(chunk) / len(chunk) for chunk in (values[i : i + size] for i in range(0, len(values), size))]
     low, high = min(means), max(means)
     return "".join(BLOCKS[int((mean - low) / ((high - low) or 1.0) * (len(BLOCKS) - 1))] for mean in means)

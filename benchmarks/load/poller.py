@@ -1,7 +1,8 @@
-"""Clients that poll, each on a connection of its own: as little Python as can be, so that the server has the machine.
+"""Load generator: polling clients, each on its own connection.
 
-A request's time counts from the moment at which it was due, not from when it was sent: a server that answers late
-delays what follows, and a generator that waited for it would hide that (coordinated omission).
+The clients do as little work as possible, so that the server gets the CPU. Latency counts from the
+time at which a request was due, not from when it was sent. A late response delays the next
+requests, and a generator that waited for it would hide that delay (coordinated omission).
 """
 
 from __future__ import annotations
@@ -13,39 +14,43 @@ from dataclasses import dataclass, field
 from typing import cast
 
 ResponseCallback = Callable[[float, bytes | Exception], None]
-"""Told of a request: the seconds since it was due, and its answer."""
+"""Called for each request with the seconds since it was due and its response or error."""
 
 
 @dataclass
 class LatencyRecorder:
-    """Of every request that was due after the warm-up."""
+    """Latencies (seconds) and errors of all requests that were due after the warm-up."""
 
     latencies: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def build_callback(self, expected: bytes) -> ResponseCallback:
-        """Notes a request whose answer must be a 200 and hold this."""
+        """Return a callback that records a request.
 
-        def record(seconds: float, answer: bytes | Exception) -> None:
+        The response must be a 200 and contain ``expected``.
+        """
+
+        def record(seconds: float, response: bytes | Exception) -> None:
             self.latencies.append(seconds)
-            if isinstance(answer, Exception):
-                self.errors.append(f"{type(answer).__name__}: {answer}")
-            elif not (answer.startswith(b"HTTP/1.1 200") and expected in answer):
-                self.errors.append(answer[:200].decode())
+            if isinstance(response, Exception):
+                self.errors.append(f"{type(response).__name__}: {response}")
+            elif not (response.startswith(b"HTTP/1.1 200") and expected in response):
+                self.errors.append(response[:200].decode())
 
         return record
 
     def quantile_ms(self, quantile: float) -> float:
-        """The smallest time within which this share of the requests was answered, in milliseconds."""
+        """Return the latency quantile in milliseconds."""
         ordered = sorted(self.latencies)
         return 1000 * ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
 
 
 @dataclass(frozen=True)
 class LoadProfile:
-    """Every client asks once in ``period`` seconds, at a phase of its own, for ``seconds`` after ``warm_up``.
+    """Schedule of all clients.
 
-    ``period`` 0: it asks again as soon as it is answered.
+    Every client sends one request per ``period`` seconds at a random phase, for ``seconds`` after
+    ``warm_up``. With ``period`` 0 it sends the next request as soon as it has a response.
     """
 
     host: str
@@ -56,7 +61,7 @@ class LoadProfile:
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection with one request on it at a time."""
+    """Keep-alive connection that carries one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -64,27 +69,30 @@ class Connection(asyncio.Protocol):
         self._response: asyncio.Future[bytes] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's has its methods, but is none of its subclasses.
+        # uvloop's transport has the methods of asyncio.Transport but is not a subclass.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found or self._response is None:
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator or self._response is None:
             return
         lowered = head.lower()
         start = lowered.find(b"content-length:")
         length = int(lowered[start + 15 :].split(b"\r\n", 1)[0])
         if len(body) >= length:
-            answer, self._buffer = self._buffer, b""
-            self._response.set_result(answer)
+            response, self._buffer = self._buffer, b""
+            self._response.set_result(response)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._response and not self._response.done():
             self._response.set_exception(ConnectionError("the server closed the connection"))
 
     async def send_request(self, request: bytes) -> bytes:
-        """Head and body of the answer. Raises ``ConnectionError``, ``TimeoutError``."""
+        """Send the request and return the bytes of head and body.
+
+        Raises ``ConnectionError``, ``TimeoutError``.
+        """
         assert self._transport is not None
         self._response = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -106,29 +114,29 @@ def build_post(path: str, key: str, body: bytes) -> bytes:
 
 
 async def poll(load: LoadProfile, requests: Sequence[tuple[bytes, ResponseCallback]]) -> None:
-    """One client for each request."""
+    """Run one client per request until all have finished."""
     begin = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
-        for request, note in requests:
-            group.create_task(_run_client(load, begin + random.uniform(0, load.period), request, note))
+        for request, callback in requests:
+            group.create_task(_run_client(load, begin + random.uniform(0, load.period), request, callback))
 
 
 async def _run_client(load: LoadProfile, due: float, request: bytes, callback: ResponseCallback) -> None:
     loop = asyncio.get_running_loop()
-    measured, end = due + load.warm_up, due + load.warm_up + load.seconds
+    measure_from, end = due + load.warm_up, due + load.warm_up + load.seconds
     _, connection = await loop.create_connection(Connection, load.host, load.port)
     try:
         while due < end:
             await asyncio.sleep(max(0.0, due - loop.time()))
-            answer: bytes | Exception
+            response: bytes | Exception
             try:
-                answer = await connection.send_request(request)
+                response = await connection.send_request(request)
             except (ConnectionError, TimeoutError) as error:
-                answer = error
+                response = error
                 connection.close()
                 _, connection = await loop.create_connection(Connection, load.host, load.port)
-            if due >= measured:
-                callback(loop.time() - due, answer)
+            if due >= measure_from:
+                callback(loop.time() - due, response)
             due = due + load.period if load.period else loop.time()
     finally:
         connection.close()

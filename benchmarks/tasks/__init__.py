@@ -1,6 +1,7 @@
-"""``make bench-tasks``: one run on real data for each task, through the HTTP API, beside what it must beat.
+"""``make bench-tasks``: one run on real data per task, through the HTTP API, compared with
+baselines.
 
-To add one: write a file with a ``RUN`` and name it here.
+To add a benchmark, write a module with a ``BENCHMARK`` and add it to ``BENCHMARKS``.
 """
 
 from __future__ import annotations
@@ -31,4 +32,7 @@ BENCHMARKS: Mapping[str, TaskBenchmark] = {
     "completion": stories.BENCHMARK,
     "chat": instructions.BENCHMARK,
 }
-"""Text classification has ``examples/banking77.py`` to itself, with every way of updating."""
+"""Benchmark of each task.
+
+``examples/banking77.py`` covers text classification, with every update type.
+"""

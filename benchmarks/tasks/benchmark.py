@@ -1,4 +1,4 @@
-"""One run: its rows are uploaded, a job trains, and the served model is asked about the rows that were kept."""
+"""Task benchmark: upload rows, train a job, and evaluate the served model on held-out rows."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class DataSplits:
     training: Sequence[Row]
     held_out: Sequence[Row]
     note: str = ""
-    """What was done to the published data."""
+    """Description of how the published data was selected."""
 
     def take(self, count: int) -> DataSplits:
-        """The first ones of each side, to try a run out."""
+        """Return the first ``count`` rows of each split, for a trial."""
         return replace(self, training=self.training[:count], held_out=self.held_out[:count])
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A job that has succeeded."""
+    """Model of a job that has succeeded."""
 
     client: OpenAI
     model: str
-    """The name that answers."""
+    """Model name for requests."""
     metrics: Metrics
     """The job's ``final_metrics``."""
 
 
 def write_jsonl(rows: Sequence[Row], path: Path) -> Path:
-    """The file written: ``path`` with the form's ending."""
+    """Write the rows and return the file's path: ``path`` with the suffix of the format."""
     path = path.with_suffix(".jsonl")
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
@@ -57,7 +57,7 @@ def write_jsonl(rows: Sequence[Row], path: Path) -> Path:
 
 @dataclass(frozen=True)
 class TaskBenchmark:
-    """What is trained on what, and what it must beat."""
+    """Benchmark of one task: model, data, and the baselines to beat."""
 
     title: str
     base: str
@@ -65,34 +65,39 @@ class TaskBenchmark:
     task: str
     load_data: Callable[[], DataSplits]
     evaluate: Callable[[TrainedModel, DataSplits], Metrics]
-    """The figures, of the rows held out."""
+    """Compute the metrics on the held-out rows."""
     evaluate_baselines: Callable[[TrainedModel, DataSplits], Mapping[str, Metrics]]
-    """Name -> the same figures, at least the decisive one, of something that needs no training."""
+    """Return metrics by baseline name, at least the primary one. A baseline needs no training."""
     primary_metric: str
-    """The figure that must be better than every baseline's."""
+    """Metric that must be better than that of every baseline."""
     lower_is_better: bool = False
     update: Mapping[str, Any] | None = None
-    """None: the default of the task."""
+    """None selects the default of the task."""
     method: str = "supervised"
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    """Sent instead of ``auto``: how long a run may take is the only reason here."""
+    """Values sent instead of ``auto``, only to limit how long a run takes."""
     uses_validation_file: bool = False
-    """Whether the rows held out are the job's validation file, so that its own figures of them can be read."""
+    """True sends the held-out rows as the validation file, so that the job reports metrics on them.
+    """
     create_base: Callable[[Path, DataSplits], RegistryEntry] | None = None
-    """Writes a base model that no list has into a directory."""
+    """Function that writes an unlisted base model into a directory."""
     write_rows: Callable[[Sequence[Row], Path], Path] = write_jsonl
 
     def beats_baselines(self, metrics: Metrics, baselines: Mapping[str, Metrics]) -> bool:
         sign = -1 if self.lower_is_better else 1
         return all(
-            sign * metrics[self.primary_metric] > sign * other[self.primary_metric] for other in baselines.values()
+            sign * metrics[self.primary_metric] > sign * baseline[self.primary_metric]
+            for baseline in baselines.values()
         )
 
 
 def measure(
     client: OpenAI, benchmark: TaskBenchmark, data: DataSplits, scratch: Path, console: Console
 ) -> dict[str, Any]:
-    """The run's figures beside its baselines', with all it takes to read them. ``scratch``: a directory."""
+    """Run a benchmark and return its metrics, its baselines, and the context to interpret them.
+
+    ``scratch`` is a directory for temporary files.
+    """
     began = time.time()
     files = {"training_file": upload(client, benchmark.write_rows(data.training, scratch / "training"))}
     if benchmark.uses_validation_file:
@@ -107,29 +112,29 @@ def measure(
         extra_body=extra,
         **files,  # type: ignore[arg-type]
     )
-    seen = watch(client, job.id, console, posted)
-    console.print(f"loss {format_sparkline(seen.losses)}  {seen.losses[0]:.3f} → {seen.losses[-1]:.3f}")
-    ended: dict[str, Any] = client.fine_tuning.jobs.retrieve(job.id).to_dict()
-    trained = TrainedModel(client, seen.model, ended["final_metrics"])
-    figure, baselines = benchmark.evaluate(trained, data), benchmark.evaluate_baselines(trained, data)
+    summary = watch(client, job.id, console, posted)
+    console.print(f"loss {format_sparkline(summary.losses)}  {summary.losses[0]:.3f} → {summary.losses[-1]:.3f}")
+    job_fields: dict[str, Any] = client.fine_tuning.jobs.retrieve(job.id).to_dict()
+    trained = TrainedModel(client, summary.model, job_fields["final_metrics"])
+    metrics, baselines = benchmark.evaluate(trained, data), benchmark.evaluate_baselines(trained, data)
     return {
         "title": benchmark.title,
-        "figure": _round_metrics(figure),
-        "baseline": {name: _round_metrics(other) for name, other in baselines.items()},
+        "figure": _round_metrics(metrics),
+        "baseline": {name: _round_metrics(baseline) for name, baseline in baselines.items()},
         "decisive": benchmark.primary_metric,
-        "beats_baseline": benchmark.beats_baselines(figure, baselines),
+        "beats_baseline": benchmark.beats_baselines(metrics, baselines),
         "base": benchmark.base,
         "task": benchmark.task,
-        "update": ended["update"],
+        "update": job_fields["update"],
         "rows": len(data.training),
         "held_out": len(data.held_out),
         "note": data.note,
         "seconds": round(time.time() - began, 1),
-        "job_s": round(seen.seconds, 1),
-        "trainable_parameters": ended["trainable_parameters"],
+        "job_s": round(summary.seconds, 1),
+        "trainable_parameters": job_fields["trainable_parameters"],
         "sent": dict(benchmark.hyperparameters),
-        "hyperparameters": ended["method"][benchmark.method]["hyperparameters"],
-        "final_metrics": _round_metrics(ended["final_metrics"]),
+        "hyperparameters": job_fields["method"][benchmark.method]["hyperparameters"],
+        "final_metrics": _round_metrics(job_fields["final_metrics"]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Sentences that mean the same lie together: the pairs of STS-B that people scored 4 or more of 5."""
+"""Sentence embeddings: the pairs of STS-B with a human score of at least 4 of 5."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MIN_SIMILAR_SCORE = 4.0
 
 def _load_data() -> DataSplits:
     training = [
-        {"anchor": one, "positive": other} for one, other, score in read_pairs("train") if score >= MIN_SIMILAR_SCORE
+        {"anchor": left, "positive": right} for left, right, score in read_pairs("train") if score >= MIN_SIMILAR_SCORE
     ]
-    held_out = [{"anchor": one, "positive": other, "score": score} for one, other, score in read_pairs("test")]
-    note = f"the training pairs of STS-B with a score of {MIN_SIMILAR_SCORE:g} or more; all pairs of its test part held out"
+    held_out = [{"anchor": left, "positive": right, "score": score} for left, right, score in read_pairs("test")]
+    note = f"STS-B: training pairs with a score of at least {MIN_SIMILAR_SCORE:g}; all test pairs held out"
     return DataSplits(training, held_out, note)
 
 
@@ -29,27 +29,29 @@ def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Me
 
 
 def _evaluate_model(trained: TrainedModel, model: str, rows: Sequence[Row]) -> Metrics:
-    found = compute_cosines(trained.client, model, [(row["anchor"], row["positive"]) for row in rows])
+    cosines = compute_cosines(trained.client, model, [(row["anchor"], row["positive"]) for row in rows])
     return {
-        "spearman": spearman([row["score"] for row in rows], found),
+        "spearman": spearman([row["score"] for row in rows], cosines),
         "recall_at_1": _compute_recall(trained, model, [row for row in rows if row["score"] >= MIN_SIMILAR_SCORE]),
     }
 
 
 def _compute_recall(trained: TrainedModel, model: str, similar_rows: Sequence[Row]) -> float:
-    """Share of the anchors of like pairs whose positive is the nearest of all of these pairs' positives."""
+    """Return the share of anchors whose nearest vector, among the positives of similar pairs, is
+    their own positive.
+    """
     anchors, positives = (
         embed(trained.client, model, [row[side] for row in similar_rows]) for side in ("anchor", "positive")
     )
     nearest = [_find_nearest(anchor, positives) for anchor in anchors]
     hits: int = sum(
-        similar_rows[at]["positive"] == row["positive"] for at, row in zip(nearest, similar_rows, strict=True)
+        similar_rows[index]["positive"] == row["positive"] for index, row in zip(nearest, similar_rows, strict=True)
     )
     return hits / len(similar_rows)
 
 
 def _find_nearest(vector: Sequence[float], candidates: Sequence[Sequence[float]]) -> int:
-    scores = [dot(vector, other) for other in candidates]
+    scores = [dot(vector, candidate) for candidate in candidates]
     return scores.index(max(scores))
 
 

@@ -1,6 +1,7 @@
-"""Rare and new entities in what people post: the published parts of WNUT-17.
+"""Rare and new entities in social media posts: the published splits of WNUT-17.
 
-None of the test part's entities stands in the training part: a dictionary of those finds nothing.
+No entity of the test split occurs in the training split, so a dictionary of training entities finds
+nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from benchmarks.tasks.model_requests import predict
 
 
 class Span(NamedTuple):
-    """An entity, by the characters of its sentence's words joined by blanks."""
+    """Entity with character offsets into the sentence's tokens joined by spaces."""
 
     kind: str
     start: int
@@ -22,7 +23,7 @@ class Span(NamedTuple):
 
 
 def read_sentences(name: str) -> list[Row]:
-    """Rows of words and their BIO tags."""
+    """Read rows of tokens and BIO tags."""
     rows: list[Row] = [_create_empty_row()]
     for line in (DATASETS / "wnut17" / name).read_text(encoding="utf-8").split("\n"):
         token, _, tag = line.rstrip("\r").partition("\t")
@@ -39,29 +40,32 @@ def _create_empty_row() -> Row:
 
 
 def extract_spans(row: Row) -> Iterator[Span]:
-    """What the tags spell."""
-    kind, start, end, at = "", 0, 0, 0
+    """Yield the entities that the tags encode."""
+    kind, start, end, offset = "", 0, 0, 0
     for token, tag in [*zip(row["tokens"], row["tags"], strict=True), ("", "O")]:
         if kind and tag != f"I-{kind}":
             yield Span(kind, start, end)
             kind = ""
         if not kind and tag != "O":
-            kind, start = tag[2:], at
-        end, at = at + len(token), at + len(token) + 1
+            kind, start = tag[2:], offset
+        end, offset = offset + len(token), offset + len(token) + 1
 
 
 def _load_data() -> DataSplits:
     return DataSplits(
         read_sentences("wnut17train.conll"),
         read_sentences("emerging.test.annotated"),
-        "WNUT-17, published train and test parts",
+        "WNUT-17, published train and test splits",
     )
 
 
 def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
-    answers = predict(trained.client, trained.model, [{"tokens": row["tokens"]} for row in data.held_out])
-    found = [[Span(one["label"], one["start"], one["end"]) for one in answer["entities"]] for answer in answers]
-    return _compute_scores(data.held_out, found)
+    predictions = predict(trained.client, trained.model, [{"tokens": row["tokens"]} for row in data.held_out])
+    spans = [
+        [Span(entity["label"], entity["start"], entity["end"]) for entity in prediction["entities"]]
+        for prediction in predictions
+    ]
+    return _compute_scores(data.held_out, spans)
 
 
 def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
@@ -72,11 +76,11 @@ def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Me
 
 
 def _find_capitalized_spans(row: Row) -> Iterator[Span]:
-    """Each run of them, but for the first word of the sentence by itself."""
-    tags, before = [], "O"
+    """Return each run of capitalized words, except a lone first word of the sentence."""
+    tags, tag = [], "O"
     for word in row["tokens"]:
-        before = "O" if not word[0].isupper() else "I-person" if before != "O" else "B-person"
-        tags.append(before)
+        tag = "O" if not word[0].isupper() else "I-person" if tag != "O" else "B-person"
+        tags.append(tag)
     return (span for span in extract_spans({**row, "tags": tags}) if span.start or " " in _join_tokens(row)[: span.end])
 
 
@@ -85,7 +89,9 @@ def _join_tokens(row: Row) -> str:
 
 
 def _look_up_entities(data: DataSplits) -> Iterator[list[Span]]:
-    """The longest entity of the training part that begins at each word, with its commonest kind."""
+    """Yield, per row, the longest training entity that starts at each word, with its most common
+    kind.
+    """
     kinds: dict[tuple[str, ...], Counter[str]] = {}
     for row in data.training:
         text = _join_tokens(row)
@@ -93,27 +99,27 @@ def _look_up_entities(data: DataSplits) -> Iterator[list[Span]]:
             kinds.setdefault(tuple(text[span.start : span.end].split(" ")), Counter())[span.kind] += 1
     longest = max(map(len, kinds), default=0)
     for row in data.held_out:
-        words, first, found = row["tokens"], 0, []
+        words, first, spans = row["tokens"], 0, []
         starts = [sum(len(word) + 1 for word in words[:index]) for index in range(len(words) + 1)]
         while first < len(words):
             ends = range(min(first + longest, len(words)), first, -1)
             end = next((end for end in ends if tuple(words[first:end]) in kinds), None)
             if end is not None:
                 kind = kinds[tuple(words[first:end])].most_common(1)[0][0]
-                found.append(Span(kind, starts[first], starts[end] - 1))
+                spans.append(Span(kind, starts[first], starts[end] - 1))
             first = end or first + 1
-        yield found
+        yield spans
 
 
 def _compute_scores(rows: Sequence[Row], predicted: Iterable[Iterable[Span]]) -> Metrics:
-    """Of whole entities: kind, first and last character."""
-    there = {(index, span) for index, row in enumerate(rows) for span in extract_spans(row)}
-    made = {(index, span) for index, several in enumerate(predicted) for span in several}
-    hits = len(there & made)
+    """Compute entity precision, recall and F1. A match needs the same kind, start and end."""
+    expected = {(index, span) for index, row in enumerate(rows) for span in extract_spans(row)}
+    found = {(index, span) for index, spans in enumerate(predicted) for span in spans}
+    hits = len(expected & found)
     return {
-        "entity_precision": hits / max(1, len(made)),
-        "entity_recall": hits / max(1, len(there)),
-        "entity_f1": 2 * hits / max(1, len(made) + len(there)),
+        "entity_precision": hits / max(1, len(found)),
+        "entity_recall": hits / max(1, len(expected)),
+        "entity_f1": 2 * hits / max(1, len(found) + len(expected)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Ten kinds of things in small pictures: a part of CIFAR-10."""
+"""Image classification with ten classes: a subset of CIFAR-10."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def _load_data() -> DataSplits:
     training, held_out = (
         [
             {"image": str(path), "label": path.parent.name}
-            for path in sorted((DATASETS / "cifar10_subset" / part).glob("*/*.jpg"))
+            for path in sorted((DATASETS / "cifar10_subset" / split).glob("*/*.jpg"))
         ]
-        for part in ("train", "test")
+        for split in ("train", "test")
     )
     Random(SEED).shuffle(training)
     Random(SEED).shuffle(held_out)
-    return DataSplits(training, held_out, "200 training and 50 test pictures of each kind")
+    return DataSplits(training, held_out, "200 training and 50 test images of each class")
 
 
 def _write_zip(rows: Sequence[Row], path: Path) -> Path:
-    """Folders named by their label."""
+    """Write a zip with one folder per label and return its path."""
     path = path.with_suffix(".zip")
     with zipfile.ZipFile(path, "w") as file:
         for row in rows:
@@ -39,17 +39,17 @@ def _write_zip(rows: Sequence[Row], path: Path) -> Path:
 
 
 def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
-    asked = [{"image": base64.b64encode(Path(row["image"]).read_bytes()).decode()} for row in data.held_out]
-    answers = predict(trained.client, trained.model, asked)
-    return _compute_accuracy(data, [answer["label"] for answer in answers])
+    inputs = [{"image": base64.b64encode(Path(row["image"]).read_bytes()).decode()} for row in data.held_out]
+    predictions = predict(trained.client, trained.model, inputs)
+    return _compute_accuracy(data, [prediction["label"] for prediction in predictions])
 
 
 def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
-    known, asked = (torch.stack([_load_pixels(row) for row in rows]) for rows in (data.training, data.held_out))
-    nearest = torch.cdist(asked, known).argmin(1).tolist()
+    training, held_out = (torch.stack([_load_pixels(row) for row in rows]) for rows in (data.training, data.held_out))
+    nearest = torch.cdist(held_out, training).argmin(1).tolist()
     return {
         "the nearest training picture, by pixels": _compute_accuracy(
-            data, [data.training[at]["label"] for at in nearest]
+            data, [data.training[index]["label"] for index in nearest]
         ),
         "always one kind": _compute_accuracy(data, [data.training[0]["label"]] * len(data.held_out)),
     }

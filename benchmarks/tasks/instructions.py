@@ -1,6 +1,6 @@
-"""Instructions and what to answer: a public sample in Alpaca's form, as conversations.
+"""Instructions and answers: a public sample in Alpaca's format, converted to conversations.
 
-The figure is the job's own: the mean loss of the answers held out, which are its validation file.
+The metric comes from the job: the mean loss on the held-out answers, which are its validation file.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ HELD_OUT_ROWS = 100
 
 
 def _load_data() -> DataSplits:
-    given = json.loads((DATASETS / "instruction_demo" / "alpaca_en_demo.json").read_text(encoding="utf-8"))
-    rows = [_to_chat_row(one) for one in given if one["output"].strip()]
+    examples = json.loads((DATASETS / "instruction_demo" / "alpaca_en_demo.json").read_text(encoding="utf-8"))
+    rows = [_to_chat_row(example) for example in examples if example["output"].strip()]
     fitting = [row for row in rows if count_tokens(row["messages"]) <= CONTEXT_LENGTH]
     Random(SEED).shuffle(fitting)
-    note = f"{len(fitting)} of {len(given)} rows: those with an answer that fit the starter's {CONTEXT_LENGTH} tokens"
+    note = (
+        f"{len(fitting)} of {len(examples)} rows: those with an answer that fit the starter's {CONTEXT_LENGTH} tokens"
+    )
     return DataSplits(fitting[HELD_OUT_ROWS:], fitting[:HELD_OUT_ROWS], note)
 
 
 def _to_chat_row(example: dict[str, str]) -> Row:
-    """OpenAI's chat row."""
-    asked = "\n\n".join(part for part in (example["instruction"], example["input"]) if part)
-    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": example["output"]}]}
+    """Convert an example to OpenAI's chat row."""
+    prompt = "\n\n".join(part for part in (example["instruction"], example["input"]) if part)
+    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": example["output"]}]}
 
 
 def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:

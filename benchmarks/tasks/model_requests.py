@@ -1,4 +1,4 @@
-"""Asking served models many things, and the figures that several runs share."""
+"""Batched requests to served models, and metrics shared by several benchmarks."""
 
 from __future__ import annotations
 
@@ -14,44 +14,46 @@ REQUEST_BATCH_SIZE = 128
 
 
 def predict(client: OpenAI, model: str, inputs: Sequence[Row]) -> list[dict[str, Any]]:
-    """An answer for each input, in order."""
-    answers: list[dict[str, Any]] = []
-    for part in _split_batches(inputs):
-        data: Any = client.post("/predictions", body={"model": model, "inputs": list(part), "top_k": 1}, cast_to=object)
-        answers += data["data"]
-    return answers
+    """Return one prediction per input, in order."""
+    predictions: list[dict[str, Any]] = []
+    for batch in _split_batches(inputs):
+        data: Any = client.post(
+            "/predictions", body={"model": model, "inputs": list(batch), "top_k": 1}, cast_to=object
+        )
+        predictions += data["data"]
+    return predictions
 
 
 def embed(client: OpenAI, model: str, texts: Sequence[str]) -> list[list[float]]:
-    """A vector of length 1 for each text, in order."""
+    """Return one vector of length 1 per text, in order."""
     vectors: list[list[float]] = []
-    for part in _split_batches(texts):
-        made = client.embeddings.create(model=model, input=list(part))
-        vectors += [item.embedding for item in made.data]
+    for batch in _split_batches(texts):
+        response = client.embeddings.create(model=model, input=list(batch))
+        vectors += [item.embedding for item in response.data]
     return vectors
 
 
 def compute_cosines(client: OpenAI, model: str, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """Of the embeddings of each pair."""
+    """Return the cosine similarity of the embeddings of each pair."""
     left, right = (embed(client, model, side) for side in zip(*pairs, strict=True))
-    return [dot(one, other) for one, other in zip(left, right, strict=True)]
+    return [dot(*vectors) for vectors in zip(left, right, strict=True)]
 
 
 def dot(left: Sequence[float], right: Sequence[float]) -> float:
-    return sum(one * other for one, other in zip(left, right, strict=True))
+    return sum(x * y for x, y in zip(left, right, strict=True))
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float:
-    """Correlation of the ranks."""
+    """Compute the rank correlation of two sequences."""
     return correlation(_compute_ranks(left), _compute_ranks(right))
 
 
 def _compute_ranks(values: Sequence[float]) -> list[float]:
-    """Equal values share the mean of their ranks."""
-    places: dict[float, list[int]] = {}
-    for place, value in enumerate(sorted(values)):
-        places.setdefault(value, []).append(place)
-    return [sum(places[value]) / len(places[value]) for value in values]
+    """Rank the values. Equal values share the mean of their ranks."""
+    ranks: dict[float, list[int]] = {}
+    for rank, value in enumerate(sorted(values)):
+        ranks.setdefault(value, []).append(rank)
+    return [sum(ranks[value]) / len(ranks[value]) for value in values]
 
 
 def _split_batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

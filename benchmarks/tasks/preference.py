@@ -1,7 +1,7 @@
-"""Which of two answers is preferred, by DPO: a public sample of preference pairs.
+"""Preference training with DPO on a public sample of preference pairs.
 
-The figures are those of the job, whose validation file is the pairs held out: an untrained model is its own reference,
-so that no pair has a margin and its reward accuracy is that of a coin.
+The metrics come from the job, whose validation file is the held-out pairs. An untrained model
+equals its reference, so every margin is 0 and its reward accuracy is that of a random choice.
 """
 
 from __future__ import annotations
@@ -22,31 +22,33 @@ def _load_data() -> DataSplits:
     pairs = json.loads((DATASETS / "preference_demo" / "dpo_en_demo.json").read_text(encoding="utf-8"))
     rows = [_to_preference_row(pair) for pair in pairs]
     fitting = [row for row in rows if row["input"]["messages"]]
-    whole = sum(_count_max_tokens(row) <= CONTEXT_LENGTH for row in fitting)
+    complete = sum(_count_max_tokens(row) <= CONTEXT_LENGTH for row in fitting)
     Random(SEED).shuffle(fitting)
     note = (
-        f"{len(fitting)} of {len(rows)} pairs: of each conversation the last turns that take at most half of the "
-        f"{CONTEXT_LENGTH} tokens, and none where the last one alone takes more; the answers of {len(fitting) - whole} pairs "
-        "are cut at the end"
+        f"{len(fitting)} of {len(rows)} pairs: the last turns of each conversation that fit half of the "
+        f"{CONTEXT_LENGTH} tokens; pairs whose last turn does not fit are dropped; the answers of "
+        f"{len(fitting) - complete} pairs are truncated"
     )
     return DataSplits(fitting[HELD_OUT_ROWS:], fitting[:HELD_OUT_ROWS], note)
 
 
 def _to_preference_row(pair: dict[str, Any]) -> Row:
-    """OpenAI's preference row."""
-    said = [{"role": ROLES[turn["from"]], "content": turn["value"]} for turn in pair["conversations"]]
+    """Convert a pair to OpenAI's preference row."""
+    messages = [{"role": ROLES[turn["from"]], "content": turn["value"]} for turn in pair["conversations"]]
     chosen, rejected = ([{"role": "assistant", "content": pair[side]["value"]}] for side in ("chosen", "rejected"))
     return {
-        "input": {"messages": _truncate_conversation(said)},
+        "input": {"messages": _truncate_conversation(messages)},
         "preferred_output": chosen,
         "non_preferred_output": rejected,
     }
 
 
 def _truncate_conversation(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """From the first turn of the user from which on the rest takes at most half of the context."""
-    rests = (messages[first:] for first, turn in enumerate(messages) if turn["role"] != "assistant")
-    return next((rest for rest in rests if count_tokens(rest) <= CONTEXT_LENGTH // 2), [])
+    """Drop leading turns until the rest fits half of the context and does not start with the
+    assistant.
+    """
+    suffixes = (messages[first:] for first, turn in enumerate(messages) if turn["role"] != "assistant")
+    return next((suffix for suffix in suffixes if count_tokens(suffix) <= CONTEXT_LENGTH // 2), [])
 
 
 def _count_max_tokens(row: Row) -> int:
@@ -59,17 +61,17 @@ def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
 
 
 def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
-    kept, known = _compare_lengths(data.held_out), _compare_lengths(data.training)
-    said = "longer" if 2 * sum(known) > len(known) else "shorter"
-    right = sum(longer == (said == "longer") for longer in kept) / len(kept)
+    held_out, training = _compare_lengths(data.held_out), _compare_lengths(data.training)
+    choice = "longer" if 2 * sum(training) > len(training) else "shorter"
+    accuracy = sum(longer == (choice == "longer") for longer in held_out) / len(held_out)
     return {
         "untrained: no margin, a coin": {"reward_accuracy": 0.5, "reward_margin": 0.0},
-        f"the {said} answer, as most training pairs have it": {"reward_accuracy": right},
+        f"the {choice} answer, as most training pairs have it": {"reward_accuracy": accuracy},
     }
 
 
 def _compare_lengths(rows: Sequence[Row]) -> list[bool]:
-    """Of each pair, whether the preferred answer is the longer one."""
+    """Return, per pair, True if the preferred answer is the longer one."""
     return [
         len(_get_output_text(row, "preferred_output")) > len(_get_output_text(row, "non_preferred_output"))
         for row in rows

@@ -1,6 +1,8 @@
-"""Questions whose answer is a part of a post, made from the entities of WNUT-17: no set of questions is at hand.
+"""Extractive question answering, built from the entities of WNUT-17 for lack of a question data
+set.
 
-"Which person is mentioned?" is asked of every sentence that has exactly one person, and likewise of the other kinds.
+"Which person is mentioned?" is the question for every sentence with exactly one person. The other
+kinds work the same way.
 """
 
 from __future__ import annotations
@@ -28,21 +30,21 @@ def _load_data() -> DataSplits:
         [question for row in read_sentences(name) for question in _build_questions(row)]
         for name in ("wnut17train.conll", "emerging.test.annotated")
     )
-    return DataSplits(training, held_out, "made from the entities of WNUT-17's published train and test parts")
+    return DataSplits(training, held_out, "built from the entities of WNUT-17's published train and test splits")
 
 
 def _build_questions(row: Row) -> Iterator[Row]:
-    text, found = " ".join(row["tokens"]), list(extract_spans(row))
-    times = Counter(span.kind for span in found)
-    for span in found:
-        if times[span.kind] == 1:
+    text, spans = " ".join(row["tokens"]), list(extract_spans(row))
+    counts = Counter(span.kind for span in spans)
+    for span in spans:
+        if counts[span.kind] == 1:
             answer = {"text": text[span.start : span.end], "start": span.start}
             yield {"question": f"Which {ENTITY_NOUNS[span.kind]} is mentioned?", "context": text, "answers": [answer]}
 
 
 def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
-    asked = [{"question": row["question"], "context": row["context"]} for row in data.held_out]
-    return _compute_scores(data, [answer["text"] for answer in predict(trained.client, trained.model, asked)])
+    inputs = [{"question": row["question"], "context": row["context"]} for row in data.held_out]
+    return _compute_scores(data, [prediction["text"] for prediction in predict(trained.client, trained.model, inputs)])
 
 
 def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:

@@ -1,4 +1,4 @@
-"""How alike two sentences are, 0 to 5: the published parts of STS-B."""
+"""Similarity of two sentences, 0 to 5: the published splits of STS-B."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from benchmarks.tasks.model_requests import compute_cosines, predict, spearman
 
 def read_pairs(split: str) -> list[tuple[str, str, float]]:
     with (DATASETS / "stsb" / f"stsb-en-{split}.csv").open(newline="", encoding="utf-8") as file:
-        return [(one, other, float(score)) for one, other, score in csv.reader(file)]
+        return [(left, right, float(score)) for left, right, score in csv.reader(file)]
 
 
 def _load_data() -> DataSplits:
     training, held_out = (
-        [{"text": one, "text_pair": other, "target": score} for one, other, score in read_pairs(part)]
-        for part in ("train", "test")
+        [{"text": left, "text_pair": right, "target": score} for left, right, score in read_pairs(split)]
+        for split in ("train", "test")
     )
-    return DataSplits(training, held_out, "STS-B, published train and test parts")
+    return DataSplits(training, held_out, "STS-B, published train and test splits")
 
 
 def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
-    asked = [{"text": row["text"], "text_pair": row["text_pair"]} for row in data.held_out]
-    return _compute_scores(data, [answer["value"] for answer in predict(trained.client, trained.model, asked)])
+    inputs = [{"text": row["text"], "text_pair": row["text_pair"]} for row in data.held_out]
+    return _compute_scores(data, [prediction["value"] for prediction in predict(trained.client, trained.model, inputs)])
 
 
 def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
     untuned = compute_cosines(
         trained.client, BENCHMARK.base, [(row["text"], row["text_pair"]) for row in data.held_out]
     )
-    # Any constant: its correlation with anything is taken as 0.
+    # The correlation of a constant is undefined; it counts as 0.
     return {
         "cosine of untuned minilm-l6 embeddings": _compute_scores(data, untuned),
         "the mean": {"pearson": 0.0, "spearman": 0.0},

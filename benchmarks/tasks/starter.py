@@ -1,4 +1,4 @@
-"""How long a conversation is to the starter."""
+"""Token counts of conversations for the starter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 BASE = Path(__file__).parent.parent.parent / "models" / "starter"
 CONTEXT_LENGTH = 512
 MESSAGE_OVERHEAD_TOKENS = 2
-"""Tokens that the template puts around a message."""
+"""Tokens that the chat template adds to a message."""
 
 
 def count_tokens(messages: Sequence[Mapping[str, str]]) -> int:

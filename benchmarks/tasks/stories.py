@@ -1,6 +1,6 @@
-"""Little stories that go on: a sample of TinyStories.
+"""Continued training on short stories: a sample of TinyStories.
 
-The figure is the job's own: the mean loss of the stories held out, which are its validation file.
+The metric comes from the job: the mean loss on the held-out stories, which are its validation file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HELD_OUT_ROWS = 100
 
 def _load_data() -> DataSplits:
     text = (DATASETS / "tinystories" / "tinystories_sample.txt").read_text(encoding="utf-8")
-    # The last one is cut off in the file.
+    # The last story is truncated in the file.
     stories = [story.strip() for story in text.split(END_OF_STORY)][:-1]
     rows = [{"text": story} for story in stories if story]
     Random(SEED).shuffle(rows)
@@ -42,7 +42,7 @@ def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Me
 
 
 def _compute_unigram_loss(data: DataSplits) -> float:
-    """Nats for each token held out, its probability that of one more time in the training stories."""
+    """Return the nats per held-out token of a unigram model with add-one smoothing."""
     tokenizer = Tokenizer.from_file(str(BASE / "tokenizer.json"))
     counts = Counter(token for row in data.training for token in _encode_story(tokenizer, row))
     total = counts.total() + tokenizer.get_vocab_size()
@@ -51,7 +51,7 @@ def _compute_unigram_loss(data: DataSplits) -> float:
 
 
 def _encode_story(tokenizer: Tokenizer, row: Row) -> list[int]:
-    """The story's tokens up to the context's end."""
+    """Tokenize a story, truncated to the context."""
     return tokenizer.encode(row["text"], add_special_tokens=False).ids[: CONTEXT_LENGTH - 1]
 
 

@@ -1,4 +1,4 @@
-"""English into Swedish by a model that begins with random weights: sentence pairs of Tatoeba."""
+"""English to Swedish translation from random weights: sentence pairs of Tatoeba."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELD_OUT_ROWS = 500
 
 
 def _load_data() -> DataSplits:
-    """The first translation of each source."""
+    """Load the first translation of each source."""
     text = (DATASETS / "tatoeba_eng_swe" / "swe.txt").read_text(encoding="utf-8")
     first: dict[str, str] = {}
     for line in text.splitlines():
@@ -27,13 +27,13 @@ def _load_data() -> DataSplits:
     rows = [{"source": source, "target": target} for source, target in first.items()]
     Random(SEED).shuffle(rows)
     return DataSplits(
-        rows[HELD_OUT_ROWS:], rows[:HELD_OUT_ROWS], f"the first translation of each of {len(rows)} different sources"
+        rows[HELD_OUT_ROWS:], rows[:HELD_OUT_ROWS], f"the first translation of each of {len(rows)} distinct sources"
     )
 
 
 def _evaluate(trained: TrainedModel, data: DataSplits) -> Metrics:
-    answers = predict(trained.client, trained.model, [{"source": row["source"]} for row in data.held_out])
-    return _compute_scores(data, [answer["text"] for answer in answers])
+    predictions = predict(trained.client, trained.model, [{"source": row["source"]} for row in data.held_out])
+    return _compute_scores(data, [prediction["text"] for prediction in predictions])
 
 
 def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Metrics]:
@@ -44,19 +44,19 @@ def _evaluate_baselines(trained: TrainedModel, data: DataSplits) -> dict[str, Me
 
 
 def _find_nearest_translations(data: DataSplits) -> Iterator[str]:
-    """By the cosine of their words, each weighted by how rare it is (TF-IDF)."""
+    """Yield the translation of the most similar training source, by TF-IDF cosine similarity."""
     bags = [_count_words(row["source"]) for row in data.training]
-    rows_of: dict[str, list[int]] = defaultdict(list)
+    rows_by_word: dict[str, list[int]] = defaultdict(list)
     for number, bag in enumerate(bags):
         for word in bag:
-            rows_of[word].append(number)
-    rarity = {word: log(len(bags) / len(rows)) + 1 for word, rows in rows_of.items()}
-    norms = [sqrt(sum((count * rarity[word]) ** 2 for word, count in bag.items())) for bag in bags]
+            rows_by_word[word].append(number)
+    idf = {word: log(len(bags) / len(rows)) + 1 for word, rows in rows_by_word.items()}
+    norms = [sqrt(sum((count * idf[word]) ** 2 for word, count in bag.items())) for bag in bags]
     for row in data.held_out:
         scores: dict[int, float] = defaultdict(float)
         for word, count in _count_words(row["source"]).items():
-            for number in rows_of.get(word, ()):
-                scores[number] += count * bags[number][word] * rarity[word] ** 2
+            for number in rows_by_word.get(word, ()):
+                scores[number] += count * bags[number][word] * idf[word] ** 2
         best = max(scores, key=lambda number: scores[number] / norms[number], default=0)
         yield data.training[best]["target"]
 
@@ -83,7 +83,7 @@ BENCHMARK = TaskBenchmark(
     evaluate=_evaluate,
     evaluate_baselines=_evaluate_baselines,
     primary_metric="bleu",
-    # The rules' rates are for models that were trained before.
+    # The rules for `auto` choose learning rates for pretrained models.
     hyperparameters={"n_epochs": 10, "batch_size": 64, "learning_rate": 0.0015},
     create_base=_create_base,
 )

@@ -1,1 +1,4 @@
-"""Our trainer beside those that people use today: same base, rows, LoRA, seed, rate, batch size and threads."""
+"""Comparison of Luthier's trainer with TRL and HF ``Trainer``.
+
+All trainers use the same base, rows, LoRA, seed, learning rate, batch size and threads.
+"""

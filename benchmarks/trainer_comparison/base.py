@@ -1,6 +1,6 @@
-"""Writes a base, its random weights always the same.
+"""Write a base model whose random weights are the same in every run.
 
-``python -m benchmarks.trainer_comparison.base SHAPE VOCABULARY FOLDER``.
+Usage: ``python -m benchmarks.trainer_comparison.base SHAPE VOCABULARY FOLDER``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.trainer_comparison.shapes import CHAT_TEMPLATE, CONTEXT_LENGTH, 
 
 
 def write_base(shape: ModelShape, vocabulary: Path, directory: Path) -> None:
-    """Weights in float32, GPT-2's tokenizer with a chat template."""
+    """Write float32 weights and GPT-2's tokenizer with a chat template."""
     tokenizer = load_gpt2_tokenizer(vocabulary)
     end = tokenizer.eos_token_id
     torch.manual_seed(0)
@@ -27,7 +27,7 @@ def write_base(shape: ModelShape, vocabulary: Path, directory: Path) -> None:
 
 
 def load_gpt2_tokenizer(vocabulary: Path) -> PreTrainedTokenizerFast:
-    """From the two published files."""
+    """Load GPT-2's tokenizer from the two published files."""
     names = (str(vocabulary / "gpt2_vocab.json"), str(vocabulary / "gpt2_merges.txt"))
     backend = Tokenizer(models.BPE.from_file(*names))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,4 +1,7 @@
-"""One shape: base and rows made, TRL's best found, then all contestants in turn, round after round."""
+"""Comparison of all trainers on one shape.
+
+It prepares base and rows, searches for TRL's fastest settings, and runs all trainers in rounds.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from typing import Any
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from benchmarks.trainer_comparison import luthier_trainer, subprocesses
+from benchmarks.trainer_comparison import subprocesses
 from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, TrainerConfig, read_rows
 from benchmarks.trainer_comparison.results import LUTHIER, TRAINER_TITLES, ComparisonResult
 from benchmarks.trainer_comparison.shapes import ModelShape
+from benchmarks.trainer_comparison.trainers import luthier_trainer
 from benchmarks.trainer_comparison.trl_search import (
     CHECKPOINTING,
     DTYPES,
@@ -30,20 +34,20 @@ from benchmarks.trainer_comparison.trl_search import (
 
 SEARCH_BATCHES = 3
 
-_run_sft = partial(subprocesses.run_trainer, "benchmarks.trainer_comparison.trl_sft")
+_run_sft = partial(subprocesses.run_trainer, "benchmarks.trainer_comparison.trainers.trl_sft")
 RUNNERS: Mapping[str, Callable[[TrainerConfig], Outcome]] = {
     LUTHIER: luthier_trainer.run,
     "trl_default": _run_sft,
     "trl_best": _run_sft,
-    "hf_trainer": partial(subprocesses.run_trainer, "benchmarks.trainer_comparison.hf_trainer"),
+    "hf_trainer": partial(subprocesses.run_trainer, "benchmarks.trainer_comparison.trainers.hf_trainer"),
 }
 ADAPTER_FOLDERS: Mapping[str, str] = {name: "result" if name == LUTHIER else ADAPTER_FOLDER for name in TRAINER_TITLES}
-"""Where in a contestant's folder its adapter is."""
+"""Folder of the adapter within each trainer's folder."""
 
 
 @dataclass(frozen=True)
 class DataPaths:
-    """Where the published files are."""
+    """Paths of the published files."""
 
     vocabulary: Path
     train: Path
@@ -51,7 +55,7 @@ class DataPaths:
 
 
 class TrainerComparison:
-    """Of one shape, in a folder of its own."""
+    """Comparison of one shape in its own folder."""
 
     def __init__(self, name: str, shape: ModelShape, data: DataPaths, folder: Path, threads: int) -> None:
         self._name = name
@@ -67,46 +71,51 @@ class TrainerComparison:
         )
 
     def run(self, bar: Progress, search_trl: bool) -> tuple[ComparisonResult, list[Trial]]:
-        """``pilot``: search for TRL's best; else its defaults in float32 without checkpointing stand for it.
+        """Run the comparison.
 
-        Raises ``SystemExit`` where contestants trained on different tokens.
+        ``search_trl`` searches for TRL's fastest settings. Without it, TRL's defaults in float32
+        without gradient checkpointing count as its best. Raises ``SystemExit`` if trainers trained
+        on different tokens.
         """
         runs = self._shape.rounds * len(TRAINER_TITLES) + (TRIAL_COUNT if search_trl else 0) + 3
         task = bar.add_task(f"{self._name}: base, rows", total=runs)
-        counted = self._prepare()
+        token_counts = self._prepare()
         peak = self._run_module("peak", str(self._config.threads))
         bar.advance(task)
-        tried = self._search_trl_settings(counted["lengths"], bar, task) if search_trl else []
-        best = find_fastest(tried).settings if tried else DTYPES["fp32"] | CHECKPOINTING["kept"]
+        trials = self._search_trl_settings(token_counts["lengths"], bar, task) if search_trl else []
+        best = find_fastest(trials).settings if trials else DTYPES["fp32"] | CHECKPOINTING["kept"]
         rounds = self._run_rounds(best, bar, task)
-        bar.update(task, description=f"{self._name}: judging")
-        season = ComparisonResult(
+        bar.update(task, description=f"{self._name}: held-out loss")
+        result = ComparisonResult(
             shape=self._shape,
             rank=self._config.rank,
-            lengths=counted["lengths"],
-            targets=counted["targets"],
-            rounds=[self._add_targets(one, counted) for one in rounds],
+            lengths=token_counts["lengths"],
+            targets=token_counts["targets"],
+            rounds=[self._add_targets(outcomes, token_counts) for outcomes in rounds],
             held_out_loss=self._measure_held_out_loss(len(rounds)),
             peak_flops=peak,
         )
         bar.update(task, completed=runs)
-        if season.find_mismatches():
-            raise SystemExit("Contestants trained on different tokens:\n" + "\n".join(season.find_mismatches()))
-        return season, tried
+        if result.find_mismatches():
+            raise SystemExit("The trainers used different tokens:\n" + "\n".join(result.find_mismatches()))
+        return result, trials
 
     def _prepare(self) -> dict[str, Any]:
-        """Base and rows; how our task reads those."""
+        """Write base and rows.
+
+        Return the token counts of the rows as Luthier's task encodes them.
+        """
         self._folder.mkdir()
         self._run_module("base", self._name, str(self._data.vocabulary), str(self._config.base))
-        for source, name, count in (
+        for source, path, count in (
             (self._data.train, self._config.rows, self._shape.rows),
             (self._data.test, self._held_out, self._shape.held_out_rows),
         ):
-            name.write_text("".join(json.dumps(row) + "\n" for row in read_rows(source, count)))
-        read = self._config.model_copy(update={"folder": self._folder / "count"})
-        luthier_trainer.write_run_folder(read)
-        counted: dict[str, Any] = self._run_module("token_counts", str(read.folder))
-        return counted
+            path.write_text("".join(json.dumps(row) + "\n" for row in read_rows(source, count)))
+        config = self._config.model_copy(update={"folder": self._folder / "count"})
+        luthier_trainer.write_run_folder(config)
+        token_counts: dict[str, Any] = self._run_module("token_counts", str(config.folder))
+        return token_counts
 
     @property
     def _held_out(self) -> Path:
@@ -114,27 +123,27 @@ class TrainerComparison:
 
     def _run_module(self, module: str, *arguments: str) -> Any:
         log = self._folder / f"{module}.log"
-        ended = subprocesses.run(
+        result = subprocesses.run(
             f"benchmarks.trainer_comparison.{module}", *arguments, threads=self._config.threads, log=log
         )
-        return ended.json_output if ended.lines else None
+        return result.json_output if result.lines else None
 
     def _search_trl_settings(self, lengths: list[int], bar: Progress, task: TaskID) -> list[Trial]:
         count = SEARCH_BATCHES * self._config.batch_size
-        rows = self._folder / "pilot.jsonl"
+        rows = self._folder / "search.jsonl"
         rows.write_text("".join(json.dumps(row) + "\n" for row in read_rows(self._config.rows, count)))
-        (self._folder / "pilot").mkdir()
-        terms = self._config.model_copy(update={"rows": rows, "folder": self._folder / "pilot"})
-        tried = []
+        (self._folder / "search").mkdir()
+        config = self._config.model_copy(update={"rows": rows, "folder": self._folder / "search"})
+        trials = []
         bar.update(task, description=f"{self._name}: TRL's settings")
-        for one in SettingsSearch(terms, lengths[:count], _run_sft).search():
-            tried.append(one)
+        for trial in SettingsSearch(config, lengths[:count], _run_sft).search():
+            trials.append(trial)
             bar.advance(task)
-        bar.console.print(build_search_table(tried, f"{self._name}: the pilot of TRL's settings"))
-        return tried
+        bar.console.print(build_search_table(trials, f"{self._name}: search for TRL's settings"))
+        return trials
 
     def _run_rounds(self, trl_settings: Settings, bar: Progress, task: TaskID) -> list[dict[str, Outcome]]:
-        """As many as there are to be, or as fit in the shape's minutes."""
+        """Run the shape's rounds, or as many as fit in its minutes."""
         began, rounds = time.monotonic(), [self._run_round(0, trl_settings, bar, task)]
         while len(rounds) < self._shape.rounds:
             spent = time.monotonic() - began
@@ -144,7 +153,11 @@ class TrainerComparison:
         return rounds
 
     def _run_round(self, number: int, trl_settings: Settings, bar: Progress, task: TaskID) -> dict[str, Outcome]:
-        """Each has a seed of its own, and begins with the next contestant: none always runs on a cool machine."""
+        """Run every trainer once.
+
+        Each round has its own seed and starts with the next trainer, so that no trainer always runs
+        on a cool machine.
+        """
         names = list(TRAINER_TITLES)
         start = number % len(names)
         outcomes = {}
@@ -162,17 +175,20 @@ class TrainerComparison:
         return self._folder / f"round{number}" / name
 
     def _measure_held_out_loss(self, rounds: int) -> dict[str, float]:
-        """Mean over the rounds: a short run's loss depends on its seed more than on who trains."""
+        """Return each trainer's mean loss over the rounds.
+
+        The loss of a short run depends more on its seed than on the trainer.
+        """
         adapters = [
             str(self._build_round_path(number, name) / ADAPTER_FOLDERS[name])
             for name in TRAINER_TITLES
             for number in range(rounds)
         ]
         losses = self._run_module("held_out_loss", str(self._config.base), str(self._held_out), *adapters)
-        return {name: fmean(losses[at * rounds : (at + 1) * rounds]) for at, name in enumerate(TRAINER_TITLES)}
+        return {name: fmean(losses[index * rounds : (index + 1) * rounds]) for index, name in enumerate(TRAINER_TITLES)}
 
     def _add_targets(self, outcomes: dict[str, Outcome], token_counts: dict[str, Any]) -> dict[str, Outcome]:
-        """Our child's lines tell tokens; its task counts the targets among them."""
+        """Add Luthier's targets. Its run events report tokens only; its task counts the targets."""
         targets = token_counts["targets"] * self._shape.epochs
         return outcomes | {LUTHIER: outcomes[LUTHIER].model_copy(update={"targets": targets})}
 
@@ -180,9 +196,9 @@ class TrainerComparison:
 def build_search_table(trials: list[Trial], title: str) -> Table:
     table = Table("dtype", "activations", "rows", "tokens/s", "peak GB", "", title=title)
     best = find_fastest(trials)
-    for one in trials:
-        row = one.summary
-        note = "fastest" if one is best else "" if row["whole"] else "given up after a step"
+    for trial in trials:
+        row = trial.summary
+        note = "fastest" if trial is best else "" if row["whole"] else "stopped after one step"
         cells = (f"{row['tokens_per_second']:,.0f}", f"{row['peak_gb']:.2f}", note)
-        table.add_row(one.dtype, one.activations, one.layout, *cells)
+        table.add_row(trial.dtype, trial.activations, trial.layout, *cells)
     return table

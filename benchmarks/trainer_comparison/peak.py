@@ -1,4 +1,4 @@
-"""What this machine multiplies at most.
+"""Peak FLOP/s of matrix multiplication on this machine.
 
 ``python -m benchmarks.trainer_comparison.peak THREADS`` prints FLOP/s by dtype.
 """
@@ -13,11 +13,11 @@ import torch
 
 MATRIX_SIZES = (1024, 2048)
 MEASURE_SECONDS = 2.0
-"""For each size and dtype."""
+"""Measurement time per size and dtype."""
 
 
 def measure_peak_flops(dtype: torch.dtype) -> float:
-    """Best of many products of square matrices, FLOP/s."""
+    """Return the best FLOP/s over many products of square matrices."""
     return max(_measure_matmul_flops(size, dtype) for size in MATRIX_SIZES)
 
 

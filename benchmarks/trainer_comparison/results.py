@@ -1,4 +1,4 @@
-"""From the rounds of a shape to its figures and its table."""
+"""Result of a comparison: metrics and table of a shape's rounds."""
 
 from __future__ import annotations
 
@@ -15,62 +15,65 @@ from benchmarks.trainer_comparison.shapes import ModelShape
 LUTHIER = "ours"
 TRAINER_TITLES: Mapping[str, str] = {
     LUTHIER: "Luthier",
-    "trl_default": "TRL SFTTrainer, its defaults",
-    "trl_best": "TRL SFTTrainer, at its best",
+    "trl_default": "TRL SFTTrainer, defaults",
+    "trl_best": "TRL SFTTrainer, fastest settings",
     "hf_trainer": "HF Trainer + PEFT",
 }
-"""All contestants."""
+"""Name of each trainer in results -> title."""
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Everything measured of one shape."""
+    """Measurements of one shape."""
 
     shape: ModelShape
     rank: int
     lengths: list[int]
     """Tokens of each training row."""
     targets: int
-    """Of one epoch."""
+    """Target tokens of one epoch."""
     rounds: Sequence[Mapping[str, Outcome]]
-    """In each, every contestant once."""
+    """Outcome of each trainer by name, one mapping per round."""
     held_out_loss: Mapping[str, float]
-    """Mean loss of each contestant's adapters on rows that none trained on, nats a token."""
+    """Mean loss of each trainer's adapters on held-out rows, in nats per token."""
     peak_flops: Mapping[str, float]
-    """FLOP/s of the machine, by dtype."""
+    """Peak FLOP/s of the machine, by dtype."""
 
     def median_speed(self, name: str) -> float:
-        """Median tokens per second."""
-        return median(one[name].tokens_per_second for one in self.rounds)
+        """Return the median tokens per second."""
+        return median(outcomes[name].tokens_per_second for outcomes in self.rounds)
 
     def median_peak_bytes(self, name: str) -> float:
-        return median(one[name].peak_bytes for one in self.rounds)
+        return median(outcomes[name].peak_bytes for outcomes in self.rounds)
 
     def median_final_loss(self, name: str) -> float:
-        return median(one[name].final_loss for one in self.rounds)
+        return median(outcomes[name].final_loss for outcomes in self.rounds)
 
     def find_mismatches(self) -> list[str]:
-        """Where contestants did not train on the same: names and numbers."""
-        due = (sum(self.lengths) * self.shape.epochs, self.targets * self.shape.epochs)
+        """Describe every run that trained on other tokens or targets than expected."""
+        expected = (sum(self.lengths) * self.shape.epochs, self.targets * self.shape.epochs)
         return [
-            f"round {number}, {name}: {ran.all_tokens} tokens and {ran.targets} targets, not {due[0]} and {due[1]}"
-            for number, one in enumerate(self.rounds, 1)
-            for name, ran in one.items()
-            if (ran.all_tokens, ran.targets) != due
+            f"round {number}, {name}: {outcome.all_tokens} tokens and {outcome.targets} targets, "
+            f"not {expected[0]} and {expected[1]}"
+            for number, outcomes in enumerate(self.rounds, 1)
+            for name, outcome in outcomes.items()
+            if (outcome.all_tokens, outcome.targets) != expected
         ]
 
     @property
     def matmul_peak_share(self) -> float:
-        """Useful work of ours per second, beside what the machine multiplies at most in the dtype that ours used."""
+        """Luthier's useful FLOP/s divided by the machine's peak FLOP/s in the dtype that Luthier
+        used.
+        """
         per_token = self.shape.count_flops(self.lengths, self.targets, self.rank) / sum(self.lengths)
         dtype = self.rounds[0][LUTHIER].settings["dtype"]
         return per_token * self.median_speed(LUTHIER) / self.peak_flops[dtype]
 
     def summarize(self) -> dict[str, Any]:
-        mine = self.median_speed(LUTHIER)
+        speed = self.median_speed(LUTHIER)
         best_other = min(loss for name, loss in self.held_out_loss.items() if name != LUTHIER)
         return {
-            **{f"vs_{name}": round(mine / self.median_speed(name), 3) for name in TRAINER_TITLES if name != LUTHIER},
+            **{f"vs_{name}": round(speed / self.median_speed(name), 3) for name in TRAINER_TITLES if name != LUTHIER},
             "memory_vs_trl": round(self.median_peak_bytes(LUTHIER) / self.median_peak_bytes("trl_default"), 3),
             "loss_gap": round((self.held_out_loss[LUTHIER] - best_other) / best_other, 6),
             "matmul_peak_share": round(self.matmul_peak_share, 3),
@@ -79,7 +82,7 @@ class ComparisonResult:
         }
 
     def to_details(self) -> dict[str, Any]:
-        """Every round, for a reader who wants to judge."""
+        """Return the measurements of every round."""
         return {
             "rows": len(self.lengths),
             "rounds": len(self.rounds),
@@ -91,21 +94,23 @@ class ComparisonResult:
         }
 
     def _summarize_trainer(self, name: str) -> dict[str, Any]:
-        ran = [one[name] for one in self.rounds]
+        runs = [outcomes[name] for outcomes in self.rounds]
         return {
-            "settings": ran[0].settings,
-            "tokens_per_second": [round(one.tokens_per_second, 1) for one in ran],
-            "seconds": [round(one.seconds, 2) for one in ran],
-            "first_step_s": [round(one.first_step_seconds, 2) for one in ran],
-            "peak_gb": [round(one.peak_bytes / 1e9, 3) for one in ran],
-            "losses": [[round(loss, 5) for loss in one.losses] for one in ran],
+            "settings": runs[0].settings,
+            "tokens_per_second": [round(run.tokens_per_second, 1) for run in runs],
+            "seconds": [round(run.seconds, 2) for run in runs],
+            "first_step_s": [round(run.first_step_seconds, 2) for run in runs],
+            "peak_gb": [round(run.peak_bytes / 1e9, 3) for run in runs],
+            "losses": [[round(loss, 5) for loss in run.losses] for run in runs],
         }
 
-    def build_table(self, title: str) -> Table:
-        table = Table("contestant", "tokens/s", "ours is", "peak GB", "training loss", "held-out loss", title=title)
-        for name, named in TRAINER_TITLES.items():
+    def build_table(self, caption: str) -> Table:
+        table = Table(
+            "trainer", "tokens/s", "Luthier's speedup", "peak GB", "training loss", "held-out loss", title=caption
+        )
+        for name, title in TRAINER_TITLES.items():
             table.add_row(
-                named,
+                title,
                 f"{self.median_speed(name):,.0f}",
                 f"{self.median_speed(LUTHIER) / self.median_speed(name):.2f}×",
                 f"{self.median_peak_bytes(name) / 1e9:.2f}",

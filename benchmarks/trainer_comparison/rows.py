@@ -1,4 +1,4 @@
-"""A row as plain PEFT and ``transformers`` are given it."""
+"""Rows and LoRA configuration for PEFT and ``transformers``."""
 
 from __future__ import annotations
 
@@ -10,29 +10,34 @@ from peft import LoraConfig, TaskType
 from benchmarks.trainer_comparison.config import TrainerConfig, read_rows, to_prompt_completion
 
 IGNORE_INDEX = -100
-"""Label of what is not learnt."""
+"""Label of tokens that are not targets."""
 
 
 def encode_rows(path: Path, tokenizer: Any) -> list[dict[str, list[int]]]:
-    """``input_ids``, ``attention_mask`` and ``labels``; the prompt is not learnt."""
+    """Encode rows as ``input_ids``, ``attention_mask`` and ``labels``.
+
+    Prompt tokens are no targets.
+    """
     return [_encode_row(row, tokenizer) for row in read_rows(path)]
 
 
 def _encode_row(row: dict[str, str], tokenizer: Any) -> dict[str, list[int]]:
-    asked, answered = to_prompt_completion(row)
-    prompt: str = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-    whole: str = tokenizer.apply_chat_template([*asked, *answered], tokenize=False)
-    assert whole.startswith(prompt)
-    before, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole[len(prompt) :]))
+    prompt_messages, completion = to_prompt_completion(row)
+    prompt: str = tokenizer.apply_chat_template(prompt_messages, tokenize=False, add_generation_prompt=True)
+    text: str = tokenizer.apply_chat_template([*prompt_messages, *completion], tokenize=False)
+    assert text.startswith(prompt)
+    prompt_ids, target_ids = (
+        tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, text[len(prompt) :])
+    )
     return {
-        "input_ids": before + after,
-        "attention_mask": [1] * len(before + after),
-        "labels": [IGNORE_INDEX] * len(before) + after,
+        "input_ids": prompt_ids + target_ids,
+        "attention_mask": [1] * len(prompt_ids + target_ids),
+        "labels": [IGNORE_INDEX] * len(prompt_ids) + target_ids,
     }
 
 
 def build_lora_config(config: TrainerConfig) -> LoraConfig:
-    """On all linear layers but the output."""
+    """Build a LoRA configuration for all linear layers except the output layer."""
     return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,

@@ -1,14 +1,17 @@
-"""The bases that are trained, and what a row costs on each.
+"""Shapes of the base models, and the useful FLOPs of a row on each.
 
-Useful work, counted alike for whoever does it: of a row of T tokens and N targets on a frozen base with adapters,
+Useful work is the same for every trainer. For a row of T tokens and N targets on a frozen base with
+adapters, it is:
 
-* blocks: 2·P·T forward and 2·P·T backward, P the weights of their linear layers; a frozen weight has no gradient,
+* blocks: 2·P·T forward and 2·P·T backward, P the weights of their linear layers; a frozen weight
+  has no gradient,
 * adapters: 2·A·T forward and 4·A·T backward (into the input and into their own A weights),
-* attention: scores and mixing of the positions that causality leaves, 2·T²·D a layer forward, twice that backward,
+* attention: scores and mixing of the positions that causality leaves, 2·T²·D a layer forward, twice
+  that backward,
 * output layer: 4·V·H·N, forward and into its input, at targets only.
 
-Recomputing, padding and logits where nothing is learnt are no useful work. Norms, softmax and the optimizer are left
-out: they are no matrix products.
+Recomputation, padding, and logits at positions without a target do not count as useful work. Norms,
+softmax and the optimizer are left out, because they are not matrix products.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A Llama with the GPT-2 vocabulary, input and output embedding tied, and how much of it is trained."""
+    """Llama with the GPT-2 vocabulary and tied embeddings, and the amount of training."""
 
     hidden: int
     layers: int
@@ -38,15 +41,15 @@ class ModelShape:
     rows: int
     epochs: int
     rounds: int
-    """At most."""
+    """Maximum number of rounds."""
     minutes: int
-    """For the rounds: no further one is begun that would not fit, by the time that those before it took."""
+    """Time limit for the rounds. No round starts that would exceed it at the speed so far."""
     held_out_rows: int
-    """Rows that the adapters are judged on."""
+    """Rows for the held-out loss."""
 
     @property
     def llama_config(self) -> dict[str, Any]:
-        """Of ``transformers.LlamaConfig``."""
+        """Arguments of ``transformers.LlamaConfig``."""
         return {
             "vocab_size": VOCAB_SIZE,
             "hidden_size": self.hidden,
@@ -60,7 +63,7 @@ class ModelShape:
 
     @property
     def linear_shapes(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of a block's linear layers."""
+        """Input and output widths of a block's linear layers."""
         narrow = self.hidden // self.heads * self.kv_heads
         attention = [(self.hidden, self.hidden), (self.hidden, narrow), (self.hidden, narrow)]
         wide = [(self.hidden, self.intermediate), (self.hidden, self.intermediate), (self.intermediate, self.hidden)]
@@ -68,15 +71,15 @@ class ModelShape:
 
     @property
     def linear_weight_count(self) -> int:
-        """Of all blocks' linear layers."""
+        """Number of weights in the linear layers of all blocks."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linear_shapes)
 
     def count_adapter_weights(self, rank: int) -> int:
-        """Weights of LoRA on all of them."""
+        """Count the weights of LoRA on all linear layers."""
         return self.layers * sum(rank * (inputs + outputs) for inputs, outputs in self.linear_shapes)
 
     def count_flops(self, lengths: Sequence[int], targets: int, rank: int) -> int:
-        """Useful floating-point operations of rows of these lengths, with so many targets in all."""
+        """Count the useful FLOPs of rows with these lengths and ``targets`` targets in total."""
         tokens = sum(lengths)
         blocks = 4 * self.linear_weight_count * tokens
         adapters = 6 * self.count_adapter_weights(rank) * tokens

@@ -1,4 +1,4 @@
-"""How our task reads the rows.
+"""Token counts of the rows as Luthier's task encodes them.
 
 ``python -m benchmarks.trainer_comparison.token_counts FOLDER`` prints the rows' tokens and targets.
 """

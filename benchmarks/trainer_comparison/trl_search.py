@@ -1,7 +1,8 @@
-"""TRL at its best: which of its settings trains the same targets fastest on this machine.
+"""Search for the TRL settings that train the same targets fastest on this machine.
 
-First dtype × gradient checkpointing on padded rows, then every way of laying out rows at the faster of those: seven
-short runs. A setting whose first step takes half as long again as that of the best so far is not run further.
+The search takes seven short runs: first dtype × gradient checkpointing on padded rows, then every
+row layout with the fastest of those. A run stops after its first step if that step takes more than
+1.5 times as long as the first step of the best settings so far.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from benchmarks.trainer_comparison.config import Outcome, TrainerConfig
 
 TRIAL_STEPS = 3
-"""The first warms up."""
+"""Steps of a trial. The first is a warm-up."""
 MAX_SLOWDOWN = 1.5
 TRIAL_COUNT = 7
 
@@ -29,7 +30,7 @@ CHECKPOINTING: Mapping[str, Settings] = {
 
 
 class Trial(NamedTuple):
-    """A setting and how it did."""
+    """Settings and their outcome."""
 
     dtype: str
     activations: str
@@ -39,39 +40,45 @@ class Trial(NamedTuple):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """For the result."""
-        named = {"dtype": self.dtype, "activations": self.activations, "layout": self.layout}
-        whole = len(self.outcome.losses) == TRIAL_STEPS
+        """Fields for the result."""
+        names = {"dtype": self.dtype, "activations": self.activations, "layout": self.layout}
+        complete = len(self.outcome.losses) == TRIAL_STEPS
         gigabytes = round(self.outcome.peak_bytes / 1e9, 3)
-        return named | {
+        return names | {
             "tokens_per_second": round(self.outcome.tokens_per_second, 1),
             "peak_gb": gigabytes,
-            "whole": whole,
+            "whole": complete,
         }
 
 
 @dataclass(frozen=True)
 class SettingsSearch:
-    """``run`` trains TRL on terms; ``lengths`` are the rows' tokens."""
+    """Search over TRL's settings.
+
+    ``run`` trains with a configuration; ``lengths`` are tokens per row.
+    """
 
     config: TrainerConfig
     lengths: list[int]
     run: Callable[[TrainerConfig], Outcome]
 
     def search(self) -> Iterator[Trial]:
-        """Every setting tried, as it ends."""
-        tried: list[Trial] = []
+        """Run the trials and yield each when it ends."""
+        trials: list[Trial] = []
         for dtype, activations in product(DTYPES, CHECKPOINTING):
-            tried.append(self._run_trial(dtype, activations, "padded", tried))
-            yield tried[-1]
-        best = find_fastest(tried)
+            trials.append(self._run_trial(dtype, activations, "padded", trials))
+            yield trials[-1]
+        best = find_fastest(trials)
         for layout in list(self.layouts)[1:]:
-            tried.append(self._run_trial(best.dtype, best.activations, layout, tried))
-            yield tried[-1]
+            trials.append(self._run_trial(best.dtype, best.activations, layout, trials))
+            yield trials[-1]
 
     @property
     def layouts(self) -> dict[str, Settings]:
-        """A pack holds as many tokens as a batch of rows does on average, so that a step learns as much."""
+        """Settings of each row layout.
+
+        A pack has as many tokens as an average batch, so that a step trains on as much.
+        """
         mean = sum(self.lengths) / len(self.lengths)
         pack = max(ceil(self.config.batch_size * mean), *self.lengths)
         return {
@@ -91,4 +98,4 @@ class SettingsSearch:
 
 
 def find_fastest(trials: list[Trial]) -> Trial:
-    return max(trials, key=lambda one: one.outcome.tokens_per_second)
+    return max(trials, key=lambda trial: trial.outcome.tokens_per_second)

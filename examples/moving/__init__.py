@@ -1,1 +1,3 @@
-"""One program twice: with OpenAI's package, which also runs against Luthier, and with Luthier's."""
+"""The same program with OpenAI's package, which also runs against Luthier, and with Luthier's
+package.
+"""

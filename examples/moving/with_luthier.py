@@ -1,4 +1,4 @@
-"""Fine-tune a model on a file and ask it something: ``with_luthier MODEL FILE QUESTION``."""
+"""Fine-tune a model on a file and ask it a question: ``with_luthier MODEL FILE QUESTION``."""
 
 from __future__ import annotations
 

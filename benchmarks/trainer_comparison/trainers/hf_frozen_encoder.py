@@ -1,9 +1,10 @@
 """HF ``Trainer`` with most of an encoder frozen.
 
-``python -m benchmarks.trainer_comparison.hf_frozen_encoder WORK.json``.
+Usage: ``python -m benchmarks.trainer_comparison.trainers.hf_frozen_encoder CONFIG.json``.
 
-Rows padded to the longest of their batch, float32, the trainer's defaults. It sets the whole model to train, so the
-frozen part keeps its dropout and is computed anew for every batch.
+Rows are padded to the longest of their batch; weights are float32; other settings are the trainer's
+defaults. The trainer puts the whole model in training mode, so the frozen blocks keep their dropout
+and are computed again for every batch.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from benchmarks.trainer_comparison.frozen_encoder import FrozenEncoderConfig
 
 MIN_EPOCHS = 2
 MAX_SECONDS = 360.0
-"""A run that would take longer ends after the least epochs."""
+"""Time limit. A run that would exceed it ends after ``MIN_EPOCHS`` or the current epoch."""
 
 
 class TrainingTimer(TrainerCallback):  # type: ignore[misc]
-    """Seconds from the start of training to the last step's end. Ends a run that would take too long."""
+    """Measure the seconds from the start of training to the end of the last step.
+
+    Stop a run that would exceed ``MAX_SECONDS``.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -72,22 +76,25 @@ def train(config: FrozenEncoderConfig) -> dict[str, Any]:
         use_cpu=True,
         save_strategy="no",
     )
-    clock = TrainingTimer()
+    timer = TrainingTimer()
     collator = DataCollatorWithPadding(tokenizer)
-    trainer = Trainer(model=model, args=args, train_dataset=data, data_collator=collator, callbacks=[clock])
+    trainer = Trainer(model=model, args=args, train_dataset=data, data_collator=collator, callbacks=[timer])
     loss = trainer.train().training_loss
-    ran = {"epochs_run": clock.epochs, "seconds_run": clock.seconds}
-    # Each epoch is the same work, so all of them take as many times as long.
-    whole = clock.seconds * config.epochs / clock.epochs
-    return {"seconds": whole, **ran, "trainable": trainable, "mean_loss": loss}
+    measured = {"epochs_run": timer.epochs, "seconds_run": timer.seconds}
+    # Every epoch does the same work, so the time of all epochs is proportional.
+    seconds = timer.seconds * config.epochs / timer.epochs
+    return {"seconds": seconds, **measured, "trainable": trainable, "mean_loss": loss}
 
 
 def freeze(model: Any, trainable_blocks: int) -> int:
-    """Leave the last ``blocks`` and what stands behind them to train; how many weights that is."""
+    """Freeze all but the last ``trainable_blocks`` and the head.
+
+    Return the number of trainable weights.
+    """
     encoder = model.base_model
     layers = encoder.encoder.layer
-    for frozen in (encoder.embeddings, *layers[: len(layers) - trainable_blocks]):
-        frozen.requires_grad_(False)
+    for module in (encoder.embeddings, *layers[: len(layers) - trainable_blocks]):
+        module.requires_grad_(False)
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 

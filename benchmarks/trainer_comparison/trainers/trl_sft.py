@@ -1,7 +1,7 @@
-"""TRL's ``SFTTrainer``: ``python -m benchmarks.trainer_comparison.trl_sft TERMS.json``.
+"""TRL's ``SFTTrainer``: ``python -m benchmarks.trainer_comparison.trainers.trl_sft CONFIG.json``.
 
-Its defaults stay but for the terms and ``settings``. A model given by its path is loaded as TRL loads it; rows are
-given as prompt and completion, of which its default learns the completion.
+TRL's defaults apply except for the shared configuration and ``settings``. TRL loads the model from
+its path. Rows are prompt-completion pairs; TRL's default trains on the completion.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from trl import SFTConfig, SFTTrainer
 
 from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, TrainerConfig, read_rows, to_prompt_completion
 from benchmarks.trainer_comparison.rows import build_lora_config
-from benchmarks.trainer_comparison.step_timer import StepTimer, add_loss_recording
+from benchmarks.trainer_comparison.trainers.step_timer import StepTimer, add_loss_recording
 
 REPORTED_SETTINGS = (
     *("bf16", "gradient_checkpointing", "packing", "padding_free", "max_length", "loss_type", "optim"),
     *("train_sampling_strategy", "per_device_train_batch_size", "lr_scheduler_type", "weight_decay", "max_grad_norm"),
 )
-"""Settings that the result names."""
+"""Settings that the result reports."""
 
 
 def train(config: TrainerConfig) -> Outcome:
     torch.set_num_threads(config.threads)
-    asked = {
+    arguments = {
         "per_device_train_batch_size": config.batch_size,
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps,
         "learning_rate": config.learning_rate,
         "seed": config.seed,
         "report_to": "none",
-        # Without it the default bf16 is refused where there is no GPU.
+        # Otherwise TRL rejects its default bf16 on a machine without a GPU.
         "use_cpu": True,
     }
-    args = SFTConfig(output_dir=str(config.folder / "out"), **asked | config.settings)
-    watch = StepTimer(config.patience)
-    trainer = add_loss_recording(SFTTrainer, watch)(
+    args = SFTConfig(output_dir=str(config.folder / "out"), **arguments | config.settings)
+    timer = StepTimer(config.patience)
+    trainer = add_loss_recording(SFTTrainer, timer)(
         model=str(config.base),
         args=args,
         train_dataset=Dataset.from_list(read_prompt_completions(config.rows)),
         processing_class=AutoTokenizer.from_pretrained(config.base),
         peft_config=build_lora_config(config),
-        callbacks=[watch],
+        callbacks=[timer],
     )
-    trainer.data_collator = watch.wrap_collator(trainer.data_collator)
+    trainer.data_collator = timer.wrap_collator(trainer.data_collator)
     trainer.train()
     trainer.model.save_pretrained(config.folder / ADAPTER_FOLDER)
-    return watch.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
+    return timer.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
 
 
 def read_prompt_completions(path: Path) -> list[dict[str, list[dict[str, str]]]]:

@@ -1,6 +1,6 @@
-"""HF ``Trainer`` with PEFT, rows padded, float32.
+"""HF ``Trainer`` with PEFT, padded rows, float32.
 
-``python -m benchmarks.trainer_comparison.hf_trainer TERMS.json``.
+Usage: ``python -m benchmarks.trainer_comparison.trainers.hf_trainer CONFIG.json``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import (
 
 from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, TrainerConfig
 from benchmarks.trainer_comparison.rows import build_lora_config, encode_rows
-from benchmarks.trainer_comparison.step_timer import StepTimer, add_loss_recording
+from benchmarks.trainer_comparison.trainers.step_timer import StepTimer, add_loss_recording
 
 REPORTED_SETTINGS = (
     "bf16",
@@ -31,7 +31,7 @@ REPORTED_SETTINGS = (
     "lr_scheduler_type",
     "max_grad_norm",
 )
-"""Settings that the result names."""
+"""Settings that the result reports."""
 
 
 def train(config: TrainerConfig) -> Outcome:
@@ -52,17 +52,17 @@ def train(config: TrainerConfig) -> Outcome:
         use_cpu=True,
         **config.settings,
     )
-    watch = StepTimer(config.patience)
-    trainer = add_loss_recording(Trainer, watch)(
+    timer = StepTimer(config.patience)
+    trainer = add_loss_recording(Trainer, timer)(
         model=model,
         args=args,
         train_dataset=encode_rows(config.rows, tokenizer),
-        data_collator=watch.wrap_collator(DataCollatorForSeq2Seq(tokenizer)),
-        callbacks=[watch],
+        data_collator=timer.wrap_collator(DataCollatorForSeq2Seq(tokenizer)),
+        callbacks=[timer],
     )
     trainer.train()
     model.save_pretrained(config.folder / ADAPTER_FOLDER)
-    return watch.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
+    return timer.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A ``transformers.Trainer`` under a clock: when each step ended, what was in its batch, what its loss was."""
+"""Timing of a ``transformers.Trainer``: the end, the token counts and the loss of each step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.trainer_comparison.rows import IGNORE_INDEX
 
 
 class StepTimer(TrainerCallback):  # type: ignore[misc]
-    """Times are seconds from the first step's start."""
+    """Callback that records step times in seconds from the start of the first step."""
 
     def __init__(self, max_first_step_seconds: float | None = None) -> None:
         self.step_ends: list[float] = []
@@ -33,7 +33,7 @@ class StepTimer(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
     def wrap_collator(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The collator, its batches counted."""
+        """Return a collator that also counts the tokens and targets of each batch."""
 
         def count_and_collate(rows: Any) -> Any:
             batch = collate(rows)
@@ -45,13 +45,16 @@ class StepTimer(TrainerCallback):  # type: ignore[misc]
         return count_and_collate
 
     def to_outcome(self, settings: dict[str, Any]) -> Outcome:
-        # The loader is a batch ahead of a run that is cut short.
+        # In a run that stops early, the loader is one batch ahead.
         steps = len(self.step_ends)
         return build_outcome(self.step_ends, self.token_counts[:steps], [float(loss) for loss in self.losses], settings)
 
 
 def add_loss_recording(trainer_class: type[Any], timer: StepTimer) -> type[Any]:
-    """The trainer's class, its losses kept: its own log has means of several steps."""
+    """Return a subclass that records the loss of every step.
+
+    The trainer's own log has means over several steps.
+    """
 
     class LossRecordingTrainer(trainer_class):  # type: ignore[misc]
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:

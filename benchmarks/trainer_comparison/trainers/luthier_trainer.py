@@ -1,4 +1,6 @@
-"""Our training child as users get it: a folder with a spec, and the lines that it prints."""
+"""Luthier's training process as the service runs it: a folder with a spec, and the events it
+prints.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +16,32 @@ from training.spec import TrainSpec
 
 
 def run(config: TrainerConfig) -> Outcome:
-    """Train; targets are left at 0, which its lines do not tell."""
+    """Train and return the outcome. Targets are 0, because the run events do not report them."""
     write_run_folder(config)
-    ended = run_training(config.folder, config.threads)
-    steps = [line for _, line in parse_events(ended) if isinstance(line, Metrics)]
-    # Its clock starts with the first step; tokens and their speed give it back.
+    result = run_training(config.folder, config.threads)
+    steps = [event for _, event in parse_events(result) if isinstance(event, Metrics)]
+    # The process's clock starts with the first step. Tokens divided by tokens per second recover
+    # it.
     ends = [step.tokens / (step.tokens_per_second or 1.0) for step in steps]
     tokens = [step.tokens for step in steps]
     counts = [(after - before, 0) for before, after in zip([0, *tokens], tokens, strict=False)]
-    [started] = [line for _, line in parse_events(ended) if isinstance(line, Started)]
+    [started] = [event for _, event in parse_events(result) if isinstance(event, Started)]
     settings = {"dtype": started.dtype, "threads": started.threads, "trainable": started.trainable_parameters}
-    told_outcome = build_outcome(ends, counts, [step.train_loss for step in steps], settings)
-    return told_outcome.model_copy(update={"peak_bytes": ended.peak_bytes})
+    outcome = build_outcome(ends, counts, [step.train_loss for step in steps], settings)
+    return outcome.model_copy(update={"peak_bytes": result.peak_bytes})
 
 
 def write_run_folder(config: TrainerConfig) -> None:
-    """All that is said beyond the terms is left to ``auto``."""
-    rows = [{"messages": [*asked, *answered]} for asked, answered in map(to_prompt_completion, read_rows(config.rows))]
+    """Write the spec and the rows. Settings that ``TrainerConfig`` does not have stay ``auto``."""
+    rows = [
+        {"messages": [*prompt, *completion]} for prompt, completion in map(to_prompt_completion, read_rows(config.rows))
+    ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     write_spec(
         config.folder,
         text,
         base=config.base,
-        base_id="contest",
+        base_id="comparison",
         task="chat",
         training_file="rows.jsonl",
         update={"type": "lora", "rank": config.rank, "alpha": config.alpha, "dropout": 0.0},
@@ -53,21 +58,21 @@ def write_run_folder(config: TrainerConfig) -> None:
 
 
 def write_spec(folder: Path, rows: str, **spec: Any) -> None:
-    """A folder that the child can run; ``rows`` is the training file's text."""
+    """Write a folder that the training process can run. ``rows`` is the training file's text."""
     folder.mkdir(parents=True)
     (folder / spec["training_file"]).write_text(rows, encoding="utf-8")
     TrainSpec.model_validate(spec).write(folder)
 
 
 def run_training(folder: Path, threads: int) -> ProcessResult:
-    """Raises ``SystemExit`` where the run fails."""
-    ended = subprocesses.run("training.run", folder, threads=threads, log=folder / "log")
-    for _, line in parse_events(ended):
-        if isinstance(line, Failure):
-            raise SystemExit(f"our run failed: {line.code}: {line.message}")
-    return ended
+    """Run the training process. Raises ``SystemExit`` if the run fails."""
+    result = subprocesses.run("training.run", folder, threads=threads, log=folder / "log")
+    for _, event in parse_events(result):
+        if isinstance(event, Failure):
+            raise SystemExit(f"Luthier's run failed: {event.code}: {event.message}")
+    return result
 
 
 def parse_events(result: ProcessResult) -> list[tuple[float, RunEvent]]:
-    """Its lines, each with the time at which it came."""
+    """Parse the run events, each with the time at which it arrived."""
     return [(at, parse_event(line)) for at, line in result.lines]

@@ -1,0 +1,1 @@
+"""The trainers that are compared: Luthier, TRL and HF ``Trainer``."""
