@@ -1,1 +1,1 @@
-"""How the package is made from the server's OpenAPI document; none of this is in the wheel."""
+"""Code generation for the client package and its documentation. The wheel does not include it."""

@@ -1,6 +1,6 @@
-"""``make sdk``: write the OpenAPI document, the generated package, the sync client, and the pages.
+"""``make sdk``: write the OpenAPI document, the generated package, the sync client and the pages.
 
-The only argument is the executable of openapi-python-client.
+The only argument is the path of the openapi-python-client executable.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""``luthier/_generated`` from ``openapi.json``, by openapi-python-client in an environment of its own.
+"""Generate ``luthier/_generated`` from ``openapi.json`` with openapi-python-client.
 
-Of its own, because the generator needs an older typer than ``luthierd``.
+The generator runs in its own environment, because it needs an older typer than ``luthierd``.
 """
 
 from __future__ import annotations
@@ -18,27 +18,39 @@ from codegen.paths import GENERATED, GENERATOR_CONFIG, GENERATOR_REQUIREMENTS, O
 
 
 def generate(generator: Path, target: Path = GENERATED) -> None:
-    """Write the package anew. ``generator``: the executable, installed from ``generator.txt``."""
+    """Generate the package into ``target``, replacing it.
+
+    ``generator`` is the executable, installed from ``generator.txt``.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        made, read = Path(folder) / "made", Path(folder) / "openapi.json"
-        read.write_text(json.dumps(patch_document(json.loads(OPENAPI_DOCUMENT.read_text()))))
-        options = ["--meta", "none", "--config", str(GENERATOR_CONFIG), "--output-path", str(made), "--fail-on-warning"]
-        subprocess.run([generator, "generate", "--path", str(read), *options], check=True)
+        package, document = Path(folder) / "package", Path(folder) / "openapi.json"
+        document.write_text(json.dumps(patch_document(json.loads(OPENAPI_DOCUMENT.read_text()))))
+        options = [
+            "--meta",
+            "none",
+            "--config",
+            str(GENERATOR_CONFIG),
+            "--output-path",
+            str(package),
+            "--fail-on-warning",
+        ]
+        subprocess.run([generator, "generate", "--path", str(document), *options], check=True)
         ruff = [sys.executable, "-m", "ruff"]
         subprocess.run(
-            [*ruff, "check", "--isolated", "--quiet", "--fix-only", "--select=I,F401,F811", made], check=True
+            [*ruff, "check", "--isolated", "--quiet", "--fix-only", "--select=I,F401,F811", package], check=True
         )
-        subprocess.run([*ruff, "format", "--isolated", "--quiet", "--line-length=120", made], check=True)
-        # It would load every model, of which a program needs a few.
-        (made / "models" / "__init__.py").write_text('"""What the server takes and answers, a module each."""\n')
+        subprocess.run([*ruff, "format", "--isolated", "--quiet", "--line-length=120", package], check=True)
+        # The generated file would import every model, but a program needs only a few.
+        (package / "models" / "__init__.py").write_text('"""Request and response models, one per module."""\n')
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(made, target)
+        shutil.copytree(package, target)
 
 
 def patch_document(node: Any) -> Any:
-    """The document without what the generator gets wrong.
+    """Return the document with a workaround for a bug of the generator.
 
-    A ``const`` among alternatives: its code for ``3 or "auto"`` refuses the 3. The same as an ``enum`` of one is right.
+    The generator mishandles a ``const`` among alternatives: its code for ``3 or "auto"`` rejects
+    the 3. An ``enum`` with one value works.
     """
     if isinstance(node, list):
         return [patch_document(item) for item in node]
@@ -52,13 +64,16 @@ def patch_document(node: Any) -> Any:
 
 
 def compute_stamp() -> str:
-    """What the package was made from, and what it is: equal to the committed one while both are as they were."""
-    made = sorted(GENERATED.rglob("*.py"))
-    told = {
+    """Return hashes of the generator's inputs and of the package.
+
+    The result equals the committed stamp as long as neither has changed.
+    """
+    modules = sorted(GENERATED.rglob("*.py"))
+    hashes = {
         "from": _hash_files([OPENAPI_DOCUMENT, GENERATOR_CONFIG, GENERATOR_REQUIREMENTS]),
-        "package": _hash_files(made),
+        "package": _hash_files(modules),
     }
-    return json.dumps(told, indent=1) + "\n"
+    return json.dumps(hashes, indent=1) + "\n"
 
 
 def _hash_files(paths: list[Path]) -> str:

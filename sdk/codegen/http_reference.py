@@ -1,4 +1,4 @@
-"""``docs/api/``: the reference of the HTTP API, from ``sdk/openapi.json``."""
+"""Reference of the HTTP API in ``docs/api/``, generated from ``sdk/openapi.json``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class Operation:
 
     @property
     def title(self) -> str:
-        """The summary in sentence case: ``Create Fine Tuning Job`` becomes ``Create fine-tuning job``."""
+        """The summary in sentence case: ``Create Fine Tuning Job`` becomes ``Create fine-tuning
+        job``.
+        """
         words = self.spec["summary"].lower().replace("fine tuning", "fine-tuning").replace("api key", "API key")
         return str(words[0].upper() + words[1:])
 

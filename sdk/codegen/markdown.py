@@ -1,4 +1,4 @@
-"""Helpers that write Markdown."""
+"""Helpers for writing Markdown."""
 
 from __future__ import annotations
 

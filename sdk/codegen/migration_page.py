@@ -1,4 +1,6 @@
-"""``docs/moving-from-openai.md``: the diff between two programs that a test runs."""
+"""Migration guide ``docs/moving-from-openai.md``, with the diff between two programs that a test
+runs.
+"""
 
 from __future__ import annotations
 

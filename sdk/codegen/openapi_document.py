@@ -1,4 +1,6 @@
-"""The server's OpenAPI document as a file, so that the client is made without a server."""
+"""OpenAPI document of the server, written to a file so that code generation needs no running
+server.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from storage.settings import Settings
 
 
 def build_openapi_document() -> str:
-    """Today's, from the code."""
+    """Build the OpenAPI document from the current code."""
     with tempfile.TemporaryDirectory() as home:
-        # Nothing of the settings shows in it.
+        # The document does not depend on the settings.
         return json.dumps(create_app(Settings(home=Path(home))).openapi(), indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Pages in ``docs/`` that ``make sdk`` writes."""
+"""Documentation pages that ``make sdk`` writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are."""
+"""Paths of the client package and its inputs."""
 
 from __future__ import annotations
 

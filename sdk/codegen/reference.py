@@ -1,4 +1,6 @@
-"""``docs/sdk/reference.md`` from the docstrings, and ``docs/sdk/command.md`` from the table of commands."""
+"""Documentation of the client: ``docs/sdk/reference.md`` from docstrings, ``docs/sdk/command.md``
+from the commands.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of the OpenAPI document as short text, such as "integer, 1 to 50, or null"."""
+"""Short descriptions of OpenAPI types, such as "integer, 1 to 50, or null"."""
 
 from __future__ import annotations
 
@@ -75,13 +75,15 @@ def _describe_object(schema: Schema, page: str) -> str:
 
 
 def _describe_range(schema: Schema, suffix: str, unit: str) -> str:
-    """Describe ``minLength`` and ``maxLength`` of a string, ``minItems`` and ``maxItems`` of an array."""
-    least, most = schema.get(f"min{suffix}"), schema.get(f"max{suffix}")
-    if least and most:
-        return f", {_format_number(least)} to {_format_number(most)} {unit}"
-    if most:
-        return f", at most {_format_number(most)} {unit}"
-    return f", at least {_format_number(least)} {unit}" if least else ""
+    """Describe ``minLength`` and ``maxLength`` of a string, ``minItems`` and ``maxItems`` of an
+    array.
+    """
+    minimum, maximum = schema.get(f"min{suffix}"), schema.get(f"max{suffix}")
+    if minimum and maximum:
+        return f", {_format_number(minimum)} to {_format_number(maximum)} {unit}"
+    if maximum:
+        return f", at most {_format_number(maximum)} {unit}"
+    return f", at least {_format_number(minimum)} {unit}" if minimum else ""
 
 
 def _describe_bounds(schema: Schema) -> str:

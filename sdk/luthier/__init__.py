@@ -1,4 +1,6 @@
-"""Luthier's Python client.
+"""Python client for Luthier.
+
+from pathlib import Path
 
 from luthier import Luthier
 

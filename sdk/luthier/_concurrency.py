@@ -1,4 +1,7 @@
-"""Waiting, once for programs with an event loop and once for those without; ``sdk/twins.py`` swaps the names."""
+"""Concurrency helpers in an async and a sync version.
+
+``sdk/codegen/sync_client.py`` replaces the async names in the sync client.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def sleep(seconds: float) -> None:
 
 
 async def run_in_thread(work: Callable[P, Result], *args: P.args, **options: P.kwargs) -> Result:
-    """``work`` on a disk, which would hold up the event loop."""
+    """Run ``work`` in a thread, because disk access would block the event loop."""
     return await asyncio.to_thread(work, *args, **options)
 
 
@@ -31,11 +34,14 @@ def run_inline(work: Callable[P, Result], *args: P.args, **options: P.kwargs) ->
 
 
 async def gather_limited(work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], limit: int) -> list[Result]:
-    """The results in the order of the items, so many being made at once. The first error ends them all."""
-    free = asyncio.Semaphore(limit)
+    """Run ``work`` on up to ``limit`` items concurrently and return the results in order.
+
+    The first error cancels the remaining items.
+    """
+    slots = asyncio.Semaphore(limit)
 
     async def run_limited(item: Item) -> Result:
-        async with free:
+        async with slots:
             return await work(item)
 
     tasks = [asyncio.ensure_future(run_limited(item)) for item in items]
@@ -49,7 +55,7 @@ async def gather_limited(work: Callable[[Item], Awaitable[Result]], items: Itera
 
 
 def map_in_threads(work: Callable[[Item], Result], items: Iterable[Item], limit: int) -> list[Result]:
-    """As :func:`aspread`, in threads."""
+    """Do the same as :func:`gather_limited` in threads."""
     pool = ThreadPoolExecutor(limit)
     try:
         return list(pool.map(work, items))

@@ -1,4 +1,4 @@
-"""A job on its way, for people: a bar on a terminal, a line now and then elsewhere."""
+"""Display of a running job: a progress bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARKLINE_WIDTH = 16
 _BAR_WIDTH = 24
 _LINE_INTERVAL_SECONDS = 30.0
-"""How often a job that runs is told of where nobody sees a bar."""
+"""Interval of lines about a running job on an output that is no terminal."""
 
 
 class Display(Protocol):
-    """What ``wait`` shows a job on."""
+    """Protocol of the display that ``wait`` updates."""
 
     shows_losses: bool
-    """False saves asking for them."""
+    """False saves the requests for losses."""
 
     def update(self, job: JobData, losses: Sequence[float]) -> None:
-        """``losses``: those of the training so far, the first first."""
+        """Show the job. ``losses`` are the training losses so far, oldest first."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the display. ``wait`` calls it when it returns or raises."""
 
 
 class BarDisplay:
-    """One line that is written again and again."""
+    """Progress bar: one line that is overwritten on each update."""
 
     shows_losses = True
 
@@ -49,7 +50,7 @@ class BarDisplay:
 
 
 class LineDisplay:
-    """A line for every change of state, and every half minute."""
+    """Log lines: one per change of state, and one every 30 seconds."""
 
     shows_losses = True
 
@@ -71,7 +72,7 @@ class LineDisplay:
 
 
 class Quiet:
-    """Shows nothing."""
+    """Display that shows nothing."""
 
     shows_losses = False
 
@@ -83,13 +84,15 @@ class Quiet:
 
 
 def choose_display(out: TextIO | None = None) -> Display:
-    """On standard error where nothing is named, so that a program's output stays its own."""
+    """Return a display for ``out``, by default stderr, so that it does not mix with a program's
+    output.
+    """
     out = out or sys.stderr
     return BarDisplay(out) if out.isatty() else LineDisplay(out)
 
 
 def format_status_line(job: JobData, losses: Sequence[float], seconds: float, *, bar: bool = True) -> str:
-    """``running ━━━━────  120/300 steps  loss 1.234 ▇▅▃▂▁  1:05  12 s left``."""
+    """Format ``running ━━━━────  120/300 steps  loss 1.234 ▇▅▃▂▁  1:05  12 s left``."""
     words = [job.state]
     if job.progress is not None:
         step, steps = job.progress.step, job.progress.total_steps
@@ -106,7 +109,10 @@ def format_status_line(job: JobData, losses: Sequence[float], seconds: float, *,
 
 
 def format_sparkline(values: Sequence[float], width: int = 48) -> str:
-    """The values as a line of at most ``width`` blocks, each the mean of its share."""
+    """Render the values as at most ``width`` blocks.
+
+    Each block is the mean of its part of the values.
+    """
     count = min(width, len(values))
     edges = [len(values) * index // count for index in range(count + 1)] if count else []
     means = [sum(values[start:end]) / (end - start) for start, end in itertools.pairwise(edges)]

@@ -1,4 +1,4 @@
-"""What can be said when a job is made."""
+"""Fields of a request that creates a job."""
 
 from __future__ import annotations
 
@@ -7,40 +7,50 @@ from typing import Any, TypedDict
 
 
 class JobFields(TypedDict, total=False):
-    """Fields of ``POST /v1/fine_tuning/jobs``. What is left out is chosen by the server, and told on the job.
+    """Fields of ``POST /v1/fine_tuning/jobs``.
 
-    A file is the id of one, or a ``pathlib.Path``, which is uploaded first.
+    The server chooses values for missing fields and reports them on the job. A file is either a
+    file id or a ``pathlib.Path``, which the client uploads first.
     """
 
     model: str
-    """A base model, or a fine-tuned model or checkpoint to go on from."""
+    """Base model, or a fine-tuned model or checkpoint to continue from."""
     training_file: str | Path
-    """The rows to learn from."""
+    """Rows to train on."""
     validation_file: str | Path | None
-    """Rows to measure on; never learned."""
+    """Rows for validation metrics; not trained on."""
     general_file: str | Path | None
-    """Rows that the base is good at: some are mixed in, and what is forgotten of the others is told."""
+    """Rows of tasks that the base model is good at.
+
+    Some are mixed into training; the others measure forgetting.
+    """
     task: str | None
-    """What is learned; the base model's first task where absent."""
+    """Task to train. Default: the base model's first task."""
     update: dict[str, Any] | None
-    """Which parameters change: ``{"type": "lora", "rank": 16}``, ``{"type": "full"}``, ``head``, ``layers``."""
+    """Parameters to train: ``{"type": "lora", "rank": 16}``, ``{"type": "full"}``, ``head`` or
+    ``layers``.
+    """
     columns: dict[str, str] | None
-    """Field of the task's rows -> column or key of the file."""
+    """Map from field of the task's rows to column or key of the file."""
     method: dict[str, Any] | None
-    """``{"type": "supervised", "supervised": {"hyperparameters": {…}}}``, or the same with ``dpo``."""
+    """Training method: ``{"type": "supervised", "supervised": {"hyperparameters": {…}}}``, or
+    ``dpo``.
+    """
     hyperparameters: dict[str, Any] | None
-    """Short for those of the method ``supervised``."""
+    """Short form for the hyperparameters of the method ``supervised``."""
     suffix: str | None
-    """Becomes part of the model's name."""
+    """Part of the fine-tuned model's name."""
     seed: int | None
-    """The same seed, data and machine give the same model."""
+    """Seed of the run. The same seed, data and machine give the same model."""
     metadata: dict[str, str] | None
-    """Yours to find the job by."""
+    """Your own key-value pairs. ``jobs.list`` can filter by them."""
     integrations: list[dict[str, Any]] | None
-    """Where else the measurements go: ``{"type": "mlflow", "mlflow": {"experiment": "…"}}``, or ``wandb``."""
+    """Services that receive the metrics: ``{"type": "mlflow", "mlflow": {"experiment": "…"}}``, or
+    ``wandb``.
+    """
     auto_start: bool
-    """False: validate the rows, then wait for ``start``."""
+    """False validates the rows and then waits for ``start``."""
     from_checkpoint: str | None
-    """``{job or model}[:step]`` to go on from, instead of ``model``."""
+    """Checkpoint to continue from, as ``{job or model}[:step]``, instead of ``model``."""
     checkpoint_ttl_seconds: int | None
-    """How long checkpoints are kept."""
+    """Seconds until checkpoints are deleted."""

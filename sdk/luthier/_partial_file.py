@@ -1,4 +1,4 @@
-"""A file that is at its path whole, or not at all."""
+"""Atomic download: a file appears at its path complete and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from luthier.errors import CorruptDownloadError
 
 
 class PartialFile:
-    """Bytes on their way to ``path``, kept beside it until they are known to be right."""
+    """Temporary file next to ``path`` that replaces it after verification."""
 
     def __init__(self, path: Path, temp_path: Path, file: IO[bytes]) -> None:
         self._path, self._temp_path, self._file, self._digest = path, temp_path, file, hashlib.sha256()
@@ -24,9 +24,14 @@ class PartialFile:
         self._file.write(chunk)
 
     def commit(self, sha256: str | None) -> None:
-        """Put the bytes at the path. Raises ``CorruptDownloadError`` where their hash is not ``sha256``."""
+        """Move the file to its path.
+
+        Raises ``CorruptDownloadError`` if its hash is not ``sha256``.
+        """
         if self._digest.hexdigest() != sha256:
-            raise CorruptDownloadError(f"{self._path} was not written: its bytes do not have the sha256 {sha256}.")
+            raise CorruptDownloadError(
+                f"{self._path} was not written: the downloaded bytes do not match the sha256 {sha256}. Try again."
+            )
         self._file.flush()
         os.fsync(self._file.fileno())
         self._temp_path.replace(self._path)
@@ -34,10 +39,11 @@ class PartialFile:
 
 @contextmanager
 def open_partial_file(path: Path) -> Iterator[PartialFile]:
+    """Open a temporary file for ``path`` and delete it at the end, unless it was committed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temp_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with beside.open("xb") as out:
-            yield PartialFile(path, beside, out)
+        with temp_path.open("xb") as out:
+            yield PartialFile(path, temp_path, out)
     finally:
-        beside.unlink(missing_ok=True)
+        temp_path.unlink(missing_ok=True)

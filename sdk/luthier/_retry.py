@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long: what OpenAI's clients do."""
+"""Retry rules: which requests are sent again and after how long. They match OpenAI's clients."""
 
 from __future__ import annotations
 
@@ -10,37 +10,44 @@ import uuid
 import httpx
 
 RETRY_STATUSES = frozenset({408, 409, 429})
-"""Sent again, as every status from 500 on."""
+"""Statuses to retry, in addition to every status from 500."""
 INITIAL_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 8.0
 MAX_RETRY_AFTER_SECONDS = 120.0
-"""A server that asks for a longer pause is not asked again."""
+"""Longest ``retry-after`` that the client accepts. With a longer one, the request fails."""
 
 _INFERENCE_PATHS = ("/chat/completions", "/completions", "/embeddings", "/predictions")
 
 
 def add_idempotency_key(request: httpx.Request) -> None:
-    """Give what makes or changes something a key, the same for all its attempts, so that a retry does it once."""
-    # Asking a model changes nothing, so the server need not remember the answer.
+    """Add an idempotency key to a request that changes something, so that a retry does not repeat
+    the change.
+    """
+    # Inference changes nothing, so the server does not need to store the response.
     if request.method == "POST" and not request.url.path.endswith(_INFERENCE_PATHS):
         request.headers.setdefault("idempotency-key", f"luthier-{uuid.uuid4().hex}")
 
 
 def compute_retry_delay(outcome: httpx.Response | httpx.TransportError, attempt: int) -> float | None:
-    """Seconds until attempt ``attempt + 1``; None where another would help nobody. Attempts count from 0."""
+    """Return the seconds until attempt ``attempt + 1``, or None if a retry would not help.
+
+    Attempts count from 0.
+    """
     if isinstance(outcome, httpx.TransportError):
         return _compute_backoff(attempt)
-    told = outcome.headers.get("x-should-retry")
-    if told == "false" or (told != "true" and outcome.status_code < 500 and outcome.status_code not in RETRY_STATUSES):
+    should_retry = outcome.headers.get("x-should-retry")
+    if should_retry == "false" or (
+        should_retry != "true" and outcome.status_code < 500 and outcome.status_code not in RETRY_STATUSES
+    ):
         return None
-    asked = _parse_retry_after(outcome.headers)
-    if asked is not None:
-        return asked if asked <= MAX_RETRY_AFTER_SECONDS else None
+    retry_after = _parse_retry_after(outcome.headers)
+    if retry_after is not None:
+        return retry_after if retry_after <= MAX_RETRY_AFTER_SECONDS else None
     return _compute_backoff(attempt)
 
 
 def _compute_backoff(attempt: int) -> float:
-    """Doubling, less up to a quarter, so that clients which failed together do not return together."""
+    """Return an exponential delay with jitter. It is reduced by up to 25% to spread retries."""
     return min(INITIAL_DELAY_SECONDS * 2.0**attempt, MAX_DELAY_SECONDS) * (1 - 0.25 * random.random())
 
 

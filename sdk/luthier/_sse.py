@@ -1,4 +1,4 @@
-"""Server-sent events, as lines of an answer."""
+"""Parser for server-sent events."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ServerSentEvent:
+    """One server-sent event."""
+
     kind: str
-    """``message`` where the server names none."""
+    """Event type; ``message`` if the server sends none."""
     data: str
     id: str
-    """Of the last event that had one; empty before."""
+    """Id of this event or the last one that had an id; empty before the first."""
 
 
 @dataclass
 class SSEParser:
-    """Fed line by line; an empty line completes an event. https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    """Incremental parser that reads line by line. An empty line completes an event.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
 
     _kind: str = ""
     _id: str = ""
     _data: list[str] = field(default_factory=list)
 
     def feed(self, line: str) -> ServerSentEvent | None:
-        """The event that ``line``, without its end, completes."""
+        """Return the event that ``line`` completes, or None. ``line`` has no line end."""
         if not line:
             return self._complete()
-        # A comment, which keeps the connection alive, has an empty name.
+        # A comment has an empty field name. The server sends comments to keep the connection alive.
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":

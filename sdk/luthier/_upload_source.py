@@ -1,4 +1,4 @@
-"""What is uploaded: a file on disk, or bytes."""
+"""Source of an upload: a file on disk, or bytes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import IO
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with the bytes sent so far and all bytes."""
+"""Function called with the bytes sent so far and the total bytes."""
 
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class UploadSource:
+    """Name, size and content of an upload."""
+
     filename: str
     size: int
     _open: Callable[[], IO[bytes]]
@@ -28,7 +30,7 @@ class UploadSource:
             return file.read(length)
 
     def compute_md5(self) -> str:
-        """What the server compares the parts with."""
+        """Return the MD5 that the server compares with the assembled parts."""
         digest = hashlib.md5(usedforsecurity=False)
         with self._open() as file:
             while block := file.read(_BLOCK_BYTES):
@@ -36,7 +38,7 @@ class UploadSource:
         return digest.hexdigest()
 
     def open_reader(self, progress: ProgressCallback | None) -> IO[bytes]:
-        """For one request; tells ``report`` how far it has been read."""
+        """Open a reader for one request. It calls ``progress`` as it is read."""
         return io.BufferedReader(_ProgressReader(self._open(), self.size, progress), _BLOCK_BYTES)
 
 
@@ -69,7 +71,7 @@ class _ProgressReader(io.RawIOBase):
 
 
 def build_upload_source(content: str | os.PathLike[str] | bytes, filename: str | None) -> UploadSource:
-    """Raises ``OSError`` for a path that cannot be read."""
+    """Build the source of a path or bytes. Raises ``OSError`` if the path cannot be read."""
     if isinstance(content, bytes):
         return UploadSource(filename or "upload", len(content), lambda: io.BytesIO(content))
     path = Path(content)

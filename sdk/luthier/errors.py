@@ -1,23 +1,24 @@
-"""Everything this package raises.
+"""All exceptions of this package.
 
 LuthierError
-├── ConfigurationError          no address or no key: the message says where they are looked for
-├── APIConnectionError          no answer came
-│   └── APITimeoutError         none came in time
-├── APIStatusError              the server answered, and refused: ``status``, ``code``, ``param``, ``request_id``
-│   ├── BadRequestError         400  ``param`` names the field, the message says what to change
-│   ├── AuthenticationError     401  no key, or none that is in force
-│   ├── PermissionDeniedError   403  the key's role does not allow it
-│   ├── NotFoundError           404  no such thing in the key's project
-│   ├── ConflictError           409  the same request is still being answered
-│   ├── TooLargeError           413  more bytes than the server takes in one request
-│   ├── RateLimitError          429  too much at once
-│   └── InternalServerError     5xx  the server's fault; ``request_id`` finds the cause in its log
-├── JobFailedError              ``wait`` saw the job end otherwise than well: ``job`` has all of it
-├── WaitTimeoutError            ``wait`` was told how long, and the job has not ended
-└── CorruptDownloadError        what arrived is not what the server has
+├── ConfigurationError          base_url or api_key is missing; the message lists where to set it
+├── APIConnectionError          the server did not respond
+│   └── APITimeoutError         the server did not respond in time
+├── APIStatusError              error response: ``status``, ``code``, ``param``, ``request_id``
+│   ├── BadRequestError         400  invalid request; ``param`` names the field
+│   ├── AuthenticationError     401  the API key is missing or not valid
+│   ├── PermissionDeniedError   403  the key's role does not allow the request
+│   ├── NotFoundError           404  the object does not exist in the key's project
+│   ├── ConflictError           409  the same request is still in progress
+│   ├── TooLargeError           413  the request exceeds the server's size limit
+│   ├── RateLimitError          429  rate limit or quota exceeded
+│   └── InternalServerError     5xx  server error; ``request_id`` finds the cause in its log
+├── JobFailedError              ``wait``: the job failed or was cancelled; see ``job``
+├── WaitTimeoutError            ``wait``: the job did not end within ``timeout``
+└── CorruptDownloadError        the downloaded bytes do not match the server's hash
 
-The names of what has a status are those of the ``openai`` package, so that an ``except`` moves by its import.
+Exceptions with a status have the names of the ``openai`` package, so that an ``except`` clause
+works after changing the import.
 """
 
 from __future__ import annotations
@@ -28,93 +29,95 @@ import httpx
 
 
 class LuthierError(Exception):
-    """Root of the family."""
+    """Base class of all exceptions of this package."""
 
 
 class ConfigurationError(LuthierError):
-    """No address or no key."""
+    """The server's address or the API key is missing."""
 
 
 class APIConnectionError(LuthierError):
-    """No answer came."""
+    """The server did not respond."""
 
 
 class APITimeoutError(APIConnectionError):
-    """No answer came in time."""
+    """The server did not respond in time."""
 
 
 class APIStatusError(LuthierError):
-    """The server answered, and refused."""
+    """The server responded with an error status."""
 
     message: str
-    """What to change."""
+    """Description of the error and what to change."""
     status: int
-    """The HTTP status."""
+    """HTTP status."""
     type: str | None
-    """``invalid_request_error``, ``permission_error``, ``server_error``, …"""
+    """Error type: ``invalid_request_error``, ``permission_error``, ``server_error``, …"""
     code: str | None
-    """The machine's word for it."""
+    """Machine-readable error code."""
     param: str | None
-    """The field or parameter at fault."""
+    """Field or parameter that caused the error."""
     request_id: str | None
-    """The server's log has the request under it."""
+    """Id of the request in the server's log."""
 
     def __init__(self, response: httpx.Response) -> None:
-        told = _parse_error_body(response)
-        self.message = str(told.get("message") or f"The server answered {response.status_code} without a reason.")
+        error = _parse_error_body(response)
+        self.message = str(
+            error.get("message") or f"The server responded with status {response.status_code} and no error message."
+        )
         self.status = response.status_code
-        self.type, self.code, self.param = told.get("type"), told.get("code"), told.get("param")
+        self.type, self.code, self.param = error.get("type"), error.get("code"), error.get("param")
         self.request_id = response.headers.get("x-request-id")
         super().__init__(self.message)
 
 
 class BadRequestError(APIStatusError):
-    """400: the request is wrong."""
+    """400: the request is invalid."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: no key, or none that is in force."""
+    """401: the API key is missing or not valid."""
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the key's role does not allow it."""
+    """403: the key's role does not allow the request."""
 
 
 class NotFoundError(APIStatusError):
-    """404: no such thing in the key's project."""
+    """404: the object does not exist in the key's project."""
 
 
 class ConflictError(APIStatusError):
-    """409: the same request is still being answered."""
+    """409: the same request is still in progress."""
 
 
 class TooLargeError(APIStatusError):
-    """413: more bytes than the server takes in one request."""
+    """413: the request exceeds the server's size limit."""
 
 
 class RateLimitError(APIStatusError):
-    """429: too much at once."""
+    """429: rate limit or quota exceeded."""
 
 
 class InternalServerError(APIStatusError):
-    """5xx: the server's fault."""
+    """5xx: server error."""
 
 
 class WaitTimeoutError(LuthierError):
-    """The job has not ended in the time given to ``wait``. It goes on."""
+    """The job did not end within the ``timeout`` of ``wait``. It is still active."""
 
 
 class CorruptDownloadError(LuthierError):
-    """What arrived is not what the server has. Nothing was left at the path."""
+    """The downloaded bytes do not match the server's hash. No file was written."""
 
 
 class JobFailedError(LuthierError):
-    """The job ended failed or cancelled."""
+    """The job failed or was cancelled."""
 
     job: Any
-    """The job as it ended."""
+    """The job in its final state."""
     code: str | None
-    """One of the run codes; None for a cancelled job."""
+    """Error code of the job; None if it was cancelled."""
 
     def __init__(self, job: Any) -> None:
         self.job = job
@@ -134,17 +137,26 @@ _ERRORS_BY_STATUS: dict[int, type[APIStatusError]] = {
 
 
 def to_error(outcome: httpx.Response | httpx.TransportError) -> LuthierError:
-    """The family's error for a refusal that has been read, or for no answer."""
+    """Convert an error response, whose body has been read, or a transport error to an exception."""
     if isinstance(outcome, httpx.TimeoutException):
-        return APITimeoutError(f"No answer in time: {str(outcome) or type(outcome).__name__}.")
+        return APITimeoutError(
+            f"The server did not respond in time: {str(outcome) or type(outcome).__name__}. "
+            "Increase the client's `timeout`."
+        )
     if isinstance(outcome, httpx.TransportError):
-        return APIConnectionError(f"No answer: {str(outcome) or type(outcome).__name__}. Does the server run?")
+        return APIConnectionError(
+            f"The server did not respond: {str(outcome) or type(outcome).__name__}. "
+            "Check that it is running and that `base_url` is right."
+        )
     fallback = InternalServerError if outcome.status_code >= 500 else APIStatusError
     return _ERRORS_BY_STATUS.get(outcome.status_code, fallback)(outcome)
 
 
 def _parse_error_body(response: httpx.Response) -> dict[str, Any]:
-    """The ``error`` object of the body; empty where something between us and the server answered in its own way."""
+    """Return the ``error`` object of the body, or an empty dict.
+
+    A proxy between client and server may respond with any body.
+    """
     try:
         body = response.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the server answers with, under short names; every field is documented in the server's ``/openapi.json``."""
+"""Response types under short names. The server's ``/openapi.json`` documents every field."""
 
 from luthier._generated.models.chat_completion import ChatCompletion
 from luthier._generated.models.checkpoint_out import CheckpointOut as Checkpoint

@@ -1,1 +1,1 @@
-"""The hand-written client. ``luthier/_sync`` is made from it by ``sdk/twins.py``."""
+"""Hand-written async client. ``sdk/codegen/sync_client.py`` generates ``luthier/_sync`` from it."""

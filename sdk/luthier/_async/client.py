@@ -1,4 +1,4 @@
-"""The client: where everything begins."""
+"""Client of a Luthier server."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ Message = Mapping[str, Any]
 
 
 class AsyncLuthier:
-    """A client of one Luthier.
+    """Client of a Luthier server.
 
-    ``base_url`` and ``api_key`` come from the arguments, else from ``LUTHIER_BASE_URL`` and ``LUTHIER_API_KEY``, else
-    from the file ``credentials`` in ``LUTHIER_HOME`` (``~/.luthier``), which ``luthierd up`` writes. ``timeout`` is in
-    seconds. What fails by chance is sent again ``max_retries`` times. Raises ``ConfigurationError``.
+    The client takes ``base_url`` and ``api_key`` from the first of these sources that has them:
+
+    1. the arguments,
+    2. ``LUTHIER_BASE_URL`` and ``LUTHIER_API_KEY``,
+    3. the file ``credentials`` in ``LUTHIER_HOME`` (default ``~/.luthier``), which ``luthierd up``
+       writes.
+
+    ``timeout`` is in seconds. Requests that fail temporarily are retried up to ``max_retries``
+    times. Raises ``ConfigurationError`` if the address or the key is missing.
     """
 
     files: AsyncFiles
@@ -49,50 +55,72 @@ class AsyncLuthier:
         self.models = AsyncModels(self._http)
 
     async def chat(self, model: str, messages: str | Sequence[Message], **options: Any) -> ChatCompletion:
-        """A chat model's answer. ``options`` are the other fields of ``POST /v1/chat/completions``."""
+        """Return a chat completion.
+
+        ``messages`` is a list of messages, or a string for one user message. ``options`` are the
+        other fields of ``POST /v1/chat/completions``.
+        """
         body = {"model": model, "messages": _to_messages(messages), **options}
         return ChatCompletion.from_dict(
             await self._http.request_json("POST", build_path("chat", "completions"), json=body)
         )
 
     async def chat_stream(self, model: str, messages: str | Sequence[Message], **options: Any) -> AsyncIterator[str]:
-        """The text of a chat model's answer, piece by piece."""
+        """Stream a chat completion. Yields the text in pieces as the model generates it."""
         body = {"model": model, "messages": _to_messages(messages), **options}
         async for text in stream_text(self._http, build_path("chat", "completions"), body):
             yield text
 
     async def complete(self, model: str, prompt: str, **options: Any) -> TextCompletion:
-        """What a model writes after the prompt. ``options`` are the other fields of ``POST /v1/completions``."""
+        """Return a completion of the prompt.
+
+        ``options`` are the other fields of ``POST /v1/completions``.
+        """
         body = {"model": model, "prompt": prompt, **options}
         return TextCompletion.from_dict(await self._http.request_json("POST", build_path("completions"), json=body))
 
     async def predict(
         self, model: str, inputs: Sequence[str | Mapping[str, Any]], *, top_k: int | None = None
     ) -> list[dict[str, Any]]:
-        """A model's answers to texts, rows or pictures, in their order; their fields depend on the model's task."""
+        """Return one prediction per input, in order. The fields of a prediction depend on the
+        model's task.
+
+        Inputs are texts, rows or images. ``top_k`` limits the number of labels with scores.
+        """
         body = {"model": model, "inputs": list(inputs)} | ({} if top_k is None else {"top_k": top_k})
-        answer = await self._http.request_json("POST", build_path("predictions"), json=body)
-        answers: list[dict[str, Any]] = answer["data"]
-        return answers
+        response = await self._http.request_json("POST", build_path("predictions"), json=body)
+        predictions: list[dict[str, Any]] = response["data"]
+        return predictions
 
     async def embed(self, model: str, texts: Sequence[str], **options: Any) -> list[list[float]]:
-        """A vector for each text, in their order."""
+        """Return one embedding vector per text, in order.
+
+        ``options`` are the other fields of ``POST /v1/embeddings``.
+        """
         body = {"model": model, "input": list(texts), "encoding_format": "float", **options}
-        answer = await self._http.request_json("POST", build_path("embeddings"), json=body)
-        return [item["embedding"] for item in answer["data"]]
+        response = await self._http.request_json("POST", build_path("embeddings"), json=body)
+        return [item["embedding"] for item in response["data"]]
 
     async def request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Any other route: ``request("GET", "/batches")``. ``options`` are those of ``httpx``: ``json``, ``params``."""
+        """Send a request to any other route, such as ``request("GET", "/batches")``, and return its
+        JSON.
+
+        ``options`` are keyword arguments of ``httpx``'s ``request``, such as ``json`` and
+        ``params``.
+        """
         return await self._http.request_json(method, f"/v1/{path.lstrip('/')}", **options)
 
     @property
     def raw(self) -> AuthenticatedClient:
-        """For the generated functions, one a route: ``luthier._generated.api``. They share retries and errors."""
-        # The key is in the headers of the connection already.
+        """Client for the generated functions in ``luthier._generated.api``, one per route.
+
+        They use the same retries and raise the same errors.
+        """
+        # The underlying HTTP client already sends the key.
         return AuthenticatedClient(base_url=self.base_url, token="").set_async_httpx_client(self._http)
 
     async def close(self) -> None:
-        """Close the connections. A ``with`` block does."""
+        """Close the connections. The end of a ``with`` block calls this method."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Bytes to disk, whole and verified or not at all."""
+"""Verified download to disk."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from luthier.errors import CorruptDownloadError, LuthierError, to_error
 
 
 async def download(http: AsyncHTTP, url: str, params: Mapping[str, str], path: Path, filename: str) -> Path:
-    """Where the file is: ``path``, or ``filename`` in it where it is a folder.
+    """Download to ``path``, or to ``filename`` in it if it is a folder, and return the file's path.
 
-    Begun anew where it breaks off. Raises ``CorruptDownloadError`` where the bytes stay wrong.
+    An interrupted download starts again from the beginning. Raises ``CorruptDownloadError`` if the
+    bytes do not match the server's hash on any attempt.
     """
-    # The name comes from the server: only its last part may choose a place.
+    # The name comes from the server, so only its last component is used.
     target = path / (Path(filename).name or "download") if path.is_dir() else path
-    failed: LuthierError | None = None
+    last_error: LuthierError | None = None
     for _ in range(http.max_retries + 1):
         try:
             await _fetch(http, url, params, target)
             return target
         except CorruptDownloadError as error:
-            failed = error
+            last_error = error
         except httpx.TransportError as error:
-            failed = to_error(error)
-    assert failed is not None
-    raise failed
+            last_error = to_error(error)
+    assert last_error is not None
+    raise last_error
 
 
 async def _fetch(http: AsyncHTTP, url: str, params: Mapping[str, str], target: Path) -> None:
     async with http.stream("GET", url, params=params) as response:
-        # A redirect to a bucket tells the hash; the bucket's own answer does not.
-        answers = [*response.history, response]
-        sha256 = next((found for answer in answers if (found := answer.headers.get("x-content-sha256"))), None)
+        # A redirect to a bucket has the hash in its headers. The bucket's own response does not.
+        hashes = (hop.headers.get("x-content-sha256") for hop in [*response.history, response])
+        sha256 = next(filter(None, hashes), None)
         with open_partial_file(target) as out:
             async for chunk in response.aiter_bytes():
                 await run_in_thread(out.write, chunk)

@@ -1,4 +1,4 @@
-"""Files: the rows that jobs learn from, and what jobs and batches write."""
+"""Files: training rows, and results of jobs and batches."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from luthier.errors import LuthierError
 from luthier.types import File
 
 MAX_SINGLE_UPLOAD_BYTES = 64 << 20
-"""A file up to this size goes in one request, a larger one in parts."""
+"""Largest file sent in one request. A larger one is sent in parts."""
 PART_BYTES = 32 << 20
 MAX_CONCURRENT_PARTS = 4
-"""Parts on their way at the same time."""
+"""Parts sent concurrently."""
 
 
 class AsyncFiles:
-    """``client.files``."""
+    """Files of the project, available as ``client.files``."""
 
     def __init__(self, http: AsyncHTTP) -> None:
         self._http = http
@@ -38,9 +38,11 @@ class AsyncFiles:
     ) -> File:
         """Upload a file from disk, or bytes.
 
-        A large one goes in parts, several at once, each of them sent again where it fails; the whole is checked by its
-        hash. ``expires_after``: seconds that the file lives; for ever where absent. ``progress`` is called with the
-        bytes sent and the bytes in all.
+        A file above 64 MiB is sent in parts, up to four concurrently. A failed part is retried, and
+        the server verifies the assembled file by its hash.
+
+        ``expires_after`` is the number of seconds until the server deletes the file; by default it
+        keeps it. ``progress`` is called with the bytes sent and the total bytes.
         """
         source = await run_in_thread(build_upload_source, content, filename)
         if source.size > MAX_SINGLE_UPLOAD_BYTES:
@@ -55,54 +57,62 @@ class AsyncFiles:
     async def list(
         self, *, purpose: str | None = None, order: Literal["asc", "desc"] | None = None
     ) -> AsyncIterator[File]:
-        """The project's files, the newest first."""
+        """List the project's files, newest first.
+
+        ``purpose`` filters the list; ``order="asc"`` lists the oldest first.
+        """
         async for item in self._http.iter_items(build_path("files"), purpose=purpose, order=order):
             yield File.from_dict(item)
 
     async def retrieve(self, file_id: str) -> File:
-        """One file's facts."""
+        """Return a file's metadata."""
         return File.from_dict(await self._http.request_json("GET", build_path("files", file_id)))
 
     async def delete(self, file_id: str) -> None:
-        """Delete a file. Refused while a job that has not ended needs it."""
+        """Delete a file. The server rejects this while an unfinished job needs the file."""
         await self._http.request_json("DELETE", build_path("files", file_id))
 
     async def download(self, file_id: str, path: str | os.PathLike[str]) -> Path:
-        """Write a file's bytes to ``path``, a file or a folder; checked against the server's sha256."""
-        facts = await self.retrieve(file_id)
-        return await download(self._http, build_path("files", file_id, "content"), {}, Path(path), facts.filename)
+        """Download a file to ``path``, a file or a folder, and return the file's path.
+
+        The bytes are verified against the server's SHA-256.
+        """
+        file = await self.retrieve(file_id)
+        return await download(self._http, build_path("files", file_id, "content"), {}, Path(path), file.filename)
 
     async def _upload_in_parts(
         self, source: UploadSource, purpose: str, expires_after: int | None, progress: ProgressCallback | None
     ) -> File:
-        declared = {
+        upload_fields = {
             "filename": source.filename,
             "bytes": source.size,
             "mime_type": "application/octet-stream",
             "purpose": purpose,
             "expires_after": None if expires_after is None else {"anchor": "created_at", "seconds": expires_after},
         }
-        made = await self._http.request_json("POST", build_path("uploads"), json=drop_none(declared))
-        upload_id: str = made["id"]
+        upload = await self._http.request_json("POST", build_path("uploads"), json=drop_none(upload_fields))
+        upload_id: str = upload["id"]
         sent: list[int] = []
 
         async def send(offset: int) -> str:
             data = await run_in_thread(source.read_part, offset, PART_BYTES)
-            answer = await self._http.request_json(
+            part = await self._http.request_json(
                 "POST", build_path("uploads", upload_id, "parts"), files={"data": data}
             )
             sent.append(len(data))
             if progress is not None:
                 progress(sum(sent), source.size)
-            part_id: str = answer["id"]
+            part_id: str = part["id"]
             return part_id
 
         try:
             ids = await gather_limited(send, range(0, source.size, PART_BYTES), MAX_CONCURRENT_PARTS)
-            whole = {"part_ids": ids, "md5": await run_in_thread(source.compute_md5)}
-            upload = await self._http.request_json("POST", build_path("uploads", upload_id, "complete"), json=whole)
+            completion = {"part_ids": ids, "md5": await run_in_thread(source.compute_md5)}
+            upload = await self._http.request_json(
+                "POST", build_path("uploads", upload_id, "complete"), json=completion
+            )
         except LuthierError:
-            # What arrived is of no use without the rest; the server would keep it for an hour.
+            # The server would keep an incomplete upload for an hour.
             await self._http.request_json("POST", build_path("uploads", upload_id, "cancel"))
             raise
         return File.from_dict(upload["file"])

@@ -1,4 +1,4 @@
-"""HTTP to one server: retries, the family's errors, pages."""
+"""HTTP client for one server, with retries, exceptions and pagination."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from luthier.errors import to_error
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 PAGE_SIZE = 100
-"""Objects asked for at once while walking through a list."""
+"""Objects per request when iterating over a list."""
 
 
 class AsyncHTTP(httpx.AsyncClient):
-    """An ``httpx`` client that sends again what failed by chance, and raises for what the server refuses.
+    """``httpx`` client that retries temporary failures and raises exceptions for error responses.
 
-    The generated functions work through it too.
+    The generated functions use it too.
     """
 
     def __init__(self, config: Config, timeout: float, max_retries: int) -> None:
@@ -36,31 +36,37 @@ class AsyncHTTP(httpx.AsyncClient):
         self.max_retries = max_retries
 
     async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
-        """Raises ``APIConnectionError`` or an ``APIStatusError`` once every attempt has failed."""
+        """Send a request, with retries.
+
+        Raises ``APIConnectionError`` or ``APIStatusError`` if every attempt fails.
+        """
         add_idempotency_key(request)
         for attempt in itertools.count():
-            answer: httpx.Response | httpx.TransportError
+            outcome: httpx.Response | httpx.TransportError
             try:
-                answer = await super().send(request, stream=stream, **options)
-                if not answer.is_error:
-                    return answer
-                await answer.aread()
+                outcome = await super().send(request, stream=stream, **options)
+                if not outcome.is_error:
+                    return outcome
+                await outcome.aread()
             except httpx.TransportError as error:
-                answer = error
-            seconds = compute_retry_delay(answer, attempt) if attempt < self.max_retries else None
+                outcome = error
+            seconds = compute_retry_delay(outcome, attempt) if attempt < self.max_retries else None
             if seconds is None:
-                raise to_error(answer) from (answer if isinstance(answer, Exception) else None)
+                raise to_error(outcome) from (outcome if isinstance(outcome, Exception) else None)
             await async_sleep(seconds)
         raise AssertionError("the loop ends by return or raise")
 
     async def request_json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """The body of the answer. ``options`` are those of ``httpx``'s ``request``."""
+        """Send a request and return the JSON body.
+
+        ``options`` are those of ``httpx``'s ``request``.
+        """
         response = await self.request(method, path, **options)
-        answer: dict[str, Any] = response.json()
-        return answer
+        body: dict[str, Any] = response.json()
+        return body
 
     async def iter_items(self, path: str, **params: Any) -> AsyncIterator[dict[str, Any]]:
-        """Every object of a list, page by page. Parameters that are None are not sent."""
+        """Yield every object of a list, page by page. Parameters that are None are not sent."""
         query = {"limit": PAGE_SIZE, **drop_none(params)}
         while True:
             page = await self.request_json("GET", path, params=query)
@@ -72,12 +78,12 @@ class AsyncHTTP(httpx.AsyncClient):
 
 
 def build_path(*parts: str) -> str:
-    """``/v1/…`` of parts that may hold slashes."""
+    """Build a path under ``/v1``. Slashes within a part are escaped."""
     return "/v1/" + "/".join(quote(part, safe=":") for part in parts)
 
 
 def drop_none(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that are not None."""
+    """Return the fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -85,5 +91,5 @@ def _get_version() -> str:
     try:
         return version("luthier-sdk")
     except PackageNotFoundError:
-        # Used from the source, without an installation.
+        # The package is used from source, without an installation.
         return "source"

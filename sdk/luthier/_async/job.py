@@ -1,4 +1,4 @@
-"""One fine-tuning job, and what can be done with it."""
+"""Fine-tuning job and its actions."""
 
 from __future__ import annotations
 
@@ -18,65 +18,76 @@ TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class AsyncJob(JobData):
-    """A job as the server last told it. What steers it also brings it up to date."""
+    """Fine-tuning job, with its fields as of the last response from the server.
+
+    The methods ``refresh``, ``wait``, ``cancel``, ``pause``, ``resume`` and ``start`` update them.
+    """
 
     jobs: AsyncJobs
 
     @property
     def ended(self) -> bool:
-        """It has succeeded, failed or been cancelled, and changes no more."""
+        """True if the job has succeeded, failed or been cancelled.
+
+        It does not change after that.
+        """
         return self.status in TERMINAL_STATUSES
 
     async def refresh(self) -> Self:
-        """Ask the server how the job is."""
+        """Fetch the current state of the job."""
         return self._update_from(await self.jobs.retrieve(self.id))
 
     async def wait(self, *, timeout: float | None = None, poll: float = 1.0, display: Display | None = None) -> Self:
-        """Follow the job to its end: with a bar on a terminal, with a line now and then elsewhere, both on stderr.
+        """Wait until the job ends, and show its progress on stderr.
 
-        ``timeout`` and ``poll`` are seconds; ``display=Quiet()`` shows nothing. A server that is away for a while, as
-        in an upgrade, is waited for. Raises ``JobFailedError``, ``WaitTimeoutError``.
+        The display is a progress bar on a terminal and log lines elsewhere; ``display=Quiet()``
+        shows nothing. ``timeout`` and ``poll`` are in seconds. ``wait`` tolerates an unavailable
+        server for two minutes, for example during an upgrade. Raises ``JobFailedError`` if the job
+        fails or is cancelled, and ``WaitTimeoutError`` if it does not end within ``timeout``.
         """
         await self.jobs.wait(self, timeout=timeout, poll=poll, display=display)
         return self
 
     async def cancel(self) -> Self:
-        """Cancel it: at once while it waits, within seconds while it runs."""
+        """Cancel the job. A waiting job ends immediately, a running job within seconds."""
         return self._update_from(await self.jobs.cancel(self.id))
 
     async def pause(self) -> Self:
-        """Have it save where it is and give its place to others."""
+        """Pause the job. A running job saves a checkpoint and releases its slot to other jobs."""
         return self._update_from(await self.jobs.pause(self.id))
 
     async def resume(self) -> Self:
-        """Let it go on from where it was."""
+        """Resume the paused job from where it stopped."""
         return self._update_from(await self.jobs.resume(self.id))
 
     async def start(self) -> Self:
-        """Start it, where it was made with ``auto_start=False``."""
+        """Start the job if it was created with ``auto_start=False``."""
         return self._update_from(await self.jobs.start(self.id))
 
     async def clone(self, **changes: Unpack[JobFields]) -> AsyncJob:
-        """A new job as this one was, but for the changes."""
+        """Create a new job with the same fields, except for ``changes``."""
         return await self.jobs.clone(self.id, **changes)
 
     def events(self) -> AsyncIterator[Event]:
-        """What happened to it, the newest first."""
+        """List the job's events, newest first."""
         return self.jobs.events(self.id)
 
     def checkpoints(self) -> AsyncIterator[Checkpoint]:
-        """Its checkpoints, the newest first; each is a model of its own."""
+        """List the job's checkpoints, newest first.
+
+        Each is a model that can be used in requests.
+        """
         return self.jobs.checkpoints(self.id)
 
     async def metrics(self) -> list[dict[str, Any]]:
-        """What was measured at each step, the first first."""
+        """Return the metrics of each step, oldest first."""
         return await self.jobs.metrics(self.id)
 
     def stream_metrics(self) -> AsyncIterator[dict[str, Any]]:
-        """Each step as it is measured, from the first to the job's end."""
+        """Stream the metrics of each step, from the first step until the job ends."""
         return self.jobs.stream_metrics(self.id)
 
-    def _update_from(self, told: AsyncJob) -> Self:
+    def _update_from(self, latest: AsyncJob) -> Self:
         for field in attrs.fields(JobData):
-            setattr(self, field.name, getattr(told, field.name))
+            setattr(self, field.name, getattr(latest, field.name))
         return self

@@ -1,4 +1,4 @@
-"""Fine-tuning jobs: made, followed, steered."""
+"""Fine-tuning jobs: create, follow and control them."""
 
 from __future__ import annotations
 
@@ -18,59 +18,63 @@ from luthier.errors import APIConnectionError, InternalServerError, JobFailedErr
 from luthier.types import Checkpoint, Event
 
 MAX_UNREACHABLE_SECONDS = 120.0
-"""How long ``wait`` goes on asking a server that does not answer."""
+"""Time that ``wait`` tolerates a server that does not respond."""
 LOSS_RESOLUTION = 500
-"""Of how many steps ``wait`` asks for the losses at once."""
+"""Maximum number of steps per request for losses in ``wait``."""
 METRICS_PAGE_SIZE = 1000
-"""Steps asked for at once while all are read."""
+"""Steps per request when reading all metrics."""
 
 StepMetrics = list[dict[str, Any]]
 
 
 class AsyncJobs:
-    """``client.jobs``."""
+    """Fine-tuning jobs of the project, available as ``client.jobs``."""
 
     def __init__(self, http: AsyncHTTP, files: AsyncFiles) -> None:
         self._http, self._files = http, files
 
     async def create(self, **fields: Unpack[JobFields]) -> AsyncJob:
-        """Train a base model on a file. The fields are those of ``POST /v1/fine_tuning/jobs``.
+        """Create a job that trains a model on a file.
 
-        A file may be named by its id, or be a ``pathlib.Path``, which is uploaded first. Sent again after a lost
-        answer, it makes one job all the same.
+        The fields are those of ``JobFields``. A file is either a file id or a
+        ``pathlib.Path``, which is uploaded first. The request is idempotent: a retry after a lost
+        response creates no second job.
         """
         return self._to_job(
             await self._http.request_json("POST", _build_jobs_path(), json=await self._build_body(fields))
         )
 
     async def list(self, *, metadata: dict[str, str] | None = None) -> AsyncIterator[AsyncJob]:
-        """The project's jobs, the newest first; those with these metadata."""
-        having = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
-        async for item in self._http.iter_items(_build_jobs_path(), **having):
+        """List the project's jobs, newest first.
+
+        ``metadata`` selects the jobs that have these pairs.
+        """
+        filters = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
+        async for item in self._http.iter_items(_build_jobs_path(), **filters):
             yield self._to_job(item)
 
     async def retrieve(self, job_id: str) -> AsyncJob:
-        """One job: its state, progress and result."""
+        """Return a job with its state, progress and result."""
         return self._to_job(await self._http.request_json("GET", _build_jobs_path(job_id)))
 
     async def cancel(self, job_id: str) -> AsyncJob:
-        """Cancel a job: at once while it waits, within seconds while it runs."""
+        """Cancel a job. A waiting job ends immediately, a running job within seconds."""
         return await self._post_action(job_id, "cancel")
 
     async def pause(self, job_id: str) -> AsyncJob:
-        """Pause a job: it saves where it is and gives its place to others."""
+        """Pause a job. A running job saves a checkpoint and releases its slot to other jobs."""
         return await self._post_action(job_id, "pause")
 
     async def resume(self, job_id: str) -> AsyncJob:
-        """Let a paused job go on from where it was."""
+        """Resume a paused job from where it stopped."""
         return await self._post_action(job_id, "resume")
 
     async def start(self, job_id: str) -> AsyncJob:
-        """Start a job that was made with ``auto_start=False``."""
+        """Start a job that was created with ``auto_start=False``."""
         return await self._post_action(job_id, "start")
 
     async def clone(self, job_id: str, **changes: Unpack[JobFields]) -> AsyncJob:
-        """A new job as this one was, but for the changes."""
+        """Create a new job with the fields of another, except for ``changes``."""
         return self._to_job(
             await self._http.request_json(
                 "POST", _build_jobs_path(job_id, "clone"), json=await self._build_body(changes)
@@ -78,59 +82,66 @@ class AsyncJobs:
         )
 
     async def events(self, job_id: str) -> AsyncIterator[Event]:
-        """What happened to the job, the newest first."""
+        """List a job's events, newest first."""
         async for item in self._http.iter_items(_build_jobs_path(job_id, "events")):
             yield Event.from_dict(item)
 
     async def checkpoints(self, job_id: str) -> AsyncIterator[Checkpoint]:
-        """The job's checkpoints, the newest first; each is a model of its own."""
+        """List a job's checkpoints, newest first. Each is a model that can be used in requests."""
         async for item in self._http.iter_items(_build_jobs_path(job_id, "checkpoints")):
             yield Checkpoint.from_dict(item)
 
     async def metrics(
         self, job_id: str, *, step_from: int = 0, step_to: int | None = None, resolution: int | None = None
     ) -> StepMetrics:
-        """What was measured at each step, the first first; about ``resolution`` of the steps, evenly spread."""
+        """Return the metrics of each step, oldest first.
+
+        ``step_from`` and ``step_to`` select a range of steps. ``resolution`` returns about that
+        many evenly spaced steps.
+        """
         params = drop_none(
             {"step_from": step_from, "step_to": step_to, "resolution": resolution, "limit": METRICS_PAGE_SIZE}
         )
-        measured: StepMetrics = []
+        steps: StepMetrics = []
         while True:
-            answer = await self._http.request_json("GET", _build_jobs_path(job_id, "metrics"), params=params)
-            measured.extend(answer["data"])
-            if not answer["has_more"]:
-                return measured
-            params["step_from"] = measured[-1]["step"] + 1
+            page = await self._http.request_json("GET", _build_jobs_path(job_id, "metrics"), params=params)
+            steps.extend(page["data"])
+            if not page["has_more"]:
+                return steps
+            params["step_from"] = steps[-1]["step"] + 1
 
     async def stream_metrics(self, job_id: str) -> AsyncIterator[dict[str, Any]]:
-        """Each step as it is measured, from the first to the job's end; goes on where a connection broke."""
-        async for measured in reconnecting_events(self._http, _build_jobs_path(job_id, "metrics", "stream")):
-            yield measured
+        """Stream the metrics of each step, from the first step until the job ends.
+
+        The stream reconnects after a broken connection and continues with the next step.
+        """
+        async for metrics in reconnecting_events(self._http, _build_jobs_path(job_id, "metrics", "stream")):
+            yield metrics
 
     async def wait(
         self, job: AsyncJob, *, timeout: float | None = None, poll: float = 1.0, display: Display | None = None
     ) -> AsyncJob:
-        """See ``Job.wait``."""
-        shown, losses = display or choose_display(), _LossHistory(self)
-        began = heard = time.monotonic()
+        """Wait until a job ends. See ``Job.wait``."""
+        progress_display, losses = display or choose_display(), _LossHistory(self)
+        began = last_response_at = time.monotonic()
         try:
             while True:
                 try:
                     await job.refresh()
-                    if shown.shows_losses:
+                    if progress_display.shows_losses:
                         await losses.fetch_new(job)
-                    shown.update(job, losses.values)
-                    heard = time.monotonic()
+                    progress_display.update(job, losses.values)
+                    last_response_at = time.monotonic()
                 except (APIConnectionError, InternalServerError):
-                    if time.monotonic() - heard > MAX_UNREACHABLE_SECONDS:
+                    if time.monotonic() - last_response_at > MAX_UNREACHABLE_SECONDS:
                         raise
                 if job.ended:
                     break
                 if timeout is not None and time.monotonic() - began > timeout:
-                    raise WaitTimeoutError(f"{job.id} is {job.state} after {timeout:g} s; it goes on.")
+                    raise WaitTimeoutError(f"{job.id} did not end within {timeout:g} s; it is still {job.state}.")
                 await async_sleep(poll)
         finally:
-            shown.close()
+            progress_display.close()
         if job.status != "succeeded":
             raise JobFailedError(job)
         return job
@@ -153,16 +164,16 @@ class AsyncJobs:
 
 
 class _LossHistory:
-    """The losses of a job's training, of which each reading asks for the new ones only."""
+    """Training losses of a job. Each fetch requests only the new ones."""
 
     def __init__(self, jobs: AsyncJobs) -> None:
         self._jobs, self._next_step = jobs, 0
         self.values: list[float] = []
 
     async def fetch_new(self, job: AsyncJob) -> None:
-        measured = await self._jobs.metrics(job.id, step_from=self._next_step, resolution=LOSS_RESOLUTION)
-        self.values.extend(step["train_loss"] for step in measured)
-        self._next_step = measured[-1]["step"] + 1 if measured else self._next_step
+        steps = await self._jobs.metrics(job.id, step_from=self._next_step, resolution=LOSS_RESOLUTION)
+        self.values.extend(step["train_loss"] for step in steps)
+        self._next_step = steps[-1]["step"] + 1 if steps else self._next_step
 
 
 def _build_jobs_path(*parts: str) -> str:

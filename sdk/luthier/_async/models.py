@@ -1,4 +1,4 @@
-"""Models: the operator's bases, the project's own, and the way home for their weights."""
+"""Models: base models, the project's fine-tuned models, and download of their weights."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ Variant = Literal["adapter", "merged"]
 
 
 class AsyncModels:
-    """``client.models``."""
+    """Models, available as ``client.models``."""
 
     def __init__(self, http: AsyncHTTP) -> None:
         self._http = http
 
     async def list(self) -> AsyncIterator[Model]:
-        """Base models, then the project's own, the oldest first."""
-        answer = await self._http.request_json("GET", build_path("models"))
-        for item in answer["data"]:
+        """List the base models, then the project's fine-tuned models, oldest first."""
+        response = await self._http.request_json("GET", build_path("models"))
+        for item in response["data"]:
             yield Model.from_dict(item)
 
     async def retrieve(self, model: str) -> Model:
-        """One model, by id or alias."""
+        """Return a model by id or alias."""
         return Model.from_dict(await self._http.request_json("GET", build_path("models", model)))
 
     async def delete(self, model: str) -> None:
-        """Delete a finished model and its weights."""
+        """Delete a fine-tuned model and its weights."""
         await self._http.request_json("DELETE", build_path("models", model))
 
     async def download(self, model: str, path: str | os.PathLike[str], variant: Variant = "adapter") -> Path:
-        """Write the weights to ``path``, a file or a folder, as a zip; checked against the server's sha256.
+        """Download the weights as a zip to ``path``, a file or a folder, and return the file's
+        path.
 
-        ``adapter`` is what PEFT loads, ``merged`` a whole model for ``from_pretrained``.
+        ``adapter`` is the format that PEFT loads; ``merged`` is a complete model for
+        ``from_pretrained``. The bytes are verified against the server's SHA-256.
         """
         name = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in f"{model}-{variant}.zip")
         url = build_path("models", model, "download")

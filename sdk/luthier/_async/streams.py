@@ -1,4 +1,4 @@
-"""Server-sent events that go on where a connection broke."""
+"""Streams of server-sent events."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from luthier._sse import SSEParser
 from luthier.errors import to_error
 
 STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
-"""The server sends a comment more often than that."""
+"""The server sends comments more often than this read timeout."""
 RECONNECT_DELAY_SECONDS = 1.0
 
 
 async def reconnecting_events(http: AsyncHTTP, url: str) -> AsyncIterator[dict[str, Any]]:
-    """The events' data until the server says ``done``; after a break it is asked for what came after the last one."""
-    last, in_vain = "", 0
+    """Yield the events' data until the server sends ``done``.
+
+    After a broken connection, the client reconnects and requests the events after the last one. It
+    gives up after ``max_retries`` reconnects without an event.
+    """
+    last_id, failures = "", 0
     while True:
-        headers = {"accept": "text/event-stream"} | ({"last-event-id": last} if last else {})
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
         broken: httpx.TransportError | None = None
         try:
             async with http.stream("GET", url, headers=headers, timeout=STREAM_TIMEOUT) as response:
@@ -33,18 +37,18 @@ async def reconnecting_events(http: AsyncHTTP, url: str) -> AsyncIterator[dict[s
                         continue
                     if event.kind == "done":
                         return
-                    last, in_vain = event.id, 0
+                    last_id, failures = event.id, 0
                     yield json.loads(event.data)
         except httpx.TransportError as error:
             broken = error
-        in_vain += 1
-        if in_vain > http.max_retries:
-            raise to_error(broken or httpx.ReadError("the stream ended before the job")) from broken
+        failures += 1
+        if failures > http.max_retries:
+            raise to_error(broken or httpx.ReadError("the stream ended before the job did")) from broken
         await async_sleep(RECONNECT_DELAY_SECONDS)
 
 
 async def stream_text(http: AsyncHTTP, url: str, body: dict[str, Any]) -> AsyncIterator[str]:
-    """What a model writes, piece by piece."""
+    """Yield the text of a completion in pieces."""
     async with http.stream("POST", url, json={**body, "stream": True}) as response:
         parser = SSEParser()
         async for line in response.aiter_lines():
@@ -58,7 +62,7 @@ async def stream_text(http: AsyncHTTP, url: str, body: dict[str, Any]) -> AsyncI
 
 
 def _raise_for_error(chunk: dict[str, Any], response: httpx.Response) -> dict[str, Any]:
-    """An error that comes in the middle has no status of its own left; it counts as the server's."""
+    """Raise ``InternalServerError`` for an error within the stream, which has no status."""
     if "error" in chunk:
         raise to_error(httpx.Response(500, headers=response.headers, json=chunk))
     return chunk

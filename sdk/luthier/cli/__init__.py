@@ -1,1 +1,4 @@
-"""The ``luthier`` command, on the standard library alone: who installs the client has it, without an extra."""
+"""The ``luthier`` command.
+
+It needs only the standard library, so it is installed with the client without an extra.
+"""

@@ -1,4 +1,4 @@
-"""What every command does."""
+"""Implementation of each command."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def list_jobs(client: Luthier, args: Namespace, out: Output) -> None:
 
 def show_job(client: Luthier, args: Namespace, out: Output) -> None:
     job = client.jobs.retrieve(args.job)
-    shown = {name: value for name, value in job.to_dict().items() if value is not None}
-    out.print_item(job, "\n".join(f"{name}: {value}" for name, value in shown.items()))
+    fields = {name: value for name, value in job.to_dict().items() if value is not None}
+    out.print_item(job, "\n".join(f"{name}: {value}" for name, value in fields.items()))
 
 
 def watch_job(client: Luthier, args: Namespace, out: Output) -> None:
@@ -75,7 +75,7 @@ def watch_job(client: Luthier, args: Namespace, out: Output) -> None:
 
 
 def build_job_action(action: str) -> Callable[[Luthier, Namespace, Output], None]:
-    """A command that steers a job."""
+    """Build a command that calls an action of a job."""
 
     def run(client: Luthier, args: Namespace, out: Output) -> None:
         job: Job = getattr(client.jobs, action)(args.job)
@@ -92,11 +92,11 @@ def show_job_logs(client: Luthier, args: Namespace, out: Output) -> None:
 
 def show_job_metrics(client: Luthier, args: Namespace, out: Output) -> None:
     losses = []
-    for measured in client.jobs.stream_metrics(args.job):
-        words = "  ".join(f"{name} {value:.4g}" for name, value in measured.items() if isinstance(value, int | float))
-        out.print_item(measured, words)
-        if measured.get("train_loss") is not None:
-            losses.append(measured["train_loss"])
+    for metrics in client.jobs.stream_metrics(args.job):
+        text = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float))
+        out.print_item(metrics, text)
+        if metrics.get("train_loss") is not None:
+            losses.append(metrics["train_loss"])
     if losses and not out.as_json:
         print(f"loss {losses[0]:.3f} {format_sparkline(losses)} {losses[-1]:.3f}")
 
@@ -123,26 +123,27 @@ def chat(client: Luthier, args: Namespace, out: Output) -> None:
     history: list[dict[str, str]] = [{"role": "system", "content": args.system}] if args.system else []
     names = ("temperature", "max_tokens")
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    for words in [" ".join(args.message)] if args.message else _read_messages():
-        history.append({"role": "user", "content": words})
+    for prompt in [" ".join(args.message)] if args.message else _read_messages():
+        history.append({"role": "user", "content": prompt})
         if out.as_json:
-            answer = client.chat(args.model, history, **options)
-            out.print_item(answer, "")
-            history.append({"role": "assistant", "content": answer.choices[0].message.content or ""})
+            completion = client.chat(args.model, history, **options)
+            out.print_item(completion, "")
+            history.append({"role": "assistant", "content": completion.choices[0].message.content or ""})
             continue
-        said = ""
+        answer = ""
         for text in client.chat_stream(args.model, history, **options):
-            said += text
+            answer += text
             print(text, end="", flush=True)
         print()
-        history.append({"role": "assistant", "content": said})
+        history.append({"role": "assistant", "content": answer})
 
 
 def predict(client: Luthier, args: Namespace, out: Output) -> None:
     inputs = args.input or [line.rstrip("\n") for line in sys.stdin]
-    for given, answer in zip(inputs, client.predict(args.model, inputs, top_k=args.top_k), strict=True):
-        shown = {name: value for name, value in answer.items() if name != "index"}
-        out.print_item(answer, f"{given}\t{json.dumps(shown, ensure_ascii=False)}")
+    predictions = client.predict(args.model, inputs, top_k=args.top_k)
+    for text, prediction in zip(inputs, predictions, strict=True):
+        fields = {name: value for name, value in prediction.items() if name != "index"}
+        out.print_item(prediction, f"{text}\t{json.dumps(fields, ensure_ascii=False)}")
 
 
 def _wait_for_job(job: Job, out: Output) -> None:
@@ -151,7 +152,7 @@ def _wait_for_job(job: Job, out: Output) -> None:
 
 
 def _resolve_file(client: Luthier, id_or_path: str, out: Output) -> str:
-    """The id of a file that is named by id, or by a path of this machine's."""
+    """Return the id of a file given by id or by a local path, which is uploaded."""
     path = Path(id_or_path)
     return (
         client.files.upload(path, progress=out.create_progress_callback(path.name)).id if path.exists() else id_or_path
@@ -159,13 +160,13 @@ def _resolve_file(client: Luthier, id_or_path: str, out: Output) -> str:
 
 
 def _parse_update(text: str) -> dict[str, Any]:
-    """``lora``, or a JSON object."""
+    """Parse an update: a type such as ``lora``, or a JSON object."""
     update: dict[str, Any] = json.loads(text) if text.startswith("{") else {"type": text}
     return update
 
 
 def _read_messages() -> Iterator[str]:
-    """Lines as they are typed; the prompt only where somebody sits."""
+    """Yield non-empty lines of stdin, with a prompt on a terminal."""
     while True:
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
@@ -177,7 +178,7 @@ def _read_messages() -> Iterator[str]:
 
 
 def parse_pair(text: str) -> tuple[str, Any]:
-    """``name=value``; the value is JSON where it reads as JSON. Raises ``ValueError``."""
+    """Parse ``name=value``. The value is parsed as JSON if possible. Raises ``ValueError``."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise ValueError(text)

@@ -1,4 +1,7 @@
-"""Completion in the shell: the shell asks ``luthier __complete WORD…`` what the last word could become."""
+"""Shell completion.
+
+The shell calls ``luthier __complete WORD…`` for candidates of the last word.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,18 @@ complete -o default -F _luthier luthier""",
 compdef _luthier luthier""",
     "fish": "complete -c luthier -a '(luthier __complete (commandline -opc)[2..] (commandline -ct))'",
 }
-"""Shell -> the lines that its start-up file evaluates. Where nothing is offered, the shell completes file names."""
+"""Shell -> script that its startup file evaluates.
+
+If there are no candidates, the shell completes file names.
+"""
 
 COMMON_OPTIONS = ("--help", "--json", "--base-url")
 
 
 def get_completions(words: Sequence[str]) -> list[str]:
-    """What the last of ``words`` may become."""
-    *before, last = words or [""]
-    return [word for word in _list_candidates(before) if word.startswith(last) and (last or not word.startswith("-"))]
+    """Return the candidates for the last of ``words``."""
+    *previous, last = words or [""]
+    return [word for word in _list_candidates(previous) if word.startswith(last) and (last or not word.startswith("-"))]
 
 
 def _list_candidates(previous_words: Sequence[str]) -> list[str]:
@@ -40,5 +46,5 @@ def _list_candidates(previous_words: Sequence[str]) -> list[str]:
             return [*(option.name for option in command.options if option.name.startswith("-")), *COMMON_OPTIONS]
     depth = len(previous_words)
     paths = [*(command.name.split() for command in COMMANDS), ["completion"]]
-    following = {path[depth] for path in paths if len(path) > depth and path[:depth] == list(previous_words)}
-    return sorted(SHELLS) if list(previous_words) == ["completion"] else sorted(following)
+    next_words = {path[depth] for path in paths if len(path) > depth and path[:depth] == list(previous_words)}
+    return sorted(SHELLS) if list(previous_words) == ["completion"] else sorted(next_words)

@@ -1,4 +1,4 @@
-"""``luthier``: the command's entry, its parser and what its errors look like."""
+"""Entry point of the ``luthier`` command, its argument parser and its error output."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from luthier.cli.table import COMMANDS, Command
 from luthier.errors import APIStatusError, LuthierError
 
 GROUP_HELP = {
-    "files": "Rows that jobs learn from, and what jobs write.",
+    "files": "Training rows, and results of jobs.",
     "jobs": "Fine-tuning jobs.",
-    "models": "Base models and the project's own.",
+    "models": "Base models and the project's fine-tuned models.",
 }
 
 
@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         args.run(args)
     except APIStatusError as error:
-        facts = [f"{name} {value}" for name in ("code", "param", "request_id") if (value := getattr(error, name))]
-        sys.exit(f"luthier: {error}" + (f" ({', '.join(facts)})" if facts else ""))
+        details = [f"{name} {value}" for name in ("code", "param", "request_id") if (value := getattr(error, name))]
+        sys.exit(f"luthier: {error}" + (f" ({', '.join(details)})" if details else ""))
     except (LuthierError, OSError) as error:
         sys.exit(f"luthier: {error}")
     except KeyboardInterrupt:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def build_parser() -> ArgumentParser:
-    root = ArgumentParser(prog="luthier", description="Use a Luthier from a shell; `luthierd` runs one.")
+    root = ArgumentParser(prog="luthier", description="Use a Luthier server from the shell. `luthierd` runs a server.")
     _add_common_options(root, default=None)
     top = root.add_subparsers(metavar="COMMAND", required=True)
     groups = {
@@ -49,30 +49,30 @@ def build_parser() -> ArgumentParser:
     for command in COMMANDS:
         group, _, last = command.name.rpartition(" ")
         _add_command(groups[group] if group else top, last, command)
-    shells = top.add_parser("completion", help="Print what a shell needs to complete this command.")
+    shells = top.add_parser("completion", help="Print the completion script of a shell.")
     shells.add_argument("shell", choices=sorted(SHELLS))
     shells.set_defaults(run=lambda args: print(SHELLS[args.shell]))
     return root
 
 
 def _add_command(group: _SubParsersAction[ArgumentParser], name: str, command: Command) -> None:
-    made = group.add_parser(name, help=command.help, description=command.help)
-    _add_common_options(made, default=SUPPRESS)
+    parser = group.add_parser(name, help=command.help, description=command.help)
+    _add_common_options(parser, default=SUPPRESS)
     for option in command.options:
         settings = dict(option.settings)
         if settings.get("type") is parse_pair:
             settings["type"] = _parse_pair_argument
-        made.add_argument(option.name, help=option.help, **settings)
-    made.set_defaults(run=_bind_client(command))
+        parser.add_argument(option.name, help=option.help, **settings)
+    parser.set_defaults(run=_bind_client(command))
 
 
 def _add_common_options(command_parser: ArgumentParser, default: Any) -> None:
-    """Options that may stand before the command or after it."""
+    """Add options that are allowed before and after the command."""
     command_parser.add_argument(
-        "--json", action="store_true", default=default, help="JSON, an object a line, for scripts"
+        "--json", action="store_true", default=default, help="print one JSON object per line, for scripts"
     )
     command_parser.add_argument(
-        "--base-url", default=default, metavar="URL", help="the server; LUTHIER_BASE_URL by default"
+        "--base-url", default=default, metavar="URL", help="address of the server (default: LUTHIER_BASE_URL)"
     )
 
 
@@ -88,7 +88,7 @@ def _parse_pair_argument(text: str) -> tuple[str, Any]:
     try:
         return parse_pair(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE") from None
+        raise ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as n_epochs=3") from None
 
 
 if __name__ == "__main__":

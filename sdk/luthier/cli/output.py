@@ -1,4 +1,4 @@
-"""What a command says: words for people, or with ``--json`` one JSON object a line for scripts."""
+"""Output of a command: text for people, or one JSON object per line with ``--json``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from luthier._upload_source import ProgressCallback
 
 
 class SupportsToDict(Protocol):
-    """Whatever the server told."""
+    """Any response object of the server."""
 
     def to_dict(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class Output:
+    """Output as text or JSON."""
+
     as_json: bool
 
     def print_item(self, item: SupportsToDict | dict[str, Any], text: str) -> None:
-        """An answer: whole for a script, in ``words`` for people."""
+        """Print one result: the complete item as JSON, or ``text`` for people."""
         print(_to_json(item) if self.as_json else text, flush=True)
 
     def print_table(self, items: Iterable[SupportsToDict], columns: Sequence[str]) -> None:
-        """Things of a kind, each on a line; ``columns`` are the fields shown to people."""
+        """Print one item per line: complete as JSON, or a table of ``columns`` for people."""
         if self.as_json:
             for item in items:
                 print(_to_json(item), flush=True)
@@ -36,7 +38,7 @@ class Output:
             print(line)
 
     def create_progress_callback(self, label: str) -> ProgressCallback | None:
-        """How far an upload is, where somebody looks."""
+        """Return a callback that shows upload progress, or None if stderr is no terminal."""
         if not sys.stderr.isatty():
             return None
 

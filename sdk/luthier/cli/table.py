@@ -1,4 +1,4 @@
-"""Every command: its words, its options. The parser, the completion and the documentation read this."""
+"""Table of commands and their options, read by the parser, the completion and the documentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CommandHandler = Callable[[Luthier, Namespace, Output], None]
 
 @dataclass(frozen=True)
 class Option:
-    """An argument as ``argparse`` takes it."""
+    """Argument for ``argparse``."""
 
     name: str
     help: str
@@ -26,6 +26,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
+    """Command, its handler and its options."""
+
     name: str
     help: str
     run: CommandHandler
@@ -39,121 +41,134 @@ def option(name: str, help: str, **settings: Any) -> Option:
 JOB_ARGUMENT = option("job", "id of a job")
 FILE_ARGUMENT = option("file", "id of a file")
 MODEL_ARGUMENT = option("model", "id of a model")
-LIMIT_OPTION = option("--limit", "at most so many", type=int, default=20, metavar="N")
+LIMIT_OPTION = option("--limit", "maximum number of results", type=int, default=20, metavar="N")
 PURPOSES = ["fine-tune", "batch", "assistants", "vision", "user_data", "evals"]
 
 COMMANDS = (
     Command(
         "files upload",
-        "Upload a file; a large one in parts.",
+        "Upload a file. A large file is sent in parts.",
         commands.upload_file,
         (
-            option("path", "the file", type=Path),
-            option("--purpose", "what it is for", choices=PURPOSES, default="fine-tune"),
-            option("--expires-after", "how long it lives", type=int, metavar="SECONDS"),
+            option("path", "path of the file", type=Path),
+            option("--purpose", "purpose of the file", choices=PURPOSES, default="fine-tune"),
+            option("--expires-after", "time until the server deletes the file", type=int, metavar="SECONDS"),
         ),
     ),
     Command(
         "files list",
-        "The project's files, the newest first.",
+        "List the project's files, newest first.",
         commands.list_files,
-        (option("--purpose", "only those for this", choices=PURPOSES), LIMIT_OPTION),
+        (option("--purpose", "list only files with this purpose", choices=PURPOSES), LIMIT_OPTION),
     ),
     Command(
         "files download",
-        "Write a file's bytes, checked, to a path.",
+        "Download a file and verify its bytes.",
         commands.download_file,
-        (FILE_ARGUMENT, option("path", "a file or a folder", type=Path)),
+        (FILE_ARGUMENT, option("path", "target file or folder", type=Path)),
     ),
     Command("files delete", "Delete a file.", commands.delete_file, (FILE_ARGUMENT,)),
     Command(
         "jobs create",
-        "Train a model.",
+        "Create a job that trains a model.",
         commands.create_job,
         (
-            option("--model", "a base model, or a tuned one to go on from"),
-            option("--training-file", "id of a file, or a path, which is uploaded first"),
-            option("--validation-file", "rows to measure on; an id or a path"),
-            option("--task", "what is learned; the base's first task by default"),
-            option("--update", "lora, full, head, or a JSON object"),
-            option("--method", "how to train", choices=["supervised", "dpo"]),
+            option("--model", "base model, or a fine-tuned model to continue from"),
+            option("--training-file", "rows to train on: a file id, or a path to upload"),
+            option("--validation-file", "rows for validation metrics: a file id, or a path to upload"),
+            option("--task", "task to train (default: the base model's first task)"),
+            option("--update", "parameters to train: `lora`, `full`, `head`, or a JSON object"),
+            option("--method", "training method", choices=["supervised", "dpo"]),
             option(
                 "--set",
-                "a hyperparameter, as n_epochs=3; many times",
+                "hyperparameter, such as `n_epochs=3`; may be repeated",
                 type=commands.parse_pair,
                 action="append",
                 metavar="N=V",
             ),
-            option("--suffix", "part of the model's name"),
-            option("--seed", "the same seed, data and machine give the same model", type=int),
+            option("--suffix", "part of the fine-tuned model's name"),
+            option("--seed", "seed; the same seed, data and machine give the same model", type=int),
             option(
                 "--metadata",
-                "yours to find the job by; many times",
+                "your own key-value pair, to find the job by; may be repeated",
                 type=commands.parse_pair,
                 action="append",
                 metavar="N=V",
             ),
-            option("--from-checkpoint", "JOB[:STEP] to go on from", metavar="CHECKPOINT"),
-            option("--no-start", "validate the rows, then wait for `jobs start`", action="store_true"),
-            option("--watch", "follow it to its end", action="store_true"),
+            option("--from-checkpoint", "checkpoint to continue from: `JOB[:STEP]`", metavar="CHECKPOINT"),
+            option("--no-start", "validate the rows, then wait for `luthier jobs start`", action="store_true"),
+            option("--watch", "show progress until the job ends", action="store_true"),
         ),
     ),
-    Command("jobs list", "The project's jobs, the newest first.", commands.list_jobs, (LIMIT_OPTION,)),
-    Command("jobs show", "Everything about a job.", commands.show_job, (JOB_ARGUMENT,)),
-    Command("jobs watch", "Follow a job to its end.", commands.watch_job, (JOB_ARGUMENT,)),
+    Command("jobs list", "List the project's jobs, newest first.", commands.list_jobs, (LIMIT_OPTION,)),
+    Command("jobs show", "Show all fields of a job.", commands.show_job, (JOB_ARGUMENT,)),
+    Command("jobs watch", "Show the progress of a job until it ends.", commands.watch_job, (JOB_ARGUMENT,)),
     Command("jobs cancel", "Cancel a job.", commands.build_job_action("cancel"), (JOB_ARGUMENT,)),
-    Command("jobs pause", "Have a job save where it is and wait.", commands.build_job_action("pause"), (JOB_ARGUMENT,)),
-    Command("jobs resume", "Let a paused job go on.", commands.build_job_action("resume"), (JOB_ARGUMENT,)),
-    Command("jobs start", "Start a job made with --no-start.", commands.build_job_action("start"), (JOB_ARGUMENT,)),
+    Command(
+        "jobs pause",
+        "Pause a job. A running job saves a checkpoint first.",
+        commands.build_job_action("pause"),
+        (JOB_ARGUMENT,),
+    ),
+    Command("jobs resume", "Resume a paused job.", commands.build_job_action("resume"), (JOB_ARGUMENT,)),
+    Command(
+        "jobs start", "Start a job created with `--no-start`.", commands.build_job_action("start"), (JOB_ARGUMENT,)
+    ),
     Command(
         "jobs logs",
-        "What happened to a job, the newest last.",
+        "Show a job's events, newest last.",
         commands.show_job_logs,
-        (JOB_ARGUMENT, option("--limit", "only the last so many", type=int, default=100, metavar="N")),
+        (JOB_ARGUMENT, option("--limit", "maximum number of events", type=int, default=100, metavar="N")),
     ),
     Command(
         "jobs metrics",
-        "What is measured, while it is, and the line of the loss.",
+        "Stream a job's metrics until it ends, then show a sparkline of the loss.",
         commands.show_job_metrics,
         (JOB_ARGUMENT,),
     ),
     Command(
-        "jobs checkpoints", "A job's checkpoints; each is a model.", commands.list_job_checkpoints, (JOB_ARGUMENT,)
+        "jobs checkpoints",
+        "List a job's checkpoints. Each is a model that can be used in requests.",
+        commands.list_job_checkpoints,
+        (JOB_ARGUMENT,),
     ),
-    Command("models list", "Base models and the project's own.", commands.list_models),
+    Command("models list", "List base models and the project's fine-tuned models.", commands.list_models),
     Command(
         "models download",
-        "Write a model's weights, checked, to a path.",
+        "Download a model's weights and verify them.",
         commands.download_model,
         (
             MODEL_ARGUMENT,
-            option("path", "a file or a folder", type=Path, nargs="?", default=Path()),
+            option("path", "target file or folder (default: the current folder)", type=Path, nargs="?", default=Path()),
             option(
-                "--variant", "the trained part alone, or the whole", choices=["adapter", "merged"], default="adapter"
+                "--variant",
+                "adapter alone, or merged into the base model",
+                choices=["adapter", "merged"],
+                default="adapter",
             ),
         ),
     ),
-    Command("models delete", "Delete a finished model and its weights.", commands.delete_model, (MODEL_ARGUMENT,)),
+    Command("models delete", "Delete a fine-tuned model and its weights.", commands.delete_model, (MODEL_ARGUMENT,)),
     Command(
         "chat",
-        "Talk to a model: one message, or line by line from standard input.",
+        "Chat with a model: one message, or one per line from standard input.",
         commands.chat,
         (
             MODEL_ARGUMENT,
-            option("message", "what to say", nargs="*"),
-            option("--system", "what the model is told first", metavar="TEXT"),
-            option("--temperature", "0 answers the same every time", type=float, metavar="T"),
-            option("--max-tokens", "the longest answer", type=int, metavar="N"),
+            option("message", "message to send", nargs="*"),
+            option("--system", "system message", metavar="TEXT"),
+            option("--temperature", "sampling temperature; 0 always gives the same answer", type=float, metavar="T"),
+            option("--max-tokens", "maximum number of tokens in the answer", type=int, metavar="N"),
         ),
     ),
     Command(
         "predict",
-        "Ask a classifier and the like: texts, or a text a line from standard input.",
+        "Get predictions, for example from a classifier, for texts or for lines from standard input.",
         commands.predict,
         (
             MODEL_ARGUMENT,
-            option("input", "a text", nargs="*"),
-            option("--top-k", "how many labels' scores", type=int, metavar="N"),
+            option("input", "text to predict on", nargs="*"),
+            option("--top-k", "number of labels with scores", type=int, metavar="N"),
         ),
     ),
 )

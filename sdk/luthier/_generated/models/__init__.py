@@ -1,1 +1,1 @@
-"""What the server takes and answers, a module each."""
+"""Request and response models, one per module."""

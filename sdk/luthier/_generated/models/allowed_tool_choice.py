@@ -20,7 +20,7 @@ T = TypeVar("T", bound="AllowedToolChoice")
 
 @_attrs_define
 class AllowedToolChoice:
-    """Some of the tools.
+    """Restricts calls to some of the tools.
 
     Attributes:
         type_ (Literal['allowed_tools']):

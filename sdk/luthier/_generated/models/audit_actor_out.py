@@ -23,7 +23,7 @@ T = TypeVar("T", bound="AuditActorOut")
 
 @_attrs_define
 class AuditActorOut:
-    """Which key did it; its ``id`` is ``luthierd`` for a change made with that command.
+    """The key that made the change. Its ``id`` is ``luthierd`` for changes with that command.
 
     Attributes:
         api_key (AuditActorOutApiKey):

@@ -25,15 +25,15 @@ T = TypeVar("T", bound="AuditOut")
 
 @_attrs_define
 class AuditOut:
-    """One change.
+    """One change in the audit log.
 
     Attributes:
         id (str):
-        type_ (str):
+        type_ (str): ``{object}.{verb}``, such as ``file.deleted``.
         effective_at (int):
         project (NamedOut): A project or an organization.
-        actor (AuditActorOut): Which key did it; its ``id`` is ``luthierd`` for a change made with that command.
-        target (str):
+        actor (AuditActorOut): The key that made the change. Its ``id`` is ``luthierd`` for changes with that command.
+        target (str): Id of the changed object.
         request_id (str):
         detail (AuditOutDetailType0 | None):
         object_ (Literal['organization.audit_log'] | Unset):  Default: 'organization.audit_log'.

@@ -16,7 +16,7 @@ class BatchErrorOut:
         code (str):
         message (str):
         param (None | str):
-        line (int | None):
+        line (int | None): Line of the input file, counted from 1.
     """
 
     code: str

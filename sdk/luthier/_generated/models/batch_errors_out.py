@@ -23,7 +23,7 @@ T = TypeVar("T", bound="BatchErrorsOut")
 
 @_attrs_define
 class BatchErrorsOut:
-    """Why validation refused the file: the first 100 faults.
+    """The first 100 errors that validation found in the input file.
 
     Attributes:
         data (list[BatchErrorOut]):

@@ -27,11 +27,12 @@ class BatchIn:
     """The body of ``POST /v1/batches``.
 
     Attributes:
-        input_file_id (str):
-        endpoint (BatchInEndpoint):
+        input_file_id (str): A file with purpose ``batch``: JSON lines ``{custom_id, method: "POST", url, body}``.
+        endpoint (BatchInEndpoint): The ``url`` of every line.
         completion_window (Literal['24h']):
         metadata (BatchInMetadataType0 | None | Unset):
-        output_expires_after (None | OutputExpiresAfterIn | Unset):
+        output_expires_after (None | OutputExpiresAfterIn | Unset): Lifetime of the output and error files; without it,
+            they do not expire.
     """
 
     input_file_id: str

@@ -27,18 +27,19 @@ T = TypeVar("T", bound="BatchOut")
 
 @_attrs_define
 class BatchOut:
-    """Requests of one file, answered into another.
+    """A batch, which processes the requests of an input file and writes an output file.
 
     Attributes:
         id (str):
         endpoint (str):
-        model (None | str):
+        model (None | str): Model of all lines; null if the lines name several models, or before validation.
         errors (BatchErrorsOut | None):
         input_file_id (str):
         completion_window (str):
         status (BatchOutStatus):
-        output_file_id (None | str):
-        error_file_id (None | str):
+        output_file_id (None | str): Responses in the order of the lines; null until the batch ends, and if no line
+            succeeded.
+        error_file_id (None | str): Lines that failed or expired; null until the batch ends, and if there are none.
         created_at (int):
         in_progress_at (int | None):
         expires_at (int):
@@ -48,7 +49,8 @@ class BatchOut:
         expired_at (int | None):
         cancelling_at (int | None):
         cancelled_at (int | None):
-        request_counts (RequestCountsOut): Of the file's requests. ``completed`` and ``failed`` are seconds old at most.
+        request_counts (RequestCountsOut): Counts of the batch's requests. ``completed`` and ``failed`` lag by a few
+            seconds at most.
         usage (BatchUsageOut):
         metadata (BatchOutMetadataType0 | None):
         object_ (Literal['batch'] | Unset):  Default: 'batch'.

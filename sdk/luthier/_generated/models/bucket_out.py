@@ -23,7 +23,7 @@ T = TypeVar("T", bound="BucketOut")
 
 @_attrs_define
 class BucketOut:
-    """One day, by UTC.
+    """Usage of one day (UTC).
 
     Attributes:
         start_time (int):

@@ -22,15 +22,17 @@ T = TypeVar("T", bound="ChatCompletion")
 
 @_attrs_define
 class ChatCompletion:
-    """A chat completion. With ``stream``: chunks of it as server-sent events, the last one ``[DONE]``.
+    """A chat completion.
 
-    Attributes:
-        id (str):
-        object_ (Literal['chat.completion']):
-        created (int):
-        model (str):
-        choices (list[ChatChoice]):
-        usage (CompletionUsage):
+    With ``stream``, its chunks arrive as server-sent events, and ``[DONE]`` ends them.
+
+        Attributes:
+            id (str):
+            object_ (Literal['chat.completion']):
+            created (int):
+            model (str):
+            choices (list[ChatChoice]):
+            usage (CompletionUsage):
     """
 
     id: str

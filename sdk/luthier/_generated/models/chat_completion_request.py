@@ -47,28 +47,38 @@ class ChatCompletionRequest:
     Attributes:
         model (str):
         messages (list[ChatMessage]):
-        temperature (float | None | Unset):
-        top_p (float | None | Unset):
-        n (int | None | Unset):
-        stop (list[str] | None | str | Unset):
-        seed (int | None | Unset):
+        temperature (float | None | Unset): Sampling temperature. 0 selects the most likely token; None is 1.
+        top_p (float | None | Unset): Sample from the most likely tokens whose probabilities sum to this value (nucleus
+            sampling).
+        n (int | None | Unset): Number of choices per prompt.
+        stop (list[str] | None | str | Unset): Generation ends before the first of these strings.
+        seed (int | None | Unset): The same seed and request produce the same output on the same machine.
         stream (bool | None | Unset):
         stream_options (None | StreamOptions | Unset):
-        frequency_penalty (float | None | Unset):
-        presence_penalty (float | None | Unset):
-        logit_bias (ChatCompletionRequestLogitBiasType0 | None | Unset):
+        frequency_penalty (float | None | Unset): Subtracted from a token's logit once per occurrence in the output so
+            far.
+        presence_penalty (float | None | Unset): Subtracted from a token's logit if the token occurs in the output so
+            far.
+        logit_bias (ChatCompletionRequestLogitBiasType0 | None | Unset): Token id -> value added to its logit.
         user (None | str | Unset):
-        max_completion_tokens (int | None | Unset):
-        max_tokens (int | None | Unset):
+        max_completion_tokens (int | None | Unset): Maximum tokens of one choice. None: until the model stops or its
+            context is full.
+        max_tokens (int | None | Unset): Deprecated name of ``max_completion_tokens``.
         logprobs (bool | None | Unset):
         top_logprobs (int | None | Unset):
         metadata (ChatCompletionRequestMetadataType0 | None | Unset):
-        tools (list[Tool] | None | Unset):
+        tools (list[Tool] | None | Unset): Functions that the model may call.
         tool_choice (AllowedToolChoice | ChatCompletionRequestToolChoiceType0Type0 | NamedTool | None | Unset):
-        response_format (None | ObjectFormat | SchemaFormat | TextFormat | Unset):
-        parallel_tool_calls (bool | None | Unset):
-        audio (ChatCompletionRequestAudioType0 | None | Unset):
-        prediction (ChatCompletionRequestPredictionType0 | None | Unset):
+            ``required`` or a named function forces a tool call.
+
+            With ``none`` the prompt contains no tools and the output is never parsed as a call.
+        response_format (None | ObjectFormat | SchemaFormat | TextFormat | Unset): Constraint on output that is not a
+            tool call.
+        parallel_tool_calls (bool | None | Unset): False: output ends after the first tool call.
+        audio (ChatCompletionRequestAudioType0 | None | Unset): Accepted, no effect: clients request speech with
+            ``modalities``, which is rejected.
+        prediction (ChatCompletionRequestPredictionType0 | None | Unset): Accepted, no effect: predicted output changes
+            only the latency.
         prompt_cache_key (None | str | Unset):
         prompt_cache_options (ChatCompletionRequestPromptCacheOptionsType0 | None | Unset):
         prompt_cache_retention (None | str | Unset):

@@ -18,18 +18,20 @@ T = TypeVar("T", bound="ChatMessage")
 
 @_attrs_define
 class ChatMessage:
-    """One turn. What an answer's message holds besides role and content may be sent back as it came.
+    """One message of a chat.
 
-    Attributes:
-        role (ChatMessageRole):
-        tool_calls (list[ToolCall] | None | Unset):
-        tool_call_id (None | str | Unset):
-        content (list[TextPart] | None | str | Unset):
-        name (None | str | Unset):
-        refusal (None | str | Unset):
-        annotations (list[Any] | None | Unset):
-        audio (Any | Unset):
-        function_call (Any | Unset):
+    Clients may send back all fields of a message that the server returned.
+
+        Attributes:
+            role (ChatMessageRole):
+            tool_calls (list[ToolCall] | None | Unset): Tool calls of an assistant's message.
+            tool_call_id (None | str | Unset): Id of the tool call whose result a ``tool`` message contains.
+            content (list[TextPart] | None | str | Unset): Optional if there are ``tool_calls``.
+            name (None | str | Unset):
+            refusal (None | str | Unset):
+            annotations (list[Any] | None | Unset):
+            audio (Any | Unset):
+            function_call (Any | Unset):
     """
 
     role: ChatMessageRole

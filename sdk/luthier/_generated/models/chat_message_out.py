@@ -26,7 +26,7 @@ class ChatMessageOut:
     """
     Attributes:
         role (Literal['assistant']):
-        content (None | str):
+        content (None | str): Null if the model only calls tools.
         refusal (None | str):
         tool_calls (list[ToolCallOut] | None | Unset):
     """

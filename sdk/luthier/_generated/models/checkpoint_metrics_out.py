@@ -13,7 +13,7 @@ T = TypeVar("T", bound="CheckpointMetricsOut")
 
 @_attrs_define
 class CheckpointMetricsOut:
-    """What was measured at the checkpoint's step; the task's own figures too.
+    """Metrics at the checkpoint's step, including those of the task.
 
     Attributes:
         step (float):

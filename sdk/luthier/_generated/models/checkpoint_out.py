@@ -23,15 +23,16 @@ T = TypeVar("T", bound="CheckpointOut")
 
 @_attrs_define
 class CheckpointOut:
-    """
+    """A checkpoint of a fine-tuning job, which can be used as a model.
+
     Attributes:
         id (str):
         created_at (int):
-        fine_tuned_model_checkpoint (str):
+        fine_tuned_model_checkpoint (str): Name of the checkpoint as a model; send it as ``model`` in requests.
         fine_tuning_job_id (str):
         step_number (int):
-        metrics (CheckpointMetricsOut): What was measured at the checkpoint's step; the task's own figures too.
-        expires_at (int | None):
+        metrics (CheckpointMetricsOut): Metrics at the checkpoint's step, including those of the task.
+        expires_at (int | None): Time of deletion; null means that it does not expire.
         object_ (Literal['fine_tuning.job.checkpoint'] | Unset):  Default: 'fine_tuning.job.checkpoint'.
     """
 

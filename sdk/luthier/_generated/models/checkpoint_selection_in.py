@@ -12,7 +12,7 @@ T = TypeVar("T", bound="CheckpointSelectionIn")
 
 @_attrs_define
 class CheckpointSelectionIn:
-    """Which checkpoints: by their ids, or all before a step.
+    """A selection of checkpoints: by their ids, or all before a step.
 
     Attributes:
         ids (list[str] | None | Unset):

@@ -10,10 +10,10 @@ T = TypeVar("T", bound="CheckpointUpdateIn")
 
 @_attrs_define
 class CheckpointUpdateIn:
-    """What can be changed of a checkpoint.
+    """Changes to a checkpoint.
 
     Attributes:
-        ttl_seconds (int | None):
+        ttl_seconds (int | None): Lifetime from now on; null means that the checkpoint does not expire.
     """
 
     ttl_seconds: int | None

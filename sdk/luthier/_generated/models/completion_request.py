@@ -23,22 +23,29 @@ class CompletionRequest:
 
     Attributes:
         model (str):
-        prompt (list[int] | list[list[int]] | list[str] | str):
-        temperature (float | None | Unset):
-        top_p (float | None | Unset):
-        n (int | None | Unset):
-        stop (list[str] | None | str | Unset):
-        seed (int | None | Unset):
+        prompt (list[int] | list[list[int]] | list[str] | str): One text, its token ids, several texts or several lists
+            of token ids.
+        temperature (float | None | Unset): Sampling temperature. 0 selects the most likely token; None is 1.
+        top_p (float | None | Unset): Sample from the most likely tokens whose probabilities sum to this value (nucleus
+            sampling).
+        n (int | None | Unset): Number of choices per prompt.
+        stop (list[str] | None | str | Unset): Generation ends before the first of these strings.
+        seed (int | None | Unset): The same seed and request produce the same output on the same machine.
         stream (bool | None | Unset):
         stream_options (None | StreamOptions | Unset):
-        frequency_penalty (float | None | Unset):
-        presence_penalty (float | None | Unset):
-        logit_bias (CompletionRequestLogitBiasType0 | None | Unset):
+        frequency_penalty (float | None | Unset): Subtracted from a token's logit once per occurrence in the output so
+            far.
+        presence_penalty (float | None | Unset): Subtracted from a token's logit if the token occurs in the output so
+            far.
+        logit_bias (CompletionRequestLogitBiasType0 | None | Unset): Token id -> value added to its logit.
         user (None | str | Unset):
-        max_tokens (int | None | Unset):
-        logprobs (int | None | Unset):
-        echo (bool | None | Unset):
-        best_of (int | None | Unset):
+        max_tokens (int | None | Unset): Maximum new tokens of one choice.
+
+            None is 16. 0 with ``echo`` only computes the prompt's logprobs.
+        logprobs (int | None | Unset): Number of alternative tokens reported with each token's logprob.
+        echo (bool | None | Unset): Return the prompt before the output, and with ``logprobs`` the logprobs of its
+            tokens.
+        best_of (int | None | Unset): Must equal ``n``: the engine does not generate candidates that it discards.
         suffix (Any | Unset):
     """
 

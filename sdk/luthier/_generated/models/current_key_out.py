@@ -26,16 +26,16 @@ T = TypeVar("T", bound="CurrentKeyOut")
 
 @_attrs_define
 class CurrentKeyOut:
-    """What a key is and what its project may do.
+    """The key of the request, with the limits and usage of its project.
 
     Attributes:
-        key (KeyOut): A key of a project, but for the key itself.
+        key (KeyOut): A key of a project, without its secret value.
         project (NamedOut): A project or an organization.
         organization (NamedOut): A project or an organization.
         role (str):
         limits (LimitsOut):
-        usage_today (UsageToday):
-        stored_bytes (int):
+        usage_today (UsageToday): Usage of a key today (UTC).
+        stored_bytes (int): Total size of the project's files and open uploads.
         running_jobs (int):
         object_ (Literal['organization.me'] | Unset):  Default: 'organization.me'.
     """

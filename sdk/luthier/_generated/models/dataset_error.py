@@ -13,13 +13,13 @@ T = TypeVar("T", bound="DatasetError")
 
 @_attrs_define
 class DatasetError:
-    """One thing wrong with one row.
+    """One error of one row.
 
     Attributes:
         code (str):
-        line (int | None):
-        field (None | str):
-        message (str):
+        line (int | None): Physical line in the file, from 1; the first line of a row that spans several.
+        field (None | str): Path in the row, such as ``messages[2].content``.
+        message (str): Description of the error and how to fix it.
         file (DatasetErrorFile | Unset):  Default: 'training_file'.
     """
 

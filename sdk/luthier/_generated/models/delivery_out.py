@@ -19,17 +19,17 @@ T = TypeVar("T", bound="DeliveryOut")
 
 @_attrs_define
 class DeliveryOut:
-    """One event on its way to one webhook.
+    """The delivery of one event to one webhook.
 
     Attributes:
-        id (str):
+        id (str): Value of the ``webhook-id`` header, the same in every attempt.
         created_at (int):
         event_type (str):
         state (DeliveryOutState):
         tries (int):
         next_try_at (int | None):
-        status_code (int | None):
-        note (None | str):
+        status_code (int | None): Status of the last response; null without a response.
+        note (None | str): Reason why the last attempt failed.
         object_ (Literal['webhook_endpoint.delivery'] | Unset):  Default: 'webhook_endpoint.delivery'.
     """
 

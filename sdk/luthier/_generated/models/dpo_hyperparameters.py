@@ -146,38 +146,67 @@ T = TypeVar("T", bound="DpoHyperparameters")
 
 @_attrs_define
 class DpoHyperparameters:
-    """Of ``method.type: dpo``.
+    """Hyperparameters of ``method.type: dpo``.
 
     Attributes:
-        n_epochs (DpoHyperparametersNEpochsType0 | int | Unset):  Default: 'auto'.
-        batch_size (DpoHyperparametersBatchSizeType0 | int | Unset):  Default: 'auto'.
-        learning_rate_multiplier (DpoHyperparametersLearningRateMultiplierType0 | float | Unset):  Default: 'auto'.
-        learning_rate (DpoHyperparametersLearningRateType0 | float | Unset):  Default: 'auto'.
+        n_epochs (DpoHyperparametersNEpochsType0 | int | Unset): Passes over the training file. Default: 'auto'.
+        batch_size (DpoHyperparametersBatchSizeType0 | int | Unset): Rows in one optimizer step, gradient accumulation
+            included. Default: 'auto'.
+        learning_rate_multiplier (DpoHyperparametersLearningRateMultiplierType0 | float | Unset): Factor of the learning
+            rate that the ``auto`` rule chooses. Default: 'auto'.
+        learning_rate (DpoHyperparametersLearningRateType0 | float | Unset): Absolute peak rate. Excludes
+            ``learning_rate_multiplier``. Default: 'auto'.
         lr_scheduler (DpoHyperparametersLrSchedulerType0 | DpoHyperparametersLrSchedulerType1 | Unset):  Default:
             'auto'.
-        warmup_ratio (DpoHyperparametersWarmupRatioType0 | float | Unset):  Default: 'auto'.
-        weight_decay (DpoHyperparametersWeightDecayType0 | float | Unset):  Default: 'auto'.
-        max_grad_norm (DpoHyperparametersMaxGradNormType0 | float | Unset):  Default: 'auto'.
+        warmup_ratio (DpoHyperparametersWarmupRatioType0 | float | Unset): Share of all steps over which the learning
+            rate rises from 0 to its peak. Default: 'auto'.
+        weight_decay (DpoHyperparametersWeightDecayType0 | float | Unset): Decoupled; not applied to biases and norms.
+            Default: 'auto'.
+        max_grad_norm (DpoHyperparametersMaxGradNormType0 | float | Unset): Gradients are scaled down to this global
+            norm. Default: 'auto'.
         optimizer (DpoHyperparametersOptimizerType0 | DpoHyperparametersOptimizerType1 | Unset):  Default: 'auto'.
-        label_smoothing (DpoHyperparametersLabelSmoothingType0 | float | Unset):  Default: 'auto'.
+        label_smoothing (DpoHyperparametersLabelSmoothingType0 | float | Unset): Share of each target's weight that is
+            distributed over all tokens or labels. Default: 'auto'.
         class_weights (DpoHyperparametersClassWeightsType0 | DpoHyperparametersClassWeightsType1 |
-            DpoHyperparametersClassWeightsType2 | Unset):  Default: 'auto'.
-        neftune_alpha (DpoHyperparametersNeftuneAlphaType0 | float | Unset):  Default: 'auto'.
-        train_on_inputs (bool | DpoHyperparametersTrainOnInputsType0 | Unset):  Default: 'auto'.
-        gradient_accumulation_steps (DpoHyperparametersGradientAccumulationStepsType0 | int | Unset):  Default: 'auto'.
-        max_length (DpoHyperparametersMaxLengthType0 | int | Unset):  Default: 'auto'.
-        max_steps (DpoHyperparametersMaxStepsType0 | int | Unset):  Default: 'auto'.
-        max_seconds (DpoHyperparametersMaxSecondsType0 | int | Unset):  Default: 'auto'.
-        eval_every (DpoHyperparametersEvalEveryType0 | int | Unset):  Default: 'auto'.
-        save_every (DpoHyperparametersSaveEveryType0 | int | Unset):  Default: 'auto'.
-        validation_share (DpoHyperparametersValidationShareType0 | float | Unset):  Default: 'auto'.
-        early_stopping_patience (DpoHyperparametersEarlyStoppingPatienceType0 | int | Unset):  Default: 'auto'.
-        general_share (DpoHyperparametersGeneralShareType0 | float | Unset):  Default: 'auto'.
-        l2_to_base (DpoHyperparametersL2ToBaseType0 | float | Unset):  Default: 'auto'.
-        dtype (DpoHyperparametersDtypeType0 | DpoHyperparametersDtypeType1 | Unset):  Default: 'auto'.
-        gradient_checkpointing (bool | DpoHyperparametersGradientCheckpointingType0 | Unset):  Default: 'auto'.
-        beta (DpoHyperparametersBetaType0 | float | Unset):  Default: 'auto'.
-        loss (DpoHyperparametersLossType0 | DpoHyperparametersLossType1 | Unset):  Default: 'auto'.
+            DpoHyperparametersClassWeightsType2 | Unset): ``balanced`` gives every label the same total weight. A mapping
+            sets weights by label; a
+            label that is not listed has weight 1. Default: 'auto'.
+        neftune_alpha (DpoHyperparametersNeftuneAlphaType0 | float | Unset): Noise on the token embeddings during
+            training (NEFTune, arXiv:2310.05914); 0 disables it. Default: 'auto'.
+        train_on_inputs (bool | DpoHyperparametersTrainOnInputsType0 | Unset): Train on the input tokens too, not only
+            on the outputs. Default: 'auto'.
+        gradient_accumulation_steps (DpoHyperparametersGradientAccumulationStepsType0 | int | Unset): Micro-batches per
+            batch, to save memory. The update equals that of the full batch. Default: 'auto'.
+        max_length (DpoHyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated.
+            Default: 'auto'.
+        max_steps (DpoHyperparametersMaxStepsType0 | int | Unset): Stop after this many optimizer steps; ``auto``
+            follows from the epochs. Default: 'auto'.
+        max_seconds (DpoHyperparametersMaxSecondsType0 | int | Unset): Stop after this many seconds of training, at the
+            end of a step; ``auto`` is no limit. Default: 'auto'.
+        eval_every (DpoHyperparametersEvalEveryType0 | int | Unset): Steps between two evaluations on the validation
+            rows; ``auto`` is the end of each epoch. Default: 'auto'.
+        save_every (DpoHyperparametersSaveEveryType0 | int | Unset): Steps between two published checkpoints. ``auto``
+            is the end of each epoch, or with more than
+            ten epochs, at most ten epoch ends. Default: 'auto'.
+        validation_share (DpoHyperparametersValidationShareType0 | float | Unset): Share of the training rows held out
+            for validation if there is no validation file. Default: 'auto'.
+        early_stopping_patience (DpoHyperparametersEarlyStoppingPatienceType0 | int | Unset): Stop after this many
+            evaluations without a lower validation loss and use the weights with the
+            lowest loss. 0 never stops early and uses the last weights. Default: 'auto'.
+        general_share (DpoHyperparametersGeneralShareType0 | float | Unset): Share of each epoch's rows that come from
+            the general file, to prevent forgetting. Default: 'auto'.
+        l2_to_base (DpoHyperparametersL2ToBaseType0 | float | Unset): L2 penalty that pulls trained weights towards
+            their initial values (L2-SP, arXiv:1802.01483);
+            0 disables it. Default: 'auto'.
+        dtype (DpoHyperparametersDtypeType0 | DpoHyperparametersDtypeType1 | Unset): Dtype of the matrix products.
+            Trained weights stay in float32. Default: 'auto'.
+        gradient_checkpointing (bool | DpoHyperparametersGradientCheckpointingType0 | Unset): Recompute the activations
+            of each block in the backward pass instead of storing them: less
+            memory, a third more time. Default: 'auto'.
+        beta (DpoHyperparametersBetaType0 | float | Unset): Strength of the penalty for diverging from the reference
+            model. Default: 'auto'.
+        loss (DpoHyperparametersLossType0 | DpoHyperparametersLossType1 | Unset): ``sigmoid`` (DPO, arXiv:2305.18290) or
+            ``ipo`` (arXiv:2310.12036). Default: 'auto'.
     """
 
     n_epochs: DpoHyperparametersNEpochsType0 | int | Unset = "auto"

@@ -20,7 +20,8 @@ class Embedding:
     Attributes:
         object_ (Literal['embedding']):
         index (int):
-        embedding (list[float] | str):
+        embedding (list[float] | str): A list of numbers or, with ``encoding_format`` ``base64``, their little-endian
+            fp32 bytes.
     """
 
     object_: Literal["embedding"]

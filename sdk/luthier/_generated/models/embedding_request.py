@@ -20,9 +20,13 @@ class EmbeddingRequest:
 
     Attributes:
         model (str):
-        input_ (list[int] | list[list[int]] | list[str] | str):
-        encoding_format (EmbeddingRequestEncodingFormatType0 | None | Unset):
-        dimensions (int | None | Unset):
+        input_ (list[int] | list[list[int]] | list[str] | str): One text, its token ids, several texts or several lists
+            of token ids.
+
+            Token ids are used unchanged and must include the model's special tokens.
+        encoding_format (EmbeddingRequestEncodingFormatType0 | None | Unset): ``base64`` encodes the vector as little-
+            endian fp32. None is ``float``.
+        dimensions (int | None | Unset): Truncate the vector to this many dimensions and normalize it to length 1.
         user (None | str | Unset):
     """
 

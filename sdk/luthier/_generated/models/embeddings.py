@@ -22,7 +22,7 @@ T = TypeVar("T", bound="Embeddings")
 
 @_attrs_define
 class Embeddings:
-    """Vectors in the order of the inputs.
+    """Embeddings in the order of the inputs.
 
     Attributes:
         object_ (Literal['list']):

@@ -15,7 +15,7 @@ T = TypeVar("T", bound="EntitiesPrediction")
 
 @_attrs_define
 class EntitiesPrediction:
-    """Of `token-classification`.
+    """The entities in a text, for `token-classification`.
 
     Attributes:
         index (int):

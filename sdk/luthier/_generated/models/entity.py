@@ -11,11 +11,12 @@ T = TypeVar("T", bound="Entity")
 
 @_attrs_define
 class Entity:
-    """
+    """A labeled span of the text.
+
     Attributes:
         label (str):
-        start (int):
-        end (int):
+        start (int): Index of the first character.
+        end (int): Index after the last character.
         text (str):
         score (float):
     """

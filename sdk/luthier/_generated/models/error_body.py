@@ -13,7 +13,7 @@ T = TypeVar("T", bound="ErrorBody")
 
 @_attrs_define
 class ErrorBody:
-    """What went wrong.
+    """Details of an error.
 
     Attributes:
         message (str):

@@ -15,10 +15,10 @@ T = TypeVar("T", bound="ErrorOut")
 
 @_attrs_define
 class ErrorOut:
-    """The body of every answer that is not a success.
+    """The body of every error response.
 
     Attributes:
-        error (ErrorBody): What went wrong.
+        error (ErrorBody): Details of an error.
     """
 
     error: ErrorBody

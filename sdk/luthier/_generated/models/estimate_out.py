@@ -17,13 +17,15 @@ T = TypeVar("T", bound="EstimateOut")
 
 @_attrs_define
 class EstimateOut:
-    """What training will take on this installation, about.
+    """Estimated cost of the training on this installation.
 
     Attributes:
-        seconds (Range): An estimate.
-        peak_memory_bytes (Range): An estimate.
+        seconds (Range): Estimate with bounds.
+        peak_memory_bytes (Range): Estimate with bounds.
         tokens_per_second (float):
-        basis (EstimateOutBasis):
+        basis (EstimateOutBasis): ``measured``: from earlier jobs with this base model. ``rule``: from its size and the
+            speed
+            of this machine.
     """
 
     seconds: Range

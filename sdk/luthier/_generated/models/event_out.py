@@ -25,7 +25,8 @@ T = TypeVar("T", bound="EventOut")
 
 @_attrs_define
 class EventOut:
-    """
+    """An event of a fine-tuning job.
+
     Attributes:
         id (str):
         created_at (int):

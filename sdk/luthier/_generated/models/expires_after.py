@@ -15,7 +15,7 @@ T = TypeVar("T", bound="ExpiresAfter")
 
 @_attrs_define
 class ExpiresAfter:
-    """When a file goes by itself.
+    """Lifetime of a file, after which the server deletes it.
 
     Attributes:
         anchor (Literal['created_at']):

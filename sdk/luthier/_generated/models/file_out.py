@@ -18,7 +18,7 @@ T = TypeVar("T", bound="FileOut")
 
 @_attrs_define
 class FileOut:
-    """An uploaded file, or one that a job made.
+    """An uploaded file, or a file that a job or batch created.
 
     Attributes:
         id (str):
@@ -27,7 +27,7 @@ class FileOut:
         expires_at (int | None):
         filename (str):
         purpose (str):
-        status (str):
+        status (str): ``processed`` from the start: the bytes are stored unchanged, and a job reads them.
         object_ (Literal['file'] | Unset):  Default: 'file'.
         status_details (None | str | Unset):
     """

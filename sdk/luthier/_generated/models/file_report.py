@@ -11,13 +11,13 @@ T = TypeVar("T", bound="FileReport")
 
 @_attrs_define
 class FileReport:
-    """What is in one file.
+    """Statistics of one data file.
 
     Attributes:
-        rows (int):
-        tokens (int):
+        rows (int): Valid rows.
+        tokens (int): Tokens of all valid rows, after truncation.
         longest_row_tokens (int):
-        cut_rows (int):
+        cut_rows (int): Rows truncated to ``max_length``.
         fault_count (int):
     """
 

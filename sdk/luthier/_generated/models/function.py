@@ -20,8 +20,11 @@ class Function:
     Attributes:
         name (str):
         description (None | str | Unset):
-        parameters (FunctionParametersType0 | None | Unset):
-        strict (bool | None | Unset):
+        parameters (FunctionParametersType0 | None | Unset): JSON Schema of the arguments. None: the function has no
+            arguments.
+        strict (bool | None | Unset): Accepted, no effect: arguments are constrained to the schema if ``tool_choice``
+            forces a
+            call, and only then.
     """
 
     name: str

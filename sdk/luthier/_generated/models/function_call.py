@@ -13,7 +13,7 @@ class FunctionCall:
     """
     Attributes:
         name (str):
-        arguments (str):
+        arguments (str): JSON object as a string.
     """
 
     name: str

@@ -14,7 +14,7 @@ class FunctionCallOut:
     """
     Attributes:
         name (str):
-        arguments (str):
+        arguments (str): A JSON object as text.
     """
 
     name: str

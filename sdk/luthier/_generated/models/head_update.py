@@ -17,10 +17,11 @@ T = TypeVar("T", bound="HeadUpdate")
 
 @_attrs_define
 class HeadUpdate:
-    """Train the head only: final norm or pooler, and the output layer. The base's features are computed once.
+    """Train only the head: final norm or pooler, and output layer. The features of the base are
+    computed once.
 
-    Attributes:
-        type_ (Literal['head'] | Unset):  Default: 'head'.
+        Attributes:
+            type_ (Literal['head'] | Unset):  Default: 'head'.
     """
 
     type_: Literal["head"] | Unset = "head"

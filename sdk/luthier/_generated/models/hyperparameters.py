@@ -134,35 +134,62 @@ T = TypeVar("T", bound="Hyperparameters")
 
 @_attrs_define
 class Hyperparameters:
-    """OpenAI's three and Luthier's own, in one object.
+    """Hyperparameters of a job: OpenAI's three and Luthier's own.
 
     Attributes:
-        n_epochs (HyperparametersNEpochsType0 | int | Unset):  Default: 'auto'.
-        batch_size (HyperparametersBatchSizeType0 | int | Unset):  Default: 'auto'.
-        learning_rate_multiplier (float | HyperparametersLearningRateMultiplierType0 | Unset):  Default: 'auto'.
-        learning_rate (float | HyperparametersLearningRateType0 | Unset):  Default: 'auto'.
+        n_epochs (HyperparametersNEpochsType0 | int | Unset): Passes over the training file. Default: 'auto'.
+        batch_size (HyperparametersBatchSizeType0 | int | Unset): Rows in one optimizer step, gradient accumulation
+            included. Default: 'auto'.
+        learning_rate_multiplier (float | HyperparametersLearningRateMultiplierType0 | Unset): Factor of the learning
+            rate that the ``auto`` rule chooses. Default: 'auto'.
+        learning_rate (float | HyperparametersLearningRateType0 | Unset): Absolute peak rate. Excludes
+            ``learning_rate_multiplier``. Default: 'auto'.
         lr_scheduler (HyperparametersLrSchedulerType0 | HyperparametersLrSchedulerType1 | Unset):  Default: 'auto'.
-        warmup_ratio (float | HyperparametersWarmupRatioType0 | Unset):  Default: 'auto'.
-        weight_decay (float | HyperparametersWeightDecayType0 | Unset):  Default: 'auto'.
-        max_grad_norm (float | HyperparametersMaxGradNormType0 | Unset):  Default: 'auto'.
+        warmup_ratio (float | HyperparametersWarmupRatioType0 | Unset): Share of all steps over which the learning rate
+            rises from 0 to its peak. Default: 'auto'.
+        weight_decay (float | HyperparametersWeightDecayType0 | Unset): Decoupled; not applied to biases and norms.
+            Default: 'auto'.
+        max_grad_norm (float | HyperparametersMaxGradNormType0 | Unset): Gradients are scaled down to this global norm.
+            Default: 'auto'.
         optimizer (HyperparametersOptimizerType0 | HyperparametersOptimizerType1 | Unset):  Default: 'auto'.
-        label_smoothing (float | HyperparametersLabelSmoothingType0 | Unset):  Default: 'auto'.
+        label_smoothing (float | HyperparametersLabelSmoothingType0 | Unset): Share of each target's weight that is
+            distributed over all tokens or labels. Default: 'auto'.
         class_weights (HyperparametersClassWeightsType0 | HyperparametersClassWeightsType1 |
-            HyperparametersClassWeightsType2 | Unset):  Default: 'auto'.
-        neftune_alpha (float | HyperparametersNeftuneAlphaType0 | Unset):  Default: 'auto'.
-        train_on_inputs (bool | HyperparametersTrainOnInputsType0 | Unset):  Default: 'auto'.
-        gradient_accumulation_steps (HyperparametersGradientAccumulationStepsType0 | int | Unset):  Default: 'auto'.
-        max_length (HyperparametersMaxLengthType0 | int | Unset):  Default: 'auto'.
-        max_steps (HyperparametersMaxStepsType0 | int | Unset):  Default: 'auto'.
-        max_seconds (HyperparametersMaxSecondsType0 | int | Unset):  Default: 'auto'.
-        eval_every (HyperparametersEvalEveryType0 | int | Unset):  Default: 'auto'.
-        save_every (HyperparametersSaveEveryType0 | int | Unset):  Default: 'auto'.
-        validation_share (float | HyperparametersValidationShareType0 | Unset):  Default: 'auto'.
-        early_stopping_patience (HyperparametersEarlyStoppingPatienceType0 | int | Unset):  Default: 'auto'.
-        general_share (float | HyperparametersGeneralShareType0 | Unset):  Default: 'auto'.
-        l2_to_base (float | HyperparametersL2ToBaseType0 | Unset):  Default: 'auto'.
-        dtype (HyperparametersDtypeType0 | HyperparametersDtypeType1 | Unset):  Default: 'auto'.
-        gradient_checkpointing (bool | HyperparametersGradientCheckpointingType0 | Unset):  Default: 'auto'.
+            HyperparametersClassWeightsType2 | Unset): ``balanced`` gives every label the same total weight. A mapping sets
+            weights by label; a
+            label that is not listed has weight 1. Default: 'auto'.
+        neftune_alpha (float | HyperparametersNeftuneAlphaType0 | Unset): Noise on the token embeddings during training
+            (NEFTune, arXiv:2310.05914); 0 disables it. Default: 'auto'.
+        train_on_inputs (bool | HyperparametersTrainOnInputsType0 | Unset): Train on the input tokens too, not only on
+            the outputs. Default: 'auto'.
+        gradient_accumulation_steps (HyperparametersGradientAccumulationStepsType0 | int | Unset): Micro-batches per
+            batch, to save memory. The update equals that of the full batch. Default: 'auto'.
+        max_length (HyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated.
+            Default: 'auto'.
+        max_steps (HyperparametersMaxStepsType0 | int | Unset): Stop after this many optimizer steps; ``auto`` follows
+            from the epochs. Default: 'auto'.
+        max_seconds (HyperparametersMaxSecondsType0 | int | Unset): Stop after this many seconds of training, at the end
+            of a step; ``auto`` is no limit. Default: 'auto'.
+        eval_every (HyperparametersEvalEveryType0 | int | Unset): Steps between two evaluations on the validation rows;
+            ``auto`` is the end of each epoch. Default: 'auto'.
+        save_every (HyperparametersSaveEveryType0 | int | Unset): Steps between two published checkpoints. ``auto`` is
+            the end of each epoch, or with more than
+            ten epochs, at most ten epoch ends. Default: 'auto'.
+        validation_share (float | HyperparametersValidationShareType0 | Unset): Share of the training rows held out for
+            validation if there is no validation file. Default: 'auto'.
+        early_stopping_patience (HyperparametersEarlyStoppingPatienceType0 | int | Unset): Stop after this many
+            evaluations without a lower validation loss and use the weights with the
+            lowest loss. 0 never stops early and uses the last weights. Default: 'auto'.
+        general_share (float | HyperparametersGeneralShareType0 | Unset): Share of each epoch's rows that come from the
+            general file, to prevent forgetting. Default: 'auto'.
+        l2_to_base (float | HyperparametersL2ToBaseType0 | Unset): L2 penalty that pulls trained weights towards their
+            initial values (L2-SP, arXiv:1802.01483);
+            0 disables it. Default: 'auto'.
+        dtype (HyperparametersDtypeType0 | HyperparametersDtypeType1 | Unset): Dtype of the matrix products. Trained
+            weights stay in float32. Default: 'auto'.
+        gradient_checkpointing (bool | HyperparametersGradientCheckpointingType0 | Unset): Recompute the activations of
+            each block in the backward pass instead of storing them: less
+            memory, a third more time. Default: 'auto'.
     """
 
     n_epochs: HyperparametersNEpochsType0 | int | Unset = "auto"

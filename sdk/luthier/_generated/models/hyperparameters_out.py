@@ -24,7 +24,7 @@ T = TypeVar("T", bound="HyperparametersOut")
 
 @_attrs_define
 class HyperparametersOut:
-    """OpenAI's three: as asked, and the numbers used once the files are validated.
+    """OpenAI's three hyperparameters: as requested, or as used once the files are validated.
 
     Attributes:
         n_epochs (HyperparametersOutNEpochsType1 | int | None):

@@ -11,7 +11,7 @@ T = TypeVar("T", bound="JobErrorOut")
 
 @_attrs_define
 class JobErrorOut:
-    """Why the job failed. ``code`` is one of a closed list.
+    """The reason why the job failed. ``code`` is one of a fixed list.
 
     Attributes:
         code (str):

@@ -40,18 +40,21 @@ class JobOut:
         id (str):
         created_at (int):
         finished_at (int | None):
-        estimated_finish (int | None):
-        estimated_start (int | None):
-        queue_position (int | None):
+        estimated_finish (int | None): For running jobs, and for queued ones retrieved by id if the jobs ahead can be
+            estimated.
+        estimated_start (int | None): For queued jobs, under the same conditions as ``estimated_finish``.
+        queue_position (int | None): For queued jobs retrieved by id; 1 is next. Null in lists, because it needs the
+            entire
+            queue.
         auto_start (bool):
-        model (str):
+        model (str): Starting point of the training: a base model, or the fine-tuned model that it continues.
         base_model (str):
         fine_tuned_model (None | str):
         organization_id (str):
         status (JobOutStatus):
         error (JobErrorOut | None):
-        hyperparameters (HyperparametersOut): OpenAI's three: as asked, and the numbers used once the files are
-            validated.
+        hyperparameters (HyperparametersOut): OpenAI's three hyperparameters: as requested, or as used once the files
+            are validated.
         method (MethodOut):
         training_file (str):
         validation_file (None | str):
@@ -61,17 +64,19 @@ class JobOut:
         seed (int):
         metadata (JobOutMetadataType0 | None):
         user_provided_suffix (None | str):
-        state (str):
+        state (str): Like ``status``, and also ``validated``, ``paused``, ``pausing`` and ``cancelling``.
         task (str):
         update (JobOutUpdate):
         columns (JobOutColumns):
         progress (None | ProgressOut):
-        attempt (int):
+        attempt (int): Number of times a worker has claimed the job; more than 1 after a worker was lost.
         trainable_parameters (int | None):
         final_metrics (JobOutFinalMetricsType0 | None):
-        resume_proof (JobOutResumeProofType0 | None):
+        resume_proof (JobOutResumeProofType0 | None): Hashes of the parameters, the random state and the last batch at
+            the end. They are equal for
+            a resumed and an uninterrupted run.
         checkpoint_ttl_seconds (int | None):
-        servable_by (list[str]):
+        servable_by (list[str]): Engines that can serve the result; known from the start.
         object_ (Literal['fine_tuning.job'] | Unset):  Default: 'fine_tuning.job'.
         integrations (list[MlflowIntegration | WandbIntegration] | None | Unset):
     """

@@ -27,7 +27,7 @@ T = TypeVar("T", bound="KeyCreated")
 
 @_attrs_define
 class KeyCreated:
-    """A new key. ``value`` is shown here and never again.
+    """A new key. ``value`` is shown only in this response.
 
     Attributes:
         id (str):
@@ -36,7 +36,7 @@ class KeyCreated:
         redacted_value (str):
         created_at (int):
         expires_at (int | None):
-        owner (OwnerOut): OpenAI's keys belong to somebody; these stand for themselves.
+        owner (OwnerOut): Owner of a key. OpenAI's keys have an owner; here, each key is its own service account.
         value (str):
         object_ (Literal['organization.project.api_key'] | Unset):  Default: 'organization.project.api_key'.
         owner_project_access (KeyCreatedOwnerProjectAccess | Unset):  Default: 'active'.

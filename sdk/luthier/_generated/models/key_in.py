@@ -17,8 +17,10 @@ class KeyIn:
 
     Attributes:
         name (str):
-        role (KeyInRole | Unset):  Default: 'member'.
-        expires_in_seconds (int | None | Unset):
+        role (KeyInRole | Unset): ``admin`` can do everything and administers the organization. ``member`` can read,
+            change and
+            use models. ``inference`` can use models. ``read`` can read. Default: 'member'.
+        expires_in_seconds (int | None | Unset): Null means that the key does not expire.
     """
 
     name: str

@@ -27,7 +27,7 @@ T = TypeVar("T", bound="KeyOut")
 
 @_attrs_define
 class KeyOut:
-    """A key of a project, but for the key itself.
+    """A key of a project, without its secret value.
 
     Attributes:
         id (str):
@@ -36,7 +36,7 @@ class KeyOut:
         redacted_value (str):
         created_at (int):
         expires_at (int | None):
-        owner (OwnerOut): OpenAI's keys belong to somebody; these stand for themselves.
+        owner (OwnerOut): Owner of a key. OpenAI's keys have an owner; here, each key is its own service account.
         object_ (Literal['organization.project.api_key'] | Unset):  Default: 'organization.project.api_key'.
         owner_project_access (KeyOutOwnerProjectAccess | Unset):  Default: 'active'.
     """

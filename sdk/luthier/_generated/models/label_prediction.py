@@ -15,12 +15,12 @@ T = TypeVar("T", bound="LabelPrediction")
 
 @_attrs_define
 class LabelPrediction:
-    """Of `text-classification` and `image-classification`: the likeliest label.
+    """The most likely label, for `text-classification` and `image-classification`.
 
     Attributes:
         index (int):
         label (str):
-        scores (LabelPredictionScores):
+        scores (LabelPredictionScores): Label -> probability, the most likely first.
     """
 
     index: int

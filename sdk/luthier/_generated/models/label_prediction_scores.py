@@ -11,6 +11,8 @@ T = TypeVar("T", bound="LabelPredictionScores")
 
 @_attrs_define
 class LabelPredictionScores:
+    """Label -> probability, the most likely first."""
+
     additional_properties: dict[str, float] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

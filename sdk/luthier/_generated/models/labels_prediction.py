@@ -15,7 +15,7 @@ T = TypeVar("T", bound="LabelsPrediction")
 
 @_attrs_define
 class LabelsPrediction:
-    """Of `text-classification` where any number of labels may fit.
+    """All labels that apply, for `text-classification` with several labels per row.
 
     Attributes:
         index (int):

@@ -17,11 +17,11 @@ T = TypeVar("T", bound="LayersUpdate")
 
 @_attrs_define
 class LayersUpdate:
-    """Train the last blocks and the head. What the frozen blocks give is computed once.
+    """Train the last blocks and the head. The outputs of the frozen blocks are computed once.
 
     Attributes:
         type_ (Literal['layers'] | Unset):  Default: 'layers'.
-        last (int | Unset):  Default: 2.
+        last (int | Unset): Number of blocks to train; all blocks if the model has fewer. Default: 2.
     """
 
     type_: Literal["layers"] | Unset = "layers"

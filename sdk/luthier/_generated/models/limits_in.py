@@ -12,14 +12,14 @@ T = TypeVar("T", bound="LimitsIn")
 
 @_attrs_define
 class LimitsIn:
-    """Null, or absent: the server's.
+    """Limits of a project. Null or absent means the server's limit.
 
     Attributes:
         requests_per_minute (int | None | Unset):
         tokens_per_minute (int | None | Unset):
         max_running_jobs (int | None | Unset):
-        max_queued_requests (int | None | Unset):
-        max_bytes (int | None | Unset):
+        max_queued_requests (int | None | Unset): Unprocessed requests in all batches of the project.
+        max_bytes (int | None | Unset): Total size of files, open uploads and the responses of running batches.
     """
 
     requests_per_minute: int | None | Unset = UNSET

@@ -18,7 +18,8 @@ T = TypeVar("T", bound="Liveness")
 
 @_attrs_define
 class Liveness:
-    """
+    """The process is running.
+
     Attributes:
         status (Literal['ok'] | Unset):  Default: 'ok'.
     """

@@ -21,14 +21,16 @@ T = TypeVar("T", bound="LoraUpdate")
 
 @_attrs_define
 class LoraUpdate:
-    """Train an adapter; a classifier's head trains with it.
+    """Train a LoRA adapter, together with the head of a classifier.
 
     Attributes:
         type_ (Literal['lora'] | Unset):  Default: 'lora'.
         rank (int | Unset):  Default: 16.
-        alpha (float | Unset):  Default: 32.0.
+        alpha (float | Unset): The adapter's output is scaled by alpha / rank (rsLoRA: alpha / sqrt(rank)). Default:
+            32.0.
         dropout (float | Unset):  Default: 0.0.
-        target_modules (list[str] | LoraUpdateTargetModulesType0 | Unset):  Default: 'all-linear'.
+        target_modules (list[str] | LoraUpdateTargetModulesType0 | Unset): Names of the layers that get an adapter;
+            ``all-linear`` excludes the output layer. Default: 'all-linear'.
         rslora (bool | Unset):  Default: False.
         dora (bool | Unset):  Default: False.
     """

@@ -19,7 +19,9 @@ T = TypeVar("T", bound="MethodHyperparametersOut")
 class MethodHyperparametersOut:
     """
     Attributes:
-        hyperparameters (MethodHyperparametersOutHyperparameters):
+        hyperparameters (MethodHyperparametersOutHyperparameters): All hyperparameters: as requested, with every
+            ``auto`` replaced by the value used once the
+            files are validated.
     """
 
     hyperparameters: MethodHyperparametersOutHyperparameters

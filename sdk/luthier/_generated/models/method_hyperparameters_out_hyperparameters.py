@@ -11,6 +11,11 @@ T = TypeVar("T", bound="MethodHyperparametersOutHyperparameters")
 
 @_attrs_define
 class MethodHyperparametersOutHyperparameters:
+    """All hyperparameters: as requested, with every ``auto`` replaced by the value used once the
+    files are validated.
+
+    """
+
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

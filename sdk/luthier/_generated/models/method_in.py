@@ -19,7 +19,7 @@ T = TypeVar("T", bound="MethodIn")
 
 @_attrs_define
 class MethodIn:
-    """How to train. Blocks of the types that ``type`` does not choose are not looked at.
+    """The training method. Only the block that ``type`` names is read.
 
     Attributes:
         type_ (MethodInType):

@@ -13,8 +13,9 @@ T = TypeVar("T", bound="MetricOut")
 
 @_attrs_define
 class MetricOut:
-    """One measured step, with the task's own figures too. Those of the validation rows are null where none were looked
-    at.
+    """Metrics of one training step, including those of the task.
+
+    Validation metrics are null for steps without validation.
 
         Attributes:
             step (int):

@@ -23,7 +23,7 @@ T = TypeVar("T", bound="MetricsOut")
 
 @_attrs_define
 class MetricsOut:
-    """Measured steps, the first first.
+    """Metrics of training steps in ascending order.
 
     Attributes:
         data (list[MetricOut]):

@@ -12,11 +12,11 @@ T = TypeVar("T", bound="MlflowIn")
 
 @_attrs_define
 class MlflowIn:
-    """A run of MLflow.
+    """A run in MLflow.
 
     Attributes:
-        experiment (str):
-        run_name (None | str | Unset):
+        experiment (str): Name of the experiment; created if it does not exist.
+        run_name (None | str | Unset): Name of the run; by default the job's id.
     """
 
     experiment: str

@@ -23,7 +23,7 @@ class MlflowIntegration:
     """
     Attributes:
         type_ (Literal['mlflow']):
-        mlflow (MlflowIn): A run of MLflow.
+        mlflow (MlflowIn): A run in MLflow.
     """
 
     type_: Literal["mlflow"]

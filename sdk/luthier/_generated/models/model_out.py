@@ -18,16 +18,16 @@ T = TypeVar("T", bound="ModelOut")
 
 @_attrs_define
 class ModelOut:
-    """A base model or a finished one.
+    """A base model, a fine-tuned model or a checkpoint.
 
     Attributes:
         id (str):
-        created (int):
-        owned_by (str):
-        tasks (list[str]):
-        base_model (None | str):
+        created (int): 0 for base models, which the operator lists without a date, and for checkpoints.
+        owned_by (str): ``luthier`` for a base model, else the project's id.
+        tasks (list[str]): Tasks of a base model, the default first, or the task of a fine-tuned model.
+        base_model (None | str): Base model of a fine-tuned model.
         update (None | str):
-        available (bool):
+        available (bool): False if the operator lists the model but its files are not on this machine yet.
         object_ (Literal['model'] | Unset):  Default: 'model'.
     """
 

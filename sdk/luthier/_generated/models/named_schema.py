@@ -16,13 +16,13 @@ T = TypeVar("T", bound="NamedSchema")
 
 @_attrs_define
 class NamedSchema:
-    """The schema of an answer.
+    """Named JSON Schema of the output.
 
     Attributes:
         name (str):
-        description (None | str | Unset):
-        schema (NamedSchemaSchemaType0 | None | Unset):
-        strict (bool | None | Unset):
+        description (None | str | Unset): Accepted, no effect: it is not part of the prompt.
+        schema (NamedSchemaSchemaType0 | None | Unset): None: any JSON object.
+        strict (bool | None | Unset): Accepted, no effect: output is always constrained to the schema.
     """
 
     name: str

@@ -20,7 +20,7 @@ T = TypeVar("T", bound="NamedTool")
 
 @_attrs_define
 class NamedTool:
-    """One of the tools.
+    """Forces a call of one tool.
 
     Attributes:
         type_ (Literal['function']):

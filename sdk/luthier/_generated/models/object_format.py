@@ -15,7 +15,7 @@ T = TypeVar("T", bound="ObjectFormat")
 
 @_attrs_define
 class ObjectFormat:
-    """The answer is one JSON object.
+    """Constrains the output to one JSON object.
 
     Attributes:
         type_ (Literal['json_object']):

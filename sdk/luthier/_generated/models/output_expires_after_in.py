@@ -17,7 +17,7 @@ T = TypeVar("T", bound="OutputExpiresAfterIn")
 class OutputExpiresAfterIn:
     """
     Attributes:
-        anchor (Literal['created_at']):
+        anchor (Literal['created_at']): Creation of the output file.
         seconds (int):
     """
 

@@ -23,7 +23,7 @@ T = TypeVar("T", bound="OwnerOut")
 
 @_attrs_define
 class OwnerOut:
-    """OpenAI's keys belong to somebody; these stand for themselves.
+    """Owner of a key. OpenAI's keys have an owner; here, each key is its own service account.
 
     Attributes:
         service_account (ServiceAccountOut):

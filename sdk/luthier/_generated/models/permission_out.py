@@ -18,7 +18,7 @@ T = TypeVar("T", bound="PermissionOut")
 
 @_attrs_define
 class PermissionOut:
-    """One project may use the checkpoint as a model.
+    """Permission for one project to use the checkpoint as a model.
 
     Attributes:
         id (str):

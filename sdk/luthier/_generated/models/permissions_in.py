@@ -10,7 +10,7 @@ T = TypeVar("T", bound="PermissionsIn")
 
 @_attrs_define
 class PermissionsIn:
-    """Projects of the same organization.
+    """Projects of the same organization that may use the checkpoint.
 
     Attributes:
         project_ids (list[str]):

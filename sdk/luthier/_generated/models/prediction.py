@@ -11,7 +11,7 @@ T = TypeVar("T", bound="Prediction")
 
 @_attrs_define
 class Prediction:
-    """The answer to one input; its other fields depend on the model's task.
+    """The prediction for one input. Its other fields depend on the model's task.
 
     Attributes:
         index (int):

@@ -22,8 +22,12 @@ class PredictionRequest:
 
     Attributes:
         model (str):
-        inputs (list[PredictionRequestInputsItemType1 | str]):
-        top_k (int | None | Unset):
+        inputs (list[PredictionRequestInputsItemType1 | str]): Texts, images in base64, or objects with the fields of
+            the task: ``{"text": …, "text_pair":
+            …}``.
+        top_k (int | None | Unset): Return the scores of this many most likely labels; None returns all.
+
+            No effect on tasks without labels.
     """
 
     model: str

@@ -28,7 +28,7 @@ T = TypeVar("T", bound="Predictions")
 
 @_attrs_define
 class Predictions:
-    """Answers in the order of the inputs, all of the form of the model's task.
+    """Predictions in the order of the inputs, all in the form of the model's task.
 
     Attributes:
         object_ (Literal['list']):

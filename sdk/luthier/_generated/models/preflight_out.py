@@ -30,23 +30,24 @@ T = TypeVar("T", bound="PreflightOut")
 
 @_attrs_define
 class PreflightOut:
-    """What a job with this body would meet. Nothing was created.
+    """Result of checking a job without creating it.
 
     Attributes:
-        valid (bool):
-        error (None | Problem):
+        valid (bool): True if the files would pass ``validating_files``.
+        error (None | Problem): Error with which the job would fail.
         model (str):
         task (str):
         method (str):
         update (PreflightOutUpdate):
-        files (PreflightOutFiles):
-        faults (list[DatasetError]):
+        files (PreflightOutFiles): Reports on ``training_file`` and, if sent, ``validation_file`` and ``general_file``.
+        faults (list[DatasetError]): The first 100 errors, each with its physical line, its field, and what to change.
         fault_count (int):
         warnings (list[str]):
         total_steps (int | None):
-        total_tokens (int | None):
-        hyperparameters (None | PreflightOutHyperparametersType0):
-        trainable_parameters (int | None):
+        total_tokens (int | None): Tokens trained on in all steps.
+        hyperparameters (None | PreflightOutHyperparametersType0): Hyperparameters with every ``auto`` replaced by the
+            value that the job would use.
+        trainable_parameters (int | None): Null for a large base model, which would have to be loaded to count them.
         total_parameters (int | None):
         estimate (EstimateOut | None):
         servable_by (list[str]):

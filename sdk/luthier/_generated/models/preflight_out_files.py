@@ -15,6 +15,8 @@ T = TypeVar("T", bound="PreflightOutFiles")
 
 @_attrs_define
 class PreflightOutFiles:
+    """Reports on ``training_file`` and, if sent, ``validation_file`` and ``general_file``."""
+
     additional_properties: dict[str, FileReport] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

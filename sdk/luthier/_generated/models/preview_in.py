@@ -25,25 +25,37 @@ T = TypeVar("T", bound="PreviewIn")
 
 @_attrs_define
 class PreviewIn:
-    """A job's body, and how many rows to show.
+    """The body of a job, and the number of rows to show.
 
     Attributes:
-        model (None | str):
-        training_file (str):
-        from_checkpoint (None | str | Unset):
+        model (None | str): Id or alias of a base model, or a fine-tuned model or checkpoint to continue from. Optional
+            with ``from_checkpoint``.
+        training_file (str): A file with purpose ``fine-tune``.
+        from_checkpoint (None | str | Unset): ``{job id or model}[:step]`` to continue from: the checkpoint of that
+            step, or the finished
+            model, or the newest checkpoint of an unfinished job.
         validation_file (None | str | Unset):
-        general_file (None | str | Unset):
-        hyperparameters (Hyperparameters | None | Unset):
+        general_file (None | str | Unset): Rows of the same format on which the base model performs well. A share of
+            them is mixed into
+            the training rows, and the change of the loss on others is reported, which shows forgetting.
+        hyperparameters (Hyperparameters | None | Unset): OpenAI's older field for
+            ``method.supervised.hyperparameters``, still supported.
         method (MethodIn | None | Unset):
-        suffix (None | str | Unset):
-        integrations (list[MlflowIntegration | WandbIntegration] | None | Unset):
-        checkpoint_ttl_seconds (int | None | Unset):
-        seed (int | None | Unset):
+        suffix (None | str | Unset): Part of the model's name. Characters except letters, digits, '.', '_' and '-'
+            become '-'.
+        integrations (list[MlflowIntegration | WandbIntegration] | None | Unset): Other services that receive the job's
+            metrics. The operator must have configured them.
+        checkpoint_ttl_seconds (int | None | Unset): Lifetime of each checkpoint; by default unlimited. The finished
+            model does not expire.
+        seed (int | None | Unset): Equal seeds, data and machines give equal models. By default random, and shown in the
+            job.
         metadata (None | PreviewInMetadataType0 | Unset):
-        auto_start (bool | Unset):  Default: True.
-        task (None | str | Unset):
-        update (FullUpdate | HeadUpdate | LayersUpdate | LoraUpdate | None | Unset):
-        columns (None | PreviewInColumnsType0 | Unset):
+        auto_start (bool | Unset): False: after validation, the job waits in the state ``validated`` for ``POST
+            …/start``. Default: True.
+        task (None | str | Unset): Task to train; by default the base model's first task.
+        update (FullUpdate | HeadUpdate | LayersUpdate | LoraUpdate | None | Unset): Parameters to train; by default
+            chosen from the task and the size of the base model.
+        columns (None | PreviewInColumnsType0 | Unset): Field of the task's rows -> column or key in the file.
         rows (int | Unset):  Default: 3.
     """
 

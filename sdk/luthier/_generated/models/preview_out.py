@@ -23,7 +23,7 @@ T = TypeVar("T", bound="PreviewOut")
 
 @_attrs_define
 class PreviewOut:
-    """Rows as training sees them: each token, and whether it is learnt.
+    """Rows as the training sees them: each token, and whether it is trained on.
 
     Attributes:
         data (list[PreviewRow]):

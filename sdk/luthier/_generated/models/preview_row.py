@@ -23,7 +23,7 @@ T = TypeVar("T", bound="PreviewRow")
 
 @_attrs_define
 class PreviewRow:
-    """One row as training sees it.
+    """One row as encoded for training.
 
     Attributes:
         line (int | None):

@@ -11,7 +11,7 @@ T = TypeVar("T", bound="Problem")
 
 @_attrs_define
 class Problem:
-    """What a job would fail with.
+    """Error that a job would fail with.
 
     Attributes:
         code (str):

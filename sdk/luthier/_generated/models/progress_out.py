@@ -11,7 +11,7 @@ T = TypeVar("T", bound="ProgressOut")
 
 @_attrs_define
 class ProgressOut:
-    """How far the training is. ``eta`` is in seconds.
+    """Progress of the training. ``eta`` is in seconds.
 
     Attributes:
         step (int):

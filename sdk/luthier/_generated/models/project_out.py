@@ -24,7 +24,7 @@ T = TypeVar("T", bound="ProjectOut")
 
 @_attrs_define
 class ProjectOut:
-    """A project: owner of files, jobs, models and keys.
+    """A project, which owns files, jobs, models and keys.
 
     Attributes:
         id (str):

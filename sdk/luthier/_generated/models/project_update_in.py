@@ -16,11 +16,11 @@ T = TypeVar("T", bound="ProjectUpdateIn")
 
 @_attrs_define
 class ProjectUpdateIn:
-    """What is absent stays as it is.
+    """Changes to a project. Absent fields keep their values.
 
     Attributes:
         name (None | str | Unset):
-        limits (LimitsIn | None | Unset):
+        limits (LimitsIn | None | Unset): Only the limits that are sent change.
         external_key_id (None | Unset):
         geography (None | Unset):
     """

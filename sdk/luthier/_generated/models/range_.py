@@ -11,7 +11,7 @@ T = TypeVar("T", bound="Range")
 
 @_attrs_define
 class Range:
-    """An estimate.
+    """Estimate with bounds.
 
     Attributes:
         low (float):

@@ -17,11 +17,11 @@ T = TypeVar("T", bound="Readiness")
 
 @_attrs_define
 class Readiness:
-    """``checks``: part -> ``ok`` or ``down``.
+    """Readiness of the server and of the services it uses.
 
     Attributes:
         status (ReadinessStatus):
-        checks (ReadinessChecks):
+        checks (ReadinessChecks): Service -> ``ok`` or ``down``.
     """
 
     status: ReadinessStatus

@@ -16,6 +16,8 @@ T = TypeVar("T", bound="ReadinessChecks")
 
 @_attrs_define
 class ReadinessChecks:
+    """Service -> ``ok`` or ``down``."""
+
     additional_properties: dict[str, ReadinessChecksAdditionalProperty] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ T = TypeVar("T", bound="RequestCountsOut")
 
 @_attrs_define
 class RequestCountsOut:
-    """Of the file's requests. ``completed`` and ``failed`` are seconds old at most.
+    """Counts of the batch's requests. ``completed`` and ``failed`` lag by a few seconds at most.
 
     Attributes:
         total (int):

@@ -14,7 +14,9 @@ T = TypeVar("T", bound="RotateSecretIn")
 class RotateSecretIn:
     """
     Attributes:
-        keep_old_secret_active_for_24_hours (bool | Unset):  Default: False.
+        keep_old_secret_active_for_24_hours (bool | Unset): Sign deliveries with both secrets for 24 hours, so that
+            receivers can switch without a
+            gap. Default: False.
     """
 
     keep_old_secret_active_for_24_hours: bool | Unset = False

@@ -20,11 +20,11 @@ T = TypeVar("T", bound="SchemaFormat")
 
 @_attrs_define
 class SchemaFormat:
-    """The answer fits a JSON Schema.
+    """Constrains the output to a JSON Schema.
 
     Attributes:
         type_ (Literal['json_schema']):
-        json_schema (NamedSchema): The schema of an answer.
+        json_schema (NamedSchema): Named JSON Schema of the output.
     """
 
     type_: Literal["json_schema"]

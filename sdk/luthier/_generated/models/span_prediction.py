@@ -11,7 +11,7 @@ T = TypeVar("T", bound="SpanPrediction")
 
 @_attrs_define
 class SpanPrediction:
-    """Of `question-answering`: where in the context the answer stands.
+    """The span of the context that answers the question, for `question-answering`.
 
     Attributes:
         index (int):

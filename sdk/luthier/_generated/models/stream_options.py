@@ -15,7 +15,7 @@ class StreamOptions:
     """
     Attributes:
         include_usage (bool | Unset):  Default: False.
-        include_obfuscation (bool | Unset):  Default: False.
+        include_obfuscation (bool | Unset): Accepted, no effect: chunks carry no padding. Default: False.
     """
 
     include_usage: bool | Unset = False

@@ -24,15 +24,17 @@ T = TypeVar("T", bound="TextCompletion")
 
 @_attrs_define
 class TextCompletion:
-    """A completion. With ``stream``: chunks of the same form as server-sent events, the last one ``[DONE]``.
+    """A completion.
 
-    Attributes:
-        id (str):
-        object_ (Literal['text_completion']):
-        created (int):
-        model (str):
-        choices (list[TextChoice]):
-        usage (CompletionUsage | None | Unset):
+    With ``stream``, chunks of the same form arrive as server-sent events, and ``[DONE]`` ends them.
+
+        Attributes:
+            id (str):
+            object_ (Literal['text_completion']):
+            created (int):
+            model (str):
+            choices (list[TextChoice]):
+            usage (CompletionUsage | None | Unset):
     """
 
     id: str

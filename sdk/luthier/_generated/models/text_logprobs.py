@@ -17,13 +17,13 @@ T = TypeVar("T", bound="TextLogprobs")
 
 @_attrs_define
 class TextLogprobs:
-    """One entry a token; null for a prompt's first, which nothing comes before.
+    """Log probabilities, one entry per token. The first token of a prompt has null.
 
     Attributes:
         tokens (list[str]):
         token_logprobs (list[float | None]):
         top_logprobs (list[None | TextLogprobsTopLogprobsItemType0]):
-        text_offset (list[int]):
+        text_offset (list[int]): Start of each token in the choice's text, in characters.
     """
 
     tokens: list[str]

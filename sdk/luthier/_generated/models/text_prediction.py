@@ -11,7 +11,7 @@ T = TypeVar("T", bound="TextPrediction")
 
 @_attrs_define
 class TextPrediction:
-    """Of `seq2seq`.
+    """The generated text, for `seq2seq`.
 
     Attributes:
         index (int):

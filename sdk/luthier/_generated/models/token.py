@@ -16,8 +16,8 @@ class Token:
     Attributes:
         token (int):
         text (str):
-        trained (bool):
-        weight (float):
+        trained (bool): True if the token is a target of the loss.
+        weight (float): Weight in the loss; 0 for an input token.
     """
 
     token: int

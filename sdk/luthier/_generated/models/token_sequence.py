@@ -15,12 +15,12 @@ T = TypeVar("T", bound="TokenSequence")
 
 @_attrs_define
 class TokenSequence:
-    """Tokens that the model reads, or writes, together.
+    """One token sequence of a row, such as the input or the output.
 
     Attributes:
-        name (str):
-        rendered (str):
-        length (int):
+        name (str): ``input``, or the task's own name: ``preferred_output``, ``source``, …
+        rendered (str): Decoded text, special tokens included: a chat as its template renders it.
+        length (int): Number of tokens. For a very long row, ``tokens`` holds only the first.
         tokens (list[Token]):
     """
 

@@ -15,8 +15,8 @@ class UploadCompleteIn:
     """The body of ``POST /v1/uploads/{upload_id}/complete``.
 
     Attributes:
-        part_ids (list[str]):
-        md5 (None | str | Unset):
+        part_ids (list[str]): Ids of the parts in the order of the file, which may differ from the order of arrival.
+        md5 (None | str | Unset): MD5 of the complete file, in hexadecimal. If it differs, no file is created.
     """
 
     part_ids: list[str]

@@ -22,9 +22,10 @@ class UploadIn:
     Attributes:
         filename (str):
         purpose (UploadInPurpose):
-        bytes_ (int):
-        mime_type (str):
-        expires_after (ExpiresAfter | None | Unset):
+        bytes_ (int): Size of the complete file; the sizes of the parts must add up to it.
+        mime_type (str): Has no effect: the bytes are stored unchanged.
+        expires_after (ExpiresAfter | None | Unset): Lifetime of the completed file; by default 30 days for ``batch``,
+            unlimited for others.
     """
 
     filename: str

@@ -24,17 +24,17 @@ T = TypeVar("T", bound="UploadOut")
 
 @_attrs_define
 class UploadOut:
-    """A file on its way.
+    """A file that is uploaded in parts.
 
     Attributes:
         id (str):
         bytes_ (int):
         created_at (int):
-        expires_at (int):
+        expires_at (int): Deadline to complete the upload.
         filename (str):
         purpose (str):
         status (UploadOutStatus):
-        file (FileOut | None):
+        file (FileOut | None): The completed file; null before completion, and after the file was deleted.
         object_ (Literal['upload'] | Unset):  Default: 'upload'.
     """
 

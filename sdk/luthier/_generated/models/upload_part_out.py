@@ -18,7 +18,7 @@ T = TypeVar("T", bound="UploadPartOut")
 
 @_attrs_define
 class UploadPartOut:
-    """A part that has arrived.
+    """A part that the server has stored.
 
     Attributes:
         id (str):

@@ -18,10 +18,10 @@ T = TypeVar("T", bound="UsageOut")
 
 @_attrs_define
 class UsageOut:
-    """What was used; a field that ``group_by`` does not name is null.
+    """Usage of one group. Fields that ``group_by`` does not name are null.
 
     Attributes:
-        input_tokens (int):
+        input_tokens (int): Tokens that models read; for ``training``, the trained tokens.
         output_tokens (int):
         num_model_requests (int):
         object_ (Literal['organization.usage.result'] | Unset):  Default: 'organization.usage.result'.

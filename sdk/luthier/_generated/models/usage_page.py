@@ -23,13 +23,15 @@ T = TypeVar("T", bound="UsagePage")
 
 @_attrs_define
 class UsagePage:
-    """Ask for the next with ``page`` = ``next_page`` while ``has_more``.
+    """One page of usage.
 
-    Attributes:
-        data (list[BucketOut]):
-        has_more (bool):
-        next_page (None | str):
-        object_ (Literal['page'] | Unset):  Default: 'page'.
+    While ``has_more`` is true, request the next page with ``page`` = ``next_page``.
+
+        Attributes:
+            data (list[BucketOut]):
+            has_more (bool):
+            next_page (None | str):
+            object_ (Literal['page'] | Unset):  Default: 'page'.
     """
 
     data: list[BucketOut]

@@ -11,7 +11,8 @@ T = TypeVar("T", bound="UsageToday")
 
 @_attrs_define
 class UsageToday:
-    """
+    """Usage of a key today (UTC).
+
     Attributes:
         requests (int):
         input_tokens (int):

@@ -11,7 +11,7 @@ T = TypeVar("T", bound="ValuePrediction")
 
 @_attrs_define
 class ValuePrediction:
-    """Of `text-regression`.
+    """A number, for `text-regression`.
 
     Attributes:
         index (int):

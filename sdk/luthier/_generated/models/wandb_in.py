@@ -12,12 +12,12 @@ T = TypeVar("T", bound="WandbIn")
 
 @_attrs_define
 class WandbIn:
-    """A run of Weights & Biases.
+    """A run in Weights & Biases.
 
     Attributes:
         project (str):
-        name (None | str | Unset):
-        entity (None | str | Unset):
+        name (None | str | Unset): Name of the run; by default the job's id.
+        entity (None | str | Unset): Team or user; by default the one that the server configures.
         tags (list[str] | None | Unset):
     """
 

@@ -23,7 +23,7 @@ class WandbIntegration:
     """
     Attributes:
         type_ (Literal['wandb']):
-        wandb (WandbIn): A run of Weights & Biases.
+        wandb (WandbIn): A run in Weights & Biases.
     """
 
     type_: Literal["wandb"]

@@ -19,7 +19,7 @@ class WebhookIn:
 
     Attributes:
         name (str):
-        url (str):
+        url (str): A public ``https://`` URL; the operator can allow others.
         event_types (list[WebhookInEventTypesItem]):
     """
 

@@ -18,7 +18,7 @@ T = TypeVar("T", bound="WebhookOut")
 
 @_attrs_define
 class WebhookOut:
-    """Where a project wants to be told what happened.
+    """A URL that receives a project's events.
 
     Attributes:
         id (str):
@@ -30,8 +30,8 @@ class WebhookOut:
         signing_secret_hint (str):
         enabled (bool):
         disabled_at (int | None):
-        note (None | str):
-        failures (int):
+        note (None | str): Reason why the server disabled the webhook.
+        failures (int): Deliveries given up since the last successful one.
         object_ (Literal['webhook_endpoint'] | Unset):  Default: 'webhook_endpoint'.
     """
 

@@ -18,7 +18,7 @@ T = TypeVar("T", bound="WebhookTested")
 
 @_attrs_define
 class WebhookTested:
-    """The sample arrived; the status is the receiver's answer.
+    """The receiver's response to a sample event.
 
     Attributes:
         webhook_endpoint_id (str):

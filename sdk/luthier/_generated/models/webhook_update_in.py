@@ -16,13 +16,13 @@ T = TypeVar("T", bound="WebhookUpdateIn")
 
 @_attrs_define
 class WebhookUpdateIn:
-    """What is left out stays.
+    """Changes to a webhook. Absent fields keep their values.
 
     Attributes:
         name (None | str | Unset):
         url (None | str | Unset):
         event_types (list[WebhookUpdateInEventTypesType0Item] | None | Unset):
-        enabled (bool | None | Unset):
+        enabled (bool | None | Unset): False stops deliveries and discards pending ones.
     """
 
     name: None | str | Unset = UNSET

@@ -18,7 +18,8 @@ T = TypeVar("T", bound="WebhookWithSecretOut")
 
 @_attrs_define
 class WebhookWithSecretOut:
-    """
+    """A webhook with its signing secret.
+
     Attributes:
         id (str):
         created_at (int):
@@ -29,9 +30,9 @@ class WebhookWithSecretOut:
         signing_secret_hint (str):
         enabled (bool):
         disabled_at (int | None):
-        note (None | str):
-        failures (int):
-        signing_secret (str):
+        note (None | str): Reason why the server disabled the webhook.
+        failures (int): Deliveries given up since the last successful one.
+        signing_secret (str): Shown only in this response.
         object_ (Literal['webhook_endpoint'] | Unset):  Default: 'webhook_endpoint'.
     """
 

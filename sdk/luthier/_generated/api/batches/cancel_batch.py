@@ -91,8 +91,9 @@ def sync_detailed(
 ) -> Response[BatchOut | ErrorOut]:
     """Cancel Batch
 
-     Cancel a batch, within seconds; what was answered by then is in its output file. One that has ended
-    is a 400.
+     Cancel a batch within seconds.
+
+    The output file contains the responses up to then. If the batch has ended, the response is 400.
 
     Args:
         batch_id (str):
@@ -123,8 +124,9 @@ def sync(
 ) -> BatchOut | ErrorOut | None:
     """Cancel Batch
 
-     Cancel a batch, within seconds; what was answered by then is in its output file. One that has ended
-    is a 400.
+     Cancel a batch within seconds.
+
+    The output file contains the responses up to then. If the batch has ended, the response is 400.
 
     Args:
         batch_id (str):
@@ -150,8 +152,9 @@ async def asyncio_detailed(
 ) -> Response[BatchOut | ErrorOut]:
     """Cancel Batch
 
-     Cancel a batch, within seconds; what was answered by then is in its output file. One that has ended
-    is a 400.
+     Cancel a batch within seconds.
+
+    The output file contains the responses up to then. If the batch has ended, the response is 400.
 
     Args:
         batch_id (str):
@@ -180,8 +183,9 @@ async def asyncio(
 ) -> BatchOut | ErrorOut | None:
     """Cancel Batch
 
-     Cancel a batch, within seconds; what was answered by then is in its output file. One that has ended
-    is a 400.
+     Cancel a batch within seconds.
+
+    The output file contains the responses up to then. If the batch has ended, the response is 400.
 
     Args:
         batch_id (str):

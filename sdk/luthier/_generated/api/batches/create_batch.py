@@ -96,8 +96,9 @@ def sync_detailed(
 ) -> Response[BatchOut | ErrorOut]:
     """Create Batch
 
-     Have every line of a file answered within 24 hours. Lines are checked after this, in status
-    ``validating``.
+     Create a batch, which processes every line of a file within 24 hours.
+
+    The lines are validated afterward, in status ``validating``.
 
     Args:
         body (BatchIn): The body of ``POST /v1/batches``.
@@ -128,8 +129,9 @@ def sync(
 ) -> BatchOut | ErrorOut | None:
     """Create Batch
 
-     Have every line of a file answered within 24 hours. Lines are checked after this, in status
-    ``validating``.
+     Create a batch, which processes every line of a file within 24 hours.
+
+    The lines are validated afterward, in status ``validating``.
 
     Args:
         body (BatchIn): The body of ``POST /v1/batches``.
@@ -155,8 +157,9 @@ async def asyncio_detailed(
 ) -> Response[BatchOut | ErrorOut]:
     """Create Batch
 
-     Have every line of a file answered within 24 hours. Lines are checked after this, in status
-    ``validating``.
+     Create a batch, which processes every line of a file within 24 hours.
+
+    The lines are validated afterward, in status ``validating``.
 
     Args:
         body (BatchIn): The body of ``POST /v1/batches``.
@@ -185,8 +188,9 @@ async def asyncio(
 ) -> BatchOut | ErrorOut | None:
     """Create Batch
 
-     Have every line of a file answered within 24 hours. Lines are checked after this, in status
-    ``validating``.
+     Create a batch, which processes every line of a file within 24 hours.
+
+    The lines are validated afterward, in status ``validating``.
 
     Args:
         body (BatchIn): The body of ``POST /v1/batches``.

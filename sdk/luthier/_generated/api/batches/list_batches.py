@@ -107,11 +107,11 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutBatchOut]:
     """List Batches
 
-     The project's batches, the newest first.
+     List the project's batches, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -141,11 +141,11 @@ def sync(
 ) -> ErrorOut | ListOutBatchOut | None:
     """List Batches
 
-     The project's batches, the newest first.
+     List the project's batches, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -170,11 +170,11 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutBatchOut]:
     """List Batches
 
-     The project's batches, the newest first.
+     List the project's batches, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -202,11 +202,11 @@ async def asyncio(
 ) -> ErrorOut | ListOutBatchOut | None:
     """List Batches
 
-     The project's batches, the newest first.
+     List the project's batches, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

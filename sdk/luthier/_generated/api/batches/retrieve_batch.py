@@ -91,7 +91,7 @@ def sync_detailed(
 ) -> Response[BatchOut | ErrorOut]:
     """Retrieve Batch
 
-     One batch: its status, counts and files.
+     Retrieve a batch with its status, counts and files.
 
     Args:
         batch_id (str):
@@ -122,7 +122,7 @@ def sync(
 ) -> BatchOut | ErrorOut | None:
     """Retrieve Batch
 
-     One batch: its status, counts and files.
+     Retrieve a batch with its status, counts and files.
 
     Args:
         batch_id (str):
@@ -148,7 +148,7 @@ async def asyncio_detailed(
 ) -> Response[BatchOut | ErrorOut]:
     """Retrieve Batch
 
-     One batch: its status, counts and files.
+     Retrieve a batch with its status, counts and files.
 
     Args:
         batch_id (str):
@@ -177,7 +177,7 @@ async def asyncio(
 ) -> BatchOut | ErrorOut | None:
     """Retrieve Batch
 
-     One batch: its status, counts and files.
+     Retrieve a batch with its status, counts and files.
 
     Args:
         batch_id (str):

@@ -96,10 +96,10 @@ def sync_detailed(
 ) -> Response[ErrorOut | FileOut]:
     """Create File
 
-     Upload a file. Its bytes are stored as they come; a job that names it reads them.
+     Upload a file. Its bytes are stored unchanged, and the jobs that use it read them.
 
-    With ``expires_after`` it goes by itself; a ``batch`` file does so after 30 days where nothing is
-    asked.
+    With ``expires_after`` the file is deleted after that time. A ``batch`` file is deleted after 30
+    days by default; other files do not expire.
 
     Args:
         body (CreateFileBody):
@@ -130,10 +130,10 @@ def sync(
 ) -> ErrorOut | FileOut | None:
     """Create File
 
-     Upload a file. Its bytes are stored as they come; a job that names it reads them.
+     Upload a file. Its bytes are stored unchanged, and the jobs that use it read them.
 
-    With ``expires_after`` it goes by itself; a ``batch`` file does so after 30 days where nothing is
-    asked.
+    With ``expires_after`` the file is deleted after that time. A ``batch`` file is deleted after 30
+    days by default; other files do not expire.
 
     Args:
         body (CreateFileBody):
@@ -159,10 +159,10 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | FileOut]:
     """Create File
 
-     Upload a file. Its bytes are stored as they come; a job that names it reads them.
+     Upload a file. Its bytes are stored unchanged, and the jobs that use it read them.
 
-    With ``expires_after`` it goes by itself; a ``batch`` file does so after 30 days where nothing is
-    asked.
+    With ``expires_after`` the file is deleted after that time. A ``batch`` file is deleted after 30
+    days by default; other files do not expire.
 
     Args:
         body (CreateFileBody):
@@ -191,10 +191,10 @@ async def asyncio(
 ) -> ErrorOut | FileOut | None:
     """Create File
 
-     Upload a file. Its bytes are stored as they come; a job that names it reads them.
+     Upload a file. Its bytes are stored unchanged, and the jobs that use it read them.
 
-    With ``expires_after`` it goes by itself; a ``batch`` file does so after 30 days where nothing is
-    asked.
+    With ``expires_after`` the file is deleted after that time. A ``batch`` file is deleted after 30
+    days by default; other files do not expire.
 
     Args:
         body (CreateFileBody):

@@ -93,7 +93,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | FileDeleted]:
     """Delete File
 
-     Delete a file and its bytes. Refused while a job or a batch that has not ended needs it.
+     Delete a file and its bytes.
+
+    If an unfinished job or batch needs the file, the response is 400.
 
     Args:
         file_id (str):
@@ -124,7 +126,9 @@ def sync(
 ) -> ErrorOut | FileDeleted | None:
     """Delete File
 
-     Delete a file and its bytes. Refused while a job or a batch that has not ended needs it.
+     Delete a file and its bytes.
+
+    If an unfinished job or batch needs the file, the response is 400.
 
     Args:
         file_id (str):
@@ -150,7 +154,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | FileDeleted]:
     """Delete File
 
-     Delete a file and its bytes. Refused while a job or a batch that has not ended needs it.
+     Delete a file and its bytes.
+
+    If an unfinished job or batch needs the file, the response is 400.
 
     Args:
         file_id (str):
@@ -179,7 +185,9 @@ async def asyncio(
 ) -> ErrorOut | FileDeleted | None:
     """Delete File
 
-     Delete a file and its bytes. Refused while a job or a batch that has not ended needs it.
+     Delete a file and its bytes.
+
+    If an unfinished job or batch needs the file, the response is 400.
 
     Args:
         file_id (str):

@@ -125,13 +125,13 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutFileOut]:
     """List Files
 
-     The project's files, the newest first.
+     List the project's files, newest first.
 
     Args:
         purpose (None | str | Unset): Only files with this purpose.
-        limit (int | Unset): Objects on one page. Default: 10000.
+        limit (int | Unset): Maximum number of objects per page. Default: 10000.
         order (ListFilesOrder | Unset):  Default: 'desc'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -165,13 +165,13 @@ def sync(
 ) -> ErrorOut | ListOutFileOut | None:
     """List Files
 
-     The project's files, the newest first.
+     List the project's files, newest first.
 
     Args:
         purpose (None | str | Unset): Only files with this purpose.
-        limit (int | Unset): Objects on one page. Default: 10000.
+        limit (int | Unset): Maximum number of objects per page. Default: 10000.
         order (ListFilesOrder | Unset):  Default: 'desc'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -200,13 +200,13 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutFileOut]:
     """List Files
 
-     The project's files, the newest first.
+     List the project's files, newest first.
 
     Args:
         purpose (None | str | Unset): Only files with this purpose.
-        limit (int | Unset): Objects on one page. Default: 10000.
+        limit (int | Unset): Maximum number of objects per page. Default: 10000.
         order (ListFilesOrder | Unset):  Default: 'desc'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -238,13 +238,13 @@ async def asyncio(
 ) -> ErrorOut | ListOutFileOut | None:
     """List Files
 
-     The project's files, the newest first.
+     List the project's files, newest first.
 
     Args:
         purpose (None | str | Unset): Only files with this purpose.
-        limit (int | Unset): Objects on one page. Default: 10000.
+        limit (int | Unset): Maximum number of objects per page. Default: 10000.
         order (ListFilesOrder | Unset):  Default: 'desc'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -91,7 +91,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | FileOut]:
     """Retrieve File
 
-     One file's facts.
+     Retrieve the metadata of a file.
 
     Args:
         file_id (str):
@@ -122,7 +122,7 @@ def sync(
 ) -> ErrorOut | FileOut | None:
     """Retrieve File
 
-     One file's facts.
+     Retrieve the metadata of a file.
 
     Args:
         file_id (str):
@@ -148,7 +148,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | FileOut]:
     """Retrieve File
 
-     One file's facts.
+     Retrieve the metadata of a file.
 
     Args:
         file_id (str):
@@ -177,7 +177,7 @@ async def asyncio(
 ) -> ErrorOut | FileOut | None:
     """Retrieve File
 
-     One file's facts.
+     Retrieve the metadata of a file.
 
     Args:
         file_id (str):

@@ -89,7 +89,9 @@ def sync_detailed(
 ) -> Response[Any | ErrorOut]:
     """Retrieve File Content
 
-     The file's bytes, verified while they are sent: damaged ones end short of the content-length.
+     Download a file. Its bytes are verified while they are sent.
+
+    If they are damaged, the response is shorter than its content-length.
 
     Args:
         file_id (str):
@@ -120,7 +122,9 @@ def sync(
 ) -> Any | ErrorOut | None:
     """Retrieve File Content
 
-     The file's bytes, verified while they are sent: damaged ones end short of the content-length.
+     Download a file. Its bytes are verified while they are sent.
+
+    If they are damaged, the response is shorter than its content-length.
 
     Args:
         file_id (str):
@@ -146,7 +150,9 @@ async def asyncio_detailed(
 ) -> Response[Any | ErrorOut]:
     """Retrieve File Content
 
-     The file's bytes, verified while they are sent: damaged ones end short of the content-length.
+     Download a file. Its bytes are verified while they are sent.
+
+    If they are damaged, the response is shorter than its content-length.
 
     Args:
         file_id (str):
@@ -175,7 +181,9 @@ async def asyncio(
 ) -> Any | ErrorOut | None:
     """Retrieve File Content
 
-     The file's bytes, verified while they are sent: damaged ones end short of the content-length.
+     Download a file. Its bytes are verified while they are sent.
+
+    If they are damaged, the response is shorter than its content-length.
 
     Args:
         file_id (str):

@@ -91,7 +91,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Cancel Fine Tuning Job
 
-     Cancel a job: at once while it waits, within seconds while it runs. A job that has ended is a 400.
+     Cancel a job: immediately while it waits, within seconds while it runs.
+
+    If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -122,7 +124,9 @@ def sync(
 ) -> ErrorOut | JobOut | None:
     """Cancel Fine Tuning Job
 
-     Cancel a job: at once while it waits, within seconds while it runs. A job that has ended is a 400.
+     Cancel a job: immediately while it waits, within seconds while it runs.
+
+    If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -148,7 +152,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Cancel Fine Tuning Job
 
-     Cancel a job: at once while it waits, within seconds while it runs. A job that has ended is a 400.
+     Cancel a job: immediately while it waits, within seconds while it runs.
+
+    If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -177,7 +183,9 @@ async def asyncio(
 ) -> ErrorOut | JobOut | None:
     """Cancel Fine Tuning Job
 
-     Cancel a job: at once while it waits, within seconds while it runs. A job that has ended is a 400.
+     Cancel a job: immediately while it waits, within seconds while it runs.
+
+    If the job has ended, the response is 400.
 
     Args:
         job_id (str):

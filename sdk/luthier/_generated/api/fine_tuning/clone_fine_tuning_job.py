@@ -104,7 +104,8 @@ def sync_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Clone Fine Tuning Job
 
-     Make a job as this one was made, its seed included, but for the fields that are sent.
+     Create a job from the request of this job, including its seed, with the changes that are
+    sent.
 
     Args:
         job_id (str):
@@ -138,7 +139,8 @@ def sync(
 ) -> ErrorOut | JobOut | None:
     """Clone Fine Tuning Job
 
-     Make a job as this one was made, its seed included, but for the fields that are sent.
+     Create a job from the request of this job, including its seed, with the changes that are
+    sent.
 
     Args:
         job_id (str):
@@ -167,7 +169,8 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Clone Fine Tuning Job
 
-     Make a job as this one was made, its seed included, but for the fields that are sent.
+     Create a job from the request of this job, including its seed, with the changes that are
+    sent.
 
     Args:
         job_id (str):
@@ -199,7 +202,8 @@ async def asyncio(
 ) -> ErrorOut | JobOut | None:
     """Clone Fine Tuning Job
 
-     Make a job as this one was made, its seed included, but for the fields that are sent.
+     Create a job from the request of this job, including its seed, with the changes that are
+    sent.
 
     Args:
         job_id (str):

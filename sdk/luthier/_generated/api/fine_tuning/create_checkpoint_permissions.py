@@ -105,13 +105,13 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutPermissionOut]:
     """Create Checkpoint Permissions
 
-     Let projects of the organization use a checkpoint, or a finished model. Those that may already stay
-    as they
-    are.
+     Allow projects of the organization to use a checkpoint or a fine-tuned model.
+
+    Permissions that already exist are returned unchanged.
 
     Args:
         checkpoint (str):
-        body (PermissionsIn): Projects of the same organization.
+        body (PermissionsIn): Projects of the same organization that may use the checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -141,13 +141,13 @@ def sync(
 ) -> ErrorOut | ListOutPermissionOut | None:
     """Create Checkpoint Permissions
 
-     Let projects of the organization use a checkpoint, or a finished model. Those that may already stay
-    as they
-    are.
+     Allow projects of the organization to use a checkpoint or a fine-tuned model.
+
+    Permissions that already exist are returned unchanged.
 
     Args:
         checkpoint (str):
-        body (PermissionsIn): Projects of the same organization.
+        body (PermissionsIn): Projects of the same organization that may use the checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -172,13 +172,13 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutPermissionOut]:
     """Create Checkpoint Permissions
 
-     Let projects of the organization use a checkpoint, or a finished model. Those that may already stay
-    as they
-    are.
+     Allow projects of the organization to use a checkpoint or a fine-tuned model.
+
+    Permissions that already exist are returned unchanged.
 
     Args:
         checkpoint (str):
-        body (PermissionsIn): Projects of the same organization.
+        body (PermissionsIn): Projects of the same organization that may use the checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -206,13 +206,13 @@ async def asyncio(
 ) -> ErrorOut | ListOutPermissionOut | None:
     """Create Checkpoint Permissions
 
-     Let projects of the organization use a checkpoint, or a finished model. Those that may already stay
-    as they
-    are.
+     Allow projects of the organization to use a checkpoint or a fine-tuned model.
+
+    Permissions that already exist are returned unchanged.
 
     Args:
         checkpoint (str):
-        body (PermissionsIn): Projects of the same organization.
+        body (PermissionsIn): Projects of the same organization that may use the checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

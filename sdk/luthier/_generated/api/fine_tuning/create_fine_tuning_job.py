@@ -96,8 +96,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Create Fine Tuning Job
 
-     Train a base model on an uploaded file. Rows are checked after this, in the state
-    ``validating_files``.
+     Create a fine-tuning job, which trains a model on an uploaded file.
+
+    The file's rows are validated afterward, in the state ``validating_files``.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.
@@ -128,8 +129,9 @@ def sync(
 ) -> ErrorOut | JobOut | None:
     """Create Fine Tuning Job
 
-     Train a base model on an uploaded file. Rows are checked after this, in the state
-    ``validating_files``.
+     Create a fine-tuning job, which trains a model on an uploaded file.
+
+    The file's rows are validated afterward, in the state ``validating_files``.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.
@@ -155,8 +157,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Create Fine Tuning Job
 
-     Train a base model on an uploaded file. Rows are checked after this, in the state
-    ``validating_files``.
+     Create a fine-tuning job, which trains a model on an uploaded file.
+
+    The file's rows are validated afterward, in the state ``validating_files``.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.
@@ -185,8 +188,9 @@ async def asyncio(
 ) -> ErrorOut | JobOut | None:
     """Create Fine Tuning Job
 
-     Train a base model on an uploaded file. Rows are checked after this, in the state
-    ``validating_files``.
+     Create a fine-tuning job, which trains a model on an uploaded file.
+
+    The file's rows are validated afterward, in the state ``validating_files``.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.

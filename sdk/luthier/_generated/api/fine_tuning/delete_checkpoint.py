@@ -96,7 +96,9 @@ def sync_detailed(
 ) -> Response[CheckpointDeleted | ErrorOut]:
     """Delete Checkpoint
 
-     Delete a checkpoint and its bytes. Refused while a job that has not ended goes on from it.
+     Delete a checkpoint and its bytes.
+
+    If an unfinished job continues from it, the response is 400.
 
     Args:
         job_id (str):
@@ -130,7 +132,9 @@ def sync(
 ) -> CheckpointDeleted | ErrorOut | None:
     """Delete Checkpoint
 
-     Delete a checkpoint and its bytes. Refused while a job that has not ended goes on from it.
+     Delete a checkpoint and its bytes.
+
+    If an unfinished job continues from it, the response is 400.
 
     Args:
         job_id (str):
@@ -159,7 +163,9 @@ async def asyncio_detailed(
 ) -> Response[CheckpointDeleted | ErrorOut]:
     """Delete Checkpoint
 
-     Delete a checkpoint and its bytes. Refused while a job that has not ended goes on from it.
+     Delete a checkpoint and its bytes.
+
+    If an unfinished job continues from it, the response is 400.
 
     Args:
         job_id (str):
@@ -191,7 +197,9 @@ async def asyncio(
 ) -> CheckpointDeleted | ErrorOut | None:
     """Delete Checkpoint
 
-     Delete a checkpoint and its bytes. Refused while a job that has not ended goes on from it.
+     Delete a checkpoint and its bytes.
+
+    If an unfinished job continues from it, the response is 400.
 
     Args:
         job_id (str):

@@ -96,7 +96,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | PermissionDeleted]:
     """Delete Checkpoint Permission
 
-     Take a permission back. Jobs that already train on from the checkpoint go on.
+     Revoke a permission. Jobs that already continue from the checkpoint keep running.
 
     Args:
         checkpoint (str):
@@ -130,7 +130,7 @@ def sync(
 ) -> ErrorOut | PermissionDeleted | None:
     """Delete Checkpoint Permission
 
-     Take a permission back. Jobs that already train on from the checkpoint go on.
+     Revoke a permission. Jobs that already continue from the checkpoint keep running.
 
     Args:
         checkpoint (str):
@@ -159,7 +159,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | PermissionDeleted]:
     """Delete Checkpoint Permission
 
-     Take a permission back. Jobs that already train on from the checkpoint go on.
+     Revoke a permission. Jobs that already continue from the checkpoint keep running.
 
     Args:
         checkpoint (str):
@@ -191,7 +191,7 @@ async def asyncio(
 ) -> ErrorOut | PermissionDeleted | None:
     """Delete Checkpoint Permission
 
-     Take a permission back. Jobs that already train on from the checkpoint go on.
+     Revoke a permission. Jobs that already continue from the checkpoint keep running.
 
     Args:
         checkpoint (str):

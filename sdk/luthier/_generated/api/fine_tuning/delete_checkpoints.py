@@ -105,13 +105,15 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutCheckpointDeleted]:
     """Delete Checkpoints
 
-     Delete several checkpoints: those named, all of them or none; or those of earlier steps, but for
-    those that a job
-    which has not ended goes on from.
+     Delete several checkpoints and their bytes.
+
+    ``ids`` deletes either all of these checkpoints or none. ``older_than_step`` deletes the
+    checkpoints of earlier steps, except those that unfinished jobs continue from.
 
     Args:
         job_id (str):
-        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): A selection of checkpoints: by their ids, or all before a
+            step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -141,13 +143,15 @@ def sync(
 ) -> ErrorOut | ListOutCheckpointDeleted | None:
     """Delete Checkpoints
 
-     Delete several checkpoints: those named, all of them or none; or those of earlier steps, but for
-    those that a job
-    which has not ended goes on from.
+     Delete several checkpoints and their bytes.
+
+    ``ids`` deletes either all of these checkpoints or none. ``older_than_step`` deletes the
+    checkpoints of earlier steps, except those that unfinished jobs continue from.
 
     Args:
         job_id (str):
-        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): A selection of checkpoints: by their ids, or all before a
+            step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -172,13 +176,15 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutCheckpointDeleted]:
     """Delete Checkpoints
 
-     Delete several checkpoints: those named, all of them or none; or those of earlier steps, but for
-    those that a job
-    which has not ended goes on from.
+     Delete several checkpoints and their bytes.
+
+    ``ids`` deletes either all of these checkpoints or none. ``older_than_step`` deletes the
+    checkpoints of earlier steps, except those that unfinished jobs continue from.
 
     Args:
         job_id (str):
-        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): A selection of checkpoints: by their ids, or all before a
+            step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -206,13 +212,15 @@ async def asyncio(
 ) -> ErrorOut | ListOutCheckpointDeleted | None:
     """Delete Checkpoints
 
-     Delete several checkpoints: those named, all of them or none; or those of earlier steps, but for
-    those that a job
-    which has not ended goes on from.
+     Delete several checkpoints and their bytes.
+
+    ``ids`` deletes either all of these checkpoints or none. ``older_than_step`` deletes the
+    checkpoints of earlier steps, except those that unfinished jobs continue from.
 
     Args:
         job_id (str):
-        body (CheckpointSelectionIn): Which checkpoints: by their ids, or all before a step.
+        body (CheckpointSelectionIn): A selection of checkpoints: by their ids, or all before a
+            step.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -134,14 +134,14 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutPermissionOut]:
     """List Checkpoint Permissions
 
-     Who may use the checkpoint besides its owner, the newest first.
+     List the permissions for a checkpoint, newest first.
 
     Args:
         checkpoint (str):
         project_id (None | str | Unset): Only this project's permission.
-        limit (int | Unset): Objects on one page. Default: 10.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
         order (ListCheckpointPermissionsOrder | Unset):  Default: 'descending'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -177,14 +177,14 @@ def sync(
 ) -> ErrorOut | ListOutPermissionOut | None:
     """List Checkpoint Permissions
 
-     Who may use the checkpoint besides its owner, the newest first.
+     List the permissions for a checkpoint, newest first.
 
     Args:
         checkpoint (str):
         project_id (None | str | Unset): Only this project's permission.
-        limit (int | Unset): Objects on one page. Default: 10.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
         order (ListCheckpointPermissionsOrder | Unset):  Default: 'descending'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -215,14 +215,14 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutPermissionOut]:
     """List Checkpoint Permissions
 
-     Who may use the checkpoint besides its owner, the newest first.
+     List the permissions for a checkpoint, newest first.
 
     Args:
         checkpoint (str):
         project_id (None | str | Unset): Only this project's permission.
-        limit (int | Unset): Objects on one page. Default: 10.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
         order (ListCheckpointPermissionsOrder | Unset):  Default: 'descending'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -256,14 +256,14 @@ async def asyncio(
 ) -> ErrorOut | ListOutPermissionOut | None:
     """List Checkpoint Permissions
 
-     Who may use the checkpoint besides its owner, the newest first.
+     List the permissions for a checkpoint, newest first.
 
     Args:
         checkpoint (str):
         project_id (None | str | Unset): Only this project's permission.
-        limit (int | Unset): Objects on one page. Default: 10.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
         order (ListCheckpointPermissionsOrder | Unset):  Default: 'descending'.
-        after (None | str | Unset): Id of the last object of the page before.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -112,12 +112,12 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutEventOut]:
     """List Fine Tuning Events
 
-     What happened to the job, the newest first.
+     List the job's events, newest first.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -149,12 +149,12 @@ def sync(
 ) -> ErrorOut | ListOutEventOut | None:
     """List Fine Tuning Events
 
-     What happened to the job, the newest first.
+     List the job's events, newest first.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -181,12 +181,12 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutEventOut]:
     """List Fine Tuning Events
 
-     What happened to the job, the newest first.
+     List the job's events, newest first.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -216,12 +216,12 @@ async def asyncio(
 ) -> ErrorOut | ListOutEventOut | None:
     """List Fine Tuning Events
 
-     What happened to the job, the newest first.
+     List the job's events, newest first.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -114,12 +114,12 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutCheckpointOut]:
     """List Fine Tuning Job Checkpoints
 
-     The job's kept checkpoints, the newest first; each is a model of its own.
+     List the job's checkpoints, newest first. Each can be used as a model.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 10.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -151,12 +151,12 @@ def sync(
 ) -> ErrorOut | ListOutCheckpointOut | None:
     """List Fine Tuning Job Checkpoints
 
-     The job's kept checkpoints, the newest first; each is a model of its own.
+     List the job's checkpoints, newest first. Each can be used as a model.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 10.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -183,12 +183,12 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutCheckpointOut]:
     """List Fine Tuning Job Checkpoints
 
-     The job's kept checkpoints, the newest first; each is a model of its own.
+     List the job's checkpoints, newest first. Each can be used as a model.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 10.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -218,12 +218,12 @@ async def asyncio(
 ) -> ErrorOut | ListOutCheckpointOut | None:
     """List Fine Tuning Job Checkpoints
 
-     The job's kept checkpoints, the newest first; each is a model of its own.
+     List the job's checkpoints, newest first. Each can be used as a model.
 
     Args:
         job_id (str):
-        limit (int | Unset): Objects on one page. Default: 10.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 10.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -125,16 +125,17 @@ def sync_detailed(
 ) -> Response[ErrorOut | MetricsOut]:
     """List Fine Tuning Job Metrics
 
-     What was measured, step by step. Where there is more than ``limit``, ask again with a larger
-    ``step_from``.
+     List the metrics of each step.
+
+    While ``has_more`` is true, request the next steps with a larger ``step_from``.
 
     Args:
         job_id (str):
-        step_from (int | None | Unset): Inclusive.
-        step_to (int | None | Unset): Inclusive.
-        limit (int | Unset): Steps in one answer. Default: 1000.
-        resolution (int | None | Unset): About so many of the steps asked for, evenly spread, the
-            last one among them.
+        step_from (int | None | Unset): Inclusive bound on the step.
+        step_to (int | None | Unset): Inclusive bound on the step.
+        limit (int | Unset): Maximum number of steps per response. Default: 1000.
+        resolution (int | None | Unset): Approximate number of steps to return, evenly spaced,
+            including the last one.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -170,16 +171,17 @@ def sync(
 ) -> ErrorOut | MetricsOut | None:
     """List Fine Tuning Job Metrics
 
-     What was measured, step by step. Where there is more than ``limit``, ask again with a larger
-    ``step_from``.
+     List the metrics of each step.
+
+    While ``has_more`` is true, request the next steps with a larger ``step_from``.
 
     Args:
         job_id (str):
-        step_from (int | None | Unset): Inclusive.
-        step_to (int | None | Unset): Inclusive.
-        limit (int | Unset): Steps in one answer. Default: 1000.
-        resolution (int | None | Unset): About so many of the steps asked for, evenly spread, the
-            last one among them.
+        step_from (int | None | Unset): Inclusive bound on the step.
+        step_to (int | None | Unset): Inclusive bound on the step.
+        limit (int | Unset): Maximum number of steps per response. Default: 1000.
+        resolution (int | None | Unset): Approximate number of steps to return, evenly spaced,
+            including the last one.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -210,16 +212,17 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | MetricsOut]:
     """List Fine Tuning Job Metrics
 
-     What was measured, step by step. Where there is more than ``limit``, ask again with a larger
-    ``step_from``.
+     List the metrics of each step.
+
+    While ``has_more`` is true, request the next steps with a larger ``step_from``.
 
     Args:
         job_id (str):
-        step_from (int | None | Unset): Inclusive.
-        step_to (int | None | Unset): Inclusive.
-        limit (int | Unset): Steps in one answer. Default: 1000.
-        resolution (int | None | Unset): About so many of the steps asked for, evenly spread, the
-            last one among them.
+        step_from (int | None | Unset): Inclusive bound on the step.
+        step_to (int | None | Unset): Inclusive bound on the step.
+        limit (int | Unset): Maximum number of steps per response. Default: 1000.
+        resolution (int | None | Unset): Approximate number of steps to return, evenly spaced,
+            including the last one.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -253,16 +256,17 @@ async def asyncio(
 ) -> ErrorOut | MetricsOut | None:
     """List Fine Tuning Job Metrics
 
-     What was measured, step by step. Where there is more than ``limit``, ask again with a larger
-    ``step_from``.
+     List the metrics of each step.
+
+    While ``has_more`` is true, request the next steps with a larger ``step_from``.
 
     Args:
         job_id (str):
-        step_from (int | None | Unset): Inclusive.
-        step_to (int | None | Unset): Inclusive.
-        limit (int | Unset): Steps in one answer. Default: 1000.
-        resolution (int | None | Unset): About so many of the steps asked for, evenly spread, the
-            last one among them.
+        step_from (int | None | Unset): Inclusive bound on the step.
+        step_to (int | None | Unset): Inclusive bound on the step.
+        limit (int | Unset): Maximum number of steps per response. Default: 1000.
+        resolution (int | None | Unset): Approximate number of steps to return, evenly spaced,
+            including the last one.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

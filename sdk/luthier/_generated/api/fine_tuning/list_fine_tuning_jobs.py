@@ -107,12 +107,13 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutJobOut]:
     """List Fine Tuning Jobs
 
-     The project's jobs, the newest first; ``metadata[key]=value`` or ``metadata=null`` (those without)
-    filters.
+     List the project's jobs, newest first.
+
+    ``metadata[key]=value`` filters by metadata; ``metadata=null`` selects jobs without metadata.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -142,12 +143,13 @@ def sync(
 ) -> ErrorOut | ListOutJobOut | None:
     """List Fine Tuning Jobs
 
-     The project's jobs, the newest first; ``metadata[key]=value`` or ``metadata=null`` (those without)
-    filters.
+     List the project's jobs, newest first.
+
+    ``metadata[key]=value`` filters by metadata; ``metadata=null`` selects jobs without metadata.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -172,12 +174,13 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutJobOut]:
     """List Fine Tuning Jobs
 
-     The project's jobs, the newest first; ``metadata[key]=value`` or ``metadata=null`` (those without)
-    filters.
+     List the project's jobs, newest first.
+
+    ``metadata[key]=value`` filters by metadata; ``metadata=null`` selects jobs without metadata.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -205,12 +208,13 @@ async def asyncio(
 ) -> ErrorOut | ListOutJobOut | None:
     """List Fine Tuning Jobs
 
-     The project's jobs, the newest first; ``metadata[key]=value`` or ``metadata=null`` (those without)
-    filters.
+     List the project's jobs, newest first.
+
+    ``metadata[key]=value`` filters by metadata; ``metadata=null`` selects jobs without metadata.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -91,9 +91,10 @@ def sync_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Pause Fine Tuning Job
 
-     Pause a job: at once while it waits; while it runs it saves at its next step and gives its place to
-    others. A job
-    that is paused already is answered as it is, one that has ended is a 400.
+     Pause a job: immediately while it waits, or after its next step while it runs.
+
+    A running job saves its state and frees its worker. A paused job is returned unchanged. If the
+    job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -124,9 +125,10 @@ def sync(
 ) -> ErrorOut | JobOut | None:
     """Pause Fine Tuning Job
 
-     Pause a job: at once while it waits; while it runs it saves at its next step and gives its place to
-    others. A job
-    that is paused already is answered as it is, one that has ended is a 400.
+     Pause a job: immediately while it waits, or after its next step while it runs.
+
+    A running job saves its state and frees its worker. A paused job is returned unchanged. If the
+    job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -152,9 +154,10 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Pause Fine Tuning Job
 
-     Pause a job: at once while it waits; while it runs it saves at its next step and gives its place to
-    others. A job
-    that is paused already is answered as it is, one that has ended is a 400.
+     Pause a job: immediately while it waits, or after its next step while it runs.
+
+    A running job saves its state and frees its worker. A paused job is returned unchanged. If the
+    job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -183,9 +186,10 @@ async def asyncio(
 ) -> ErrorOut | JobOut | None:
     """Pause Fine Tuning Job
 
-     Pause a job: at once while it waits; while it runs it saves at its next step and gives its place to
-    others. A job
-    that is paused already is answered as it is, one that has ended is a 400.
+     Pause a job: immediately while it waits, or after its next step while it runs.
+
+    A running job saves its state and frees its worker. A paused job is returned unchanged. If the
+    job has ended, the response is 400.
 
     Args:
         job_id (str):

@@ -93,9 +93,10 @@ def sync_detailed(
 ) -> Response[ErrorOut | PreflightOut]:
     """Preflight Fine Tuning Job
 
-     What a job with this body would meet: every fault of its rows, its steps, tokens, hyperparameters,
-    time and
-    memory. Nothing is created. What ``POST /v1/fine_tuning/jobs`` refuses is refused here, too.
+     Check a job without creating it.
+
+    Reports the errors in its files, and its steps, tokens, hyperparameters, time and memory. A body
+    that ``POST /v1/fine_tuning/jobs`` rejects is rejected here, too.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.
@@ -126,9 +127,10 @@ def sync(
 ) -> ErrorOut | PreflightOut | None:
     """Preflight Fine Tuning Job
 
-     What a job with this body would meet: every fault of its rows, its steps, tokens, hyperparameters,
-    time and
-    memory. Nothing is created. What ``POST /v1/fine_tuning/jobs`` refuses is refused here, too.
+     Check a job without creating it.
+
+    Reports the errors in its files, and its steps, tokens, hyperparameters, time and memory. A body
+    that ``POST /v1/fine_tuning/jobs`` rejects is rejected here, too.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.
@@ -154,9 +156,10 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | PreflightOut]:
     """Preflight Fine Tuning Job
 
-     What a job with this body would meet: every fault of its rows, its steps, tokens, hyperparameters,
-    time and
-    memory. Nothing is created. What ``POST /v1/fine_tuning/jobs`` refuses is refused here, too.
+     Check a job without creating it.
+
+    Reports the errors in its files, and its steps, tokens, hyperparameters, time and memory. A body
+    that ``POST /v1/fine_tuning/jobs`` rejects is rejected here, too.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.
@@ -185,9 +188,10 @@ async def asyncio(
 ) -> ErrorOut | PreflightOut | None:
     """Preflight Fine Tuning Job
 
-     What a job with this body would meet: every fault of its rows, its steps, tokens, hyperparameters,
-    time and
-    memory. Nothing is created. What ``POST /v1/fine_tuning/jobs`` refuses is refused here, too.
+     Check a job without creating it.
+
+    Reports the errors in its files, and its steps, tokens, hyperparameters, time and memory. A body
+    that ``POST /v1/fine_tuning/jobs`` rejects is rejected here, too.
 
     Args:
         body (JobIn): The body of ``POST /v1/fine_tuning/jobs``.

@@ -93,11 +93,10 @@ def sync_detailed(
 ) -> Response[ErrorOut | PreviewOut]:
     """Preview Fine Tuning Rows
 
-     The first rows of the training file as training sees them: token by token, and which of them are
-    learnt.
+     Preview the first rows of the training file: their tokens, and which ones are trained on.
 
     Args:
-        body (PreviewIn): A job's body, and how many rows to show.
+        body (PreviewIn): The body of a job, and the number of rows to show.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -125,11 +124,10 @@ def sync(
 ) -> ErrorOut | PreviewOut | None:
     """Preview Fine Tuning Rows
 
-     The first rows of the training file as training sees them: token by token, and which of them are
-    learnt.
+     Preview the first rows of the training file: their tokens, and which ones are trained on.
 
     Args:
-        body (PreviewIn): A job's body, and how many rows to show.
+        body (PreviewIn): The body of a job, and the number of rows to show.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -152,11 +150,10 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | PreviewOut]:
     """Preview Fine Tuning Rows
 
-     The first rows of the training file as training sees them: token by token, and which of them are
-    learnt.
+     Preview the first rows of the training file: their tokens, and which ones are trained on.
 
     Args:
-        body (PreviewIn): A job's body, and how many rows to show.
+        body (PreviewIn): The body of a job, and the number of rows to show.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -182,11 +179,10 @@ async def asyncio(
 ) -> ErrorOut | PreviewOut | None:
     """Preview Fine Tuning Rows
 
-     The first rows of the training file as training sees them: token by token, and which of them are
-    learnt.
+     Preview the first rows of the training file: their tokens, and which ones are trained on.
 
     Args:
-        body (PreviewIn): A job's body, and how many rows to show.
+        body (PreviewIn): The body of a job, and the number of rows to show.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

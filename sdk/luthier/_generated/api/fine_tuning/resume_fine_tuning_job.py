@@ -91,9 +91,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Resume Fine Tuning Job
 
-     Let a paused job go on from where it was, in the order of the queue. One that is not paused is
-    answered as it is,
-    one that has ended is a 400.
+     Resume a paused job where it stopped, in the order of the queue.
+
+    A job that is not paused is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -124,9 +124,9 @@ def sync(
 ) -> ErrorOut | JobOut | None:
     """Resume Fine Tuning Job
 
-     Let a paused job go on from where it was, in the order of the queue. One that is not paused is
-    answered as it is,
-    one that has ended is a 400.
+     Resume a paused job where it stopped, in the order of the queue.
+
+    A job that is not paused is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -152,9 +152,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Resume Fine Tuning Job
 
-     Let a paused job go on from where it was, in the order of the queue. One that is not paused is
-    answered as it is,
-    one that has ended is a 400.
+     Resume a paused job where it stopped, in the order of the queue.
+
+    A job that is not paused is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -183,9 +183,9 @@ async def asyncio(
 ) -> ErrorOut | JobOut | None:
     """Resume Fine Tuning Job
 
-     Let a paused job go on from where it was, in the order of the queue. One that is not paused is
-    answered as it is,
-    one that has ended is a 400.
+     Resume a paused job where it stopped, in the order of the queue.
+
+    A job that is not paused is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):

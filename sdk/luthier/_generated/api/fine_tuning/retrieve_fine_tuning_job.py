@@ -91,7 +91,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Retrieve Fine Tuning Job
 
-     One job: its state, progress and result, and its place in the queue while it waits there.
+     Retrieve a job with its state, progress and result, and its position in the queue.
 
     Args:
         job_id (str):
@@ -122,7 +122,7 @@ def sync(
 ) -> ErrorOut | JobOut | None:
     """Retrieve Fine Tuning Job
 
-     One job: its state, progress and result, and its place in the queue while it waits there.
+     Retrieve a job with its state, progress and result, and its position in the queue.
 
     Args:
         job_id (str):
@@ -148,7 +148,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Retrieve Fine Tuning Job
 
-     One job: its state, progress and result, and its place in the queue while it waits there.
+     Retrieve a job with its state, progress and result, and its position in the queue.
 
     Args:
         job_id (str):
@@ -177,7 +177,7 @@ async def asyncio(
 ) -> ErrorOut | JobOut | None:
     """Retrieve Fine Tuning Job
 
-     One job: its state, progress and result, and its place in the queue while it waits there.
+     Retrieve a job with its state, progress and result, and its position in the queue.
 
     Args:
         job_id (str):

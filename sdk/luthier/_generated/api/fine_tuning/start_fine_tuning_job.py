@@ -91,9 +91,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Start Fine Tuning Job
 
-     Start a job that was made with ``auto_start: false``: at once where its files are validated, else as
-    soon as they
-    are. One that was started is answered as it is, one that has ended is a 400.
+     Start a job that was created with ``auto_start: false``, as soon as its files are validated.
+
+    A job that was already started is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -124,9 +124,9 @@ def sync(
 ) -> ErrorOut | JobOut | None:
     """Start Fine Tuning Job
 
-     Start a job that was made with ``auto_start: false``: at once where its files are validated, else as
-    soon as they
-    are. One that was started is answered as it is, one that has ended is a 400.
+     Start a job that was created with ``auto_start: false``, as soon as its files are validated.
+
+    A job that was already started is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -152,9 +152,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | JobOut]:
     """Start Fine Tuning Job
 
-     Start a job that was made with ``auto_start: false``: at once where its files are validated, else as
-    soon as they
-    are. One that was started is answered as it is, one that has ended is a 400.
+     Start a job that was created with ``auto_start: false``, as soon as its files are validated.
+
+    A job that was already started is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):
@@ -183,9 +183,9 @@ async def asyncio(
 ) -> ErrorOut | JobOut | None:
     """Start Fine Tuning Job
 
-     Start a job that was made with ``auto_start: false``: at once where its files are validated, else as
-    soon as they
-    are. One that was started is answered as it is, one that has ended is a 400.
+     Start a job that was created with ``auto_start: false``, as soon as its files are validated.
+
+    A job that was already started is returned unchanged. If the job has ended, the response is 400.
 
     Args:
         job_id (str):

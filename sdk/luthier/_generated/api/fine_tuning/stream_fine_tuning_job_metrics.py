@@ -91,14 +91,15 @@ def sync_detailed(
 ) -> Response[Any | ErrorOut]:
     """Stream Fine Tuning Job Metrics
 
-     Each measured step as a server-sent event, from the first or from ``Last-Event-ID`` on, until an
-    event ``done``
-    says that the job has ended.
+     Stream the metrics of each step as server-sent events.
+
+    The stream starts with the first event, or after ``Last-Event-ID``. An event ``done`` reports
+    the end of the job and ends the stream.
 
     Args:
         job_id (str):
-        last_event_id (int | None | Unset): The last event that arrived: what came after it is
-            told.
+        last_event_id (int | None | Unset): Id of the last event received. The stream starts after
+            it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -128,14 +129,15 @@ def sync(
 ) -> Any | ErrorOut | None:
     """Stream Fine Tuning Job Metrics
 
-     Each measured step as a server-sent event, from the first or from ``Last-Event-ID`` on, until an
-    event ``done``
-    says that the job has ended.
+     Stream the metrics of each step as server-sent events.
+
+    The stream starts with the first event, or after ``Last-Event-ID``. An event ``done`` reports
+    the end of the job and ends the stream.
 
     Args:
         job_id (str):
-        last_event_id (int | None | Unset): The last event that arrived: what came after it is
-            told.
+        last_event_id (int | None | Unset): Id of the last event received. The stream starts after
+            it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -160,14 +162,15 @@ async def asyncio_detailed(
 ) -> Response[Any | ErrorOut]:
     """Stream Fine Tuning Job Metrics
 
-     Each measured step as a server-sent event, from the first or from ``Last-Event-ID`` on, until an
-    event ``done``
-    says that the job has ended.
+     Stream the metrics of each step as server-sent events.
+
+    The stream starts with the first event, or after ``Last-Event-ID``. An event ``done`` reports
+    the end of the job and ends the stream.
 
     Args:
         job_id (str):
-        last_event_id (int | None | Unset): The last event that arrived: what came after it is
-            told.
+        last_event_id (int | None | Unset): Id of the last event received. The stream starts after
+            it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -195,14 +198,15 @@ async def asyncio(
 ) -> Any | ErrorOut | None:
     """Stream Fine Tuning Job Metrics
 
-     Each measured step as a server-sent event, from the first or from ``Last-Event-ID`` on, until an
-    event ``done``
-    says that the job has ended.
+     Stream the metrics of each step as server-sent events.
+
+    The stream starts with the first event, or after ``Last-Event-ID``. An event ``done`` reports
+    the end of the job and ends the stream.
 
     Args:
         job_id (str):
-        last_event_id (int | None | Unset): The last event that arrived: what came after it is
-            told.
+        last_event_id (int | None | Unset): Id of the last event received. The stream starts after
+            it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

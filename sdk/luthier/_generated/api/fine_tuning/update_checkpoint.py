@@ -106,12 +106,12 @@ def sync_detailed(
 ) -> Response[CheckpointOut | ErrorOut]:
     """Update Checkpoint
 
-     Say how long the checkpoint stays, counted from now; null: until it is deleted.
+     Set the lifetime of a checkpoint from now on. With null, it does not expire.
 
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointUpdateIn): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): Changes to a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -143,12 +143,12 @@ def sync(
 ) -> CheckpointOut | ErrorOut | None:
     """Update Checkpoint
 
-     Say how long the checkpoint stays, counted from now; null: until it is deleted.
+     Set the lifetime of a checkpoint from now on. With null, it does not expire.
 
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointUpdateIn): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): Changes to a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -175,12 +175,12 @@ async def asyncio_detailed(
 ) -> Response[CheckpointOut | ErrorOut]:
     """Update Checkpoint
 
-     Say how long the checkpoint stays, counted from now; null: until it is deleted.
+     Set the lifetime of a checkpoint from now on. With null, it does not expire.
 
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointUpdateIn): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): Changes to a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -210,12 +210,12 @@ async def asyncio(
 ) -> CheckpointOut | ErrorOut | None:
     """Update Checkpoint
 
-     Say how long the checkpoint stays, counted from now; null: until it is deleted.
+     Set the lifetime of a checkpoint from now on. With null, it does not expire.
 
     Args:
         job_id (str):
         checkpoint_id (str):
-        body (CheckpointUpdateIn): What can be changed of a checkpoint.
+        body (CheckpointUpdateIn): Changes to a checkpoint.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

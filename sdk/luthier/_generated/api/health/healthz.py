@@ -46,7 +46,7 @@ def sync_detailed(
 ) -> Response[Liveness]:
     """Healthz
 
-     The process lives.
+     Check that the process is running.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -71,7 +71,7 @@ def sync(
 ) -> Liveness | None:
     """Healthz
 
-     The process lives.
+     Check that the process is running.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -92,7 +92,7 @@ async def asyncio_detailed(
 ) -> Response[Liveness]:
     """Healthz
 
-     The process lives.
+     Check that the process is running.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -115,7 +115,7 @@ async def asyncio(
 ) -> Liveness | None:
     """Healthz
 
-     The process lives.
+     Check that the process is running.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

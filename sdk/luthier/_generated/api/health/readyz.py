@@ -51,7 +51,7 @@ def sync_detailed(
 ) -> Response[Readiness]:
     """Readyz
 
-     Database, blobs, Redis and engine answer.
+     Check that the database, the blob storage, Redis and the engine respond.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -76,7 +76,7 @@ def sync(
 ) -> Readiness | None:
     """Readyz
 
-     Database, blobs, Redis and engine answer.
+     Check that the database, the blob storage, Redis and the engine respond.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -97,7 +97,7 @@ async def asyncio_detailed(
 ) -> Response[Readiness]:
     """Readyz
 
-     Database, blobs, Redis and engine answer.
+     Check that the database, the blob storage, Redis and the engine respond.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -120,7 +120,7 @@ async def asyncio(
 ) -> Readiness | None:
     """Readyz
 
-     Database, blobs, Redis and engine answer.
+     Check that the database, the blob storage, Redis and the engine respond.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

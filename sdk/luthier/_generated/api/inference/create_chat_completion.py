@@ -98,7 +98,7 @@ def sync_detailed(
 ) -> Response[ChatCompletion | ErrorOut]:
     """Create Chat Completion
 
-     A chat model's answer, whole or, with ``stream``, as server-sent events.
+     Create a chat completion. With ``stream``, it arrives as server-sent events.
 
     Args:
         body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.
@@ -129,7 +129,7 @@ def sync(
 ) -> ChatCompletion | ErrorOut | None:
     """Create Chat Completion
 
-     A chat model's answer, whole or, with ``stream``, as server-sent events.
+     Create a chat completion. With ``stream``, it arrives as server-sent events.
 
     Args:
         body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.
@@ -155,7 +155,7 @@ async def asyncio_detailed(
 ) -> Response[ChatCompletion | ErrorOut]:
     """Create Chat Completion
 
-     A chat model's answer, whole or, with ``stream``, as server-sent events.
+     Create a chat completion. With ``stream``, it arrives as server-sent events.
 
     Args:
         body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.
@@ -184,7 +184,7 @@ async def asyncio(
 ) -> ChatCompletion | ErrorOut | None:
     """Create Chat Completion
 
-     A chat model's answer, whole or, with ``stream``, as server-sent events.
+     Create a chat completion. With ``stream``, it arrives as server-sent events.
 
     Args:
         body (ChatCompletionRequest): The body of ``POST /v1/chat/completions``.

@@ -98,7 +98,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | TextCompletion]:
     """Create Completion
 
-     What a model writes after one prompt or several, whole or, with ``stream``, as server-sent events.
+     Create a completion of one or several prompts.
+
+    With ``stream``, it arrives as server-sent events.
 
     Args:
         body (CompletionRequest): The body of ``POST /v1/completions``.
@@ -129,7 +131,9 @@ def sync(
 ) -> ErrorOut | TextCompletion | None:
     """Create Completion
 
-     What a model writes after one prompt or several, whole or, with ``stream``, as server-sent events.
+     Create a completion of one or several prompts.
+
+    With ``stream``, it arrives as server-sent events.
 
     Args:
         body (CompletionRequest): The body of ``POST /v1/completions``.
@@ -155,7 +159,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | TextCompletion]:
     """Create Completion
 
-     What a model writes after one prompt or several, whole or, with ``stream``, as server-sent events.
+     Create a completion of one or several prompts.
+
+    With ``stream``, it arrives as server-sent events.
 
     Args:
         body (CompletionRequest): The body of ``POST /v1/completions``.
@@ -184,7 +190,9 @@ async def asyncio(
 ) -> ErrorOut | TextCompletion | None:
     """Create Completion
 
-     What a model writes after one prompt or several, whole or, with ``stream``, as server-sent events.
+     Create a completion of one or several prompts.
+
+    With ``stream``, it arrives as server-sent events.
 
     Args:
         body (CompletionRequest): The body of ``POST /v1/completions``.

@@ -98,7 +98,7 @@ def sync_detailed(
 ) -> Response[Embeddings | ErrorOut]:
     """Create Embeddings
 
-     A vector for each text, in their order; of a base model untuned, too.
+     Create an embedding of each text, in order. Base models work, too.
 
     Args:
         body (EmbeddingRequest): The body of ``POST /v1/embeddings``.
@@ -129,7 +129,7 @@ def sync(
 ) -> Embeddings | ErrorOut | None:
     """Create Embeddings
 
-     A vector for each text, in their order; of a base model untuned, too.
+     Create an embedding of each text, in order. Base models work, too.
 
     Args:
         body (EmbeddingRequest): The body of ``POST /v1/embeddings``.
@@ -155,7 +155,7 @@ async def asyncio_detailed(
 ) -> Response[Embeddings | ErrorOut]:
     """Create Embeddings
 
-     A vector for each text, in their order; of a base model untuned, too.
+     Create an embedding of each text, in order. Base models work, too.
 
     Args:
         body (EmbeddingRequest): The body of ``POST /v1/embeddings``.
@@ -184,7 +184,7 @@ async def asyncio(
 ) -> Embeddings | ErrorOut | None:
     """Create Embeddings
 
-     A vector for each text, in their order; of a base model untuned, too.
+     Create an embedding of each text, in order. Base models work, too.
 
     Args:
         body (EmbeddingRequest): The body of ``POST /v1/embeddings``.

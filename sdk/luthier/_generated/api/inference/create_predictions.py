@@ -98,7 +98,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | Predictions]:
     """Create Predictions
 
-     A model's answers to texts, rows or images, in their order; their fields depend on the model's task.
+     Create a prediction for each text, row or image, in order.
+
+    Their fields depend on the model's task.
 
     Args:
         body (PredictionRequest): The body of ``POST /v1/predictions``.
@@ -129,7 +131,9 @@ def sync(
 ) -> ErrorOut | Predictions | None:
     """Create Predictions
 
-     A model's answers to texts, rows or images, in their order; their fields depend on the model's task.
+     Create a prediction for each text, row or image, in order.
+
+    Their fields depend on the model's task.
 
     Args:
         body (PredictionRequest): The body of ``POST /v1/predictions``.
@@ -155,7 +159,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | Predictions]:
     """Create Predictions
 
-     A model's answers to texts, rows or images, in their order; their fields depend on the model's task.
+     Create a prediction for each text, row or image, in order.
+
+    Their fields depend on the model's task.
 
     Args:
         body (PredictionRequest): The body of ``POST /v1/predictions``.
@@ -184,7 +190,9 @@ async def asyncio(
 ) -> ErrorOut | Predictions | None:
     """Create Predictions
 
-     A model's answers to texts, rows or images, in their order; their fields depend on the model's task.
+     Create a prediction for each text, row or image, in order.
+
+    Their fields depend on the model's task.
 
     Args:
         body (PredictionRequest): The body of ``POST /v1/predictions``.

@@ -88,8 +88,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | ModelDeleted]:
     """Delete Model
 
-     Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their
-    job.
+     Delete a fine-tuned model and its bytes.
+
+    Base models belong to the operator. Delete checkpoints through their job.
 
     Args:
         model (str):
@@ -120,8 +121,9 @@ def sync(
 ) -> ErrorOut | ModelDeleted | None:
     """Delete Model
 
-     Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their
-    job.
+     Delete a fine-tuned model and its bytes.
+
+    Base models belong to the operator. Delete checkpoints through their job.
 
     Args:
         model (str):
@@ -147,8 +149,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ModelDeleted]:
     """Delete Model
 
-     Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their
-    job.
+     Delete a fine-tuned model and its bytes.
+
+    Base models belong to the operator. Delete checkpoints through their job.
 
     Args:
         model (str):
@@ -177,8 +180,9 @@ async def asyncio(
 ) -> ErrorOut | ModelDeleted | None:
     """Delete Model
 
-     Delete a finished model and its bytes. Base models are the operator's; checkpoints stay with their
-    job.
+     Delete a fine-tuned model and its bytes.
+
+    Base models belong to the operator. Delete checkpoints through their job.
 
     Args:
         model (str):

@@ -105,12 +105,12 @@ def sync_detailed(
 ) -> Response[Any | ErrorOut]:
     """Download Model
 
-     The weights, as a zip of safetensors, configuration and tokenizer.
+     Download a model as a zip file of safetensors, configuration and tokenizer.
 
     Args:
         model (str):
-        variant (DownloadModelVariant | Unset): The trained weights alone, or the base model with
-            the weights merged into it. Default: 'adapter'.
+        variant (DownloadModelVariant | Unset): Only the trained weights, or the base model with
+            these weights merged into it. Default: 'adapter'.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -140,12 +140,12 @@ def sync(
 ) -> Any | ErrorOut | None:
     """Download Model
 
-     The weights, as a zip of safetensors, configuration and tokenizer.
+     Download a model as a zip file of safetensors, configuration and tokenizer.
 
     Args:
         model (str):
-        variant (DownloadModelVariant | Unset): The trained weights alone, or the base model with
-            the weights merged into it. Default: 'adapter'.
+        variant (DownloadModelVariant | Unset): Only the trained weights, or the base model with
+            these weights merged into it. Default: 'adapter'.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -170,12 +170,12 @@ async def asyncio_detailed(
 ) -> Response[Any | ErrorOut]:
     """Download Model
 
-     The weights, as a zip of safetensors, configuration and tokenizer.
+     Download a model as a zip file of safetensors, configuration and tokenizer.
 
     Args:
         model (str):
-        variant (DownloadModelVariant | Unset): The trained weights alone, or the base model with
-            the weights merged into it. Default: 'adapter'.
+        variant (DownloadModelVariant | Unset): Only the trained weights, or the base model with
+            these weights merged into it. Default: 'adapter'.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -203,12 +203,12 @@ async def asyncio(
 ) -> Any | ErrorOut | None:
     """Download Model
 
-     The weights, as a zip of safetensors, configuration and tokenizer.
+     Download a model as a zip file of safetensors, configuration and tokenizer.
 
     Args:
         model (str):
-        variant (DownloadModelVariant | Unset): The trained weights alone, or the base model with
-            the weights merged into it. Default: 'adapter'.
+        variant (DownloadModelVariant | Unset): Only the trained weights, or the base model with
+            these weights merged into it. Default: 'adapter'.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -82,7 +82,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | ModelsOut]:
     """List Models
 
-     Base models, then the project's own, the oldest first, then what other projects share with it.
+     List base models, then the project's models, oldest first, then models shared with it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -107,7 +107,7 @@ def sync(
 ) -> ErrorOut | ModelsOut | None:
     """List Models
 
-     Base models, then the project's own, the oldest first, then what other projects share with it.
+     List base models, then the project's models, oldest first, then models shared with it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -128,7 +128,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ModelsOut]:
     """List Models
 
-     Base models, then the project's own, the oldest first, then what other projects share with it.
+     List base models, then the project's models, oldest first, then models shared with it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -151,7 +151,7 @@ async def asyncio(
 ) -> ErrorOut | ModelsOut | None:
     """List Models
 
-     Base models, then the project's own, the oldest first, then what other projects share with it.
+     List base models, then the project's models, oldest first, then models shared with it.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

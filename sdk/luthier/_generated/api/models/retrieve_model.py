@@ -86,7 +86,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | ModelOut]:
     """Retrieve Model
 
-     One model, by id or alias.
+     Retrieve a model by id or alias.
 
     Args:
         model (str):
@@ -117,7 +117,7 @@ def sync(
 ) -> ErrorOut | ModelOut | None:
     """Retrieve Model
 
-     One model, by id or alias.
+     Retrieve a model by id or alias.
 
     Args:
         model (str):
@@ -143,7 +143,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ModelOut]:
     """Retrieve Model
 
-     One model, by id or alias.
+     Retrieve a model by id or alias.
 
     Args:
         model (str):
@@ -172,7 +172,7 @@ async def asyncio(
 ) -> ErrorOut | ModelOut | None:
     """Retrieve Model
 
-     One model, by id or alias.
+     Retrieve a model by id or alias.
 
     Args:
         model (str):

@@ -93,8 +93,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | ProjectOut]:
     """Archive Project
 
-     Put all keys of a project out of force, for good. Its rows and bytes stay. Archiving twice changes
-    nothing.
+     Archive a project, which permanently disables its keys. Its data stays.
+
+    Archiving a project again changes nothing.
 
     Args:
         project_id (str):
@@ -125,8 +126,9 @@ def sync(
 ) -> ErrorOut | ProjectOut | None:
     """Archive Project
 
-     Put all keys of a project out of force, for good. Its rows and bytes stay. Archiving twice changes
-    nothing.
+     Archive a project, which permanently disables its keys. Its data stays.
+
+    Archiving a project again changes nothing.
 
     Args:
         project_id (str):
@@ -152,8 +154,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ProjectOut]:
     """Archive Project
 
-     Put all keys of a project out of force, for good. Its rows and bytes stay. Archiving twice changes
-    nothing.
+     Archive a project, which permanently disables its keys. Its data stays.
+
+    Archiving a project again changes nothing.
 
     Args:
         project_id (str):
@@ -182,8 +185,9 @@ async def asyncio(
 ) -> ErrorOut | ProjectOut | None:
     """Archive Project
 
-     Put all keys of a project out of force, for good. Its rows and bytes stay. Archiving twice changes
-    nothing.
+     Archive a project, which permanently disables its keys. Its data stays.
+
+    Archiving a project again changes nothing.
 
     Args:
         project_id (str):

@@ -98,7 +98,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | ProjectOut]:
     """Create Organization Project
 
-     Make a project in the key's organization. Its first key is made at its ``api_keys``.
+     Create a project in the key's organization.
+
+    Create its first key with ``POST /v1/organization/projects/{project_id}/api_keys``.
 
     Args:
         body (ProjectIn): A new project.
@@ -129,7 +131,9 @@ def sync(
 ) -> ErrorOut | ProjectOut | None:
     """Create Organization Project
 
-     Make a project in the key's organization. Its first key is made at its ``api_keys``.
+     Create a project in the key's organization.
+
+    Create its first key with ``POST /v1/organization/projects/{project_id}/api_keys``.
 
     Args:
         body (ProjectIn): A new project.
@@ -155,7 +159,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ProjectOut]:
     """Create Organization Project
 
-     Make a project in the key's organization. Its first key is made at its ``api_keys``.
+     Create a project in the key's organization.
+
+    Create its first key with ``POST /v1/organization/projects/{project_id}/api_keys``.
 
     Args:
         body (ProjectIn): A new project.
@@ -184,7 +190,9 @@ async def asyncio(
 ) -> ErrorOut | ProjectOut | None:
     """Create Organization Project
 
-     Make a project in the key's organization. Its first key is made at its ``api_keys``.
+     Create a project in the key's organization.
+
+    Create its first key with ``POST /v1/organization/projects/{project_id}/api_keys``.
 
     Args:
         body (ProjectIn): A new project.

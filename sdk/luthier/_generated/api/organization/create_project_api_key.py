@@ -103,7 +103,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | KeyCreated]:
     """Create Project Api Key
 
-     Make a key. The answer is the only place where it can be read.
+     Create a key. Only this response shows its value.
 
     Args:
         project_id (str):
@@ -137,7 +137,7 @@ def sync(
 ) -> ErrorOut | KeyCreated | None:
     """Create Project Api Key
 
-     Make a key. The answer is the only place where it can be read.
+     Create a key. Only this response shows its value.
 
     Args:
         project_id (str):
@@ -166,7 +166,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | KeyCreated]:
     """Create Project Api Key
 
-     Make a key. The answer is the only place where it can be read.
+     Create a key. Only this response shows its value.
 
     Args:
         project_id (str):
@@ -198,7 +198,7 @@ async def asyncio(
 ) -> ErrorOut | KeyCreated | None:
     """Create Project Api Key
 
-     Make a key. The answer is the only place where it can be read.
+     Create a key. Only this response shows its value.
 
     Args:
         project_id (str):

@@ -96,7 +96,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | KeyDeleted]:
     """Delete Project Api Key
 
-     Revoke a key, at once and for good.
+     Revoke a key immediately and permanently.
 
     Args:
         project_id (str):
@@ -130,7 +130,7 @@ def sync(
 ) -> ErrorOut | KeyDeleted | None:
     """Delete Project Api Key
 
-     Revoke a key, at once and for good.
+     Revoke a key immediately and permanently.
 
     Args:
         project_id (str):
@@ -159,7 +159,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | KeyDeleted]:
     """Delete Project Api Key
 
-     Revoke a key, at once and for good.
+     Revoke a key immediately and permanently.
 
     Args:
         project_id (str):
@@ -191,7 +191,7 @@ async def asyncio(
 ) -> ErrorOut | KeyDeleted | None:
     """Delete Project Api Key
 
-     Revoke a key, at once and for good.
+     Revoke a key immediately and permanently.
 
     Args:
         project_id (str):

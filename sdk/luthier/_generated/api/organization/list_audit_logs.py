@@ -165,19 +165,19 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutAuditOut]:
     """List Audit Logs
 
-     Every change that a key of the organization made, the newest first.
+     List all changes by keys of the organization, newest first.
 
     Args:
         effective_atgt (int | None | Unset): Changes after this second.
         effective_atgte (int | None | Unset): Changes in this second or later.
         effective_atlt (int | None | Unset): Changes before this second.
         effective_atlte (int | None | Unset): Changes in this second or earlier.
-        project_ids (list[str] | Unset): Of keys of these projects.
-        event_types (list[str] | Unset): Of these types, as `file.deleted`.
-        actor_ids (list[str] | Unset): By these keys.
-        resource_ids (list[str] | Unset): Of these things.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        project_ids (list[str] | Unset): Only changes by keys of these projects.
+        event_types (list[str] | Unset): Only these types, such as `file.deleted`.
+        actor_ids (list[str] | Unset): Only changes by these keys.
+        resource_ids (list[str] | Unset): Only changes to objects with these ids.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -223,19 +223,19 @@ def sync(
 ) -> ErrorOut | ListOutAuditOut | None:
     """List Audit Logs
 
-     Every change that a key of the organization made, the newest first.
+     List all changes by keys of the organization, newest first.
 
     Args:
         effective_atgt (int | None | Unset): Changes after this second.
         effective_atgte (int | None | Unset): Changes in this second or later.
         effective_atlt (int | None | Unset): Changes before this second.
         effective_atlte (int | None | Unset): Changes in this second or earlier.
-        project_ids (list[str] | Unset): Of keys of these projects.
-        event_types (list[str] | Unset): Of these types, as `file.deleted`.
-        actor_ids (list[str] | Unset): By these keys.
-        resource_ids (list[str] | Unset): Of these things.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        project_ids (list[str] | Unset): Only changes by keys of these projects.
+        event_types (list[str] | Unset): Only these types, such as `file.deleted`.
+        actor_ids (list[str] | Unset): Only changes by these keys.
+        resource_ids (list[str] | Unset): Only changes to objects with these ids.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -276,19 +276,19 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutAuditOut]:
     """List Audit Logs
 
-     Every change that a key of the organization made, the newest first.
+     List all changes by keys of the organization, newest first.
 
     Args:
         effective_atgt (int | None | Unset): Changes after this second.
         effective_atgte (int | None | Unset): Changes in this second or later.
         effective_atlt (int | None | Unset): Changes before this second.
         effective_atlte (int | None | Unset): Changes in this second or earlier.
-        project_ids (list[str] | Unset): Of keys of these projects.
-        event_types (list[str] | Unset): Of these types, as `file.deleted`.
-        actor_ids (list[str] | Unset): By these keys.
-        resource_ids (list[str] | Unset): Of these things.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        project_ids (list[str] | Unset): Only changes by keys of these projects.
+        event_types (list[str] | Unset): Only these types, such as `file.deleted`.
+        actor_ids (list[str] | Unset): Only changes by these keys.
+        resource_ids (list[str] | Unset): Only changes to objects with these ids.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -332,19 +332,19 @@ async def asyncio(
 ) -> ErrorOut | ListOutAuditOut | None:
     """List Audit Logs
 
-     Every change that a key of the organization made, the newest first.
+     List all changes by keys of the organization, newest first.
 
     Args:
         effective_atgt (int | None | Unset): Changes after this second.
         effective_atgte (int | None | Unset): Changes in this second or later.
         effective_atlt (int | None | Unset): Changes before this second.
         effective_atlte (int | None | Unset): Changes in this second or earlier.
-        project_ids (list[str] | Unset): Of keys of these projects.
-        event_types (list[str] | Unset): Of these types, as `file.deleted`.
-        actor_ids (list[str] | Unset): By these keys.
-        resource_ids (list[str] | Unset): Of these things.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        project_ids (list[str] | Unset): Only changes by keys of these projects.
+        event_types (list[str] | Unset): Only these types, such as `file.deleted`.
+        actor_ids (list[str] | Unset): Only changes by these keys.
+        resource_ids (list[str] | Unset): Only changes to objects with these ids.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -112,12 +112,12 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutKeyOut]:
     """List Project Api Keys
 
-     The project's keys, the newest first; revoked ones are gone, expired ones stay.
+     List the project's keys, newest first, including expired ones but not revoked ones.
 
     Args:
         project_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -149,12 +149,12 @@ def sync(
 ) -> ErrorOut | ListOutKeyOut | None:
     """List Project Api Keys
 
-     The project's keys, the newest first; revoked ones are gone, expired ones stay.
+     List the project's keys, newest first, including expired ones but not revoked ones.
 
     Args:
         project_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -181,12 +181,12 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutKeyOut]:
     """List Project Api Keys
 
-     The project's keys, the newest first; revoked ones are gone, expired ones stay.
+     List the project's keys, newest first, including expired ones but not revoked ones.
 
     Args:
         project_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -216,12 +216,12 @@ async def asyncio(
 ) -> ErrorOut | ListOutKeyOut | None:
     """List Project Api Keys
 
-     The project's keys, the newest first; revoked ones are gone, expired ones stay.
+     List the project's keys, newest first, including expired ones but not revoked ones.
 
     Args:
         project_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -111,12 +111,12 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutProjectOut]:
     """List Projects
 
-     The organization's projects, the newest first.
+     List the organization's projects, newest first.
 
     Args:
-        include_archived (bool | Unset): Archived projects, too. Default: False.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        include_archived (bool | Unset): Include archived projects. Default: False.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -148,12 +148,12 @@ def sync(
 ) -> ErrorOut | ListOutProjectOut | None:
     """List Projects
 
-     The organization's projects, the newest first.
+     List the organization's projects, newest first.
 
     Args:
-        include_archived (bool | Unset): Archived projects, too. Default: False.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        include_archived (bool | Unset): Include archived projects. Default: False.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -180,12 +180,12 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutProjectOut]:
     """List Projects
 
-     The organization's projects, the newest first.
+     List the organization's projects, newest first.
 
     Args:
-        include_archived (bool | Unset): Archived projects, too. Default: False.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        include_archived (bool | Unset): Include archived projects. Default: False.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -215,12 +215,12 @@ async def asyncio(
 ) -> ErrorOut | ListOutProjectOut | None:
     """List Projects
 
-     The organization's projects, the newest first.
+     List the organization's projects, newest first.
 
     Args:
-        include_archived (bool | Unset): Archived projects, too. Default: False.
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        include_archived (bool | Unset): Include archived projects. Default: False.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

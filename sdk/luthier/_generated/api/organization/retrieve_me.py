@@ -77,7 +77,7 @@ def sync_detailed(
 ) -> Response[CurrentKeyOut | ErrorOut]:
     """Retrieve Me
 
-     The key that asks: its role, project, limits and what it used today (UTC).
+     Retrieve the key of the request with its role, project, limits and today's usage (UTC).
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -102,7 +102,7 @@ def sync(
 ) -> CurrentKeyOut | ErrorOut | None:
     """Retrieve Me
 
-     The key that asks: its role, project, limits and what it used today (UTC).
+     Retrieve the key of the request with its role, project, limits and today's usage (UTC).
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -123,7 +123,7 @@ async def asyncio_detailed(
 ) -> Response[CurrentKeyOut | ErrorOut]:
     """Retrieve Me
 
-     The key that asks: its role, project, limits and what it used today (UTC).
+     Retrieve the key of the request with its role, project, limits and today's usage (UTC).
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -146,7 +146,7 @@ async def asyncio(
 ) -> CurrentKeyOut | ErrorOut | None:
     """Retrieve Me
 
-     The key that asks: its role, project, limits and what it used today (UTC).
+     Retrieve the key of the request with its role, project, limits and today's usage (UTC).
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

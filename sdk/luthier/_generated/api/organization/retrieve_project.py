@@ -93,7 +93,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | ProjectOut]:
     """Retrieve Project
 
-     One project.
+     Retrieve a project.
 
     Args:
         project_id (str):
@@ -124,7 +124,7 @@ def sync(
 ) -> ErrorOut | ProjectOut | None:
     """Retrieve Project
 
-     One project.
+     Retrieve a project.
 
     Args:
         project_id (str):
@@ -150,7 +150,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ProjectOut]:
     """Retrieve Project
 
-     One project.
+     Retrieve a project.
 
     Args:
         project_id (str):
@@ -179,7 +179,7 @@ async def asyncio(
 ) -> ErrorOut | ProjectOut | None:
     """Retrieve Project
 
-     One project.
+     Retrieve a project.
 
     Args:
         project_id (str):

@@ -94,7 +94,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | KeyOut]:
     """Retrieve Project Api Key
 
-     One key, but for the key itself.
+     Retrieve a key, without its value.
 
     Args:
         project_id (str):
@@ -128,7 +128,7 @@ def sync(
 ) -> ErrorOut | KeyOut | None:
     """Retrieve Project Api Key
 
-     One key, but for the key itself.
+     Retrieve a key, without its value.
 
     Args:
         project_id (str):
@@ -157,7 +157,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | KeyOut]:
     """Retrieve Project Api Key
 
-     One key, but for the key itself.
+     Retrieve a key, without its value.
 
     Args:
         project_id (str):
@@ -189,7 +189,7 @@ async def asyncio(
 ) -> ErrorOut | KeyOut | None:
     """Retrieve Project Api Key
 
-     One key, but for the key itself.
+     Retrieve a key, without its value.
 
     Args:
         project_id (str):

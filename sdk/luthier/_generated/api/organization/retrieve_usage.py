@@ -162,19 +162,22 @@ def sync_detailed(
 ) -> Response[ErrorOut | UsagePage]:
     """Retrieve Usage
 
-     Tokens and requests of the organization's keys, day by day (UTC), summed over what ``group_by`` does
-    not name.
+     Retrieve the tokens and requests of the organization's keys per day (UTC).
+
+    They are summed over all dimensions that ``group_by`` does not name.
 
     Args:
-        start_time (int): Any second of the first day.
-        end_time (int | None | Unset): The second after the last day; now where absent.
+        start_time (int): Start of the range, in seconds since 1970. The first day is included in
+            full.
+        end_time (int | None | Unset): Exclusive end of the range, in seconds since 1970; by
+            default now. The last day is included in full.
         group_by (list[RetrieveUsageGroupByItem] | Unset):
-        project_ids (list[str] | Unset): Of these projects.
-        api_key_ids (list[str] | Unset): Of these keys.
-        models (list[str] | Unset): Of these models.
+        project_ids (list[str] | Unset): Only usage of these projects.
+        api_key_ids (list[str] | Unset): Only usage of these keys.
+        models (list[str] | Unset): Only usage of these models.
         kinds (list[RetrieveUsageKindsItem] | Unset):
-        limit (int | Unset): Days on one page. Default: 7.
-        page (None | str | Unset): `next_page` of the page before.
+        limit (int | Unset): Maximum number of days per page. Default: 7.
+        page (None | str | Unset): `next_page` of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -218,19 +221,22 @@ def sync(
 ) -> ErrorOut | UsagePage | None:
     """Retrieve Usage
 
-     Tokens and requests of the organization's keys, day by day (UTC), summed over what ``group_by`` does
-    not name.
+     Retrieve the tokens and requests of the organization's keys per day (UTC).
+
+    They are summed over all dimensions that ``group_by`` does not name.
 
     Args:
-        start_time (int): Any second of the first day.
-        end_time (int | None | Unset): The second after the last day; now where absent.
+        start_time (int): Start of the range, in seconds since 1970. The first day is included in
+            full.
+        end_time (int | None | Unset): Exclusive end of the range, in seconds since 1970; by
+            default now. The last day is included in full.
         group_by (list[RetrieveUsageGroupByItem] | Unset):
-        project_ids (list[str] | Unset): Of these projects.
-        api_key_ids (list[str] | Unset): Of these keys.
-        models (list[str] | Unset): Of these models.
+        project_ids (list[str] | Unset): Only usage of these projects.
+        api_key_ids (list[str] | Unset): Only usage of these keys.
+        models (list[str] | Unset): Only usage of these models.
         kinds (list[RetrieveUsageKindsItem] | Unset):
-        limit (int | Unset): Days on one page. Default: 7.
-        page (None | str | Unset): `next_page` of the page before.
+        limit (int | Unset): Maximum number of days per page. Default: 7.
+        page (None | str | Unset): `next_page` of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -269,19 +275,22 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | UsagePage]:
     """Retrieve Usage
 
-     Tokens and requests of the organization's keys, day by day (UTC), summed over what ``group_by`` does
-    not name.
+     Retrieve the tokens and requests of the organization's keys per day (UTC).
+
+    They are summed over all dimensions that ``group_by`` does not name.
 
     Args:
-        start_time (int): Any second of the first day.
-        end_time (int | None | Unset): The second after the last day; now where absent.
+        start_time (int): Start of the range, in seconds since 1970. The first day is included in
+            full.
+        end_time (int | None | Unset): Exclusive end of the range, in seconds since 1970; by
+            default now. The last day is included in full.
         group_by (list[RetrieveUsageGroupByItem] | Unset):
-        project_ids (list[str] | Unset): Of these projects.
-        api_key_ids (list[str] | Unset): Of these keys.
-        models (list[str] | Unset): Of these models.
+        project_ids (list[str] | Unset): Only usage of these projects.
+        api_key_ids (list[str] | Unset): Only usage of these keys.
+        models (list[str] | Unset): Only usage of these models.
         kinds (list[RetrieveUsageKindsItem] | Unset):
-        limit (int | Unset): Days on one page. Default: 7.
-        page (None | str | Unset): `next_page` of the page before.
+        limit (int | Unset): Maximum number of days per page. Default: 7.
+        page (None | str | Unset): `next_page` of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -323,19 +332,22 @@ async def asyncio(
 ) -> ErrorOut | UsagePage | None:
     """Retrieve Usage
 
-     Tokens and requests of the organization's keys, day by day (UTC), summed over what ``group_by`` does
-    not name.
+     Retrieve the tokens and requests of the organization's keys per day (UTC).
+
+    They are summed over all dimensions that ``group_by`` does not name.
 
     Args:
-        start_time (int): Any second of the first day.
-        end_time (int | None | Unset): The second after the last day; now where absent.
+        start_time (int): Start of the range, in seconds since 1970. The first day is included in
+            full.
+        end_time (int | None | Unset): Exclusive end of the range, in seconds since 1970; by
+            default now. The last day is included in full.
         group_by (list[RetrieveUsageGroupByItem] | Unset):
-        project_ids (list[str] | Unset): Of these projects.
-        api_key_ids (list[str] | Unset): Of these keys.
-        models (list[str] | Unset): Of these models.
+        project_ids (list[str] | Unset): Only usage of these projects.
+        api_key_ids (list[str] | Unset): Only usage of these keys.
+        models (list[str] | Unset): Only usage of these models.
         kinds (list[RetrieveUsageKindsItem] | Unset):
-        limit (int | Unset): Days on one page. Default: 7.
-        page (None | str | Unset): `next_page` of the page before.
+        limit (int | Unset): Maximum number of days per page. Default: 7.
+        page (None | str | Unset): `next_page` of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

@@ -107,7 +107,7 @@ def sync_detailed(
 
     Args:
         project_id (str):
-        body (ProjectUpdateIn): What is absent stays as it is.
+        body (ProjectUpdateIn): Changes to a project. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -141,7 +141,7 @@ def sync(
 
     Args:
         project_id (str):
-        body (ProjectUpdateIn): What is absent stays as it is.
+        body (ProjectUpdateIn): Changes to a project. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -170,7 +170,7 @@ async def asyncio_detailed(
 
     Args:
         project_id (str):
-        body (ProjectUpdateIn): What is absent stays as it is.
+        body (ProjectUpdateIn): Changes to a project. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -202,7 +202,7 @@ async def asyncio(
 
     Args:
         project_id (str):
-        body (ProjectUpdateIn): What is absent stays as it is.
+        body (ProjectUpdateIn): Changes to a project. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

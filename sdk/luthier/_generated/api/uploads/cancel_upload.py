@@ -93,7 +93,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | UploadOut]:
     """Cancel Upload
 
-     Give an upload up: its parts are removed. One that is completed or has expired is a 400.
+     Cancel an upload and delete its parts.
+
+    If it is completed or has expired, the response is 400.
 
     Args:
         upload_id (str):
@@ -124,7 +126,9 @@ def sync(
 ) -> ErrorOut | UploadOut | None:
     """Cancel Upload
 
-     Give an upload up: its parts are removed. One that is completed or has expired is a 400.
+     Cancel an upload and delete its parts.
+
+    If it is completed or has expired, the response is 400.
 
     Args:
         upload_id (str):
@@ -150,7 +154,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | UploadOut]:
     """Cancel Upload
 
-     Give an upload up: its parts are removed. One that is completed or has expired is a 400.
+     Cancel an upload and delete its parts.
+
+    If it is completed or has expired, the response is 400.
 
     Args:
         upload_id (str):
@@ -179,7 +185,9 @@ async def asyncio(
 ) -> ErrorOut | UploadOut | None:
     """Cancel Upload
 
-     Give an upload up: its parts are removed. One that is completed or has expired is a 400.
+     Cancel an upload and delete its parts.
+
+    If it is completed or has expired, the response is 400.
 
     Args:
         upload_id (str):

@@ -103,7 +103,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | UploadOut]:
     """Complete Upload
 
-     Make the file of the parts, in the order given. Completing again answers the same file.
+     Create the file from the parts in the given order.
+
+    Completing an upload again returns the same file.
 
     Args:
         upload_id (str):
@@ -137,7 +139,9 @@ def sync(
 ) -> ErrorOut | UploadOut | None:
     """Complete Upload
 
-     Make the file of the parts, in the order given. Completing again answers the same file.
+     Create the file from the parts in the given order.
+
+    Completing an upload again returns the same file.
 
     Args:
         upload_id (str):
@@ -166,7 +170,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | UploadOut]:
     """Complete Upload
 
-     Make the file of the parts, in the order given. Completing again answers the same file.
+     Create the file from the parts in the given order.
+
+    Completing an upload again returns the same file.
 
     Args:
         upload_id (str):
@@ -198,7 +204,9 @@ async def asyncio(
 ) -> ErrorOut | UploadOut | None:
     """Complete Upload
 
-     Make the file of the parts, in the order given. Completing again answers the same file.
+     Create the file from the parts in the given order.
+
+    Completing an upload again returns the same file.
 
     Args:
         upload_id (str):

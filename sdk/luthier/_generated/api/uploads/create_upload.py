@@ -98,7 +98,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | UploadOut]:
     """Create Upload
 
-     Begin a file that comes in parts of at most 64 MB. It must be completed within an hour.
+     Create an upload of a file in parts of at most 64 MiB.
+
+    It must be completed within an hour.
 
     Args:
         body (UploadIn): The body of ``POST /v1/uploads``.
@@ -129,7 +131,9 @@ def sync(
 ) -> ErrorOut | UploadOut | None:
     """Create Upload
 
-     Begin a file that comes in parts of at most 64 MB. It must be completed within an hour.
+     Create an upload of a file in parts of at most 64 MiB.
+
+    It must be completed within an hour.
 
     Args:
         body (UploadIn): The body of ``POST /v1/uploads``.
@@ -155,7 +159,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | UploadOut]:
     """Create Upload
 
-     Begin a file that comes in parts of at most 64 MB. It must be completed within an hour.
+     Create an upload of a file in parts of at most 64 MiB.
+
+    It must be completed within an hour.
 
     Args:
         body (UploadIn): The body of ``POST /v1/uploads``.
@@ -184,7 +190,9 @@ async def asyncio(
 ) -> ErrorOut | UploadOut | None:
     """Create Upload
 
-     Begin a file that comes in parts of at most 64 MB. It must be completed within an hour.
+     Create an upload of a file in parts of at most 64 MiB.
+
+    It must be completed within an hour.
 
     Args:
         body (UploadIn): The body of ``POST /v1/uploads``.

@@ -103,7 +103,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | UploadPartOut]:
     """Create Upload Part
 
-     Add a part. Parts may come in parallel; their order is told when the upload is completed.
+     Add a part to an upload.
+
+    Parts may arrive in parallel; the request that completes the upload sets their order.
 
     Args:
         upload_id (str):
@@ -137,7 +139,9 @@ def sync(
 ) -> ErrorOut | UploadPartOut | None:
     """Create Upload Part
 
-     Add a part. Parts may come in parallel; their order is told when the upload is completed.
+     Add a part to an upload.
+
+    Parts may arrive in parallel; the request that completes the upload sets their order.
 
     Args:
         upload_id (str):
@@ -166,7 +170,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | UploadPartOut]:
     """Create Upload Part
 
-     Add a part. Parts may come in parallel; their order is told when the upload is completed.
+     Add a part to an upload.
+
+    Parts may arrive in parallel; the request that completes the upload sets their order.
 
     Args:
         upload_id (str):
@@ -198,7 +204,9 @@ async def asyncio(
 ) -> ErrorOut | UploadPartOut | None:
     """Create Upload Part
 
-     Add a part. Parts may come in parallel; their order is told when the upload is completed.
+     Add a part to an upload.
+
+    Parts may arrive in parallel; the request that completes the upload sets their order.
 
     Args:
         upload_id (str):

@@ -100,7 +100,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | WebhookWithSecretOut]:
     """Create Webhook
 
-     Have events sent to a URL. The answer holds the signing secret, which is not shown again.
+     Create a webhook, which sends events to a URL.
+
+    Only this response shows the signing secret.
 
     Args:
         body (WebhookIn): The body of ``POST /v1/webhook_endpoints``.
@@ -131,7 +133,9 @@ def sync(
 ) -> ErrorOut | WebhookWithSecretOut | None:
     """Create Webhook
 
-     Have events sent to a URL. The answer holds the signing secret, which is not shown again.
+     Create a webhook, which sends events to a URL.
+
+    Only this response shows the signing secret.
 
     Args:
         body (WebhookIn): The body of ``POST /v1/webhook_endpoints``.
@@ -157,7 +161,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | WebhookWithSecretOut]:
     """Create Webhook
 
-     Have events sent to a URL. The answer holds the signing secret, which is not shown again.
+     Create a webhook, which sends events to a URL.
+
+    Only this response shows the signing secret.
 
     Args:
         body (WebhookIn): The body of ``POST /v1/webhook_endpoints``.
@@ -186,7 +192,9 @@ async def asyncio(
 ) -> ErrorOut | WebhookWithSecretOut | None:
     """Create Webhook
 
-     Have events sent to a URL. The answer holds the signing secret, which is not shown again.
+     Create a webhook, which sends events to a URL.
+
+    Only this response shows the signing secret.
 
     Args:
         body (WebhookIn): The body of ``POST /v1/webhook_endpoints``.

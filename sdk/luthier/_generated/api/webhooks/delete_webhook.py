@@ -93,7 +93,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | WebhookDeleted]:
     """Delete Webhook
 
-     Delete a webhook and all that waits for it.
+     Delete a webhook and its deliveries, including pending ones.
 
     Args:
         webhook_id (str):
@@ -124,7 +124,7 @@ def sync(
 ) -> ErrorOut | WebhookDeleted | None:
     """Delete Webhook
 
-     Delete a webhook and all that waits for it.
+     Delete a webhook and its deliveries, including pending ones.
 
     Args:
         webhook_id (str):
@@ -150,7 +150,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | WebhookDeleted]:
     """Delete Webhook
 
-     Delete a webhook and all that waits for it.
+     Delete a webhook and its deliveries, including pending ones.
 
     Args:
         webhook_id (str):
@@ -179,7 +179,7 @@ async def asyncio(
 ) -> ErrorOut | WebhookDeleted | None:
     """Delete Webhook
 
-     Delete a webhook and all that waits for it.
+     Delete a webhook and its deliveries, including pending ones.
 
     Args:
         webhook_id (str):

@@ -112,12 +112,14 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutDeliveryOut]:
     """List Webhook Deliveries
 
-     What was sent or waits, the newest first; kept for 30 days. Answers' bodies are not read.
+     List a webhook's deliveries of the last 30 days, newest first.
+
+    Response bodies are not stored.
 
     Args:
         webhook_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -149,12 +151,14 @@ def sync(
 ) -> ErrorOut | ListOutDeliveryOut | None:
     """List Webhook Deliveries
 
-     What was sent or waits, the newest first; kept for 30 days. Answers' bodies are not read.
+     List a webhook's deliveries of the last 30 days, newest first.
+
+    Response bodies are not stored.
 
     Args:
         webhook_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -181,12 +185,14 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutDeliveryOut]:
     """List Webhook Deliveries
 
-     What was sent or waits, the newest first; kept for 30 days. Answers' bodies are not read.
+     List a webhook's deliveries of the last 30 days, newest first.
+
+    Response bodies are not stored.
 
     Args:
         webhook_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -216,12 +222,14 @@ async def asyncio(
 ) -> ErrorOut | ListOutDeliveryOut | None:
     """List Webhook Deliveries
 
-     What was sent or waits, the newest first; kept for 30 days. Answers' bodies are not read.
+     List a webhook's deliveries of the last 30 days, newest first.
+
+    Response bodies are not stored.
 
     Args:
         webhook_id (str):
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

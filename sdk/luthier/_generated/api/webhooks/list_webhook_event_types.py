@@ -87,7 +87,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | EventTypesOut]:
     """List Webhook Event Types
 
-     What there is to be told of.
+     List the event types that webhooks can receive.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -112,7 +112,7 @@ def sync(
 ) -> ErrorOut | EventTypesOut | None:
     """List Webhook Event Types
 
-     What there is to be told of.
+     List the event types that webhooks can receive.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -133,7 +133,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | EventTypesOut]:
     """List Webhook Event Types
 
-     What there is to be told of.
+     List the event types that webhooks can receive.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -156,7 +156,7 @@ async def asyncio(
 ) -> ErrorOut | EventTypesOut | None:
     """List Webhook Event Types
 
-     What there is to be told of.
+     List the event types that webhooks can receive.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

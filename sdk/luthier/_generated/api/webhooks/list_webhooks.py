@@ -107,11 +107,11 @@ def sync_detailed(
 ) -> Response[ErrorOut | ListOutWebhookOut]:
     """List Webhooks
 
-     The project's webhooks, the newest first.
+     List the project's webhooks, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -141,11 +141,11 @@ def sync(
 ) -> ErrorOut | ListOutWebhookOut | None:
     """List Webhooks
 
-     The project's webhooks, the newest first.
+     List the project's webhooks, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -170,11 +170,11 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | ListOutWebhookOut]:
     """List Webhooks
 
-     The project's webhooks, the newest first.
+     List the project's webhooks, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -202,11 +202,11 @@ async def asyncio(
 ) -> ErrorOut | ListOutWebhookOut | None:
     """List Webhooks
 
-     The project's webhooks, the newest first.
+     List the project's webhooks, newest first.
 
     Args:
-        limit (int | Unset): Objects on one page. Default: 20.
-        after (None | str | Unset): Id of the last object of the page before.
+        limit (int | Unset): Maximum number of objects per page. Default: 20.
+        after (None | str | Unset): Id of the last object of the previous page.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.

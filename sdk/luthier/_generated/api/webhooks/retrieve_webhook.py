@@ -93,7 +93,7 @@ def sync_detailed(
 ) -> Response[ErrorOut | WebhookOut]:
     """Retrieve Webhook
 
-     One webhook, without its secret.
+     Retrieve a webhook, without its signing secret.
 
     Args:
         webhook_id (str):
@@ -124,7 +124,7 @@ def sync(
 ) -> ErrorOut | WebhookOut | None:
     """Retrieve Webhook
 
-     One webhook, without its secret.
+     Retrieve a webhook, without its signing secret.
 
     Args:
         webhook_id (str):
@@ -150,7 +150,7 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | WebhookOut]:
     """Retrieve Webhook
 
-     One webhook, without its secret.
+     Retrieve a webhook, without its signing secret.
 
     Args:
         webhook_id (str):
@@ -179,7 +179,7 @@ async def asyncio(
 ) -> ErrorOut | WebhookOut | None:
     """Retrieve Webhook
 
-     One webhook, without its secret.
+     Retrieve a webhook, without its signing secret.
 
     Args:
         webhook_id (str):

@@ -108,8 +108,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | WebhookWithSecretOut]:
     """Rotate Webhook Secret
 
-     A new signing secret, shown once. With the old one kept, deliveries carry both signatures for 24
-    hours.
+     Create a new signing secret. Only this response shows it.
+
+    If the old secret stays active, deliveries carry both signatures for 24 hours.
 
     Args:
         webhook_id (str):
@@ -143,8 +144,9 @@ def sync(
 ) -> ErrorOut | WebhookWithSecretOut | None:
     """Rotate Webhook Secret
 
-     A new signing secret, shown once. With the old one kept, deliveries carry both signatures for 24
-    hours.
+     Create a new signing secret. Only this response shows it.
+
+    If the old secret stays active, deliveries carry both signatures for 24 hours.
 
     Args:
         webhook_id (str):
@@ -173,8 +175,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | WebhookWithSecretOut]:
     """Rotate Webhook Secret
 
-     A new signing secret, shown once. With the old one kept, deliveries carry both signatures for 24
-    hours.
+     Create a new signing secret. Only this response shows it.
+
+    If the old secret stays active, deliveries carry both signatures for 24 hours.
 
     Args:
         webhook_id (str):
@@ -206,8 +209,9 @@ async def asyncio(
 ) -> ErrorOut | WebhookWithSecretOut | None:
     """Rotate Webhook Secret
 
-     A new signing secret, shown once. With the old one kept, deliveries carry both signatures for 24
-    hours.
+     Create a new signing secret. Only this response shows it.
+
+    If the old secret stays active, deliveries carry both signatures for 24 hours.
 
     Args:
         webhook_id (str):

@@ -103,8 +103,9 @@ def sync_detailed(
 ) -> Response[ErrorOut | WebhookTested]:
     """Test Webhook
 
-     Send a sample now, once, and tell the status of the answer, whatever it is. No answer at all is a
-    400.
+     Send a sample event once and return the status of the receiver's response.
+
+    If the receiver does not respond, the response is 400.
 
     Args:
         webhook_id (str):
@@ -138,8 +139,9 @@ def sync(
 ) -> ErrorOut | WebhookTested | None:
     """Test Webhook
 
-     Send a sample now, once, and tell the status of the answer, whatever it is. No answer at all is a
-    400.
+     Send a sample event once and return the status of the receiver's response.
+
+    If the receiver does not respond, the response is 400.
 
     Args:
         webhook_id (str):
@@ -168,8 +170,9 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | WebhookTested]:
     """Test Webhook
 
-     Send a sample now, once, and tell the status of the answer, whatever it is. No answer at all is a
-    400.
+     Send a sample event once and return the status of the receiver's response.
+
+    If the receiver does not respond, the response is 400.
 
     Args:
         webhook_id (str):
@@ -201,8 +204,9 @@ async def asyncio(
 ) -> ErrorOut | WebhookTested | None:
     """Test Webhook
 
-     Send a sample now, once, and tell the status of the answer, whatever it is. No answer at all is a
-    400.
+     Send a sample event once and return the status of the receiver's response.
+
+    If the receiver does not respond, the response is 400.
 
     Args:
         webhook_id (str):

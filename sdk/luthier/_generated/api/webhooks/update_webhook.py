@@ -103,12 +103,14 @@ def sync_detailed(
 ) -> Response[ErrorOut | WebhookOut]:
     """Update Webhook
 
-     Change what is named. Enabling a webhook forgets its failures; what was dropped meanwhile is not
+     Change the fields that are sent.
+
+    Enabling a webhook resets its failures. Events that were dropped while it was disabled are not
     sent.
 
     Args:
         webhook_id (str):
-        body (WebhookUpdateIn): What is left out stays.
+        body (WebhookUpdateIn): Changes to a webhook. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -138,12 +140,14 @@ def sync(
 ) -> ErrorOut | WebhookOut | None:
     """Update Webhook
 
-     Change what is named. Enabling a webhook forgets its failures; what was dropped meanwhile is not
+     Change the fields that are sent.
+
+    Enabling a webhook resets its failures. Events that were dropped while it was disabled are not
     sent.
 
     Args:
         webhook_id (str):
-        body (WebhookUpdateIn): What is left out stays.
+        body (WebhookUpdateIn): Changes to a webhook. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -168,12 +172,14 @@ async def asyncio_detailed(
 ) -> Response[ErrorOut | WebhookOut]:
     """Update Webhook
 
-     Change what is named. Enabling a webhook forgets its failures; what was dropped meanwhile is not
+     Change the fields that are sent.
+
+    Enabling a webhook resets its failures. Events that were dropped while it was disabled are not
     sent.
 
     Args:
         webhook_id (str):
-        body (WebhookUpdateIn): What is left out stays.
+        body (WebhookUpdateIn): Changes to a webhook. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
@@ -201,12 +207,14 @@ async def asyncio(
 ) -> ErrorOut | WebhookOut | None:
     """Update Webhook
 
-     Change what is named. Enabling a webhook forgets its failures; what was dropped meanwhile is not
+     Change the fields that are sent.
+
+    Enabling a webhook resets its failures. Events that were dropped while it was disabled are not
     sent.
 
     Args:
         webhook_id (str):
-        body (WebhookUpdateIn): What is left out stays.
+        body (WebhookUpdateIn): Changes to a webhook. Absent fields keep their values.
 
     Raises:
         errors.UnexpectedStatus: If the server returns an undocumented status code and Client.raise_on_unexpected_status is True.
