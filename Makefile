@@ -10,7 +10,7 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
+.PHONY: help quickstart up test test-fast test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
 .PHONY: bench-overload bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
 
 help: ## print this list
@@ -37,6 +37,9 @@ test-long: $(STAMP) ## equality checks of training at full length: resume after 
 test: $(STAMP) ## lint, types, imports, docs, and all tests that fit in 15 minutes
 	@$(MAKE) --no-print-directory lint
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
+
+test-fast: $(STAMP) ## tests that start no process, in under 90 seconds: what to run while you work
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not integration"
 
 conformance: $(STAMP) ## OpenAI's Python and npm clients, oldest to newest, their own tests, and five tools, unmodified (installs them; about 25 minutes)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run

@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share: the two databases, the two blob stores, a Redis."""
+"""Fixtures shared by all tests: two databases, two blob stores and a Redis server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from tests import services
 
 @pytest.fixture(scope="module", autouse=True)
 def _collect_unclosed_resources() -> Iterator[None]:
-    """An unclosed socket is noticed when it is collected: here, not in whatever test runs later."""
+    """Collect garbage after each module, so that an unclosed socket fails its own module's
+    tests."""
     yield
     gc.collect()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run integration tests first, so that no long file starts last and runs alone."""
+    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh database with today's tables, once on SQLite and once on Postgres."""
+    """URL of a fresh, migrated database: one run on SQLite and one on Postgres."""
     if request.param == "sqlite":
         url = f"sqlite+aiosqlite:///{tmp_path}/luthier.db"
     else:
@@ -64,7 +70,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["file", "s3"])
 def blob_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty blob store, once in a folder and once in a bucket."""
+    """URL of an empty blob store: one run in a folder and one in an S3 bucket."""
     if request.param == "file":
         return f"file://{tmp_path}/blobs"
     base = str(request.getfixturevalue("s3_url"))

@@ -1,4 +1,4 @@
-"""Real servers for tests: Postgres, Redis and an S3 endpoint, each a process or thread of its own on this machine."""
+"""Real servers for tests: Postgres, Redis and an S3 endpoint, each in its own process or thread."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from moto.server import ThreadedMotoServer
 from deploy import redis_server
 
 with warnings.catch_warnings():
-    # pgserver asks platformdirs for a directory that does not exist on every machine.
+    # pgserver requests a directory from platformdirs that does not exist on every machine.
     warnings.simplefilter("ignore")
     import pgserver
 
 
 @dataclass
 class Postgres:
-    """One server; :meth:`database` makes an empty database in it."""
+    """A Postgres server. :meth:`create_database` creates an empty database and returns its URL."""
 
     folder: str
     _database_numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -58,7 +58,7 @@ def run_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def run_redis(folder: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Its URL and its process, so that a test can kill it."""
+    """Yield the URL and the process of a Redis server. A test may kill the process."""
     with tempfile.TemporaryDirectory(prefix="rd") as made:
         home = folder or Path(made)
         socket_path = home / "redis.sock"
@@ -73,7 +73,7 @@ def run_redis(folder: Path | None = None) -> Iterator[tuple[str, subprocess.Pope
 
 @contextmanager
 def run_s3() -> Iterator[str]:
-    """A blob URL over real HTTP. Credentials are whatever boto3 finds; moto takes any."""
+    """Yield a blob URL over real HTTP. boto3 finds the credentials; moto accepts any."""
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -86,7 +86,7 @@ def run_s3() -> Iterator[str]:
 
 
 def wait_for(condition, seconds: float = 10.0, interval: float = 0.02) -> None:  # type: ignore[no-untyped-def]
-    """Raises ``TimeoutError``."""
+    """Poll until the condition is true. Raises ``TimeoutError`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -96,7 +96,7 @@ def wait_for(condition, seconds: float = 10.0, interval: float = 0.02) -> None: 
 
 @contextmanager
 def run_redis_over_tcp() -> Iterator[str]:
-    """As in production: TCP, on loopback."""
+    """Yield the URL of a Redis server on TCP loopback, as in production."""
     with tempfile.TemporaryDirectory(prefix="rd") as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,5 @@
-"""A whole stack of real processes for a test: any mix of the four URLs, every process killable."""
+"""Stack of real processes for tests: any combination of the four URLs. A test may kill any
+process."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ TERMINAL_STATUSES = {"succeeded", "failed", "cancelled"}
 
 @dataclass
 class Stack:
-    """Start parts by name: ``api``, ``worker``, ``inference``; a second one as ``worker2`` and so on."""
+    """Processes started by name: ``api``, ``worker``, ``inference``; ``worker2`` is a second
+    worker."""
 
     settings: Settings
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -46,7 +48,7 @@ class Stack:
         self.stop()
 
     def prepare(self) -> None:
-        """Tables and a key."""
+        """Migrate the database and create an API key."""
         asyncio.run(migrate.upgrade(self.settings.database_url))
         self.key = asyncio.run(self.create_key("default"))
 
@@ -76,7 +78,7 @@ class Stack:
                 )
 
     def wait_until_ready(self, api: str = "api", seconds: float = 240.0) -> OpenAI:
-        """Wait until this API and what it needs answers; a client for it."""
+        """Wait until this API and its dependencies are ready, then return a client for it."""
         root = f"http://127.0.0.1:{self.ports[api]}"
 
         def answers() -> bool:
@@ -104,7 +106,7 @@ class Stack:
         process.wait(60)
 
     def list_training_processes(self, name: str) -> list[psutil.Process]:
-        """The training children of a worker."""
+        """Return the training processes of a worker: the children of its fork servers."""
         try:
             parents = psutil.Process(self.processes[name].pid).children()
             return [child for parent in parents for child in parent.children()]
@@ -133,7 +135,7 @@ class Stack:
         return asyncio.run(read())
 
     def get_result_hashes(self, model_id: str) -> dict[str, str]:
-        """sha256 of every file of a finished model."""
+        """Return the sha256 of every file of a finished model."""
 
         async def read() -> Model:
             db = databases.connect(self.settings.database_url)
@@ -155,7 +157,7 @@ def find_free_port() -> int:
 
 
 def build_settings(home: Path, **values: Any) -> Settings:
-    """Quick to notice and to retry; everything else as shipped."""
+    """Return settings with short leases and intervals; the rest are the defaults."""
     (home / "run").mkdir(parents=True, exist_ok=True)
     quick = {"lease_seconds": 4.0, "reaper_interval_seconds": 0.5, "poll_seconds": 0.5, "save_seconds": 0.3}
     return Settings(
@@ -176,7 +178,7 @@ def wait_for_job(client: OpenAI, job_id: str, seconds: float = 120.0) -> Any:
 
 
 def wait_for_step(client: OpenAI, job_id: str, step: int, seconds: float = 60.0) -> None:
-    """Until the job has done so many steps (or ended)."""
+    """Wait until the job has completed ``step`` steps or has ended."""
 
     def reached() -> bool:
         job = client.fine_tuning.jobs.retrieve(job_id)

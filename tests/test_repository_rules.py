@@ -1,12 +1,15 @@
-"""The house itself: what CONTRIBUTING.md promises, held against the code."""
+"""Rules of the repository: the promises of CONTRIBUTING.md, checked against the code."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,21 @@ BANNED_PHRASES = re.compile(
     re.I,
 )
 """Private phrases and British spellings."""
+RIDDLE = re.compile(r"\W*(?:What|Where|Who|Which|Whether|How|Whatever|Whoever)\b")
+"""Openings of a docstring that asks instead of naming the thing."""
+BANNED_MODULES = {
+    *("wishes", "closing", "lane", "exchange", "patience", "spread", "following", "continuing", "owned"),
+    *("rooms", "outlook", "tidy", "warm", "anatomy", "trunk", "seams", "survey"),
+}
+MAX_PACKAGE_FILES = 16
+SOURCES = [
+    path
+    for top in (*PACKAGES, "benchmarks", "examples", "sdk", "tests")
+    for path in sorted((ROOT / top).rglob("*.py"))
+    # Generated from OpenAPI, generated from `_async`, and the build's copies.
+    if not {"_generated", "_sync", "build"} & set(path.relative_to(ROOT).parts)
+]
+SOURCE_NAMES = [path.relative_to(ROOT).as_posix() for path in SOURCES]
 
 
 def iter_functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -52,6 +70,47 @@ def test_files_and_functions_are_small(path: Path) -> None:
         assert (function.end_lineno or 0) - function.lineno + 1 <= 60, function.name
         arguments = function.args
         assert len(arguments.args) + len(arguments.kwonlyargs) + len(arguments.posonlyargs) <= 9, function.name
+
+
+def test_no_module_has_a_private_name() -> None:
+    stems = {path.stem.removeprefix("test_").strip("_") for path in SOURCES}
+    assert not (stems | {path.parent.name for path in SOURCES}) & BANNED_MODULES
+
+
+def test_packages_have_few_files_at_their_top() -> None:
+    counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in SOURCES)
+    assert {name: count for name, count in counts.items() if count > MAX_PACKAGE_FILES} == {}
+
+
+def test_layers() -> None:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert finished.returncode == 0, finished.stdout
+
+
+def iter_docstrings(tree: ast.Module) -> Iterator[str]:
+    """Docstrings of modules, classes and functions, and the strings below attributes and
+    constants."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else ():
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str(docstring))):
+                    yield docstring
+
+
+def iter_comments(text: str) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=SOURCE_NAMES)
+def test_docstrings_and_comments_use_the_fields_language(path: Path) -> None:
+    text = path.read_text()
+    docstrings = list(iter_docstrings(ast.parse(text)))
+    assert not [docstring for docstring in docstrings if RIDDLE.match(docstring)]
+    assert not [prose for prose in (*docstrings, *iter_comments(text)) if BANNED_PHRASES.search(prose)]
 
 
 def test_one_file_reads_the_environment() -> None:

@@ -1,4 +1,4 @@
-"""Models small enough to be made in a test: the same weights every time."""
+"""Models small enough to create in a test, with the same weights every time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHAT_TEMPLATE = (
     "{%- for message in messages -%}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{{ '\\n' }}"
     "{%- endfor -%}{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
-# Hermes' form, with little of a tool told: each byte is a token, and the context has 256.
+# Hermes' format with only the tool's name: each byte is a token, and the context has 256 tokens.
 TOOL_TEMPLATE = (
     "{%- for tool in tools or [] -%}<|system|>{{ tool.function.name }}<|end|>{%- endfor -%}"
     "{%- for m in messages -%}{%- if m.role == 'tool' -%}<|user|>={{ m.content }}<|end|>"
@@ -31,13 +31,14 @@ TOOL_TEMPLATE = (
 )
 CONTEXT_LENGTH = 256
 INITIALIZER_RANGE = 0.2
-"""Standard deviation of the weights: with the usual 0.02 so narrow a model hardly tells its inputs apart."""
+"""Standard deviation of the weights. With the usual 0.02, so narrow a model gives nearly equal
+outputs for different inputs."""
 
 
 def create_tiny_chat_base(
     directory: Path, *, template: str = CHAT_TEMPLATE, num_layers: int = 2, hidden_size: int = 32
 ) -> Path:
-    """A Llama that reads bytes, with a chat template and an end-of-turn token."""
+    """Save a byte-level Llama with a chat template and an end-of-turn token."""
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = build_byte_tokenizer(template)
     config = LlamaConfig(
@@ -64,7 +65,7 @@ def create_tiny_chat_base(
 
 
 def build_byte_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
-    """Every byte is a token, after those of ``CHAT_TOKENS``."""
+    """Return a tokenizer whose vocabulary is ``CHAT_TOKENS`` followed by one token per byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*CHAT_TOKENS, *alphabet])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -83,7 +84,7 @@ def build_byte_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedToke
 
 
 def create_tiny_encoder_base(directory: Path, *, hidden_size: int = 32) -> Path:
-    """A BERT without a head that reads letters, with dropout."""
+    """Save a character-level BERT with dropout and without a head."""
     directory.mkdir(parents=True, exist_ok=True)
     letters = [chr(code) for code in range(33, 127)]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + letter for letter in letters)]

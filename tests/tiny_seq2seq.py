@@ -1,4 +1,4 @@
-"""Encoder-decoders small enough to be made in a test: the same weights every time."""
+"""Encoder-decoders small enough to create in a test, with the same weights every time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tiny import CONTEXT_LENGTH, INITIALIZER_RANGE, build_byte_tokenizer
 
 
 def create_tiny_t5_base(directory: Path, *, hidden_size: int = 32) -> Path:
-    """A T5 that reads bytes: relative positions, and an output layer that is the embeddings, scaled."""
+    """Save a byte-level T5: relative positions, and scaled embeddings as the output layer."""
     tokenizer = _build_tokenizer_with_eos()
     config = T5Config(
         vocab_size=len(tokenizer),
@@ -39,7 +39,7 @@ def create_tiny_t5_base(directory: Path, *, hidden_size: int = 32) -> Path:
 
 
 def create_tiny_bart_base(directory: Path, *, hidden_size: int = 32) -> Path:
-    """A BART that reads bytes: a table of positions, and a bias on its logits."""
+    """Save a byte-level BART: learned positions, and a bias on its logits."""
     tokenizer = _build_tokenizer_with_eos()
     config = BartConfig(
         vocab_size=len(tokenizer),
@@ -62,7 +62,7 @@ def create_tiny_bart_base(directory: Path, *, hidden_size: int = 32) -> Path:
 
 
 def _build_tokenizer_with_eos() -> PreTrainedTokenizerFast:
-    """The bytes' tokenizer; each text ends in its token of the end."""
+    """Return the byte tokenizer, extended to append its end-of-text token to each text."""
     tokenizer = build_byte_tokenizer(template=None)
     end = (tokenizer.eos_token, tokenizer.eos_token_id)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""Classifiers of pictures small enough to be made in a test, and pictures for them."""
+"""Vision models small enough to create in a test, and images for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLORS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 
 
 def create_tiny_vit_base(directory: Path, *, hidden_size: int = 32) -> Path:
-    """A ViT without a head, of 16 patches; dropout in its blocks."""
+    """Save a ViT of 16 patches with dropout in its blocks and without a head."""
     config = ViTConfig(
         hidden_size=hidden_size,
         intermediate_size=2 * hidden_size,
@@ -38,7 +38,8 @@ def create_tiny_vit_base(directory: Path, *, hidden_size: int = 32) -> Path:
 
 
 def create_tiny_resnet_base(directory: Path) -> Path:
-    """A ResNet without a head: convolutions, and statistics that training moves without a gradient."""
+    """Save a ResNet without a head: convolutions, and batch statistics that training updates
+    without a gradient."""
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
     return _save_model(ResNetModel, config, ConvNextImageProcessorPil(size={"shortest_edge": IMAGE_SIZE}), directory)
 
@@ -56,17 +57,15 @@ def _save_model(
 
 
 def create_image(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (20, 24)) -> Image.Image:
-    """Of about one colour, speckled."""
-    chance = random.Random(seed)
+    """Return an image of about one color, with noise."""
+    rng = random.Random(seed)
     image = Image.new("RGB", size)
-    image.putdata(
-        [tuple(max(0, value + chance.randrange(-30, 30)) for value in color) for _ in range(size[0] * size[1])]
-    )
+    image.putdata([tuple(max(0, value + rng.randrange(-30, 30)) for value in color) for _ in range(size[0] * size[1])])
     return image
 
 
 def encode_image(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
-    """A file of it."""
+    """Return the image as the bytes of a file."""
     buffer = io.BytesIO()
     image.save(buffer, image_format, **options)
     return buffer.getvalue()
@@ -77,7 +76,7 @@ def encode_base64(data: bytes) -> str:
 
 
 IMAGE_ROWS = [
-    {"image": encode_base64(encode_image(create_image(colour, number))), "label": label}
+    {"image": encode_base64(encode_image(create_image(color, number))), "label": label}
     for number in range(6)
-    for label, colour in COLORS.items()
+    for label, color in COLORS.items()
 ]

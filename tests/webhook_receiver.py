@@ -1,4 +1,4 @@
-"""A real HTTP server that stands for somebody's webhook, and a listener that only counts who comes."""
+"""A real HTTP server that receives webhooks, and a listener that counts connections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tests.api.stack import get_port, run_server
 
 @dataclass
 class Receiver:
-    """Answers with ``statuses`` one after the other, then with 200; keeps what came."""
+    """A webhook receiver that records requests. It responds with each of ``statuses``, then with
+    200."""
 
     port: int = 0
     scheme: str = "http"
@@ -28,7 +29,7 @@ class Receiver:
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     redirect_url: str = ""
-    """Where ``/redirect`` points."""
+    """Target of the redirect that ``/redirect`` responds with."""
 
     def build_url(self, path: str = "/hook", host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{host}:{self.port}{path}"
@@ -67,7 +68,7 @@ def run_receiver(**tls: Any) -> Iterator[Receiver]:
 
 @dataclass
 class ConnectionCounter:
-    """On every address of this machine, for IPv4 and IPv6 where there is one."""
+    """A listener on every address of this machine, for IPv4 and, if available, IPv6."""
 
     port: int
     connections: int = 0
@@ -75,13 +76,13 @@ class ConnectionCounter:
 
 @contextmanager
 def count_connections() -> Iterator[ConnectionCounter]:
-    dual = socket.has_dualstack_ipv6()
+    has_ipv6 = socket.has_dualstack_ipv6()
     listener = (
         socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-        if dual
+        if has_ipv6
         else socket.create_server(("0.0.0.0", 0))
     )
-    recorder = ConnectionCounter(listener.getsockname()[1])
+    counter = ConnectionCounter(listener.getsockname()[1])
 
     def count() -> None:
         while True:
@@ -89,13 +90,13 @@ def count_connections() -> Iterator[ConnectionCounter]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            recorder.connections += 1
+            counter.connections += 1
             connection.close()
 
     thread = threading.Thread(target=count, daemon=True)
     thread.start()
     try:
-        yield recorder
+        yield counter
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

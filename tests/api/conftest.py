@@ -1,4 +1,4 @@
-"""One server for the room's tests; each test makes rows of its own."""
+"""One API server shared by all tests of ``api``. Each test inserts its own rows."""
 
 from __future__ import annotations
 

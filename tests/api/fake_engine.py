@@ -1,4 +1,6 @@
-"""A tiny engine on a unix socket: it speaks the real engine's protocol and misbehaves when a message tells it to."""
+"""Fake engine on a unix socket. It implements the real engine's protocol and fails on request.
+
+The last message of a chat selects the failure."""
 
 from __future__ import annotations
 
@@ -26,11 +28,12 @@ ERRORS = {
     "stranger": EngineError("unauthorized", "The token is wrong."),
     "broken": EngineError("internal_error", "The engine failed."),
 }
-"""Last message -> what the engine answers instead."""
+"""Last message -> the error that the engine responds with."""
 
 
 class FakeEngine:
-    """``asked`` keeps what arrived; ``cancelled`` counts requests whose client left."""
+    """Fake engine. ``requests`` records every body; ``cancelled_count`` counts disconnected
+    clients."""
 
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
@@ -50,17 +53,17 @@ class FakeEngine:
         )
 
     async def chat(self, request: Request) -> Response:
-        asked = await request.json()
-        self.requests.append(asked)
-        model, words = asked["ref"]["id"], _join_text(asked["body"]["messages"][-1]["content"])
-        if words in ERRORS:
-            return JSONResponse(ERRORS[words].to_body(), ERRORS[words].status)
-        if asked["body"]["stream"]:
-            told = (asked["body"].get("stream_options") or {}).get("include_usage", False)
-            return StreamingResponse(self._stream(model, words, told), media_type="text/event-stream")
-        if words == "hang":
+        envelope = await request.json()
+        self.requests.append(envelope)
+        model, content = envelope["ref"]["id"], _join_text(envelope["body"]["messages"][-1]["content"])
+        if content in ERRORS:
+            return JSONResponse(ERRORS[content].to_body(), ERRORS[content].status)
+        if envelope["body"]["stream"]:
+            include_usage = (envelope["body"].get("stream_options") or {}).get("include_usage", False)
+            return StreamingResponse(self._stream(model, content, include_usage), media_type="text/event-stream")
+        if content == "hang":
             await self._wait_for_disconnect(request)
-        message = {"role": "assistant", "refusal": None, **_build_message(asked["body"], words)}
+        message = {"role": "assistant", "refusal": None, **_build_message(envelope["body"], content)}
         return JSONResponse(
             {
                 "id": "chatcmpl-1",
@@ -103,49 +106,50 @@ class FakeEngine:
         self.cancelled_count += 1
 
     async def complete(self, request: Request) -> Response:
-        asked = await request.json()
-        self.requests.append(asked)
-        head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": asked["ref"]["id"]}
+        envelope = await request.json()
+        self.requests.append(envelope)
+        common = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": envelope["ref"]["id"]}
         texts = ["and", " so on"]
-        if asked["body"]["stream"]:
+        if envelope["body"]["stream"]:
             chunks = [
-                {**head, "choices": [_build_text_choice(text, "stop" if text == texts[-1] else None)]} for text in texts
+                {**common, "choices": [_build_text_choice(text, "stop" if text == texts[-1] else None)]}
+                for text in texts
             ]
             lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks] + ["data: [DONE]\n\n"]
             return StreamingResponse(iter(lines), media_type="text/event-stream")
         usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-        return JSONResponse({**head, "choices": [_build_text_choice("".join(texts), "stop")], "usage": usage})
+        return JSONResponse({**common, "choices": [_build_text_choice("".join(texts), "stop")], "usage": usage})
 
     async def embed(self, request: Request) -> Response:
-        """A third and -1.5 for every text, as asked for."""
-        asked = await request.json()
-        self.requests.append(asked)
-        texts, packed = asked["body"]["input"], struct.pack("<2f", 1 / 3, -1.5)
-        as_text = asked["body"].get("encoding_format") == "base64"
+        """Return the vector (1/3, -1.5) for every text, in the requested encoding."""
+        envelope = await request.json()
+        self.requests.append(envelope)
+        texts, packed = envelope["body"]["input"], struct.pack("<2f", 1 / 3, -1.5)
+        as_text = envelope["body"].get("encoding_format") == "base64"
         vector = base64.b64encode(packed).decode() if as_text else struct.unpack("<2f", packed)
         count = 1 if isinstance(texts, str) else len(texts)
         data = [{"object": "embedding", "index": index, "embedding": vector} for index in range(count)]
         usage = {"prompt_tokens": count, "total_tokens": count}
-        return JSONResponse({"object": "list", "model": asked["ref"]["id"], "data": data, "usage": usage})
+        return JSONResponse({"object": "list", "model": envelope["ref"]["id"], "data": data, "usage": usage})
 
     async def predict(self, request: Request) -> Response:
-        asked = await request.json()
-        self.requests.append(asked)
-        rows = asked["body"]["inputs"]
+        envelope = await request.json()
+        self.requests.append(envelope)
+        rows = envelope["body"]["inputs"]
         data = [{"index": index, "label": "card", "scores": {"card": 1.0}} for index in range(len(rows))]
         usage = {"prompt_tokens": len(rows), "total_tokens": len(rows)}
-        return JSONResponse({"object": "list", "model": asked["ref"]["id"], "data": data, "usage": usage})
+        return JSONResponse({"object": "list", "model": envelope["ref"]["id"], "data": data, "usage": usage})
 
     async def export(self, request: Request) -> Response:
-        asked = await request.json()
-        self.requests.append(asked)
+        envelope = await request.json()
+        self.requests.append(envelope)
         self.export_count += 1
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            # Without a time of its own, as the engine writes them: the same weights are the same bytes.
-            archive.writestr(zipfile.ZipInfo("adapter_config.json"), json.dumps({"variant": asked["variant"]}))
+            # Without a timestamp, like the engine's archives: the same weights give the same bytes.
+            archive.writestr(zipfile.ZipInfo("adapter_config.json"), json.dumps({"variant": envelope["variant"]}))
             archive.writestr(zipfile.ZipInfo("adapter_model.safetensors"), b"\0" * 3_000_000)
-        key = f"exports/{hashlib.sha256(asked['ref']['id'].encode()).hexdigest()}-{asked['variant']}.zip"
+        key = f"exports/{hashlib.sha256(envelope['ref']['id'].encode()).hexdigest()}-{envelope['variant']}.zip"
         stored = await asyncio.to_thread(self.blobs.put_bytes, key, buffer.getvalue())
         return JSONResponse({"blob_key": key, "sha256": stored.sha256, "bytes": stored.size})
 
@@ -154,13 +158,14 @@ class FakeEngine:
 
 
 def _build_message(body: dict[str, Any], content: str) -> dict[str, Any]:
-    """What an answer says; the words themselves, or a call with them, where it is held to a form."""
+    """Return the content of a completion: the input itself, or a call with it as the arguments, if
+    the request constrains the output."""
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         function = {"name": choice["function"]["name"], "arguments": content}
         return {"content": None, "tool_calls": [{"id": "abcdefgh1", "type": "function", "function": function}]}
-    held = (body.get("response_format") or {"type": "text"})["type"] != "text"
-    return {"content": content if held else f"You said {content}."}
+    constrained = (body.get("response_format") or {"type": "text"})["type"] != "text"
+    return {"content": content if constrained else f"You said {content}."}
 
 
 def _join_text(content: str | list[dict[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""JSON bodies that break servers, for any route: made around a body that the route takes."""
+"""JSON bodies that break servers, for any route: variations of a body that the route accepts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 
 def build_hostile_bodies(valid_body: Mapping[str, Any]) -> dict[str, bytes]:
-    """Each with one thing that no route may take, and that leaves the rest of ``good`` as it is."""
+    """Return bodies with one violation each that no route may accept; the rest is
+    ``valid_body``."""
 
     def field(name: str, value: str) -> bytes:
         head = json.dumps(valid_body, ensure_ascii=False)[:-1]
@@ -56,4 +57,4 @@ def build_hostile_bodies(valid_body: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 EMPTY_BODIES = frozenset({"null", "nothing"})
-"""What a route whose body may be left out takes for none."""
+"""Names of the bodies that a route with an optional body treats as no body."""

@@ -1,4 +1,5 @@
-"""The OpenAPI document as tests read it: its operations, the examples of their bodies, what stands in their schemas."""
+"""Access to the OpenAPI document for tests: operations, examples of their bodies, and
+subschemas."""
 
 from __future__ import annotations
 
@@ -22,9 +23,9 @@ class Operation:
 
     @property
     def json_body(self) -> dict[str, Any] | None:
-        """The media type of a JSON body, where the operation takes one."""
-        found: dict[str, Any] | None = self.spec.get("requestBody", {}).get("content", {}).get("application/json")
-        return found
+        """Media type of the JSON body, or None if the operation has no JSON body."""
+        media: dict[str, Any] | None = self.spec.get("requestBody", {}).get("content", {}).get("application/json")
+        return media
 
     @property
     def has_required_body(self) -> bool:
@@ -39,20 +40,21 @@ def fetch_document(stack: Stack) -> dict[str, Any]:
 
 def iter_operations(document: dict[str, Any]) -> Iterator[Operation]:
     for path, operations in document["paths"].items():
-        for method, facts in operations.items():
+        for method, spec in operations.items():
             if method in HTTP_METHODS:
-                yield Operation(method, path, facts)
+                yield Operation(method, path, spec)
 
 
 def resolve_reference(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema that a reference leads to."""
+    """Return the schema that a reference points to."""
     while "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return schema
 
 
 def collect_examples(document: dict[str, Any], body: dict[str, Any]) -> list[Any]:
-    """Those of the media type itself, else of its schema, or of the branches of an optional body's schema."""
+    """Return the examples of the media type itself, or else of its schema and of the schema's
+    ``anyOf`` branches."""
     if "example" in body:
         return [body["example"]]
     if "examples" in body:
@@ -62,9 +64,9 @@ def collect_examples(document: dict[str, Any], body: dict[str, Any]) -> list[Any
 
 
 def iter_subschemas(
-    document: dict[str, Any], schema: dict[str, Any], where: str
+    document: dict[str, Any], schema: dict[str, Any], location: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The schema and every schema in it, with the way to each."""
+    """Yield ``(location, schema)`` for the schema and every schema in it."""
     seen: set[str] = set()
 
     def walk(schema: dict[str, Any], location: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -83,4 +85,4 @@ def iter_subschemas(
             if isinstance(schema.get(key), dict):
                 yield from walk(schema[key], f"{location}[]")
 
-    yield from walk(schema, where)
+    yield from walk(schema, location)

@@ -1,4 +1,5 @@
-"""A real API on a real port over SQLite and file blobs, with two projects, and rows put in from the side."""
+"""A real API on a real port over SQLite and file blobs, with two projects. Tests insert rows
+directly."""
 
 from __future__ import annotations
 
@@ -86,36 +87,37 @@ class Stack:
         return replace(self, tenant=self.other_tenant, other_tenant=self.tenant)
 
     def with_new_project(self) -> Stack:
-        """The same server for a new project that has nothing yet."""
+        """Return the same server for a new, empty project."""
         return replace(self, tenant=self.run_in_session(create_tenant))
 
     def get_client(self, max_retries: int = 0) -> OpenAI:
-        """The official client, refusing answers that do not have OpenAI's shapes. Closed with the stack."""
-        known = (self.tenant.key, max_retries)
-        if known not in self.clients:
-            self.clients[known] = OpenAI(
+        """Return the official client, which rejects responses without OpenAI's shapes. The stack
+        closes it."""
+        key = (self.tenant.key, max_retries)
+        if key not in self.clients:
+            self.clients[key] = OpenAI(
                 base_url=f"{self.url}/v1",
                 api_key=self.tenant.key,
                 max_retries=max_retries,
                 _strict_response_validation=True,
             )
-        return self.clients[known]
+        return self.clients[key]
 
     def open_http(self) -> httpx.Client:
         return httpx.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {self.tenant.key}"},
             timeout=20,
-            # Making one takes longer than a request.
+            # Creating a context takes longer than a request.
             verify=_SSL_CONTEXT,
         )
 
     def open_anonymous_http(self) -> httpx.Client:
-        """Without a key."""
+        """Return an HTTP client without an API key."""
         return httpx.Client(base_url=self.url, timeout=20, verify=_SSL_CONTEXT)
 
     def run_in_session(self, callback: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """One transaction on the same database, from outside."""
+        """Run the callback in one transaction on the same database, outside the API."""
 
         async def run() -> T:
             db = databases.connect(self.settings.database_url)
@@ -136,7 +138,7 @@ class Stack:
         self.run_in_session(add)
 
     def insert_file(self, purpose: str = "fine-tune", **values: Any) -> File:
-        """A file's row without bytes."""
+        """Insert a file's row without bytes."""
         key = f"projects/{self.tenant.project_id}/files/nothing"
         row = File(
             id=new_id("file"),
@@ -153,13 +155,13 @@ class Stack:
         return row
 
     def insert_job(self, **values: Any) -> Job:
-        """A job's row, queued on the starter; give it other values to have it elsewhere."""
+        """Insert a job's row: queued, on the starter model, unless ``values`` say otherwise."""
         row = build_job(self.tenant.project_id, **values)
         self.insert(row)
         return row
 
     def insert_model(self, **values: Any) -> Model:
-        """A finished job and its model."""
+        """Insert a finished job and its model."""
         job = build_job(self.tenant.project_id, state="succeeded", **values)
         name = f"ft:{job.base_model}:luthier:{job.suffix or ''}:{job.id[-8:]}"
         job.fine_tuned_model, job.finished_at = name, time.time()
@@ -228,7 +230,7 @@ def build_job(project_id: str, **values: Any) -> Job:
 
 @contextmanager
 def run_server(app: Any, **options: Any) -> Iterator[uvicorn.Server]:
-    """A real server in a thread."""
+    """Run the application in a real server in a thread."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, **options))
     thread = Thread(target=server.run, daemon=True)
     thread.start()
@@ -248,13 +250,13 @@ def get_port(server: uvicorn.Server) -> int:
 
 
 def build_settings(home: Path, **values: Any) -> Settings:
-    """A home with its own list of base models."""
+    """Create a home with its own list of base models and return its settings."""
     (home / "base").mkdir(parents=True, exist_ok=True)
     (home / "models.toml").write_text(MODELS_TOML)
-    # Rows put in from the side are nobody's to reap.
-    given: dict[str, Any] = {"reaper_interval_seconds": 3600}
-    given |= {"redis_url": f"unix://{home}/no-redis.sock", "inference_url": f"unix://{home}/engine.sock"}
-    return Settings(home=home, models_file=home / "none.toml", **{**given, **values})
+    # No worker holds the jobs that tests insert, so the reaper must leave them alone.
+    defaults: dict[str, Any] = {"reaper_interval_seconds": 3600}
+    defaults |= {"redis_url": f"unix://{home}/no-redis.sock", "inference_url": f"unix://{home}/engine.sock"}
+    return Settings(home=home, models_file=home / "none.toml", **{**defaults, **values})
 
 
 async def create_tenant(session: AsyncSession) -> Tenant:
@@ -275,14 +277,14 @@ async def prepare_database(settings: Settings) -> list[Tenant]:
 @contextmanager
 def run_stack(home: Path, **values: Any) -> Iterator[Stack]:
     settings = build_settings(home, **values)
-    ours, theirs = asyncio.run(prepare_database(settings))
+    tenant, other_tenant = asyncio.run(prepare_database(settings))
     blobs = blob_stores.connect(settings.blob_url)
     engine = FakeEngine(blobs)
     with (
         run_server(engine.app, uds=settings.inference_url.removeprefix("unix://"), lifespan="off"),
         run_server(create_app(settings), host="127.0.0.1", port=0) as server,
     ):
-        stack = Stack(settings, f"http://127.0.0.1:{get_port(server)}", engine, blobs, ours, theirs)
+        stack = Stack(settings, f"http://127.0.0.1:{get_port(server)}", engine, blobs, tenant, other_tenant)
         yield stack
         for client in stack.clients.values():
             client.close()

@@ -1,4 +1,4 @@
-"""Batches through the official client: made, watched, cancelled, and what they answer."""
+"""Batches through the official client: creation, progress, cancellation and results."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CHAT_PATH = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Its own: work here takes any batch there is."""
+    """A separate stack, because a worker claims every batch in the database."""
     with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_stack(Path(home)) as running:
         yield running
 
 
-def build_request_line(custom_id: str, model: str = "starter", words: str = "hello") -> bytes:
-    body = {"model": model, "messages": [{"role": "user", "content": words}]}
+def build_request_line(custom_id: str, model: str = "starter", content: str = "hello") -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": content}]}
     return json.dumps({"custom_id": custom_id, "method": "POST", "url": CHAT_PATH, "body": body}).encode() + b"\n"
 
 
@@ -44,7 +44,7 @@ def upload_lines(stack: Stack, *lines: bytes) -> str:
 
 def insert_batch(stack: Stack, **values: Any) -> Batch:
     now = time.time()
-    given = {
+    defaults = {
         "id": new_id("batch"),
         "project_id": stack.tenant.project_id,
         "created_at": now,
@@ -53,22 +53,26 @@ def insert_batch(stack: Stack, **values: Any) -> Batch:
         "completion_window": "24h",
         "expires_at": now + 86400,
     }
-    found = Batch(**{**given, **values})
-    stack.insert(found)
-    return found
+    batch = Batch(**{**defaults, **values})
+    stack.insert(batch)
+    return batch
 
 
-def run_worker_once(stack: Stack) -> None:
-    """A worker's turn."""
+def run_worker(stack: Stack) -> None:
+    """Claim and process batches until none is claimable: other tests leave batches too."""
 
-    async def turn() -> None:
+    async def process() -> int:
+        count = 0
         async with open_resources(stack.settings) as resources:
-            async with resources.db.write() as session:
-                found = await store.claim(session, "w", 30)
-            assert found is not None
-            await BatchRun(resources, *found, folder=stack.settings.home / "scratch").work()
+            while True:
+                async with resources.db.write() as session:
+                    claim = await store.claim(session, "w", 30)
+                if claim is None:
+                    return count
+                await BatchRun(resources, *claim, folder=stack.settings.home / "scratch").work()
+                count += 1
 
-    asyncio.run(turn())
+    assert asyncio.run(process()) > 0
 
 
 def test_from_create_to_content(stack: Stack) -> None:
@@ -78,20 +82,20 @@ def test_from_create_to_content(stack: Stack) -> None:
         stack,
         build_request_line("first"),
         build_request_line("mine", model.id),
-        build_request_line("bad", words="too long"),
+        build_request_line("bad", content="too long"),
     )
-    made = client.batches.create(
+    batch = client.batches.create(
         input_file_id=file,
         endpoint="/v1/chat/completions",
         completion_window="24h",
         metadata={"run": "1"},
         output_expires_after={"anchor": "created_at", "seconds": 3600},
     )
-    assert (made.object, made.status, made.endpoint, made.input_file_id) == ("batch", "validating", CHAT_PATH, file)
-    assert (made.metadata, made.errors, made.output_file_id) == ({"run": "1"}, None, None)
-    assert made.expires_at == pytest.approx(made.created_at + 86400, abs=1)
-    run_worker_once(stack)
-    done = client.batches.retrieve(made.id)
+    assert (batch.object, batch.status, batch.endpoint, batch.input_file_id) == ("batch", "validating", CHAT_PATH, file)
+    assert (batch.metadata, batch.errors, batch.output_file_id) == ({"run": "1"}, None, None)
+    assert batch.expires_at == pytest.approx(batch.created_at + 86400, abs=1)
+    run_worker(stack)
+    done = client.batches.retrieve(batch.id)
     assert (done.status, done.model) == ("completed", None)
     assert done.request_counts is not None
     assert (done.request_counts.total, done.request_counts.completed, done.request_counts.failed) == (3, 2, 1)
@@ -101,13 +105,13 @@ def test_from_create_to_content(stack: Stack) -> None:
     assert {done.failed_at, done.expired_at, done.cancelling_at, done.cancelled_at} == {None}
     assert done.output_file_id
     assert done.error_file_id
-    found = [json.loads(text) for text in client.files.content(done.output_file_id).text.splitlines()]
-    assert [(each["custom_id"], each["response"]["body"]["model"]) for each in found] == [
+    rows = [json.loads(text) for text in client.files.content(done.output_file_id).text.splitlines()]
+    assert [(row["custom_id"], row["response"]["body"]["model"]) for row in rows] == [
         ("first", "starter"),
         ("mine", model.id),
     ]
-    [bad] = [json.loads(text) for text in client.files.content(done.error_file_id).text.splitlines()]
-    assert (bad["custom_id"], bad["response"]["status_code"]) == ("bad", 400)
+    [failed_row] = [json.loads(text) for text in client.files.content(done.error_file_id).text.splitlines()]
+    assert (failed_row["custom_id"], failed_row["response"]["status_code"]) == ("bad", 400)
     file_out = client.files.retrieve(done.output_file_id)
     assert (file_out.purpose, file_out.expires_at) == ("batch_output", file_out.created_at + 3600)
     assert client.files.delete(file).deleted
@@ -115,18 +119,18 @@ def test_from_create_to_content(stack: Stack) -> None:
 
 def test_a_file_that_is_no_batch(stack: Stack) -> None:
     client = stack.get_client()
-    made = client.batches.create(
+    batch = client.batches.create(
         input_file_id=upload_lines(stack, build_request_line("a"), build_request_line("a"), b"{}\n"),
         endpoint="/v1/chat/completions",
         completion_window="24h",
     )
-    run_worker_once(stack)
-    done = client.batches.retrieve(made.id)
+    run_worker(stack)
+    done = client.batches.retrieve(batch.id)
     assert (done.status, done.output_file_id) == ("failed", None)
     assert done.errors is not None
     assert done.errors.object == "list"
     assert done.errors.data is not None
-    assert [(each.code, each.line) for each in done.errors.data] == [
+    assert [(error.code, error.line) for error in done.errors.data] == [
         ("duplicate_custom_id", 2),
         ("missing_required_parameter", 3),
     ]
@@ -134,28 +138,28 @@ def test_a_file_that_is_no_batch(stack: Stack) -> None:
 
 def test_cancelling(stack: Stack) -> None:
     client = stack.get_client()
-    made = client.batches.create(
+    batch = client.batches.create(
         input_file_id=upload_lines(stack, build_request_line("a")),
         endpoint="/v1/chat/completions",
         completion_window="24h",
     )
-    asked = client.batches.cancel(made.id)
-    assert (asked.status, asked.cancelling_at is not None) == ("cancelling", True)
-    assert client.batches.cancel(made.id).cancelling_at == asked.cancelling_at
-    run_worker_once(stack)
-    done = client.batches.retrieve(made.id)
+    cancelling = client.batches.cancel(batch.id)
+    assert (cancelling.status, cancelling.cancelling_at is not None) == ("cancelling", True)
+    assert client.batches.cancel(batch.id).cancelling_at == cancelling.cancelling_at
+    run_worker(stack)
+    done = client.batches.retrieve(batch.id)
     assert (done.status, done.cancelled_at is not None) == ("cancelled", True)
     with stack.open_http() as http:
-        answer = http.post(f"/v1/batches/{made.id}/cancel")
-    assert assert_error(answer, 400)["code"] == "invalid_state"
-    assert answer.headers["x-should-retry"] == "false"
+        response = http.post(f"/v1/batches/{batch.id}/cancel")
+    assert assert_error(response, 400)["code"] == "invalid_state"
+    assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling"])
 def test_a_file_that_a_batch_needs_stays(stack: Stack, status: str) -> None:
     file = upload_lines(stack, build_request_line("a"))
-    made = insert_batch(stack, input_file_id=file, status=status, lease_until=time.time() + 3600)
-    with pytest.raises(openai.BadRequestError, match=made.id):
+    batch = insert_batch(stack, input_file_id=file, status=status, lease_until=time.time() + 3600)
+    with pytest.raises(openai.BadRequestError, match=batch.id):
         stack.get_client().files.delete(file)
 
 
@@ -168,12 +172,12 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "metadata": ({"metadata": {"k": 1}}, "metadata.k"),
     "expiry": ({"output_expires_after": {"anchor": "created_at", "seconds": 5}}, "output_expires_after.seconds"),
     "anchor": ({"output_expires_after": {"anchor": "now", "seconds": 3600}}, "output_expires_after.anchor"),
-    "more": ({"colour": "red"}, "colour"),
+    "more": ({"color": "red"}, "color"),
 }
 
 
 @pytest.mark.parametrize("name", INVALID_CHANGES)
-def test_what_create_refuses(stack: Stack, name: str) -> None:
+def test_invalid_batches(stack: Stack, name: str) -> None:
     changed, param = INVALID_CHANGES[name]
     with stack.open_http() as http:
         assert assert_error(http.post("/v1/batches", json={**VALID_BODY, **changed}), 400)["param"] == param
@@ -191,10 +195,10 @@ def test_unsuitable_files(stack: Stack) -> None:
         for code, file in files.items():
             error = assert_error(http.post("/v1/batches", json={**VALID_BODY, "input_file_id": file}), 400)
             assert (error["code"], error["param"]) == (code, "input_file_id")
-        answers = [
-            http.post("/v1/batches", json={**VALID_BODY, "input_file_id": each}) for each in (foreign, "file-none")
+        responses = [
+            http.post("/v1/batches", json={**VALID_BODY, "input_file_id": file}) for file in (foreign, "file-none")
         ]
-    assert answers[0].content == answers[1].content
+    assert responses[0].content == responses[1].content
 
 
 async def _enlarge(session: Any, file_id: str) -> None:
@@ -203,9 +207,9 @@ async def _enlarge(session: Any, file_id: str) -> None:
 
 def test_list_pages(stack: Stack) -> None:
     stack = stack.with_new_project()
-    made = [insert_batch(stack, status="completed", created_at=5.0).id for _ in range(5)]
+    ids = [insert_batch(stack, status="completed", created_at=5.0).id for _ in range(5)]
     client = stack.get_client()
-    assert [each.id for each in client.batches.list(limit=2)] == sorted(made, reverse=True)
+    assert [batch.id for batch in client.batches.list(limit=2)] == sorted(ids, reverse=True)
     page = client.batches.list(limit=2)
     assert page.has_more
     with stack.open_http() as http:
@@ -215,22 +219,25 @@ def test_list_pages(stack: Stack) -> None:
 def test_another_projects_batch_looks_unknown(stack: Stack) -> None:
     foreign = insert_batch(stack.as_other_tenant(), status="completed").id
     with stack.open_http() as http:
-        for path, ask in (("", http.get), ("/cancel", http.post)):
-            theirs, none = ask(f"/v1/batches/{foreign}{path}"), ask(f"/v1/batches/batch_none{path}")
-            assert assert_error(theirs, 404)["param"] == "batch_id"
-            assert theirs.content == none.content
+        for path, send in (("", http.get), ("/cancel", http.post)):
+            foreign_response, unknown_response = (
+                send(f"/v1/batches/{foreign}{path}"),
+                send(f"/v1/batches/batch_none{path}"),
+            )
+            assert assert_error(foreign_response, 404)["param"] == "batch_id"
+            assert foreign_response.content == unknown_response.content
 
 
 def test_another_projects_model_fails_the_batch(stack: Stack) -> None:
     foreign = stack.as_other_tenant().insert_model()
     client = stack.get_client()
-    made = client.batches.create(
+    batch = client.batches.create(
         input_file_id=upload_lines(stack, build_request_line("a", foreign.id)),
         endpoint="/v1/chat/completions",
         completion_window="24h",
     )
-    run_worker_once(stack)
-    done = client.batches.retrieve(made.id)
+    run_worker(stack)
+    done = client.batches.retrieve(batch.id)
     assert done.errors is not None
     assert done.errors.data is not None
-    assert [each.code for each in done.errors.data] == ["model_not_found"]
+    assert [error.code for error in done.errors.data] == ["model_not_found"]

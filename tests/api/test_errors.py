@@ -1,4 +1,5 @@
-"""Whatever is wrong with a request: OpenAI's error shape, the right status, no words of the client repeated."""
+"""Invalid requests: OpenAI's error shape, the right status, and no input repeated in the
+response."""
 
 from __future__ import annotations
 
@@ -138,7 +139,7 @@ def test_a_body_too_large_is_refused_by_its_length(stack: Stack) -> None:
 
 
 def test_a_body_too_large_is_refused_while_it_arrives(stack: Stack) -> None:
-    # Chunked: no content-length tells the size.
+    # Chunked: no content-length states the size.
     with stack.open_http() as http:
         response = http.post(
             JOBS_PATH, content=(b" " * 2**16 for _ in range(40)), headers={"content-type": "application/json"}
@@ -153,16 +154,16 @@ def test_compressed_bodies_are_refused(stack: Stack) -> None:
 
 def test_every_response_has_openais_headers(stack: Stack) -> None:
     with stack.open_http() as http:
-        answers = [http.get("/v1/models"), http.get("/v1/nothing"), httpx.get(f"{stack.url}/v1/models")]
-    ids = [response.headers["x-request-id"] for response in answers]
+        responses = [http.get("/v1/models"), http.get("/v1/nothing"), httpx.get(f"{stack.url}/v1/models")]
+    ids = [response.headers["x-request-id"] for response in responses]
     assert len(set(ids)) == 3
-    for response in answers:
+    for response in responses:
         assert response.headers["openai-version"] == "2020-10-01"
         assert int(response.headers["openai-processing-ms"]) >= 0
 
 
 class AsgiClient:
-    """An application of its own, to which routes that fail can be added."""
+    """Client for an in-process application to which tests add failing routes."""
 
     def __init__(self, app: FastAPI, tenant: Tenant) -> None:
         self.app = app
@@ -198,7 +199,7 @@ async def test_an_unexpected_error_is_a_500_without_details(fault: Exception) ->
 @pytest.mark.anyio
 async def test_no_database_is_a_503_that_invites_a_retry() -> None:
     with tempfile.TemporaryDirectory() as home:
-        url = "postgresql+asyncpg://nobody:nothing@127.0.0.1:1/none"
+        url = "postgresql+asyncpg://none:none@127.0.0.1:1/none"
         app = create_app(build_settings(Path(home), database_url=url))
         response = await AsgiClient(app, Tenant("proj_none", "sk-luthier-none")).get("/v1/files")
     assert assert_error(response, 503)["type"] == "server_error"

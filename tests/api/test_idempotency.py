@@ -1,4 +1,4 @@
-"""The same request again: one job, and the first answer."""
+"""Idempotency: repeating a request creates one job and returns the first response."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHAT_BODY = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]
 
 @pytest.fixture
 def fresh_stack(stack: Stack) -> Stack:
-    """The same server, and a project that has nothing yet."""
+    """The same server for a new, empty project."""
     return stack.with_new_project()
 
 
@@ -39,13 +39,13 @@ def _count_jobs(stack: Stack) -> int:
 
 
 def _age_records(stack: Stack, seconds: float, **values: Any) -> None:
-    """Make what is kept for this project older."""
+    """Make this project's idempotency records older."""
 
     async def age(session: Any) -> None:
-        mine = col(IdempotencyRecord.project_id) == stack.tenant.project_id
+        condition = col(IdempotencyRecord.project_id) == stack.tenant.project_id
         await session.execute(
             update(IdempotencyRecord)
-            .where(mine)
+            .where(condition)
             .values(created_at=col(IdempotencyRecord.created_at) - seconds, **values)
         )
 
@@ -80,44 +80,44 @@ def test_another_body_with_the_key_is_refused(fresh_stack: Stack) -> None:
 def test_fifty_concurrent_requests_create_one_job(fresh_stack: Stack) -> None:
     body, headers = _build_body(fresh_stack), {"idempotency-key": "fifty"}
 
-    def ask(_: int) -> httpx.Response:
+    def send(_: int) -> httpx.Response:
         with fresh_stack.open_http() as http:
-            while (answer := http.post(JOBS_PATH, json=body, headers=headers)).status_code == 409:
-                assert assert_error(answer, 409)["code"] == "request_in_progress"
-                time.sleep(float(answer.headers["retry-after"]) / 20)
-            return answer
+            while (response := http.post(JOBS_PATH, json=body, headers=headers)).status_code == 409:
+                assert assert_error(response, 409)["code"] == "request_in_progress"
+                time.sleep(float(response.headers["retry-after"]) / 20)
+            return response
 
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(ask, range(50)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.json()["id"] for answer in answers}) == 1
-    assert sum("idempotent-replayed" in answer.headers for answer in answers) == 49
+        responses = list(pool.map(send, range(50)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.json()["id"] for response in responses}) == 1
+    assert sum("idempotent-replayed" in response.headers for response in responses) == 49
     assert _count_jobs(fresh_stack) == 1
 
 
 def test_projects_and_roles_do_not_share_keys(fresh_stack: Stack) -> None:
     other = fresh_stack.with_new_project()
 
-    async def reader(session: Any) -> str:
+    async def create_reader_key(session: Any) -> str:
         return (await create_key(session, fresh_stack.tenant.project_id, "reader", "read"))[0]
 
     headers = {"idempotency-key": "a"}
-    with fresh_stack.open_http() as http, other.open_http() as others:
+    with fresh_stack.open_http() as http, other.open_http() as other_http:
         body = _build_body(fresh_stack)
         first = http.post(JOBS_PATH, json=body, headers=headers)
-        assert others.post(JOBS_PATH, json=_build_body(other), headers=headers).json()["id"] != first.json()["id"]
-        reading = {**headers, "authorization": f"Bearer {fresh_stack.run_in_session(reader)}"}
-        answer = http.post(JOBS_PATH, json=body, headers=reading)
-    assert assert_error(answer, 400)["code"] == "idempotency_key_reused"
-    assert first.json()["id"] not in answer.text
+        assert other_http.post(JOBS_PATH, json=_build_body(other), headers=headers).json()["id"] != first.json()["id"]
+        reader_headers = {**headers, "authorization": f"Bearer {fresh_stack.run_in_session(create_reader_key)}"}
+        response = http.post(JOBS_PATH, json=body, headers=reader_headers)
+    assert assert_error(response, 400)["code"] == "idempotency_key_reused"
+    assert first.json()["id"] not in response.text
 
 
-def test_what_was_refused_may_be_tried_again(fresh_stack: Stack) -> None:
+def test_a_rejected_request_may_be_retried(fresh_stack: Stack) -> None:
     headers = {"idempotency-key": "a"}
     with fresh_stack.open_http() as http:
         for _ in range(2):
-            answer = http.post(JOBS_PATH, json={"model": "starter"}, headers=headers)
-            assert assert_error(answer, 400)["code"] == "missing_required_parameter"
+            response = http.post(JOBS_PATH, json={"model": "starter"}, headers=headers)
+            assert assert_error(response, 400)["code"] == "missing_required_parameter"
         assert http.post(JOBS_PATH, json=_build_body(fresh_stack), headers=headers).status_code == 200
 
 
@@ -132,7 +132,8 @@ def test_a_key_expires_after_a_day(fresh_stack: Stack) -> None:
 
 
 def test_a_request_that_died_with_its_process_is_run_again(fresh_stack: Stack) -> None:
-    """As long as it may still be alive it is waited for; what it committed is its answer."""
+    """Requests get a 409 while the process may still be alive. After that, the request runs
+    again."""
     body, headers = _build_body(fresh_stack), {"idempotency-key": "a"}
     with fresh_stack.open_http() as http:
         first = http.post(JOBS_PATH, json=body, headers=headers).json()
@@ -144,94 +145,100 @@ def test_a_request_that_died_with_its_process_is_run_again(fresh_stack: Stack) -
 
 
 def test_the_response_is_stored_with_the_job(fresh_stack: Stack) -> None:
-    """Killed after the commit, before the answer: the row has both, whatever became of the response."""
+    """The job and its response commit together, so a process killed after the commit loses
+    neither."""
     with fresh_stack.open_http() as http:
         job = http.post(JOBS_PATH, json=_build_body(fresh_stack), headers={"idempotency-key": "a"}).json()
 
-    async def written(session: Any) -> str:
+    async def get_stored_body(session: Any) -> str:
         row = await session.get(IdempotencyRecord, (fresh_stack.tenant.project_id, "key:a"))
         return str(row.body)
 
-    assert job["id"] in fresh_stack.run_in_session(written)
+    assert job["id"] in fresh_stack.run_in_session(get_stored_body)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "\xff"])
 def test_keys_are_bounded(fresh_stack: Stack, key: str) -> None:
     with fresh_stack.open_http() as http:
-        answer = http.post(
+        response = http.post(
             JOBS_PATH, json=_build_body(fresh_stack), headers=[("idempotency-key", key.encode("latin-1"))]
         )
-    assert "Idempotency-Key" in assert_error(answer, 400)["message"]
+    assert "Idempotency-Key" in assert_error(response, 400)["message"]
 
 
 def test_model_responses_are_stored_and_streams_are_not(fresh_stack: Stack) -> None:
     before = len(fresh_stack.engine.requests)
     with fresh_stack.open_http() as http:
-        for body, asked in (({**CHAT_BODY, "seed": 5}, 1), ({**CHAT_BODY, "stream": True}, 2)):
-            texts = [http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(asked)}).text] * 2
-            http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(asked)})
+        for body, expected_requests in (({**CHAT_BODY, "seed": 5}, 1), ({**CHAT_BODY, "stream": True}, 2)):
+            texts = [
+                http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(expected_requests)}).text
+            ] * 2
+            http.post("/v1/chat/completions", json=body, headers={"idempotency-key": str(expected_requests)})
             assert texts[0]
-            assert len(fresh_stack.engine.requests) - before == asked
+            assert len(fresh_stack.engine.requests) - before == expected_requests
             before = len(fresh_stack.engine.requests)
 
 
 def test_an_sdk_s_retry_makes_no_second_job(fresh_stack: Stack) -> None:
     body = _build_body(fresh_stack)
 
-    def ask(http: httpx.Client, count: str, body: dict[str, Any]) -> httpx.Response:
+    def send(http: httpx.Client, count: str, body: dict[str, Any]) -> httpx.Response:
         return http.post(JOBS_PATH, json=body, headers={"x-stainless-retry-count": count})
 
     with fresh_stack.open_http() as http:
-        first, again = ask(http, "0", body), ask(http, "1", body)
+        first, again = send(http, "0", body), send(http, "1", body)
         assert first.json() == again.json()
         assert again.headers["idempotent-replayed"] == "true"
-        assert ask(http, "2", body).json() == first.json()
-        # Meant twice: not a retry.
-        second = ask(http, "0", body).json()
+        assert send(http, "2", body).json() == first.json()
+        # A deliberate second request is not a retry.
+        second = send(http, "0", body).json()
         assert second["id"] != first.json()["id"]
-        assert ask(http, "1", body).json() == second
-        assert ask(http, "1", {**body, "seed": 9}).json()["id"] not in (first.json()["id"], second["id"])
+        assert send(http, "1", body).json() == second
+        assert send(http, "1", {**body, "seed": 9}).json()["id"] not in (first.json()["id"], second["id"])
         _age_records(fresh_stack, 601)
-        assert ask(http, "1", body).json()["id"] not in (first.json()["id"], second["id"])
+        assert send(http, "1", body).json()["id"] not in (first.json()["id"], second["id"])
     assert _count_jobs(fresh_stack) == 4
 
 
 def test_concurrent_retries_create_one_job(fresh_stack: Stack) -> None:
     body = _build_body(fresh_stack)
 
-    def ask(_: int) -> str:
+    def send(_: int) -> str:
         with fresh_stack.open_http() as http:
             return str(http.post(JOBS_PATH, json=body, headers={"x-stainless-retry-count": "1"}).json()["id"])
 
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(ask, range(8)))) == 1
+        assert len(set(pool.map(send, range(8)))) == 1
     assert _count_jobs(fresh_stack) == 1
 
 
 def test_another_key_s_retry_is_its_own(fresh_stack: Stack) -> None:
-    async def second(session: Any) -> str:
+    async def create_second_key(session: Any) -> str:
         return (await create_key(session, fresh_stack.tenant.project_id, "second"))[0]
 
     body = _build_body(fresh_stack)
     with fresh_stack.open_http() as http:
         first = http.post(JOBS_PATH, json=body, headers={"x-stainless-retry-count": "0"}).json()["id"]
-        theirs = {"authorization": f"Bearer {fresh_stack.run_in_session(second)}", "x-stainless-retry-count": "1"}
-        assert http.post(JOBS_PATH, json=body, headers=theirs).json()["id"] != first
+        headers = {
+            "authorization": f"Bearer {fresh_stack.run_in_session(create_second_key)}",
+            "x-stainless-retry-count": "1",
+        }
+        assert http.post(JOBS_PATH, json=body, headers=headers).json()["id"] != first
 
 
 def test_the_official_client_s_retry(fresh_stack: Stack) -> None:
-    """The answer is lost on its way; the client asks again by itself."""
+    """The response is lost in transit, and the client retries by itself."""
     lost: list[str] = []
 
-    class Losing(httpx.HTTPTransport):
+    class LossyTransport(httpx.HTTPTransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
-            answer = super().handle_request(request)
+            response = super().handle_request(request)
             if request.method == "POST" and not lost:
-                lost.append(answer.read().decode())
+                lost.append(response.read().decode())
                 raise httpx.ReadError("lost", request=request)
-            return answer
+            return response
 
-    http = httpx.Client(transport=Losing())
+    http = httpx.Client(transport=LossyTransport())
     client = fresh_stack.get_client(max_retries=2).with_options(http_client=http)
     job = client.fine_tuning.jobs.create(model="starter", training_file=fresh_stack.insert_file().id)
     assert job.id in lost.pop()
@@ -239,7 +246,7 @@ def test_the_official_client_s_retry(fresh_stack: Stack) -> None:
     file = client.files.create(file=("rows.jsonl", b"{}"), purpose="batch")
     http.close()
     assert file.id in lost[0]
-    assert [one.id for one in fresh_stack.get_client().files.list(purpose="batch")] == [file.id]
+    assert [stored.id for stored in fresh_stack.get_client().files.list(purpose="batch")] == [file.id]
 
 
 FILES_PATH = "/v1/files"
@@ -251,13 +258,13 @@ def _upload(http: httpx.Client, data: bytes = DATA, name: str = "rows.jsonl", **
 
 
 def _count_files(stack: Stack) -> tuple[int, int]:
-    """Rows and blobs of the project's files."""
+    """Return the numbers of rows and of blobs of the project's files."""
     blobs = list(stack.blobs.list(f"projects/{stack.tenant.project_id}/files"))
     return len(stack.get_client().files.list().data), len(blobs)
 
 
 def test_a_file_s_retry_makes_no_second_file(fresh_stack: Stack) -> None:
-    """Whatever boundary its body has; other bytes or another name are another file."""
+    """The boundary of the body does not matter. Other bytes or another name create another file."""
     with fresh_stack.open_http() as http:
         retry = {"x-stainless-retry-count": "1"}
         first = _upload(http, **{"x-stainless-retry-count": "0"})
@@ -265,9 +272,9 @@ def test_a_file_s_retry_makes_no_second_file(fresh_stack: Stack) -> None:
         assert first.json() == again.json()
         assert again.headers["idempotent-replayed"] == "true"
         assert _count_files(fresh_stack) == (1, 1)
-        others = [_upload(http, DATA + b"\n", **retry), _upload(http, name="other.jsonl", **retry)]
-        others.append(_upload(http, **{"x-stainless-retry-count": "0"}))
-        assert len({answer.json()["id"] for answer in (first, *others)}) == 4
+        other_uploads = [_upload(http, DATA + b"\n", **retry), _upload(http, name="other.jsonl", **retry)]
+        other_uploads.append(_upload(http, **{"x-stainless-retry-count": "0"}))
+        assert len({response.json()["id"] for response in (first, *other_uploads)}) == 4
     assert _count_files(fresh_stack) == (4, 4)
 
 
@@ -281,10 +288,10 @@ def test_a_file_s_key(fresh_stack: Stack) -> None:
 
 
 def test_concurrent_retries_create_one_file(fresh_stack: Stack) -> None:
-    def ask(_: int) -> str:
+    def send(_: int) -> str:
         with fresh_stack.open_http() as http:
             return str(_upload(http, **{"x-stainless-retry-count": "1"}).json()["id"])
 
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(ask, range(8)))) == 1
+        assert len(set(pool.map(send, range(8)))) == 1
     assert _count_files(fresh_stack) == (1, 1)

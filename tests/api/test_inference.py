@@ -1,4 +1,4 @@
-"""Every kind of answer through the official client: whole, streamed, refused, broken off, abandoned."""
+"""Inference through the official client: complete, streamed, rejected, interrupted, abandoned."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def create_chat_completion(stack: Stack, content: str, model: str = "starter", *
 
 
 def test_a_base_answers(stack: Stack) -> None:
-    answer = create_chat_completion(stack, "Hi", temperature=0, max_tokens=5)
-    assert answer.choices[0].message.content == "You said Hi."
-    asked = stack.engine.requests[-1]
-    assert asked["ref"] == {
+    completion = create_chat_completion(stack, "Hi", temperature=0, max_tokens=5)
+    assert completion.choices[0].message.content == "You said Hi."
+    envelope = stack.engine.requests[-1]
+    assert envelope["ref"] == {
         "id": "starter",
         "base": "starter",
         "task": "chat",
@@ -55,9 +55,9 @@ def test_a_base_answers(stack: Stack) -> None:
         "part": "",
         "manifest_sha256": None,
     }
-    assert (asked["body"]["temperature"], asked["body"]["max_tokens"]) == (0, 5)
-    assert "top_p" not in asked["body"], "what was not sent is not passed on"
-    ChatCompletion.model_validate(answer.model_dump())
+    assert (envelope["body"]["temperature"], envelope["body"]["max_tokens"]) == (0, 5)
+    assert "top_p" not in envelope["body"], "fields that were not sent are not forwarded"
+    ChatCompletion.model_validate(completion.model_dump())
 
 
 def test_an_alias_answers_as_its_base(stack: Stack) -> None:
@@ -85,23 +85,28 @@ def test_predictions(stack: Stack) -> None:
     model = stack.insert_model(base_model="encoder", task="text-classification")
     body = {"model": model.id, "inputs": ["a", {"text": "b", "text_pair": "c"}], "top_k": 3}
     with stack.open_http() as http:
-        answer = http.post(PREDICTIONS_PATH, json=body).json()
-    assert [each["index"] for each in Predictions.model_validate(answer).model_dump()["data"]] == [0, 1]
+        response = http.post(PREDICTIONS_PATH, json=body).json()
+    assert [prediction["index"] for prediction in Predictions.model_validate(response).model_dump()["data"]] == [0, 1]
     assert stack.engine.requests[-1]["body"] == body
 
 
 def test_completions(stack: Stack) -> None:
-    made = stack.get_client().completions.create(model="starter", prompt=["Once", "Then"], max_tokens=5, logprobs=2)
-    assert made.choices[0].text == "and so on"
-    asked = stack.engine.requests[-1]
-    assert (asked["ref"]["id"], asked["ref"]["task"]) == ("starter", "completion")
-    assert asked["body"]["prompt"] == ["Once", "Then"]
-    assert "temperature" not in asked["body"], "what was not sent is not passed on"
-    TextCompletion.model_validate(made.model_dump())
+    completion = stack.get_client().completions.create(
+        model="starter", prompt=["Once", "Then"], max_tokens=5, logprobs=2
+    )
+    assert completion.choices[0].text == "and so on"
+    envelope = stack.engine.requests[-1]
+    assert (envelope["ref"]["id"], envelope["ref"]["task"]) == ("starter", "completion")
+    assert envelope["body"]["prompt"] == ["Once", "Then"]
+    assert "temperature" not in envelope["body"], "fields that were not sent are not forwarded"
+    TextCompletion.model_validate(completion.model_dump())
 
 
 def create_lenient_client(stack: Stack) -> openai.OpenAI:
-    """As users have it: OpenAI's own types know neither base64 vectors nor an end that has not come yet."""
+    """Return a client with default validation, as users have it.
+
+    OpenAI's strict types accept neither base64 vectors nor a null finish reason.
+    """
     return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.tenant.key, max_retries=0)
 
 
@@ -120,19 +125,21 @@ def test_a_tuned_completion_model_streams(stack: Stack) -> None:
 
 
 def test_embeddings(stack: Stack) -> None:
-    """The client asks for base64 and decodes it, unless told otherwise."""
+    """The client requests base64 and decodes it unless ``encoding_format`` is set."""
     [single] = struct.unpack("<f", struct.pack("<f", 1 / 3))
     options: list[dict[str, Any]] = [{}, {"encoding_format": "float"}]
     with create_lenient_client(stack) as client:
-        for option, sent in zip(options, ("base64", "float"), strict=True):
-            answer = client.embeddings.create(model="encoder", input=["a", "b"], **option)
-            assert [each.embedding for each in answer.data] == [[single, -1.5]] * 2
-            assert stack.engine.requests[-1]["body"]["encoding_format"] == sent
-            Embeddings.model_validate(answer.model_dump())
+        for option, encoding in zip(options, ("base64", "float"), strict=True):
+            response = client.embeddings.create(model="encoder", input=["a", "b"], **option)
+            assert [row.embedding for row in response.data] == [[single, -1.5]] * 2
+            assert stack.engine.requests[-1]["body"]["encoding_format"] == encoding
+            Embeddings.model_validate(response.model_dump())
     assert stack.engine.requests[-1]["ref"]["task"] == "embedding"
     tuned = stack.insert_model(base_model="encoder", task="embedding")
-    answer = stack.get_client().embeddings.create(model=tuned.id, input=[[1, 2]], dimensions=2, encoding_format="float")
-    assert answer.model == tuned.id
+    response = stack.get_client().embeddings.create(
+        model=tuned.id, input=[[1, 2]], dimensions=2, encoding_format="float"
+    )
+    assert response.model == tuned.id
     assert stack.engine.requests[-1]["body"]["dimensions"] == 2
 
 
@@ -143,9 +150,9 @@ def test_unknown_models(stack: Stack, path: str, name: str) -> None:
         name = stack.as_other_tenant().insert_model().id
     body = {"model": name, **BODIES[path]}
     with stack.open_http() as http:
-        answer = http.post(path, json=body)
-        assert assert_error(answer, 404)["code"] == "model_not_found"
-        assert answer.content == http.post(path, json={**body, "model": "none"}).content
+        response = http.post(path, json=body)
+        assert assert_error(response, 404)["code"] == "model_not_found"
+        assert response.content == http.post(path, json={**body, "model": "none"}).content
 
 
 def test_a_base_that_is_absent(stack: Stack) -> None:
@@ -164,13 +171,13 @@ ROUTE_BY_TASK = {
 
 @pytest.mark.parametrize("task", ROUTE_BY_TASK)
 def test_a_model_for_another_task_names_the_right_route(stack: Stack, task: str) -> None:
-    model, asked = stack.insert_model(task=task), len(stack.engine.requests)
+    model, requests_before = stack.insert_model(task=task), len(stack.engine.requests)
     with stack.open_http() as http:
         for path in BODIES.keys() - {ROUTE_BY_TASK[task]}:
             error = assert_error(http.post(path, json={"model": model.id, **BODIES[path]}), 400)
             assert (error["code"], error["param"]) == ("unsuitable_model", "model")
-            assert f"ask it at POST {ROUTE_BY_TASK[task]}." in error["message"]
-        assert len(stack.engine.requests) == asked
+            assert f"send requests to POST {ROUTE_BY_TASK[task]}." in error["message"]
+        assert len(stack.engine.requests) == requests_before
         assert (
             http.post(ROUTE_BY_TASK[task], json={"model": model.id, **BODIES[ROUTE_BY_TASK[task]]}).status_code == 200
         )
@@ -180,8 +187,8 @@ def test_a_base_names_all_its_routes(stack: Stack) -> None:
     with stack.open_http() as http:
         starter = assert_error(http.post(PREDICTIONS_PATH, json={"model": "starter", "inputs": ["Hi"]}), 400)
         encoder = assert_error(http.post(COMPLETIONS_PATH, json={"model": "encoder", "prompt": "Hi"}), 400)
-    assert "ask it at POST /v1/chat/completions or POST /v1/completions." in starter["message"]
-    assert "ask it at POST /v1/embeddings or POST /v1/predictions." in encoder["message"]
+    assert "send requests to POST /v1/chat/completions or POST /v1/completions." in starter["message"]
+    assert "send requests to POST /v1/embeddings or POST /v1/predictions." in encoder["message"]
 
 
 def test_stream(stack: Stack) -> None:
@@ -194,13 +201,13 @@ def test_stream(stack: Stack) -> None:
 def test_stream_on_the_wire(stack: Stack) -> None:
     body = {"model": "starter", "stream": True, "messages": [{"role": "user", "content": "ü😀"}]}
     with stack.open_http() as http:
-        answer = http.post(CHAT_PATH, json=body)
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert answer.headers["x-request-id"]
-    events = answer.text.split("\n\n")
+        response = http.post(CHAT_PATH, json=body)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-request-id"]
+    events = response.text.split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     assert all(event.startswith("data: {") for event in events[:-2])
-    assert "ü😀" in answer.text
+    assert "ü😀" in response.text
 
 
 def test_tokens_arrive_when_they_are_generated(stack: Stack) -> None:
@@ -210,7 +217,7 @@ def test_tokens_arrive_when_they_are_generated(stack: Stack) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("words", "status", "code"),
+    ("content", "status", "code"),
     [
         ("too long", 400, "context_length_exceeded"),
         ("busy", 503, "engine_overloaded"),
@@ -218,22 +225,24 @@ def test_tokens_arrive_when_they_are_generated(stack: Stack) -> None:
         ("stranger", 500, "internal_error"),
     ],
 )
-def test_errors_of_the_engine_keep_their_status(stack: Stack, words: str, status: int, code: str, stream: bool) -> None:
+def test_errors_of_the_engine_keep_their_status(
+    stack: Stack, content: str, status: int, code: str, stream: bool
+) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
-        create_chat_completion(stack, words, stream=stream)
+        create_chat_completion(stack, content, stream=stream)
     assert (caught.value.status_code, caught.value.code) == (status, code)
     assert ("retry-after" in caught.value.response.headers) == (status == 503)
     assert "token" not in caught.value.message
 
 
-@pytest.mark.parametrize("words", ["fail", "vanish"])
-def test_an_error_in_the_middle_is_an_event(stack: Stack, words: str) -> None:
-    stream = create_chat_completion(stack, words, stream=True)
+@pytest.mark.parametrize("content", ["fail", "vanish"])
+def test_an_error_in_the_middle_is_an_event(stack: Stack, content: str) -> None:
+    stream = create_chat_completion(stack, content, stream=True)
     assert [next(stream).choices[0].delta.content for _ in range(2)] == ["", "You "]
     with pytest.raises(openai.APIError) as caught:
         list(stream)
     assert caught.value.code in ("internal_error", "engine_unavailable")
-    body = {"model": "starter", "stream": True, "messages": [{"role": "user", "content": words}]}
+    body = {"model": "starter", "stream": True, "messages": [{"role": "user", "content": content}]}
     with stack.open_http() as http:
         events = http.post(CHAT_PATH, json=body).text.split("\n\n")
     assert events[-2].startswith('data: {"error":')
@@ -241,9 +250,9 @@ def test_an_error_in_the_middle_is_an_event(stack: Stack, words: str) -> None:
 
 
 def _wait_for_cancel(stack: Stack, before: int) -> None:
-    began = time.perf_counter()
+    start = time.perf_counter()
     while stack.engine.cancelled_count == before:
-        assert time.perf_counter() - began < 2, "the engine still works for a client that left"
+        assert time.perf_counter() - start < 2, "the engine still generates for a disconnected client"
         time.sleep(0.01)
 
 
@@ -280,10 +289,10 @@ def test_disconnecting_before_the_response_stops_the_engine(stack: Stack) -> Non
 )
 def test_invalid_chat_requests(stack: Stack, change: dict[str, Any], param: str) -> None:
     body = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}], **change}
-    asked = len(stack.engine.requests)
+    requests_before = len(stack.engine.requests)
     with stack.open_http() as http:
         assert assert_error(http.post(CHAT_PATH, json=body), 400)["param"] == param
-    assert len(stack.engine.requests) == asked
+    assert len(stack.engine.requests) == requests_before
 
 
 @pytest.mark.parametrize(
@@ -305,26 +314,26 @@ def test_invalid_chat_requests(stack: Stack, change: dict[str, Any], param: str)
 def test_invalid_requests_of_other_routes(
     stack: Stack, path: str, change: dict[str, Any], param: str, code: str
 ) -> None:
-    asked = len(stack.engine.requests)
+    requests_before = len(stack.engine.requests)
     with stack.open_http() as http:
         error = assert_error(http.post(path, json={"model": "starter", **BODIES[path], **change}), 400)
     assert (error["param"], error["code"]) == (param, code)
-    assert len(stack.engine.requests) == asked
+    assert len(stack.engine.requests) == requests_before
 
 
 def test_responses_are_documented_by_task(stack: Stack) -> None:
     schemas = httpx.get(f"{stack.url}/openapi.json").json()["components"]["schemas"]
-    listed = schemas["Predictions"]["properties"]["data"]["items"]["anyOf"]
-    told = " ".join(schemas[each["$ref"].rpartition("/")[2]]["description"] for each in listed)
-    named = re.findall(r"`([a-z0-9-]+)`", told)
-    assert "text-classification" in named
-    assert all(TASKS[name].route == "predictions" for name in named if name in TASKS)
+    references = schemas["Predictions"]["properties"]["data"]["items"]["anyOf"]
+    descriptions = " ".join(schemas[reference["$ref"].rpartition("/")[2]]["description"] for reference in references)
+    tasks = re.findall(r"`([a-z0-9-]+)`", descriptions)
+    assert "text-classification" in tasks
+    assert all(TASKS[name].route == "predictions" for name in tasks if name in TASKS)
 
 
-async def _yield_slowly(pauses: list[float], fail: bool = False) -> AsyncIterator[dict[str, Any]]:
-    for pause in pauses:
-        await asyncio.sleep(pause)
-        yield {"n": pause}
+async def _yield_slowly(delays: list[float], fail: bool = False) -> AsyncIterator[dict[str, Any]]:
+    for delay in delays:
+        await asyncio.sleep(delay)
+        yield {"n": delay}
     if fail:
         raise EngineError("internal_error", "no more")
 
@@ -357,18 +366,18 @@ async def test_an_error_after_a_silent_start_is_an_event() -> None:
 
 @pytest.mark.anyio
 async def test_a_reader_that_stops_reading_holds_the_engine_back() -> None:
-    made = 0
+    produced = 0
 
-    async def eager() -> AsyncIterator[dict[str, Any]]:
-        nonlocal made
+    async def yield_eagerly() -> AsyncIterator[dict[str, Any]]:
+        nonlocal produced
         while True:
-            made += 1
+            produced += 1
             yield {}
 
-    chunks = ChunkReader(eager())
+    chunks = ChunkReader(yield_eagerly())
     await chunks.read_first()
     await asyncio.sleep(0.05)
-    assert made < 50
+    assert produced < 50
     await chunks.close()
 
 
@@ -376,11 +385,11 @@ def test_no_engine_is_a_503(stack: Stack) -> None:
     with tempfile.TemporaryDirectory(prefix="luthier-") as nowhere:
         settings = stack.settings.model_copy(update={"inference_url": f"unix://{nowhere}/none.sock"})
         with run_server(create_app(settings), host="127.0.0.1", port=0) as server:
-            answer = httpx.post(
+            response = httpx.post(
                 f"http://127.0.0.1:{get_port(server)}{CHAT_PATH}",
                 json={"model": "starter", "messages": [{"role": "user", "content": "Hi"}]},
                 headers={"x-api-key": stack.tenant.key},
             )
-    error = assert_error(answer, 503)
+    error = assert_error(response, 503)
     assert (error["type"], error["code"]) == ("server_error", "engine_unavailable")
-    assert int(answer.headers["retry-after"]) > 0
+    assert int(response.headers["retry-after"]) > 0

@@ -1,4 +1,4 @@
-"""Models: bases, finished ones and checkpoints by name, whatever stands in the name; and the way out for weights."""
+"""Models: bases, tuned models and checkpoints by name, odd names included; and weight downloads."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.api.test_errors import assert_error
 
 def test_list_has_bases_and_own_models(stack: Stack) -> None:
     stack = stack.with_new_project()
-    model = stack.insert_model(suffix="mine")
+    model = stack.insert_model(suffix="own")
     models = list(stack.get_client().models.list())
-    assert [each.id for each in models] == ["starter", "encoder", "big-encoder", "absent", model.id]
-    assert [each.owned_by for each in models[-2:]] == ["luthier", stack.tenant.project_id]
-    extras = [each.model_extra or {} for each in models]
+    assert [listed.id for listed in models] == ["starter", "encoder", "big-encoder", "absent", model.id]
+    assert [listed.owned_by for listed in models[-2:]] == ["luthier", stack.tenant.project_id]
+    extras = [listed.model_extra or {} for listed in models]
     assert [extra["available"] for extra in extras] == [True, True, True, False, True]
     assert (extras[-1]["base_model"], extras[-1]["tasks"]) == ("starter", ["chat"])
 
@@ -66,9 +66,9 @@ ODD_NAMES = ["meta-llama/Llama-3.1-8B", "a/b/c", "../../etc/passwd", "x y", "ü"
 @pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: name[:20])
 def test_odd_names_are_unknown_models(stack: Stack, name: str) -> None:
     client = stack.get_client()
-    for ask in (client.models.retrieve, client.models.delete):
+    for send in (client.models.retrieve, client.models.delete):
         with pytest.raises(openai.NotFoundError) as caught:
-            ask(name)
+            send(name)
         assert caught.value.code == "model_not_found"
 
 
@@ -101,16 +101,16 @@ def test_delete(stack: Stack) -> None:
     deleted = client.models.delete(model.id)
     assert (deleted.id, deleted.deleted, deleted.object) == (model.id, True, "model")
     assert list(stack.blobs.list(model.prefix)) == []
-    for ask in (client.models.retrieve, client.models.delete):
+    for send in (client.models.retrieve, client.models.delete):
         with pytest.raises(openai.NotFoundError):
-            ask(model.id)
-    assert model.id not in [each.id for each in client.models.list()]
+            send(model.id)
+    assert model.id not in [listed.id for listed in client.models.list()]
 
-    async def job_of(session: Any) -> Job:
+    async def get_job(session: Any) -> Job:
         job: Job = await session.get_one(Job, model.job_id)
         return job
 
-    assert stack.run_in_session(job_of).state == "succeeded"
+    assert stack.run_in_session(get_job).state == "succeeded"
 
 
 def test_bases_and_checkpoints_are_not_deleted(stack: Stack) -> None:
@@ -126,15 +126,15 @@ def test_bases_and_checkpoints_are_not_deleted(stack: Stack) -> None:
 def test_download(stack: Stack, variant: str) -> None:
     model, before = stack.insert_model(suffix="my model"), stack.engine.export_count
     with stack.open_http() as http:
-        answers = [http.get(f"/v1/models/{model.id}/download", params={"variant": variant}) for _ in range(2)]
-    assert stack.engine.export_count == before + 1, "an export is made once"
+        responses = [http.get(f"/v1/models/{model.id}/download", params={"variant": variant}) for _ in range(2)]
+    assert stack.engine.export_count == before + 1, "a repeated download reuses the export"
     assert stack.engine.requests[-1]["ref"]["manifest_sha256"] == model.manifest_sha256
-    for answer in answers:
-        assert answer.status_code == 200
-        assert hashlib.sha256(answer.content).hexdigest() == answer.headers["x-content-sha256"]
-        assert int(answer.headers["content-length"]) == len(answer.content)
-        assert answer.headers["content-disposition"].endswith(f'-{variant}.zip"')
-        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+    for response in responses:
+        assert response.status_code == 200
+        assert hashlib.sha256(response.content).hexdigest() == response.headers["x-content-sha256"]
+        assert int(response.headers["content-length"]) == len(response.content)
+        assert response.headers["content-disposition"].endswith(f'-{variant}.zip"')
+        with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
             assert variant in archive.read("adapter_config.json").decode()
 
 
@@ -142,8 +142,8 @@ def test_a_checkpoint_can_be_downloaded(stack: Stack) -> None:
     job = stack.insert_job(state="running")
     checkpoint = stack.insert_checkpoint(job, 4)
     with stack.open_http() as http:
-        answer = http.get(f"/v1/models/ft:starter:luthier::{job.id[-8:]}:ckpt-step-4/download")
-    assert answer.status_code == 200
+        response = http.get(f"/v1/models/ft:starter:luthier::{job.id[-8:]}:ckpt-step-4/download")
+    assert response.status_code == 200
     ref = stack.engine.requests[-1]["ref"]
     assert (ref["prefix"], ref["part"]) == (checkpoint.prefix, "model/")
 
@@ -172,7 +172,7 @@ def test_a_download_of_damaged_bytes_breaks_off(stack: Stack) -> None:
 
 @pytest.fixture
 def s3_stack(stack: Stack, s3_url: str) -> Iterator[Stack]:
-    """The same rows over a bucket, reached over real HTTP."""
+    """The same database with its blobs in a bucket, served over real HTTP."""
     settings = stack.settings.model_copy(update={"blob_url": s3_url})
     bucket, folder = blob_stores.connect(s3_url), stack.engine.blobs
     with run_server(create_app(settings), host="127.0.0.1", port=0) as server:
@@ -184,20 +184,20 @@ def s3_stack(stack: Stack, s3_url: str) -> Iterator[Stack]:
 def test_a_bucket_serves_the_download_itself(s3_stack: Stack) -> None:
     model = s3_stack.insert_model(suffix="s")
     with s3_stack.open_http() as http:
-        answer = http.get(f"/v1/models/{model.id}/download")
-    assert answer.status_code == 302
-    assert "Expires=" in answer.headers["location"]
-    # Whoever has the URL needs no key.
-    fetched = httpx.get(answer.headers["location"])
-    assert hashlib.sha256(fetched.content).hexdigest() == answer.headers["x-content-sha256"]
+        response = http.get(f"/v1/models/{model.id}/download")
+    assert response.status_code == 302
+    assert "Expires=" in response.headers["location"]
+    # The signed URL needs no key.
+    fetched = httpx.get(response.headers["location"])
+    assert hashlib.sha256(fetched.content).hexdigest() == response.headers["x-content-sha256"]
     filename = f"ft-starter-luthier-s-{model.job_id[-8:]}-adapter.zip"
     assert fetched.headers["content-disposition"] == f'attachment; filename="{filename}"'
 
 
 def test_files_over_a_bucket(s3_stack: Stack) -> None:
     client = s3_stack.get_client()
-    made = client.files.create(file=b"x" * 3_000_000, purpose="fine-tune")
-    assert client.files.content(made.id).read() == b"x" * 3_000_000
-    client.files.delete(made.id)
+    file = client.files.create(file=b"x" * 3_000_000, purpose="fine-tune")
+    assert client.files.content(file.id).read() == b"x" * 3_000_000
+    client.files.delete(file.id)
     assert list(s3_stack.blobs.list(f"projects/{s3_stack.tenant.project_id}/files")) == []
     client.close()

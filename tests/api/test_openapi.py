@@ -1,4 +1,5 @@
-"""The OpenAPI document is good enough to generate a client from: named, bounded, with examples, and the whole truth."""
+"""The OpenAPI document supports code generation: named operations, bounds, examples,
+completeness."""
 
 from __future__ import annotations
 
@@ -53,8 +54,8 @@ def test_every_operation_has_a_description(operations: list[Operation]) -> None:
 
 def test_every_error_is_documented(operations: list[Operation]) -> None:
     for operation in filter_v1(operations):
-        wanted = ERROR_STATUSES | ({"404"} if "{" in operation.path else set())
-        assert wanted <= set(operation.spec["responses"]), operation
+        expected = ERROR_STATUSES | ({"404"} if "{" in operation.path else set())
+        assert expected <= set(operation.spec["responses"]), operation
         assert any(status.startswith("2") for status in operation.spec["responses"]), operation
         for status, response in operation.spec["responses"].items():
             assert response["description"], f"{operation}: {status}"
@@ -82,7 +83,10 @@ def test_every_json_body_has_an_example_that_fits(document: dict[str, Any], oper
 
 
 def iter_input_schemas(document: dict[str, Any], operations: list[Operation]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema of bodies and parameters; what stands in the path is bounded by the length of a request's line."""
+    """Yield every schema of bodies and parameters except path parameters.
+
+    The length of the request line bounds path parameters.
+    """
     for operation in operations:
         for kind, media in operation.spec.get("requestBody", {}).get("content", {}).items():
             yield from iter_subschemas(document, media["schema"], f"{operation} {kind}")
@@ -95,7 +99,7 @@ def iter_input_schemas(document: dict[str, Any], operations: list[Operation]) ->
 
 
 def find_missing_bound(schema: dict[str, Any]) -> str | None:
-    """What has no upper limit in the schema itself."""
+    """Return the kind of value that the schema leaves unbounded, or None."""
     if "enum" in schema or "const" in schema:
         return None
     kind = schema.get("type")
@@ -112,12 +116,12 @@ def find_missing_bound(schema: dict[str, Any]) -> str | None:
 
 
 def test_everything_that_clients_send_is_bounded(document: dict[str, Any], operations: list[Operation]) -> None:
-    found = {
-        f"{where}: {what}"
-        for where, schema in iter_input_schemas(document, operations)
-        if (what := find_missing_bound(schema)) is not None
+    unbounded = {
+        f"{location}: {kind}"
+        for location, schema in iter_input_schemas(document, operations)
+        if (kind := find_missing_bound(schema)) is not None
     }
-    assert not sorted(found)
+    assert not sorted(unbounded)
 
 
 @pytest.mark.parametrize("schema", [{"type": "string"}, {"type": "array"}, {"type": "integer", "minimum": 0}])
@@ -128,7 +132,7 @@ def test_missing_bounds_are_found(schema: dict[str, Any]) -> None:
 
 
 def list_routes(app: FastAPI) -> set[tuple[str, str]]:
-    """The routing table as ``(method, path)``."""
+    """Return the routing table as ``(method, path)``."""
     return {
         (method, route.path_format or route.path or "")
         for route in iter_route_contexts(app.routes)
@@ -139,7 +143,7 @@ def list_routes(app: FastAPI) -> set[tuple[str, str]]:
 def test_the_document_is_the_routing_table(stack: Stack, operations: list[Operation]) -> None:
     table = list_routes(create_app(stack.settings))
     documented = {(operation.method.upper(), operation.path) for operation in operations}
-    itself = {("GET", "/openapi.json"), ("GET", "/docs")}
-    assert table - documented == itself
+    undocumented = {("GET", "/openapi.json"), ("GET", "/docs")}
+    assert table - documented == undocumented
     assert documented <= table
     assert {path for _, path in table if not path.startswith("/v1")} == set(PUBLIC_PATHS)

@@ -1,4 +1,4 @@
-"""What the API asks of its database, once more on Postgres: the same tests over another stack."""
+"""Tests that depend on the database, repeated on Postgres over another stack."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from tests.api.test_webhooks import (
     test_created_updated_and_deleted,  # noqa: F401
 )
 from tests.services import Postgres
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -56,15 +58,15 @@ def test_a_job_and_the_deletion_of_its_file_do_not_both_happen(any_stack: Stack)
         for _ in range(15):
             file = any_stack.insert_file().id
             body = {"model": "starter", "training_file": file}
-            made = pool.submit(http.post, "/v1/fine_tuning/jobs", json=body)
+            created = pool.submit(http.post, "/v1/fine_tuning/jobs", json=body)
             deleted = pool.submit(http.delete, f"/v1/files/{file}")
-            outcomes.add((made.result().status_code, deleted.result().status_code))
+            outcomes.add((created.result().status_code, deleted.result().status_code))
     assert outcomes <= {(200, 400), (400, 200)}
 
 
 def test_concurrent_downloads_share_one_export(any_stack: Stack) -> None:
     model = any_stack.insert_model()
     with any_stack.open_http() as http, ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: http.get(f"/v1/models/{model.id}/download"), range(6)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.headers["x-content-sha256"] for answer in answers}) == 1
+        responses = list(pool.map(lambda _: http.get(f"/v1/models/{model.id}/download"), range(6)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.headers["x-content-sha256"] for response in responses}) == 1

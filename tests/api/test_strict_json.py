@@ -1,4 +1,4 @@
-"""The strict loader takes what is plain JSON and nothing else."""
+"""The strict JSON loader accepts plain JSON and nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.api.openapi_document import collect_examples, fetch_document, iter_op
 from tests.api.stack import Stack
 from training.readers.strict_json import MAX_DEPTH as MAX_DEPTH
 
+pytestmark = pytest.mark.integration
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 VALUES = st.recursive(
     st.none()
@@ -33,7 +35,7 @@ VALUES = st.recursive(
 
 @settings(deadline=None)
 @given(VALUES, st.booleans())
-def test_what_json_writes_is_read_back(value: Any, ascii_only: bool) -> None:
+def test_json_output_is_read_back(value: Any, ascii_only: bool) -> None:
     assert loads(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
@@ -44,7 +46,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         value = loads(data)
     except InvalidRequest:
         return
-    # What was taken can be written again by a writer that allows no NaN.
+    # An encoder that rejects NaN can encode every accepted value.
     assert json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 
@@ -89,30 +91,32 @@ def test_surrogate_pairs_are_characters() -> None:
 
 @pytest.mark.parametrize("body", [b'"' + b'\\"' * 500_000, b'["' * 500_000, b"\\" * 1_000_000])
 def test_hostile_bodies_cost_no_more_than_others(body: bytes) -> None:
-    began = time.perf_counter()
+    start = time.perf_counter()
     with pytest.raises(InvalidRequest):
         loads(body)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - start < 2
 
 
 @pytest.mark.parametrize("name", hostile_bodies.build_hostile_bodies({}))
 def test_every_route_refuses_hostile_bodies(stack: Stack, name: str) -> None:
     document = fetch_document(stack)
-    asked = 0
+    request_count = 0
     with stack.open_http() as http:
         for operation in iter_operations(document):
             if operation.method not in {"post", "put", "patch"}:
                 continue
             takes_json = operation.json_body is not None
-            good = collect_examples(document, operation.json_body)[0] if operation.json_body else {}
-            # None of the ids exists; a body is read before they are looked up.
+            valid_body = collect_examples(document, operation.json_body)[0] if operation.json_body else {}
+            # None of the ids exists; the server reads a body before it looks them up.
             url = re.sub(r"\{[^}]+\}", "none", operation.path)
             headers = {"content-type": "application/json"}
-            answer = http.request(
-                operation.method, url, content=hostile_bodies.build_hostile_bodies(good)[name], headers=headers
+            response = http.request(
+                operation.method, url, content=hostile_bodies.build_hostile_bodies(valid_body)[name], headers=headers
             )
-            unread = not takes_json or (name in hostile_bodies.EMPTY_BODIES and not operation.has_required_body)
-            assert answer.status_code in ({400, 404} if unread else {400}), f"{operation}: {answer.text[:300]}"
-            assert sorted(answer.json()["error"]) == ["code", "message", "param", "type"]
-            asked += 1
-    assert asked > 5
+            may_be_unread = not takes_json or (name in hostile_bodies.EMPTY_BODIES and not operation.has_required_body)
+            assert response.status_code in ({400, 404} if may_be_unread else {400}), (
+                f"{operation}: {response.text[:300]}"
+            )
+            assert sorted(response.json()["error"]) == ["code", "message", "param", "type"]
+            request_count += 1
+    assert request_count > 5

@@ -1,4 +1,4 @@
-"""From pydantic's errors to a field's path: what names a union's branch is not part of it."""
+"""Conversion of pydantic's errors to field paths, without the names of union branches."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ INVALID_BODIES: list[tuple[type[BaseModel], Any, str | None, str]] = [
     (ChatCompletionRequest, {**CHAT_BODY, "stop": ["a", 3]}, "stop.1", "invalid_value"),
     (ChatCompletionRequest, {**CHAT_BODY, "temperature": 3}, "temperature", "invalid_value"),
     (ChatCompletionRequest, {**CHAT_BODY, "logit_bias": {"1": 200}}, "logit_bias.1", "invalid_value"),
-    (ChatCompletionRequest, {**CHAT_BODY, "colour": 3}, "colour", "unknown_parameter"),
+    (ChatCompletionRequest, {**CHAT_BODY, "color": 3}, "color", "unknown_parameter"),
     (PredictionRequest, {**PREDICTION_BODY, "inputs": [{"text": 3}]}, "inputs.0.text", "invalid_value"),
     (PredictionRequest, {**PREDICTION_BODY, "inputs": ["a", 3]}, "inputs.1", "invalid_value"),
     (PredictionRequest, {**PREDICTION_BODY, "top_k": 0}, "top_k", "invalid_value"),
@@ -86,23 +86,23 @@ INVALID_BODIES: list[tuple[type[BaseModel], Any, str | None, str]] = [
 
 @pytest.mark.parametrize(("model", "body", "param", "code"), INVALID_BODIES, ids=lambda value: str(value)[:50])
 def test_param(model: type[BaseModel], body: Any, param: str | None, code: str) -> None:
-    found = validate_and_get_error(model, body)
-    assert (found.param, found.code) == (param, code)
-    assert param is None or f"'{param}'" in found.message
+    issue = validate_and_get_error(model, body)
+    assert (issue.param, issue.code) == (param, code)
+    assert param is None or f"'{param}'" in issue.message
 
 
 def test_every_branch_of_a_union_is_reported() -> None:
-    found = validate_and_get_error(JobIn, {**JOB_BODY, "hyperparameters": {"n_epochs": 51}})
-    assert found.message == (
+    issue = validate_and_get_error(JobIn, {**JOB_BODY, "hyperparameters": {"n_epochs": 51}})
+    assert issue.message == (
         "Invalid 'hyperparameters.n_epochs': Input should be 'auto', or Input should be less than or equal to 50."
     )
 
 
 def test_a_discriminator_is_reported_without_the_input() -> None:
-    found = validate_and_get_error(JobIn, {**JOB_BODY, "update": {"type": "canary"}})
-    assert found.message == "Invalid 'update': 'type' must be one of 'lora', 'full', 'head', 'layers'."
+    issue = validate_and_get_error(JobIn, {**JOB_BODY, "update": {"type": "canary"}})
+    assert issue.message == "Invalid 'update': 'type' must be one of 'lora', 'full', 'head', 'layers'."
 
 
 def test_a_long_name_is_truncated() -> None:
-    found = validate_and_get_error(JobIn, {**JOB_BODY, "x" * 10_000: 1})
-    assert found.param == "x" * 256
+    issue = validate_and_get_error(JobIn, {**JOB_BODY, "x" * 10_000: 1})
+    assert issue.param == "x" * 256

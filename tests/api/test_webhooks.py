@@ -1,4 +1,4 @@
-"""Webhooks through the official client: made, changed, tested, and told of the ends of jobs and batches."""
+"""Webhooks through the official client: creation, changes, test deliveries and real deliveries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVENT_TYPES: list[Any] = ["fine_tuning.job.succeeded", "batch.completed"]
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Its operator lets webhooks go to this machine."""
+    """A stack whose operator allows webhooks to this machine."""
     with (
         tempfile.TemporaryDirectory(prefix="luthier-") as home,
         run_stack(Path(home), webhook_networks="127.0.0.0/8") as running,
@@ -37,51 +37,56 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Receiver]:
-    with run_receiver() as found:
-        yield found
+    with run_receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
 def receiver(server: Receiver) -> Receiver:
-    for kept in (server.statuses, server.bodies, server.headers):
-        kept.clear()
+    for recorded in (server.statuses, server.bodies, server.headers):
+        recorded.clear()
     return server
 
 
 def deliver_once(stack: Stack) -> bool:
-    """A sender's turn. False where nothing was due."""
+    """Send one delivery, as a sender does. Returns False if none was due."""
 
-    async def turn() -> bool:
+    async def deliver() -> bool:
         db = databases.connect(stack.settings.database_url)
         try:
-            found = await sender.claim_delivery(db, "s")
-            if found:
-                await sender.deliver(db, sender.create_webhook_client(stack.settings), *found)
-            return found is not None
+            delivery = await sender.claim_delivery(db, "s")
+            if delivery:
+                await sender.deliver(db, sender.create_webhook_client(stack.settings), *delivery)
+            return delivery is not None
         finally:
             await db.close()
 
-    return asyncio.run(turn())
+    return asyncio.run(deliver())
 
 
 def test_created_updated_and_deleted(stack: Stack) -> None:
     stack = stack.with_new_project()
     client = stack.get_client()
-    made = client.webhooks.create(name="release", url=URL, event_types=EVENT_TYPES)
-    assert (made.object, made.name, made.url, made.event_types) == ("webhook_endpoint", "release", URL, EVENT_TYPES)
-    assert made.signing_secret.startswith("whsec_")
-    kept = client.webhooks.retrieve(made.id)
-    assert kept.signing_secret_hint not in (None, made.signing_secret)
-    assert not hasattr(kept, "signing_secret")
-    changed = client.webhooks.update(made.id, name="other", event_types=["batch.failed"])
+    webhook = client.webhooks.create(name="release", url=URL, event_types=EVENT_TYPES)
+    assert (webhook.object, webhook.name, webhook.url, webhook.event_types) == (
+        "webhook_endpoint",
+        "release",
+        URL,
+        EVENT_TYPES,
+    )
+    assert webhook.signing_secret.startswith("whsec_")
+    stored = client.webhooks.retrieve(webhook.id)
+    assert stored.signing_secret_hint not in (None, webhook.signing_secret)
+    assert not hasattr(stored, "signing_secret")
+    changed = client.webhooks.update(webhook.id, name="other", event_types=["batch.failed"])
     assert (changed.name, changed.url, changed.event_types) == ("other", URL, ["batch.failed"])
-    assert (changed.updated_at or 0) >= made.created_at
+    assert (changed.updated_at or 0) >= webhook.created_at
     second = client.webhooks.create(name="second", url=URL, event_types=EVENT_TYPES)
-    assert [each.id for each in client.webhooks.list(limit=1)] == [second.id, made.id]
-    gone = client.webhooks.delete(made.id)
-    assert (gone.deleted, gone.object) == (True, "webhook_endpoint.deleted")
+    assert [listed.id for listed in client.webhooks.list(limit=1)] == [second.id, webhook.id]
+    deleted = client.webhooks.delete(webhook.id)
+    assert (deleted.deleted, deleted.object) == (True, "webhook_endpoint.deleted")
     with pytest.raises(openai.NotFoundError):
-        client.webhooks.retrieve(made.id)
+        client.webhooks.retrieve(webhook.id)
 
 
 def test_event_types(stack: Stack) -> None:
@@ -90,46 +95,46 @@ def test_event_types(stack: Stack) -> None:
 
 def test_a_test_delivery(stack: Stack, receiver: Receiver) -> None:
     client = stack.get_client()
-    made = client.webhooks.create(name="w", url=receiver.build_url(), event_types=EVENT_TYPES)
+    webhook = client.webhooks.create(name="w", url=receiver.build_url(), event_types=EVENT_TYPES)
     receiver.statuses.append(418)
-    tested = client.webhooks.test(made.id, event_type="batch.expired")
+    tested = client.webhooks.test(webhook.id, event_type="batch.expired")
     assert (tested.status_code, tested.success, tested.event_type) == (418, True, "batch.expired")
-    event = client.webhooks.unwrap(receiver.bodies[0], receiver.headers[0], secret=made.signing_secret)
+    event = client.webhooks.unwrap(receiver.bodies[0], receiver.headers[0], secret=webhook.signing_secret)
     assert event.type == "batch.expired"
     assert event.data.id.startswith("batch_")
-    moved = client.webhooks.update(made.id, url=receiver.build_url("/redirect"))
+    moved = client.webhooks.update(webhook.id, url=receiver.build_url("/redirect"))
     assert client.webhooks.test(moved.id, event_type="batch.failed").status_code == 307
     assert len(receiver.bodies) == 1
 
 
 def test_a_test_delivery_to_an_unreachable_url(stack: Stack) -> None:
-    with run_receiver() as gone:
-        url = gone.build_url()
-    made = stack.get_client().webhooks.create(name="w", url=url, event_types=EVENT_TYPES)
+    with run_receiver() as stopped:
+        url = stopped.build_url()
+    webhook = stack.get_client().webhooks.create(name="w", url=url, event_types=EVENT_TYPES)
     with pytest.raises(openai.BadRequestError, match="connection failed") as caught:
-        stack.get_client().webhooks.test(made.id, event_type="batch.failed")
+        stack.get_client().webhooks.test(webhook.id, event_type="batch.failed")
     assert caught.value.code == "webhook_unreachable"
 
 
 def test_a_cancelled_job_is_delivered(stack: Stack, receiver: Receiver) -> None:
     stack = stack.with_new_project()
     client = stack.get_client()
-    made = client.webhooks.create(name="w", url=receiver.build_url(), event_types=["fine_tuning.job.cancelled"])
+    webhook = client.webhooks.create(name="w", url=receiver.build_url(), event_types=["fine_tuning.job.cancelled"])
     job = stack.insert_job()
     receiver.statuses.append(500)
     client.fine_tuning.jobs.cancel(job.id)
     assert deliver_once(stack)
     with stack.open_http() as http:
-        [waiting] = http.get(f"/v1/webhook_endpoints/{made.id}/deliveries").json()["data"]
-        assert (waiting["state"], waiting["tries"], waiting["status_code"]) == ("pending", 1, 500)
-        assert waiting["next_try_at"] > time.time()
+        [pending] = http.get(f"/v1/webhook_endpoints/{webhook.id}/deliveries").json()["data"]
+        assert (pending["state"], pending["tries"], pending["status_code"]) == ("pending", 1, 500)
+        assert pending["next_try_at"] > time.time()
         assert not deliver_once(stack)
         stack.run_in_session(_make_due)
         assert deliver_once(stack)
-        [arrived] = http.get(f"/v1/webhook_endpoints/{made.id}/deliveries").json()["data"]
-    assert (arrived["state"], arrived["tries"], arrived["next_try_at"]) == ("delivered", 2, None)
-    event = client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret=made.signing_secret)
-    assert (event.id, event.type, event.data.id) == (arrived["id"], "fine_tuning.job.cancelled", job.id)
+        [delivered] = http.get(f"/v1/webhook_endpoints/{webhook.id}/deliveries").json()["data"]
+    assert (delivered["state"], delivered["tries"], delivered["next_try_at"]) == ("delivered", 2, None)
+    event = client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret=webhook.signing_secret)
+    assert (event.id, event.type, event.data.id) == (delivered["id"], "fine_tuning.job.cancelled", job.id)
     with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret="whsec_" + "A" * 44)
 
@@ -140,37 +145,39 @@ async def _make_due(session: Any) -> None:
 
 def test_rotating_the_secret(stack: Stack, receiver: Receiver) -> None:
     client = stack.get_client()
-    made = client.webhooks.create(name="w", url=receiver.build_url(), event_types=EVENT_TYPES)
-    kept = client.webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
-    assert kept.signing_secret != made.signing_secret
-    client.webhooks.test(made.id, event_type="batch.failed")
-    for secret in (made.signing_secret, kept.signing_secret):
+    webhook = client.webhooks.create(name="w", url=receiver.build_url(), event_types=EVENT_TYPES)
+    rotated = client.webhooks.rotate_secret(webhook.id, keep_old_secret_active_for_24_hours=True)
+    assert rotated.signing_secret != webhook.signing_secret
+    client.webhooks.test(webhook.id, event_type="batch.failed")
+    for secret in (webhook.signing_secret, rotated.signing_secret):
         client.webhooks.unwrap(receiver.bodies[0], receiver.headers[0], secret=secret)
-    last = client.webhooks.rotate_secret(made.id)
-    client.webhooks.test(made.id, event_type="batch.failed")
+    last = client.webhooks.rotate_secret(webhook.id)
+    client.webhooks.test(webhook.id, event_type="batch.failed")
     client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret=last.signing_secret)
     with pytest.raises(openai.InvalidWebhookSignatureError):
-        client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret=kept.signing_secret)
+        client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret=rotated.signing_secret)
 
 
 def test_disabling_drops_pending_deliveries(stack: Stack, receiver: Receiver) -> None:
     stack = stack.with_new_project()
     client = stack.get_client()
-    made = client.webhooks.create(name="w", url=receiver.build_url(), event_types=["fine_tuning.job.cancelled"])
+    webhook = client.webhooks.create(name="w", url=receiver.build_url(), event_types=["fine_tuning.job.cancelled"])
     client.fine_tuning.jobs.cancel(stack.insert_job().id)
-    off = client.webhooks.update(made.id, extra_body={"enabled": False})
-    assert (off.model_extra or {})["enabled"] is False
+    disabled = client.webhooks.update(webhook.id, extra_body={"enabled": False})
+    assert (disabled.model_extra or {})["enabled"] is False
     client.fine_tuning.jobs.cancel(stack.insert_job().id)
     assert not deliver_once(stack)
-    on = client.webhooks.update(made.id, extra_body={"enabled": True})
-    assert ((on.model_extra or {})["enabled"], (on.model_extra or {})["disabled_at"]) == (True, None)
+    enabled = client.webhooks.update(webhook.id, extra_body={"enabled": True})
+    assert ((enabled.model_extra or {})["enabled"], (enabled.model_extra or {})["disabled_at"]) == (True, None)
     client.fine_tuning.jobs.cancel(stack.insert_job().id)
     assert deliver_once(stack)
     assert not deliver_once(stack)
     with stack.open_http() as http:
-        states = [each["state"] for each in http.get(f"/v1/webhook_endpoints/{made.id}/deliveries").json()["data"]]
+        states = [
+            delivery["state"] for delivery in http.get(f"/v1/webhook_endpoints/{webhook.id}/deliveries").json()["data"]
+        ]
     assert states == ["delivered", "given_up"]
-    assert client.webhooks.delete(made.id).deleted
+    assert client.webhooks.delete(webhook.id).deleted
 
 
 INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -184,18 +191,18 @@ INVALID_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"name": ""}, "name"),
     "no events": ({"event_types": []}, "event_types"),
     "unknown event": ({"event_types": ["response.completed"]}, "event_types.0"),
-    "more": ({"colour": "red"}, "colour"),
+    "more": ({"color": "red"}, "color"),
 }
 
 
 @pytest.mark.parametrize("name", INVALID_CHANGES)
-def test_what_create_and_update_refuse(stack: Stack, name: str) -> None:
+def test_invalid_webhooks(stack: Stack, name: str) -> None:
     changed, param = INVALID_CHANGES[name]
     with stack.open_http() as http:
         body = {"name": "w", "url": URL, "event_types": EVENT_TYPES}
         assert assert_error(http.post("/v1/webhook_endpoints", json={**body, **changed}), 400)["param"] == param
-        made = http.post("/v1/webhook_endpoints", json=body).json()
-        assert assert_error(http.post(f"/v1/webhook_endpoints/{made['id']}", json=changed), 400)["param"] == param
+        webhook = http.post("/v1/webhook_endpoints", json=body).json()
+        assert assert_error(http.post(f"/v1/webhook_endpoints/{webhook['id']}", json=changed), 400)["param"] == param
 
 
 def test_the_number_of_webhooks_is_limited(stack: Stack) -> None:
@@ -207,8 +214,8 @@ def test_the_number_of_webhooks_is_limited(stack: Stack) -> None:
 
 
 def test_another_projects_webhook_looks_unknown(stack: Stack) -> None:
-    made = stack.as_other_tenant().get_client().webhooks.create(name="w", url=URL, event_types=EVENT_TYPES)
-    asked: list[tuple[str, str, Any]] = [
+    webhook = stack.as_other_tenant().get_client().webhooks.create(name="w", url=URL, event_types=EVENT_TYPES)
+    requests: list[tuple[str, str, Any]] = [
         ("GET", "", None),
         ("POST", "", {"name": "mine"}),
         ("DELETE", "", None),
@@ -217,11 +224,11 @@ def test_another_projects_webhook_looks_unknown(stack: Stack) -> None:
         ("GET", "/deliveries", None),
     ]
     with stack.open_http() as http:
-        for method, path, body in asked:
-            theirs, none = (
-                http.request(method, f"/v1/webhook_endpoints/{each}{path}", json=body)
-                for each in (made.id, new_id("webhook"))
+        for method, path, body in requests:
+            foreign_response, unknown_response = (
+                http.request(method, f"/v1/webhook_endpoints/{webhook_id}{path}", json=body)
+                for webhook_id in (webhook.id, new_id("webhook"))
             )
-            assert assert_error(theirs, 404)["param"] == "webhook_endpoint_id"
-            assert theirs.content == none.content
-    assert stack.as_other_tenant().get_client().webhooks.retrieve(made.id).name == "w"
+            assert assert_error(foreign_response, 404)["param"] == "webhook_endpoint_id"
+            assert foreign_response.content == unknown_response.content
+    assert stack.as_other_tenant().get_client().webhooks.retrieve(webhook.id).name == "w"

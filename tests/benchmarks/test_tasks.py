@@ -1,4 +1,4 @@
-"""The parts of ``make bench-tasks`` that decide what its figures mean."""
+"""Data, baselines and metrics of ``make bench-tasks``."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from training.tasks import METHODS, TASKS
 from training.tasks.support.entities import score_entities
 
 NO_MODEL: TrainedModel = None  # type: ignore[assignment]
-"""For baselines that ask no model."""
+"""Placeholder for baselines that send no requests to a model."""
 ROWS = [
     {"tokens": ["Ann", "Lee", "saw", "Rome"], "tags": ["B-person", "I-person", "O", "B-location"]},
     {"tokens": ["Rome", "Ann", "Lee", "Ann"], "tags": ["B-location", "B-person", "B-person", "O"]},
 ]
 
 
-def test_every_task_has_its_run() -> None:
-    assert {run.task for run in BENCHMARKS.values()} | {"text-classification"} == TASKS.keys()
-    assert {run.method for run in BENCHMARKS.values()} == METHODS.keys()
+def test_every_task_has_a_benchmark() -> None:
+    assert {benchmark.task for benchmark in BENCHMARKS.values()} | {"text-classification"} == TASKS.keys()
+    assert {benchmark.method for benchmark in BENCHMARKS.values()} == METHODS.keys()
 
 
 def test_better_than_every_baseline() -> None:
-    run, rest = BENCHMARKS["text-regression"], {"one": {"pearson": 0.2}, "other": {"pearson": 0.4}}
-    assert run.beats_baselines({"pearson": 0.5}, rest)
-    assert not run.beats_baselines({"pearson": 0.3}, rest)
-    assert not run.beats_baselines({"pearson": 0.4}, rest)
-    assert replace(run, lower_is_better=True).beats_baselines({"pearson": 0.1}, rest)
+    benchmark, baselines = BENCHMARKS["text-regression"], {"one": {"pearson": 0.2}, "other": {"pearson": 0.4}}
+    assert benchmark.beats_baselines({"pearson": 0.5}, baselines)
+    assert not benchmark.beats_baselines({"pearson": 0.3}, baselines)
+    assert not benchmark.beats_baselines({"pearson": 0.4}, baselines)
+    assert replace(benchmark, lower_is_better=True).beats_baselines({"pearson": 0.1}, baselines)
 
 
-def test_ranks_with_ties_as_scipy_has_them() -> None:
-    chance = random.Random(3)
-    left, right = ([float(chance.randrange(6)) for _ in range(40)] for _ in range(2))
+def test_rank_correlation_with_ties_matches_scipy() -> None:
+    rng = random.Random(3)
+    left, right = ([float(rng.randrange(6)) for _ in range(40)] for _ in range(2))
     assert spearman(left, right) == pytest.approx(spearmanr(left, right).statistic)
 
 
@@ -56,14 +56,16 @@ def test_entities_are_found_by_their_characters() -> None:
 
 
 def test_the_dictionary_of_entities() -> None:
-    """The first row's entities, found in the second: Rome is right; "Ann Lee" is two people there."""
-    figures = entities.BENCHMARK.evaluate_baselines(NO_MODEL, DataSplits(ROWS[:1], ROWS[1:]))[
+    """Look up the first row's entities in the second: Rome is correct; "Ann Lee" is two people
+    there.
+    """
+    metrics = entities.BENCHMARK.evaluate_baselines(NO_MODEL, DataSplits(ROWS[:1], ROWS[1:]))[
         "entities of the training part, looked up"
     ]
-    assert figures["entity_precision"] == 1 / 2
-    assert figures["entity_recall"] == 1 / 3
+    assert metrics["entity_precision"] == 1 / 2
+    assert metrics["entity_recall"] == 1 / 3
     tags = ["B-location", "B-person", "I-person", "O"]
-    assert figures["entity_f1"] == pytest.approx(score_entities([ROWS[1]["tags"]], [tags])["entity_f1"])
+    assert metrics["entity_f1"] == pytest.approx(score_entities([ROWS[1]["tags"]], [tags])["entity_f1"])
 
 
 def test_the_most_similar_training_source() -> None:
@@ -76,14 +78,14 @@ def test_the_nearest_picture(tmp_path: Path) -> None:
     from PIL import Image
 
     rows = []
-    for name, label, colour in [("a", "dark", 0), ("b", "light", 250), ("c", "dark", 60), ("d", "light", 200)]:
-        Image.new("RGB", (4, 4), (colour, colour, colour)).save(tmp_path / f"{name}.png")
+    for name, label, shade in [("a", "dark", 0), ("b", "light", 250), ("c", "dark", 60), ("d", "light", 200)]:
+        Image.new("RGB", (4, 4), (shade, shade, shade)).save(tmp_path / f"{name}.png")
         rows.append({"image": str(tmp_path / f"{name}.png"), "label": label})
-    found = images.BENCHMARK.evaluate_baselines(NO_MODEL, DataSplits(rows[:2], rows[2:]))
-    assert [figures["accuracy"] for figures in found.values()] == [1.0, 0.5]
+    baselines = images.BENCHMARK.evaluate_baselines(NO_MODEL, DataSplits(rows[:2], rows[2:]))
+    assert [metrics["accuracy"] for metrics in baselines.values()] == [1.0, 0.5]
 
 
-def test_questions_of_what_is_there_once() -> None:
+def test_questions_ask_for_kinds_that_occur_once() -> None:
     [person, place] = questions._build_questions(ROWS[0])
     assert person["answers"] == [{"text": "Ann Lee", "start": 0}]
     assert place["question"] == "Which place is mentioned?"
@@ -99,12 +101,12 @@ def test_random_bases_are_listed_and_described(tmp_path: Path) -> None:
         entry.add_to_registry(tmp_path, name)
         listed = Registry([tmp_path / "models.toml"], tmp_path).get(name)
         assert listed
-        found = base_model.describe(listed.require_location(), name, TASKS[listed.tasks[0]])
-        assert found.width == 256
-        assert Hyperparameters(max_length=found.context_length).max_length == found.context_length
-        # A checkpoint holds buffers too: running means, a bias that no one trains.
-        assert listed.parameters == pytest.approx(found.parameters, rel=0.01)
-    assert "random initialisation" in (tmp_path / "models.toml").read_text()
+        description = base_model.describe(listed.require_location(), name, TASKS[listed.tasks[0]])
+        assert description.width == 256
+        assert Hyperparameters(max_length=description.context_length).max_length == description.context_length
+        # A checkpoint also has buffers, such as running means, and an untrained bias.
+        assert listed.parameters == pytest.approx(description.parameters, rel=0.01)
+    assert "random initialization" in (tmp_path / "models.toml").read_text()
 
 
 def test_the_memory_of_a_process() -> None:
@@ -112,16 +114,16 @@ def test_the_memory_of_a_process() -> None:
     assert memory._read_peak_rss(os.getpid()) >= resident // 2 > 0
 
 
-@pytest.mark.skipif(not DATASETS.exists(), reason="the data is not here")
+@pytest.mark.skipif(not DATASETS.exists(), reason="the data sets are missing")
 @pytest.mark.parametrize("name", sorted(BENCHMARKS.keys() - {"image-classification"}))
 def test_rows_are_what_the_task_reads_and_none_is_held_out_twice(name: str) -> None:
-    run: TaskBenchmark = BENCHMARKS[name]
-    data = run.load_data()
-    task = METHODS[run.method][run.task]
+    benchmark: TaskBenchmark = BENCHMARKS[name]
+    data = benchmark.load_data()
+    task = METHODS[benchmark.method][benchmark.task]
     for row in data.training[:50]:
         assert not list(task.check_row(task.row_schema.model_validate(row)))
     keys: Mapping[str, str] = {"seq2seq": "source", "completion": "text"}
     if name in keys:
-        known = {row[keys[name]] for row in data.training}
-        assert not known & {row[keys[name]] for row in data.held_out}
+        training_keys = {row[keys[name]] for row in data.training}
+        assert not training_keys & {row[keys[name]] for row in data.held_out}
     assert len(data.held_out) >= 49

@@ -1,4 +1,4 @@
-"""The parts of ``make bench-training`` that decide what its figures mean."""
+"""FLOP counts, timing and results of ``make bench-training``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import training
-from benchmarks.trainer_comparison import luthier_trainer, subprocesses, token_counts
 from benchmarks.trainer_comparison import rows as plain
+from benchmarks.trainer_comparison import subprocesses, token_counts
 from benchmarks.trainer_comparison.base import load_gpt2_tokenizer
 from benchmarks.trainer_comparison.config import Outcome, TrainerConfig, build_outcome, to_prompt_completion
 from benchmarks.trainer_comparison.results import LUTHIER, TRAINER_TITLES, ComparisonResult
 from benchmarks.trainer_comparison.shapes import SHAPES, VOCAB_SIZE, ModelShape
+from benchmarks.trainer_comparison.trainers import luthier_trainer
 from benchmarks.trainer_comparison.trl_search import TRIAL_COUNT, TRIAL_STEPS, SettingsSearch, find_fastest
 from tests.tiny import create_tiny_chat_base
 from training.tasks import TASKS
@@ -36,7 +37,7 @@ def create_outcome(seconds: float, *, targets: int = 30, loss: float = 2.0, dtyp
 
 def build_comparison(**changes: object) -> ComparisonResult:
     speeds = {LUTHIER: 1.0, "trl_default": 6.0, "trl_best": 4.0, "hf_trainer": 2.0}
-    made = ComparisonResult(
+    result = ComparisonResult(
         shape=TINY_SHAPE,
         rank=2,
         lengths=[60, 40],
@@ -45,7 +46,7 @@ def build_comparison(**changes: object) -> ComparisonResult:
         held_out_loss={LUTHIER: 2.02, "trl_default": 2.0, "trl_best": 2.5, "hf_trainer": 3.0},
         peak_flops={"float32": 1e6, "bfloat16": 1e9},
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(result, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -56,7 +57,10 @@ def config(tmp_path: Path) -> TrainerConfig:
 
 
 def test_useful_work_counted_by_hand() -> None:
-    """Width 16, one of two heads for keys and values, two blocks; 3 + 2 tokens, 2 targets, rank 2."""
+    """Count the FLOPs by hand.
+
+    Width 16, two heads with one key-value head, two blocks; 3 + 2 tokens, 2 targets, rank 2.
+    """
     linears = 16 * 16 + 2 * 16 * 8 + 16 * 16 + 3 * 16 * 24
     adapters = 2 * (32 + 2 * 24 + 32 + 3 * 40)
     assert TINY_SHAPE.linear_weight_count == 2 * linears
@@ -76,23 +80,23 @@ def test_shapes_have_the_size_of_their_name(name: str, millions: float) -> None:
 
 
 def test_the_first_step_warms_up() -> None:
-    whole = build_outcome([5.0, 6.0, 8.0], [(10, 1), (20, 2), (40, 4)], [3.0, 2.0, 1.0], {})
-    assert (whole.seconds, whole.tokens, whole.tokens_per_second) == (3.0, 60, 20.0)
-    assert (whole.all_tokens, whole.targets, whole.final_loss) == (70, 7, 1.5)
-    only = build_outcome([5.0], [(10, 1)], [3.0], {})
-    assert (only.seconds, only.tokens) == (5.0, 10)
+    outcome = build_outcome([5.0, 6.0, 8.0], [(10, 1), (20, 2), (40, 4)], [3.0, 2.0, 1.0], {})
+    assert (outcome.seconds, outcome.tokens, outcome.tokens_per_second) == (3.0, 60, 20.0)
+    assert (outcome.all_tokens, outcome.targets, outcome.final_loss) == (70, 7, 1.5)
+    single_step = build_outcome([5.0], [(10, 1)], [3.0], {})
+    assert (single_step.seconds, single_step.tokens) == (5.0, 10)
 
 
-def test_figures_and_their_keys() -> None:
-    figures = build_comparison().summarize()
-    assert list(figures)[:6] == [
+def test_metrics_and_their_keys() -> None:
+    metrics = build_comparison().summarize()
+    assert list(metrics)[:6] == [
         *("vs_trl_default", "vs_trl_best", "vs_hf_trainer", "memory_vs_trl", "loss_gap", "matmul_peak_share")
     ]
-    assert [figures[f"vs_{name}"] for name in ("trl_default", "trl_best", "hf_trainer")] == [6.0, 4.0, 2.0]
-    assert figures["loss_gap"] == 0.01
-    # 60 tokens a second of ours, each a hundredth of the work of all rows.
+    assert [metrics[f"vs_{name}"] for name in ("trl_default", "trl_best", "hf_trainer")] == [6.0, 4.0, 2.0]
+    assert metrics["loss_gap"] == 0.01
+    # Luthier trains 60 tokens per second. Each token is one hundredth of the work of all rows.
     share = TINY_SHAPE.count_flops([60, 40], 30, 2) / 100 * 60 / 1e6
-    assert figures["matmul_peak_share"] == pytest.approx(share, abs=1e-3)
+    assert metrics["matmul_peak_share"] == pytest.approx(share, abs=1e-3)
     assert json.loads(json.dumps(build_comparison().to_details()))["contestants"].keys() == TRAINER_TITLES.keys()
 
 
@@ -104,8 +108,8 @@ def test_the_peak_is_that_of_our_dtype() -> None:
 def test_other_targets_are_an_error() -> None:
     assert build_comparison().find_mismatches() == []
     [round_] = build_comparison().rounds
-    [told] = build_comparison(rounds=[{**round_, "trl_best": create_outcome(4.0, targets=31)}]).find_mismatches()
-    assert told == "round 1, trl_best: 100 tokens and 31 targets, not 100 and 30"
+    [mismatch] = build_comparison(rounds=[{**round_, "trl_best": create_outcome(4.0, targets=31)}]).find_mismatches()
+    assert mismatch == "round 1, trl_best: 100 tokens and 31 targets, not 100 and 30"
 
 
 def test_the_search_finds_the_fastest(config: TrainerConfig) -> None:
@@ -120,28 +124,28 @@ def test_the_search_finds_the_fastest(config: TrainerConfig) -> None:
         ends = [step * (number + 1) for number in range(steps)]
         return build_outcome(ends, [(100, 10)] * steps, [2.0] * steps, {})
 
-    tried = list(SettingsSearch(config, [10, 20, 30], run).search())
-    assert len(tried) == TRIAL_COUNT
-    assert find_fastest(tried).settings == {
+    trials = list(SettingsSearch(config, [10, 20, 30], run).search())
+    assert len(trials) == TRIAL_COUNT
+    assert find_fastest(trials).settings == {
         **{"bf16": False, "gradient_checkpointing": False},
         **{"padding_free": True, "max_length": None},
     }
-    assert [one.summary["whole"] for one in tried] == [True, True, False, False, True, True, True]
+    assert [trial.summary["whole"] for trial in trials] == [True, True, False, False, True, True, True]
     assert configs[-1].settings["max_length"] == 160
     assert len({config.folder for config in configs}) == TRIAL_COUNT
 
 
 def test_our_training_process_by_its_own_events(config: TrainerConfig, capsys: pytest.CaptureFixture[str]) -> None:
     create_tiny_chat_base(config.base)
-    ran = luthier_trainer.run(config.model_copy(update={"batch_size": 2}))
+    outcome = luthier_trainer.run(config.model_copy(update={"batch_size": 2}))
     token_counts.main(config.folder)
-    counted = json.loads(capsys.readouterr().out)
-    assert len(ran.losses) == 3
-    assert ran.all_tokens == sum(counted["lengths"])
-    assert 0 < counted["targets"] < ran.all_tokens
-    assert 0 < ran.tokens < ran.all_tokens
-    assert ran.settings["dtype"] in {"float32", "bfloat16"}
-    assert ran.peak_bytes > 1e8
+    counts = json.loads(capsys.readouterr().out)
+    assert len(outcome.losses) == 3
+    assert outcome.all_tokens == sum(counts["lengths"])
+    assert 0 < counts["targets"] < outcome.all_tokens
+    assert 0 < outcome.tokens < outcome.all_tokens
+    assert outcome.settings["dtype"] in {"float32", "bfloat16"}
+    assert outcome.peak_bytes > 1e8
     assert (config.folder / "result" / "adapter_config.json").is_file()
 
 
@@ -150,17 +154,18 @@ def test_a_process_that_fails_is_reported_with_its_log(tmp_path: Path) -> None:
         subprocesses.run("json.tool", "none", threads=1, log=tmp_path / "log")
 
 
-@pytest.mark.skipif(not training.SHARED.exists(), reason="the data is not here")
+@pytest.mark.skipif(not training.SHARED.exists(), reason="the data sets are missing")
 def test_all_read_the_same_targets(config: TrainerConfig) -> None:
-    """The rows as our task encodes them, beside what PEFT and ``transformers`` are given."""
+    """Luthier's task encodes the rows as the benchmark does for PEFT and ``transformers``."""
     tokenizer = load_gpt2_tokenizer(training.DATA.vocabulary)
     assert len(tokenizer) == VOCAB_SIZE
     task = TASKS["chat"]
-    mine = [
-        task.row_schema.model_validate({"messages": [*asked, *said]}) for asked, said in map(to_prompt_completion, ROWS)
+    rows = [
+        task.row_schema.model_validate({"messages": [*prompt, *completion]})
+        for prompt, completion in map(to_prompt_completion, ROWS)
     ]
-    for example, theirs in zip(
-        task.encode(mine, tokenizer, 1024), plain.encode_rows(config.rows, tokenizer), strict=True
+    for example, encoded in zip(
+        task.encode(rows, tokenizer, 1024), plain.encode_rows(config.rows, tokenizer), strict=True
     ):
-        assert list(example.ids) == theirs["input_ids"]
-        assert [weight > 0 for weight in example.weights] == [label >= 0 for label in theirs["labels"]]
+        assert list(example.ids) == encoded["input_ids"]
+        assert [weight > 0 for weight in example.weights] == [label >= 0 for label in encoded["labels"]]

@@ -1,4 +1,4 @@
-"""One server for this folder's tests; each makes rows of its own."""
+"""One server shared by the conformance tests. Each test creates its own objects."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ from tests.conformance.server import run_check_server
 @pytest.fixture(scope="session")
 def context() -> Iterator[CheckContext]:
     # Not pytest's tmp_path: a unix socket's path has at most 107 characters.
-    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, world):
-        yield world
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, check_context):
+        yield check_context

@@ -1,4 +1,4 @@
-"""Environments of other people's programs, made once, and what those said that ran in them."""
+"""Virtual environments of third-party programs, and results of the suites that run in them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 PIP_ARGUMENTS = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 
 CLIENT_REQUIREMENTS: dict[str, tuple[str, ...]] = {
-    # The oldest that works; until 1.2 the client itself reads no `code` and `param` from an error's body.
-    # It passes an argument to httpx that 0.28 no longer takes.
+    # The oldest version that works: until 1.2 the client does not read `code` and `param` from an
+    # error's body. It passes an argument to httpx that 0.28 no longer accepts.
     "openai-1.3": ("openai==1.3.0", "httpx<0.28"),
     "openai-1.109": ("openai==1.109.1",),
     "openai-2.54": ("openai==2.54.0",),
@@ -24,7 +24,7 @@ CLIENT_REQUIREMENTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What one client or tool showed."""
+    """Result of the checks of one client or tool."""
 
     client: str
     on: str
@@ -34,14 +34,15 @@ class Result:
     checks: list[dict[str, Any]]
 
     def summarize(self) -> dict[str, Any]:
-        told = {"client": self.client, "on": self.on, "passed": self.passed, "failed": self.failed}
-        lacking = {check["check"]: check["detail"] for check in self.checks if check["outcome"] == "absent"}
+        summary = {"client": self.client, "on": self.on, "passed": self.passed, "failed": self.failed}
+        absent = {check["check"]: check["detail"] for check in self.checks if check["outcome"] == "absent"}
         failures = {check["check"]: check["detail"] for check in self.checks if check["outcome"] == "failed"}
-        return {**told, "absent": lacking, **({"failures": failures} if failures else {})}
+        return {**summary, "absent": absent, **({"failures": failures} if failures else {})}
 
 
 def create_environment(folder: Path, name: str, install_steps: Sequence[Sequence[str]]) -> Path:
-    """The Python of a virtual environment with these packages; made unless it is there."""
+    """Return the Python of a virtual environment with these packages. Creates it if it is
+    missing."""
     python = folder / name / "bin" / "python"
     if not python.exists():
         print(f"installing {name} …", flush=True)
@@ -52,9 +53,10 @@ def create_environment(folder: Path, name: str, install_steps: Sequence[Sequence
 
 
 def run_suite(command: Sequence[str | Path], stdin_text: str = "", **options: Any) -> Result:
-    """Run a suite that prints a line of JSON for each check and a summary."""
-    ran = subprocess.run(command, input=stdin_text, capture_output=True, text=True, check=False, **options)
-    lines = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith('{"c')]
+    """Run a suite that prints a line of JSON for each check and a summary. Raises ``RuntimeError``
+    if it prints no summary."""
+    completed = subprocess.run(command, input=stdin_text, capture_output=True, text=True, check=False, **options)
+    lines = [json.loads(line) for line in completed.stdout.splitlines() if line.startswith('{"c')]
     if not lines or "client" not in lines[-1]:
-        raise RuntimeError(f"{command} told nothing:\n{ran.stdout[-2000:]}\n{ran.stderr[-4000:]}")
+        raise RuntimeError(f"{command} printed no summary:\n{completed.stdout[-2000:]}\n{completed.stderr[-4000:]}")
     return Result(**lines[-1], checks=lines[:-1])

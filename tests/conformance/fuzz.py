@@ -1,4 +1,5 @@
-"""``make fuzz``: schemathesis over the whole OpenAPI document, every check, with a real key and ids that exist."""
+"""``make fuzz``: schemathesis with every check over the OpenAPI document, a real key and real
+ids."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from tests.conformance.server import run_check_server
 CONFORMANCE_DIRECTORY = Path(__file__).parent
 ROOT = CONFORMANCE_DIRECTORY.parent.parent
 MAX_EXAMPLES = 40
-"""Of each operation, in each phase that makes them up."""
+"""Generated examples per operation and phase."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class FuzzResult:
 
 
 def fuzz(context: CheckContext, options: Sequence[str]) -> FuzzResult:
-    """One run of schemathesis against the world."""
+    """Run schemathesis once against the server. Raises ``RuntimeError`` if it does not run."""
     with tempfile.TemporaryDirectory() as folder:
         counts, report = Path(folder, "counts.json"), Path(folder, "report.json")
         command = [
@@ -72,14 +73,14 @@ def fuzz(context: CheckContext, options: Sequence[str]) -> FuzzResult:
             "CONFORMANCE_COUNTS": str(counts),
             "PYTHONPATH": str(ROOT),
         }
-        ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+        completed = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
         if not report.exists() or not counts.exists():
-            raise RuntimeError(f"schemathesis did not run:\n{ran.stdout[-4000:]}\n{ran.stderr[-4000:]}")
-        return _parse_result(json.loads(counts.read_text()), json.loads(report.read_text()), ran.stdout)
+            raise RuntimeError(f"schemathesis did not run:\n{completed.stdout[-4000:]}\n{completed.stderr[-4000:]}")
+        return _parse_result(json.loads(counts.read_text()), json.loads(report.read_text()), completed.stdout)
 
 
 def _parse_result(counts: dict[str, Any], report: dict[str, Any], output: str) -> FuzzResult:
-    # The health routes' 503 in a stack without Redis is what they are for.
+    # The readiness route correctly returns 503 in a stack without Redis.
     statuses = {
         status: sum(count for operation, count in operations.items() if not operation.endswith(" /readyz"))
         for status, operations in counts["statuses"].items()
@@ -100,12 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--max-examples", type=int, default=MAX_EXAMPLES)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, world):
-        fuzzed = fuzz(world, [f"--max-examples={asked.max_examples}", f"--seed={asked.seed}"])
-    print(fuzzed.output)
-    write_result("fuzz", "make fuzz", fuzzed.summarize())
-    sys.exit(1 if fuzzed.failures else 0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, context):
+        result = fuzz(context, [f"--max-examples={arguments.max_examples}", f"--seed={arguments.seed}"])
+    print(result.output)
+    write_result("fuzz", "make fuzz", result.summarize())
+    sys.exit(1 if result.failures else 0)
 
 
 if __name__ == "__main__":

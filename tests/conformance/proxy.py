@@ -1,6 +1,8 @@
-"""Something between client and server that loses answers: what a network does, at a chosen moment.
+"""Proxy between client and server that loses responses on request, as a network can.
 
-A request with the header ``x-conformance-break: HOW MARK`` is broken once for each mark; the next try passes.
+The header ``x-conformance-break: FAILURE MARK`` breaks one request for each mark; a retry passes.
+Failures: ``refused`` (503 before the work), ``error`` (500 after the work) and ``lost`` (the
+connection closes after the work).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = upstream.removeprefix("http://")
         self.broken_marks: set[str] = set()
         self.request_headers: list[dict[str, str]] = []
-        """Headers of what came, in order."""
+        """Headers of the requests, in order."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -45,17 +47,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes) -> None:
         self.server.request_headers.append(dict(self.headers))
-        how, _, mark = self.headers.get(BREAK_HEADER, "").partition(" ")
-        if not how or mark in self.server.broken_marks:
+        failure, _, mark = self.headers.get(BREAK_HEADER, "").partition(" ")
+        if not failure or mark in self.server.broken_marks:
             self._send_response(*self._request_upstream(body))
             return
         self.server.broken_marks.add(mark)
-        if how == "refused":
+        if failure == "refused":
             self._send_error_response(503)
             return
-        # The server does the work; its answer never arrives.
+        # The server does the work, but its response never arrives.
         self._request_upstream(body)
-        if how == "error":
+        if failure == "error":
             self._send_error_response(500)
         else:
             self.close_connection = True
@@ -65,8 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP_HEADERS}
             connection.request(self.command, self.path, body or None, headers)
-            answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read()
         finally:
             connection.close()
 
@@ -86,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def run_proxy(upstream: str) -> Iterator[Proxy]:
-    """``upstream``: ``http://host:port``."""
+    """Run a proxy to ``upstream``, which is ``http://host:port``."""
     proxy = Proxy(upstream)
     thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -1,8 +1,10 @@
-"""``make conformance``: the official clients, oldest to newest, Python and npm, and tools built on them.
+"""``make conformance``: the official clients, oldest to newest, Python and npm, and tools built on
+them.
 
-Each runs unmodified in an environment of its own, made below ``--folder`` (a temporary one by default; kept when named,
-so that a second run installs nothing). Clients ask a server that misbehaves on demand, their own tests one that holds
-what they name, tools a whole stack.
+Each client runs unmodified in its own environment below ``--folder``. The default folder is
+temporary; a named folder is kept, so that a second run installs nothing. The checks run against a
+server that fails on request, the clients' own tests against a server with the rows they name, and
+the tools against a complete stack.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ CHAT_ROWS = ROOT / "examples" / "data" / "chat_train.jsonl"
 TORCH_REQUIREMENT = "torch==2.13.0"
 
 TOOL_REQUIREMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
-    # Module below `tools` -> what to install, step by step.
+    # Module below `tools` -> packages to install, step by step.
     "langchain_chat": (("langchain-openai",),),
     "litellm_all": (("litellm",),),
     "openai_command": (("openai<2",),),
@@ -45,7 +47,7 @@ TOOL_REQUIREMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 STARTER = ROOT / "models" / "starter"
 
-# A tool that looks a model's context up in a table of OpenAI's names finds these there.
+# Some tools look up a model's context length in a table of OpenAI's names, which has these.
 BASE_MODEL, TOOL_BASE_MODEL = "gpt-3.5-turbo", "gpt-4o"
 MODEL_TOML = """
 ["{name}"]
@@ -61,42 +63,42 @@ def run_clients(folder: Path) -> Iterator[Result]:
     for name, packages in CLIENT_REQUIREMENTS.items():
         python = create_environment(folder, name, [packages])
         command = [python, "-m", "tests.conformance.client.run"]
-        yield run_with_server(lambda given, command=command: run_suite(command, given, cwd=ROOT))  # type: ignore[misc]
+        yield run_with_server(lambda context_json, command=command: run_suite(command, context_json, cwd=ROOT))  # type: ignore[misc]
 
 
 def run_node(folder: Path) -> Iterator[Result]:
     if shutil.which("npm") is None:
-        print("no npm on this machine: its client is left out")
+        print("skipping the npm client: install npm to run it")
         return
-    place = folder / "node"
-    shutil.copytree(CONFORMANCE_DIRECTORY / "node", place, dirs_exist_ok=True)
-    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=place, check=True)
-    yield run_with_server(lambda given: run_suite(["node", "suite.mjs"], given, cwd=place))
+    directory = folder / "node"
+    shutil.copytree(CONFORMANCE_DIRECTORY / "node", directory, dirs_exist_ok=True)
+    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=directory, check=True)
+    yield run_with_server(lambda context_json: run_suite(["node", "suite.mjs"], context_json, cwd=directory))
 
 
 def run_with_server(run_client: Callable[[str], Result]) -> Result:
-    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, world):
-        return run_client(world.to_json())
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, context):
+        return run_client(context.to_json())
 
 
 def run_tools(folder: Path) -> Iterator[Result]:
     pythons = {name: create_environment(folder, name, steps) for name, steps in TOOL_REQUIREMENTS.items()}
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="luthier-")))
-        # The same weights under a template that knows tools.
+        # The same weights with a chat template that supports tools.
         shutil.copytree(STARTER, home / "tools")
         (home / "tools" / "chat_template.jinja").write_text(TOOL_TEMPLATE)
         paths = {BASE_MODEL: STARTER, TOOL_BASE_MODEL: home / "tools"}
         (home / "models.toml").write_text("".join(MODEL_TOML.format(name=name, path=paths[name]) for name in paths))
         client = stack.enter_context(run_stack(home, Console()))
-        place = {
+        server_info = {
             "url": str(client.base_url).rstrip("/"),
             "key": client.api_key,
             "rows": str(CHAT_ROWS),
             "base": BASE_MODEL,
             "tool_base": TOOL_BASE_MODEL,
         }
-        environment = {**os.environ, "CONFORMANCE_PLACE": json.dumps(place), "OPENAI_API_KEY": client.api_key}
+        environment = {**os.environ, "CONFORMANCE_SERVER": json.dumps(server_info), "OPENAI_API_KEY": client.api_key}
         for name, python in pythons.items():
             yield run_suite([python, "-m", f"tests.conformance.tools.{name}"], cwd=ROOT, env=environment)
 
@@ -111,23 +113,23 @@ RUNNERS: dict[str, Callable[[Path], Iterator[Result]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="keep the environments here")
-    parser.add_argument("--only", choices=RUNNERS)
-    asked = parser.parse_args()
+    parser.add_argument("--folder", type=Path, help="keep the environments in this folder")
+    parser.add_argument("--only", choices=RUNNERS, help="run only this part and save no results")
+    arguments = parser.parse_args()
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="conformance-") as temporary:
-        folder = (asked.folder or Path(temporary)).absolute()
-        for name, part in RUNNERS.items():
-            if asked.only in {None, name}:
-                for result in part(folder):
+        folder = (arguments.folder or Path(temporary)).absolute()
+        for name, run_part in RUNNERS.items():
+            if arguments.only in {None, name}:
+                for result in run_part(folder):
                     print(f"{result.client}: {result.passed} passed, {result.failed} failed, {result.absent} absent")
                     results.append(result)
-    figures = {"failed": sum(result.failed for result in results), "runs": [result.summarize() for result in results]}
-    if asked.only is None:
-        write_result("conformance", "make conformance", figures)
+    summary = {"failed": sum(result.failed for result in results), "runs": [result.summarize() for result in results]}
+    if arguments.only is None:
+        write_result("conformance", "make conformance", summary)
     else:
-        print(json.dumps(figures, indent=2))
-    sys.exit(1 if figures["failed"] else 0)
+        print(json.dumps(summary, indent=2))
+    sys.exit(1 if summary["failed"] else 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""The server that the checks ask, with what they look for: ``python -m tests.conformance.server`` tells where it is.
+"""Server of the conformance checks, with their objects. Run it with ``python -m
+tests.conformance.server``, which prints its context as JSON.
 
-A real API over SQLite with a tiny engine that misbehaves when a message tells it to (``tests/api/fake_engine.py``).
+It is a real API over SQLite with a fake engine that fails on request
+(``tests/api/fake_engine.py``).
 """
 
 from __future__ import annotations
@@ -32,34 +34,34 @@ PING_SECONDS = 0.1
 
 @contextmanager
 def run_check_server(home: Path) -> Iterator[tuple[Stack, CheckContext]]:
-    # Keep-alives at the pace of a test; everything else as shipped.
-    quick = patch.object(inference, "ChunkReader", partial(ChunkReader, ping_seconds=PING_SECONDS))
-    with quick, run_stack(home, max_upload_bytes=100 * 2**20) as stack, run_proxy(stack.url) as proxy:
-        world = create_context(stack, f"http://127.0.0.1:{proxy.server_port}/v1")
-        yield stack, world
-        world.close()
+    # Tests need frequent keep-alives. All other settings are the defaults.
+    short_pings = patch.object(inference, "ChunkReader", partial(ChunkReader, ping_seconds=PING_SECONDS))
+    with short_pings, run_stack(home, max_upload_bytes=100 * 2**20) as stack, run_proxy(stack.url) as proxy:
+        context = create_context(stack, f"http://127.0.0.1:{proxy.server_port}/v1")
+        yield stack, context
+        context.close()
 
 
 def create_context(stack: Stack, proxy_url: str) -> CheckContext:
-    walking = stack.run_in_session(create_tenant)
-    stack.run_in_session(partial(_insert_pagination_jobs, project_id=walking.project_id))
+    pagination_tenant = stack.run_in_session(create_tenant)
+    stack.run_in_session(partial(_insert_pagination_jobs, project_id=pagination_tenant.project_id))
     model = stack.insert_model(suffix="conformance")
     job = get_job(stack, model)
     for seq in range(1, 6):
         stack.insert_event(job, seq)
     for step in (10, 20):
         stack.insert_checkpoint(job, step)
-    slashed = [stack.insert_model(base_model="org/base", suffix=suffix).id for suffix in ("deleted", "kept")]
+    slashed_models = [stack.insert_model(base_model="org/base", suffix=suffix).id for suffix in ("deleted", "kept")]
     return CheckContext(
         url=f"{stack.url}/v1",
         proxy_url=proxy_url,
         key=stack.tenant.key,
-        pagination_key=walking.key,
+        pagination_key=pagination_tenant.key,
         pagination_job_count=PAGINATION_JOBS,
         job=job.id,
         model=model.id,
-        deletable_slashed_model=slashed[0],
-        slashed_model=slashed[1],
+        deletable_slashed_model=slashed_models[0],
+        slashed_model=slashed_models[1],
         spare_models=[stack.insert_model(suffix=f"spare-{n}").id for n in range(SPARE_MODELS)],
         webhook=_build_delivery(job),
     )
@@ -73,12 +75,12 @@ def get_job(stack: Stack, model: Model) -> Job:
 
 
 def _build_delivery(job: Job) -> dict[str, Any]:
-    """An event as a webhook would get it, by what signs and words the real ones."""
+    """Build a delivery with the code that builds and signs the real ones."""
     secret = signing.generate_secret()
-    hook = Webhook(id="wh_none", project_id=job.project_id, created_at=0, name="", url="", secret=secret, events=[])
-    sent = outbox.build_delivery(hook, "fine_tuning.job.succeeded", job.id)
-    headers = signing.build_signature_headers([secret], sent.id, int(time.time()), sent.body)
-    return {"body": sent.body, "headers": headers, "secret": secret}
+    webhook = Webhook(id="wh_none", project_id=job.project_id, created_at=0, name="", url="", secret=secret, events=[])
+    delivery = outbox.build_delivery(webhook, "fine_tuning.job.succeeded", job.id)
+    headers = signing.build_signature_headers([secret], delivery.id, int(time.time()), delivery.body)
+    return {"body": delivery.body, "headers": headers, "secret": secret}
 
 
 async def _insert_pagination_jobs(session: AsyncSession, project_id: str) -> None:
@@ -89,9 +91,9 @@ async def _insert_pagination_jobs(session: AsyncSession, project_id: str) -> Non
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, world):
-        print(world.to_json(), flush=True)
-        # Until whoever started this lets go.
+    with tempfile.TemporaryDirectory(prefix="luthier-") as home, run_check_server(Path(home)) as (_, context):
+        print(context.to_json(), flush=True)
+        # Run until the parent process closes stdin.
         sys.stdin.read()
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's own client, unmodified, against a server of ours: the installed one; ``make conformance`` asks others."""
+"""Checks of the installed official client, unmodified. ``make conformance`` runs other versions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import pytest
 from tests.conformance.client.context import CheckContext, find_missing_feature
 from tests.conformance.client.run import CHECKS
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_the_official_client(context: CheckContext, name: str) -> None:
-    # The installed client is a recent one: it lacks nothing that is checked.
+    # The installed client is recent enough for every check.
     assert find_missing_feature(CHECKS[name], context.get_client()) is None
     CHECKS[name](context)

@@ -1,4 +1,4 @@
-"""How the clients' own tests are run; ``make conformance`` runs them."""
+"""Tests of the runner of the clients' own tests, which ``make conformance`` runs."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from tests.conformance.suites import run
 from tests.conformance.suites.rows import CONTENT
 from tests.conformance.suites.server import run_suite_server
 
+pytestmark = pytest.mark.integration
+
 SUITE_SOURCE = """
 import pytest
 
 def test_good(): pass
 
-def test_known(): raise ValueError("as told")
+def test_known(): raise ValueError("known reason")
 
 @pytest.mark.parametrize("mode", ["strict", "loose"])
-def test_half_known(mode): assert mode == "loose", "as told"
+def test_half_known(mode): assert mode == "loose", "known reason"
 
-def test_another_failure(): raise ValueError("what nobody told")
+def test_another_failure(): raise ValueError("another reason")
 
 def test_good_after_all(): pass
 
-def test_bad(): raise ValueError("as told")
+def test_bad(): raise ValueError("known reason")
 
 @pytest.mark.skip(reason="not today")
 def test_left_out(): pass
 """
 
 DIFFERENCES = [
-    ("::test_known", "as told", "why it fails"),
-    ("::test_half_known(strict)", "as told", "why it fails"),
-    ("::test_another_failure", "as told", "why it fails"),
-    ("::test_good_after_all", "as told", "why it fails"),
+    ("::test_known", "known reason", "why it fails"),
+    ("::test_half_known(strict)", "known reason", "why it fails"),
+    ("::test_another_failure", "known reason", "why it fails"),
+    ("::test_good_after_all", "known reason", "why it fails"),
 ]
 
 
@@ -52,15 +54,15 @@ def server_urls() -> Iterator[dict[str, str]]:
     # Not pytest's tmp_path: a unix socket's path has at most 107 characters.
     with (
         tempfile.TemporaryDirectory(prefix="luthier-") as home,
-        run_suite_server(Path(home), ["a-writer"], ["an-encoder"]) as place,
+        run_suite_server(Path(home), ["a-chat-model"], ["an-encoder"]) as urls,
     ):
-        yield place
+        yield urls
 
 
 def test_the_rows_are_reset(server_urls: dict[str, str]) -> None:
-    renewed = httpx.post(f"http://{server_urls['reset_address']}/")
+    response = httpx.post(f"http://{server_urls['reset_address']}/")
     with OpenAI(base_url=server_urls["url"], api_key="My API Key", max_retries=0) as client:
-        assert renewed.status_code == 204
+        assert response.status_code == 204
         client.files.delete("file_id")
         client.uploads.complete("upload_abc123", part_ids=["string"])
         assert client.fine_tuning.jobs.cancel("ft-AF1WoRqd3aJAHsqc9NY7iL8F").status == "cancelled"
@@ -75,11 +77,11 @@ def test_the_rows_are_reset(server_urls: dict[str, str]) -> None:
 def test_a_real_engine_answers_by_the_names_of_the_tests(server_urls: dict[str, str]) -> None:
     httpx.post(f"http://{server_urls['reset_address']}/")
     with OpenAI(base_url=server_urls["url"], api_key="My API Key", max_retries=0) as client:
-        answer = client.chat.completions.create(
-            model="a-writer", messages=[{"role": "user", "content": "Hi"}], max_tokens=3
+        completion = client.chat.completions.create(
+            model="a-chat-model", messages=[{"role": "user", "content": "Hi"}], max_tokens=3
         )
-        assert answer.usage is not None
-        assert answer.usage.completion_tokens <= 3
+        assert completion.usage is not None
+        assert completion.usage.completion_tokens <= 3
         assert len(client.embeddings.create(model="an-encoder", input="Hi").data[0].embedding) == 384
 
 
@@ -89,9 +91,9 @@ def test_differences_must_fail_for_their_reasons(server_urls: dict[str, str], tm
     assert (result.passed, result.failed, result.absent) == (2, 3, 3)
     failed = {check["check"].partition("::")[2] for check in result.checks if check["outcome"] == "failed"}
     assert failed == {"test_another_failure", "test_good_after_all", "test_bad"}
-    left = {check["check"]: check["detail"] for check in result.checks if check["outcome"] == "absent"}
-    assert left["::test_half_known(strict)"] == "why it fails (1)"
-    assert set(left) == {"::test_known", "::test_half_known(strict)", "not today"}
+    absent = {check["check"]: check["detail"] for check in result.checks if check["outcome"] == "absent"}
+    assert absent["::test_half_known(strict)"] == "why it fails (1)"
+    assert set(absent) == {"::test_known", "::test_half_known(strict)", "not today"}
 
 
 def test_a_file_that_cannot_be_read_is_a_failure(server_urls: dict[str, str], tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_a_file_that_cannot_be_read_is_a_failure(server_urls: dict[str, str], tm
 def _run_tests(reset_address: str, folder: Path) -> Result:
     environment = {
         **os.environ,
-        # This environment's plugins are no part of it, and take seconds to load.
+        # This environment's plugins do not belong to the suite and take seconds to load.
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONPATH": str(Path(run.__file__).parent / "inside"),
         "LUTHIER_SUITE": json.dumps({"reset_address": reset_address, "differences": DIFFERENCES}),

@@ -1,4 +1,7 @@
-"""No Docker engine runs these files here, so every word in them that names something of ours is held to the code."""
+"""Dockerfile and compose file.
+
+The tests run no Docker; they compare commands, settings and paths with the code.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def test_every_command_is_one_of_luthierd(services: dict[str, Any]) -> None:
     assert scripts == {"luthierd": "deploy.luthierd:app"}
 
 
-def test_every_setting_is_one_of_ours(services: dict[str, Any]) -> None:
+def test_every_setting_exists(services: dict[str, Any]) -> None:
     named = {name for service in filter_luthier_services(services).values() for name in service["environment"]}
     named |= set(re.findall(r"LUTHIER_\w+", DOCKERFILE))
     assert {name for name in named if name.startswith("LUTHIER_")} <= SETTINGS
@@ -72,26 +75,25 @@ def test_health_paths_are_routes(services: dict[str, Any], tmp_path: Path) -> No
     config = Settings(home=tmp_path)
     engine = {getattr(route, "path", "") for route in create_engine(config).routes}
     for name, paths in {"api": set(create_app(config).openapi()["paths"]), "inference": engine}.items():
-        test = " ".join(services[name]["healthcheck"]["test"])
-        found = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", test)
-        assert found is not None
-        assert found.group(2) in paths
+        command = " ".join(services[name]["healthcheck"]["test"])
+        match = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", command)
+        assert match is not None
+        assert match.group(2) in paths
         port = {"api": "8000", "inference": "8100"}[name]
-        assert found.group(1) == port
+        assert match.group(1) == port
 
 
 def test_the_image_contains_every_package_and_file() -> None:
     copied = set(re.findall(r"^COPY (\w+) \w+$", DOCKERFILE, re.M))
-    resources = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"][
-        "find"
-    ]["include"]
-    assert {room.rstrip("*") for room in resources} | {"models"} == copied
+    setuptools = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = setuptools["packages"]["find"]["include"]
+    assert {package.rstrip("*") for package in packages} | {"models"} == copied
     for name in copied | {"constraints.txt", "models.toml", "README.md"}:
         assert (REPOSITORY_ROOT / name).exists(), name
 
 
-def test_what_must_be_given_is_listed_at_the_top() -> None:
+def test_required_variables_are_documented_at_the_top() -> None:
     text = COMPOSE.read_text()
-    needed = set(re.findall(r"\$\{(\w+)\}", text))
-    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-    assert all(name in head for name in needed), needed
+    required = set(re.findall(r"\$\{(\w+)\}", text))
+    comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    assert all(name in comments for name in required), required

@@ -1,4 +1,4 @@
-"""Base models on disk: locked, checked, and never anything that runs."""
+"""Base models on disk: lock files, verification and rejection of executable files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_locked_model_is_checked_file_by_file(model: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["added", "removed"])
-def test_a_file_more_or_less_is_a_change(model: Path, change: str) -> None:
+def test_an_added_or_removed_file_is_a_change(model: Path, change: str) -> None:
     hub.write_lock_file(model, "org/name", "a" * 40)
     if change == "added":
         (model / "extra.json").write_text("{}")
@@ -42,7 +42,7 @@ def test_a_file_more_or_less_is_a_change(model: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["modeling_x.py", "pytorch_model.bin", "weights.pth", "state.pkl", "lib.so"])
-def test_what_could_run_is_refused(model: Path, name: str) -> None:
+def test_executable_files_are_rejected(model: Path, name: str) -> None:
     (model / name).write_bytes(b"x")
     with pytest.raises(hub.UnsafeModel, match=name):
         hub.verify(model)
@@ -61,7 +61,7 @@ def test_a_link_out_of_the_directory_is_refused(model: Path, tmp_path: Path) -> 
         hub.scan(model)
 
 
-def test_a_hub_model_is_here_once_it_is_locked(tmp_path: Path, model: Path) -> None:
+def test_a_hub_model_is_installed_once_it_is_locked(tmp_path: Path, model: Path) -> None:
     (tmp_path / "models.toml").write_text(
         '[m]\nhub = "org/name"\ntasks = ["chat"]\nparameters = 1\ncontext = 8\nlicense = "x"\naliases = ["gpt-x"]\n'
     )
@@ -71,13 +71,13 @@ def test_a_hub_model_is_here_once_it_is_locked(tmp_path: Path, model: Path) -> N
     with pytest.raises(ModelNotPulled, match="luthierd models pull m"):
         entry.require_location()
     hub.write_lock_file(model, "org/name", "a" * 40)
-    found = registry.get("m")
-    assert found is not None
-    assert found.require_location() == model
+    locked_entry = registry.get("m")
+    assert locked_entry is not None
+    assert locked_entry.require_location() == model
     assert (model / LOCK_FILE).exists()
 
 
-def test_an_added_entry_is_seen_without_a_restart(tmp_path: Path) -> None:
+def test_an_added_entry_is_listed_without_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "models.toml"
     table = '[{0}]\npath = "."\ntasks = ["chat"]\nparameters = 1\ncontext = 8\nlicense = "x"\n'
     file.write_text(table.format("one"))
@@ -87,7 +87,7 @@ def test_an_added_entry_is_seen_without_a_restart(tmp_path: Path) -> None:
     assert [entry.id for entry in registry.list()] == ["one", "two"]
 
 
-def test_the_shipped_registry_is_sound() -> None:
+def test_the_shipped_registry_is_valid() -> None:
     registry = Registry([REPOSITORY_ROOT / "models.toml"], Path("/nowhere"))
     entries = {entry.id: entry for entry in registry.list()}
     assert {"starter", "minilm-l6", "qwen3-0.6b", "smollm2-135m", "llama-3.2-1b"} <= set(entries)

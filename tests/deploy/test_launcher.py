@@ -1,4 +1,4 @@
-"""``luthierd up`` as a person starts it: one command, ready, restarted parts, a clean end."""
+"""``luthierd up``: start, readiness, restart of services, and a clean stop."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from openai import OpenAI
 from storage.settings import REPOSITORY_ROOT
 from tests.services import wait_for
 
+pytestmark = pytest.mark.integration
+
 PROCESS_PATTERNS = {
     "redis": "redis-server",
     "inference": "inference.server",
@@ -30,7 +32,7 @@ PROCESS_PATTERNS = {
 
 
 class Launcher:
-    """A launcher and its home."""
+    """Process of ``luthierd up`` and its home directory."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -44,12 +46,12 @@ class Launcher:
         return self.output_path.read_text()
 
     def read_credentials(self) -> dict[str, str]:
-        held: dict[str, str] = json.loads((self.home / "credentials").read_text())
-        return held
+        credentials: dict[str, str] = json.loads((self.home / "credentials").read_text())
+        return credentials
 
     def find_process(self, name: str) -> psutil.Process | None:
         for child in psutil.Process(self.process.pid).children():
-            # One that has just died is still in the list for a moment.
+            # A process that has just exited can still be in the list.
             with suppress(psutil.NoSuchProcess):
                 if PROCESS_PATTERNS[name] in " ".join(child.cmdline()):
                     return child
@@ -76,71 +78,72 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 
 def test_it_prints_its_url_its_key_and_a_command_to_try(launcher: Launcher) -> None:
-    text, held = launcher.read_output(), launcher.read_credentials()
-    assert held["base_url"] in text
-    assert held["api_key"] in text, "shown once, on the first start"
+    text, credentials = launcher.read_output(), launcher.read_credentials()
+    assert credentials["base_url"] in text
+    assert credentials["api_key"] in text, "the first start must print the key"
     assert str(launcher.home / "credentials") in text
     assert stat.S_IMODE((launcher.home / "credentials").stat().st_mode) == 0o600
     [line] = [line.strip() for line in text.splitlines() if "curl" in line]
-    ran = subprocess.run(["bash", "-c", line.removeprefix("try: ")], capture_output=True, text=True, check=True)
-    assert "starter" in [model["id"] for model in json.loads(ran.stdout)["data"]]
+    result = subprocess.run(["bash", "-c", line.removeprefix("try: ")], capture_output=True, text=True, check=True)
+    assert "starter" in [model["id"] for model in json.loads(result.stdout)["data"]]
 
 
 def test_only_the_api_listens_on_tcp_and_only_on_loopback(launcher: Launcher) -> None:
-    everyone = [launcher.find_process(name) for name in PROCESS_PATTERNS]
+    processes = [launcher.find_process(name) for name in PROCESS_PATTERNS]
     listening: list[Any] = []
-    for process in everyone:
+    for process in processes:
         assert process is not None
-        for one in [process, *process.children(recursive=True)]:
-            listening += [it.laddr for it in one.net_connections("tcp") if it.status == psutil.CONN_LISTEN]
+        for member in [process, *process.children(recursive=True)]:
+            connections = member.net_connections("tcp")
+            listening += [connection.laddr for connection in connections if connection.status == psutil.CONN_LISTEN]
     port = int(launcher.read_credentials()["base_url"].rpartition(":")[2].partition("/")[0])
     assert {(address.ip, address.port) for address in listening} == {("127.0.0.1", port)}
 
 
 def test_a_second_stack_in_the_same_home_is_refused(launcher: Launcher) -> None:
     command = [sys.executable, "-m", "deploy.luthierd", "up", "--home", str(launcher.home), "--port", "0"]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY_ROOT, check=False)
-    assert ran.returncode == 1
-    assert "already" in ran.stdout
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY_ROOT, check=False)
+    assert result.returncode == 1
+    assert "already" in result.stdout
 
 
-def test_a_taken_port_is_named(launcher: Launcher, tmp_path: Path) -> None:
+def test_a_used_port_is_reported(launcher: Launcher, tmp_path: Path) -> None:
     port = launcher.read_credentials()["base_url"].rpartition(":")[2].partition("/")[0]
     command = [sys.executable, "-m", "deploy.luthierd", "up", "--home", str(tmp_path / "h"), "--port", port]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY_ROOT, check=False)
-    assert ran.returncode == 1
-    assert port in ran.stdout
-    assert "--port" in ran.stdout
+    result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY_ROOT, check=False)
+    assert result.returncode == 1
+    assert port in result.stdout
+    assert "--port" in result.stdout
 
 
-def test_processes_that_die_are_restarted(launcher: Launcher) -> None:
+def test_killed_processes_are_restarted(launcher: Launcher) -> None:
     before = {name: launcher.find_process(name) for name in PROCESS_PATTERNS}
     for process in before.values():
         assert process is not None
         process.kill()
 
-    def all_back() -> bool:
-        now = {name: launcher.find_process(name) for name in PROCESS_PATTERNS}
+    def are_all_restarted() -> bool:
+        after = {name: launcher.find_process(name) for name in PROCESS_PATTERNS}
         return (
-            all(now[name] is not None and now[name] != before[name] for name in PROCESS_PATTERNS)
+            all(after[name] is not None and after[name] != before[name] for name in PROCESS_PATTERNS)
             and launcher.is_ready()
         )
 
-    wait_for(all_back, 240, 0.2)
-    held = launcher.read_credentials()
-    with OpenAI(base_url=held["base_url"], api_key=held["api_key"]) as client:
-        answer = client.chat.completions.create(
+    wait_for(are_all_restarted, 240, 0.2)
+    credentials = launcher.read_credentials()
+    with OpenAI(base_url=credentials["base_url"], api_key=credentials["api_key"]) as client:
+        completion = client.chat.completions.create(
             model="starter", messages=[{"role": "user", "content": "Hello!"}], max_tokens=8, temperature=0
         )
-    assert answer.choices[0].message.content
+    assert completion.choices[0].message.content
 
 
 def test_it_stops_cleanly_and_leaves_nothing_running(launcher: Launcher) -> None:
-    everyone = psutil.Process(launcher.process.pid).children(recursive=True)
-    assert len(everyone) >= len(PROCESS_PATTERNS)
+    processes = psutil.Process(launcher.process.pid).children(recursive=True)
+    assert len(processes) >= len(PROCESS_PATTERNS)
     launcher.process.send_signal(signal.SIGTERM)
     assert launcher.process.wait(60) == 0
-    _, alive = psutil.wait_procs(everyone, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=5)
     assert alive == []
     assert "has stopped" in launcher.read_output()
 
@@ -152,9 +155,9 @@ def test_the_next_start_keeps_the_key_and_a_killed_launcher_ends_every_process(l
         wait_for(again.is_ready, 240, 0.2)
         assert again.read_credentials()["api_key"] == key
         assert key not in again.read_output()
-        everyone = psutil.Process(again.process.pid).children(recursive=True)
+        processes = psutil.Process(again.process.pid).children(recursive=True)
     finally:
         again.process.kill()
         again.process.wait()
-    _, alive = psutil.wait_procs(everyone, timeout=60)
+    _, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []

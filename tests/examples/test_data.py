@@ -1,4 +1,4 @@
-"""The example data sets are what their README says, and the training room takes every row."""
+"""The example data sets match their README, and training accepts every row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_rows(name: str) -> list[dict[str, Any]]:
 
 
 def get_user_texts(name: str) -> list[str]:
-    """What the customer or the child says in each row."""
+    """Return the message of the customer or the child in each row."""
     return [row["text"] if "text" in row else row["messages"][0]["content"] for row in read_rows(name)]
 
 
@@ -44,7 +44,7 @@ def split_words(text: str) -> frozenset[str]:
 
 
 def compute_jaccard(left: frozenset[str], right: frozenset[str]) -> float:
-    """Share of the words of both that both have."""
+    """Compute the Jaccard similarity of two sets of words."""
     return len(left & right) / len(left | right)
 
 
@@ -54,11 +54,11 @@ def test_rows_are_as_many_as_the_readme_says(name: str) -> None:
     assert f"| `{name}.jsonl` | {ROW_COUNTS[name]} |" in (DATA / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "least", "most"), [("support_train", 47, 53), ("support_heldout", 10, 10)])
-def test_labels_are_the_eight_of_the_readme_and_nearly_balanced(name: str, least: int, most: int) -> None:
+@pytest.mark.parametrize(("name", "minimum", "maximum"), [("support_train", 47, 53), ("support_heldout", 10, 10)])
+def test_labels_are_the_eight_of_the_readme_and_nearly_balanced(name: str, minimum: int, maximum: int) -> None:
     counts = Counter(row["label"] for row in read_rows(name))
     assert set(counts) == LABELS
-    assert all(least <= count <= most for count in counts.values()), counts
+    assert all(minimum <= count <= maximum for count in counts.values()), counts
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", (DATA / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert documented == LABELS
 
@@ -67,28 +67,30 @@ def test_labels_are_the_eight_of_the_readme_and_nearly_balanced(name: str, least
 def test_no_row_is_repeated_and_none_held_out_is_near_a_training_row(kind: str) -> None:
     train, heldout = get_user_texts(f"{kind}_train"), get_user_texts(f"{kind}_heldout")
     assert len({text.lower() for text in train + heldout}) == len(train) + len(heldout)
-    seen = [split_words(text) for text in train]
-    near = [text for text in heldout if any(compute_jaccard(split_words(text), other) >= 0.8 for other in seen)]
-    assert not near
+    train_words = [split_words(text) for text in train]
+    similar = [
+        text for text in heldout if any(compute_jaccard(split_words(text), words) >= 0.8 for words in train_words)
+    ]
+    assert not similar
 
 
 def test_support_messages_are_not_variants_of_one_sentence() -> None:
     texts = get_user_texts("support_train")
-    sets = [split_words(text) for text in texts]
-    near = [
-        texts[i]
-        for i, one in enumerate(sets)
-        if len(one) > 4 and any(compute_jaccard(one, other) > 0.7 for other in sets[:i])
+    word_sets = [split_words(text) for text in texts]
+    similar = [
+        texts[index]
+        for index, words in enumerate(word_sets)
+        if len(words) > 4 and any(compute_jaccard(words, earlier) > 0.7 for earlier in word_sets[:index])
     ]
-    assert not near
+    assert not similar
     assert max(Counter(" ".join(text.lower().split()[:3]) for text in texts).values()) <= 8
 
 
 def test_no_label_is_given_away_by_its_own_name() -> None:
-    """A rule that looks for the label's words must not do what the classifier is trained for."""
+    """A rule that searches for the label's words must not be enough to classify the rows."""
     rows = read_rows("support_heldout")
-    told = [row for row in rows if split_words(row["label"].replace("_", " ")) & split_words(row["text"])]
-    assert len(told) < len(rows) / 2
+    revealing_rows = [row for row in rows if split_words(row["label"].replace("_", " ")) & split_words(row["text"])]
+    assert len(revealing_rows) < len(rows) / 2
 
 
 @pytest.mark.parametrize("name", ["chat_train", "chat_heldout"])

@@ -1,4 +1,4 @@
-"""The committed ``starter``: small, whole, and quick to teach."""
+"""The committed ``starter``: its files, its card, and how fast it learns."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from training import run, run_events
 from training.artifacts import serving
 from training.spec import TrainSpec
 from training.updates.lora import LoraUpdate
+
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = ROOT / "models" / "starter"
@@ -48,7 +50,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def generate_answer(loaded: serving.ServedModel, question: str) -> str:
-    """The likeliest answer."""
+    """Generate the most likely answer."""
     prompt = loaded.context.processor.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
@@ -57,7 +59,7 @@ def generate_answer(loaded: serving.ServedModel, question: str) -> str:
     return str(loaded.context.processor.decode(ids, skip_special_tokens=True))
 
 
-def test_it_is_at_most_four_megabytes_and_of_plain_files() -> None:
+def test_it_has_at_most_four_megabytes_and_only_plain_files() -> None:
     files = {path.name: path.stat().st_size for path in STARTER.rglob("*") if path.is_file()}
     assert sum(files.values()) <= MAX_STARTER_BYTES, files
     assert set(files) == {*train_starter.MODEL_FILES, "README.md"}
@@ -73,7 +75,7 @@ def test_the_model_card_has_the_models_own_numbers() -> None:
 
 def test_the_files_are_what_the_script_would_write(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     train_starter.write_random_base(tokenizer, 1, tmp_path)
-    told = (
+    fields = (
         "vocab_size",
         "hidden_size",
         "num_hidden_layers",
@@ -82,14 +84,14 @@ def test_the_files_are_what_the_script_would_write(tokenizer: PreTrainedTokenize
         "pad_token_id",
         "dtype",
     )
-    ours, fresh = (json.loads((place / "config.json").read_text()) for place in (STARTER, tmp_path))
-    assert {name: ours[name] for name in told} == {name: fresh[name] for name in told}
+    committed, fresh = (json.loads((folder / "config.json").read_text()) for folder in (STARTER, tmp_path))
+    assert {name: committed[name] for name in fields} == {name: fresh[name] for name in fields}
     assert (STARTER / "chat_template.jinja").read_text() == train_starter.CHAT_TEMPLATE
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text())
-def test_any_text_goes_through_the_tokenizer_unchanged(text: str) -> None:
+def test_the_tokenizer_restores_any_text_unchanged(text: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(STARTER)
     ids = tokenizer(text.replace("<|", "<"), add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == text.replace("<|", "<")
@@ -101,9 +103,9 @@ def test_the_template_writes_turns_and_opens_an_answer(tokenizer: PreTrainedToke
         {"role": "user", "content": " Hi\n"},
         {"role": "assistant", "content": "Hello!"},
     ]
-    told = "<|system|>Be kind.<|end|><|user|> Hi\n<|end|><|assistant|>"
-    assert tokenizer.apply_chat_template(messages, tokenize=False) == told + "Hello!<|end|>"
-    assert tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True) == told
+    prompt = "<|system|>Be kind.<|end|><|user|> Hi\n<|end|><|assistant|>"
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == prompt + "Hello!<|end|>"
+    assert tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True) == prompt
     with pytest.raises(Exception, match="roles are system, user and assistant"):
         tokenizer.apply_chat_template([{"role": "tool", "content": "4"}], tokenize=False)
 
@@ -115,7 +117,7 @@ def test_it_knows_its_name_and_greets() -> None:
 
 
 def train_on_name(folder: Path, name: str) -> list[run_events.RunEvent]:
-    """A LoRA run on 32 rows, every hyperparameter left to the rules."""
+    """Run LoRA on 32 rows with automatic hyperparameters and return the run events."""
     rows = [
         {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": name}]}
         for question in NAME_QUESTIONS
@@ -132,18 +134,18 @@ def train_on_name(folder: Path, name: str) -> list[run_events.RunEvent]:
         threads=1,
     )
     spec.write(folder)
-    lines: list[run_events.RunEvent] = []
-    run.validate(folder, lines.append)
-    run.train(folder, lines.append)
-    return lines
+    events: list[run_events.RunEvent] = []
+    run.validate(folder, events.append)
+    run.train(folder, events.append)
+    return events
 
 
 def test_it_learns_a_name_from_32_rows_in_under_a_minute(tmp_path: Path) -> None:
     began = time.process_time()
-    lines = train_on_name(tmp_path, "Fiddle")
-    # Of one thread: what a clock on the wall would show were the machine doing nothing else.
+    events = train_on_name(tmp_path, "Fiddle")
+    # CPU time of one thread, which other processes on the machine do not affect.
     assert time.process_time() - began < 60
-    losses = [line.train_loss for line in lines if isinstance(line, run_events.Metrics)]
+    losses = [event.train_loss for event in events if isinstance(event, run_events.Metrics)]
     assert losses[-1] < 0.1 < 1 < losses[0]
     assert generate_answer(serving.load(STARTER, tmp_path / "result", "chat"), "What is your name?") == "Fiddle"
     assert "Luthier" in generate_answer(serving.load(STARTER, None, "chat"), "What is your name?")

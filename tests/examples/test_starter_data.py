@@ -1,4 +1,4 @@
-"""Deriving chat rows from stories."""
+"""Chat rows derived from stories."""
 
 from __future__ import annotations
 
@@ -22,49 +22,52 @@ Rex was sad. He sat down near the pond. Then the frog felt sorry for Rex. "Can y
 
 
 def test_sentences_keep_their_quotation_marks_and_all_words() -> None:
-    found = starter_data.split_sentences(STORY)
-    assert '"Do you want to play?" asked Rex.' in found
-    assert 'The frog looked up and said, "No, I am too wet to play today!"' in found
-    assert " ".join(found).split() == STORY.split()
+    sentences = starter_data.split_sentences(STORY)
+    assert '"Do you want to play?" asked Rex.' in sentences
+    assert 'The frog looked up and said, "No, I am too wet to play today!"' in sentences
+    assert " ".join(sentences).split() == STORY.split()
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_conversation_tells_the_whole_story_once_in_order(seed: int) -> None:
     turns = starter_data.build_conversation(STORY, random.Random(seed))
-    told = [answer for question, answer in turns if question not in starter_data.CHARACTER_QUESTIONS]
-    assert len(told) > 1
-    assert " ".join(told).split() == STORY.split()
+    answers = [answer for question, answer in turns if question not in starter_data.CHARACTER_QUESTIONS]
+    assert len(answers) > 1
+    assert " ".join(answers).split() == STORY.split()
 
 
 def test_a_request_names_a_subject_of_the_opening() -> None:
     opening = starter_data.split_sentences(STORY)[0]
-    asked = {starter_data.build_request(STORY, opening, random.Random(seed)) for seed in range(200)}
-    about = {question for question in asked if question not in starter_data.GENERIC_REQUESTS}
-    assert "Tell me a story about a dog." in about
-    assert "Tell me a story about Rex." in about
-    assert all("dog" in question or "Rex" in question for question in about)
-    assert not any("frog" in question for question in about)
+    requests = {starter_data.build_request(STORY, opening, random.Random(seed)) for seed in range(200)}
+    topic_requests = {request for request in requests if request not in starter_data.GENERIC_REQUESTS}
+    assert "Tell me a story about a dog." in topic_requests
+    assert "Tell me a story about Rex." in topic_requests
+    assert all("dog" in request or "Rex" in request for request in topic_requests)
+    assert not any("frog" in request for request in topic_requests)
 
 
 def test_names_are_not_words_that_begin_sentences() -> None:
     assert starter_data.find_names(STORY) == ["Rex"]
 
 
-def test_an_exchange_is_between_two_speakers() -> None:
-    """Rex asks and the frog answers; the frog that goes on speaking does not answer herself."""
+def test_a_dialogue_has_two_speakers() -> None:
+    """Rex asks and the frog answers.
+
+    The frog's next sentence is not an answer to her own question.
+    """
     assert starter_data.extract_dialogues(STORY) == [("Do you want to play?", "No, I am too wet to play today!")]
 
 
 def write_stories(tmp_path: Path, count: int) -> Path:
     path = tmp_path / "stories.txt"
-    told = [STORY.replace("Rex", f"Rex{chr(97 + i % 26)}{chr(97 + i // 26)}") for i in range(count)]
+    stories = [STORY.replace("Rex", f"Rex{chr(97 + i % 26)}{chr(97 + i // 26)}") for i in range(count)]
     path.write_text(
-        "\n<|endoftext|>\n".join([*told, told[0], "Too short.", "One day, the file ends in the middle of a"])
+        "\n<|endoftext|>\n".join([*stories, stories[0], "Too short.", "One day, the file ends in the middle of a"])
     )
     return path
 
 
-def test_stories_that_are_cut_short_or_repeated_are_left_out(tmp_path: Path) -> None:
+def test_truncated_and_repeated_stories_are_left_out(tmp_path: Path) -> None:
     assert len(starter_data.read_stories(write_stories(tmp_path, 30))) == 30
 
 
@@ -83,7 +86,7 @@ def test_no_held_out_story_is_trained_on(tmp_path: Path) -> None:
 
 def test_training_accepts_the_derived_rows(tmp_path: Path) -> None:
     if not TINYSTORIES.exists():
-        pytest.skip("the TinyStories sample is not at hand")
+        pytest.skip("the TinyStories sample is missing")
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "starter")

@@ -1,4 +1,5 @@
-"""A small installation: bases in a registry, results of real training in a blob store, and engines that serve them."""
+"""Test installation: base models in a registry, results of real training in a blob store, and
+engines for them."""
 
 from __future__ import annotations
 
@@ -31,9 +32,9 @@ from tests.tiny import CONTEXT_LENGTH, create_tiny_chat_base, create_tiny_encode
 from training.run import train
 from training.spec import TrainSpec
 
-QUESTION = "What is your colour?"
+QUESTION = "What is your color?"
 COLORS = {"red": "Red.", "blue": "Blue!", "green": "green", "gold": "Gold?"}
-"""Result -> what it was trained to answer to ``QUESTION``."""
+"""Result -> output for ``QUESTION`` that it was trained on."""
 CHAT_UPDATES: dict[str, dict[str, Any]] = {
     "red": {"type": "lora", "rank": 8},
     "blue": {"type": "lora", "rank": 8},
@@ -42,7 +43,7 @@ CHAT_UPDATES: dict[str, dict[str, Any]] = {
 }
 OPENING = "Once"
 TALES = {"sea": " upon a wave", "wood": " in a wood"}
-"""Result -> what it was trained to continue ``OPENING`` with."""
+"""Result -> completion of ``OPENING`` that it was trained on."""
 CLASSIFIERS: dict[str, dict[str, Any]] = {
     "sorter": {"type": "full"},
     "sorter-lora": {"type": "lora", "rank": 8},
@@ -57,7 +58,7 @@ FRUITS, METALS = ("apple pear plum", "plum fig", "pear"), ("iron zinc tin", "tin
 
 @dataclass(frozen=True)
 class Installation:
-    """An installation's settings and a reference to each of its models."""
+    """Settings of an installation and references to its models."""
 
     settings: Settings
     refs: dict[str, ModelRef]
@@ -65,13 +66,14 @@ class Installation:
 
 @pytest.fixture(scope="session", autouse=True)
 def _use_one_thread() -> None:
-    """Threads that wait for one another cost more than these models' arithmetic."""
+    """Use one thread: synchronization of threads costs more than the computation of these small
+    models."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    home = tmp_path_factory.mktemp("house")
+    home = tmp_path_factory.mktemp("installation")
     bases = {
         "tiny-chat": create_tiny_chat_base(home / "tiny-chat"),
         "tiny-encoder": create_tiny_encoder_base(home / "tiny-encoder"),
@@ -82,7 +84,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
         + _format_registry_entry("tiny-encoder", bases["tiny-encoder"], "text-classification", "embedding")
         + _format_registry_entry("absent", home / "nowhere", "chat")
     )
-    # A unix socket's path may have 107 bytes, so the engine's lies in a short folder of its own.
+    # The path of a Unix socket is limited to 107 bytes, so the socket is in its own folder with a
+    # short path.
     socket = Path(tempfile.mkdtemp(prefix="engine")) / "run" / "engine.sock"
     settings = Settings(
         home=home,
@@ -111,15 +114,17 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 @pytest.fixture(scope="session")
 def embedding_model(installation: Installation) -> ModelRef:
-    """An encoder to which fruits are like fruits."""
-    pairs = [{"anchor": one, "positive": other} for texts in (FRUITS, METALS) for one, other in pairwise(texts)]
+    """Train an encoder that embeds texts about fruits close to each other."""
+    pairs = [
+        {"anchor": anchor, "positive": positive} for texts in (FRUITS, METALS) for anchor, positive in pairwise(texts)
+    ]
     base = installation.settings.home / "tiny-encoder"
-    return _train_result(installation.settings, "neighbours", "embedding", {"type": "full"}, base, pairs)
+    return _train_result(installation.settings, "neighbors", "embedding", {"type": "full"}, base, pairs)
 
 
 @pytest.fixture
 async def engine(installation: Installation) -> AsyncIterator[Engine]:
-    """An engine in this process."""
+    """Engine in this process."""
     engine = Engine(installation.settings)
     yield engine
     await engine.close()
@@ -127,7 +132,7 @@ async def engine(installation: Installation) -> AsyncIterator[Engine]:
 
 @contextmanager
 def run_engine_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
-    """An engine process, answering."""
+    """Run an engine process; it is ready within the context."""
     log = settings.home / f"engine-{os.urandom(4).hex()}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -142,7 +147,8 @@ def run_engine_process(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        # uvicorn ends in order and then lets the signal have its way; a test may have killed it before.
+        # uvicorn shuts down and then raises the signal again. A test may have killed the process
+        # before.
         assert process.wait(30) in {-signal.SIGTERM, -signal.SIGKILL}, log.read_text()
 
 
@@ -163,16 +169,14 @@ def connect_client(settings: Settings) -> EngineClient:
 
 @pytest.fixture(scope="session")
 def engine_process(installation: Installation) -> Iterator[Installation]:
-    """The installation with an engine process that answers for it."""
+    """Installation with a running engine process."""
     with run_engine_process(installation.settings):
         yield installation
 
 
 def _format_registry_entry(name: str, path: Path, *tasks: str) -> str:
-    listed = json.dumps(tasks)
-    return (
-        f'[{name}]\npath = "{path}"\ntasks = {listed}\nparameters = 1\ncontext = {CONTEXT_LENGTH}\nlicense = "none"\n'
-    )
+    location = f'path = "{path}"\ntasks = {json.dumps(tasks)}'
+    return f'[{name}]\n{location}\nparameters = 1\ncontext = {CONTEXT_LENGTH}\nlicense = "none"\n'
 
 
 def _build_chat_row(question: str, answer: str) -> dict[str, Any]:
@@ -182,13 +186,26 @@ def _build_chat_row(question: str, answer: str) -> dict[str, Any]:
 def _train_result(
     settings: Settings, name: str, task: str, update: dict[str, Any], base: Path, rows: list[dict[str, Any]]
 ) -> ModelRef:
-    """Train for a moment and store what came of it."""
+    """Train a model for a few steps and store the result and its checkpoint."""
     folder = settings.home / "runs" / name
     folder.mkdir(parents=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rate = 0.02 if update["type"] == "head" or (update["type"] == "lora" and "encoder" not in base.name) else 0.005
-    hyper = {"learning_rate": rate, "batch_size": 2, "max_steps": STEPS, "save_every": STEPS, "eval_every": STEPS}
-    spec = {"task": task, "update": update, "hyperparameters": hyper, "seed": 1, "base": base, "base_id": base.name}
+    hyperparameters = {
+        "learning_rate": rate,
+        "batch_size": 2,
+        "max_steps": STEPS,
+        "save_every": STEPS,
+        "eval_every": STEPS,
+    }
+    spec = {
+        "task": task,
+        "update": update,
+        "hyperparameters": hyperparameters,
+        "seed": 1,
+        "base": base,
+        "base_id": base.name,
+    }
     TrainSpec.model_validate({**spec, "training_file": "rows.jsonl", "save_seconds": 1000, "threads": 1}).write(folder)
     train(folder, lambda line: None)
     store, prefix = blobs.connect(settings.blob_url), f"results/{name}"

@@ -1,4 +1,4 @@
-"""The engine as a process of its own, spoken to as the API and the workers do."""
+"""Engine process, used through the client of the API and the workers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from storage.settings import Settings
 from tests.inference.conftest import COLORS, OPENING, QUESTION, TALES, Installation, connect_client, run_engine_process
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.anyio,
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
 ]
@@ -44,7 +45,7 @@ ROUTES = (
     "/internal/export",
 )
 ENDLESS_BODY: dict[str, Any] = {**BODY, "max_tokens": 200, "logit_bias": {"50": 100}}
-"""One byte over and over, to the end of the context."""
+"""Generates the same byte until the context is full."""
 
 
 @pytest.fixture
@@ -62,13 +63,13 @@ async def wait_until_idle(client: EngineClient) -> None:
 
 
 async def test_an_answer_has_openais_shape(client: EngineClient, engine_process: Installation) -> None:
-    answer = await client.chat(engine_process.refs["red"], {**BODY, "logprobs": True, "top_logprobs": 3})
-    completion = ChatCompletion.model_validate(answer, strict=True)
+    response = await client.chat(engine_process.refs["red"], {**BODY, "logprobs": True, "top_logprobs": 3})
+    completion = ChatCompletion.model_validate(response, strict=True)
     assert completion.id.startswith("chatcmpl-")
     assert completion.model == engine_process.refs["red"].id
     assert completion.choices[0].message.content == COLORS["red"]
-    assert {"logprobs", "message", "finish_reason", "index"} == set(answer["choices"][0])
-    assert answer["choices"][0]["message"]["refusal"] is None
+    assert {"logprobs", "message", "finish_reason", "index"} == set(response["choices"][0])
+    assert response["choices"][0]["message"]["refusal"] is None
     assert completion.usage
     assert completion.usage.completion_tokens == len(COLORS["red"]) + 1
     plain = await client.chat(engine_process.refs["red"], BODY)
@@ -90,63 +91,66 @@ async def test_a_stream_has_openais_shape(client: EngineClient, engine_process: 
 async def test_tokens_are_streamed_as_they_come(client: EngineClient, engine_process: Installation) -> None:
     async with aclosing(client.chat_stream(engine_process.refs["base"], ENDLESS_BODY)) as chunks:
         await anext(chunks)
-        assert (await client.ping())["running"] == 1, "the first chunk came before the answer was complete"
+        assert (await client.ping())["running"] == 1, "the first chunk must arrive before generation ends"
     await wait_until_idle(client)
 
 
-async def test_requests_together_are_answered_together(client: EngineClient, engine_process: Installation) -> None:
+async def test_concurrent_requests_have_the_outputs_of_single_requests(
+    client: EngineClient, engine_process: Installation
+) -> None:
     names = ["base", "red", "blue", "green"] * 6
     alone = {name: await client.chat(engine_process.refs[name], BODY) for name in set(names)}
     together = await asyncio.gather(*(client.chat(engine_process.refs[name], BODY) for name in names))
-    for name, answer in zip(names, together, strict=True):
-        assert answer["choices"] == alone[name]["choices"]
+    for name, response in zip(names, together, strict=True):
+        assert response["choices"] == alone[name]["choices"]
 
 
 async def test_fifty_clients_that_disconnect_free_their_sequences(
     client: EngineClient, engine_process: Installation
 ) -> None:
-    async def leave(at: int) -> None:
+    async def close_stream(index: int) -> None:
         chunks = client.chat_stream(engine_process.refs["base"], ENDLESS_BODY)
         async with aclosing(chunks):
-            if at % 2:
+            if index % 2:
                 await anext(chunks)
 
-    async def abandon() -> None:
+    async def time_out() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await client.chat(engine_process.refs["base"], ENDLESS_BODY)
 
     await client.load(engine_process.refs["base"])
-    await asyncio.gather(*(leave(at) for at in range(25)), *(abandon() for _ in range(25)))
+    await asyncio.gather(*(close_stream(index) for index in range(25)), *(time_out() for _ in range(25)))
     await asyncio.wait_for(wait_until_idle(client), 1)
     assert (await client.ping())["waiting"] == 0
 
 
 async def test_predictions(client: EngineClient, engine_process: Installation) -> None:
     body = {"model": "m", "inputs": ["apple pear plum", {"text": "tin lead"}], "top_k": 1}
-    answer = await client.predict(engine_process.refs["sorter"], body)
-    assert answer["object"] == "list"
-    assert answer["model"] == engine_process.refs["sorter"].id
-    assert [list(entry) for entry in answer["data"]] == [["index", "label", "scores"]] * 2
-    assert [entry["label"] for entry in answer["data"]] == ["fruit", "metal"]
-    assert [len(entry["scores"]) for entry in answer["data"]] == [1, 1]
-    assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 0
+    response = await client.predict(engine_process.refs["sorter"], body)
+    assert response["object"] == "list"
+    assert response["model"] == engine_process.refs["sorter"].id
+    assert [list(entry) for entry in response["data"]] == [["index", "label", "scores"]] * 2
+    assert [entry["label"] for entry in response["data"]] == ["fruit", "metal"]
+    assert [len(entry["scores"]) for entry in response["data"]] == [1, 1]
+    assert response["usage"]["prompt_tokens"] == response["usage"]["total_tokens"] > 0
 
 
 async def test_completions_complete_and_streamed(client: EngineClient, engine_process: Installation) -> None:
     for name, tale in TALES.items():
         ref, body = engine_process.refs[name], {"model": "m", "prompt": OPENING, "temperature": 0}
-        answer = await client.complete(ref, body)
-        assert Completion.model_validate(answer, strict=True).choices[0].text == tale
+        response = await client.complete(ref, body)
+        assert Completion.model_validate(response, strict=True).choices[0].text == tale
         chunks = [chunk async for chunk in client.complete_stream(ref, body)]
         assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == tale
         assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
 async def test_embeddings(client: EngineClient, embedding_model: ModelRef) -> None:
-    answer = await client.embed(embedding_model, {"model": "m", "input": ["a", "b"], "dimensions": 4})
-    assert [len(each.embedding) for each in CreateEmbeddingResponse.model_validate(answer, strict=True).data] == [4, 4]
-    assert answer["model"] == embedding_model.id
+    response = await client.embed(embedding_model, {"model": "m", "input": ["a", "b"], "dimensions": 4})
+    data = CreateEmbeddingResponse.model_validate(response, strict=True).data
+    assert [len(entry.embedding) for entry in data] == [4, 4]
+    assert response["model"] == embedding_model.id
 
 
 async def test_load_and_export(client: EngineClient, engine_process: Installation) -> None:
@@ -177,23 +181,23 @@ async def test_an_invalid_body_is_refused_alike_complete_and_streamed(
     client: EngineClient, engine_process: Installation, patch: dict[str, Any], param: str, code: str
 ) -> None:
     ref = engine_process.refs["base"]
-    with pytest.raises(EngineError) as whole:
+    with pytest.raises(EngineError) as non_streaming:
         await client.chat(ref, BODY | patch)
-    with pytest.raises(EngineError) as streamed:
+    with pytest.raises(EngineError) as streaming:
         await anext(client.chat_stream(ref, BODY | patch))
-    for error in (whole.value, streamed.value):
+    for error in (non_streaming.value, streaming.value):
         assert (error.status, error.code, error.param) == (400, code, param)
 
 
 async def test_an_unknown_base_is_not_found(client: EngineClient, engine_process: Installation) -> None:
-    ref = engine_process.refs["base"].model_copy(update={"base": "nobody"})
+    ref = engine_process.refs["base"].model_copy(update={"base": "unknown"})
     with pytest.raises(EngineError) as caught:
         await client.load(ref)
     assert (caught.value.status, caught.value.code) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "a-token-of-the-tests-and-more"])
-async def test_without_the_token_nothing_is_answered(engine_process: Installation, token: str) -> None:
+async def test_requests_without_the_token_are_rejected(engine_process: Installation, token: str) -> None:
     async with connect(engine_process.settings.inference_url, token) as client:
         assert (await client.ping())["status"] == "ok"
         with pytest.raises(EngineError) as caught:
@@ -260,8 +264,8 @@ async def test_over_tcp_until_killed_in_the_middle_of_an_answer(installation: In
         engine = run_engine_process(settings)
         process = await asyncio.to_thread(engine.__enter__)
         try:
-            answer = await client.chat(installation.refs["red"], BODY)
-            assert answer["choices"][0]["message"]["content"] == COLORS["red"]
+            response = await client.chat(installation.refs["red"], BODY)
+            assert response["choices"][0]["message"]["content"] == COLORS["red"]
             chunks = client.chat_stream(installation.refs["base"], ENDLESS_BODY)
             await anext(chunks)
             process.kill()
@@ -274,15 +278,15 @@ async def test_over_tcp_until_killed_in_the_middle_of_an_answer(installation: In
 
 
 async def test_closing_the_engine_leaves_no_request_hanging(installation: Installation) -> None:
-    """Who is not answered is told."""
+    """Unfinished requests raise ``EngineUnavailable``."""
     engine = Engine(installation.settings)
     request = ChatCompletionRequest.model_validate(ENDLESS_BODY)
-    answers = [asyncio.create_task(engine.chat(installation.refs["base"], request)) for _ in range(20)]
+    tasks = [asyncio.create_task(engine.chat(installation.refs["base"], request)) for _ in range(20)]
     for _ in range(2000):
         if engine.get_stats()["running"]:
             break
         await asyncio.sleep(0.005)
     await engine.close()
-    results = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 10)
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
     assert all(isinstance(result, dict | EngineUnavailable) for result in results)
     assert any(isinstance(result, EngineUnavailable) for result in results)

@@ -1,4 +1,4 @@
-"""A database with one project, and jobs in it."""
+"""Fixtures: a database with one project, and jobs in it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Work on batches: what is refused, what is answered, and what a worker leaves that dies or is told to stop.
+"""Batch runs: rejected files, responses, limits, and workers that are killed or stopped.
 
-The engine is a tiny one that speaks the real one's protocol; database, blobs and workers are real.
+The engine is a fake with the real protocol. Database, blobs and workers are real.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from tests.api.fake_engine import FakeEngine
 from tests.api.stack import build_settings, run_server
 from tests.jobs.test_webhooks import insert_webhook
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 URL = "/v1/chat/completions"
 
 
 class SlowEngine(FakeEngine):
-    """``now`` and ``most``: chats at work."""
+    """Engine with a delay. ``active`` and ``max_active`` count concurrent chats."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -60,8 +60,8 @@ class SlowEngine(FakeEngine):
             self.active -= 1
 
     def count_messages(self) -> Counter[str]:
-        """How often each was asked."""
-        return Counter(asked["body"]["messages"][-1]["content"] for asked in self.requests)
+        """Count the requests by message."""
+        return Counter(request["body"]["messages"][-1]["content"] for request in self.requests)
 
 
 @dataclass
@@ -93,7 +93,7 @@ class BatchHarness:
         if isinstance(data, list):
             data = b"".join(json.dumps(line).encode() + b"\n" for line in data)
         now = time.time()
-        given = {
+        defaults = {
             "id": new_id("batch"),
             "project_id": self.project_id,
             "created_at": now,
@@ -102,7 +102,7 @@ class BatchHarness:
             "completion_window": "24h",
             "expires_at": now + 86400,
         }
-        row = Batch(**{**given, **values})
+        row = Batch(**{**defaults, **values})
         async with self.resources.db.write() as session:
             session.add(row)
         return row
@@ -117,14 +117,14 @@ class BatchHarness:
 
     async def claim(self, lease: float = 30.0) -> BatchRun | None:
         async with self.resources.db.write() as session:
-            found = await store.claim(session, "w", lease)
-        return BatchRun(self.resources, *found, folder=self.home / "scratch") if found else None
+            claimed = await store.claim(session, "w", lease)
+        return BatchRun(self.resources, *claimed, folder=self.home / "scratch") if claimed else None
 
     async def run_next(self) -> None:
-        """One claim, to its end."""
-        found = await self.claim()
-        assert found is not None
-        await found.work()
+        """Claim the next batch and run it until the claim ends."""
+        batch_run = await self.claim()
+        assert batch_run is not None
+        await batch_run.work()
 
     async def read_output(self, file_id: str | None) -> list[dict[str, Any]]:
         assert file_id is not None
@@ -136,7 +136,7 @@ class BatchHarness:
 
 @pytest.fixture
 async def harness(database_url: str) -> AsyncIterator[BatchHarness]:
-    # Not pytest's tmp_path: a unix socket's path has at most 107 characters.
+    # pytest's tmp_path is too long: a unix socket's path has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="luthier-") as folder:
         home = Path(folder)
         settings = build_settings(home, database_url=database_url, poll_seconds=0.05)
@@ -156,8 +156,8 @@ def small_parts() -> Iterator[None]:
 
 
 def build_line(custom_id: str, content: str = "hello", **body: Any) -> dict[str, Any]:
-    asked = {"model": "starter", "messages": [{"role": "user", "content": content}], **body}
-    return {"custom_id": custom_id, "method": "POST", "url": URL, "body": asked}
+    full_body = {"model": "starter", "messages": [{"role": "user", "content": content}], **body}
+    return {"custom_id": custom_id, "method": "POST", "url": URL, "body": full_body}
 
 
 async def test_from_file_to_file(harness: BatchHarness) -> None:
@@ -171,10 +171,10 @@ async def test_from_file_to_file(harness: BatchHarness) -> None:
     assert (done.model, done.input_tokens, done.output_tokens) == ("starter", 120, 80)
     assert (done.owner, done.lease_until, done.error_file_id, done.errors) == (None, None, None, None)
     times = [done.created_at, done.in_progress_at, done.finalizing_at, done.completed_at]
-    assert times == sorted(times, key=lambda at: at or 0)
+    assert times == sorted(times, key=lambda timestamp: timestamp or 0)
     assert all(times)
     output = await harness.read_output(done.output_file_id)
-    assert [found["custom_id"] for found in output] == [f"r{n}" for n in range(40)]
+    assert [line["custom_id"] for line in output] == [f"r{n}" for n in range(40)]
     first = output[0]
     assert set(first) == {"id", "custom_id", "response", "error"}
     assert (first["id"][:10], first["error"]) == ("batch_req_", None)
@@ -182,15 +182,15 @@ async def test_from_file_to_file(harness: BatchHarness) -> None:
     assert first["response"]["body"]["choices"][0]["message"]["content"] == "You said word 0."
     async with harness.resources.db.read() as session:
         file = await session.get_one(File, str(done.output_file_id))
-        [told] = (await session.execute(select(Delivery))).scalars()
+        [delivery] = (await session.execute(select(Delivery))).scalars()
     assert file.expires_at == pytest.approx(file.created_at + 3600)
-    assert (told.type, json.loads(told.body)["data"]) == ("batch.completed", {"id": batch.id})
+    assert (delivery.type, json.loads(delivery.body)["data"]) == ("batch.completed", {"id": batch.id})
     await parts.clean_up(harness.resources)
     assert list(harness.resources.blobs.list(batch_prefix(batch))) == []
     async with harness.resources.db.read() as session:
-        [used] = (await session.execute(select(Usage))).scalars()
-    assert (used.key_id, used.kind, used.model) == ("key_x", "chat", "starter")
-    assert (used.requests, used.input_tokens, used.output_tokens) == (40, 120, 80)
+        [usage] = (await session.execute(select(Usage))).scalars()
+    assert (usage.key_id, usage.kind, usage.model) == ("key_x", "chat", "starter")
+    assert (usage.requests, usage.input_tokens, usage.output_tokens) == (40, 120, 80)
     async with harness.resources.db.read() as session:
         assert (await session.execute(select(BatchPart))).first() is None
     async with harness.resources.db.autocommit() as connection:
@@ -205,35 +205,35 @@ async def test_several_lines_are_sent_to_the_engine_concurrently(harness: BatchH
 
 
 async def test_half_of_the_lines_are_invalid(harness: BatchHarness) -> None:
-    bad = [
+    invalid = [
         build_line("no-messages", messages=[]),
-        build_line("unknown", colour="red"),
+        build_line("unknown", color="red"),
         build_line("too hot", temperature=9),
         build_line("streamed", stream=True),
         build_line("legacy", function_call={"name": "f"}),
         build_line("long", "too long"),
         build_line("engine fails", "broken"),
     ]
-    good = [build_line(f"good {n}", f"word {n}") for n in range(len(bad))]
-    mixed = [each for pair in zip(bad, good, strict=True) for each in pair]
+    valid = [build_line(f"good {n}", f"word {n}") for n in range(len(invalid))]
+    mixed = [line for pair in zip(invalid, valid, strict=True) for line in pair]
     batch = await harness.insert_batch(mixed)
     await harness.run_next()
     done = await harness.get_batch(batch)
     assert (done.status, done.total, done.completed, done.failed) == ("completed", 14, 7, 7)
     output, errors = await harness.read_output(done.output_file_id), await harness.read_output(done.error_file_id)
-    assert [found["custom_id"] for found in output] == [each["custom_id"] for each in good]
-    assert [found["custom_id"] for found in errors] == [each["custom_id"] for each in bad]
-    found = [(each["response"]["status_code"], each["response"]["body"]["error"]) for each in errors]
-    assert [(status, error["param"], error["code"]) for status, error in found] == [
+    assert [line["custom_id"] for line in output] == [line["custom_id"] for line in valid]
+    assert [line["custom_id"] for line in errors] == [line["custom_id"] for line in invalid]
+    responses = [(line["response"]["status_code"], line["response"]["body"]["error"]) for line in errors]
+    assert [(status, error["param"], error["code"]) for status, error in responses] == [
         (400, "messages", "invalid_value"),
-        (400, "colour", "unknown_parameter"),
+        (400, "color", "unknown_parameter"),
         (400, "temperature", "invalid_value"),
         (400, "stream", "unsupported_parameter"),
         (400, "function_call", "unsupported_parameter"),
         (400, "messages", "context_length_exceeded"),
         (500, None, "internal_error"),
     ]
-    assert all(set(error) == {"message", "type", "param", "code"} for _, error in found)
+    assert all(set(error) == {"message", "type", "param", "code"} for _, error in responses)
 
 
 async def test_every_endpoint(harness: BatchHarness) -> None:
@@ -243,13 +243,13 @@ async def test_every_endpoint(harness: BatchHarness) -> None:
         "/v1/predictions": {"model": "encoder", "inputs": ["a", {"text": "b"}]},
     }
     for url, body in bodies.items():
-        each = {"custom_id": "1", "method": "POST", "url": url, "body": body}
-        batch = await harness.insert_batch([each], endpoint=url)
+        line = {"custom_id": "1", "method": "POST", "url": url, "body": body}
+        batch = await harness.insert_batch([line], endpoint=url)
         await harness.run_next()
         done = await harness.get_batch(batch)
         assert (done.status, done.completed, done.errors) == ("completed", 1, None)
-        [found] = await harness.read_output(done.output_file_id)
-        assert found["response"]["body"]["usage"]["prompt_tokens"] > 0
+        [output] = await harness.read_output(done.output_file_id)
+        assert output["response"]["body"]["usage"]["prompt_tokens"] > 0
 
 
 REJECTED_FILES: dict[str, tuple[bytes | list[dict[str, Any]], list[tuple[str, str | None, int | None]]]] = {
@@ -264,12 +264,12 @@ REJECTED_FILES: dict[str, tuple[bytes | list[dict[str, Any]], list[tuple[str, st
     "method": ([build_line("a"), {**build_line("b"), "method": "GET"}], [("invalid_request", "method", 2)]),
     "url": ([{**build_line("a"), "url": "/v1/embeddings"}], [("invalid_url", "url", 1)]),
     "no body": ([{"custom_id": "a", "method": "POST", "url": URL}], [("missing_required_parameter", "body", 1)]),
-    "a field more": ([{**build_line("a"), "colour": 1}], [("unknown_parameter", "colour", 1)]),
+    "unknown field": ([{**build_line("a"), "color": 1}], [("unknown_parameter", "color", 1)]),
     "no model": ([build_line("a", model=None)], [("missing_required_parameter", "body.model", 1)]),
     "unknown model": ([build_line("a"), build_line("b", model="gpt-9")], [("model_not_found", "body.model", 2)]),
-    "unfit model": ([build_line("a", model="encoder")], [("unsuitable_model", "body.model", 1)]),
+    "unsuitable model": ([build_line("a", model="encoder")], [("unsuitable_model", "body.model", 1)]),
     "absent model": ([build_line("a", model="absent")], [("base_model_unavailable", "body.model", 1)]),
-    "two faults": (
+    "two errors": (
         [{**build_line("a"), "url": "x"}, build_line("a", model="")],
         [
             ("invalid_url", "url", 1),
@@ -281,17 +281,17 @@ REJECTED_FILES: dict[str, tuple[bytes | list[dict[str, Any]], list[tuple[str, st
 }
 
 
-async def test_files_that_are_refused(harness: BatchHarness) -> None:
-    for name, (data, faults) in REJECTED_FILES.items():
+async def test_rejected_files(harness: BatchHarness) -> None:
+    for name, (data, expected) in REJECTED_FILES.items():
         batch = await harness.insert_batch(data)
         await harness.run_next()
         done = await harness.get_batch(batch)
         assert (done.status, done.output_file_id, done.error_file_id) == ("failed", None, None), name
         assert done.failed_at is not None
         assert done.errors is not None
-        found = [(each["code"], each["param"], each["line"]) for each in done.errors]
-        assert found == faults if name != "models" else len(found) == input_file.MAX_ERRORS, name
-        assert all(each["message"] for each in done.errors)
+        errors = [(error["code"], error["param"], error["line"]) for error in done.errors]
+        assert errors == expected if name != "models" else len(errors) == input_file.MAX_ERRORS, name
+        assert all(error["message"] for error in done.errors)
     assert harness.engine.requests == []
 
 
@@ -299,31 +299,31 @@ def test_long_lines_and_marks(tmp_path: Path) -> None:
     path = tmp_path / "in"
     text = json.dumps(build_line("a")).encode()
     path.write_bytes(b"\xef\xbb\xbf" + text + b"\n" + b"x" * 10_000 + b"\n\n" + json.dumps(build_line("c")).encode())
-    found = [
-        (number, each.code if isinstance(each, input_file.BatchError) else each.custom_id)
-        for number, each in input_file.read_requests(path, 1000)
+    lines = [
+        (number, line.code if isinstance(line, input_file.BatchError) else line.custom_id)
+        for number, line in input_file.read_requests(path, 1000)
     ]
-    assert found == [(1, "a"), (2, "line_too_long"), (4, "c")]
+    assert lines == [(1, "a"), (2, "line_too_long"), (4, "c")]
 
 
 def test_too_many_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_file, "MAX_LINES", 3)
     path = tmp_path / "in"
     path.write_bytes(b"".join(json.dumps(build_line(str(n))).encode() + b"\n" for n in range(9)))
-    assert [(fault.code, fault.line) for fault in input_file.validate_input_file(path, URL, 1000).errors] == [
+    assert [(error.code, error.line) for error in input_file.validate_input_file(path, URL, 1000).errors] == [
         ("too_many_lines", 4)
     ]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_damaged_or_missing_input(harness: BatchHarness) -> None:
-    batch = await harness.insert_batch([build_line("a")])
+    damaged = await harness.insert_batch([build_line("a")])
     async with harness.resources.db.write() as session:
         await session.execute(update(File).values(sha256="0" * 64))
-    gone = await harness.insert_batch([build_line("a")], input_file_id="file-gone")
-    for each in (batch, gone):
+    missing = await harness.insert_batch([build_line("a")], input_file_id="file-missing")
+    for batch in (damaged, missing):
         await harness.run_next()
-        done = await harness.get_batch(each)
+        done = await harness.get_batch(batch)
         assert done.errors is not None
         assert (done.status, done.errors[0]["code"]) == ("failed", "file_unreadable")
 
@@ -332,23 +332,23 @@ async def test_cancelled_in_the_middle(harness: BatchHarness, small_parts: None)
     await insert_webhook(harness.resources.db, harness.project_id)
     harness.engine.delay_seconds = 0.05
     batch = await harness.insert_batch([build_line(f"r{n}", "hang" if n == 20 else f"word {n}") for n in range(60)])
-    working = asyncio.create_task(harness.run_next())
+    run_task = asyncio.create_task(harness.run_next())
     while (await harness.get_batch(batch)).processed < 12:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     async with harness.resources.db.write() as session:
-        asked = await store.cancel(session, harness.project_id, batch.id)
-    assert asked is not None
-    assert (asked.status, asked.cancelling_at is not None) == ("cancelling", True)
-    await asyncio.wait_for(working, 10)
+        cancelling = await store.cancel(session, harness.project_id, batch.id)
+    assert cancelling is not None
+    assert (cancelling.status, cancelling.cancelling_at is not None) == ("cancelling", True)
+    await asyncio.wait_for(run_task, 10)
     done = await harness.get_batch(batch)
     assert (done.status, done.processed, done.completed) == ("cancelled", 20, 20)
     assert done.cancelled_at is not None
     output = await harness.read_output(done.output_file_id)
-    assert [found["custom_id"] for found in output] == [f"r{n}" for n in range(20)]
+    assert [line["custom_id"] for line in output] == [f"r{n}" for n in range(20)]
     async with harness.resources.db.write() as session:
         assert await store.cancel(session, harness.project_id, batch.id) is None
-        [told] = (await session.execute(select(Delivery))).scalars()
-    assert told.type == "batch.cancelled"
+        [delivery] = (await session.execute(select(Delivery))).scalars()
+    assert delivery.type == "batch.cancelled"
 
 
 async def test_cancelled_before_it_began(harness: BatchHarness) -> None:
@@ -365,11 +365,11 @@ async def test_cancelled_before_it_began(harness: BatchHarness) -> None:
 
 async def test_a_cancel_that_the_worker_has_not_seen(harness: BatchHarness) -> None:
     batch = await harness.insert_batch([build_line("a")])
-    work = await harness.claim()
-    assert work is not None
+    batch_run = await harness.claim()
+    assert batch_run is not None
     async with harness.resources.db.write() as session:
         await store.cancel(session, harness.project_id, batch.id)
-    await work.work()
+    await batch_run.work()
     done = await harness.get_batch(batch)
     assert (done.status, done.in_progress_at, harness.engine.requests) == ("cancelled", None, [])
 
@@ -378,14 +378,14 @@ async def test_expired(harness: BatchHarness, small_parts: None) -> None:
     batch = await harness.insert_batch(
         [build_line(f"r{n}", "hang" if n == 6 else "broken" if n == 2 else "hi") for n in range(12)]
     )
-    working = asyncio.create_task(harness.run_next())
+    run_task = asyncio.create_task(harness.run_next())
     while (await harness.get_batch(batch)).processed < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     await harness.update_batch(batch, expires_at=time.time() - 1)
-    await asyncio.wait_for(working, 10)
+    await asyncio.wait_for(run_task, 10)
     done = await harness.get_batch(batch)
     assert (done.status, done.completed, done.failed, done.total) == ("expired", 5, 7, 12)
-    assert [each["custom_id"] for each in await harness.read_output(done.output_file_id)] == [
+    assert [line["custom_id"] for line in await harness.read_output(done.output_file_id)] == [
         "r0",
         "r1",
         "r3",
@@ -393,9 +393,9 @@ async def test_expired(harness: BatchHarness, small_parts: None) -> None:
         "r5",
     ]
     errors = await harness.read_output(done.error_file_id)
-    assert [each["custom_id"] for each in errors] == ["r2", *(f"r{n}" for n in range(6, 12))]
-    assert {each["error"]["code"] for each in errors[1:]} == {"batch_expired"}
-    assert {each["response"] for each in errors[1:]} == {None}
+    assert [line["custom_id"] for line in errors] == ["r2", *(f"r{n}" for n in range(6, 12))]
+    assert {line["error"]["code"] for line in errors[1:]} == {"batch_expired"}
+    assert {line["response"] for line in errors[1:]} == {None}
 
 
 async def test_expired_before_it_began(harness: BatchHarness) -> None:
@@ -403,7 +403,7 @@ async def test_expired_before_it_began(harness: BatchHarness) -> None:
     await harness.run_next()
     done = await harness.get_batch(batch)
     assert (done.status, done.output_file_id) == ("expired", None)
-    assert [each["custom_id"] for each in await harness.read_output(done.error_file_id)] == ["a", "b"]
+    assert [line["custom_id"] for line in await harness.read_output(done.error_file_id)] == ["a", "b"]
 
 
 WORKER_SCRIPT = """
@@ -428,7 +428,7 @@ async def test_a_killed_worker_loses_one_part_at_most(harness: BatchHarness, sma
     harness.engine.delay_seconds = 0.05
     batch = await harness.insert_batch([build_line(f"r{n}", f"word {n}") for n in range(100)])
     environment = build_child_environment(harness.resources.settings, LUTHIER_LEASE_SECONDS="1")
-    # As the fixture made them.
+    # The models of the fixture.
     environment["LUTHIER_MODELS_FILE"] = str(harness.resources.settings.models_file)
     command = [sys.executable, "-c", WORKER_SCRIPT, str(harness.home / "killed")]
     process = await asyncio.create_subprocess_exec(*command, env=environment)
@@ -445,24 +445,24 @@ async def test_a_killed_worker_loses_one_part_at_most(harness: BatchHarness, sma
     await harness.run_next()
     done = await harness.get_batch(batch)
     assert (done.status, done.attempt, done.completed, done.failed) == ("completed", 2, 100, 0)
-    assert [each["custom_id"] for each in await harness.read_output(done.output_file_id)] == [
+    assert [line["custom_id"] for line in await harness.read_output(done.output_file_id)] == [
         f"r{n}" for n in range(100)
     ]
-    asked = harness.engine.count_messages()
-    assert all(asked[f"word {n}"] == 1 for n in range(committed))
-    assert sum(asked.values()) <= 100 + parts.PART_LINES + harness.resources.settings.engine_batch
+    counts = harness.engine.count_messages()
+    assert all(counts[f"word {n}"] == 1 for n in range(committed))
+    assert sum(counts.values()) <= 100 + parts.PART_LINES + harness.resources.settings.engine_batch
 
 
-async def test_a_worker_that_leaves_gives_its_batch_back(harness: BatchHarness, small_parts: None) -> None:
+async def test_a_stopping_worker_releases_its_batch(harness: BatchHarness, small_parts: None) -> None:
     harness.engine.delay_seconds = 0.05
     batch = await harness.insert_batch([build_line(f"r{n}") for n in range(60)])
-    working = asyncio.create_task(run_batch_worker(harness.resources, harness.home))
+    run_task = asyncio.create_task(run_batch_worker(harness.resources, harness.home))
     while (await harness.get_batch(batch)).processed < 8:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
-    left = await harness.get_batch(batch)
-    assert (left.status, left.owner, left.lease_until) == ("in_progress", None, None)
+    run_task.cancel()
+    await asyncio.gather(run_task, return_exceptions=True)
+    released = await harness.get_batch(batch)
+    assert (released.status, released.owner, released.lease_until) == ("in_progress", None, None)
     await harness.run_next()
     assert (await harness.get_batch(batch)).status == "completed"
 
@@ -471,33 +471,35 @@ async def test_a_worker_that_comes_back_late_writes_nothing(harness: BatchHarnes
     batch = await harness.insert_batch([build_line("a")])
     late = await harness.claim(lease=0.05)
     await asyncio.sleep(0.1)
-    taken = await harness.claim()
+    current = await harness.claim()
     assert late is not None
-    assert taken is not None
+    assert current is not None
     part = BatchPart(batch_id=batch.id, first_request=0)
     async with harness.resources.db.write() as session:
-        for writing in (
+        for write in (
             store.heartbeat(session, late.claim, 30),
             store.advance(session, late.claim, store.IN_PROGRESS, total=1),
             store.add_part(session, late.claim, part, processed=1),
             store.end(session, late.claim, store.COMPLETED),
         ):
             with pytest.raises(LeaseLost):
-                await writing
+                await write
         await store.release(session, late.claim)
     await late.work()
-    assert (await harness.get_batch(batch)).owner == taken.claim.owner
-    await taken.work()
+    assert (await harness.get_batch(batch)).owner == current.claim.owner
+    await current.work()
     assert (await harness.get_batch(batch)).completed == 1
 
 
-async def test_an_engine_that_is_away_is_waited_for(harness: BatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_to_an_unavailable_engine_are_retried(
+    harness: BatchHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = await harness.insert_batch([build_line("a", "busy"), build_line("b")])
-    working = asyncio.create_task(harness.run_next())
+    run_task = asyncio.create_task(harness.run_next())
     await asyncio.sleep(0.3)
-    assert not working.done()
+    assert not run_task.done()
     monkeypatch.setattr("tests.api.fake_engine.ERRORS", {})
-    await asyncio.wait_for(working, 10)
+    await asyncio.wait_for(run_task, 10)
     done = await harness.get_batch(batch)
     assert (done.status, done.completed, done.failed) == ("completed", 2, 0)
     assert harness.engine.count_messages()["busy"] > 1
@@ -513,51 +515,53 @@ async def get_stored_bytes(harness: BatchHarness) -> int:
         return await sum_stored_bytes(session, harness.project_id)
 
 
-async def test_answers_stay_within_the_project_s_bytes(harness: BatchHarness, small_parts: None) -> None:
-    """What fits is in the output file; what does not leaves nothing behind."""
+async def test_responses_stay_within_the_projects_storage_limit(harness: BatchHarness, small_parts: None) -> None:
+    """Responses that fit are in the output file. The others leave no blobs."""
     await insert_webhook(harness.resources.db, harness.project_id)
-    asked = [build_line(f"{n:02}", "same") for n in range(12)]
+    lines = [build_line(f"{n:02}", "same") for n in range(12)]
     before = await get_stored_bytes(harness)
-    first = await harness.insert_batch(asked[:4])
+    first = await harness.insert_batch(lines[:4])
     await harness.run_next()
     async with harness.resources.db.read() as session:
-        of_a_part = (await session.get_one(File, str((await harness.get_batch(first)).output_file_id))).bytes
+        part_bytes = (await session.get_one(File, str((await harness.get_batch(first)).output_file_id))).bytes
         first_input = (await session.get_one(File, first.input_file_id)).bytes
-    assert await get_stored_bytes(harness) == before + first_input + of_a_part
-    batch = await harness.insert_batch(asked)
-    limit = await get_stored_bytes(harness) + 3 * of_a_part - 1
+    assert await get_stored_bytes(harness) == before + first_input + part_bytes
+    batch = await harness.insert_batch(lines)
+    limit = await get_stored_bytes(harness) + 3 * part_bytes - 1
     await set_project_limits(harness, max_bytes=limit)
     await harness.run_next()
     done = await harness.get_batch(batch)
     assert (done.status, done.processed, done.completed, done.failed) == ("failed", 8, 8, 0)
     assert done.errors is not None
-    [fault] = done.errors
-    assert (fault["code"], fault["line"]) == ("quota_exceeded", None)
-    assert "'max_bytes'" in fault["message"]
-    assert [each["custom_id"] for each in await harness.read_output(done.output_file_id)] == [
+    [error] = done.errors
+    assert (error["code"], error["line"]) == ("quota_exceeded", None)
+    assert "'max_bytes'" in error["message"]
+    assert [line["custom_id"] for line in await harness.read_output(done.output_file_id)] == [
         f"{n:02}" for n in range(8)
     ]
-    assert await get_stored_bytes(harness) == limit + 1 - of_a_part
+    assert await get_stored_bytes(harness) == limit + 1 - part_bytes
     await parts.clean_up(harness.resources)
     assert list(harness.resources.blobs.list(batch_prefix(batch))) == []
     async with harness.resources.db.read() as session:
-        told = (await session.execute(select(col(Delivery.type)).order_by(col(Delivery.created_at)))).scalars().all()
+        event_types = (
+            (await session.execute(select(col(Delivery.type)).order_by(col(Delivery.created_at)))).scalars().all()
+        )
         files = set((await session.execute(select(col(File.blob_key)))).scalars())
-    assert told == ["batch.completed", "batch.failed"]
+    assert event_types == ["batch.completed", "batch.failed"]
     assert {blob.key for blob in harness.resources.blobs.list(f"projects/{harness.project_id}/files")} == files
 
 
-async def test_answers_count_while_their_batch_is_running(harness: BatchHarness, small_parts: None) -> None:
+async def test_responses_count_while_their_batch_is_running(harness: BatchHarness, small_parts: None) -> None:
     batch = await harness.insert_batch([build_line(f"r{n}", "hang" if n == 4 else "hi") for n in range(5)])
-    before, working = await get_stored_bytes(harness), asyncio.create_task(harness.run_next())
+    before, run_task = await get_stored_bytes(harness), asyncio.create_task(harness.run_next())
     while (await harness.get_batch(batch)).processed < 4:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     assert await get_stored_bytes(harness) - before == (await harness.get_batch(batch)).output_bytes > 0
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
+    run_task.cancel()
+    await asyncio.gather(run_task, return_exceptions=True)
 
 
-async def test_a_project_s_queue_has_an_end(harness: BatchHarness) -> None:
+async def test_queued_requests_are_limited(harness: BatchHarness) -> None:
     async with harness.resources.db.write() as session:
         other = (await keys.create_project(session, "other")).id
     long = await harness.insert_batch(
@@ -575,7 +579,7 @@ async def test_a_project_s_queue_has_an_end(harness: BatchHarness) -> None:
         if status == "failed":
             assert done.errors is not None
             assert (done.errors[0]["code"], done.total, done.output_file_id) == ("request_limit_exceeded", 0, None)
-            assert "5 unanswered requests in batches and has 3; the 3 of this file" in done.errors[0]["message"]
+            assert "5 queued requests in batches. It has 3, and this file adds 3." in done.errors[0]["message"]
     await harness.update_batch(long, status="completed")
     batch = await harness.insert_batch([build_line(f"r{n}") for n in range(5)])
     await harness.run_next()
@@ -587,12 +591,12 @@ async def test_projects_take_turns(harness: BatchHarness) -> None:
         other = (await keys.create_project(session, "other")).id
     greedy = [await harness.insert_batch([build_line("a")], created_at=float(n)) for n in range(3)]
     modest = await harness.insert_batch([build_line("a")], created_at=9.0, project_id=other)
-    order = [found.batch.id for found in [await harness.claim() for _ in range(4)] if found]
+    order = [batch_run.batch.id for batch_run in [await harness.claim() for _ in range(4)] if batch_run]
     assert order == [greedy[0].id, modest.id, greedy[1].id, greedy[2].id]
     assert await harness.claim() is None
 
 
-async def test_a_long_batch_yields_to_one_that_waits(
+async def test_a_long_batch_yields_to_a_waiting_one(
     harness: BatchHarness, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobs.batches.worker.SLICE_SECONDS", 0.0)
@@ -609,9 +613,9 @@ async def test_a_long_batch_yields_to_one_that_waits(
 async def test_counts_are_live(harness: BatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_SECONDS", 0.1)
     batch = await harness.insert_batch([build_line("a"), build_line("b"), build_line("c", "hang")])
-    working = asyncio.create_task(harness.run_next())
+    run_task = asyncio.create_task(harness.run_next())
     while (await harness.get_batch(batch)).completed < 2:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     assert (await harness.get_batch(batch)).total == 3
-    working.cancel()
-    await asyncio.gather(working, return_exceptions=True)
+    run_task.cancel()
+    await asyncio.gather(run_task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Real processes, really killed: a job ends in success with the bytes of an unbroken run, whatever dies."""
+"""Jobs survive killed processes: the result has the same bytes as that of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from storage.settings import Settings
 from tests import services
 from tests.stack import Stack, build_chat_rows, build_settings, is_alive, wait_for_job, wait_for_step
 from tests.tiny import create_tiny_chat_base
+
+pytestmark = pytest.mark.integration
 
 STEPS = 60
 HYPERPARAMETERS = {
@@ -80,7 +82,7 @@ def create_job(client: OpenAI, training_file: str, **options: Any) -> str:
 
 @pytest.fixture(scope="module")
 def uninterrupted_hashes(stack: Stack, training_file: str) -> dict[str, str]:
-    """Hashes of the result of a run that nothing disturbed."""
+    """Hashes of the result of an uninterrupted run."""
     client = stack.wait_until_ready()
     job = wait_for_job(client, create_job(client, training_file))
     assert job.status == "succeeded", job.error
@@ -90,7 +92,7 @@ def uninterrupted_hashes(stack: Stack, training_file: str) -> dict[str, str]:
 def assert_uninterrupted_result(
     stack: Stack, client: OpenAI, job_id: str, expected_hashes: dict[str, str], attempts: int
 ) -> None:
-    """The oracle: ended well, once, with the same bytes; events without gaps; every step told once."""
+    """Assert success with the same bytes, no gaps in the events, and one event per step."""
     job = wait_for_job(client, job_id)
     assert job.status == "succeeded", job.error
     assert stack.get_result_hashes(job.fine_tuned_model) == expected_hashes
@@ -107,10 +109,10 @@ def test_an_uninterrupted_job_has_one_attempt_and_a_callable_model(
 ) -> None:
     job_id = create_job(client, training_file)
     job = wait_for_job(client, job_id)
-    answer = client.chat.completions.create(
+    completion = client.chat.completions.create(
         model=job.fine_tuned_model, messages=[{"role": "user", "content": "say 3"}], temperature=0, max_tokens=8
     )
-    assert answer.choices[0].message.content is not None
+    assert completion.choices[0].message.content is not None
     assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=1)
     checkpoints = client.fine_tuning.jobs.checkpoints.list(job_id).data
     assert [checkpoint.step_number for checkpoint in checkpoints] == [60, 50, 40, 30, 20, 10]
@@ -143,7 +145,10 @@ def test_a_killed_worker_is_replaced_and_leaves_no_child(
 def test_a_frozen_worker_that_comes_back_has_lost_its_lease(
     stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
-    """SIGSTOP past the lease, a second worker takes over, SIGCONT: one model, the second's."""
+    """A second worker takes over from a worker that is stopped past its lease, then continued.
+
+    The only model is the second worker's.
+    """
     job_id = create_job(client, training_file)
     wait_for_step(client, job_id, 15)
     frozen = freeze_worker(stack)
@@ -158,7 +163,7 @@ def test_a_frozen_worker_that_comes_back_has_lost_its_lease(
 
 
 def freeze_worker(stack: Stack) -> list[int]:
-    """Stop the worker and its child where they stand, but not inside a write: on SQLite all would wait for them."""
+    """Stop the worker and its child, but not during a write, which would block SQLite's writers."""
     pids = [stack.processes["worker"].pid, *(child.pid for child in stack.list_training_processes("worker"))]
     while True:
         for pid in pids:
@@ -188,11 +193,11 @@ def test_cancelling_a_running_job_ends_its_child(stack: Stack, client: OpenAI, t
     job_id = create_job(client, training_file, hyperparameters={"n_epochs": 50, "max_steps": 10_000, "batch_size": 1})
     wait_for_step(client, job_id, 5)
     [child] = stack.list_training_processes("worker")
-    asked = time.monotonic()
+    requested_at = time.monotonic()
     client.fine_tuning.jobs.cancel(job_id)
     job = wait_for_job(client, job_id, 15)
     assert job.status == "cancelled"
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - requested_at < 10
     services.wait_for(lambda: not is_alive(child.pid), 5)
     assert job.fine_tuned_model is None
     with pytest.raises(BadRequestError):
@@ -200,7 +205,7 @@ def test_cancelling_a_running_job_ends_its_child(stack: Stack, client: OpenAI, t
 
 
 def test_a_file_with_an_invalid_row_fails_the_job_with_its_line(stack: Stack, client: OpenAI) -> None:
-    rows = build_chat_rows(5) + b'{"messages": [{"role": "user", "content": "nobody answers"}]}\n'
+    rows = build_chat_rows(5) + b'{"messages": [{"role": "user", "content": "no answer"}]}\n'
     file = client.files.create(file=("rows.jsonl", rows), purpose="fine-tune")
     job = wait_for_job(client, create_job(client, file.id))
     assert job.status == "failed"
@@ -215,13 +220,13 @@ def test_a_poisoned_job_fails_after_three_crashes_and_leaves_others_alone(
     job_id = create_job(
         client, training_file, hyperparameters={"n_epochs": 50, "max_steps": 10_000, "save_every": 10_000}
     )
-    # save_seconds would commit progress and so forgive a death; kill before the first save.
-    deaths: set[int] = set()
+    # Kill before the first save, since a committed checkpoint resets the count of failures.
+    killed_pids: set[int] = set()
 
     def killed_three_times() -> bool:
         for child in stack.list_training_processes("worker"):
-            if child.pid not in deaths and stack.get_job(job_id).state == "running":
-                deaths.add(child.pid)
+            if child.pid not in killed_pids and stack.get_job(job_id).state == "running":
+                killed_pids.add(child.pid)
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
         return stack.get_job(job_id).state == "failed"
@@ -239,7 +244,7 @@ def test_a_paused_job_frees_its_slot_and_resumes(
     job_id = create_job(client, training_file)
     wait_for_step(client, job_id, 5)
     [child] = stack.list_training_processes("worker")
-    # Stopped until its worker has told it, because the whole run takes no longer than a heartbeat.
+    # Suspended until the worker has sent the signal, because the run is shorter than a heartbeat.
     child.suspend()
     client.fine_tuning.jobs.pause(job_id)
     services.wait_for(lambda: has_pending_sigterm(child.pid), 15)
@@ -255,15 +260,14 @@ def test_a_paused_job_frees_its_slot_and_resumes(
 
 
 def has_pending_sigterm(pid: int) -> bool:
-    """Whether a SIGTERM waits for this process."""
+    """Return True if a SIGTERM is pending for the process."""
     [pending] = [line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "ShdPnd" in line]
     return bool(int(pending, 16) & 1 << (signal.SIGTERM - 1))
 
 
 def test_losing_all_of_redis_loses_nothing(config: Settings, training_file: str, stack: Stack, client: OpenAI) -> None:
-    """A job posted and finished with no Redis at all: the worker polls."""
-    redis = list(_find_redis_servers(config.home))
-    for process in redis:
+    """Without Redis a job is created and finishes, because the worker polls."""
+    for process in _find_redis_servers(config.home):
         process.kill()
     job_id = create_job(client, training_file)
     assert wait_for_job(client, job_id).status == "succeeded"

@@ -1,4 +1,4 @@
-"""What goes by itself and what stays, on both databases."""
+"""Expiry of files, uploads and orphaned blobs, on both databases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storage.settings import Settings
 from storage.tables import Batch, File, Upload, UploadPart
 from tests.jobs.conftest import MakeJob
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 LONG_AGO = time.time() - 100_000
 
@@ -51,8 +51,8 @@ def _put_blob(resources: Resources, key: str, old: bool = False) -> str:
 async def _insert_file(resources: Resources, project_id: str, **values: Any) -> File:
     file_id = new_id("file")
     key = _put_blob(resources, f"{blob_keys.files_prefix(project_id)}/{file_id}", old=True)
-    facts: dict[str, Any] = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "sha256": "0", "blob_key": key}
-    file = File(id=file_id, project_id=project_id, created_at=LONG_AGO, **{**facts, **values})
+    defaults: dict[str, Any] = {"filename": "a", "purpose": "fine-tune", "bytes": 3, "sha256": "0", "blob_key": key}
+    file = File(id=file_id, project_id=project_id, created_at=LONG_AGO, **{**defaults, **values})
     await _insert(resources.db, file)
     return file
 
@@ -88,16 +88,16 @@ async def _list_ids(resources: Resources, table: Any) -> set[str]:
 
 
 async def test_an_expired_file_is_deleted_with_its_bytes(resources: Resources, project_id: str) -> None:
-    gone = await _insert_file(resources, project_id, expires_at=time.time() - 1)
-    kept = [
+    expired = await _insert_file(resources, project_id, expires_at=time.time() - 1)
+    retained = [
         await _insert_file(resources, project_id),
         await _insert_file(resources, project_id, expires_at=time.time() + 60),
     ]
     assert await expiry.expire_files(resources) == 1
     assert await expiry.expire_files(resources) == 0
-    assert await _list_ids(resources, File) == {file.id for file in kept}
-    assert gone.blob_key not in _list_blob_keys(resources)
-    assert _list_blob_keys(resources) == {file.blob_key for file in kept}
+    assert await _list_ids(resources, File) == {file.id for file in retained}
+    assert expired.blob_key not in _list_blob_keys(resources)
+    assert _list_blob_keys(resources) == {file.blob_key for file in retained}
 
 
 @pytest.mark.parametrize("column", ["training_file", "validation_file", "general_file"])
@@ -133,23 +133,21 @@ async def test_a_batch_keeps_its_file_until_it_ends(
     assert await expiry.expire_files(resources) == gone
 
 
-async def test_needed_files_do_not_hold_up_the_others(
+async def test_files_in_use_do_not_delay_the_others(
     resources: Resources, project_id: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are: a round takes only so many."""
+    """Files in use do not count toward the batch size of a round."""
     monkeypatch.setattr(expiry, "_BATCH_SIZE", 2)
-    needed = await _insert_file(resources, project_id, expires_at=LONG_AGO)
-    await make_job(training_file=needed.id)
+    used = await _insert_file(resources, project_id, expires_at=LONG_AGO)
+    await make_job(training_file=used.id)
     for _ in range(3):
         await _insert_file(resources, project_id, expires_at=LONG_AGO)
     assert await expiry.expire_files(resources) == 2
     assert await expiry.expire_files(resources) == 1
-    assert await _list_ids(resources, File) == {needed.id}
+    assert await _list_ids(resources, File) == {used.id}
 
 
-async def test_what_comes_to_need_a_file_in_time_keeps_it(
-    resources: Resources, project_id: str, make_job: MakeJob
-) -> None:
+async def test_a_file_that_comes_into_use_is_retained(resources: Resources, project_id: str, make_job: MakeJob) -> None:
     file = await _insert_file(resources, project_id, expires_at=LONG_AGO)
     await make_job(training_file=file.id)
     assert await expiry._expire_file(resources, file.id) is None
@@ -158,15 +156,15 @@ async def test_what_comes_to_need_a_file_in_time_keeps_it(
 
 async def test_an_upload_that_was_not_completed_loses_its_parts(resources: Resources, project_id: str) -> None:
     late, _ = await _insert_upload(resources, project_id, LONG_AGO)
-    # Somebody may be reading the parts of the first, and nobody's hour is over for the second.
-    kept = [await _insert_upload(resources, project_id, time.time() + seconds) for seconds in (-10, 60)]
+    # A completion may still read the parts of the first one, and the second one has not expired.
+    retained = [await _insert_upload(resources, project_id, time.time() + seconds) for seconds in (-10, 60)]
     assert await expiry.expire_uploads(resources) == 1
     assert await expiry.expire_uploads(resources) == 0
     async with resources.db.read() as session:
         assert (await session.get_one(Upload, late.id)).status == "expired"
         owners = set((await session.execute(select(col(UploadPart.upload_id)))).scalars())
-    assert owners == {upload.id for upload, _ in kept}
-    assert _list_blob_keys(resources) == {key for _, key in kept}
+    assert owners == {upload.id for upload, _ in retained}
+    assert _list_blob_keys(resources) == {key for _, key in retained}
 
 
 async def test_bytes_without_a_row_are_swept_once_they_are_old(resources: Resources, project_id: str) -> None:
@@ -188,9 +186,9 @@ async def test_a_round_does_everything_and_may_run_concurrently(resources: Resou
     await _insert_file(resources, project_id, expires_at=LONG_AGO)
     await _insert_upload(resources, project_id, LONG_AGO)
     _put_blob(resources, f"{blob_keys.files_prefix(project_id)}/file-lost", old=True)
-    aside = resources.settings.home / "blobs" / ".aside" / "left"
-    aside.write_bytes(b"x")
-    os.utime(aside, (LONG_AGO, LONG_AGO))
+    unfinished = resources.settings.home / "blobs" / ".aside" / "left"
+    unfinished.write_bytes(b"x")
+    os.utime(unfinished, (LONG_AGO, LONG_AGO))
     await asyncio.gather(expiry.expire(resources), expiry.expire(resources))
     assert _list_blob_keys(resources) == set()
-    assert not aside.exists()
+    assert not unfinished.exists()

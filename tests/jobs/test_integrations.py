@@ -1,4 +1,4 @@
-"""Figures beside a job: into a real MLflow store and real W&B files, once each, and never at the job's cost."""
+"""Metric exports to real MLflow and W&B files: every step once, and no effect on the job."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from storage.settings import Settings
 from storage.tables import Event, Job
 from training.run_events import Metrics
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 
 @pytest.fixture(autouse=True)
 def _poll_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "POLL_SECONDS", 0.05)
-    # MLflow asks for this before it writes a folder of files.
+    # MLflow requires this for its file store.
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
@@ -50,14 +50,14 @@ async def resources(tmp_path: Path) -> AsyncIterator[Resources]:
 
 @dataclass
 class RunningJob:
-    """A job that a worker holds."""
+    """A job claimed by a worker."""
 
     resources: Resources
     claim: Claim
     job: Job
 
     async def record_steps(self, *steps: int) -> None:
-        lines = [
+        events = [
             Metrics(
                 step=step,
                 total_steps=9,
@@ -70,7 +70,7 @@ class RunningJob:
             )
             for step in steps
         ]
-        await recorder.record_progress(self.resources, self.claim, lines)
+        await recorder.record_progress(self.resources, self.claim, events)
 
     async def end(self, state: str) -> None:
         async with self.resources.db.write() as session:
@@ -82,19 +82,19 @@ class RunningJob:
             return list((await session.execute(query.order_by(col(Event.seq)))).scalars())
 
     async def export_and_end(self, *steps: int, state: str = SUCCEEDED) -> None:
-        """Told while a mirror looks, then ended."""
+        """Record steps while an export is running, then end the job."""
         assert self.job.integrations
-        work = asyncio.create_task(
+        export_task = asyncio.create_task(
             exporter.export_metrics(self.resources, self.claim, self.job, self.job.integrations[0])
         )
         while not any(event.attempt == self.claim.attempt for event in await self.list_messages()):
-            assert not work.done(), await work
+            assert not export_task.done(), await export_task
             await asyncio.sleep(0.1)
         for step in steps:
             await self.record_steps(step)
             await asyncio.sleep(0.1)
         await self.end(state)
-        await work
+        await export_task
 
 
 async def _start_job(resources: Resources, integration: dict[str, Any]) -> RunningJob:
@@ -132,8 +132,8 @@ def _list_mlflow_runs(resources: Resources, experiment: str) -> list[Any]:
         from mlflow import MlflowClient
 
         client = MlflowClient(resources.settings.mlflow_uri)
-        known = client.get_experiment_by_name(experiment)
-        return client.search_runs([known.experiment_id]) if known else []
+        mlflow_experiment = client.get_experiment_by_name(experiment)
+        return client.search_runs([mlflow_experiment.experiment_id]) if mlflow_experiment else []
 
 
 def _get_metric_history(resources: Resources, run: Any, tag: str) -> list[tuple[int, float]]:
@@ -141,8 +141,8 @@ def _get_metric_history(resources: Resources, run: Any, tag: str) -> list[tuple[
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = MlflowClient(resources.settings.mlflow_uri).get_metric_history(run.info.run_id, tag)
-    return [(metric.step, metric.value) for metric in found]
+        history = MlflowClient(resources.settings.mlflow_uri).get_metric_history(run.info.run_id, tag)
+    return [(metric.step, metric.value) for metric in history]
 
 
 async def test_mlflow_gets_every_step_once_over_two_attempts(resources: Resources) -> None:
@@ -157,7 +157,7 @@ async def test_mlflow_gets_every_step_once_over_two_attempts(resources: Resource
     assert run.data.params["base_model"] == "starter"
     assert run.data.params["update.rank"] == "4"
     [*_, last] = await second.list_messages()
-    assert last.message == "The figures of this job go to MLflow"
+    assert last.message == "Metrics of this job are exported to MLflow"
 
 
 async def test_wandb_offline(resources: Resources) -> None:
@@ -173,30 +173,31 @@ async def test_wandb_offline(resources: Resources) -> None:
 
 
 async def test_a_service_that_fails_is_a_warning(resources: Resources) -> None:
-    elsewhere = replace(
+    broken_resources = replace(
         resources, settings=resources.settings.model_copy(update={"mlflow_uri": "file:///proc/nowhere"})
     )
-    running = await _start_job(elsewhere, {"type": "mlflow", "mlflow": {"experiment": "e"}})
+    running = await _start_job(broken_resources, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
-    await exporter.export_metrics(elsewhere, running.claim, running.job, running.job.integrations[0])
+    await exporter.export_metrics(broken_resources, running.claim, running.job, running.job.integrations[0])
     [*_, last] = await running.list_messages()
     assert last.level == "warn"
-    assert last.message.startswith("Figures no longer go to MLflow: ")
+    assert last.message.startswith("The export of metrics to MLflow stopped: ")
     await running.end(SUCCEEDED)
 
 
-async def test_a_service_that_does_not_answer(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_does_not_respond(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "RESPONSE_TIMEOUT_SECONDS", 0.2)
     running = await _start_job(resources, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     assert running.job.integrations
     await exporter.export_metrics(resources, running.claim, running.job, running.job.integrations[0])
     [*_, last] = await running.list_messages()
-    assert (last.level, last.message) == ("warn", "Figures no longer go to MLflow: the service does not answer.")
+    expected = "The export of metrics to MLflow stopped: the service does not respond."
+    assert (last.level, last.message) == ("warn", expected)
     await running.end(SUCCEEDED)
 
 
 async def test_result_files(resources: Resources) -> None:
-    """The same steps for spreadsheets and for TensorBoard; the CSV comes first, as OpenAI's clients expect."""
+    """Both files have the same steps. The CSV file comes first, as OpenAI's clients expect."""
     running = await _start_job(resources, {"type": "mlflow", "mlflow": {"experiment": "e"}})
     await running.record_steps(1, 2)
     table, events = await store_result_files(resources, running.claim, running.job)
@@ -204,8 +205,8 @@ async def test_result_files(resources: Resources) -> None:
     header, *lines = csv.reader(read(resources.blobs, table.blob_key, table.sha256).decode().splitlines())
     assert header[:5] == ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
     assert [line[:5] for line in lines] == [["1", "1.0", "", "2.0", ""], ["2", "0.5", "", "2.0", ""]]
-    ours = [dict(zip(header, line, strict=True)) for line in lines]
-    assert [(row["learning_rate"], row["tokens"], row["valid_f1_macro"]) for row in ours] == [
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    assert [(row["learning_rate"], row["tokens"], row["valid_f1_macro"]) for row in rows] == [
         ("0.5", "1", "0.5"),
         ("0.5", "2", "0.5"),
     ]
@@ -223,14 +224,14 @@ async def test_no_key_reaches_another_service(resources: Resources, monkeypatch:
     monkeypatch.setenv("LUTHIER_INFERENCE_TOKEN", "secret-token")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-aws")
     settings = resources.settings.model_copy(update={"wandb_api_key": SecretStr("k" * 40)})
-    found = build_integration_environment(settings)
-    assert found["WANDB_API_KEY"] == "k" * 40
-    assert not [name for name, value in found.items() if "secret" in value or name.startswith("LUTHIER_")]
+    environment = build_integration_environment(settings)
+    assert environment["WANDB_API_KEY"] == "k" * 40
+    assert not [name for name, value in environment.items() if "secret" in value or name.startswith("LUTHIER_")]
 
 
 @pytest.mark.parametrize("kind", INTEGRATION_KINDS)
-async def test_what_the_operator_has_to_do(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = Settings(home=tmp_path)
-    assert INTEGRATION_KINDS[kind].setting in (describe_missing_setup(kind, bare) or "")
+async def test_missing_setup_is_described(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path)
+    assert INTEGRATION_KINDS[kind].setting in (describe_missing_setup(kind, settings) or "")
     monkeypatch.setitem(INTEGRATION_KINDS, kind, replace(INTEGRATION_KINDS[kind], package="no_such_package"))  # type: ignore[arg-type]
-    assert f"luthier[{kind}]" in (describe_missing_setup(kind, bare) or "")
+    assert f"luthier[{kind}]" in (describe_missing_setup(kind, settings) or "")

@@ -1,4 +1,4 @@
-"""Following a child process that behaves, babbles, stalls or will not stop."""
+"""Monitoring of processes that run normally, print other output, stall or ignore a stop."""
 
 from __future__ import annotations
 
@@ -34,78 +34,90 @@ def build_settings(stall_seconds: float, grace_seconds: float, flush_seconds: fl
 
 @asynccontextmanager
 async def spawn_child(code: str) -> AsyncIterator[TrainingProcess]:
-    """A real process in place of a forked run."""
+    """Run a Python process in place of a forked run."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PRELUDE + code, stdout=asyncio.subprocess.PIPE, limit=8 << 20
     )
     assert process.stdout is not None
-    exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def wait() -> None:
-        exited.set_result(await process.wait())
+        exit_code.set_result(await process.wait())
 
-    waiting = asyncio.create_task(wait())
-    yield TrainingProcess(process.pid, process.stdout, exited)
-    await waiting
+    wait_task = asyncio.create_task(wait())
+    yield TrainingProcess(process.pid, process.stdout, exit_code)
+    await wait_task
 
 
 async def collect_events(process_monitor: ProcessMonitor) -> list[run_events.RunEvent]:
-    return [line async for batch in process_monitor.read_batches() for line in batch]
+    return [event async for batch in process_monitor.read_batches() for event in batch]
 
 
 @pytest.mark.anyio
 async def test_events_come_in_order_and_other_output_is_left_out() -> None:
     code = f"say({STOPPED_LINE!r}); say('hello from a library'); say('{{}}'); say({STOPPED_LINE!r})"
-    async with spawn_child(code) as one, monitor(one, Lease(), asyncio.Event(), build_settings(10, 1)) as run:
-        assert await collect_events(run) == [run_events.Stopped(step=7)] * 2
-        assert await one.wait() == 0
+    async with (
+        spawn_child(code) as process,
+        monitor(process, Lease(), asyncio.Event(), build_settings(10, 1)) as process_monitor,
+    ):
+        assert await collect_events(process_monitor) == [run_events.Stopped(step=7)] * 2
+        assert await process.wait() == 0
 
 
 @pytest.mark.anyio
 async def test_steps_are_reported_together_and_the_end_immediately() -> None:
-    code = f"say({METRICS_LINE!r}); [(say({METRICS_LINE!r}), time.sleep(0.05)) for _ in range(6)]; say({STOPPED_LINE!r}); time.sleep(60)"
+    code = (
+        f"say({METRICS_LINE!r}); [(say({METRICS_LINE!r}), time.sleep(0.05)) for _ in range(6)]; "
+        f"say({STOPPED_LINE!r}); time.sleep(60)"
+    )
     async with (
-        spawn_child(code) as one,
-        monitor(one, Lease(), asyncio.Event(), build_settings(100, 1, flush_seconds=30)) as run,
+        spawn_child(code) as process,
+        monitor(process, Lease(), asyncio.Event(), build_settings(100, 1, flush_seconds=30)) as process_monitor,
     ):
-        lines = run.read_batches()
-        first = await anext(lines)
-        rest = await asyncio.wait_for(anext(lines), 20)
+        batches = process_monitor.read_batches()
+        first = await anext(batches)
+        rest = await asyncio.wait_for(anext(batches), 20)
         assert len(first) + len(rest) == 8
         assert rest[-1] == run_events.Stopped(step=7)
-        one.kill()
-        assert [batch async for batch in lines] == []
+        process.kill()
+        assert [batch async for batch in batches] == []
 
 
 @pytest.mark.anyio
 async def test_a_child_that_prints_nothing_is_killed() -> None:
     async with (
-        spawn_child("time.sleep(60)") as one,
-        monitor(one, Lease(), asyncio.Event(), build_settings(0.3, 1)) as run,
+        spawn_child("time.sleep(60)") as process,
+        monitor(process, Lease(), asyncio.Event(), build_settings(0.3, 1)) as process_monitor,
     ):
-        assert await collect_events(run) == []
-        assert await one.wait() == -signal.SIGKILL
-        assert run.stalled
+        assert await collect_events(process_monitor) == []
+        assert await process.wait() == -signal.SIGKILL
+        assert process_monitor.stalled
 
 
 @pytest.mark.anyio
 async def test_a_child_that_prints_is_not_killed() -> None:
     code = f"for _ in range(8): say({STOPPED_LINE!r}); time.sleep(0.1)"
-    async with spawn_child(code) as one, monitor(one, Lease(), asyncio.Event(), build_settings(0.5, 1)) as run:
-        assert len(await collect_events(run)) == 8
-        assert not run.stalled
+    async with (
+        spawn_child(code) as process,
+        monitor(process, Lease(), asyncio.Event(), build_settings(0.5, 1)) as process_monitor,
+    ):
+        assert len(await collect_events(process_monitor)) == 8
+        assert not process_monitor.stalled
 
 
 @pytest.mark.anyio
 async def test_a_stop_is_requested_first() -> None:
     code = f"signal.signal(15, lambda *_: (say({STOPPED_LINE!r}), sys.exit(0))); say({STOPPED_LINE!r}); time.sleep(60)"
-    stopping = asyncio.Event()
-    async with spawn_child(code) as one, monitor(one, Lease(), stopping, build_settings(10, 1)) as run:
-        lines = run.read_batches()
-        await anext(lines)
-        stopping.set()
-        assert [line async for batch in lines for line in batch] == [run_events.Stopped(step=7)]
-        assert await one.wait() == 0
+    stop_event = asyncio.Event()
+    async with (
+        spawn_child(code) as process,
+        monitor(process, Lease(), stop_event, build_settings(10, 1)) as process_monitor,
+    ):
+        batches = process_monitor.read_batches()
+        await anext(batches)
+        stop_event.set()
+        assert [event async for batch in batches for event in batch] == [run_events.Stopped(step=7)]
+        assert await process.wait() == 0
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -113,20 +125,23 @@ async def test_a_stop_is_requested_first() -> None:
 async def test_a_child_that_ignores_a_cancel_is_killed(lost: bool) -> None:
     code = f"signal.signal(15, signal.SIG_IGN); say({STOPPED_LINE!r}); time.sleep(60)"
     lease = Lease()
-    async with spawn_child(code) as one, monitor(one, lease, asyncio.Event(), build_settings(10, 0.2)) as run:
-        lines = run.read_batches()
-        await anext(lines)
+    async with (
+        spawn_child(code) as process,
+        monitor(process, lease, asyncio.Event(), build_settings(10, 0.2)) as process_monitor,
+    ):
+        batches = process_monitor.read_batches()
+        await anext(batches)
         (lease.mark_lost if lost else lease.mark_cancelled)()
-        assert [line async for batch in lines for line in batch] == []
-        assert await one.wait() == -signal.SIGKILL
+        assert [event async for batch in batches for event in batch] == []
+        assert await process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.anyio
 async def test_leaving_the_block_leaves_no_child() -> None:
-    async with spawn_child("time.sleep(60)") as one:
-        async with monitor(one, Lease(), asyncio.Event(), build_settings(10, 1)):
+    async with spawn_child("time.sleep(60)") as process:
+        async with monitor(process, Lease(), asyncio.Event(), build_settings(10, 1)):
             pass
-        assert await one.wait() == -signal.SIGKILL
+        assert await process.wait() == -signal.SIGKILL
 
 
 CRASHING_SCRIPT = """
@@ -140,9 +155,9 @@ with create_scratch_folder(pathlib.Path(sys.argv[1])) as folder:
 
 def test_a_dead_workers_scratch_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", CRASHING_SCRIPT, str(tmp_path)], check=False)
-    [left] = tmp_path.iterdir()
-    with create_scratch_folder(tmp_path) as mine:
-        assert not left.exists()
+    [abandoned] = tmp_path.iterdir()
+    with create_scratch_folder(tmp_path) as folder:
+        assert not abandoned.exists()
         sweep(tmp_path)
-        assert mine.exists()
+        assert folder.exists()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Pausing, going on and starting, on both databases; and with a child that has to save."""
+"""Pause, resume and start of jobs, and queue positions, on both databases."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from storage.tables import Job
 from tests.jobs.conftest import MakeJob
 from tests.jobs.test_transitions import LEASE_SECONDS, claim, claim_or_fail, get_job, list_events, queue_next_job
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 ERROR = {"code": "crash_loop", "message": "It died.", "param": None}
 
 
 class ProjectClient:
-    """Of a project, who asks for things."""
+    """Sends requests of one project."""
 
     def __init__(self, db: Database, project_id: str) -> None:
         self.db, self.project_id = db, project_id
@@ -76,8 +76,8 @@ async def test_a_waiting_job_is_paused_immediately_and_returns_to_its_state(
     assert await claim(db) is None
     assert (await project_client.request("resume", job.id)).state == QUEUED
     assert (await claim_or_fail(db)).job_id == job.id
-    told = [event.message for event in await list_events(db, job.id)]
-    assert told.count("The job was paused.") == told.count("The job goes on.") == 2
+    messages = [event.message for event in await list_events(db, job.id)]
+    assert messages.count("The job was paused.") == messages.count("The job was resumed.") == 2
 
 
 async def test_repeating_a_request_changes_nothing(
@@ -106,11 +106,11 @@ async def test_a_running_job_is_notified_of_its_pause(
     db: Database, make_job: MakeJob, project_client: ProjectClient
 ) -> None:
     held = await start_job(db, make_job)
-    asked = await project_client.request("pause", held.job_id)
-    assert (asked.state, to_wire_state(asked)) == (RUNNING, "pausing")
+    job = await project_client.request("pause", held.job_id)
+    assert (job.state, to_wire_state(job)) == (RUNNING, "pausing")
     async with db.write() as session:
-        beat = await transitions.heartbeat(session, held, LEASE_SECONDS)
-    assert (beat.pause_requested, beat.cancel_requested) == (True, False)
+        reply = await transitions.heartbeat(session, held, LEASE_SECONDS)
+    assert (reply.pause_requested, reply.cancel_requested) == (True, False)
     async with db.write() as session:
         paused = await transitions.transition(session, held, QUEUED, [NewEvent("saved")])
     assert (paused.state, paused.owner, paused.pause_requested) == (PAUSED, None, False)
@@ -119,7 +119,7 @@ async def test_a_running_job_is_notified_of_its_pause(
     assert (await claim_or_fail(db)).attempt == 2
 
 
-async def test_a_pause_can_be_taken_back(db: Database, make_job: MakeJob, project_client: ProjectClient) -> None:
+async def test_a_pause_can_be_revoked(db: Database, make_job: MakeJob, project_client: ProjectClient) -> None:
     held = await start_job(db, make_job)
     await project_client.request("pause", held.job_id)
     assert to_wire_state(await project_client.request("resume", held.job_id)) == RUNNING
@@ -135,7 +135,7 @@ async def test_a_crash_while_pausing_pauses(db: Database, make_job: MakeJob, pro
         assert (await transitions.crash(session, held, ERROR, max_failures=3)).state == PAUSED
 
 
-async def test_the_reaper_pauses_what_a_lost_worker_was_to_pause(
+async def test_the_reaper_pauses_the_pausing_job_of_a_lost_worker(
     db: Database, make_job: MakeJob, project_client: ProjectClient
 ) -> None:
     held = await start_job(db, make_job, lease=0.05)
@@ -161,9 +161,9 @@ async def test_a_job_that_ends_while_pausing_has_ended(
 
 
 async def test_cancel_comes_before_pause(db: Database, make_job: MakeJob, project_client: ProjectClient) -> None:
-    waits = await make_job()
-    await project_client.request("pause", waits.id)
-    assert (await project_client.request("cancel", waits.id)).state == CANCELLED
+    waiting = await make_job()
+    await project_client.request("pause", waiting.id)
+    assert (await project_client.request("cancel", waiting.id)).state == CANCELLED
     held = await start_job(db, make_job)
     await project_client.request("pause", held.job_id)
     assert to_wire_state(await project_client.request("cancel", held.job_id)) == "cancelling"
@@ -171,7 +171,7 @@ async def test_cancel_comes_before_pause(db: Database, make_job: MakeJob, projec
         await project_client.request("pause", held.job_id)
 
 
-async def test_another_projects_job_is_not_there(db: Database, make_job: MakeJob) -> None:
+async def test_another_projects_job_does_not_exist(db: Database, make_job: MakeJob) -> None:
     job = await make_job()
     async with db.write() as session:
         for verb in (pause.pause, pause.resume, pause.start):
@@ -212,13 +212,13 @@ async def test_a_validated_job_that_is_paused_and_started_resumes_in_the_queue(
 async def test_pause_against_finish_has_one_winner(
     db: Database, make_job: MakeJob, project_client: ProjectClient
 ) -> None:
-    async def give_back(held: transitions.Claim) -> None:
+    async def release(held: transitions.Claim) -> None:
         async with db.write() as session:
             await transitions.transition(session, held, QUEUED, [NewEvent("left")])
 
     for _ in range(10):
         held = await start_job(db, make_job)
-        await asyncio.gather(give_back(held), project_client.request("pause", held.job_id))
+        await asyncio.gather(release(held), project_client.request("pause", held.job_id))
         assert (await get_job(db, held.job_id)).state == PAUSED
 
 
@@ -232,8 +232,8 @@ async def test_queue_positions_are_the_order_of_claims(db: Database, make_job: M
         await queue_next_job(db)
     assert (await claim_or_fail(db)).job_id == "greedy0"
     async with db.read() as session:
-        found = await load_positions(session)
-    assert [(job_id, place.position) for job_id, place in found.items()] == [
+        positions = await load_positions(session)
+    assert [(job_id, queue_position.position) for job_id, queue_position in positions.items()] == [
         ("modest", 1),
         ("greedy1", 2),
         ("greedy2", 3),
@@ -244,30 +244,30 @@ async def test_queue_positions_are_the_order_of_claims(db: Database, make_job: M
 async def test_an_estimate_is_shared_and_a_new_job_is_found(db: Database, make_job: MakeJob) -> None:
     first = await make_job()
     await queue_next_job(db)
-    outlook = QueueEstimator(db)
-    assert await asyncio.gather(*(outlook.get_position(first.id) for _ in range(5))) == [QueuePosition(1)] * 5
+    estimator = QueueEstimator(db)
+    assert await asyncio.gather(*(estimator.get_position(first.id) for _ in range(5))) == [QueuePosition(1)] * 5
     second = await make_job()
     await queue_next_job(db)
-    assert await outlook.get_position(second.id) == QueuePosition(2)
-    assert await outlook.get_position("ftjob-none") is None
+    assert await estimator.get_position(second.id) == QueuePosition(2)
+    assert await estimator.get_position("ftjob-none") is None
 
 
 def test_estimated_start_and_end_of_queued_jobs() -> None:
-    runs: list[dict[str, Any] | None] = [
+    running: list[dict[str, Any] | None] = [
         {"eta": 100.0, "tokens_per_second": 50.0},
         {"eta": 10.0, "tokens_per_second": 50.0},
     ]
-    waits: list[tuple[str, dict[str, Any] | None]] = [
+    queue: list[tuple[str, dict[str, Any] | None]] = [
         ("known", {"eta": None, "tokens": 1000.0}),
         ("resumed", {"eta": 5.0}),
         ("unknown", {"eta": None}),
         ("after", {"eta": 1.0}),
         ("never", {"eta": 1.0}),
     ]
-    found = estimate_positions(waits, runs, 1000.0)
-    assert found["known"] == QueuePosition(1, 1010.0, 1030.0)
-    assert found["resumed"] == QueuePosition(2, 1030.0, 1035.0)
-    assert found["unknown"] == QueuePosition(3, 1035.0, None)
-    assert found["after"] == QueuePosition(4, 1100.0, 1101.0)
-    assert estimate_positions(waits[:1], [], 0.0) == {"known": QueuePosition(1)}
-    assert estimate_positions(waits[:1], [None], 0.0) == {"known": QueuePosition(1)}
+    positions = estimate_positions(queue, running, 1000.0)
+    assert positions["known"] == QueuePosition(1, 1010.0, 1030.0)
+    assert positions["resumed"] == QueuePosition(2, 1030.0, 1035.0)
+    assert positions["unknown"] == QueuePosition(3, 1035.0, None)
+    assert positions["after"] == QueuePosition(4, 1100.0, 1101.0)
+    assert estimate_positions(queue[:1], [], 0.0) == {"known": QueuePosition(1)}
+    assert estimate_positions(queue[:1], [None], 0.0) == {"known": QueuePosition(1)}

@@ -1,4 +1,4 @@
-"""Running jobs of one project, on both databases: never more than it may."""
+"""Limit of running jobs per project, on both databases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storage.db import Database
 from storage.tables import Job, Project
 from tests.jobs.conftest import MakeJob
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 
 async def _queue_jobs(db: Database, make_job: MakeJob, count: int, **values: object) -> None:
@@ -26,14 +26,14 @@ async def _queue_jobs(db: Database, make_job: MakeJob, count: int, **values: obj
 
 
 async def _claim_concurrently(db: Database, count: int, default_limit: int | None = None) -> list[transitions.Claim]:
-    """Of as many workers at once."""
+    """Claim with ``count`` concurrent workers."""
 
-    async def one(number: int) -> transitions.Claim | None:
+    async def claim(number: int) -> transitions.Claim | None:
         async with db.write() as session:
-            found = await transitions.claim(session, "train", f"w{number}", 30.0, default_limit)
-        return found[0] if found else None
+            claimed = await transitions.claim(session, "train", f"w{number}", 30.0, default_limit)
+        return claimed[0] if claimed else None
 
-    return [held for held in await asyncio.gather(*(one(number) for number in range(count))) if held]
+    return [held for held in await asyncio.gather(*(claim(number) for number in range(count))) if held]
 
 
 async def _set_running_limit(db: Database, project_id: str, limit: int) -> None:
@@ -57,15 +57,15 @@ async def test_the_servers_limit_applies_if_the_project_has_none(
     await _queue_jobs(db, make_job, 4)
     assert len(await _claim_concurrently(db, 4, 1) + await _claim_concurrently(db, 4, 1)) == 1
     await _set_running_limit(db, project_id, 3)
-    found = [claim for _ in range(4) for claim in await _claim_concurrently(db, 4, 1)]
-    assert len(found) == 2
+    held = [claim for _ in range(4) for claim in await _claim_concurrently(db, 4, 1)]
+    assert len(held) == 2
 
 
-async def test_a_full_project_does_not_hold_up_another(db: Database, project_id: str, make_job: MakeJob) -> None:
+async def test_a_full_project_does_not_delay_another(db: Database, project_id: str, make_job: MakeJob) -> None:
     await _set_running_limit(db, project_id, 1)
     async with db.write() as session:
         other = (await keys.create_project(session, "other")).id
     await _queue_jobs(db, make_job, 3)
     await _queue_jobs(db, make_job, 3, project_id=other)
-    found = [claim for _ in range(6) for claim in await _claim_concurrently(db, 1)]
-    assert len(found) == 4
+    held = [claim for _ in range(6) for claim in await _claim_concurrently(db, 1)]
+    assert len(held) == 4

@@ -1,4 +1,4 @@
-"""TensorBoard's own reader finds in our event files what was written, and checks their sums."""
+"""TensorBoard's own reader reads our event files and verifies their checksums."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     path.write_bytes(encode_event_file(1_700_000_000.0, STEPS))
     first, *events = _load_events(path)
     assert first.file_version == "brain.Event:2"
-    assert [(event.wall_time, event.step) for event in events] == [(one.wall_time, one.step) for one in STEPS]
+    assert [(event.wall_time, event.step) for event in events] == [
+        (scalars.wall_time, scalars.step) for scalars in STEPS
+    ]
     for event, scalars in zip(events, STEPS, strict=True):
-        # The reader turns simple values into tensors.
-        found = {value.tag: float(tensor_util.make_ndarray(value.tensor)) for value in event.summary.value}
-        assert found == pytest.approx(dict(scalars.values), nan_ok=True)
+        # The reader converts simple values into tensors.
+        values = {value.tag: float(tensor_util.make_ndarray(value.tensor)) for value in event.summary.value}
+        assert values == pytest.approx(dict(scalars.values), nan_ok=True)
 
 
 def test_a_damaged_record_is_noticed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model taught to call a tool, from rows to answers, through every process and OpenAI's client."""
+"""A model trained to call a tool, through all processes and OpenAI's client."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from tests import services
 from tests.stack import Stack, build_settings, wait_for_job
 from tests.tiny import TOOL_TEMPLATE, build_byte_tokenizer, create_tiny_chat_base
+
+pytestmark = pytest.mark.integration
 
 TOOL: Any = {
     "type": "function",
@@ -59,16 +61,16 @@ def model(client: OpenAI) -> str:
     job = client.fine_tuning.jobs.create(
         model="tiny", training_file=file.id, seed=3, method=METHOD, extra_body={"update": UPDATE}
     )
-    done = wait_for_job(client, job.id, 200)
-    assert done.status == "succeeded", done.error
-    return str(done.fine_tuned_model)
+    job = wait_for_job(client, job.id, 200)
+    assert job.status == "succeeded", job.error
+    return str(job.fine_tuned_model)
 
 
-@pytest.mark.parametrize(("city", "words", "answer"), [("Rome", "yes", "Wet."), ("Oslo", "no", "Dry.")])
-def test_a_call_and_the_answer_to_its_result(client: OpenAI, model: str, city: str, words: str, answer: str) -> None:
+@pytest.mark.parametrize(("city", "result", "answer"), [("Rome", "yes", "Wet."), ("Oslo", "no", "Dry.")])
+def test_a_call_and_the_answer_to_its_result(client: OpenAI, model: str, city: str, result: str, answer: str) -> None:
     turns: list[Any] = [{"role": "user", "content": f"{city}?"}]
-    made = client.chat.completions.create(model=model, messages=turns, tools=[TOOL], temperature=0)
-    [choice] = made.choices
+    completion = client.chat.completions.create(model=model, messages=turns, tools=[TOOL], temperature=0)
+    [choice] = completion.choices
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content is None
     assert choice.message.tool_calls
@@ -76,7 +78,7 @@ def test_a_call_and_the_answer_to_its_result(client: OpenAI, model: str, city: s
     assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments)) == ("rain", {"in": city})
 
-    turns += [choice.message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": words}]
+    turns += [choice.message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": result}]
     last = client.chat.completions.create(model=model, messages=turns, tools=[TOOL], temperature=0)
     assert (last.choices[0].message.content, last.choices[0].finish_reason) == (answer, "stop")
     assert last.choices[0].message.tool_calls is None
@@ -99,13 +101,15 @@ def test_a_streamed_call(client: OpenAI, model: str) -> None:
 def test_without_tools_a_call_is_text(client: OpenAI, model: str) -> None:
     turns = build_conversation("Rome", "yes", "")[:1]
     options: list[dict[str, Any]] = [{"tools": [TOOL], "tool_choice": "none"}, {}]
-    answers = [client.chat.completions.create(model=model, messages=turns, temperature=0, **each) for each in options]
-    assert answers[0].choices[0].message == answers[1].choices[0].message
-    assert answers[0].choices[0].finish_reason in ("stop", "length")
+    first, second = (
+        client.chat.completions.create(model=model, messages=turns, temperature=0, **values) for values in options
+    )
+    assert first.choices[0].message == second.choices[0].message
+    assert first.choices[0].finish_reason in ("stop", "length")
 
 
 def test_a_template_without_tools_says_what_to_change(client: OpenAI) -> None:
-    with pytest.raises(BadRequestError, match="It knows no tools") as caught:
+    with pytest.raises(BadRequestError, match="It does not support tools") as caught:
         client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "a"}], tools=[TOOL])
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")
 
@@ -116,60 +120,56 @@ class Word(BaseModel):
 
 def test_a_forced_call_has_the_form_that_was_learned(client: OpenAI, model: str) -> None:
     turns: list[Any] = [{"role": "user", "content": "Oslo?"}]
-    [made] = client.chat.completions.create(
+    [choice] = client.chat.completions.create(
         model=model, messages=turns, tools=[TOOL], tool_choice="required", temperature=0
     ).choices
-    assert made.finish_reason == "tool_calls"
-    assert made.message.tool_calls
-    [call] = made.message.tool_calls
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.tool_calls
+    [call] = choice.message.tool_calls
     assert call.type == "function"
     assert (call.function.name, call.function.arguments) == ("rain", '{"in": "Oslo"}')
 
 
 def test_an_answer_is_parsed_into_a_model(client: OpenAI) -> None:
     turns: list[Any] = [{"role": "user", "content": "Oslo?"}]
-    # These weights were taught nothing; without blanks the context has room.
+    # The weights are untrained. Without whitespace the JSON fits into the context.
     bias = {str(token): -100 for token in build_byte_tokenizer().encode("\n ")}
-    answer = client.chat.completions.parse(
+    completion = client.chat.completions.parse(
         model="plain", messages=turns, response_format=Word, temperature=0, logit_bias=bias
     )
-    assert isinstance(answer.choices[0].message.parsed, Word)
-    assert answer.choices[0].finish_reason == "stop"
+    assert isinstance(completion.choices[0].message.parsed, Word)
+    assert completion.choices[0].finish_reason == "stop"
 
 
 def test_lines_of_a_batch_call_tools_too(client: OpenAI, model: str) -> None:
     body = {"model": model, "messages": [{"role": "user", "content": "Oslo?"}], "tools": [TOOL], "temperature": 0}
-    held, unfit = (
+    word_format, invalid_format = (
         {"type": "json_schema", "json_schema": {"name": "word", "schema": schema}}
         for schema in (Word.model_json_schema(), {"not": {}})
     )
     bodies: dict[str, dict[str, Any]] = {
         "free": body,
         "forced": {**body, "tool_choice": {"type": "function", "function": {"name": "rain"}}},
-        "held": {**body, "tools": [], "response_format": held, "max_tokens": 100},
-        "unfit": {
-            **body,
-            "tools": [],
-            "response_format": unfit,
-        },
+        "constrained": {**body, "tools": [], "response_format": word_format, "max_tokens": 100},
+        "invalid": {**body, "tools": [], "response_format": invalid_format},
     }
     lines = [
-        json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": each})
-        for name, each in bodies.items()
+        json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": line_body})
+        for name, line_body in bodies.items()
     ]
     file = client.files.create(file=("lines.jsonl", "\n".join(lines).encode()), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     services.wait_for(lambda: client.batches.retrieve(batch.id).status in ("completed", "failed"), 60, 0.1)
-    done = client.batches.retrieve(batch.id)
-    assert done.output_file_id
-    assert done.error_file_id
-    told = [json.loads(line) for line in client.files.content(done.output_file_id).text.splitlines()]
-    choices = {line["custom_id"]: line["response"]["body"]["choices"][0] for line in told}
-    for name, finish in (("free", "tool_calls"), ("forced", "stop")):
+    batch = client.batches.retrieve(batch.id)
+    assert batch.output_file_id
+    assert batch.error_file_id
+    output = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+    choices = {line["custom_id"]: line["response"]["body"]["choices"][0] for line in output}
+    for name, finish_reason in (("free", "tool_calls"), ("forced", "stop")):
         [call] = choices[name]["message"]["tool_calls"]
         assert call["function"] == {"name": "rain", "arguments": '{"in": "Oslo"}'}
-        assert choices[name]["finish_reason"] == finish
-    Word.model_validate_json(choices["held"]["message"]["content"])
-    refused = json.loads(client.files.content(done.error_file_id).text)
-    error = refused["response"]["body"]["error"]
-    assert (refused["custom_id"], error["param"]) == ("unfit", "response_format")
+        assert choices[name]["finish_reason"] == finish_reason
+    Word.model_validate_json(choices["constrained"]["message"]["content"])
+    failed = json.loads(client.files.content(batch.error_file_id).text)
+    error = failed["response"]["body"]["error"]
+    assert (failed["custom_id"], error["param"]) == ("invalid", "response_format")

@@ -1,4 +1,4 @@
-"""The state machine, on both databases: who may do what, and who wins."""
+"""State machine of jobs, on both databases: allowed transitions, claims and races."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from storage.db import Database
 from storage.tables import Event, Job
 from tests.jobs.conftest import MakeJob
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 LEASE_SECONDS = 30.0
 
 
@@ -40,9 +40,9 @@ async def claim(
 
 
 async def claim_or_fail(db: Database, phase: Phase = "train", lease: float = LEASE_SECONDS) -> Claim:
-    found = await claim(db, phase, lease)
-    assert found is not None
-    return found[0]
+    claimed = await claim(db, phase, lease)
+    assert claimed is not None
+    return claimed[0]
 
 
 async def get_job(db: Database, job_id: str) -> Job:
@@ -62,7 +62,7 @@ async def queue_next_job(db: Database) -> None:
         await transitions.transition(session, held, QUEUED, [NewEvent("validated")])
 
 
-async def test_a_job_goes_from_upload_to_success(db: Database, make_job: MakeJob) -> None:
+async def test_a_job_runs_from_upload_to_success(db: Database, make_job: MakeJob) -> None:
     job = await make_job()
     assert (job.state, job.attempt) == (VALIDATING, 0)
     await queue_next_job(db)
@@ -74,19 +74,19 @@ async def test_a_job_goes_from_upload_to_success(db: Database, make_job: MakeJob
     done = await get_job(db, job.id)
     assert (done.state, done.owner, done.fine_tuned_model, done.progress) == (SUCCEEDED, None, "ft:x", {"step": 1})
     assert done.finished_at is not None
-    told = await list_events(db, job.id)
-    assert [event.seq for event in told] == [1, 2, 3, 4, 5]
-    assert [event.message for event in told][1:] == ["validated", "a", "b", "done"]
+    events = await list_events(db, job.id)
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5]
+    assert [event.message for event in events][1:] == ["validated", "a", "b", "done"]
 
 
 async def test_a_job_is_claimed_once(db: Database, make_job: MakeJob) -> None:
     ids = {(await make_job()).id for _ in range(10)}
-    found = await asyncio.gather(*(claim(db, "validate", worker=str(number)) for number in range(25)))
-    taken = [item[0].job_id for item in found if item]
-    assert sorted(taken) == sorted(ids)
+    results = await asyncio.gather(*(claim(db, "validate", worker=str(number)) for number in range(25)))
+    claimed_ids = [result[0].job_id for result in results if result]
+    assert sorted(claimed_ids) == sorted(ids)
 
 
-async def test_the_project_with_less_running_comes_first(db: Database, make_job: MakeJob) -> None:
+async def test_the_project_with_fewer_running_jobs_comes_first(db: Database, make_job: MakeJob) -> None:
     async with db.write() as session:
         other = (await keys.create_project(session, "other")).id
     for number in range(3):
@@ -137,7 +137,7 @@ async def test_a_heartbeat_keeps_the_claim(db: Database, make_job: MakeJob) -> N
 
 
 async def test_the_same_attempt_of_another_owner_has_no_lease(db: Database, make_job: MakeJob) -> None:
-    """Validation does not count attempts, so the owner alone tells two claims apart."""
+    """Validation does not count attempts, so only the owner differs between two claims."""
     job = await make_job()
     late = await claim_or_fail(db, "validate", lease=0.05)
     await asyncio.sleep(0.1)
@@ -160,7 +160,7 @@ async def test_crashes_are_retried_with_a_pause_and_end_at_the_limit(
         held = await claim_or_fail(db, phase)
         async with db.write() as session:
             await transitions.crash(session, held, error, max_failures=3)
-        assert await claim(db, phase) is None, "not before its pause is over"
+        assert await claim(db, phase) is None, "claimed before its delay ended"
         async with db.write() as session:
             await session.execute(update(Job).values(run_after=0.0))
     held = await claim_or_fail(db, phase)
@@ -206,9 +206,9 @@ async def test_a_running_job_is_notified_of_its_cancel_and_cannot_succeed(
     await queue_next_job(db)
     held = await claim_or_fail(db)
     async with db.write() as session:
-        asked = await transitions.cancel(session, project_id, job.id)
-    assert asked is not None
-    assert (asked.state, to_wire_state(asked)) == (RUNNING, "cancelling")
+        running = await transitions.cancel(session, project_id, job.id)
+    assert running is not None
+    assert (running.state, to_wire_state(running)) == (RUNNING, "cancelling")
     async with db.write() as session:
         assert (await transitions.heartbeat(session, held, LEASE_SECONDS)).cancel_requested
     with pytest.raises(LeaseLost):
@@ -246,7 +246,7 @@ async def test_cancel_knows_its_project_and_its_states(db: Database, make_job: M
 
 
 async def test_cancel_against_finish_has_one_winner(db: Database, make_job: MakeJob, project_id: str) -> None:
-    """Many races; each job ends in exactly one way and its events say the same."""
+    """In many races, each job ends in exactly one state, and its events agree with it."""
     rng = random.Random(7)
 
     async def finish(held: Claim) -> str:
@@ -273,11 +273,11 @@ async def test_cancel_against_finish_has_one_winner(db: Database, make_job: Make
         job = await make_job()
         await queue_next_job(db)
         held = await claim_or_fail(db)
-        end, asked = await asyncio.gather(finish(held), stop(job.id))
-        assert asked == (end == CANCELLED)
-        assert (await get_job(db, job.id)).state == end
-        assert (await list_events(db, job.id))[-1].message == end
-        wins[end] += 1
+        state, accepted = await asyncio.gather(finish(held), stop(job.id))
+        assert accepted == (state == CANCELLED)
+        assert (await get_job(db, job.id)).state == state
+        assert (await list_events(db, job.id))[-1].message == state
+        wins[state] += 1
     assert min(wins.values()) > 0, wins
 
 
@@ -294,17 +294,17 @@ async def test_every_event_is_numbered_once_under_load(db: Database, make_job: M
     await queue_next_job(db)
     held = await claim_or_fail(db)
 
-    async def tell(number: int) -> None:
+    async def append(number: int) -> None:
         async with db.write() as session:
             await transitions.append_events(session, held, [NewEvent(str(number)), NewEvent("again")])
 
-    await asyncio.gather(*(tell(number) for number in range(20)))
+    await asyncio.gather(*(append(number) for number in range(20)))
     assert [event.seq for event in await list_events(db, job.id)] == list(range(1, 43))
 
 
 def test_the_graph_is_closed_and_uses_openais_statuses() -> None:
     assert {SUCCEEDED, FAILED, CANCELLED} == TERMINAL
     assert all(after in TRANSITIONS for states in TRANSITIONS.values() for after in states)
-    openai = {"validating_files", "queued", "running", "succeeded", "failed", "cancelled"}
-    assert set(WIRE_STATUS.values()) <= openai
+    openai_statuses = {"validating_files", "queued", "running", "succeeded", "failed", "cancelled"}
+    assert set(WIRE_STATUS.values()) <= openai_statuses
     assert set(WIRE_STATUS) == set(TRANSITIONS)

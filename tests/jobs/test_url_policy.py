@@ -1,4 +1,4 @@
-"""Where no webhook goes, whatever its URL, its name server or an answer says: the recorder hears of none of it."""
+"""SSRF guard of webhooks: no URL, DNS record or redirect leads to a forbidden address."""
 
 from __future__ import annotations
 
@@ -135,14 +135,14 @@ async def resolve_from_records(host: str, port: int) -> list[Address]:
 
 @pytest.fixture(scope="module")
 def connection_counter() -> Iterator[ConnectionCounter]:
-    with count_connections() as found:
-        yield found
+    with count_connections() as counter:
+        yield counter
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with run_receiver() as found:
-        yield found
+    with run_receiver() as receiver:
+        yield receiver
 
 
 def build_webhook(url: str) -> Webhook:
@@ -158,25 +158,25 @@ def build_webhook(url: str) -> Webhook:
     )
 
 
-def build_sample_delivery(hook: Webhook) -> Delivery:
-    return outbox.build_delivery(hook, "batch.completed", "batch_x")
+def build_sample_delivery(webhook: Webhook) -> Delivery:
+    return outbox.build_delivery(webhook, "batch.completed", "batch_x")
 
 
 async def send(client: WebhookClient, url: str) -> int:
-    hook = build_webhook(url)
-    return await client.send(hook, build_sample_delivery(hook))
+    webhook = build_webhook(url)
+    return await client.send(webhook, build_sample_delivery(webhook))
 
 
 @pytest.mark.parametrize("template", FORBIDDEN_URLS)
-async def test_refused_at_creation_and_at_delivery(connection_counter: ConnectionCounter, template: str) -> None:
-    url, post = (
+async def test_rejected_at_creation_and_at_delivery(connection_counter: ConnectionCounter, template: str) -> None:
+    url, client = (
         template.replace("{port}", str(connection_counter.port)),
         WebhookClient(resolver=resolve_from_records, timeout_seconds=2),
     )
     with pytest.raises(ForbiddenUrl) as caught:
-        await post.validate_url(url)
+        await client.validate_url(url)
     with pytest.raises(DeliveryFailed, match=r".") as undelivered:
-        await send(post, url)
+        await send(client, url)
     assert str(undelivered.value) == str(caught.value)
     assert connection_counter.connections == 0
 
@@ -186,10 +186,10 @@ def test_the_table_is_long_enough() -> None:
 
 
 def test_connections_are_counted() -> None:
-    with count_connections() as own:
-        socket.create_connection(("127.0.0.1", own.port)).close()
+    with count_connections() as counter:
+        socket.create_connection(("127.0.0.1", counter.port)).close()
         deadline = time.monotonic() + 5
-        while not own.connections:
+        while not counter.connections:
             assert time.monotonic() < deadline
 
 
@@ -204,7 +204,7 @@ def test_connections_are_counted() -> None:
         ("https://[2606:4700:0:0::6810:84e5]/", "2606:4700::6810:84e5", 443, "/"),
     ],
 )
-async def test_what_is_allowed(url: str, host: str, port: int, path: str) -> None:
+async def test_allowed_urls(url: str, host: str, port: int, path: str) -> None:
     target = parse_url(url)
     assert (target.host, target.port, target.path) == (host, port, path)
 
@@ -215,46 +215,48 @@ def test_the_internet_is_public(text: str) -> None:
 
 
 async def test_a_name_that_does_not_resolve_yet_may_be_stored() -> None:
-    post = WebhookClient(resolver=resolve_from_records)
-    await post.validate_url("https://later.example/hook")
+    client = WebhookClient(resolver=resolve_from_records)
+    await client.validate_url("https://later.example/hook")
     with pytest.raises(DeliveryFailed, match="no address"):
-        await send(post, "https://later.example/hook")
+        await send(client, "https://later.example/hook")
 
 
 async def test_rebinding(connection_counter: ConnectionCounter) -> None:
     answers = [[PUBLIC_IP], ["127.0.0.1"]]
 
-    async def rebinding(host: str, port: int) -> Sequence[Address]:
+    async def resolve_rebinding(host: str, port: int) -> Sequence[Address]:
         return [ip_address(text) for text in answers.pop(0)]
 
-    post = WebhookClient(resolver=rebinding, timeout_seconds=2)
+    client = WebhookClient(resolver=resolve_rebinding, timeout_seconds=2)
     url = f"https://good.example:{connection_counter.port}/"
-    await post.validate_url(url)
-    with pytest.raises(DeliveryFailed, match="not the internet's"):
-        await send(post, url)
+    await client.validate_url(url)
+    with pytest.raises(DeliveryFailed, match="not public"):
+        await send(client, url)
     assert (answers, connection_counter.connections) == ([], 0)
 
 
 async def test_the_address_is_looked_up_once_and_connected_to(receiver: Receiver) -> None:
-    asked: list[str] = []
+    resolved: list[str] = []
 
-    async def once(host: str, port: int) -> Sequence[Address]:
-        asked.append(host)
+    async def resolve(host: str, port: int) -> Sequence[Address]:
+        resolved.append(host)
         return [ip_address("127.0.0.1")]
 
-    assert await send(WebhookClient(LOOPBACK_NETWORKS, once), receiver.build_url("/hook?a=b", "hooks.example")) == 200
-    assert asked == ["hooks.example"]
+    assert (
+        await send(WebhookClient(LOOPBACK_NETWORKS, resolve), receiver.build_url("/hook?a=b", "hooks.example")) == 200
+    )
+    assert resolved == ["hooks.example"]
     assert receiver.headers[0]["host"] == f"hooks.example:{receiver.port}"
 
 
 async def test_an_allowed_network_allows_nothing_else(connection_counter: ConnectionCounter) -> None:
-    post = WebhookClient((ip_network("127.0.0.1/32"),), resolve_from_records)
+    client = WebhookClient((ip_network("127.0.0.1/32"),), resolve_from_records)
     await resolve_address(
-        parse_url(f"http://127.0.0.1:{connection_counter.port}/"), resolve_from_records, post.allowed_networks
+        parse_url(f"http://127.0.0.1:{connection_counter.port}/"), resolve_from_records, client.allowed_networks
     )
     for url in (f"http://127.0.0.2:{connection_counter.port}/", "https://internal.example/", "http://good.example/"):
         with pytest.raises(ForbiddenUrl):
-            await post.validate_url(url)
+            await client.validate_url(url)
 
 
 async def test_a_redirect_is_not_followed(receiver: Receiver, connection_counter: ConnectionCounter) -> None:
@@ -264,7 +266,7 @@ async def test_a_redirect_is_not_followed(receiver: Receiver, connection_counter
 
 
 async def test_a_silent_receiver_times_out(receiver: Receiver) -> None:
-    with pytest.raises(DeliveryFailed, match="No answer within"):
+    with pytest.raises(DeliveryFailed, match="No response within"):
         await send(WebhookClient(LOOPBACK_NETWORKS, timeout_seconds=0.3), receiver.build_url("/silent"))
 
 
@@ -275,18 +277,18 @@ async def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
 
 
 async def test_no_listener() -> None:
-    with run_receiver() as gone:
-        url = gone.build_url()
+    with run_receiver() as receiver:
+        url = receiver.build_url()
     with pytest.raises(DeliveryFailed, match=r"connection failed \(ConnectError\)"):
         await send(WebhookClient(LOOPBACK_NETWORKS), url)
 
 
 def create_certificate(folder: Path, name: str) -> tuple[str, str]:
-    """A self-signed one and its key."""
+    """Create a self-signed certificate. Return the paths of certificate and key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now()
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -297,7 +299,7 @@ def create_certificate(folder: Path, name: str) -> tuple[str, str]:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
@@ -305,16 +307,16 @@ def create_certificate(folder: Path, name: str) -> tuple[str, str]:
 
 
 async def test_the_certificate_is_the_names_not_the_addresss(tmp_path: Path) -> None:
-    async def loopback(host: str, port: int) -> Sequence[Address]:
+    async def resolve(host: str, port: int) -> Sequence[Address]:
         return [ip_address("127.0.0.1")]
 
     cert, key = create_certificate(tmp_path, "hooks.example")
-    post = WebhookClient(LOOPBACK_NETWORKS, loopback, ssl_context=ssl.create_default_context(cafile=cert))
+    client = WebhookClient(LOOPBACK_NETWORKS, resolve, ssl_context=ssl.create_default_context(cafile=cert))
     with run_receiver(ssl_certfile=cert, ssl_keyfile=key) as receiver:
-        assert await send(post, receiver.build_url(host="hooks.example")) == 200
+        assert await send(client, receiver.build_url(host="hooks.example")) == 200
         for host in ("other.example", "127.0.0.1"):
             with pytest.raises(DeliveryFailed, match="connection failed"):
-                await send(post, receiver.build_url(host=host))
+                await send(client, receiver.build_url(host=host))
         with pytest.raises(DeliveryFailed, match="connection failed"):
-            await send(WebhookClient(LOOPBACK_NETWORKS, loopback), receiver.build_url(host="hooks.example"))
+            await send(WebhookClient(LOOPBACK_NETWORKS, resolve), receiver.build_url(host="hooks.example"))
         assert len(receiver.bodies) == 1

@@ -1,4 +1,7 @@
-"""The outbox: told with what happened or not at all, tried until it arrives or is given up. On both databases."""
+"""Webhook outbox and sender, on both databases.
+
+A delivery is committed with its event or not at all, and retried until it arrives or is given up.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from tests.jobs.conftest import MakeJob
 from tests.jobs.test_transitions import claim_or_fail, queue_next_job
 from tests.webhook_receiver import Receiver, run_receiver
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 WEBHOOK_CLIENT = WebhookClient((ip_network("127.0.0.0/8"),))
 LEASE_SECONDS = 30.0
@@ -35,14 +38,14 @@ LEASE_SECONDS = 30.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Receiver]:
-    with run_receiver() as found:
-        yield found
+    with run_receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
 def receiver(server: Receiver) -> Receiver:
-    for kept in (server.statuses, server.bodies, server.headers):
-        kept.clear()
+    for recorded in (server.statuses, server.bodies, server.headers):
+        recorded.clear()
     return server
 
 
@@ -91,17 +94,17 @@ async def enqueue_event(
 
 async def claim(db: Database, lease: float = LEASE_SECONDS) -> Delivery | None:
     async with db.write() as session:
-        found = await outbox.claim(session, "s", lease)
-    return found[0] if found else None
+        claimed = await outbox.claim(session, "s", lease)
+    return claimed[0] if claimed else None
 
 
 async def send_next(db: Database) -> None:
-    """Whatever is next, as if its pause were over."""
+    """Send the next delivery without waiting for its retry delay."""
     async with db.write() as session:
         await session.execute(update(Delivery).values(next_try_at=0.0))
-    found = await sender.claim_delivery(db, "s")
-    assert found is not None
-    await sender.deliver(db, WEBHOOK_CLIENT, *found)
+    claimed = await sender.claim_delivery(db, "s")
+    assert claimed is not None
+    await sender.deliver(db, WEBHOOK_CLIENT, *claimed)
 
 
 async def test_the_end_of_a_job_and_its_delivery_are_one_transaction(
@@ -153,12 +156,12 @@ async def test_other_events_are_not_enqueued(db: Database, project_id: str, make
 
 
 async def test_only_subscribed_webhooks_get_a_delivery(db: Database, project_id: str) -> None:
-    wanting = await insert_webhook(db, project_id, events=["batch.completed", "batch.failed"])
+    subscribed = await insert_webhook(db, project_id, events=["batch.completed", "batch.failed"])
     await insert_webhook(db, project_id, events=["batch.expired"])
     await insert_webhook(db, project_id, disabled_at=1.0)
     await enqueue_event(db, project_id)
     await enqueue_event(db, "proj_other")
-    assert [row.webhook_id for row in await list_deliveries(db)] == [wanting.id]
+    assert [row.webhook_id for row in await list_deliveries(db)] == [subscribed.id]
 
 
 async def test_failing_twice_then_accepted(
@@ -173,7 +176,7 @@ async def test_failing_twice_then_accepted(
         assert (row.tries, row.state, row.owner) == (tries, state, None)
     assert (row.status_code, row.note) == (200, None)
     assert len(set(receiver.bodies)) == 1
-    assert {found["webhook-id"] for found in receiver.headers} == {row.id}
+    assert {headers["webhook-id"] for headers in receiver.headers} == {row.id}
     assert await claim(db) is None
     assert (await reload_webhook(db, webhook)).failures == 0
     for body, headers in zip(receiver.bodies, receiver.headers, strict=True):
@@ -189,12 +192,12 @@ async def test_retry_delays_grow_to_a_day(db: Database, project_id: str, receive
     receiver.statuses += [503] * 3
     await insert_webhook(db, project_id, receiver.build_url())
     await enqueue_event(db, project_id)
-    for pause in outbox.RETRY_DELAYS[:3]:
-        before = time.time()
+    for delay in outbox.RETRY_DELAYS[:3]:
+        sent_at = time.time()
         await send_next(db)
         [row] = await list_deliveries(db)
-        assert 0.79 * pause < row.next_try_at - before < 1.21 * pause + 5
-        assert (row.state, row.note) == ("pending", "The answer was 503, not 2xx.")
+        assert 0.79 * delay < row.next_try_at - sent_at < 1.21 * delay + 5
+        assert (row.state, row.note) == ("pending", "The response was 503, not 2xx.")
     assert await claim(db) is None
     assert 20 * 3600 < sum(outbox.RETRY_DELAYS) < 28 * 3600
     assert list(outbox.RETRY_DELAYS) == sorted(outbox.RETRY_DELAYS)
@@ -205,14 +208,14 @@ async def test_giving_up_and_disabling(db: Database, project_id: str, receiver: 
     webhook = await insert_webhook(db, project_id, receiver.build_url(), failures=outbox.MAX_CONSECUTIVE_FAILURES - 2)
     for _ in range(3):
         await enqueue_event(db, project_id)
-    for left in (1, 0):
+    for failures_left in (1, 0):
         async with db.write() as session:
             await session.execute(update(Delivery).values(tries=len(outbox.RETRY_DELAYS)))
         await send_next(db)
-        kept = await reload_webhook(db, webhook)
-        assert (kept.disabled_at is None) == bool(left)
-    assert kept.note is not None
-    assert kept.note.startswith("Disabled: 5 events")
+        webhook = await reload_webhook(db, webhook)
+        assert (webhook.disabled_at is None) == bool(failures_left)
+    assert webhook.note is not None
+    assert webhook.note.startswith("Disabled: 5 events")
     assert {row.state for row in await list_deliveries(db)} == {"given_up"}
     assert len(receiver.bodies) == 2
     assert await claim(db) is None
@@ -225,22 +228,22 @@ async def test_one_sender_at_a_time(db: Database, project_id: str) -> None:
         await insert_webhook(db, project_id)
     for _ in range(2):
         await enqueue_event(db, project_id)
-    taken = [row for row in [await claim(db) for _ in range(5)] if row]
-    assert len({row.webhook_id for row in taken}) == len(taken) == 3
+    claimed = [row for row in [await claim(db) for _ in range(5)] if row]
+    assert len({row.webhook_id for row in claimed}) == len(claimed) == 3
     async with db.write() as session:
-        assert await outbox.record_success(session, taken[0], 200)
-    again = await claim(db)
-    assert again is not None
-    assert again.webhook_id == taken[0].webhook_id
-    assert again.id != taken[0].id
+        assert await outbox.record_success(session, claimed[0], 200)
+    next_claimed = await claim(db)
+    assert next_claimed is not None
+    assert next_claimed.webhook_id == claimed[0].webhook_id
+    assert next_claimed.id != claimed[0].id
 
 
 async def test_concurrent_claims_take_each_delivery_once(db: Database, project_id: str) -> None:
     for _ in range(6):
         await insert_webhook(db, project_id)
     await enqueue_event(db, project_id)
-    found = [row.id for row in await asyncio.gather(*(claim(db) for _ in range(12))) if row]
-    assert len(set(found)) == len(found) == 6
+    ids = [row.id for row in await asyncio.gather(*(claim(db) for _ in range(12))) if row]
+    assert len(set(ids)) == len(ids) == 6
 
 
 async def test_a_sender_that_comes_back_late_writes_nothing(db: Database, project_id: str) -> None:
@@ -248,15 +251,15 @@ async def test_a_sender_that_comes_back_late_writes_nothing(db: Database, projec
     await enqueue_event(db, project_id)
     late = await claim(db, lease=0.05)
     await asyncio.sleep(0.1)
-    taken = await claim(db)
+    claimed = await claim(db)
     assert late is not None
-    assert taken is not None
-    assert (taken.id, taken.tries) == (late.id, 2)
+    assert claimed is not None
+    assert (claimed.id, claimed.tries) == (late.id, 2)
     async with db.write() as session:
         assert not await outbox.record_success(session, late, 200)
         assert not await outbox.record_failure(session, late, 500, "no")
-        assert await outbox.record_failure(session, taken, None, "no")
-        assert not await outbox.record_success(session, taken, 200)
+        assert await outbox.record_failure(session, claimed, None, "no")
+        assert not await outbox.record_success(session, claimed, 200)
 
 
 async def test_old_deliveries_are_deleted(db: Database, project_id: str) -> None:
@@ -274,19 +277,21 @@ async def test_old_deliveries_are_deleted(db: Database, project_id: str) -> None
 async def test_two_secrets_sign_while_they_change(
     db: Database, project_id: str, receiver: Receiver, openai_client: openai.OpenAI
 ) -> None:
-    old, gone = signing.generate_secret(), signing.generate_secret()
-    soon = await insert_webhook(db, project_id, receiver.build_url(), old_secret=old, old_secret_until=time.time() + 60)
+    old, expired = signing.generate_secret(), signing.generate_secret()
+    webhook = await insert_webhook(
+        db, project_id, receiver.build_url(), old_secret=old, old_secret_until=time.time() + 60
+    )
     await enqueue_event(db, project_id)
     await send_next(db)
     body, headers = receiver.bodies[0], receiver.headers[0]
-    for secret in (old, soon.secret):
+    for secret in (old, webhook.secret):
         assert openai_client.webhooks.unwrap(body, headers, secret=secret).type == "batch.completed"
     async with db.write() as session:
-        await session.execute(update(Webhook).values(old_secret=gone, old_secret_until=time.time() - 1))
+        await session.execute(update(Webhook).values(old_secret=expired, old_secret_until=time.time() - 1))
     await enqueue_event(db, project_id)
     await send_next(db)
     with pytest.raises(openai.InvalidWebhookSignatureError):
-        openai_client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret=gone)
+        openai_client.webhooks.unwrap(receiver.bodies[1], receiver.headers[1], secret=expired)
 
 
 async def test_a_worker_sends(
@@ -295,22 +300,22 @@ async def test_a_worker_sends(
     await insert_webhook(db, project_id, receiver.build_url())
     job = await make_job()
     settings = Settings(home=tmp_path, poll_seconds=0.05, webhook_networks="127.0.0.0/8")
-    sending = asyncio.create_task(sender.run_sender(db, settings))
+    sender_task = asyncio.create_task(sender.run_sender(db, settings))
     async with db.write() as session:
         await transitions.cancel(session, project_id, job.id)
     for _ in range(500):
         if (await list_deliveries(db))[0].state == "delivered":
             break
         await asyncio.sleep(0.02)
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
+    sender_task.cancel()
+    await asyncio.gather(sender_task, return_exceptions=True)
     assert json.loads(receiver.bodies[0])["data"] == {"id": job.id}
 
 
 async def test_a_deleted_webhook_does_not_break_the_end_of_a_job(
     db: Database, project_id: str, make_job: MakeJob
 ) -> None:
-    """Whoever comes first, both get done."""
+    """Deletion and cancellation both succeed, in either order."""
     for _ in range(5):
         webhook = await insert_webhook(db, project_id)
         job = await make_job()

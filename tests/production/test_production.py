@@ -1,4 +1,4 @@
-"""The production stack, for real: Postgres, redis-server, S3 over HTTP, two APIs, two workers, an engine on TCP."""
+"""Production stack: Postgres, redis-server, S3 over HTTP, two APIs, two workers, engine on TCP."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tests import services
 from tests.stack import Stack, build_chat_rows, build_settings, find_free_port, wait_for_job, wait_for_step
 from tests.tiny import create_tiny_chat_base
 
+pytestmark = pytest.mark.integration
+
 METHOD: Any = {
     "type": "supervised",
     "supervised": {"hyperparameters": {"n_epochs": 15, "batch_size": 4, "learning_rate": 0.01, "save_every": 20}},
@@ -35,7 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, postgres: services.Postgres,
     )
     engine = f"http://127.0.0.1:{find_free_port()}"
     with services.run_redis_over_tcp() as redis_url, pytest.MonkeyPatch.context() as patch:
-        # MLflow asks for this before it writes a folder of files.
+        # MLflow requires this for its file store.
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         config = build_settings(
             home,
@@ -73,8 +75,8 @@ def test_a_job_survives_a_killed_worker_with_the_bytes_of_an_uninterrupted_run(
 ) -> None:
     first, second = clients
     rows = build_chat_rows(16)
-    unbroken = wait_for_job(first, create_job(first, rows))
-    assert unbroken.status == "succeeded", unbroken.error
+    uninterrupted = wait_for_job(first, create_job(first, rows))
+    assert uninterrupted.status == "succeeded", uninterrupted.error
 
     job_id = create_job(second, rows)
     wait_for_step(first, job_id, 25)
@@ -83,15 +85,15 @@ def test_a_job_survives_a_killed_worker_with_the_bytes_of_an_uninterrupted_run(
     job = wait_for_job(first, job_id)
     assert job.status == "succeeded", job.error
     assert stack.get_job(job_id).attempt == 2
-    assert stack.get_result_hashes(job.fine_tuned_model) == stack.get_result_hashes(unbroken.fine_tuned_model)
+    assert stack.get_result_hashes(job.fine_tuned_model) == stack.get_result_hashes(uninterrupted.fine_tuned_model)
     stack.start(victim)
 
     for client in clients:
-        answer = client.chat.completions.create(
+        completion = client.chat.completions.create(
             model=job.fine_tuned_model, messages=[{"role": "user", "content": "say 3"}], temperature=0, max_tokens=6
         )
-        assert answer.usage is not None
-        assert answer.usage.completion_tokens > 0
+        assert completion.usage is not None
+        assert completion.usage.completion_tokens > 0
     assert job.fine_tuned_model in [model.id for model in second.models.list()]
 
 
@@ -100,9 +102,9 @@ def test_weights_come_from_the_bucket_by_a_signed_url(stack: Stack, clients: tup
     job = wait_for_job(client, create_job(client, build_chat_rows(8)))
     url = f"{client.base_url}models/{job.fine_tuned_model}/download"
     headers = {"Authorization": f"Bearer {stack.key}"}
-    answer = httpx.get(url, params={"variant": "adapter"}, headers=headers, timeout=60)
-    assert answer.status_code in {302, 307}
-    weights = httpx.get(answer.headers["location"])
+    response = httpx.get(url, params={"variant": "adapter"}, headers=headers, timeout=60)
+    assert response.status_code in {302, 307}
+    weights = httpx.get(response.headers["location"])
     assert weights.content[:2] == b"PK"
 
 
@@ -127,10 +129,10 @@ def test_another_project_sees_nothing(stack: Stack, clients: tuple[OpenAI, OpenA
 def test_metrics_reach_the_files_and_the_service_once_a_step(
     stack: Stack, clients: tuple[OpenAI, OpenAI], tmp_path: Path
 ) -> None:
-    """CSV and event file through OpenAI's client, and MLflow's own files: each tells every step, once, and the same."""
+    """The CSV file, the event file and MLflow have the same values, and every step once."""
     client = clients[1]
     valid = client.files.create(file=("valid.jsonl", build_chat_rows(4, start=100)), purpose="fine-tune").id
-    target = {"type": "mlflow", "mlflow": {"experiment": "figures", "run_name": "one"}}
+    target = {"type": "mlflow", "mlflow": {"experiment": "metrics", "run_name": "one"}}
     job = wait_for_job(client, create_job(client, build_chat_rows(8), validation_file=valid, integrations=[target]))
     assert job.status == "succeeded", job.error
     steps = list(range(1, 31))
@@ -157,22 +159,20 @@ def test_metrics_reach_the_files_and_the_service_once_a_step(
 
 
 def _read_scalars(path: Path, tag: str) -> dict[int, float]:
-    """By TensorBoard's own reader: step -> value."""
+    """Read step -> value with TensorBoard's own reader."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
         from tensorboard.util import tensor_util
 
-        found = [(event.step, value) for event in EventFileLoader(str(path)).Load() for value in event.summary.value]
-        told = [(step, float(tensor_util.make_ndarray(value.tensor))) for step, value in found if value.tag == tag]
-    assert len(told) == len(dict(told))
-    return dict(told)
+        values = [(event.step, value) for event in EventFileLoader(str(path)).Load() for value in event.summary.value]
+        scalars = [(step, float(tensor_util.make_ndarray(value.tensor))) for step, value in values if value.tag == tag]
+    assert len(scalars) == len(dict(scalars))
+    return dict(scalars)
 
 
-def test_a_batch_answers_what_its_requests_are_answered_one_by_one(
-    stack: Stack, clients: tuple[OpenAI, OpenAI]
-) -> None:
-    """Workers' batch and engine's own batching change no answer, good or bad."""
+def test_a_batch_gives_the_same_responses_as_single_requests(stack: Stack, clients: tuple[OpenAI, OpenAI]) -> None:
+    """Neither the batch worker nor the engine's batching changes a response or an error."""
     client = clients[0]
     tuned = wait_for_job(client, create_job(client, build_chat_rows(16))).fine_tuned_model
     bodies = [_build_body(n, tuned if n % 2 else "tiny") for n in range(20)]
@@ -184,10 +184,10 @@ def test_a_batch_answers_what_its_requests_are_answered_one_by_one(
     ]
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
     file = client.files.create(file=("batch.jsonl", data), purpose="batch")
-    made = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
     ended = ("completed", "failed", "expired", "cancelled")
-    services.wait_for(lambda: client.batches.retrieve(made.id).status in ended, 60, 0.2)
-    done = client.batches.retrieve(made.id)
+    services.wait_for(lambda: client.batches.retrieve(batch.id).status in ended, 60, 0.2)
+    done = client.batches.retrieve(batch.id)
     assert (done.status, done.errors) == ("completed", None)
     counts = done.request_counts
     assert counts is not None
@@ -198,41 +198,41 @@ def test_a_batch_answers_what_its_requests_are_answered_one_by_one(
     assert list(errors) == ["r7", "r12"]
     assert list(output) == [f"r{n}" for n in range(20) if n not in (7, 12)]
     for n, body in enumerate(bodies):
-        found = (output | errors)[f"r{n}"]
-        assert (found["status_code"], _normalize_body(found["body"])) == _send_alone(client, body), body
-    assert len({_normalize_body(found["body"]) for found in output.values()}) > 2
+        response = (output | errors)[f"r{n}"]
+        assert (response["status_code"], _normalize_body(response["body"])) == _send_alone(client, body), body
+    assert len({_normalize_body(response["body"]) for response in output.values()}) > 2
 
 
 def _build_body(n: int, model: str) -> dict[str, Any]:
-    # Of different lengths, so that rows of one batch are padded.
-    words = f"say {n}" + " please" * (n % 5)
-    return {"model": model, "messages": [{"role": "user", "content": words}], "temperature": 0, "max_tokens": 4 + n % 7}
+    # Different lengths, so that the engine has to pad.
+    text = f"say {n}" + " please" * (n % 5)
+    return {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 4 + n % 7}
 
 
 def _read_responses(client: OpenAI, file_id: str) -> dict[str, dict[str, Any]]:
-    """``custom_id`` -> response, in the file's order."""
-    found = [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
-    assert all(each["error"] is None for each in found)
-    return {each["custom_id"]: each["response"] for each in found}
+    """Return ``custom_id`` -> response, in the file's order."""
+    lines = [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
+    assert all(line["error"] is None for line in lines)
+    return {line["custom_id"]: line["response"] for line in lines}
 
 
 def _send_alone(client: OpenAI, body: dict[str, Any]) -> tuple[int, str]:
     try:
-        answer = client.chat.completions.with_raw_response.create(**body)
+        response = client.chat.completions.with_raw_response.create(**body)
     except APIStatusError as error:
         return error.status_code, _normalize_body(error.response.json())
-    return answer.status_code, _normalize_body(json.loads(answer.content))
+    return response.status_code, _normalize_body(json.loads(response.content))
 
 
 def _normalize_body(body: dict[str, Any]) -> str:
-    """But for what is new in every answer."""
+    """Serialize a body without the fields that are new in every response."""
     return json.dumps({name: value for name, value in body.items() if name not in ("id", "created")}, sort_keys=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_many_jobs_survive_many_kills(stack: Stack, clients: tuple[OpenAI, OpenAI]) -> None:
-    """8 jobs, 6 workers killed at their work: none lost, none different."""
+    """Kill working workers 6 times during 8 jobs: no job is lost, and all results are identical."""
     client, rng, rows = clients[0], random.Random(5), build_chat_rows(16)
     jobs = [create_job(client, rows) for _ in range(8)]
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""The API's own test server, and clients of it as a program makes them."""
+"""Fixtures: the API's test server and clients of it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["stack"]
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[Luthier]:
-    """For a new project."""
-    fresh = stack.with_new_project()
-    with Luthier(base_url=f"{fresh.url}/v1", api_key=fresh.tenant.key) as client:
+    """Client of a new project."""
+    project_stack = stack.with_new_project()
+    with Luthier(base_url=f"{project_stack.url}/v1", api_key=project_stack.tenant.key) as client:
         yield client
 
 
 @pytest.fixture
 def fresh_stack(stack: Stack) -> Stack:
-    """The server for a new project."""
+    """Test server with a key of a new project."""
     return stack.with_new_project()

@@ -1,4 +1,4 @@
-"""A server between client and API that goes wrong as it is told: before the API has seen a request, or after."""
+"""Proxy between client and API that injects faults before or after the API handles a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Fault = Literal["refuse", "lose", "damage", "cut", "ok"]
 
 @dataclass
 class FaultyProxy:
-    """``faults`` are spent on requests in their order; ``seen`` keeps every request's method, path and headers."""
+    """Proxy that applies ``faults`` to requests in order.
+
+    ``requests`` has the method, path and headers of every request.
+    """
 
     upstream_url: str
     faults: list[Fault] = field(default_factory=list)
@@ -38,25 +41,27 @@ class FaultyProxy:
         headers = [(name, value) for name, value in request.headers.raw if name != b"host"]
         async with httpx.AsyncClient(base_url=self.upstream_url, timeout=20) as client:
             path = request.scope["raw_path"].decode() + (f"?{request.url.query}" if request.url.query else "")
-            answer = await client.request(request.method, path, content=body, headers=headers)
+            response = await client.request(request.method, path, content=body, headers=headers)
         if fault == "lose":
-            # The work is done, and nobody hears of it.
+            # The API has handled the request, but the client does not get the response.
             return JSONResponse({}, 502, {"retry-after-ms": "1"})
-        content = answer.content
+        content = response.content
         if fault == "damage":
             content = b"x" * len(content)
         if fault == "cut":
             content = content[: len(content) // 2]
-        kept = {name: value for name, value in answer.headers.items() if name.startswith(("x-", "content-type"))}
-        return Response(content, answer.status_code, kept)
+        kept_headers = {
+            name: value for name, value in response.headers.items() if name.startswith(("x-", "content-type"))
+        }
+        return Response(content, response.status_code, kept_headers)
 
 
 @contextmanager
 def run_faulty_proxy(upstream_url: str) -> Iterator[FaultyProxy]:
-    """``target``: the API's address."""
-    server = FaultyProxy(upstream_url)
+    """Run a proxy in front of the API at ``upstream_url``."""
+    proxy = FaultyProxy(upstream_url)
     methods = ["GET", "POST", "DELETE"]
-    app = Starlette(routes=[Route("/{path:path}", server.handle, methods=methods)])
-    with run_server(app, host="127.0.0.1", port=0) as running:
-        server.url = f"http://127.0.0.1:{get_port(running)}"
-        yield server
+    app = Starlette(routes=[Route("/{path:path}", proxy.handle, methods=methods)])
+    with run_server(app, host="127.0.0.1", port=0) as server:
+        proxy.url = f"http://127.0.0.1:{get_port(server)}"
+        yield proxy

@@ -1,4 +1,4 @@
-"""What a worker does to a job's row, done from the side: a job runs and ends within a moment."""
+"""Simulated worker that writes the same rows as a worker, so that a job ends within moments."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ TOTAL_STEPS = 4
 
 
 async def advance_jobs(session: AsyncSession, project_id: str, fail: bool) -> None:
-    """Bring every job of the project one state further."""
+    """Advance every job of the project by one state or step."""
     waiting = ["validating_files", "validating", "queued", "running"]
-    mine = [col(Job.project_id) == project_id, col(Job.state).in_(waiting)]
-    for job in (await session.execute(select(Job).where(*mine))).scalars():
+    conditions = [col(Job.project_id) == project_id, col(Job.state).in_(waiting)]
+    for job in (await session.execute(select(Job).where(*conditions))).scalars():
         if job.state != "running":
             job.state, job.attempt = "running", 1
             job.progress = {"step": 0, "total_steps": TOTAL_STEPS, "epoch": 0.0, "tokens_per_second": 9.0, "eta": 8.0}
         elif job.progress and job.progress["step"] < TOTAL_STEPS:
-            done = job.progress["step"] + 1
-            job.progress = {**job.progress, "step": done}
-            add_metrics(session, job, done)
+            step = job.progress["step"] + 1
+            job.progress = {**job.progress, "step": step}
+            add_metrics(session, job, step)
         elif fail:
             job.state, job.finished_at = "failed", time.time()
             job.error = {"code": "too_few_rows", "message": "Give it 10 rows.", "param": "training_file"}
@@ -44,7 +44,7 @@ async def advance_jobs(session: AsyncSession, project_id: str, fail: bool) -> No
 
 
 def add_metrics(session: AsyncSession, job: Job, step: int) -> None:
-    """What a worker writes when a step was measured."""
+    """Write the rows that a worker writes for the metrics of a step."""
     data = {
         "type": "metrics",
         "step": step,
@@ -61,7 +61,7 @@ def add_metrics(session: AsyncSession, job: Job, step: int) -> None:
     event = Event(
         id=new_id("event"),
         job_id=job.id,
-        # The server writes some of its own.
+        # Lower numbers are free for the events that the server writes.
         seq=100 + step,
         attempt=1,
         created_at=time.time(),
@@ -90,13 +90,13 @@ def _build_model(job: Job) -> Model:
 
 @contextmanager
 def run_worker(stack: Stack, *, pause: float = 0.03, fail: bool = False) -> Iterator[None]:
-    """Jobs of the stack's project move on while the block lasts."""
-    until = Flag()
+    """Advance the jobs of the stack's project until the block ends."""
+    stopped = Flag()
 
     async def run() -> None:
         db = databases.connect(stack.settings.database_url)
         try:
-            while not until.is_set():
+            while not stopped.is_set():
                 async with db.write() as session:
                     await advance_jobs(session, stack.tenant.project_id, fail)
                 await asyncio.sleep(pause)
@@ -108,5 +108,5 @@ def run_worker(stack: Stack, *, pause: float = 0.03, fail: bool = False) -> Iter
         try:
             yield
         finally:
-            until.set()
+            stopped.set()
             running.result()

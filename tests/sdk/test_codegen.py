@@ -1,4 +1,4 @@
-"""What `make sdk` writes is what it would write today."""
+"""The committed output of `make sdk` is up to date."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_the_generated_package_comes_from_the_document_unedited() -> None:
 
 
 def test_the_sync_client_comes_from_its_source() -> None:
-    made = render_sync_modules()
-    assert sorted(made) == sorted(SYNC_PACKAGE.glob("*.py"))
-    for path, text in made.items():
+    modules = render_sync_modules()
+    assert sorted(modules) == sorted(SYNC_PACKAGE.glob("*.py"))
+    for path, text in modules.items():
         assert path.read_text() == text, REGENERATE_HINT
 
 
@@ -43,12 +43,12 @@ def test_the_pages_come_from_the_code(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_generator_makes_the_same_package_again(tmp_path: Path) -> None:
+def test_the_generator_reproduces_the_package(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "generator"], check=True)
     pip = [tmp_path / "generator" / "bin" / "python", "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, "--disable-pip-version-check", "-r", GENERATOR_REQUIREMENTS], check=True)
-    generate(tmp_path / "generator" / "bin" / "openapi-python-client", tmp_path / "made")
-    assert _read_texts(tmp_path / "made") == _read_texts(GENERATED)
+    generate(tmp_path / "generator" / "bin" / "openapi-python-client", tmp_path / "package")
+    assert _read_texts(tmp_path / "package") == _read_texts(GENERATED)
 
 
 def _read_texts(package: Path) -> dict[str, str]:
@@ -56,7 +56,7 @@ def _read_texts(package: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("source", "twin"),
+    ("source", "expected"),
     [
         ("async def f(x: AsyncHTTP) -> AsyncIterator[int]:", "def f(x: HTTP) -> Iterator[int]:"),
         ("    async with await a.aread() as b:", "    with a.read() as b:"),
@@ -65,8 +65,8 @@ def _read_texts(package: Path) -> dict[str, str]:
         ("asynchronous, awaited, Async", "asynchronous, awaited, Async"),
     ],
 )
-def test_the_sync_client_is_its_source_without_async(source: str, twin: str) -> None:
-    assert convert_to_sync(source) == twin
+def test_the_sync_client_is_its_source_without_async(source: str, expected: str) -> None:
+    assert convert_to_sync(source) == expected
 
 
 def test_a_number_or_auto_keeps_both() -> None:

@@ -1,4 +1,4 @@
-"""``luthier``, as it is typed."""
+"""The ``luthier`` command."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from luthier.cli.table import COMMANDS
 from tests.api.stack import Stack
 from tests.sdk.simulated_worker import run_worker
 
+pytestmark = pytest.mark.integration
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
 
 
 class Shell:
-    """Runs commands for one project and keeps what they print."""
+    """Runner that calls commands for one project and returns their output."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -68,9 +70,9 @@ def test_files(shell: Shell, rows: Path, tmp_path: Path) -> None:
 
 
 def test_a_job_from_a_path_followed_to_its_end(shell: Shell, fresh_stack: Stack, rows: Path) -> None:
-    words = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--suffix", "mine", "--seed", "3"]
+    command = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--suffix", "mine", "--seed", "3"]
     with run_worker(fresh_stack):
-        (job,) = shell.run_json(*words, "--set", "n_epochs=2", "--metadata", "who=me", "--update", "lora", "--watch")
+        (job,) = shell.run_json(*command, "--set", "n_epochs=2", "--metadata", "who=me", "--update", "lora", "--watch")
     assert (job["status"], job["seed"], job["metadata"]) == ("succeeded", 3, {"who": "me"})
     assert job["hyperparameters"]["n_epochs"] == 2  # type: ignore[index]
     assert str(job["fine_tuned_model"]) in shell.run("jobs", "list")
@@ -88,46 +90,46 @@ def test_a_job_is_paused_resumed_and_cancelled(shell: Shell, rows: Path) -> None
     assert shell.run("jobs", "pause", job) == f"{job} paused\n"
     assert shell.run("jobs", "resume", job).split()[1] in {"validating_files", "queued"}
     assert shell.run("jobs", "cancel", job) == f"{job} cancelled\n"
-    again = shell.run_failing("jobs", "cancel", job)
-    assert "luthier: " in again
-    assert "code invalid_state" in again
-    assert "request_id req_" in again
+    error = shell.run_failing("jobs", "cancel", job)
+    assert "luthier: " in error
+    assert "code invalid_state" in error
+    assert "request_id req_" in error
 
 
 def test_dpo_and_a_failed_job(shell: Shell, fresh_stack: Stack, rows: Path) -> None:
-    words = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--method", "dpo"]
-    (job,) = shell.run_json(*words, "--set", "beta=0.2")
+    command = ["jobs", "create", "--model", "starter", "--training-file", str(rows), "--method", "dpo"]
+    (job,) = shell.run_json(*command, "--set", "beta=0.2")
     assert job["method"]["type"] == "dpo"  # type: ignore[index]
     with run_worker(fresh_stack, fail=True):
-        told = shell.run_failing("jobs", "watch", str(job["id"]))
-    assert "too_few_rows" in told
-    assert "Traceback" not in told
+        error = shell.run_failing("jobs", "watch", str(job["id"]))
+    assert "too_few_rows" in error
+    assert "Traceback" not in error
 
 
 def test_weights(shell: Shell, fresh_stack: Stack, tmp_path: Path) -> None:
     model = fresh_stack.insert_model()
-    out = shell.run("models", "download", model.id, str(tmp_path), "--variant", "merged").strip()
-    assert Path(out).read_bytes()[:2] == b"PK"
+    path = shell.run("models", "download", model.id, str(tmp_path), "--variant", "merged").strip()
+    assert Path(path).read_bytes()[:2] == b"PK"
 
 
 def test_chat_and_predictions(shell: Shell, fresh_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell.run("chat", "starter", "good", "day") == "You said good day\n"
-    (answer,) = shell.run_json("chat", "starter", "hello", "--temperature", "0")
-    assert answer["object"] == "chat.completion"
+    (completion,) = shell.run_json("chat", "starter", "hello", "--temperature", "0")
+    assert completion["object"] == "chat.completion"
     monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
     assert shell.run("chat", "starter", "--system", "Be kind.") == "You said one\nYou said two\n"
-    asked = fresh_stack.engine.requests[-1]["body"]["messages"]
-    assert [message["role"] for message in asked] == ["system", "user", "assistant", "user"]
+    messages = fresh_stack.engine.requests[-1]["body"]["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert shell.run("predict", "encoder", "where is my card") == (
         'where is my card\t{"label": "card", "scores": {"card": 1.0}}\n'
     )
     monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n"))
-    assert [answer["index"] for answer in shell.run_json("predict", "encoder")] == [0, 1]
+    assert [prediction["index"] for prediction in shell.run_json("predict", "encoder")] == [0, 1]
 
 
 def test_mistakes_are_reported_in_a_line(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "No such file" in shell.run_failing("files", "upload", str(tmp_path / "none"))
-    assert "there is no such model" in shell.run_failing("models", "download", "ft:none", str(tmp_path)).lower()
+    assert "code model_not_found" in shell.run_failing("models", "download", "ft:none", str(tmp_path))
     assert "NAME=VALUE" in shell.run_failing("jobs", "create", "--set", "n_epochs")
     assert "invalid choice" in shell.run_failing("jobs", "crate")
     monkeypatch.delenv("LUTHIER_API_KEY")
@@ -135,7 +137,7 @@ def test_mistakes_are_reported_in_a_line(shell: Shell, monkeypatch: pytest.Monke
     assert "LUTHIER_API_KEY" in shell.run_failing("models", "list")
 
 
-def test_every_command_explains_itself() -> None:
+def test_every_command_has_help() -> None:
     for command in COMMANDS:
         with pytest.raises(SystemExit) as raised:
             build_parser().parse_args([*command.name.split(), "--help"])
@@ -143,7 +145,7 @@ def test_every_command_explains_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"),
+    ("words", "candidates"),
     [
         ([""], {"chat", "completion", "files", "jobs", "models", "predict"}),
         (["jo"], {"jobs"}),
@@ -156,8 +158,8 @@ def test_every_command_explains_itself() -> None:
         (["nothing", ""], set()),
     ],
 )
-def test_completion_candidates(words: list[str], offered: set[str]) -> None:
-    assert set(get_completions(words)) == offered
+def test_completion_candidates(words: list[str], candidates: set[str]) -> None:
+    assert set(get_completions(words)) == candidates
 
 
 def test_bash_completes(tmp_path: Path) -> None:
@@ -167,8 +169,8 @@ def test_bash_completes(tmp_path: Path) -> None:
     command = tmp_path / "luthier"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m luthier.cli.main "$@"\n')
     command.chmod(0o755)
-    typed = "COMP_WORDS=(luthier jobs pa); COMP_CWORD=2"
-    script = f'eval "$(luthier completion bash)"; {typed}; _luthier; echo "${{COMPREPLY[@]}}"'
-    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY / "sdk")}
-    ran = subprocess.run([bash, "-c", script], env=path, capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["pause"]
+    variables = "COMP_WORDS=(luthier jobs pa); COMP_CWORD=2"
+    script = f'eval "$(luthier completion bash)"; {variables}; _luthier; echo "${{COMPREPLY[@]}}"'
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY / "sdk")}
+    result = subprocess.run([bash, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["pause"]

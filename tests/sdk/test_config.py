@@ -1,4 +1,4 @@
-"""Where a client finds its server and key."""
+"""Resolution of the server address and API key."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_arguments_come_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LUTHIER_BASE_URL", "http://b/v1")
     monkeypatch.setenv("LUTHIER_API_KEY", "sk-b")
     write_credentials(home, base_url="http://c/v1", api_key="sk-c")
-    found = resolve_config("sk-a", "http://a/v1/")
-    assert (found.server_url, found.api_key) == ("http://a", "sk-a")
-    found = resolve_config(None, None)
-    assert (found.server_url, found.api_key) == ("http://b", "sk-b")
+    config = resolve_config("sk-a", "http://a/v1/")
+    assert (config.server_url, config.api_key) == ("http://a", "sk-a")
+    config = resolve_config(None, None)
+    assert (config.server_url, config.api_key) == ("http://b", "sk-b")
 
 
 def test_the_file_comes_last(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pages' programs run, and say what the pages say."""
+"""The programs in the documentation run and print the documented output."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from luthier.cli.table import COMMANDS
 from tests.api.stack import Stack
 from tests.sdk.simulated_worker import run_worker
 
+pytestmark = pytest.mark.integration
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
@@ -21,7 +23,7 @@ ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "
 
 @pytest.fixture
 def working_directory(fresh_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with rows, where programs find the server by themselves."""
+    """Folder with rows, in an environment that configures the server."""
     (tmp_path / "rows.jsonl").write_bytes(ROWS)
     monkeypatch.chdir(tmp_path)
     for name in ("LUTHIER", "OPENAI"):
@@ -36,15 +38,13 @@ def working_directory(fresh_stack: Stack, tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_snippets_run_one_after_the_other(
     page: str, fresh_stack: Stack, working_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known: dict[str, object] = {"__name__": "__main__"}
+    namespace: dict[str, object] = {"__name__": "__main__"}
     with run_worker(fresh_stack):
         for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.M | re.S)):
-            exec(compile(code, f"{page}[{number}]", "exec"), known)
-    known["client"].close()  # type: ignore[attr-defined]
-    said = capsys.readouterr().out
-    assert {"quickstart.md": "You said How are you?.", "sdk/guide.md": "starter", "errors.md": "training_file"}[
-        page
-    ] in said
+            exec(compile(code, f"{page}[{number}]", "exec"), namespace)
+    namespace["client"].close()  # type: ignore[attr-defined]
+    expected = {"quickstart.md": "You said How are you?.", "sdk/guide.md": "starter", "errors.md": "training_file"}
+    assert expected[page] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("program", ["with_openai", "with_luthier"])
@@ -57,19 +57,19 @@ def test_a_migrated_program_works(program: str, fresh_stack: Stack, working_dire
         str(working_directory / "rows.jsonl"),
     ]
     with run_worker(fresh_stack):
-        ran = subprocess.run([*command, "Hello"], capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    assert ran.stdout == "You said Hello.\n"
-    assert "succeeded" in ran.stderr
+        result = subprocess.run([*command, "Hello"], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert result.stdout == "You said Hello.\n"
+    assert "succeeded" in result.stderr
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_targets() -> None:
     for page in [*(DOCS / "sdk").glob("*.md"), REPOSITORY / "sdk" / "README.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_every_command_that_a_page_types_exists() -> None:
-    words = {command.name for command in COMMANDS} | {"completion bash", "completion fish"}
+def test_every_command_in_the_docs_exists() -> None:
+    commands = {command.name for command in COMMANDS} | {"completion bash", "completion fish"}
     for page in [*DOCS.glob("*.md"), *(DOCS / "sdk").glob("*.md")]:
-        for typed in re.findall(r"^luthier ([a-z]+(?: [a-z]+)?)", page.read_text(), re.M):
-            assert typed in words or typed.split()[0] in words, f"{page.name}: luthier {typed}"
+        for words in re.findall(r"^luthier ([a-z]+(?: [a-z]+)?)", page.read_text(), re.M):
+            assert words in commands or words.split()[0] in commands, f"{page.name}: luthier {words}"

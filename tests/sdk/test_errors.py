@@ -1,4 +1,4 @@
-"""The family, as a program meets it."""
+"""Exceptions of the client."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def test_an_invalid_field_is_named(client: Luthier) -> None:
     assert raised.value.request_id
 
 
-def test_an_unknown_field_is_the_servers_to_refuse(client: Luthier) -> None:
+def test_an_unknown_field_is_rejected_by_the_server(client: Luthier) -> None:
     with pytest.raises(luthier.BadRequestError) as raised:
-        client.jobs.create(model="starter", training_file="file-none", colour="red")  # type: ignore[call-arg]
-    assert (raised.value.param, raised.value.code) == ("colour", "unknown_parameter")
+        client.jobs.create(model="starter", training_file="file-none", color="red")  # type: ignore[call-arg]
+    assert (raised.value.param, raised.value.code) == ("color", "unknown_parameter")
 
 
 def test_a_wrong_key(stack: Stack) -> None:
@@ -36,7 +36,7 @@ def test_a_base_model_cannot_be_deleted(client: Luthier) -> None:
         client.models.delete("starter")
 
 
-def test_what_ended_cannot_be_cancelled(client: Luthier, stack: Stack) -> None:
+def test_an_unknown_job_cannot_be_cancelled(client: Luthier, stack: Stack) -> None:
     with pytest.raises(luthier.NotFoundError):
         client.jobs.cancel("ftjob-none")
 

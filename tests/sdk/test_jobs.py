@@ -1,4 +1,4 @@
-"""Jobs: made, waited for, steered, followed."""
+"""Jobs: create, wait, control and follow."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from tests.api.stack import Stack
 from tests.sdk.faulty_proxy import run_faulty_proxy
 from tests.sdk.simulated_worker import add_metrics, run_worker
 
+pytestmark = pytest.mark.integration
+
 ROWS = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n' * 10
 
 
 class Terminal(io.StringIO):
+    """Text stream that reports to be a terminal."""
+
     def isatty(self) -> bool:
         return True
 
@@ -45,9 +49,9 @@ def test_a_job_from_a_path_to_a_completion(fresh_stack: Stack, rows: Path) -> No
         assert job.wait(poll=0.02, display=Quiet()) is job
         assert (job.status, job.seed, job.user_provided_suffix) == ("succeeded", 7, "mine")
         assert job.fine_tuned_model is not None
-        answer = client.chat(job.fine_tuned_model, "Hello!", max_tokens=5)
-        assert answer.choices[0].message.content == "You said Hello!."
-        assert [found.id for found in client.jobs.list(metadata={"who": "me"})] == [job.id]
+        completion = client.chat(job.fine_tuned_model, "Hello!", max_tokens=5)
+        assert completion.choices[0].message.content == "You said Hello!."
+        assert [listed.id for listed in client.jobs.list(metadata={"who": "me"})] == [job.id]
         assert not list(client.jobs.list(metadata={"who": "you"}))
 
 
@@ -59,7 +63,7 @@ def test_a_lost_response_creates_one_job(fresh_stack: Stack) -> None:
         file = client.files.upload(ROWS)
         server.faults = ["lose", "lose"]
         job = client.jobs.create(model="starter", training_file=file.id)
-        assert [found.id for found in client.jobs.list()] == [job.id]
+        assert [listed.id for listed in client.jobs.list()] == [job.id]
 
 
 def test_a_failed_job_raises_its_error(fresh_stack: Stack, rows: Path) -> None:
@@ -74,7 +78,7 @@ def test_a_failed_job_raises_its_error(fresh_stack: Stack, rows: Path) -> None:
 def test_waiting_may_end_before_the_job(fresh_stack: Stack, rows: Path) -> None:
     with create_client(fresh_stack) as client:
         job = client.jobs.create(model="starter", training_file=rows)
-        with pytest.raises(luthier.WaitTimeoutError, match="it goes on"):
+        with pytest.raises(luthier.WaitTimeoutError, match="it is still"):
             job.wait(timeout=0.1, poll=0.02, display=Quiet())
         assert job.cancel() is job
         assert (job.status, job.ended) == ("cancelled", True)
@@ -93,20 +97,20 @@ def test_waiting_survives_a_server_outage(fresh_stack: Stack, rows: Path) -> Non
             assert job.wait(poll=0.02, display=Quiet()).status == "succeeded"
 
 
-def test_a_terminal_gets_a_bar_that_is_written_over(fresh_stack: Stack, rows: Path) -> None:
+def test_a_terminal_gets_a_progress_bar(fresh_stack: Stack, rows: Path) -> None:
     out = Terminal()
     display = choose_display(out)
     assert isinstance(display, BarDisplay)
     with run_worker(fresh_stack), create_client(fresh_stack) as client:
         client.jobs.create(model="starter", training_file=rows).wait(poll=0.01, display=display)
-    shown = out.getvalue()
-    assert shown.count("\n") == 1
-    assert "4/4 steps" in shown
-    assert "━" * 24 in shown
-    assert "loss 0.500 █▃▁▁" in shown
+    output = out.getvalue()
+    assert output.count("\n") == 1
+    assert "4/4 steps" in output
+    assert "━" * 24 in output
+    assert "loss 0.500 █▃▁▁" in output
 
 
-def test_a_log_gets_a_line_a_state(fresh_stack: Stack, rows: Path) -> None:
+def test_a_log_gets_a_line_per_state(fresh_stack: Stack, rows: Path) -> None:
     out = io.StringIO()
     display = choose_display(out)
     assert isinstance(display, LineDisplay)
@@ -118,7 +122,7 @@ def test_a_log_gets_a_line_a_state(fresh_stack: Stack, rows: Path) -> None:
     assert "\x1b" not in out.getvalue()
 
 
-def test_what_a_program_prints_stays_its_own(
+def test_the_display_does_not_write_to_stdout(
     fresh_stack: Stack, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run_worker(fresh_stack), create_client(fresh_stack) as client:
@@ -134,13 +138,13 @@ def test_events_and_checkpoints(fresh_stack: Stack) -> None:
         fresh_stack.insert_event(job, seq, type="metrics", data={"step": seq, "train_loss": 1.0})
     checkpoint = fresh_stack.insert_checkpoint(job, 20)
     with create_client(fresh_stack) as client:
-        found = client.jobs.retrieve(job.id)
-        events = list(found.events())
+        retrieved = client.jobs.retrieve(job.id)
+        events = list(retrieved.events())
         assert [event.message for event in events] == ["event 3", "event 2", "event 1"]
         assert events[0].data is not None
         assert events[0].data["train_loss"] == 1.0
-        kept = list(found.checkpoints())
-    assert [(each.id, each.step_number) for each in kept] == [(checkpoint.id, 20)]
+        checkpoints = list(retrieved.checkpoints())
+    assert [(listed.id, listed.step_number) for listed in checkpoints] == [(checkpoint.id, 20)]
 
 
 def test_metrics_page_by_page(fresh_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +157,10 @@ def test_metrics_page_by_page(fresh_stack: Stack, monkeypatch: pytest.MonkeyPatc
     fresh_stack.run_in_session(add)
     monkeypatch.setattr("luthier._sync.jobs.METRICS_PAGE_SIZE", 4)
     with create_client(fresh_stack) as client:
-        found = client.jobs.retrieve(job.id)
-        assert [step["step"] for step in found.metrics()] == list(range(1, 12))
+        retrieved = client.jobs.retrieve(job.id)
+        assert [step["step"] for step in retrieved.metrics()] == list(range(1, 12))
         assert [step["step"] for step in client.jobs.metrics(job.id, step_from=3, step_to=5)] == [3, 4, 5]
-        assert found.metrics()[3]["train_loss"] == 0.5
+        assert retrieved.metrics()[3]["train_loss"] == 0.5
 
 
 def test_a_metrics_stream_reconnects(fresh_stack: Stack, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,10 +173,10 @@ def test_a_metrics_stream_reconnects(fresh_stack: Stack, rows: Path, monkeypatch
         with run_worker(fresh_stack):
             server.faults = ["cut", "cut", "refuse"]
             assert [step["step"] for step in job.stream_metrics()] == [1, 2, 3, 4]
-        asked = [headers.get("last-event-id") for _, path, headers in server.requests if path.endswith("/stream")]
-    assert asked[0] is None
-    assert len(asked) == 4
-    assert int(asked[-1] or 0) > 100
+        last_ids = [headers.get("last-event-id") for _, path, headers in server.requests if path.endswith("/stream")]
+    assert last_ids[0] is None
+    assert len(last_ids) == 4
+    assert int(last_ids[-1] or 0) > 100
 
 
 def test_a_stream_without_progress_is_given_up(fresh_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,10 +207,10 @@ def test_the_async_client_waits_too(fresh_stack: Stack, rows: Path) -> None:
     async def run() -> str:
         async with AsyncLuthier(base_url=fresh_stack.url, api_key=fresh_stack.tenant.key) as client:
             jobs = await asyncio.gather(*(client.jobs.create(model="starter", training_file=rows) for _ in range(3)))
-            done = await asyncio.gather(*(job.wait(poll=0.02, display=Quiet()) for job in jobs))
-            assert [job.status for job in done] == ["succeeded"] * 3
-            assert [step["step"] async for step in done[0].stream_metrics()] == [1, 2, 3, 4]
-            return "".join([text async for text in client.chat_stream(done[0].fine_tuned_model, "Hello")])
+            finished = await asyncio.gather(*(job.wait(poll=0.02, display=Quiet()) for job in jobs))
+            assert [job.status for job in finished] == ["succeeded"] * 3
+            assert [step["step"] async for step in finished[0].stream_metrics()] == [1, 2, 3, 4]
+            return "".join([text async for text in client.chat_stream(finished[0].fine_tuned_model, "Hello")])
 
     with run_worker(fresh_stack):
         assert asyncio.run(run()) == "You said Hello"

@@ -1,4 +1,4 @@
-"""The wheel, in an environment that has nothing else."""
+"""The wheel works in an environment with only its dependencies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ with Luthier() as client:
 @pytest.mark.slow
 def test_the_wheel_alone_is_enough(stack: Stack, tmp_path: Path) -> None:
     quiet = ["--quiet", "--disable-pip-version-check"]
-    # A build leaves its traces beside what it builds.
+    # Build a copy, because the build writes files next to its source.
     source = shutil.copytree(SDK, tmp_path / "sdk", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     subprocess.run([sys.executable, "-m", "pip", "wheel", *quiet, "--no-deps", "-w", tmp_path, source], check=True)
     (wheel,) = tmp_path.glob("luthier_sdk-*.whl")

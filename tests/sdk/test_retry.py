@@ -1,4 +1,4 @@
-"""What is sent again, when, and what comes of it in the end."""
+"""Retries: conditions, delays, and the final result."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_the_server_sets_the_delay() -> None:
     assert compute_retry_delay(build_response(429, retry_after="121"), 0) is None
 
 
-def test_pauses_double_up_to_eight_seconds() -> None:
-    for attempt, longest in enumerate([0.5, 1, 2, 4, 8, 8]):
-        pauses = [compute_retry_delay(httpx.ConnectError("no"), attempt) or 0.0 for _ in range(50)]
-        assert all(0.75 * longest <= seconds <= longest for seconds in pauses)
-        assert len(set(pauses)) > 1
+def test_delays_double_up_to_eight_seconds() -> None:
+    for attempt, max_delay in enumerate([0.5, 1, 2, 4, 8, 8]):
+        delays = [compute_retry_delay(httpx.ConnectError("no"), attempt) or 0.0 for _ in range(50)]
+        assert all(0.75 * max_delay <= seconds <= max_delay for seconds in delays)
+        assert len(set(delays)) > 1
 
 
 def test_two_refusals_are_retried_and_a_third_is_raised(stack: Stack) -> None:
@@ -83,7 +83,7 @@ def test_every_attempt_carries_one_key_and_every_call_its_own(stack: Stack) -> N
         assert "idempotency-key" not in server.requests[-1][2]
 
 
-def test_a_file_on_disk_is_sent_whole_each_time(stack: Stack, tmp_path: Path) -> None:
+def test_every_attempt_sends_the_complete_file(stack: Stack, tmp_path: Path) -> None:
     with run_faulty_proxy(stack.url) as server, Luthier(base_url=server.url, api_key=stack.tenant.key) as client:
         server.faults = ["refuse", "lose"]
         sent: list[int] = []

@@ -1,4 +1,4 @@
-"""One contract for every blob store."""
+"""Contract tests for every blob store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def blobs(blob_url: str) -> Blobs:
 
 
 def corrupt_blob(blobs: Blobs, key: str, data: bytes) -> None:
-    """Change a blob behind the store's back."""
+    """Change a blob without going through the store."""
     if isinstance(blobs, FileBlobs):
         (blobs.root / key).write_bytes(data)
     else:
@@ -67,8 +67,8 @@ def test_damage_is_found_at_every_read(blobs: Blobs, damage: bytes, tmp_path: Pa
 
 def test_an_unknown_key_is_not_found_and_may_be_deleted(blobs: Blobs) -> None:
     with pytest.raises(BlobNotFound):
-        stores.read(blobs, "nobody", "0" * 64)
-    blobs.delete("nobody")
+        stores.read(blobs, "missing", "0" * 64)
+    blobs.delete("missing")
 
 
 def test_delete_and_list(blobs: Blobs) -> None:
@@ -82,7 +82,7 @@ def test_delete_and_list(blobs: Blobs) -> None:
 
 def test_a_stream_becomes_a_blob(blobs: Blobs) -> None:
     data = bytes(range(256)) * 2**12 * 33
-    chunks = [data[at : at + 777_777] for at in range(0, len(data), 777_777)]
+    chunks = [data[start : start + 777_777] for start in range(0, len(data), 777_777)]
     stored = blobs.put_stream("stream", iter(chunks))
     assert stored == BlobDigest(hashlib.sha256(data).hexdigest(), len(data))
     assert stores.read(blobs, "stream", stored.sha256) == data
@@ -103,19 +103,19 @@ def test_a_stream_that_breaks_leaves_nothing(blobs: Blobs, size: int) -> None:
     assert blobs.sweep(-1) == 0
 
 
-def test_what_a_killed_writer_left_is_swept(blobs: Blobs) -> None:
+def test_unfinished_writes_are_swept(blobs: Blobs) -> None:
     if isinstance(blobs, FileBlobs):
         (blobs.root / ".aside" / "left").write_bytes(b"x")
     else:
         assert isinstance(blobs, S3Blobs)
-        which = {"Bucket": blobs._bucket, "Key": blobs._prefix + "left"}
-        begun = blobs._client.create_multipart_upload(**which)["UploadId"]
-        blobs._client.upload_part(**which, UploadId=begun, PartNumber=1, Body=b"x")
-    kept = blobs.put_bytes("kept", b"1")
+        target = {"Bucket": blobs._bucket, "Key": blobs._prefix + "left"}
+        upload_id = blobs._client.create_multipart_upload(**target)["UploadId"]
+        blobs._client.upload_part(**target, UploadId=upload_id, PartNumber=1, Body=b"x")
+    stored = blobs.put_bytes("stored", b"1")
     assert blobs.sweep(60) == 0
     assert blobs.sweep(-1) == 1
     assert blobs.sweep(-1) == 0
-    assert stores.read(blobs, "kept", kept.sha256) == b"1"
+    assert stores.read(blobs, "stored", stored.sha256) == b"1"
 
 
 def test_an_exclusive_write_accepts_its_own_retry_and_no_other(blobs: Blobs) -> None:
@@ -129,23 +129,23 @@ def test_an_exclusive_write_accepts_its_own_retry_and_no_other(blobs: Blobs) -> 
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/.b", "a/b/", "a\\b", "a\0b", "a b", "é", "x" * 1000, "."]
 )
-def test_keys_that_no_server_makes_are_refused(blobs: Blobs, key: str) -> None:
+def test_invalid_keys_are_rejected(blobs: Blobs, key: str) -> None:
     with pytest.raises(InvalidBlobKey):
         blobs.put_bytes(key, b"x")
     with pytest.raises(InvalidBlobKey):
         list(blobs.stream(key, "0" * 64))
 
 
-def test_a_presigned_url_gives_the_blob_to_anyone_where_there_is_one(blobs: Blobs) -> None:
+def test_a_presigned_url_serves_the_blob_if_supported(blobs: Blobs) -> None:
     blobs.put_bytes("w.zip", b"weights")
     url = blobs.presign("w.zip", "model.zip", 60)
     if isinstance(blobs, FileBlobs):
         assert url is None
     else:
         assert url is not None
-        answer = httpx.get(url)
-        assert answer.content == b"weights"
-        assert "model.zip" in answer.headers["content-disposition"]
+        response = httpx.get(url)
+        assert response.content == b"weights"
+        assert "model.zip" in response.headers["content-disposition"]
 
 
 def test_folders_store_and_verify_their_files(blobs: Blobs, tmp_path: Path) -> None:
@@ -200,13 +200,13 @@ def test_a_request_that_fails_twice_is_retried(s3_url: str) -> None:
     assert next(failures, None) is None
 
 
-def test_a_bucket_that_is_away_is_unavailable(aws_credentials: None) -> None:
+def test_an_unreachable_bucket_is_unavailable(aws_credentials: None) -> None:
     store = stores.connect("s3://none?endpoint_url=http://127.0.0.1:9")
     with pytest.raises(StorageUnavailable):
         store.put_bytes("k", b"x")
 
 
-def test_other_schemes_are_refused() -> None:
+def test_other_schemes_are_rejected() -> None:
     with pytest.raises(UnknownUrl, match="file:// or s3://"):
         stores.connect("ftp://host/x")
 

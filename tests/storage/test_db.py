@@ -1,4 +1,4 @@
-"""The database: one behaviour on SQLite and Postgres."""
+"""The database behaves the same on SQLite and Postgres."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_migrations_create_exactly_the_tables_of_the_code(database_url: st
 
 
 async def _abort_transaction(db: Database) -> None:
-    """A transaction that ends midway."""
+    """Start a transaction that fails midway."""
 
     async def begin() -> None:
         async with db.write() as session:
@@ -60,17 +60,17 @@ async def test_a_write_is_atomic(database_url: str) -> None:
 async def test_an_autocommit_select_begins_no_transaction_and_leaves_those_of_others_alone(database_url: str) -> None:
     db = connect(database_url)
     names = select(col(Project.name))
-    said: list[str] = []
-    listening = (db.engine.sync_engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    statements: list[str] = []
+    listener = (db.engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     async with db.write() as session:
         await keys.create_project(session, "kept")
-    event.listen(*listening)
+    event.listen(*listener)
     async with db.autocommit() as connection:
         assert (await connection.execute(names)).scalars().all() == ["kept"]
-    event.remove(*listening)
-    assert [statement.split()[0] for statement in said] == ["SELECT"]
+    event.remove(*listener)
+    assert [statement.split()[0] for statement in statements] == ["SELECT"]
 
-    # From the same pool, so the same connection.
+    # The pool returns the same connection.
     await _abort_transaction(db)
     async with db.autocommit() as connection:
         assert (await connection.execute(names)).scalars().all() == ["kept"]
@@ -90,7 +90,10 @@ async def test_the_clock_is_the_databases_and_counts_seconds(database_url: str) 
 
 
 async def test_writers_that_read_first_wait_for_each_other(database_url: str) -> None:
-    """A deferred SQLite transaction that turns into a write after another's commit fails at once; these do not."""
+    """Concurrent writers do not fail.
+
+    A deferred SQLite transaction that writes after another one's commit would fail immediately.
+    """
     db = connect(database_url)
 
     async def add(number: int) -> None:
@@ -114,19 +117,19 @@ async def test_sqlite_keeps_a_write_ahead_log_and_checks_references(tmp_path: Pa
     await db.close()
 
 
-async def test_a_database_that_is_away_is_unavailable() -> None:
+async def test_an_unreachable_database_is_unavailable() -> None:
     db = connect("postgresql+asyncpg://postgres@127.0.0.1:9/none")
     with pytest.raises(StorageUnavailable):
         await db.ping()
     await db.close()
 
 
-def test_other_databases_are_refused() -> None:
+def test_other_databases_are_rejected() -> None:
     with pytest.raises(UnknownUrl, match="sqlite"):
         connect("mysql://host/x")
 
 
-async def test_keys_are_found_by_hash_and_gone_when_revoked(database_url: str) -> None:
+async def test_keys_are_found_by_hash_until_revoked(database_url: str) -> None:
     db = connect(database_url)
     async with db.write() as session:
         project = await keys.create_project(session, "p")

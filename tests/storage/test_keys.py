@@ -1,4 +1,4 @@
-"""Keys, usage and kept answers on both databases: what two processes do to the same rows at once."""
+"""Keys, usage and idempotency on both databases, with concurrent writers of the same rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage.db import Database, connect
 from storage.idempotency import KeyInUse, KeyReused, StoredResponse, new_ticket
 from storage.tables import AuditEntry, File, IdempotencyRecord, Project, Upload, Usage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ async def test_a_key_authenticates_its_principal(db: Database, project: Project)
     )
 
 
-async def test_keys_not_in_force(db: Database, project: Project) -> None:
+async def test_expired_and_revoked_keys_are_invalid(db: Database, project: Project) -> None:
     async with db.write() as session:
         expired, _ = await keys.create_key(session, project.id, "k", expires_at=time.time() - 1)
         revoked, row = await keys.create_key(session, project.id, "k")
-        good, _ = await keys.create_key(session, project.id, "k", expires_at=time.time() + 60)
+        valid, _ = await keys.create_key(session, project.id, "k", expires_at=time.time() + 60)
         assert await keys.revoke_key(session, row.id, "proj_other") is None
-        gone = await keys.revoke_key(session, row.id, project.id)
-        assert gone is not None
-        assert gone.revoked_at is not None
+        revoked_row = await keys.revoke_key(session, row.id, project.id)
+        assert revoked_row is not None
+        assert revoked_row.revoked_at is not None
         assert await keys.revoke_key(session, row.id) is None
-    hashes = [keys.hash_key(key) for key in (expired, revoked, good)]
+    hashes = [keys.hash_key(key) for key in (expired, revoked, valid)]
     async with db.read() as session:
         assert list(await keys.find_principals(session, hashes)) == hashes[2:]
     async with db.write() as session:
@@ -67,7 +67,7 @@ async def test_keys_not_in_force(db: Database, project: Project) -> None:
         assert await keys.find_principals(session, hashes) == {}
 
 
-async def test_what_is_stored(db: Database, project: Project) -> None:
+async def test_stored_bytes_include_open_uploads(db: Database, project: Project) -> None:
     now = time.time()
     shared = {"project_id": project.id, "created_at": now, "filename": "f", "purpose": "batch"}
     async with db.write() as session:
@@ -83,36 +83,36 @@ async def test_what_is_stored(db: Database, project: Project) -> None:
 
 
 async def test_counters_add_up(db: Database, project: Project) -> None:
-    """Ten at once that count the same rows in different orders."""
-    rows = [UsageDimensions(project.id, "key", "2026-11-21", "chat", model) for model in "abc"]
+    """Ten concurrent writers increment the same rows in different orders."""
+    counters = [UsageDimensions(project.id, "key", "2026-11-21", "chat", model) for model in "abc"]
 
     async def add(number: int) -> None:
         async with db.write() as session:
-            order = rows[number % 3 :] + rows[: number % 3]
-            await usage.add_usage(session, [(of, UsageAmount(1, 2**33, 3)) for of in order])
+            order = counters[number % 3 :] + counters[: number % 3]
+            await usage.add_usage(session, [(dimensions, UsageAmount(1, 2**33, 3)) for dimensions in order])
 
     await asyncio.gather(*(add(number) for number in range(10)))
     async with db.read() as session:
-        found = (await session.execute(select(Usage).order_by(col(Usage.model)))).scalars().all()
-    assert [(row.model, row.requests, row.input_tokens, row.output_tokens) for row in found] == [
+        rows = (await session.execute(select(Usage).order_by(col(Usage.model)))).scalars().all()
+    assert [(row.model, row.requests, row.input_tokens, row.output_tokens) for row in rows] == [
         (model, 10, 10 * 2**33, 30) for model in "abc"
     ]
 
 
 async def test_only_one_claims_a_request(db: Database, project: Project) -> None:
-    async def take(number: int) -> str:
+    async def claim(number: int) -> str:
         try:
             async with db.write() as session:
                 earlier = await idempotency.claim(session, new_ticket(project.id, "key:a", "f"))
         except KeyInUse:
             return "busy"
-        return "mine" if earlier is None else earlier.body
+        return "claimed" if earlier is None else earlier.body
 
-    found = await asyncio.gather(*(take(number) for number in range(20)))
-    assert sorted(found) == ["busy"] * 19 + ["mine"]
+    results = await asyncio.gather(*(claim(number) for number in range(20)))
+    assert sorted(results) == ["busy"] * 19 + ["claimed"]
 
 
-async def test_a_request_s_life(db: Database, project: Project) -> None:
+async def test_lifecycle_of_an_idempotent_request(db: Database, project: Project) -> None:
     first, second = (new_ticket(project.id, "key:a", "f") for _ in range(2))
     async with db.write() as session:
         assert await idempotency.claim(session, first) is None
@@ -130,7 +130,7 @@ async def test_a_request_s_life(db: Database, project: Project) -> None:
         assert (await session.execute(select(IdempotencyRecord))).first() is None
 
 
-async def test_who_lost_a_request_writes_nothing(db: Database, project: Project) -> None:
+async def test_a_lost_claim_writes_nothing(db: Database, project: Project) -> None:
     late, new = (new_ticket(project.id, "key:a", "f") for _ in range(2))
     async with db.write() as session:
         assert await idempotency.claim(session, late) is None
@@ -141,18 +141,18 @@ async def test_who_lost_a_request_writes_nothing(db: Database, project: Project)
         assert await idempotency.complete(session, new, StoredResponse(200, "new"))
 
 
-async def test_a_retry_gives_way(db: Database, project: Project) -> None:
-    wanted = new_ticket(project.id, "retry:x", "x")
+async def test_a_stored_response_is_replaced_only_when_it_is_old(db: Database, project: Project) -> None:
+    ticket = new_ticket(project.id, "retry:x", "x")
     async with db.write() as session:
-        assert await idempotency.store(session, wanted, StoredResponse(200, "1"), 600)
-        assert not await idempotency.store(session, wanted, StoredResponse(200, "2"), 600)
-        assert await idempotency.load(session, wanted, 600) == StoredResponse(200, "1")
-        assert await idempotency.store(session, wanted, StoredResponse(200, "3"), 0)
-        assert await idempotency.load(session, wanted, 600) == StoredResponse(200, "3")
-        assert await idempotency.load(session, wanted, 0) is None
+        assert await idempotency.store(session, ticket, StoredResponse(200, "1"), 600)
+        assert not await idempotency.store(session, ticket, StoredResponse(200, "2"), 600)
+        assert await idempotency.load(session, ticket, 600) == StoredResponse(200, "1")
+        assert await idempotency.store(session, ticket, StoredResponse(200, "3"), 0)
+        assert await idempotency.load(session, ticket, 600) == StoredResponse(200, "3")
+        assert await idempotency.load(session, ticket, 0) is None
 
 
-async def test_an_entry_of_the_log(db: Database, project: Project) -> None:
+async def test_an_audit_entry(db: Database, project: Project) -> None:
     principal = keys.Principal(project.id, "key_1", request_id="req_1")
     async with db.write() as session:
         await audit(session, principal, "file.deleted", "file-1", detail={"n": 1})

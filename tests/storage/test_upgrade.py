@@ -1,8 +1,9 @@
 """A home written by an earlier version opens, migrates and continues to work.
 
-``data/home_revision_0004.zip`` was written by the code at schema revision 0004: a finished job with two
-published checkpoints, a paused job, a completed batch, an open upload, a webhook, a second project with a permission,
-and their blobs. ``facts.json`` in it holds the ids and what the finished model answered.
+``data/home_revision_0004.zip`` was written by the code at schema revision 0004: a finished job with
+two published checkpoints, a paused job, a completed batch, an open upload, a webhook, a second
+project with a permission, and their blobs. ``facts.json`` in it holds the ids and what the finished
+model answered.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from storage import migrate
 from tests import services
 from tests.stack import Stack, build_settings, wait_for_job
 from tests.tiny import create_tiny_chat_base
+
+pytestmark = pytest.mark.integration
 
 ARCHIVE = Path(__file__).parent / "data" / "home_revision_0004.zip"
 

@@ -1,4 +1,4 @@
-"""Tiny bases, made once a session."""
+"""Fixtures of tiny base models, created once per session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TESTS_DIRECTORY = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if TESTS_DIRECTORY in item.path.parents:
-            # PEFT asks transformers by a name that transformers 5 calls old.
+            # PEFT uses a name that transformers 5 has deprecated.
             item.add_marker(pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"))
 
 

@@ -1,4 +1,4 @@
-"""Run folders for tests, and what came of them."""
+"""Helpers that create run folders and record the events of runs."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def to_jsonl(rows: Sequence[Row]) -> str:
 
 
 def create_run_folder(directory: Path, base: Path, task: str, update: Row, **changes: Any) -> Path:
-    """Create a folder ready to run. ``training`` and ``validation`` are rows or a file's text; the rest
-    goes into the spec.
+    """Create a folder that is ready to run.
 
-    The precision is float32 unless the test names another: ``auto`` means bfloat16 on CPUs that have units for it.
+    ``training`` and ``validation`` are rows or the text of a file; other arguments go into the
+    spec. The dtype is float32 unless the test sets another, because ``auto`` selects bfloat16 on
+    CPUs with units for it.
     """
     directory.mkdir(parents=True)
     values: Row = {"seed": 7, "threads": 1, "base_id": "tiny", **changes}
@@ -58,7 +59,7 @@ def create_run_folder(directory: Path, base: Path, task: str, update: Row, **cha
 
 @dataclass
 class EventRecorder:
-    """An ``emit`` that keeps what it is given."""
+    """An ``emit`` callback that stores the events."""
 
     events: list[run_events.RunEvent] = field(default_factory=list)
 
@@ -70,7 +71,7 @@ class EventRecorder:
 
     @property
     def clock_independent_metrics(self) -> list[tuple[Any, ...]]:
-        """Every figure of the metrics that does not depend on the clock."""
+        """Fields of the metrics that do not depend on the clock."""
         timed = {"tokens_per_second", "eta_seconds"}
         return [tuple(line.model_dump(exclude=timed).items()) for line in self.of_type(run_events.Metrics)]
 

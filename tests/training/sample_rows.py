@@ -1,4 +1,4 @@
-"""For every method and task a few rows that it can be trained on, and inputs that a trained model can be asked."""
+"""Training rows and prediction inputs for every method and task."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from tests.training.run_folders import CHAT_ROWS, LABEL_ROWS, Row
 
 @dataclass(frozen=True)
 class TaskSample:
+    """Rows and inputs of a task, and the base to train."""
+
     base_fixture: str
-    """Fixture of a tiny base."""
+    """Name of the fixture of a tiny base."""
     rows: list[Row]
     inputs: list[Any] = field(default_factory=list)
     unsupported_updates: frozenset[str] = frozenset()
-    """Ways of updating that this base has no use for."""
+    """Update types that this base does not support."""
 
 
 COMPLETION_ROWS: list[Row] = [
@@ -34,9 +36,9 @@ PREFERENCE_ROWS: list[Row] = [
 
 COLORS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 IMAGE_ROWS: list[Row] = [
-    {"image": encode_base64(encode_image(create_image(colour, number))), "label": label}
+    {"image": encode_base64(encode_image(create_image(color, number))), "label": label}
     for number in range(6)
-    for label, colour in COLORS.items()
+    for label, color in COLORS.items()
 ]
 TAGGED_ROWS: list[Row] = [
     {"tokens": ["Anna", "met", name, "in", "Rome"], "tags": ["B-PER", "O", "B-PER", "O", "B-LOC"]}

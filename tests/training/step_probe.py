@@ -1,4 +1,4 @@
-"""A run taken apart: what the loop is given, what one step makes of it, and every tensor before and after."""
+"""Helpers that set up runs, compute single steps, and compare tensors before and after training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from training.trainer.state import StopFlag, TrainingRun
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run after its last step, its model still in memory."""
+    """A run after its last step, with the model in memory."""
 
     run: TrainingRun
     events: EventRecorder
@@ -44,7 +44,7 @@ class FinishedRun:
 
 
 def set_up_run(folder: Path, cache_features: bool = True) -> TrainingRun:
-    """Ready for its first step. ``keep`` False: without the features of frozen blocks."""
+    """Return a run before its first step, optionally with cached frozen-block outputs."""
     spec = TrainSpec.read(folder)
     run = build_run(folder, spec, prepare(folder, spec, StopFlag()), EventRecorder(), StopFlag())
     compute_reference_logprobs(run)
@@ -64,31 +64,34 @@ def run_to_completion(folder: Path) -> FinishedRun:
 def assert_resumed_run_matches(
     create_folder: Callable[[str], Path], step: int, uninterrupted: EventRecorder
 ) -> EventRecorder:
-    """A run stopped at a step, and one that goes on from there, are ``whole``, which stands in ``make("whole")``'s
-    place: result, figures and proof. What the first of them told."""
+    """Assert that a run stopped at ``step`` and resumed equals the uninterrupted run.
+
+    Compares results, metrics, and proofs. The uninterrupted run is in the folder ``whole``. Returns
+    the events of the stopped run.
+    """
     first, second = create_folder(f"{step}-first"), create_folder(f"{step}-second")
-    heard = run_until_step(first, step)
-    shutil.copytree(first / heard.of_type(Checkpoint)[-1].path, second / "resume")
+    events = run_until_step(first, step)
+    shutil.copytree(first / events.of_type(Checkpoint)[-1].path, second / "resume")
     rest = run_training(second)
     assert hash_files(second / "result") == hash_files(first.parent / "whole/result")
-    assert heard.clock_independent_metrics + rest.clock_independent_metrics == uninterrupted.clock_independent_metrics
+    assert events.clock_independent_metrics + rest.clock_independent_metrics == uninterrupted.clock_independent_metrics
     [result], [expected] = rest.of_type(Result), uninterrupted.of_type(Result)
     assert (result.resume_proof, result.metrics) == (expected.resume_proof, expected.metrics)
-    return heard
+    return events
 
 
 def run_until_step(folder: Path, step: int) -> EventRecorder:
-    """What a run tells that is asked to leave when it tells of a step."""
-    heard, stop = EventRecorder(), StopFlag()
+    """Stop a run at ``step`` and return its events."""
+    events, stop = EventRecorder(), StopFlag()
 
-    def listen(line: RunEvent) -> None:
-        heard(line)
+    def record_and_stop(line: RunEvent) -> None:
+        events(line)
         stop.requested |= isinstance(line, Metrics) and line.step == step
 
-    with pytest.raises(Interrupted) as left:
-        runs.train(folder, listen, stop)
-    assert left.value.step == step
-    return heard
+    with pytest.raises(Interrupted) as interrupted:
+        runs.train(folder, record_and_stop, stop)
+    assert interrupted.value.step == step
+    return events
 
 
 def get_event_recorder(run: TrainingRun) -> EventRecorder:
@@ -97,7 +100,7 @@ def get_event_recorder(run: TrainingRun) -> EventRecorder:
 
 
 def collect_tensors(model: Any) -> dict[str, Tensor]:
-    """Parameters and buffers under all their names, those that are not saved too."""
+    """Return parameters and buffers under all their names, including those that are not saved."""
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return {name: tensor.detach() for name, tensor in named}
 
@@ -105,8 +108,9 @@ def collect_tensors(model: Any) -> dict[str, Tensor]:
 def compute_step(
     run: TrainingRun, examples: Sequence[Any], step: int = 1, micro_batches: int = 1
 ) -> tuple[BatchMetrics, dict[str, Tensor]]:
-    """One batch's figures and clipped gradient, with that step's dropout; nothing moves."""
+    """Return a batch's metrics and clipped gradients with the step's dropout, without an update."""
     run.train_mode()
     run.optimizer.zero_grad()
-    measured = gradients.compute_gradients(run, examples, micro_batches, step)
-    return measured, {name: it.grad.clone() for name, it in run.trainable_parameters.items() if it.grad is not None}
+    metrics = gradients.compute_gradients(run, examples, micro_batches, step)
+    weights = run.trainable_parameters
+    return metrics, {name: weight.grad.clone() for name, weight in weights.items() if weight.grad is not None}

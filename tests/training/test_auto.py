@@ -1,4 +1,4 @@
-"""The rules behind every ``auto``."""
+"""Tests for the rules that resolve ``auto`` hyperparameters."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 
 
 @pytest.mark.parametrize(
-    ("facts", "rates", "epochs", "batches"),
+    ("inputs", "rates", "epochs", "batches"),
     [
         (STORY, (2e-3, 1e-2), (20, 50), (4, 4)),
         (replace(STORY, rows=200), (2e-3, 1e-2), (3, 8), (4, 8)),
@@ -81,12 +81,12 @@ DOCS = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
         (replace(MINILM, update="lora"), (5e-4, 3e-3), (8, 12), (32, 32)),
     ],
 )
-def test_rules_are_where_the_field_is(facts: AutoInputs, rates: Any, epochs: Any, batches: Any) -> None:
-    chosen = resolve(AUTO, facts)
+def test_rules_give_common_values(inputs: AutoInputs, rates: Any, epochs: Any, batches: Any) -> None:
+    chosen = resolve(AUTO, inputs)
     assert rates[0] <= chosen.learning_rate <= rates[1]
     assert epochs[0] <= chosen.n_epochs <= epochs[1]
     assert batches[0] <= chosen.batch_size <= batches[1]
-    steps = ceil(facts.rows / chosen.batch_size)
+    steps = ceil(inputs.rows / chosen.batch_size)
     assert chosen.max_steps == chosen.n_epochs * steps
     assert chosen.eval_every == steps
     assert chosen.max_steps // chosen.save_every <= 10
@@ -98,17 +98,19 @@ def test_small_sets_get_enough_steps() -> None:
 
 
 def test_a_resolved_object_resolves_to_itself() -> None:
-    for facts in (STORY, QWEN, MINILM):
-        chosen = resolve(AUTO, facts)
-        again = DpoHyperparameters.model_validate(chosen.public())
-        assert resolve(again, facts) == chosen
+    for inputs in (STORY, QWEN, MINILM):
+        chosen = resolve(AUTO, inputs)
+        public = DpoHyperparameters.model_validate(chosen.public())
+        assert resolve(public, inputs) == chosen
 
 
 def test_requested_values_are_unchanged() -> None:
-    asked = DpoHyperparameters(n_epochs=2, batch_size=5, warmup_ratio=0.5, lr_scheduler="cosine", label_smoothing=0.3)
-    chosen = resolve(asked, MINILM)
-    for name in asked.model_fields_set:
-        assert getattr(chosen, name) == getattr(asked, name)
+    requested = DpoHyperparameters(
+        n_epochs=2, batch_size=5, warmup_ratio=0.5, lr_scheduler="cosine", label_smoothing=0.3
+    )
+    chosen = resolve(requested, MINILM)
+    for name in requested.model_fields_set:
+        assert getattr(chosen, name) == getattr(requested, name)
 
 
 def test_rate_and_multiplier() -> None:
@@ -121,10 +123,10 @@ def test_rate_and_multiplier() -> None:
 
 
 def test_max_steps_and_epochs() -> None:
-    facts = replace(MINILM, rows=320)
-    assert resolve(DpoHyperparameters(batch_size=32, max_steps=25), facts).n_epochs == 3
-    assert resolve(DpoHyperparameters(batch_size=32, max_steps=25, n_epochs=2), facts).max_steps == 20
-    assert resolve(DpoHyperparameters(batch_size=32, max_steps=10**6), facts).max_steps == 500
+    inputs = replace(MINILM, rows=320)
+    assert resolve(DpoHyperparameters(batch_size=32, max_steps=25), inputs).n_epochs == 3
+    assert resolve(DpoHyperparameters(batch_size=32, max_steps=25, n_epochs=2), inputs).max_steps == 20
+    assert resolve(DpoHyperparameters(batch_size=32, max_steps=10**6), inputs).max_steps == 500
 
 
 def test_batches_are_split_into_micro_batches_that_fit_the_device() -> None:
@@ -154,8 +156,8 @@ def test_every_task_has_a_rate_and_epochs_for_every_update_that_fits() -> None:
     for tasks in METHODS.values():
         for task in tasks.values():
             for update in task.updates:
-                facts = replace(QWEN, family=task.family, update=update)
-                assert 0 < resolve(AUTO, facts).learning_rate <= 0.02
+                inputs = replace(QWEN, family=task.family, update=update)
+                assert 0 < resolve(AUTO, inputs).learning_rate <= 0.02
     sgd = resolve(DpoHyperparameters(optimizer="sgd"), BERT).learning_rate
     assert sgd == pytest.approx(OPTIMIZER_FACTORS["sgd"] * resolve(AUTO, BERT).learning_rate, rel=0.01)
     assert all(
@@ -178,14 +180,14 @@ def test_few_rows_are_reported() -> None:
 
 def test_every_hyperparameter_has_a_rule_and_a_line_in_the_docs() -> None:
     assert set(auto.RULES) == set(DpoHyperparameters.model_fields) == set(auto.ResolvedHyperparameters.model_fields)
-    told = re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE)
-    assert set(DpoHyperparameters.model_fields) <= set(told)
+    documented = re.findall(r"^\| `(\w+)`", DOCS.read_text(), re.MULTILINE)
+    assert set(DpoHyperparameters.model_fields) <= set(documented)
 
 
 def test_the_docs_rates_are_the_tables() -> None:
     rows = re.findall(r"^\| (\w+) \| (\w+) \| ([\de.-]+) \| (\d+) \| ([\d.]+) \|", DOCS.read_text(), re.MULTILINE)
-    told = {(family, update): tuple(map(float, numbers)) for family, update, *numbers in rows}
-    assert told == {key: (rate.base, rate.width, rate.exponent) for key, rate in PEAK_RATES.items()}
+    documented = {(family, update): tuple(map(float, numbers)) for family, update, *numbers in rows}
+    assert documented == {key: (rate.base, rate.width, rate.exponent) for key, rate in PEAK_RATES.items()}
 
 
 def test_the_docs_ranges_are_the_schemas() -> None:
@@ -193,44 +195,45 @@ def test_the_docs_ranges_are_the_schemas() -> None:
     for name, schema in DpoHyperparameters.model_json_schema()["properties"].items():
         for choice in schema["anyOf"]:
             bounds = {value for key, value in choice.items() if key.lower().endswith("imum")}
-            # No model reads as much as max_length allows.
+            # The docs omit the upper bound of max_length, which exceeds every model's limit.
             bounds -= {MAX_LENGTH_BOUND} if name == "max_length" else set()
-            for told in (*(f"{bound:,}" for bound in bounds), *choice.get("enum", ())):
-                assert told in cells[name], (name, told)
+            for documented in (*(f"{bound:,}" for bound in bounds), *choice.get("enum", ())):
+                assert documented in cells[name], (name, documented)
 
 
 def test_the_docs_batches_and_epochs_are_the_rules() -> None:
-    """Asked of the rules: the smallest and the largest batch, and the epochs of a file that is not small."""
+    """Compares the docs with the rules' batch limits and their epochs for a large file."""
     number = r"(\d+|–)"
     row = rf"^\| (\w+) \| rows / (\d+) \| (\d+) … (\d+) \| {number} \| {number} \| {number} \| {number} \|"
     rows = re.findall(row, DOCS.read_text(), re.MULTILINE)
     families = {task.family: task for tasks in METHODS.values() for task in tasks.values()}
     assert {family for family, *_ in rows} == set(families)
-    for family, steps, least, most, *epochs in rows:
-        for update, told in zip(("lora", "full", "head", "layers"), epochs, strict=True):
-            assert (told == "–") == (update not in families[family].updates)
-            if told == "–":
+    for family, steps, min_batch, max_batch, *epochs in rows:
+        for update, documented in zip(("lora", "full", "head", "layers"), epochs, strict=True):
+            assert (documented == "–") == (update not in families[family].updates)
+            if documented == "–":
                 continue
-            facts = replace(MINILM, family=family, update=update, rows=100_000)
-            chosen = resolve(AUTO, facts)
-            assert (chosen.n_epochs, chosen.batch_size) == (int(told), int(most))
-            assert resolve(AUTO, replace(facts, rows=int(least))).batch_size == int(least)
-            assert resolve(AUTO, replace(facts, rows=2 * int(least) * int(steps))).batch_size == 2 * int(least)
+            inputs = replace(MINILM, family=family, update=update, rows=100_000)
+            chosen = resolve(AUTO, inputs)
+            assert (chosen.n_epochs, chosen.batch_size) == (int(documented), int(max_batch))
+            assert resolve(AUTO, replace(inputs, rows=int(min_batch))).batch_size == int(min_batch)
+            assert resolve(AUTO, replace(inputs, rows=2 * int(min_batch) * int(steps))).batch_size == 2 * int(min_batch)
 
 
 def test_the_docs_micro_batch_tokens_are_the_devices() -> None:
-    told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", DOCS.read_text(), re.MULTILINE))["gradient_accumulation_steps"]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", DOCS.read_text(), re.MULTILINE))
+    documented = rows["gradient_accumulation_steps"]
     cpu, apple, cuda = (TOKEN_BUDGETS[device] for device in ("cpu", "mps", "cuda"))
-    assert f"(CPU {cpu.micro_batch:,}, Apple {apple.micro_batch:,}, CUDA {cuda.micro_batch:,})" in told
-    assert f"({cpu.max_tokens:,}; {apple.max_tokens:,}; {cuda.max_tokens:,})" in told
+    assert f"(CPU {cpu.micro_batch:,}, Apple {apple.micro_batch:,}, CUDA {cuda.micro_batch:,})" in documented
+    assert f"({cpu.max_tokens:,}; {apple.max_tokens:,}; {cuda.max_tokens:,})" in documented
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_warm_up_and_never_rest(name: str) -> None:
+def test_schedules_warm_up_and_stay_above_zero(name: str) -> None:
     rates = [compute_learning_rate(step, 100, 2.0, name, 0.1) for step in range(1, 101)]
     assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
     assert rates[10] == max(rates) == 2.0
-    assert all(0 < one <= 2.0 for one in rates)
+    assert all(0 < rate <= 2.0 for rate in rates)
     assert rates[-1] == (2.0 if name == "constant" else pytest.approx(min(rates)))
     assert compute_learning_rate(1, 1, 2.0, name, 0.0) == 2.0
 
@@ -238,7 +241,7 @@ def test_schedules_warm_up_and_never_rest(name: str) -> None:
 def test_batches_cover_each_epoch_once_and_group_by_length() -> None:
     lengths = [(row * 37) % 101 + 1 for row in range(1000)]
     batches = LengthGroupedBatchSampler(lengths, 8, seed=1)
-    seen = []
+    epochs = []
     for epoch in range(2):
         rows = [
             batches.get_batch(epoch * batches.steps_per_epoch + step) for step in range(1, batches.steps_per_epoch + 1)
@@ -246,13 +249,13 @@ def test_batches_cover_each_epoch_once_and_group_by_length() -> None:
         assert sorted(row for batch in rows for row in batch) == list(range(1000))
         padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in rows)
         assert padded < 1.1 * sum(lengths)
-        seen.append(rows)
-    assert seen[0] != seen[1]
-    assert LengthGroupedBatchSampler(lengths, 8, seed=2).get_batch(1) != seen[0][0]
-    # In any order of asking: nothing is replayed.
+        epochs.append(rows)
+    assert epochs[0] != epochs[1]
+    assert LengthGroupedBatchSampler(lengths, 8, seed=2).get_batch(1) != epochs[0][0]
+    # Batches can be requested in any order.
     assert [LengthGroupedBatchSampler(lengths, 8, seed=1).get_batch(step) for step in (200, 3)] == [
-        seen[1][74],
-        seen[0][2],
+        epochs[1][74],
+        epochs[0][2],
     ]
     assert MEGA_BATCH_MULT > 1
 

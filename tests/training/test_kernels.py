@@ -1,4 +1,4 @@
-"""Fast kernels give the numbers of the plain formulas."""
+"""Tests that fast kernels give the same numbers as plain formulas."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SMALL_CONFIG = {
 
 
 def assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
-    """Relative to the largest number of a tensor."""
+    """Assert closeness relative to the largest element."""
     assert (left is None) == (right is None)
     if left is not None:
         left, right = left.detach().double(), right.detach().double()
@@ -63,7 +63,7 @@ def add_lora(model: Any, **lora_options: Any) -> Any:
 
 
 def build_batch() -> tuple[list[Tensor], dict[str, Any], dict[str, Any]]:
-    """Rows of several lengths: as they are, padded, and laid end to end."""
+    """Build rows of several lengths: separate, padded, and packed."""
     rows = [torch.randint(1, 61, (length,), generator=torch.Generator().manual_seed(length)) for length in LENGTHS]
     padded = {"input_ids": nn.utils.rnn.pad_sequence(rows, batch_first=True)}
     positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
@@ -71,10 +71,10 @@ def build_batch() -> tuple[list[Tensor], dict[str, Any], dict[str, Any]]:
 
 
 def compute_loss(model: Any, layout: str) -> Tensor:
-    """Something that depends on every logit of every row."""
-    rows, padded, end_to_end = build_batch()
+    """Return a loss that depends on every logit of every row."""
+    rows, padded, packed_batch = build_batch()
     if layout == "packed":
-        logits = model(**end_to_end, use_cache=False).logits[0]
+        logits = model(**packed_batch, use_cache=False).logits[0]
     else:
         by_row = model(**padded, use_cache=False).logits
         logits = torch.cat([row[: len(ids)] for row, ids in zip(by_row, rows, strict=True)])
@@ -82,7 +82,7 @@ def compute_loss(model: Any, layout: str) -> Tensor:
 
 
 def compute_loss_and_gradients(model: Any, layout: str) -> dict[str, Tensor]:
-    """The loss and every gradient."""
+    """Return the loss and all gradients."""
     model.zero_grad()
     value = compute_loss(model, layout)
     torch.autograd.backward(value)
@@ -99,13 +99,13 @@ def assert_all_close(left: dict[str, Tensor], right: dict[str, Tensor], toleranc
 
 @contextmanager
 def record_saved_tensors(saved: list[Tensor]) -> Iterator[None]:
-    """What autograd keeps meanwhile."""
+    """Collect the tensors that autograd saves in the block."""
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         saved.append(tensor)
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         yield
 
 
@@ -118,9 +118,9 @@ def compute_naive_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor) -> t
 
 
 def build_logprob_inputs(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    chance = torch.Generator().manual_seed(0)
-    hidden, weight = (torch.randn(count, 8, generator=chance) * scale for count in (17, 23))
-    targets = torch.randint(23, (17,), generator=chance)
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(count, 8, generator=generator) * scale for count in (17, 23))
+    targets = torch.randint(23, (17,), generator=generator)
     likeliest = (hidden @ weight.t()).argmax(1)
     return hidden, weight, torch.where(torch.arange(17) % 3 == 0, likeliest, targets)
 
@@ -134,7 +134,7 @@ def test_target_logprobs_and_gradients_are_the_textbooks(
     monkeypatch.setitem(cross_entropy.BLOCK_SHAPES, "cpu", block)
     hidden, weight, targets = build_logprob_inputs()
     upstream, upstream_mean = torch.linspace(-1, 2, 17), torch.linspace(2, -1, 17) * smooth
-    found = []
+    results = []
     for dtype in (torch.float32, torch.float64):
         h = hidden.detach().to(dtype).requires_grad_()
         w = weight.detach().to(dtype).requires_grad_(trainable)
@@ -146,8 +146,8 @@ def test_target_logprobs_and_gradients_are_the_textbooks(
         else:
             at, mean = compute_naive_logprobs(h, w, targets)
         torch.autograd.backward(at @ upstream.to(dtype) + mean @ upstream_mean.to(dtype))
-        found.append((at, mean * smooth, h.grad, w.grad))
-    for ours, theirs in zip(*found, strict=True):
+        results.append((at, mean * smooth, h.grad, w.grad))
+    for ours, theirs in zip(*results, strict=True):
         assert_close(ours, theirs, 2e-6)
 
 
@@ -164,10 +164,10 @@ def test_logits_of_any_size_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_neither_logits_nor_a_frozen_matrix_are_saved_for_backward() -> None:
     hidden, weight, targets = torch.randn(7, 8, requires_grad=True), torch.randn(3000, 8), torch.arange(7)
-    seen: list[Tensor] = []
-    with record_saved_tensors(seen):
+    saved_tensors: list[Tensor] = []
+    with record_saved_tensors(saved_tensors):
         target_logprobs(hidden, weight, targets)
-    assert [tensor.numel() for tensor in seen] == [7 * 8]
+    assert [tensor.numel() for tensor in saved_tensors] == [7 * 8]
 
 
 def test_scores_under_autocast_are_fp32_of_bf16_products() -> None:
@@ -259,13 +259,13 @@ def test_a_prepared_model_can_be_merged_permanently() -> None:
 
 @pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed but")
 @pytest.mark.parametrize("option", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
-def test_other_lora_layers_are_left_alone(option: dict[str, Any]) -> None:
+def test_other_lora_layers_are_not_patched(option: dict[str, Any]) -> None:
     model = build_lora_model(**option)
     lora.patch_layers(model)
     assert list_patched_modules(model) == []
 
 
-def test_a_base_that_trains_is_left_alone() -> None:
+def test_a_trainable_base_layer_is_not_patched() -> None:
     model = build_lora_model()
     model.base_model.model.second.base_layer.bias.requires_grad_()
     lora.patch_layers(model)
@@ -276,10 +276,10 @@ def test_rms_norm_is_transformers() -> None:
     norm, x, upstream = LlamaRMSNorm(8, eps=1e-3), torch.randn(2, 5, 8, requires_grad=True), torch.randn(2, 5, 8)
     norm.weight.data.uniform_(0.5, 2)
     expected = norm(x)
-    found = fused.rms_norm(x, norm.weight, norm.variance_epsilon)
-    assert_close(found, expected)
+    result = fused.rms_norm(x, norm.weight, norm.variance_epsilon)
+    assert_close(result, expected)
     for ours, theirs in zip(
-        torch.autograd.grad(found, (x, norm.weight), upstream),
+        torch.autograd.grad(result, (x, norm.weight), upstream),
         torch.autograd.grad(expected, (x, norm.weight), upstream),
         strict=True,
     ):
@@ -287,7 +287,7 @@ def test_rms_norm_is_transformers() -> None:
     assert fused.rms_norm(x.bfloat16(), norm.weight.bfloat16(), 1e-3).dtype == torch.bfloat16
 
 
-def test_a_norm_that_scales_otherwise_is_left_alone() -> None:
+def test_a_norm_with_another_scale_is_not_patched() -> None:
     gemma = GemmaRMSNorm(8)
     gemma.weight.data.uniform_(0.5, 2)
     gemma.variance_epsilon = gemma.eps
@@ -308,13 +308,13 @@ def test_rotation_is_transformers() -> None:
 
 
 @pytest.mark.parametrize("model_type", ["cohere", "glm"])
-def test_interleaved_rotations_are_left_alone(model_type: str) -> None:
+def test_interleaved_rotations_are_not_patched(model_type: str) -> None:
     model = build_model(model_type)
     fused.patch_layers(model)
     assert not [name for name in list_patched_modules(model) if name.endswith("attn")]
 
 
-# --- whole models
+# --- complete models
 
 
 def build_packable_model(model_type: str) -> Any:
@@ -325,21 +325,21 @@ def build_packable_model(model_type: str) -> Any:
 
 @pytest.mark.parametrize("model_type", sorted(packed.SUPPORTED_MODEL_TYPES))
 def test_packed_equals_padded(model_type: str) -> None:
-    padded, end_to_end = build_packable_model(model_type), build_packable_model(model_type)
-    assert packed.can_pack(end_to_end.config)
-    packed.enable(end_to_end)
-    assert_all_close(compute_loss_and_gradients(end_to_end, "packed"), compute_loss_and_gradients(padded, "padded"))
-    # What comes padded still goes as before, with a mask and without.
-    assert_all_close(compute_loss_and_gradients(end_to_end, "padded"), compute_loss_and_gradients(padded, "padded"))
+    padded, packable = build_packable_model(model_type), build_packable_model(model_type)
+    assert packed.can_pack(packable.config)
+    packed.enable(packable)
+    assert_all_close(compute_loss_and_gradients(packable, "packed"), compute_loss_and_gradients(padded, "padded"))
+    # Padded batches still work, with and without a mask.
+    assert_all_close(compute_loss_and_gradients(packable, "padded"), compute_loss_and_gradients(padded, "padded"))
     mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
     ids = torch.tensor([[0, 0, 5, 6], [7, 8, 9, 10]])
     assert_close(
-        end_to_end(ids, attention_mask=mask).logits[mask == 1], padded(ids, attention_mask=mask).logits[mask == 1]
+        packable(ids, attention_mask=mask).logits[mask == 1], padded(ids, attention_mask=mask).logits[mask == 1]
     )
 
 
 @pytest.mark.parametrize(
-    ("model_type", "more"),
+    ("model_type", "overrides"),
     [
         ("mistral", {"sliding_window": 4}),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}),
@@ -348,8 +348,8 @@ def test_packed_equals_padded(model_type: str) -> None:
         ("gpt2", {}),
     ],
 )
-def test_other_attention_is_not_packed(model_type: str, more: dict[str, Any]) -> None:
-    assert not packed.can_pack(AutoConfig.for_model(model_type, **more))
+def test_other_attention_is_not_packed(model_type: str, overrides: dict[str, Any]) -> None:
+    assert not packed.can_pack(AutoConfig.for_model(model_type, **overrides))
 
 
 def test_packing_is_not_saved(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_prepare_reaches_every_layer_of_a_llama() -> None:
     assert kinds == 2 * [*attention, *mlp, "input_layernorm", "post_attention_layernorm"] + ["norm"]
 
 
-def test_a_prepared_model_trains_whole_and_with_its_adapter_off() -> None:
+def test_a_prepared_model_trains_in_full_and_with_its_adapter_disabled() -> None:
     plain, fast = build_model("llama"), build_model("llama")
     kernels.patch_model(fast, CPU)
     assert_all_close(compute_loss_and_gradients(fast, "padded"), compute_loss_and_gradients(plain, "padded"))
@@ -414,20 +414,20 @@ def test_autocast_reaches_the_kernels() -> None:
 
 
 def test_less_is_saved_for_the_backward_pass() -> None:
-    kept = []
+    saved_bytes = []
     for fast in (False, True):
-        model, seen = add_lora(build_model("llama", intermediate_size=512)), []
+        model, saved_tensors = add_lora(build_model("llama", intermediate_size=512)), []
         if fast:
             kernels.patch_model(model, CPU)
-        with record_saved_tensors(seen):
+        with record_saved_tensors(saved_tensors):
             compute_loss(model, "padded")
         weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in seen}
-        kept.append(sum(size for place, size in storages.items() if place not in weights))
-    assert kept[1] < 0.6 * kept[0]
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in saved_tensors}
+        saved_bytes.append(sum(size for address, size in storages.items() if address not in weights))
+    assert saved_bytes[1] < 0.6 * saved_bytes[0]
 
 
-def test_the_same_bits_every_time() -> None:
+def test_results_are_reproducible_bit_by_bit() -> None:
     model = add_lora(build_model("llama"))
     kernels.patch_model(model, CPU)
     packed.enable(model)

@@ -1,4 +1,4 @@
-"""Every task by every way of updating that fits it: train, resume, save, load, predict."""
+"""Tests for every task with every supported update: train, resume, save, load, predict."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from training.trainer.prepare import prepare
 from training.trainer.setup import build_run, cache_frozen_features, compute_reference_logprobs
 from training.trainer.state import StopFlag
 from training.updates import UPDATES
+
+pytestmark = pytest.mark.integration
 
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 UPDATE_ROWS: dict[str, Row] = {
@@ -66,29 +68,29 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     whole, first, second = (create_sample_folder(name, method, task, update) for name in ("whole", "first", "second"))
     lines = run_training(whole)
     [result] = lines.of_type(Result)
-    heard = EventRecorder()
+    events = EventRecorder()
     stop = StopFlag()
 
-    def until_the_middle(line: RunEvent) -> None:
-        heard(line)
+    def stop_in_the_middle(line: RunEvent) -> None:
+        events(line)
         if isinstance(line, Metrics) and line.step == result.step // 2:
             stop.requested = True
 
     with pytest.raises(Interrupted):
-        runs.train(first, until_the_middle, stop)
-    shutil.copytree(first / heard.of_type(Checkpoint)[-1].path, second / "resume")
+        runs.train(first, stop_in_the_middle, stop)
+    shutil.copytree(first / events.of_type(Checkpoint)[-1].path, second / "resume")
     rest = run_training(second)
     assert hash_files(second / "result") == hash_files(whole / "result")
-    assert heard.clock_independent_metrics + rest.clock_independent_metrics == lines.clock_independent_metrics
+    assert events.clock_independent_metrics + rest.clock_independent_metrics == lines.clock_independent_metrics
     assert rest.of_type(Result)[0].resume_proof == result.resume_proof
     assert rest.of_type(Result)[0].metrics == result.metrics
-    measured = lines.of_type(Metrics)[-1]
-    assert set(measured.measures) == set(METHODS[method][task].metrics)
-    assert measured.train_loss < lines.of_type(Metrics)[0].train_loss or task == "embedding"
+    last_metrics = lines.of_type(Metrics)[-1]
+    assert set(last_metrics.measures) == set(METHODS[method][task].metrics)
+    assert last_metrics.train_loss < lines.of_type(Metrics)[0].train_loss or task == "embedding"
 
 
 @pytest.mark.parametrize(("method", "task", "update"), CASES)
-def test_what_is_saved_answers_as_what_was_trained(
+def test_a_saved_model_predicts_like_the_trained_one(
     create_sample_folder: Any, tmp_path: Path, method: str, task: str, update: str
 ) -> None:
     folder = create_sample_folder("run", method, task, update)
@@ -103,18 +105,19 @@ def test_what_is_saved_answers_as_what_was_trained(
     run.write_model(tmp_path / "saved")
     with run.full_eval_mode():
         moved = {name for name, tensor in run.model.state_dict().items() if not torch.equal(before[name], tensor)}
-        answering = TASKS[task]
+        serving_task = TASKS[task]
         examples = run.splits.training[:4] if method == "supervised" else _select_chosen(run.splits.training[:4])
-        mine = _compute_outputs(answering, run.model, run.context, examples)
+        expected = _compute_outputs(serving_task, run.model, run.context, examples)
     assert moved <= set(run.trainable_parameters) | set(run.running_stats) | _find_tied_names(
         run.model, set(run.trainable_parameters)
     )
     assert any(name in moved for name in run.trainable_parameters)
     served = serving.load(spec.base, tmp_path / "saved", task)
-    for left, right in zip(mine, _compute_outputs(served.task, served.model, served.context, examples), strict=True):
+    outputs = _compute_outputs(served.task, served.model, served.context, examples)
+    for left, right in zip(expected, outputs, strict=True):
         _assert_close(left, right)
-    if answering.route in ("predictions", "embeddings"):
-        inputs = [answering.input_schema.model_validate(value) for value in SAMPLES[method, task].inputs]  # type: ignore[union-attr]
+    if serving_task.route in ("predictions", "embeddings"):
+        inputs = [serving_task.input_schema.model_validate(value) for value in SAMPLES[method, task].inputs]  # type: ignore[union-attr]
         together = serving.predict(served, inputs, top_k=3)
         alone = [serving.predict(served, [value], top_k=3)[0] for value in inputs]
         for left, right in zip(together, alone, strict=True):
@@ -122,27 +125,27 @@ def test_what_is_saved_answers_as_what_was_trained(
 
 
 def _find_tied_names(model: Any, trained: set[str]) -> set[str]:
-    """Other names of trained tensors: tied weights stand under both in a state dict."""
+    """Return other names of trained tensors; a state dict lists tied weights under each name."""
     tensors = model.state_dict()
-    places = {tensors[name].data_ptr() for name in trained if name in tensors}
-    return {name for name, tensor in tensors.items() if tensor.data_ptr() in places}
+    addresses = {tensors[name].data_ptr() for name in trained if name in tensors}
+    return {name for name, tensor in tensors.items() if tensor.data_ptr() in addresses}
 
 
 def _select_chosen(examples: Sequence[Any]) -> list[Any]:
     return [example.chosen for example in examples]
 
 
-def _compute_outputs(task: AnyTask, model: Any, kit: TaskContext, examples: Sequence[Any]) -> list[Any]:
+def _compute_outputs(task: AnyTask, model: Any, ctx: TaskContext, examples: Sequence[Any]) -> list[Any]:
     if task.route in ("predictions", "embeddings") and task.name != "embedding":
-        return task.answer(model, examples, kit, 3)
+        return task.answer(model, examples, ctx, 3)
     with torch.inference_mode():
         return [
-            {"loss": float(task.compute_loss(model, task.collate([example], kit), kit).total)} for example in examples
+            {"loss": float(task.compute_loss(model, task.collate([example], ctx), ctx).total)} for example in examples
         ]
 
 
 def _assert_close(left: Any, right: Any) -> None:
-    """Equal, but for rounding in the numbers."""
+    """Assert equality up to rounding of numbers."""
     assert type(left) is type(right)
     if isinstance(left, dict):
         assert left.keys() == right.keys()
@@ -150,8 +153,8 @@ def _assert_close(left: Any, right: Any) -> None:
             _assert_close(left[name], right[name])
     elif isinstance(left, list):
         assert len(left) == len(right)
-        for one, other in zip(left, right, strict=True):
-            _assert_close(one, other)
+        for left_item, right_item in zip(left, right, strict=True):
+            _assert_close(left_item, right_item)
     elif isinstance(left, float):
         assert left == pytest.approx(right, rel=1e-4, abs=1e-5)
     else:

@@ -1,4 +1,4 @@
-"""What the room promises of its own code."""
+"""Tests for rules of the package: imports, banned words, file sizes, and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TORCH_FREE_MODULES = [
 ]
 
 
-def test_what_the_api_imports_loads_no_torch() -> None:
+def test_modules_that_the_api_imports_do_not_load_torch() -> None:
     imports = "; ".join(f"import training.{name}" for name in TORCH_FREE_MODULES)
     check = "import sys; assert not {'torch', 'transformers', 'peft', 'numpy'} & set(sys.modules), 'heavy'"
     subprocess.run([sys.executable, "-c", f"{imports}; {check}"], check=True)

@@ -1,4 +1,4 @@
-"""A result gives the trainer's numbers wherever it is loaded."""
+"""Tests that a loaded result reproduces the trainer's metrics and outputs."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ UPDATES = {"lora": LORA, "full": FULL, "dora": {**LORA, "dora": True}, "rslora":
 def results(
     tmp_path_factory: pytest.TempPathFactory, chat_base: Path, encoder_base: Path
 ) -> dict[tuple[str, str], Any]:
-    made = {}
+    finished = {}
     for task, base in (("chat", chat_base), ("text-classification", encoder_base)):
         for name, update in UPDATES.items():
             folder = tmp_path_factory.mktemp("runs") / name
             rows = {"validation": LABEL_ROWS} if task == "text-classification" else {}
             hyper = {"n_epochs": 3, "learning_rate": 0.01}
             create_run_folder(folder, base, task, update, hyperparameters=hyper, **rows)
-            made[task, name] = (base, folder, run_training(folder).of_type(Result)[0])
-    return made
+            finished[task, name] = (base, folder, run_training(folder).of_type(Result)[0])
+    return finished
 
 
 def compute_chat_logits(model: Any, tokenizer: Any) -> torch.Tensor:
@@ -49,19 +49,19 @@ def test_a_classifier_has_the_validation_accuracy_of_its_training(results: Any, 
     base, folder, result = results["text-classification", name]
     served = serving.load(base, folder / "result", "text-classification")
     answers = serving.predict(served, [TextInput(text=row["text"]) for row in LABEL_ROWS], 5)
-    right = sum(answer["label"] == row["label"] for answer, row in zip(answers, LABEL_ROWS, strict=True))
-    assert right / len(LABEL_ROWS) == result.metrics["valid_accuracy"]
+    correct = sum(answer["label"] == row["label"] for answer, row in zip(answers, LABEL_ROWS, strict=True))
+    assert correct / len(LABEL_ROWS) == result.metrics["valid_accuracy"]
     for answer in answers:
         assert sum(answer["scores"].values()) == pytest.approx(1)
         assert answer["scores"][answer["label"]] == max(answer["scores"].values())
 
 
-def test_answers_alone_and_together_and_cut_to_the_best(results: Any) -> None:
+def test_single_and_batched_predictions_with_top_k(results: Any) -> None:
     base, folder, _ = results["text-classification", "full"]
     served = serving.load(base, folder / "result", "text-classification")
     together = serving.predict(served, INPUTS, 1)
-    for one, answer in zip(INPUTS, together, strict=True):
-        [alone] = serving.predict(served, [one], 1)
+    for item, answer in zip(INPUTS, together, strict=True):
+        [alone] = serving.predict(served, [item], 1)
         assert len(alone["scores"]) == 1
         assert alone["label"] == answer["label"]
         assert alone["scores"][alone["label"]] == pytest.approx(answer["scores"][answer["label"]], rel=1e-5)
@@ -104,7 +104,7 @@ def test_stock_transformers_loads_a_full_result_with_its_tokenizer(results: Any)
 
 @pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("task", ["chat", "text-classification"])
-def test_merged_answers_as_unmerged(results: Any, task: str, name: str, tmp_path: Path) -> None:
+def test_merged_and_unmerged_outputs_are_equal(results: Any, task: str, name: str, tmp_path: Path) -> None:
     base, folder, _ = results[task, name]
     serving.merge(base, folder / "result", tmp_path / "merged")
     served = serving.load(base, folder / "result", task)
@@ -138,13 +138,14 @@ def test_adapters_of_one_base_side_by_side(results: Any) -> None:
 
 def test_the_metadata_describes_a_result_and_names_no_path(results: Any) -> None:
     for (task, name), (base, folder, _) in results.items():
-        card = ResultMetadata.read(folder / "result")
-        assert (card.task, card.update.type, card.base) == (task, "full" if name == "full" else "lora", "tiny")
+        metadata = ResultMetadata.read(folder / "result")
+        assert (metadata.task, metadata.base) == (task, "tiny")
+        assert metadata.update.type == ("full" if name == "full" else "lora")
         for path in (folder / "result").glob("*.json"):
             assert str(base.parent) not in path.read_text()
 
 
-def test_what_cannot_answer_untuned_says_so(results: Any, encoder_base: Path) -> None:
+def test_unsuitable_bases_and_results_are_rejected(results: Any, encoder_base: Path) -> None:
     with pytest.raises(TrainingError, match="no labels"):
         serving.load(encoder_base, None, "text-classification")
     base, folder, _ = results["chat", "lora"]

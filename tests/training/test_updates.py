@@ -1,4 +1,4 @@
-"""Ways of updating: which tensors move, what is written, and that others read it."""
+"""Tests for updates: changed tensors, saved files, and compatibility with other libraries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def finished_runs(
 
 
 def select_trained_names(task: str, update: str, names: set[str]) -> set[str]:
-    """By hand: the names of what the documentation says is trained."""
+    """Return the names of the tensors that are trained according to the documentation."""
     adapters = {name for name in names if ".lora_" in name}
     if update == "full":
         return names
@@ -72,7 +72,7 @@ def select_trained_names(task: str, update: str, names: set[str]) -> set[str]:
 def test_the_named_tensors_move_and_no_other(
     finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]], task: str, update: str
 ) -> None:
-    """Every parameter and every buffer, saved or not; a tied weight under one of its names."""
+    """Checks all parameters and buffers, saved or not; a tied weight under one of its names."""
     _, finished = finished_runs[task, update]
     model = finished.run.model
     expected = select_trained_names(task, update, {name for name, _ in model.named_parameters()})
@@ -88,26 +88,27 @@ def test_trainable_parameters_are_reported(
     finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]], task: str, update: str
 ) -> None:
     _, finished = finished_runs[task, update]
-    told = build_started_event(finished.run, 0)
-    assert told.trainable_parameters == sum(
+    event = build_started_event(finished.run, 0)
+    assert event.trainable_parameters == sum(
         finished.initial_tensors[name].numel() for name in finished.run.trainable_parameters
     )
     if (task, update) == ("text-classification", "lora"):
-        # In both blocks four square layers, one up and one down; the pooler; the head, which is trained whole.
+        # Both blocks have four square layers, one up, one down. The pooler has an adapter too, and
+        # the head is trained in full.
         layers = 2 * (4 * (32 + 32) + (32 + 64) + (64 + 32)) + (32 + 32)
-        assert told.trainable_parameters == RANK * layers + 2 * 32 + 2
+        assert event.trainable_parameters == RANK * layers + 2 * 32 + 2
 
 
 def compute_logits(model: Any, finished: FinishedRun) -> torch.Tensor:
-    task, kit = finished.run.task, finished.run.context
-    ids = task.collate(finished.run.splits.training[:1], kit)["input_ids"]
+    task, ctx = finished.run.task, finished.run.context
+    ids = task.collate(finished.run.splits.training[:1], ctx)["input_ids"]
     with torch.inference_mode():
-        found: torch.Tensor = model(input_ids=ids).logits
-    return found
+        logits: torch.Tensor = model(input_ids=ids).logits
+    return logits
 
 
 @pytest.mark.parametrize(("task", "update"), CASES)
-def test_stock_libraries_load_what_is_saved(
+def test_stock_libraries_load_saved_models(
     finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]],
     task: str,
     update: str,
@@ -123,13 +124,13 @@ def test_stock_libraries_load_what_is_saved(
         stock = auto.from_pretrained(saved)
         served = serving.load(saved, saved, task)
     with finished.run.full_eval_mode():
-        mine = compute_logits(finished.run.model, finished)
-    torch.testing.assert_close(compute_logits(stock.eval(), finished), mine, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(compute_logits(served.model, finished), mine, rtol=1e-4, atol=1e-5)
+        expected = compute_logits(finished.run.model, finished)
+    torch.testing.assert_close(compute_logits(stock.eval(), finished), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compute_logits(served.model, finished), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("update", ["head", "layers"])
-def test_what_is_frozen_is_saved_bit_by_bit(
+def test_frozen_tensors_are_saved_unchanged(
     finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]], update: str, encoder_base: Path
 ) -> None:
     saved, finished = finished_runs["text-classification", update]
@@ -146,17 +147,19 @@ def test_a_classifiers_new_head_is_in_its_adapter(
     saved, finished = finished_runs["text-classification", "lora"]
     assert "classifier" in json.loads((saved / "adapter_config.json").read_text())["modules_to_save"]
     head = load_file(saved / "adapter_model.safetensors")["base_model.model.classifier.weight"]
-    mine = finished.run.trainable_parameters["base_model.model.classifier.modules_to_save.default.weight"]
-    assert torch.equal(head, mine)
+    trained_head = finished.run.trainable_parameters["base_model.model.classifier.modules_to_save.default.weight"]
+    assert torch.equal(head, trained_head)
 
 
-def test_rslora_and_dora_are_what_they_say(finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]]) -> None:
+def test_rslora_and_dora_follow_their_definitions(
+    finished_runs: dict[tuple[str, str], tuple[Path, FinishedRun]],
+) -> None:
     plain, rslora, dora = (finished_runs["chat", name][1].run.model for name in ("lora", "rslora", "dora"))
     layers = [
         model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj") for model in (plain, rslora, dora)
     ]
     assert [layer.scaling["default"] for layer in layers] == [32 / RANK, 32 / RANK**0.5, 32 / RANK]
-    # DoRA: the direction is the adapted weight's, its length is learnt (arXiv:2402.09353, equation 5).
+    # DoRA: the adapted weight gives the direction, the length is trained (arXiv:2402.09353, eq. 5).
     layer = layers[2]
     weight = layer.base_layer.weight + layer.get_delta_weight("default")
     magnitude = layer.lora_magnitude_vector["default"].weight
@@ -180,7 +183,7 @@ def test_only_the_named_modules_get_an_adapter(tmp_path: Path, chat_base: Path) 
         ("text-classification", {"type": "lora", "target_modules": ["x"]}),
     ],
 )
-def test_an_update_that_does_not_fit_says_so(
+def test_an_unsupported_update_is_rejected(
     tmp_path: Path, task: str, update: Row, request: pytest.FixtureRequest
 ) -> None:
     folder = create_run_folder(tmp_path / "run", request.getfixturevalue(BASES[task]), task, update)

@@ -1,7 +1,7 @@
-"""One line for each route: what it asks of a role, and every place in which it takes an id.
+"""Rule of each route: the permission it requires and every location in which it takes an id.
 
-The ids that belong together are made by :mod:`tests.api.access.tenant_ids`; the matrix swaps one of them
-for an id of another project.
+:mod:`tests.api.access.tenant_ids` creates the ids that belong together. The tenant matrix replaces
+one of them with an id of another project.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ class RouteRule:
     permission: Permission
     id_factories: tuple[IdFactory, ...] = ()
     body: dict[str, Any] = field(default_factory=dict)
-    """What is sent beside the ids."""
+    """Fields of the body besides the ids."""
     list_fields: frozenset[str] = frozenset()
     """Fields of the body that take a list of ids."""
     foreign_scope: str = "project"
-    """Whose ids are tried: those of another ``project`` of the organization, or of another ``organization``."""
+    """Owner of the foreign ids: another ``project`` of the organization, or another
+    ``organization``."""
 
 
 def _build_admin_rule(*id_factories: IdFactory, **values: Any) -> RouteRule:
@@ -129,7 +130,7 @@ ROUTE_RULES: dict[str, RouteRule] = {
     "retrieve_project_api_key": _build_admin_rule(tenant_ids.bind_api_key("key_id")),
     "delete_project_api_key": _build_admin_rule(tenant_ids.bind_api_key("key_id")),
     "list_audit_logs": _build_admin_rule(bind_id("query:after", tenant_ids.create_audit_entry)),
-    # What their lists name that is another organization's filters everything away: test_admin.py.
+    # Ids of another organization in its filters match nothing: test_admin.py.
     "retrieve_usage": _build_admin_rule(),
     "retrieve_me": RouteRule(Permission.READ_SELF),
 }
@@ -142,7 +143,7 @@ UNKNOWN_IDS = {
     "model": "ft:starter:luthier::none",
     "project_ids": "proj_none",
 }
-"""Place -> an id that was never made; the longest of the names that a place ends in counts, else ``none``."""
+"""Name of a parameter or field -> an id that never existed; ``none`` for other names."""
 
 
 def get_unknown_id(location: str) -> str:

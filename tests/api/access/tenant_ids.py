@@ -1,6 +1,6 @@
-"""Ids for the tenant matrix: a *world* is ids for all places of a route that belong together, made in one project.
+"""Ids for the tenant matrix: the ids of one route belong together and to one project.
 
-A place is a path parameter's name, ``query:`` and a parameter, or ``body:`` and a field.
+A location is a path parameter's name, ``query:`` and a parameter, or ``body:`` and a field.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Any
 
 from storage.access.keys import create_key, create_project
 from storage.ids import new_id
-from storage.tables import AuditEntry, Batch, Delivery, Project, Upload, UploadPart, Webhook
-from storage.tables import CheckpointPermission as Granted
+from storage.tables import AuditEntry, Batch, CheckpointPermission, Delivery, Project, Upload, UploadPart, Webhook
 from tests.api.stack import Stack
 
 RouteIds = dict[str, str]
@@ -32,7 +31,7 @@ def create_job(stack: Stack) -> str:
 
 
 def create_ended_job(stack: Stack) -> str:
-    """A stream of one that goes on would not end."""
+    """Insert an ended job: the event stream of a running job would not end."""
     return stack.insert_job(state="cancelled").id
 
 
@@ -62,33 +61,33 @@ def create_checkpoint(stack: Stack) -> RouteIds:
 
 
 def create_checkpoints(stack: Stack) -> RouteIds:
-    world = create_checkpoint(stack)
-    return {"job_id": world["job_id"], "body:ids": world["checkpoint_id"]}
+    ids = create_checkpoint(stack)
+    return {"job_id": ids["job_id"], "body:ids": ids["checkpoint_id"]}
 
 
 def bind_training_request(create_model_id: Callable[[Stack], str]) -> IdFactory:
-    def world(stack: Stack) -> RouteIds:
+    def create_ids(stack: Stack) -> RouteIds:
         files = {
             f"body:{name}": stack.insert_file().id for name in ("training_file", "validation_file", "general_file")
         }
         return {"body:model": create_model_id(stack), **files}
 
-    return world
+    return create_ids
 
 
 def create_continued_request(stack: Stack) -> RouteIds:
-    """On from a step of a job."""
+    """Create a request that continues from a checkpoint of a job."""
     job = stack.insert_job(state="running")
     stack.insert_checkpoint(job, 1)
     return {"body:from_checkpoint": f"{job.id}:1", "body:training_file": stack.insert_file().id}
 
 
 def bind_clone_request(create_changes: IdFactory) -> IdFactory:
-    def world(stack: Stack) -> RouteIds:
+    def create_ids(stack: Stack) -> RouteIds:
         request = {"model": "starter", "training_file": stack.insert_file().id}
         return {"job_id": stack.insert_job(request=request).id, **create_changes(stack)}
 
-    return world
+    return create_ids
 
 
 def create_upload(stack: Stack) -> str:
@@ -171,25 +170,25 @@ def create_delivery(stack: Stack) -> RouteIds:
 
 
 def create_sibling_project(stack: Stack) -> str:
-    """Beside the stack's own, in its organization."""
+    """Create another project in the organization of the stack's project."""
 
-    async def made(session: Any) -> str:
-        mine = await session.get_one(Project, stack.tenant.project_id)
-        return (await create_project(session, "beside", mine.organization_id)).id
+    async def create(session: Any) -> str:
+        project = await session.get_one(Project, stack.tenant.project_id)
+        return (await create_project(session, "sibling", project.organization_id)).id
 
-    return stack.run_in_session(made)
+    return stack.run_in_session(create)
 
 
 def bind_api_key(location: str) -> IdFactory:
-    def world(stack: Stack) -> RouteIds:
+    def create_ids(stack: Stack) -> RouteIds:
         project_id = create_sibling_project(stack)
 
-        async def made(session: Any) -> str:
+        async def create(session: Any) -> str:
             return (await create_key(session, project_id, "k", "read"))[1].id
 
-        return {"project_id": project_id, location: stack.run_in_session(made)}
+        return {"project_id": project_id, location: stack.run_in_session(create)}
 
-    return world
+    return create_ids
 
 
 def create_sharing_request(stack: Stack) -> RouteIds:
@@ -197,28 +196,28 @@ def create_sharing_request(stack: Stack) -> RouteIds:
 
 
 def bind_permission(location: str) -> IdFactory:
-    def world(stack: Stack) -> RouteIds:
+    def create_ids(stack: Stack) -> RouteIds:
         checkpoint = create_model(stack)
-        granted = Granted(
+        permission = CheckpointPermission(
             id=new_id("permission"),
             checkpoint_model=checkpoint,
             owner_project_id=stack.tenant.project_id,
             project_id=create_sibling_project(stack),
             created_at=time.time(),
         )
-        stack.insert(granted)
-        return {"checkpoint": checkpoint, location: granted.id}
+        stack.insert(permission)
+        return {"checkpoint": checkpoint, location: permission.id}
 
-    return world
+    return create_ids
 
 
 def create_audit_entry(stack: Stack) -> str:
-    async def made(session: Any) -> str:
-        mine = await session.get_one(Project, stack.tenant.project_id)
+    async def create(session: Any) -> str:
+        project = await session.get_one(Project, stack.tenant.project_id)
         entry = AuditEntry(
             id=new_id("audit"),
-            organization_id=mine.organization_id,
-            project_id=mine.id,
+            organization_id=project.organization_id,
+            project_id=project.id,
             key_id="key_x",
             created_at=time.time(),
             action="file.deleted",
@@ -228,4 +227,4 @@ def create_audit_entry(stack: Stack) -> str:
         session.add(entry)
         return entry.id
 
-    return stack.run_in_session(made)
+    return stack.run_in_session(create)

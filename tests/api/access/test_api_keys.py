@@ -1,4 +1,4 @@
-"""Keys as they are sent: what is none, what is one, and what ends at once."""
+"""Authentication: valid and invalid ways to send a key, and revocation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_only_these_paths_are_public(stack: Stack) -> None:
 
 
 def _build_invalid_auth_headers(stack: Stack) -> list[dict[str, str]]:
-    async def revoked(session: Any) -> str:
+    async def create_revoked_key(session: Any) -> str:
         key, row = await create_key(session, stack.tenant.project_id, "revoked")
         assert await revoke_key(session, row.id)
         return key
@@ -30,7 +30,7 @@ def _build_invalid_auth_headers(stack: Stack) -> list[dict[str, str]]:
     return [
         {},
         {"authorization": "Bearer sk-luthier-wrong"},
-        {"authorization": f"Bearer {stack.run_in_session(revoked)}"},
+        {"authorization": f"Bearer {stack.run_in_session(create_revoked_key)}"},
         {"authorization": key},
         {"authorization": f"Basic {key}"},
         {"authorization": f"Bearer {key}x"},
@@ -44,15 +44,15 @@ def _build_invalid_auth_headers(stack: Stack) -> list[dict[str, str]]:
 
 
 def test_invalid_keys_are_rejected(stack: Stack) -> None:
-    """All the same bytes; that every route asks is the tenant matrix."""
+    """All rejections have the same bytes. The tenant matrix covers every route."""
     bodies: set[bytes] = set()
     with stack.open_anonymous_http() as http:
         for headers in _build_invalid_auth_headers(stack):
             raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-            answer = http.get("/v1/models", headers=raw)
-            assert assert_error(answer, 401)["code"] == "invalid_api_key", headers
-            assert answer.headers["www-authenticate"] == "Bearer"
-            bodies.add(answer.content)
+            response = http.get("/v1/models", headers=raw)
+            assert assert_error(response, 401)["code"] == "invalid_api_key", headers
+            assert response.headers["www-authenticate"] == "Bearer"
+            bodies.add(response.content)
     assert len(bodies) == 1
 
 
@@ -78,18 +78,18 @@ def test_ways_to_send_a_key(stack: Stack, header: str) -> None:
 
 
 def test_a_revoked_key_ends_immediately(stack: Stack) -> None:
-    async def made(session: Any) -> tuple[str, str]:
+    async def create(session: Any) -> tuple[str, str]:
         key, row = await create_key(session, stack.tenant.project_id, "short")
         return key, row.id
 
-    key, key_id = stack.run_in_session(made)
+    key, key_id = stack.run_in_session(create)
     headers = {"authorization": f"Bearer {key}"}
     assert httpx.get(f"{stack.url}/v1/models", headers=headers).status_code == 200
 
-    async def revoked(session: Any) -> bool:
+    async def revoke(session: Any) -> bool:
         return await revoke_key(session, key_id) is not None
 
-    assert stack.run_in_session(revoked)
+    assert stack.run_in_session(revoke)
     assert_error(httpx.get(f"{stack.url}/v1/models", headers=headers), 401)
 
 

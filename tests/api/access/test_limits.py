@@ -1,4 +1,4 @@
-"""What a project may use: requests and tokens a minute over a real Redis, and bytes."""
+"""Limits of a project: requests and tokens per minute over a real Redis, and stored bytes."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ CHAT_BODY = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]
 
 @dataclass(frozen=True)
 class LimitedServer:
-    """A server with a Redis of its own, which a test may kill."""
+    """A server with its own Redis, which a test may kill."""
 
     stack: Stack
     redis_process: subprocess.Popen[bytes]
 
     def with_new_project(self, **limits: int) -> Stack:
-        """A new project with these limits."""
+        """Create a project with these limits."""
         fresh = self.stack.with_new_project()
 
-        async def limit(session: Any) -> None:
-            mine = col(Project.id) == fresh.tenant.project_id
-            await session.execute(update(Project).where(mine).values(**limits))
+        async def set_limits(session: Any) -> None:
+            condition = col(Project.id) == fresh.tenant.project_id
+            await session.execute(update(Project).where(condition).values(**limits))
 
         if limits:
-            fresh.run_in_session(limit)
+            fresh.run_in_session(set_limits)
         return fresh
 
 
@@ -69,77 +69,80 @@ def test_no_headers_without_a_limit(limited_server: LimitedServer) -> None:
 
 
 def test_requests_a_minute(limited_server: LimitedServer) -> None:
-    mine = limited_server.with_new_project(requests_per_minute=3)
-    with mine.open_http() as http:
-        answers = [http.get("/v1/models") for _ in range(3)]
-        refused = http.get("/v1/models")
-    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["2", "1", "0"]
-    for answer in [*answers, refused]:
-        assert set(_get_rate_limit_headers(answer)) == {
+    limited = limited_server.with_new_project(requests_per_minute=3)
+    with limited.open_http() as http:
+        responses = [http.get("/v1/models") for _ in range(3)]
+        rejected = http.get("/v1/models")
+    assert [response.headers["x-ratelimit-remaining-requests"] for response in responses] == ["2", "1", "0"]
+    for response in [*responses, rejected]:
+        assert set(_get_rate_limit_headers(response)) == {
             f"x-ratelimit-{part}-requests" for part in ("limit", "remaining", "reset")
         }
-        assert answer.headers["x-ratelimit-limit-requests"] == "3"
-        assert re.fullmatch(r"\d+ms|[\d.]+s|\d+m\d+s", answer.headers["x-ratelimit-reset-requests"])
-    error = assert_error(refused, 429)
+        assert response.headers["x-ratelimit-limit-requests"] == "3"
+        assert re.fullmatch(r"\d+ms|[\d.]+s|\d+m\d+s", response.headers["x-ratelimit-reset-requests"])
+    error = assert_error(rejected, 429)
     assert (error["code"], error["type"]) == ("rate_limit_exceeded", "requests")
-    milliseconds = int(refused.headers["retry-after-ms"])
+    milliseconds = int(rejected.headers["retry-after-ms"])
     assert 15_000 < milliseconds <= 20_000
-    assert int(refused.headers["retry-after"]) == -(-milliseconds // 1000)
-    assert "x-should-retry" not in refused.headers
+    assert int(rejected.headers["retry-after"]) == -(-milliseconds // 1000)
+    assert "x-should-retry" not in rejected.headers
     with pytest.raises(openai.RateLimitError):
-        mine.get_client().models.list()
+        limited.get_client().models.list()
 
 
 def test_a_bucket_fills_steadily(limited_server: LimitedServer) -> None:
-    """After as long as the refusal says one request passes, and no second."""
+    """After the delay that the rejection states, exactly one request passes."""
     with limited_server.with_new_project(requests_per_minute=30).open_http() as http:
         for _ in range(60):
-            refused = http.get("/v1/models")
-            if refused.status_code == 429:
+            rejected = http.get("/v1/models")
+            if rejected.status_code == 429:
                 break
-        time.sleep(int(refused.headers["retry-after-ms"]) / 1000)
+        time.sleep(int(rejected.headers["retry-after-ms"]) / 1000)
         assert [http.get("/v1/models").status_code for _ in range(2)] == [200, 429]
 
 
 def test_rejections_have_a_complete_response(limited_server: LimitedServer) -> None:
-    """What the limit is about comes first, and an answer that is an error has the headers too."""
+    """The rate limit is checked before the body, and error responses have its headers too."""
     with limited_server.with_new_project(requests_per_minute=1).open_http() as http:
         assert _get_rate_limit_headers(http.get("/v1/none"))
         assert_error(http.post("/v1/fine_tuning/jobs", content=b"{"), 429)
 
 
 def test_tokens_a_minute(limited_server: LimitedServer) -> None:
-    """They are known when the answer is there, so a bucket may owe; then nothing passes until it has filled again."""
-    mine = limited_server.with_new_project(tokens_per_minute=12)
-    with mine.open_http() as http:
-        answers = [http.post("/v1/chat/completions", json=CHAT_BODY) for _ in range(3)]
-        refused = http.post("/v1/chat/completions", json=CHAT_BODY)
-    assert [answer.status_code for answer in answers] == [200] * 3
-    assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in answers] == ["12", "7", "2"]
-    error = assert_error(refused, 429)
+    """Tokens are charged after the response, so a bucket can go negative.
+
+    Requests are then rejected until it refills above zero.
+    """
+    limited = limited_server.with_new_project(tokens_per_minute=12)
+    with limited.open_http() as http:
+        responses = [http.post("/v1/chat/completions", json=CHAT_BODY) for _ in range(3)]
+        rejected = http.post("/v1/chat/completions", json=CHAT_BODY)
+    assert [response.status_code for response in responses] == [200] * 3
+    assert [response.headers["x-ratelimit-remaining-tokens"] for response in responses] == ["12", "7", "2"]
+    error = assert_error(rejected, 429)
     assert (error["code"], error["type"]) == ("rate_limit_exceeded", "tokens")
-    assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
-    assert "x-ratelimit-limit-requests" not in refused.headers
+    assert rejected.headers["x-ratelimit-remaining-tokens"] == "0"
+    assert "x-ratelimit-limit-requests" not in rejected.headers
 
 
 def test_projects_do_not_share_a_bucket(limited_server: LimitedServer) -> None:
-    one, other = (limited_server.with_new_project(requests_per_minute=1) for _ in range(2))
-    with one.open_http() as http, other.open_http() as others:
-        assert [http.get("/v1/me").status_code, http.get("/v1/me").status_code] == [200, 429]
-        assert others.get("/v1/me").status_code == 200
+    first, second = (limited_server.with_new_project(requests_per_minute=1) for _ in range(2))
+    with first.open_http() as first_http, second.open_http() as second_http:
+        assert [first_http.get("/v1/me").status_code, first_http.get("/v1/me").status_code] == [200, 429]
+        assert second_http.get("/v1/me").status_code == 200
 
 
 def test_processes_share_a_bucket_and_the_server_has_a_default(limited_server: LimitedServer) -> None:
     settings = limited_server.stack.settings.model_copy(update={"requests_per_minute": 6})
-    mine, generous = limited_server.with_new_project(), limited_server.with_new_project(requests_per_minute=100)
+    default, generous = limited_server.with_new_project(), limited_server.with_new_project(requests_per_minute=100)
     with (
-        run_server(create_app(settings), host="127.0.0.1", port=0) as one,
-        run_server(create_app(settings), host="127.0.0.1", port=0) as two,
+        run_server(create_app(settings), host="127.0.0.1", port=0) as first,
+        run_server(create_app(settings), host="127.0.0.1", port=0) as second,
     ):
-        urls = [f"http://127.0.0.1:{get_port(server)}" for server in (one, two)]
+        urls = [f"http://127.0.0.1:{get_port(server)}" for server in (first, second)]
         statuses = []
         for number in range(8):
-            with replace(mine, url=urls[number % 2]).open_http() as http:
+            with replace(default, url=urls[number % 2]).open_http() as http:
                 statuses.append(http.get("/v1/me").status_code)
         with replace(generous, url=urls[0]).open_http() as http:
             me = http.get("/v1/me")
@@ -148,14 +151,14 @@ def test_processes_share_a_bucket_and_the_server_has_a_default(limited_server: L
 
 
 def test_bytes(limited_server: LimitedServer) -> None:
-    mine = limited_server.with_new_project(max_bytes=100)
-    client = mine.get_client()
+    limited = limited_server.with_new_project(max_bytes=100)
+    client = limited.get_client()
     file = client.files.create(file=b"x" * 60, purpose="fine-tune")
     with pytest.raises(openai.BadRequestError) as caught:
         client.files.create(file=b"x" * 41, purpose="fine-tune")
     assert caught.value.code == "quota_exceeded"
-    assert "100 bytes and has 60; 41 more" in caught.value.message
-    with mine.open_http() as http:
+    assert "60 of at most 100 bytes; 41 more" in caught.value.message
+    with limited.open_http() as http:
         body = {"filename": "f", "purpose": "fine-tune", "mime_type": "text/plain", "bytes": 41}
         assert assert_error(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
         assert http.post("/v1/uploads", json={**body, "bytes": 40}).status_code == 200
@@ -165,28 +168,28 @@ def test_bytes(limited_server: LimitedServer) -> None:
 
 
 def test_an_upload_counts_until_it_expires(limited_server: LimitedServer) -> None:
-    """At once, not when it is swept; what it held is free for another."""
-    mine = limited_server.with_new_project(max_bytes=100)
+    """Its bytes are free as soon as it expires, before the cleanup removes it."""
+    limited = limited_server.with_new_project(max_bytes=100)
 
     async def expire(session: Any) -> None:
         await session.execute(update(Upload).where(col(Upload.id) == upload.id).values(expires_at=time.time() - 1))
 
     body: Any = {"filename": "f", "purpose": "fine-tune", "mime_type": "text/plain", "bytes": 90}
-    upload = mine.get_client().uploads.create(**body)
-    with mine.open_http() as http:
+    upload = limited.get_client().uploads.create(**body)
+    with limited.open_http() as http:
         assert http.get("/v1/me").json()["stored_bytes"] == 90
         assert assert_error(http.post("/v1/uploads", json=body), 400)["code"] == "quota_exceeded"
-        mine.run_in_session(expire)
+        limited.run_in_session(expire)
         assert http.get("/v1/me").json()["stored_bytes"] == 0
         assert http.post("/v1/uploads", json=body).status_code == 200
 
 
 def test_bytes_of_concurrent_uploads(limited_server: LimitedServer) -> None:
-    mine = limited_server.with_new_project(max_bytes=50)
-    with mine.open_http() as http, ThreadPoolExecutor(8) as pool:
+    limited = limited_server.with_new_project(max_bytes=50)
+    with limited.open_http() as http, ThreadPoolExecutor(8) as pool:
         form = {"data": {"purpose": "fine-tune"}, "files": {"file": ("f", b"x" * 10)}}
-        answers = list(pool.map(lambda _: http.post("/v1/files", **form).status_code, range(8)))  # type: ignore[arg-type]
-    assert sorted(answers) == [200] * 5 + [400] * 3
+        statuses = list(pool.map(lambda _: http.post("/v1/files", **form).status_code, range(8)))  # type: ignore[arg-type]
+    assert sorted(statuses) == [200] * 5 + [400] * 3
 
 
 @pytest.mark.parametrize(
@@ -198,15 +201,15 @@ def test_durations_are_openai_s(milliseconds: int, text: str) -> None:
 
 
 def test_nothing_is_limited_while_redis_is_down(limited_server: LimitedServer) -> None:
-    """Last of all: it takes the Redis away, first silent, then dead."""
+    """This test is the last one because it first suspends and then kills Redis."""
     with limited_server.with_new_project(requests_per_minute=1).open_http() as http:
         assert http.get("/v1/me").status_code == 200
         assert http.get("/v1/me").status_code == 429
         limited_server.redis_process.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        answers = [http.get("/v1/me") for _ in range(5)]
-        assert time.monotonic() - began < 3
+        start = time.monotonic()
+        responses = [http.get("/v1/me") for _ in range(5)]
+        assert time.monotonic() - start < 3
         limited_server.redis_process.kill()
-        answers.append(http.get("/v1/me"))
-    assert {answer.status_code for answer in answers} == {200}
-    assert _get_rate_limit_headers(answers[0]) == {}
+        responses.append(http.get("/v1/me"))
+    assert {response.status_code for response in responses} == {200}
+    assert _get_rate_limit_headers(responses[0]) == {}

@@ -1,4 +1,4 @@
-"""Keys: what a role may do, and keys that are not in force."""
+"""Roles: their permissions, and rejection of inactive keys."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from tests.api.test_errors import assert_error
 
 
 def create_key_with_role(stack: Stack, role: Role, **values: Any) -> str:
-    async def made(session: Any) -> str:
+    async def create(session: Any) -> str:
         return (await create_key(session, stack.tenant.project_id, role, role, **values))[0]
 
-    return stack.run_in_session(made)
+    return stack.run_in_session(create)
 
 
 def test_the_table_of_roles() -> None:
-    may = {role: {permission.name for permission in Permission if has_permission(role, permission)} for role in ROLES}
-    assert may == {
+    permissions = {
+        role: {permission.name for permission in Permission if has_permission(role, permission)} for role in ROLES
+    }
+    assert permissions == {
         "admin": {permission.name for permission in Permission},
         "member": {"READ_SELF", "READ_MODELS", "READ", "WRITE", "INFER"},
         "inference": {"READ_SELF", "READ_MODELS", "INFER"},
         "read": {"READ_SELF", "READ_MODELS", "READ"},
     }
-    assert not has_permission("somebody", Permission.READ_SELF)
+    assert not has_permission("unknown", Permission.READ_SELF)
     assert list_roles_with(Permission.ADMINISTER) == ["admin"]
 
 
@@ -61,9 +63,9 @@ def test_roles(stack: Stack, role: Role, method: str, path: str, status: int) ->
     with stack.open_http() as http:
         http.headers["authorization"] = f"Bearer {create_key_with_role(stack, role)}"
         body = {"json": {}} if method == "POST" else {}
-        answer = http.request(method, path, **body)  # type: ignore[arg-type]
+        response = http.request(method, path, **body)  # type: ignore[arg-type]
         assert http.get("/v1/me").json()["role"] == role
-    assert answer.status_code == status, answer.text
+    assert response.status_code == status, response.text
 
 
 def test_a_refusal_names_the_required_role(stack: Stack) -> None:
@@ -72,38 +74,38 @@ def test_a_refusal_names_the_required_role(stack: Stack) -> None:
         error = assert_error(http.post("/v1/fine_tuning/jobs", json={}), 403)
     assert (error["type"], error["code"]) == ("permission_error", "insufficient_permissions")
     assert error["message"] == (
-        "This key's role is 'read', which may not change the project's things; use a key whose role is 'admin' or "
+        "This key's role is 'read', which may not change the project's objects; use a key whose role is 'admin' or "
         "'member'."
     )
 
 
 def test_keys_that_are_not_in_force(stack: Stack) -> None:
-    """Revoked, expired, of an archived project, unknown: the same bytes."""
+    """Revoked, expired, archived and unknown keys get the same bytes."""
 
-    async def revoked(session: Any) -> str:
+    async def create_revoked_key(session: Any) -> str:
         key, row = await create_key(session, stack.tenant.project_id, "revoked")
         assert await revoke_key(session, row.id)
         return key
 
-    async def archived(session: Any) -> str:
+    async def create_archived_key(session: Any) -> str:
         project = await create_project(session, "old")
         key, _ = await create_key(session, project.id, "archived")
         await session.execute(update(Project).where(col(Project.id) == project.id).values(archived_at=time.time()))
         return key
 
     keys = [
-        stack.run_in_session(revoked),
-        stack.run_in_session(archived),
+        stack.run_in_session(create_revoked_key),
+        stack.run_in_session(create_archived_key),
         create_key_with_role(stack, "admin", expires_at=time.time() - 1),
     ]
     with stack.open_anonymous_http() as http:
-        answers = [
+        responses = [
             http.get("/v1/models", headers={"authorization": f"Bearer {key}"}) for key in [*keys, "sk-luthier-none"]
         ]
-        living = create_key_with_role(stack, "read", expires_at=time.time() + 60)
-        assert http.get("/v1/models", headers={"authorization": f"Bearer {living}"}).status_code == 200
-    assert {answer.status_code for answer in answers} == {401}
-    assert len({answer.content for answer in answers}) == 1
+        active_key = create_key_with_role(stack, "read", expires_at=time.time() + 60)
+        assert http.get("/v1/models", headers={"authorization": f"Bearer {active_key}"}).status_code == 200
+    assert {response.status_code for response in responses} == {401}
+    assert len({response.content for response in responses}) == 1
 
 
 def test_an_expiring_key_ends_by_itself(stack: Stack) -> None:
@@ -123,6 +125,6 @@ def test_a_router_without_a_role_is_found_at_start_up() -> None:
     v1.include_router(router)
     app.include_router(v1)
     assert routes_without_permission(app.routes, PUBLIC_PATHS) == ["/v1/open"]
-    checked = FastAPI()
-    checked.include_router(router, dependencies=[DATA])
-    assert routes_without_permission(checked.routes, PUBLIC_PATHS) == []
+    protected = FastAPI()
+    protected.include_router(router, dependencies=[DATA])
+    assert routes_without_permission(protected.routes, PUBLIC_PATHS) == []

@@ -1,4 +1,4 @@
-"""Files through the official client, and what the multipart reader refuses."""
+"""Files through the official client, and forms that the multipart parser rejects."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def build_batch(file: File, status: str) -> Batch:
 
 
 def limit_bytes(stack: Stack, max_bytes: int) -> None:
-    async def limit(session: AsyncSession) -> None:
-        mine = col(Project.id) == stack.tenant.project_id
-        await session.execute(update(Project).where(mine).values(max_bytes=max_bytes))
+    async def set_limit(session: AsyncSession) -> None:
+        condition = col(Project.id) == stack.tenant.project_id
+        await session.execute(update(Project).where(condition).values(max_bytes=max_bytes))
 
-    stack.run_in_session(limit)
+    stack.run_in_session(set_limit)
 
 
 ROWS = b'{"text": "Where is my card?", "label": "card"}\n'
@@ -52,35 +52,35 @@ ROWS = b'{"text": "Where is my card?", "label": "card"}\n'
 
 def test_round_trip(stack: Stack) -> None:
     client = stack.get_client()
-    made = client.files.create(file=("rows – ü.jsonl", ROWS), purpose="fine-tune")
-    assert (made.bytes, made.filename, made.purpose, made.status) == (
+    file = client.files.create(file=("rows – ü.jsonl", ROWS), purpose="fine-tune")
+    assert (file.bytes, file.filename, file.purpose, file.status) == (
         len(ROWS),
         "rows – ü.jsonl",
         "fine-tune",
         "processed",
     )
-    assert client.files.retrieve(made.id) == made
-    assert client.files.content(made.id).read() == ROWS
-    assert client.files.wait_for_processing(made.id, max_wait_seconds=1).status == "processed"
-    assert client.files.delete(made.id).deleted
+    assert client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).read() == ROWS
+    assert client.files.wait_for_processing(file.id, max_wait_seconds=1).status == "processed"
+    assert client.files.delete(file.id).deleted
     with pytest.raises(openai.NotFoundError) as caught:
-        client.files.retrieve(made.id)
+        client.files.retrieve(file.id)
     assert caught.value.param == "file_id"
 
 
 def test_bytes_without_a_name_are_called_upload(stack: Stack) -> None:
-    made = stack.get_client().files.create(file=b"", purpose="user_data")
-    assert (made.filename, made.bytes) == ("upload", 0)
-    assert stack.get_client().files.content(made.id).read() == b""
+    file = stack.get_client().files.create(file=b"", purpose="user_data")
+    assert (file.filename, file.bytes) == ("upload", 0)
+    assert stack.get_client().files.content(file.id).read() == b""
 
 
 def test_deleting_removes_the_bytes(stack: Stack) -> None:
     client = stack.get_client()
-    made = client.files.create(file=ROWS, purpose="fine-tune")
-    key = f"projects/{stack.tenant.project_id}/files/{made.id}"
+    file = client.files.create(file=ROWS, purpose="fine-tune")
+    key = f"projects/{stack.tenant.project_id}/files/{file.id}"
     folder = Path(stack.settings.blob_url.removeprefix("file://"))
     assert (folder / key).exists()
-    client.files.delete(made.id)
+    client.files.delete(file.id)
     assert not (folder / key).exists()
 
 
@@ -88,28 +88,28 @@ def test_deleting_removes_the_bytes(stack: Stack) -> None:
 @pytest.mark.parametrize("field", ["training_file", "validation_file", "general_file"])
 def test_a_file_that_a_job_needs_stays(stack: Stack, field: str, state: str) -> None:
     client = stack.get_client()
-    made = client.files.create(file=ROWS, purpose="fine-tune")
-    job = stack.insert_job(state=state, **{field: made.id})
+    file = client.files.create(file=ROWS, purpose="fine-tune")
+    job = stack.insert_job(state=state, **{field: file.id})
     with pytest.raises(openai.BadRequestError, match=job.id) as caught:
-        client.files.delete(made.id)
+        client.files.delete(file.id)
     assert caught.value.code == "file_in_use"
-    assert client.files.content(made.id).read() == ROWS
+    assert client.files.content(file.id).read() == ROWS
 
 
 def test_a_file_of_an_ended_job_can_be_deleted(stack: Stack) -> None:
     client = stack.get_client()
-    made = client.files.create(file=ROWS, purpose="fine-tune")
-    stack.insert_job(state="failed", training_file=made.id)
-    assert client.files.delete(made.id).deleted
+    file = client.files.create(file=ROWS, purpose="fine-tune")
+    stack.insert_job(state="failed", training_file=file.id)
+    assert client.files.delete(file.id).deleted
 
 
 @pytest.mark.parametrize(
-    ("status", "goes"), [("validating", False), ("in_progress", False), ("cancelling", False), ("completed", True)]
+    ("status", "deletable"), [("validating", False), ("in_progress", False), ("cancelling", False), ("completed", True)]
 )
-def test_a_file_that_a_batch_needs_stays(stack: Stack, status: str, goes: bool) -> None:
+def test_a_file_that_a_batch_needs_stays(stack: Stack, status: str, deletable: bool) -> None:
     file = stack.insert_file(purpose="batch")
     stack.insert(build_batch(file, status))
-    if goes:
+    if deletable:
         assert stack.get_client().files.delete(file.id).deleted
     else:
         with pytest.raises(openai.BadRequestError, match="The batch batch_") as caught:
@@ -120,34 +120,34 @@ def test_a_file_that_a_batch_needs_stays(stack: Stack, status: str, goes: bool) 
 @pytest.mark.parametrize("purpose", ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"])
 def test_every_purpose(stack: Stack, purpose: str) -> None:
     with stack.open_http() as http:
-        made = http.post("/v1/files", data={"purpose": purpose}, files={"file": ("a", ROWS)}).json()
-        assert http.get(f"/v1/files/{made['id']}").json() == made
-    assert made["purpose"] == purpose
-    assert made["expires_at"] == (made["created_at"] + 2_592_000 if purpose == "batch" else None)
-    assert made["status_details"] is None
+        file = http.post("/v1/files", data={"purpose": purpose}, files={"file": ("a", ROWS)}).json()
+        assert http.get(f"/v1/files/{file['id']}").json() == file
+    assert file["purpose"] == purpose
+    assert file["expires_at"] == (file["created_at"] + 2_592_000 if purpose == "batch" else None)
+    assert file["status_details"] is None
 
 
 @pytest.mark.parametrize("seconds", [3600, 2_592_000])
 def test_expires_after(stack: Stack, seconds: int) -> None:
-    made = stack.get_client().files.create(
+    file = stack.get_client().files.create(
         file=ROWS, purpose="batch", expires_after={"anchor": "created_at", "seconds": seconds}
     )
-    assert made.expires_at == made.created_at + seconds
+    assert file.expires_at == file.created_at + seconds
 
 
 def test_an_expired_file_is_missing(stack: Stack) -> None:
     stack = stack.with_new_project()
-    gone, there = stack.insert_file(expires_at=time.time() - 1), stack.insert_file(expires_at=time.time() + 60)
+    expired, stored = stack.insert_file(expires_at=time.time() - 1), stack.insert_file(expires_at=time.time() + 60)
     client = stack.get_client()
-    assert [file.id for file in client.files.list()] == [there.id]
+    assert [file.id for file in client.files.list()] == [stored.id]
     with stack.open_http() as http:
         for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/content")):
-            answers = [http.request(method, f"/v1/files/{name}{path}") for name in (gone.id, "file-none")]
-            assert assert_error(answers[0], 404)["param"] == "file_id"
-            assert answers[0].content == answers[1].content
-        body = {"model": "starter", "training_file": gone.id}
+            responses = [http.request(method, f"/v1/files/{name}{path}") for name in (expired.id, "file-none")]
+            assert assert_error(responses[0], 404)["param"] == "file_id"
+            assert responses[0].content == responses[1].content
+        body = {"model": "starter", "training_file": expired.id}
         assert assert_error(http.post("/v1/fine_tuning/jobs", json=body), 400)["param"] == "training_file"
-        assert assert_error(http.get("/v1/files", params={"after": gone.id}), 400)["param"] == "after"
+        assert assert_error(http.get("/v1/files", params={"after": expired.id}), 400)["param"] == "after"
 
 
 def test_a_file_over_the_quota_leaves_nothing(stack: Stack) -> None:
@@ -165,24 +165,24 @@ def test_a_file_over_the_quota_leaves_nothing(stack: Stack) -> None:
 
 
 def test_deleting_twice(stack: Stack) -> None:
-    made = stack.insert_file()
+    file = stack.insert_file()
     with stack.open_http() as http:
-        assert http.delete(f"/v1/files/{made.id}").status_code == 200
-        assert_error(http.delete(f"/v1/files/{made.id}"), 404)
+        assert http.delete(f"/v1/files/{file.id}").status_code == 200
+        assert_error(http.delete(f"/v1/files/{file.id}"), 404)
 
 
 def test_list_filters_orders_and_pages(stack: Stack) -> None:
     stack = stack.with_new_project()
     client = stack.get_client()
-    made = [stack.insert_file(purpose="vision").id for _ in range(5)]
-    assert [file.id for file in client.files.list(purpose="vision", order="asc")] == made
-    assert [file.id for file in client.files.list(purpose="vision", limit=2)] == made[::-1]
-    page = client.files.list(purpose="vision", limit=2, after=made[3])
-    assert [file.id for file in page.data] == [made[2], made[1]]
+    ids = [stack.insert_file(purpose="vision").id for _ in range(5)]
+    assert [file.id for file in client.files.list(purpose="vision", order="asc")] == ids
+    assert [file.id for file in client.files.list(purpose="vision", limit=2)] == ids[::-1]
+    page = client.files.list(purpose="vision", limit=2, after=ids[3])
+    assert [file.id for file in page.data] == [ids[2], ids[1]]
     assert page.has_more
     with stack.open_http() as http:
         raw = http.get("/v1/files", params={"purpose": "vision", "limit": 2}).json()
-        assert (raw["first_id"], raw["last_id"]) == (made[4], made[3])
+        assert (raw["first_id"], raw["last_id"]) == (ids[4], ids[3])
         empty = http.get("/v1/files", params={"purpose": "assistants"}).json()
         assert empty == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
 
@@ -204,20 +204,20 @@ def test_a_cursor_need_not_fit_the_filter(stack: Stack) -> None:
 def test_unknown_cursor(stack: Stack) -> None:
     foreign = stack.as_other_tenant().insert_file()
     with stack.open_http() as http:
-        answers = [http.get("/v1/files", params={"after": after}) for after in ("file-none", foreign.id)]
-    assert assert_error(answers[0], 400)["param"] == "after"
-    assert answers[0].content == answers[1].content
+        responses = [http.get("/v1/files", params={"after": after}) for after in ("file-none", foreign.id)]
+    assert assert_error(responses[0], 400)["param"] == "after"
+    assert responses[0].content == responses[1].content
 
 
 def test_damaged_bytes_break_the_download(stack: Stack) -> None:
     client = stack.get_client()
-    made = client.files.create(file=b"x" * 3_000_000, purpose="fine-tune")
+    file = client.files.create(file=b"x" * 3_000_000, purpose="fine-tune")
     folder = Path(stack.settings.blob_url.removeprefix("file://"))
-    path = folder / f"projects/{stack.tenant.project_id}/files/{made.id}"
-    with path.open("r+b") as file:
-        file.write(b"y")
+    path = folder / f"projects/{stack.tenant.project_id}/files/{file.id}"
+    with path.open("r+b") as blob:
+        blob.write(b"y")
     with pytest.raises((openai.APIConnectionError, httpx2.RemoteProtocolError)):
-        client.files.content(made.id).read()
+        client.files.content(file.id).read()
 
 
 def test_lost_bytes_are_a_500(stack: Stack) -> None:
@@ -244,7 +244,7 @@ INVALID_FORMS: dict[str, tuple[bytes, str | None]] = {
     "no file": (PURPOSE_PART + CLOSING_BOUNDARY, "file"),
     "no purpose": (FILE_PART + CLOSING_BOUNDARY, "purpose"),
     "unknown purpose": (FILE_PART + _build_part('name="purpose"', b"fine-tune-results") + CLOSING_BOUNDARY, "purpose"),
-    "unknown field": (FILE_PART + PURPOSE_PART + _build_part('name="colour"', b"red") + CLOSING_BOUNDARY, "colour"),
+    "unknown field": (FILE_PART + PURPOSE_PART + _build_part('name="color"', b"red") + CLOSING_BOUNDARY, "color"),
     "expiry of nothing": (
         FILE_PART + PURPOSE_PART + _build_expiry(seconds="3600") + CLOSING_BOUNDARY,
         "expires_after.anchor",
@@ -330,10 +330,10 @@ def test_parts_may_come_in_any_order_and_in_small_chunks(stack: Stack) -> None:
     body = (
         PURPOSE_PART + _build_part('name="file"; filename="a"', b"--front\r\n--frontie\r\n\r\n" * 50) + CLOSING_BOUNDARY
     )
-    crumbs = (body[at : at + 7] for at in range(0, len(body), 7))
+    chunks = (body[offset : offset + 7] for offset in range(0, len(body), 7))
     with stack.open_http() as http:
         response = http.post(
-            "/v1/files", content=crumbs, headers={"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+            "/v1/files", content=chunks, headers={"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
         )
         assert response.status_code == 200, response.text
         content = http.get(f"/v1/files/{response.json()['id']}/content").content
@@ -347,12 +347,12 @@ class _PeakMemory:
 
 @contextmanager
 def _measure_peak_growth() -> Iterator[_PeakMemory]:
-    """Resident memory that the body takes more than before, sampled."""
-    process, peak, over = psutil.Process(), _PeakMemory(), threading.Event()
+    """Sample how much the resident memory grows during the block."""
+    process, peak, stopped = psutil.Process(), _PeakMemory(), threading.Event()
     before = process.memory_info().rss
 
     def sample() -> None:
-        while not over.wait(0.005):
+        while not stopped.wait(0.005):
             peak.bytes = max(peak.bytes, process.memory_info().rss - before)
 
     thread = threading.Thread(target=sample)
@@ -360,7 +360,7 @@ def _measure_peak_growth() -> Iterator[_PeakMemory]:
     try:
         yield peak
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
@@ -369,18 +369,18 @@ def _list_leftovers(stack: Stack) -> list[str]:
 
 
 def test_a_large_file_is_streamed(stack: Stack, tmp_path: Path) -> None:
-    """64 MB go up and come back while the process (server, and a client that streams) grows by less than a third."""
+    """The process (server and streaming client) grows by less than a third of the 64 MB file."""
     size, path = 64 * 2**20, tmp_path / "large"
     with path.open("wb") as out:
         out.truncate(size)
     client = stack.get_client()
     client.files.create(file=b"warm", purpose="fine-tune")
-    with _measure_peak_growth() as peak, path.open("rb") as file:
-        made = client.files.create(file=file, purpose="fine-tune")
-    assert made.bytes == size
+    with _measure_peak_growth() as peak, path.open("rb") as source:
+        stored = client.files.create(file=source, purpose="fine-tune")
+    assert stored.bytes == size
     assert peak.bytes < size / 3
     digest = hashlib.sha256()
-    with _measure_peak_growth() as peak, client.files.with_streaming_response.content(made.id) as content:
+    with _measure_peak_growth() as peak, client.files.with_streaming_response.content(stored.id) as content:
         for chunk in content.iter_bytes():
             digest.update(chunk)
     assert digest.hexdigest() == hash_file(path).sha256

@@ -1,4 +1,4 @@
-"""Uploads of hundreds of megabytes to an API that is a process of its own: its memory, and its sudden end."""
+"""Uploads of hundreds of megabytes to an API in its own process: memory use and sudden death."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @contextmanager
 def _run_api(stack: Stack) -> Iterator[OpenAI]:
-    """No engine and no Redis: an upload needs neither."""
+    """Run the API without an engine and without Redis: an upload needs neither."""
     stack.start("api")
     url = f"http://127.0.0.1:{stack.ports['api']}"
 
-    def alive() -> bool:
+    def is_alive() -> bool:
         stack.check_alive()
         with suppress(httpx.TransportError):
             return httpx.get(f"{url}/healthz").status_code == 200
         return False
 
-    wait_for(alive, 240)
+    wait_for(is_alive, 240)
     with OpenAI(base_url=f"{url}/v1", api_key=stack.key, max_retries=0) as client:
         yield client
 
 
 def _measure_resident_bytes(stack: Stack) -> int:
     process = psutil.Process(stack.processes["api"].pid)
-    return sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+    return sum(member.memory_info().rss for member in [process, *process.children(recursive=True)])
 
 
 @dataclass
@@ -68,10 +68,10 @@ class _PeakMemory:
 
 @contextmanager
 def _measure_peak_growth(stack: Stack) -> Iterator[_PeakMemory]:
-    before, peak, over = _measure_resident_bytes(stack), _PeakMemory(), threading.Event()
+    before, peak, stopped = _measure_resident_bytes(stack), _PeakMemory(), threading.Event()
 
     def sample() -> None:
-        while not over.wait(0.01):
+        while not stopped.wait(0.01):
             peak.bytes = max(peak.bytes, _measure_resident_bytes(stack) - before)
 
     thread = threading.Thread(target=sample)
@@ -79,12 +79,12 @@ def _measure_peak_growth(stack: Stack) -> Iterator[_PeakMemory]:
     try:
         yield peak
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
 def _write_large_file(path: Path, megabytes: int) -> str:
-    """Every megabyte another. The md5."""
+    """Write a file whose megabytes all differ, and return its md5."""
     digest = hashlib.md5()
     with path.open("wb") as out:
         for number in range(megabytes):
@@ -110,16 +110,18 @@ def test_two_hundred_megabytes_take_little_memory(stack: Stack, tmp_path: Path) 
             file=b"warm", filename="a", bytes=4, mime_type="text/plain", purpose="fine-tune"
         )
         with _measure_peak_growth(stack) as peak:
-            done = client.uploads.upload_file_chunked(file=path, mime_type="text/plain", purpose="fine-tune", md5=md5)
+            completed = client.uploads.upload_file_chunked(
+                file=path, mime_type="text/plain", purpose="fine-tune", md5=md5
+            )
         print(f"peak growth {peak.bytes / MB:.0f} MB")
         assert peak.bytes < 100 * MB
-        assert done.file is not None
-        assert done.file.bytes == 200 * MB
-        assert _hash_content(client, done.file.id) == md5
+        assert completed.file is not None
+        assert completed.file.bytes == 200 * MB
+        assert _hash_content(client, completed.file.id) == md5
 
 
 def test_killed_while_it_completes(stack: Stack) -> None:
-    """The upload is still there for another try, and what was half written is no blob."""
+    """The upload remains for another attempt, and the partially written file is not a blob."""
     parts = [bytes([number]) * 32 * MB for number in range(6)]
     md5 = hashlib.md5(b"".join(parts)).hexdigest()
     with _run_api(stack) as client, ThreadPoolExecutor(1) as pool:
@@ -132,16 +134,16 @@ def test_killed_while_it_completes(stack: Stack) -> None:
         assert completing.exception() is not None
     assert not [blob for blob in blobs.list("projects") if "/files/" in blob.key]
     with _run_api(stack) as client:
-        done = client.uploads.complete(upload.id, part_ids=ids, md5=md5)
-        assert done.file is not None
-        assert _hash_content(client, done.file.id) == md5
-        assert [file.id for file in client.files.list()] == [done.file.id]
+        completed = client.uploads.complete(upload.id, part_ids=ids, md5=md5)
+        assert completed.file is not None
+        assert _hash_content(client, completed.file.id) == md5
+        assert [file.id for file in client.files.list()] == [completed.file.id]
     assert len(list(blobs.list("projects"))) == 1
     assert blobs.sweep(-1) == 1
 
 
 def _count_partial_blobs(blobs: Blobs) -> int:
-    """How many blobs are being written."""
+    """Return the number of blobs that are being written."""
     if isinstance(blobs, FileBlobs):
         return len(list(blobs._temporary_dir.iterdir()))
     assert isinstance(blobs, S3Blobs)

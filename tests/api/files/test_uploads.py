@@ -1,4 +1,4 @@
-"""Files that come in parts, through the official client and from many threads."""
+"""Uploads in parts, through the official client and from several threads."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ from tests.api.files.test_files import limit_bytes
 from tests.api.stack import Stack, run_stack
 from tests.api.test_errors import assert_error
 
+pytestmark = pytest.mark.integration
+
 DATA = bytes(random.Random(1).randbytes(1000))
 MB = 2**20
 
@@ -57,10 +59,10 @@ def _list_blobs(stack: Stack, kind: str) -> list[str]:
 
 
 def _expire(stack: Stack, upload_id: str) -> None:
-    async def late(session: AsyncSession) -> None:
+    async def set_expired(session: AsyncSession) -> None:
         await session.execute(update(Upload).where(col(Upload.id) == upload_id).values(expires_at=1.0))
 
-    stack.run_in_session(late)
+    stack.run_in_session(set_expired)
 
 
 def _count_rows(stack: Stack, table: Any, *conditions: Any) -> int:
@@ -77,20 +79,24 @@ def test_round_trip(stack: Stack) -> None:
     assert (upload.status, upload.bytes, upload.file) == ("pending", len(DATA), None)
     assert upload.expires_at == upload.created_at + 3600
     first, second = _add_part(stack, upload, DATA[:10]), _add_part(stack, upload, DATA[10:])
-    done = client.uploads.complete(upload.id, part_ids=[first, second])
-    assert done.status == "completed"
-    assert done.file is not None
-    assert (done.file.filename, done.file.bytes, done.file.purpose) == ("rows.jsonl", len(DATA), "fine-tune")
-    assert client.files.retrieve(done.file.id) == done.file
-    assert client.files.content(done.file.id).read() == DATA
-    assert client.files.wait_for_processing(done.file.id, max_wait_seconds=1).status == "processed"
+    completed = client.uploads.complete(upload.id, part_ids=[first, second])
+    assert completed.status == "completed"
+    assert completed.file is not None
+    assert (completed.file.filename, completed.file.bytes, completed.file.purpose) == (
+        "rows.jsonl",
+        len(DATA),
+        "fine-tune",
+    )
+    assert client.files.retrieve(completed.file.id) == completed.file
+    assert client.files.content(completed.file.id).read() == DATA
+    assert client.files.wait_for_processing(completed.file.id, max_wait_seconds=1).status == "processed"
     assert _list_blobs(stack, "uploads") == []
     assert _count_rows(stack, UploadPart, col(UploadPart.upload_id) == upload.id) == 0
 
 
 @pytest.mark.parametrize("md5", [None, hashlib.md5(DATA).hexdigest(), hashlib.md5(DATA).hexdigest().upper()])
 def test_the_clients_helper_with_bytes(stack: Stack, md5: str | None) -> None:
-    done = stack.get_client().uploads.upload_file_chunked(
+    completed = stack.get_client().uploads.upload_file_chunked(
         file=DATA,
         filename="ü.bin",
         bytes=len(DATA),
@@ -99,41 +105,41 @@ def test_the_clients_helper_with_bytes(stack: Stack, md5: str | None) -> None:
         part_size=300,
         **({"md5": md5} if md5 else {}),
     )
-    assert done.file is not None
-    assert done.file.filename == "ü.bin"
-    assert stack.get_client().files.content(done.file.id).read() == DATA
+    assert completed.file is not None
+    assert completed.file.filename == "ü.bin"
+    assert stack.get_client().files.content(completed.file.id).read() == DATA
 
 
 def test_the_clients_helper_with_a_path(stack: Stack, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(DATA)
-    done = stack.get_client().uploads.upload_file_chunked(
+    completed = stack.get_client().uploads.upload_file_chunked(
         file=path, mime_type="text/jsonl", purpose="fine-tune", part_size=999
     )
-    assert done.file is not None
-    assert stack.get_client().files.content(done.file.id).read() == DATA
+    assert completed.file is not None
+    assert stack.get_client().files.content(completed.file.id).read() == DATA
 
 
 def test_the_order_is_that_of_the_completion(stack: Stack) -> None:
-    """Sixteen parts from eight threads, whenever each arrives."""
+    """Sixteen parts arrive from eight threads in any order."""
     upload = _create_upload(stack, 16 * MB)
     parts = [bytes([number]) * MB for number in range(16)]
     shuffled = random.Random(2).sample(range(16), 16)
     with ThreadPoolExecutor(8) as pool:
         ids = dict(zip(shuffled, pool.map(lambda n: _add_part(stack, upload, parts[n]), shuffled), strict=True))
-    whole = hashlib.md5(b"".join(parts)).hexdigest()
+    md5 = hashlib.md5(b"".join(parts)).hexdigest()
     ordered = [ids[number] for number in range(16)]
-    wrong = _complete(stack, upload.id, part_ids=ordered[::-1], md5=whole)
-    assert assert_error(wrong, 400)["param"] == "md5"
-    done = stack.get_client().uploads.complete(upload.id, part_ids=ordered, md5=whole)
-    assert done.file is not None
-    assert stack.get_client().files.content(done.file.id).read() == b"".join(parts)
+    rejected = _complete(stack, upload.id, part_ids=ordered[::-1], md5=md5)
+    assert assert_error(rejected, 400)["param"] == "md5"
+    completed = stack.get_client().uploads.complete(upload.id, part_ids=ordered, md5=md5)
+    assert completed.file is not None
+    assert stack.get_client().files.content(completed.file.id).read() == b"".join(parts)
 
 
 def test_an_empty_file_needs_no_part(stack: Stack) -> None:
-    done = stack.get_client().uploads.complete(_create_upload(stack, 0).id, part_ids=[])
-    assert done.file is not None
-    assert stack.get_client().files.content(done.file.id).read() == b""
+    completed = stack.get_client().uploads.complete(_create_upload(stack, 0).id, part_ids=[])
+    assert completed.file is not None
+    assert stack.get_client().files.content(completed.file.id).read() == b""
 
 
 def test_an_omitted_part_is_deleted(stack: Stack) -> None:
@@ -146,15 +152,18 @@ def test_an_omitted_part_is_deleted(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("purpose", "asked", "life"), [("user_data", 3600, 3600), ("batch", None, 2_592_000), ("user_data", None, None)]
+    ("purpose", "seconds", "expected"),
+    [("user_data", 3600, 3600), ("batch", None, 2_592_000), ("user_data", None, None)],
 )
-def test_the_file_expires_after_its_creation(stack: Stack, purpose: Any, asked: int | None, life: int | None) -> None:
+def test_the_file_expires_after_its_creation(
+    stack: Stack, purpose: Any, seconds: int | None, expected: int | None
+) -> None:
     client = stack.get_client()
-    more: Any = {"expires_after": {"anchor": "created_at", "seconds": asked}} if asked else {}
-    upload = client.uploads.create(bytes=0, filename="a", mime_type="b", purpose=purpose, **more)
+    options: Any = {"expires_after": {"anchor": "created_at", "seconds": seconds}} if seconds else {}
+    upload = client.uploads.create(bytes=0, filename="a", mime_type="b", purpose=purpose, **options)
     file = client.uploads.complete(upload.id, part_ids=[]).file
     assert file is not None
-    assert file.expires_at == (file.created_at + life if life else None)
+    assert file.expires_at == (file.created_at + expected if expected else None)
 
 
 def test_completing_again_returns_the_same_file(stack: Stack) -> None:
@@ -173,16 +182,16 @@ def test_concurrent_completions_create_one_file(stack: Stack) -> None:
     stack = stack.with_new_project()
     upload = _create_upload(stack, 8 * MB)
     ids = [_add_part(stack, upload, bytes([number]) * MB) for number in range(8)]
-    together = threading.Barrier(6)
+    barrier = threading.Barrier(6)
 
     def complete(_: int) -> httpx.Response:
-        together.wait()
+        barrier.wait()
         return _complete(stack, upload.id, part_ids=ids)
 
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(complete, range(6)))
-    assert {answer.status_code for answer in answers} == {200}, answers
-    [file_id] = {answer.json()["file"]["id"] for answer in answers}
+        responses = list(pool.map(complete, range(6)))
+    assert {response.status_code for response in responses} == {200}, responses
+    [file_id] = {response.json()["file"]["id"] for response in responses}
     assert _count_rows(stack, File, col(File.project_id) == stack.tenant.project_id) == 1
     assert _list_blobs(stack, "files") == [f"projects/{stack.tenant.project_id}/files/{file_id}"]
     assert _list_blobs(stack, "uploads") == []
@@ -221,17 +230,17 @@ def test_a_part_in_flight_when_the_upload_ends_is_refused(stack: Stack) -> None:
     stack = stack.with_new_project()
     upload = _create_upload(stack, 3)
 
-    def slowly() -> Iterator[bytes]:
+    def iter_slowly() -> Iterator[bytes]:
         yield b'--edge\r\nContent-Disposition: form-data; name="data"; filename="a"\r\n\r\na'
-        # The server has looked at the upload by then, and found it pending.
+        # By then the server has read the upload's row, which is still pending.
         time.sleep(0.5)
         stack.get_client().uploads.cancel(upload.id)
         yield b"bc\r\n--edge--\r\n"
 
     with stack.open_http() as http:
-        kind = {"content-type": "multipart/form-data; boundary=edge"}
-        answer = http.post(f"/v1/uploads/{upload.id}/parts", content=slowly(), headers=kind)
-    assert assert_error(answer, 400)["code"] == "invalid_state"
+        headers = {"content-type": "multipart/form-data; boundary=edge"}
+        response = http.post(f"/v1/uploads/{upload.id}/parts", content=iter_slowly(), headers=headers)
+    assert assert_error(response, 400)["code"] == "invalid_state"
     assert _list_blobs(stack, "uploads") == []
 
 
@@ -258,10 +267,12 @@ def test_an_expired_upload_is_void_immediately(stack: Stack) -> None:
 
 
 def test_an_upload_that_expires_during_assembly_needs_free_space(stack: Stack) -> None:
-    """By then another may have what it declared. Without room the upload stays as it is and no bytes are left."""
+    """Another upload may use its quota by then. Without free quota, the upload remains unchanged
+    and no bytes remain.
+    """
     stack = stack.with_new_project()
     upload = _create_upload(stack, 3)
-    asked = UploadCompleteIn(part_ids=[_add_part(stack, upload, b"abc")])
+    request = UploadCompleteIn(part_ids=[_add_part(stack, upload, b"abc")])
     _expire(stack, upload.id)
 
     async def complete(limit: int) -> None:
@@ -270,7 +281,7 @@ def test_an_upload_that_expires_during_assembly_needs_free_space(stack: Stack) -
                 row = await session.get_one(Upload, upload.id)
                 principal = await authenticate(session, stack.tenant.key)
             assert principal
-            await assemble_upload(resources, replace(principal, limits=Limits(max_bytes=limit)), row, asked)
+            await assemble_upload(resources, replace(principal, limits=Limits(max_bytes=limit)), row, request)
 
     with pytest.raises(InvalidRequest, match="3 more do not fit"):
         asyncio.run(complete(2))
@@ -280,26 +291,36 @@ def test_an_upload_that_expires_during_assembly_needs_free_space(stack: Stack) -
 
 
 def test_another_projects_upload_looks_unknown(stack: Stack) -> None:
-    theirs = _create_upload(stack.as_other_tenant(), 3)
-    foreign = _add_part(stack.as_other_tenant(), theirs, b"abc")
+    foreign_upload = _create_upload(stack.as_other_tenant(), 3)
+    foreign_part = _add_part(stack.as_other_tenant(), foreign_upload, b"abc")
     form = {"files": {"data": ("part", b"abc")}}
-    requests: list[tuple[str, Any]] = [("parts", form), ("complete", {"json": {"part_ids": [foreign]}}), ("cancel", {})]
+    requests: list[tuple[str, Any]] = [
+        ("parts", form),
+        ("complete", {"json": {"part_ids": [foreign_part]}}),
+        ("cancel", {}),
+    ]
     with stack.open_http() as http:
-        for verb, sent in requests:
-            answers = [http.post(f"/v1/uploads/{name}/{verb}", **sent) for name in (theirs.id, "upload_none")]
-            assert assert_error(answers[0], 404)["param"] == "upload_id"
-            assert answers[0].content == answers[1].content
-    mine = _create_upload(stack, 3)
-    answers = [_complete(stack, mine.id, part_ids=[part]) for part in (foreign, "part_none")]
-    assert assert_error(answers[0], 400)["param"] == "part_ids.0"
-    assert answers[0].content == answers[1].content
-    assert stack.as_other_tenant().get_client().uploads.complete(theirs.id, part_ids=[foreign]).status == "completed"
+        for verb, options in requests:
+            responses = [
+                http.post(f"/v1/uploads/{upload_id}/{verb}", **options)
+                for upload_id in (foreign_upload.id, "upload_none")
+            ]
+            assert assert_error(responses[0], 404)["param"] == "upload_id"
+            assert responses[0].content == responses[1].content
+    own_upload = _create_upload(stack, 3)
+    responses = [_complete(stack, own_upload.id, part_ids=[part]) for part in (foreign_part, "part_none")]
+    assert assert_error(responses[0], 400)["param"] == "part_ids.0"
+    assert responses[0].content == responses[1].content
+    assert (
+        stack.as_other_tenant().get_client().uploads.complete(foreign_upload.id, part_ids=[foreign_part]).status
+        == "completed"
+    )
 
 
-def test_what_completing_refuses(stack: Stack) -> None:
+def test_invalid_completions(stack: Stack) -> None:
     upload, other = _create_upload(stack, 4), _create_upload(stack, 2)
     ab, cd, ef = _add_part(stack, upload, b"ab"), _add_part(stack, upload, b"cd"), _add_part(stack, other, b"ef")
-    refused: list[tuple[dict[str, Any], str]] = [
+    invalid_bodies: list[tuple[dict[str, Any], str]] = [
         ({"part_ids": [ab, ab]}, "part_ids.1"),
         ({"part_ids": [ab, ef]}, "part_ids.1"),
         ({"part_ids": [ab]}, "part_ids"),
@@ -311,7 +332,7 @@ def test_what_completing_refuses(stack: Stack) -> None:
         ({"part_ids": [ab] * 10_001}, "part_ids"),
         ({}, "part_ids"),
     ]
-    for body, param in refused:
+    for body, param in invalid_bodies:
         assert assert_error(_complete(stack, upload.id, **body), 400)["param"] == param, body
     assert _complete(stack, upload.id, part_ids=[cd, ab]).status_code == 200
 
@@ -331,26 +352,26 @@ def test_what_completing_refuses(stack: Stack) -> None:
         ("purpose", "fine-tune-results"),
         ("expires_after.seconds", {"anchor": "created_at", "seconds": 3599}),
         ("expires_after.anchor", {"anchor": "now", "seconds": 3600}),
-        ("colour", "red"),
+        ("color", "red"),
     ],
 )
-def test_what_creating_refuses(stack: Stack, field: str, value: Any) -> None:
+def test_invalid_uploads(stack: Stack, field: str, value: Any) -> None:
     body = {"bytes": 1, "filename": "a", "mime_type": "b", "purpose": "user_data", field.partition(".")[0]: value}
     with stack.open_http() as http:
         assert assert_error(http.post("/v1/uploads", json=body), 400)["param"] == field
 
 
-def test_what_a_part_may_be(stack: Stack) -> None:
+def test_invalid_parts(stack: Stack) -> None:
     stack = stack.with_new_project()
     upload = _create_upload(stack, 10)
     with stack.open_http() as http:
         path = f"/v1/uploads/{upload.id}/parts"
         assert assert_error(http.post(path, files={"file": ("a", b"x")}), 400)["param"] == "data"
         assert (
-            assert_error(http.post(path, files={"data": ("a", b"x")}, data={"colour": "red"}), 400)["param"] == "colour"
+            assert_error(http.post(path, files={"data": ("a", b"x")}, data={"color": "red"}), 400)["param"] == "color"
         )
         assert_error(http.post(path, json={"data": "x"}), 400)
-        # Room for every byte to come twice, and no more.
+        # The capacity is twice the declared size, so that every byte may arrive twice.
         assert http.post(path, files={"data": ("a", b"x" * 20)}).status_code == 200
         assert assert_error(http.post(path, files={"data": ("a", b"x")}), 400)["code"] == "upload_too_large"
     assert len(_list_blobs(stack, "uploads")) == 1
@@ -358,12 +379,12 @@ def test_what_a_part_may_be(stack: Stack) -> None:
 
 @pytest.mark.parametrize(("size", "status"), [(64 * MB, 200), (64 * MB + 1, 413)])
 def test_a_part_has_at_most_64_mb(stack: Stack, size: int, status: int) -> None:
-    """More than a JSON body may have, and than a file where the operator allows less."""
+    """This exceeds the limit of a JSON body and may exceed the operator's limit of a file."""
     stack = stack.with_new_project()
     upload = _create_upload(stack, 100 * MB)
     with stack.open_http() as http:
-        answer = http.post(f"/v1/uploads/{upload.id}/parts", files={"data": ("a", b"x" * size)})
-    assert answer.status_code == status, answer.text
+        response = http.post(f"/v1/uploads/{upload.id}/parts", files={"data": ("a", b"x" * size)})
+    assert response.status_code == status, response.text
     assert len(_list_blobs(stack, "uploads")) == (status == 200)
     stack.get_client().uploads.cancel(upload.id)
 
@@ -396,7 +417,7 @@ def test_damaged_parts_make_no_file(stack: Stack) -> None:
     assert _list_blobs(stack, "files") == []
 
 
-def test_an_open_upload_counts_as_what_it_declares(stack: Stack) -> None:
+def test_a_pending_upload_counts_its_declared_size(stack: Stack) -> None:
     stack = stack.with_new_project()
     limit_bytes(stack, 100)
     upload = _create_upload(stack, 60)
@@ -419,17 +440,17 @@ def test_an_upload_over_the_setting(tmp_path: Path) -> None:
 
 
 def test_in_a_bucket(s3_url: str, tmp_path: Path) -> None:
-    """Parts in objects of their own, put together into one that itself goes up in parts."""
+    """Parts are objects in the bucket. A multipart upload assembles them into one object."""
     with run_stack(tmp_path, blob_url=s3_url) as stack:
         parts = [bytes([number]) * 9 * MB for number in range(2)]
         upload = _create_upload(stack, 18 * MB)
         ids = [_add_part(stack, upload, part) for part in parts]
-        refused = _complete(stack, upload.id, part_ids=ids[::-1], md5=hashlib.md5(b"".join(parts)).hexdigest())
-        assert assert_error(refused, 400)["param"] == "md5"
+        rejected = _complete(stack, upload.id, part_ids=ids[::-1], md5=hashlib.md5(b"".join(parts)).hexdigest())
+        assert assert_error(rejected, 400)["param"] == "md5"
         assert _list_blobs(stack, "files") == []
-        done = stack.get_client().uploads.complete(upload.id, part_ids=ids)
-        assert done.file is not None
-        assert stack.get_client().files.content(done.file.id).read() == b"".join(parts)
+        completed = stack.get_client().uploads.complete(upload.id, part_ids=ids)
+        assert completed.file is not None
+        assert stack.get_client().files.content(completed.file.id).read() == b"".join(parts)
         assert _list_blobs(stack, "uploads") == []
 
 

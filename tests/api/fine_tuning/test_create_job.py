@@ -1,4 +1,5 @@
-"""Making a job: every body that OpenAI's clients send, and every mistake that is told before anything is made."""
+"""Creation of jobs: the bodies that OpenAI's clients send, and the errors reported before
+creation."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from storage.tables import Event, Job
 from tests.api.stack import Stack
 from tests.api.test_errors import assert_error
 from training.updates.lora import LoraUpdate
+
+pytestmark = pytest.mark.integration
 
 JOBS_PATH = "/v1/fine_tuning/jobs"
 SUPERVISED_PARAM = "method.supervised.hyperparameters"
@@ -100,10 +103,10 @@ def test_every_field(stack: Stack, file_id: str) -> None:
 
 
 def test_explicit_nulls(stack: Stack, file_id: str) -> None:
-    names = ("validation_file", "suffix", "seed", "metadata", "method", "hyperparameters", "integrations")
-    own = ("task", "update", "columns")
+    openai_fields = ("validation_file", "suffix", "seed", "metadata", "method", "hyperparameters", "integrations")
+    luthier_fields = ("task", "update", "columns")
     with stack.open_http() as http:
-        body = {"model": "starter", "training_file": file_id, **dict.fromkeys(names + own)}
+        body = {"model": "starter", "training_file": file_id, **dict.fromkeys(openai_fields + luthier_fields)}
         assert http.post(JOBS_PATH, json=body).status_code == 200
         body["method"] = {"type": "supervised", "supervised": None, "dpo": None, "reinforcement": None}
         assert http.post(JOBS_PATH, json=body).status_code == 200
@@ -162,7 +165,7 @@ CLASSIFIER = {"model": "encoder", "task": "text-classification"}
 EMBEDDER = {"model": "encoder", "task": "embedding"}
 
 INVALID_JOBS: list[tuple[dict[str, Any], str | None, str, str]] = [
-    # change to a good body; param; code; word of the message
+    # Change to a valid body, param, code, text in the message.
     ({"model": "gpt-17"}, "model", "model_not_found", "GET /v1/models"),
     ({"model": "../../etc/passwd"}, "model", "model_not_found", "GET /v1/models"),
     ({"model": "https://hub/org/name"}, "model", "model_not_found", "GET /v1/models"),
@@ -186,7 +189,7 @@ INVALID_JOBS: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"update": {**LORA, "ranck": 3}}, "update.ranck", "unknown_parameter", "ranck"),
     ({"update": {**LORA, "target_modules": ["(a+)+$"]}}, "update.target_modules.0", "invalid_value", "pattern"),
     ({"update": {"type": "full", "rank": 8}}, "update.rank", "unknown_parameter", "rank"),
-    ({"columns": {"colour": "c"}}, "columns.colour", "invalid_value", "messages"),
+    ({"columns": {"color": "c"}}, "columns.color", "invalid_value", "messages"),
     ({"columns": {"messages": ""}}, "columns.messages", "invalid_value", "at least 1"),
     ({"columns": {str(i): "x" for i in range(65)}}, "columns", "invalid_value", "64"),
     ({"learning_rte": 1}, "learning_rte", "unknown_parameter", "learning_rte"),
@@ -245,7 +248,7 @@ INVALID_JOBS: list[tuple[dict[str, Any], str | None, str, str]] = [
         "invalid_value",
         "exclude each other",
     ),
-    # The update and the method fit the task.
+    # The update and the method must fit the task.
     ({"update": {"type": "head"}}, "update.type", "invalid_value", "'full', 'layers', 'lora'"),
     ({**EMBEDDER, "update": {"type": "head"}}, "update.type", "invalid_value", "'embedding'"),
     ({"update": {"type": "layers", "last": 0}}, "update.last", "invalid_value", "1"),
@@ -311,7 +314,7 @@ INVALID_JOBS: list[tuple[dict[str, Any], str | None, str, str]] = [
         "invalid_value",
         "'balanced'",
     ),
-    # What is watched, and what is mixed in, must be there.
+    # Early stopping requires validation data, and general_share requires a general file.
     (_build_supervised(validation_share=0.6), f"{SUPERVISED_PARAM}.validation_share", "invalid_value", "0.5"),
     (
         {"validation_file": "file-ours", **_build_supervised(validation_share=0.1)},
@@ -337,9 +340,9 @@ INVALID_JOBS: list[tuple[dict[str, Any], str | None, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "param", "code", "word"), INVALID_JOBS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("change", "param", "code", "text"), INVALID_JOBS, ids=lambda value: str(value)[:40])
 def test_invalid_jobs(
-    stack: Stack, file_id: str, change: dict[str, Any], param: str | None, code: str, word: str
+    stack: Stack, file_id: str, change: dict[str, Any], param: str | None, code: str, text: str
 ) -> None:
     before = _count_rows(stack)
     merged = {"model": "starter", "training_file": file_id, **change}
@@ -349,8 +352,8 @@ def test_invalid_jobs(
     assert (error["code"], error["type"]) == (code, "invalid_request_error")
     if param:
         assert error["param"] == param
-    assert word in error["message"]
-    assert _count_rows(stack) == before, "something stayed half-created"
+    assert text in error["message"]
+    assert _count_rows(stack) == before, "the rejected request left rows"
 
 
 @pytest.mark.parametrize("purpose", ["vision", "user_data", "fine-tune-results"])
@@ -364,7 +367,7 @@ def test_a_file_of_the_wrong_purpose(stack: Stack, file_id: str, field: str, pur
 
 
 def test_a_lost_wakeup_costs_the_client_nothing(stack: Stack, file_id: str) -> None:
-    # No Redis answers in this stack, and the job is there all the same.
+    # This stack has no Redis, and the job exists nevertheless.
     job = stack.get_client().fine_tuning.jobs.create(model="starter", training_file=file_id)
     assert _get_job(stack, job.id).state == "validating_files"
 
@@ -383,10 +386,10 @@ def test_columns_are_checked_against_the_tasks_row(stack: Stack, file_id: str) -
     with stack.open_http() as http:
         assert http.post(JOBS_PATH, json=body).json()["columns"] == body["columns"]
 
-    async def columns(session: Any) -> list[Any]:
+    async def list_columns(session: Any) -> list[Any]:
         return list((await session.execute(select(col(Job.columns)))).scalars())
 
-    assert body["columns"] in stack.run_in_session(columns)
+    assert body["columns"] in stack.run_in_session(list_columns)
 
 
 def test_preference(stack: Stack, file_id: str) -> None:
@@ -431,12 +434,12 @@ def test_hyperparameters_of_the_other_method_are_ignored(stack: Stack, file_id: 
     ids=str,
 )
 def test_valid_jobs(stack: Stack, file_id: str, change: dict[str, Any]) -> None:
-    """``...`` stands for the file."""
+    """``...`` is a placeholder for the file's id."""
     body = {"model": "starter", "training_file": file_id, **change}
     with stack.open_http() as http:
-        answer = http.post(JOBS_PATH, json={name: file_id if value is ... else value for name, value in body.items()})
-    assert answer.status_code == 200, answer.text
-    job = answer.json()
+        response = http.post(JOBS_PATH, json={name: file_id if value is ... else value for name, value in body.items()})
+    assert response.status_code == 200, response.text
+    job = response.json()
     assert job["general_file"] == (file_id if "general_file" in change else None)
     kind = job["method"]["type"]
     for name, value in change.get("method", {}).get(kind, {}).get("hyperparameters", {}).items():
@@ -450,7 +453,7 @@ UPDATES: dict[str, Any] = {
 
 
 def test_a_job_continues_from_a_tuned_model(stack: Stack, file_id: str) -> None:
-    """In the same way, unless something else is asked for."""
+    """The job inherits the model's task and update unless the request states others."""
     model = stack.insert_model(update=UPDATES["lora"])
     job = stack.get_client().fine_tuning.jobs.create(model=model.id, training_file=file_id)
     assert job.model == model.id
@@ -481,7 +484,7 @@ def test_a_job_continues_from_a_checkpoint(stack: Stack, file_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made_by", "update"),
+    ("source_update", "update"),
     [
         ("lora", {**UPDATES["lora"], "dropout": 0.3}),
         ("full", {"type": "full"}),
@@ -489,8 +492,8 @@ def test_a_job_continues_from_a_checkpoint(stack: Stack, file_id: str) -> None:
         ("full", {"type": "layers", "last": 1}),
     ],
 )
-def test_ways_to_continue(stack: Stack, file_id: str, made_by: str, update: dict[str, Any]) -> None:
-    model = stack.insert_model(base_model="encoder", task="text-classification", update=UPDATES[made_by])
+def test_ways_to_continue(stack: Stack, file_id: str, source_update: str, update: dict[str, Any]) -> None:
+    model = stack.insert_model(base_model="encoder", task="text-classification", update=UPDATES[source_update])
     body = {"model": model.id, "training_file": file_id, "update": update}
     with stack.open_http() as http:
         job = http.post(JOBS_PATH, json=body).json()
@@ -498,7 +501,7 @@ def test_ways_to_continue(stack: Stack, file_id: str, made_by: str, update: dict
 
 
 @pytest.mark.parametrize(
-    ("made_by", "change", "param"),
+    ("source_update", "change", "param"),
     [
         ("lora", {"update": {"type": "full"}}, "update"),
         ("lora", {"update": {**UPDATES["lora"], "rank": 8}}, "update"),
@@ -511,9 +514,9 @@ def test_ways_to_continue(stack: Stack, file_id: str, made_by: str, update: dict
     ids=str,
 )
 def test_unsuitable_starting_points(
-    stack: Stack, file_id: str, made_by: str, change: dict[str, Any], param: str
+    stack: Stack, file_id: str, source_update: str, change: dict[str, Any], param: str
 ) -> None:
-    model = stack.insert_model(base_model="encoder", task="text-classification", update=UPDATES[made_by])
+    model = stack.insert_model(base_model="encoder", task="text-classification", update=UPDATES[source_update])
     with stack.open_http() as http:
         error = assert_error(http.post(JOBS_PATH, json={"model": model.id, "training_file": file_id, **change}), 400)
     assert (error["code"], error["param"]) == ("unsuitable_model", param)
@@ -528,8 +531,8 @@ def test_preference_continues_from_a_tuned_model(stack: Stack, file_id: str) -> 
 
 
 def test_another_projects_model_is_no_starting_point(stack: Stack, file_id: str) -> None:
-    theirs = stack.as_other_tenant()
-    for name in (theirs.insert_model(update=UPDATES["lora"]).id, "ft:starter:luthier::abcdefgh:ckpt-step-1"):
+    other_stack = stack.as_other_tenant()
+    for name in (other_stack.insert_model(update=UPDATES["lora"]).id, "ft:starter:luthier::abcdefgh:ckpt-step-1"):
         with pytest.raises(openai.BadRequestError) as caught:
             stack.get_client().fine_tuning.jobs.create(model=name, training_file=file_id)
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")

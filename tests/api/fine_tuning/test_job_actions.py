@@ -1,4 +1,4 @@
-"""Pausing, going on, starting and cloning jobs; where a job is in the queue; what it goes on from."""
+"""Pausing, resuming, starting and cloning jobs; their queue positions and starting points."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def test_pausing_a_running_job_is_left_to_its_worker(stack: Stack) -> None:
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "start"])
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
-def test_what_has_ended_stays_ended(stack: Stack, state: str, verb: str) -> None:
+def test_ended_jobs_stay_ended(stack: Stack, state: str, verb: str) -> None:
     with stack.open_http() as http:
-        answer = http.post(f"{JOBS_PATH}/{stack.insert_job(state=state).id}/{verb}")
-    assert assert_error(answer, 400)["code"] == "invalid_state"
-    assert answer.headers["x-should-retry"] == "false"
+        response = http.post(f"{JOBS_PATH}/{stack.insert_job(state=state).id}/{verb}")
+    assert assert_error(response, 400)["code"] == "invalid_state"
+    assert response.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "start", "clone"])
 def test_another_projects_job(stack: Stack, verb: str) -> None:
     foreign = stack.as_other_tenant().insert_job()
     with stack.open_http() as http:
-        answers = [http.post(f"{JOBS_PATH}/{job_id}/{verb}") for job_id in (foreign.id, "ftjob-none")]
-    assert assert_error(answers[0], 404)["param"] == "fine_tuning_job_id"
-    assert answers[0].content == answers[1].content
+        responses = [http.post(f"{JOBS_PATH}/{job_id}/{verb}") for job_id in (foreign.id, "ftjob-none")]
+    assert assert_error(responses[0], 404)["param"] == "fine_tuning_job_id"
+    assert responses[0].content == responses[1].content
 
 
 def test_starting_later(stack: Stack) -> None:
@@ -59,15 +59,15 @@ def test_starting_later(stack: Stack) -> None:
         job = http.post(JOBS_PATH, json=body).json()
         assert (job["auto_start"], job["state"]) == (False, "validating_files")
         assert http.post(f"{JOBS_PATH}/{job['id']}/start").json()["auto_start"] is True
-        waits = stack.insert_job(state="validated", auto_start=False)
-        assert http.get(f"{JOBS_PATH}/{waits.id}").json()["status"] == "queued"
-        started = http.post(f"{JOBS_PATH}/{waits.id}/start", json={}).json()
+        waiting = stack.insert_job(state="validated", auto_start=False)
+        assert http.get(f"{JOBS_PATH}/{waiting.id}").json()["status"] == "queued"
+        started = http.post(f"{JOBS_PATH}/{waiting.id}/start", json={}).json()
     assert (started["state"], started["status"]) == ("queued", "queued")
 
 
-def test_a_clone_is_the_same_but_for_what_is_sent(stack: Stack) -> None:
+def test_a_clone_changes_only_the_sent_fields(stack: Stack) -> None:
     file = stack.insert_file()
-    asked: dict[str, Any] = {
+    body: dict[str, Any] = {
         "model": "starter",
         "training_file": file.id,
         "suffix": "first",
@@ -76,27 +76,36 @@ def test_a_clone_is_the_same_but_for_what_is_sent(stack: Stack) -> None:
         "update": {"type": "lora", "rank": 4},
     }
     with stack.open_http() as http:
-        source = http.post(JOBS_PATH, json=asked).json()
-        same = http.post(f"{JOBS_PATH}/{source['id']}/clone").json()
-        kept = ("model", "training_file", "metadata", "seed", "update", "method", "user_provided_suffix", "columns")
-        assert same["id"] != source["id"]
-        assert [same[name] for name in kept] == [source[name] for name in kept]
+        source = http.post(JOBS_PATH, json=body).json()
+        clone = http.post(f"{JOBS_PATH}/{source['id']}/clone").json()
+        inherited = (
+            "model",
+            "training_file",
+            "metadata",
+            "seed",
+            "update",
+            "method",
+            "user_provided_suffix",
+            "columns",
+        )
+        assert clone["id"] != source["id"]
+        assert [clone[name] for name in inherited] == [source[name] for name in inherited]
         supervised: dict[str, Any] = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 5}}}
         changes = {"suffix": None, "seed": 9, "method": supervised, "training_file": stack.insert_file().id}
-        other = http.post(f"{JOBS_PATH}/{same['id']}/clone", json=changes).json()
-        assert (other["seed"], other["user_provided_suffix"], other["metadata"]) == (9, None, {"a": "b"})
-        assert other["hyperparameters"]["n_epochs"] == 5
-        assert other["training_file"] == changes["training_file"]
-        bad = http.post(f"{JOBS_PATH}/{same['id']}/clone", json={"nonsense": 1})
-        assert assert_error(bad, 400)["param"] == "nonsense"
-        gone = http.post(f"{JOBS_PATH}/{same['id']}/clone", json={"training_file": "file-none"})
-        assert assert_error(gone, 400)["param"] == "training_file"
+        changed = http.post(f"{JOBS_PATH}/{clone['id']}/clone", json=changes).json()
+        assert (changed["seed"], changed["user_provided_suffix"], changed["metadata"]) == (9, None, {"a": "b"})
+        assert changed["hyperparameters"]["n_epochs"] == 5
+        assert changed["training_file"] == changes["training_file"]
+        unknown_field = http.post(f"{JOBS_PATH}/{clone['id']}/clone", json={"nonsense": 1})
+        assert assert_error(unknown_field, 400)["param"] == "nonsense"
+        unknown_file = http.post(f"{JOBS_PATH}/{clone['id']}/clone", json={"training_file": "file-none"})
+        assert assert_error(unknown_file, 400)["param"] == "training_file"
         for nulls in ({"training_file": None}, {"model": None}):
-            # No job can do without these, so that a null asks for nothing.
-            kept = http.post(f"{JOBS_PATH}/{same['id']}/clone", json=nulls).json()
-            assert [kept[name] for name in nulls] == [same[name] for name in nulls]
-        old = http.post(f"{JOBS_PATH}/{stack.insert_job().id}/clone")
-        assert assert_error(old, 400)["code"] == "invalid_state"
+            # Every job requires these fields, so null means no change.
+            unchanged = http.post(f"{JOBS_PATH}/{clone['id']}/clone", json=nulls).json()
+            assert [unchanged[name] for name in nulls] == [clone[name] for name in nulls]
+        without_request = http.post(f"{JOBS_PATH}/{stack.insert_job().id}/clone")
+        assert assert_error(without_request, 400)["code"] == "invalid_state"
 
 
 def test_continuing_from_a_checkpoint(stack: Stack) -> None:
@@ -107,25 +116,25 @@ def test_continuing_from_a_checkpoint(stack: Stack) -> None:
     model = f"ft:starter:luthier::{source.id[-8:]}"
     with stack.open_http() as http:
 
-        def made(**fields: Any) -> Any:
+        def create(**fields: Any) -> Any:
             return http.post(JOBS_PATH, json={"training_file": file.id, **fields})
 
-        spellings = {
+        steps = {
             f"{source.id}:5": 5,
             source.id: 10,
             f"{model}:5": 5,
             f"{model}:ckpt-step-10": 10,
         }
-        for spelling, step in spellings.items():
-            job = made(from_checkpoint=spelling).json()
-            assert (job["model"], job["base_model"]) == (f"{model}:ckpt-step-{step}", "starter"), spelling
-        assert made(from_checkpoint=source.id, model="gpt-4o-mini-2024-07-18").status_code == 200
-        assert assert_error(made(from_checkpoint=source.id, model="encoder"), 400)["param"] == "model"
-        assert assert_error(made(from_checkpoint="starter"), 400)["param"] == "from_checkpoint"
-        assert assert_error(made(), 400)["param"] == "model"
-        theirs = stack.as_other_tenant()
-        foreign = theirs.insert_job(state="running")
-        theirs.insert_checkpoint(foreign, 5)
+        for reference, step in steps.items():
+            job = create(from_checkpoint=reference).json()
+            assert (job["model"], job["base_model"]) == (f"{model}:ckpt-step-{step}", "starter"), reference
+        assert create(from_checkpoint=source.id, model="gpt-4o-mini-2024-07-18").status_code == 200
+        assert assert_error(create(from_checkpoint=source.id, model="encoder"), 400)["param"] == "model"
+        assert assert_error(create(from_checkpoint="starter"), 400)["param"] == "from_checkpoint"
+        assert assert_error(create(), 400)["param"] == "model"
+        other_stack = stack.as_other_tenant()
+        foreign = other_stack.insert_job(state="running")
+        other_stack.insert_checkpoint(foreign, 5)
         missing = [
             f"{foreign.id}:5",
             foreign.id,
@@ -135,9 +144,9 @@ def test_continuing_from_a_checkpoint(stack: Stack) -> None:
             stack.insert_job().id,
             ":5",
         ]
-        answers = [made(from_checkpoint=name) for name in missing]
-        assert assert_error(answers[0], 400)["param"] == "from_checkpoint"
-        assert {answer.content for answer in answers} == {answers[0].content}
+        responses = [create(from_checkpoint=name) for name in missing]
+        assert assert_error(responses[0], 400)["param"] == "from_checkpoint"
+        assert {response.content for response in responses} == {responses[0].content}
 
 
 def test_continuing_from_the_result_of_a_finished_job(stack: Stack) -> None:
@@ -153,8 +162,8 @@ def test_the_queue_position(stack: Stack) -> None:
     stack.insert_job(state="running", progress=progress, lease_until=9e9)
     first, second = (stack.insert_job(created_at=float(number)) for number in (1, 2))
     jobs = stack.get_client().fine_tuning.jobs
-    places = [get_extra_fields(jobs.retrieve(job.id))["queue_position"] for job in (first, second)]
-    assert places[1] == places[0] + 1
+    positions = [get_extra_fields(jobs.retrieve(job.id))["queue_position"] for job in (first, second)]
+    assert positions[1] == positions[0] + 1
     start = get_extra_fields(jobs.retrieve(first.id))["estimated_start"]
     assert start is None or start > time.time() - 5
     assert get_extra_fields(jobs.list(limit=1).data[0])["queue_position"] is None

@@ -1,4 +1,4 @@
-"""Reading and cancelling jobs: OpenAI's shapes in every state, and pages that lose and repeat nothing."""
+"""Retrieval and cancellation of jobs: OpenAI's shapes in every state, and complete pagination."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ PROGRESS = {"step": 3, "total_steps": 10, "epoch": 0.3, "tokens_per_second": 900
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_has_openais_shape(stack: Stack, state: str) -> None:
-    job = stack.insert_job(state=state)
-    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
-    assert got.status == state
-    assert (got.error, got.result_files) == (None, [])
+    row = stack.insert_job(state=state)
+    job = stack.get_client().fine_tuning.jobs.retrieve(row.id)
+    assert job.status == state
+    assert (job.error, job.result_files) == (None, [])
 
 
 def test_a_failed_job_reports_its_error(stack: Stack) -> None:
     error = {"code": "invalid_dataset", "message": "Line 3: …", "param": "training_file"}
-    job = stack.insert_job(state="failed", error=error, finished_at=time.time())
-    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
-    assert got.error is not None
-    assert got.error.model_dump() == error
-    assert isinstance(got.finished_at, int)
+    row = stack.insert_job(state="failed", error=error, finished_at=time.time())
+    job = stack.get_client().fine_tuning.jobs.retrieve(row.id)
+    assert job.error is not None
+    assert job.error.model_dump() == error
+    assert isinstance(job.finished_at, int)
 
 
 def test_a_running_job_reports_its_progress(stack: Stack) -> None:
-    job = stack.insert_job(state="running", progress=PROGRESS, attempt=2, trainable_parameters=1234)
-    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
-    assert got.estimated_finish is not None
-    assert 40 <= got.estimated_finish - time.time() <= 43
-    assert got.model_extra is not None
-    assert got.model_extra["progress"] == PROGRESS
-    assert (got.model_extra["attempt"], got.model_extra["trainable_parameters"]) == (2, 1234)
+    row = stack.insert_job(state="running", progress=PROGRESS, attempt=2, trainable_parameters=1234)
+    job = stack.get_client().fine_tuning.jobs.retrieve(row.id)
+    assert job.estimated_finish is not None
+    assert 40 <= job.estimated_finish - time.time() <= 43
+    assert job.model_extra is not None
+    assert job.model_extra["progress"] == PROGRESS
+    assert (job.model_extra["attempt"], job.model_extra["trainable_parameters"]) == (2, 1234)
 
 
 def test_a_succeeded_job_reports_its_model_and_metrics(stack: Stack) -> None:
     proof = {"step": 10, "params_sha256": "a"}
-    job = stack.insert_job(
+    row = stack.insert_job(
         state="succeeded",
         progress={**PROGRESS, "eta": 0.0},
         fine_tuned_model="ft:starter:luthier::x",
@@ -55,17 +55,17 @@ def test_a_succeeded_job_reports_its_model_and_metrics(stack: Stack) -> None:
         final_metrics={"train_loss": 0.5, "valid_loss": None},
         finished_at=time.time(),
     )
-    got = stack.get_client().fine_tuning.jobs.retrieve(job.id)
-    assert (got.fine_tuned_model, got.result_files, got.trained_tokens) == ("ft:starter:luthier::x", ["file-1"], 99)
-    assert got.estimated_finish is None
-    assert got.hyperparameters.n_epochs == 3
-    assert got.method is not None
-    assert got.method.supervised is not None
-    hyperparameters = got.method.supervised.hyperparameters
+    job = stack.get_client().fine_tuning.jobs.retrieve(row.id)
+    assert (job.fine_tuned_model, job.result_files, job.trained_tokens) == ("ft:starter:luthier::x", ["file-1"], 99)
+    assert job.estimated_finish is None
+    assert job.hyperparameters.n_epochs == 3
+    assert job.method is not None
+    assert job.method.supervised is not None
+    hyperparameters = job.method.supervised.hyperparameters
     assert hyperparameters is not None
     assert hyperparameters.model_extra == {"learning_rate": 2e-4}
-    assert got.model_extra is not None
-    assert got.model_extra["resume_proof"] == proof
+    assert job.model_extra is not None
+    assert job.model_extra["resume_proof"] == proof
 
 
 def test_paging_over_jobs_with_equal_timestamps(stack: Stack) -> None:
@@ -103,18 +103,18 @@ def test_the_default_page_has_20(stack: Stack) -> None:
 def test_metadata_filter(stack: Stack) -> None:
     stack = stack.with_new_project()
     stack.insert_job(meta={"a b": "c&d", "n": "1"})
-    both = stack.insert_job(meta={"a b": "c&d", "n": "2", "x.[0]": "y", "für": "ü"})
-    none = stack.insert_job()
+    labeled = stack.insert_job(meta={"a b": "c&d", "n": "2", "x.[0]": "y", "für": "ü"})
+    unlabeled = stack.insert_job()
     client = stack.get_client()
     assert len(list(client.fine_tuning.jobs.list(metadata={"a b": "c&d"}))) == 2
-    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"a b": "c&d", "n": "2"})] == [both.id]
-    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"x.[0]": "y"})] == [both.id]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"a b": "c&d", "n": "2"})] == [labeled.id]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"x.[0]": "y"})] == [labeled.id]
     assert list(client.fine_tuning.jobs.list(metadata={"a b": "other"})) == []
-    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"für": "ü"})] == [both.id]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"für": "ü"})] == [labeled.id]
     without = client.fine_tuning.jobs.list(extra_query={"metadata": "null"}).data
-    assert none.id in [job.id for job in without]
-    assert both.id not in [job.id for job in without]
-    assert len(client.fine_tuning.jobs.list(metadata={"a b": "c&d"}, after=none.id).data) == 2
+    assert unlabeled.id in [job.id for job in without]
+    assert labeled.id not in [job.id for job in without]
+    assert len(client.fine_tuning.jobs.list(metadata={"a b": "c&d"}, after=unlabeled.id).data) == 2
 
 
 INVALID_FILTERS = ["=x", "[]=x", '[a"b]=x', "[a\\]=x", "[%0a]=x", "s[a]=1"]
@@ -128,14 +128,18 @@ def test_invalid_metadata_filters(stack: Stack, query: str) -> None:
 
 @pytest.mark.parametrize("path", [JOBS_PATH, JOBS_PATH + "/{job}/events", JOBS_PATH + "/{job}/checkpoints"])
 def test_unknown_cursors(stack: Stack, path: str) -> None:
-    theirs = stack.as_other_tenant()
-    foreign = theirs.insert_job()
-    foreign_ids = [foreign.id, theirs.insert_event(foreign, 2).id, theirs.insert_checkpoint(foreign, 2).id]
+    other_stack = stack.as_other_tenant()
+    foreign_job = other_stack.insert_job()
+    foreign_ids = [
+        foreign_job.id,
+        other_stack.insert_event(foreign_job, 2).id,
+        other_stack.insert_checkpoint(foreign_job, 2).id,
+    ]
     url = path.format(job=stack.insert_job().id)
     with stack.open_http() as http:
-        answers = [http.get(url, params={"after": after}) for after in ["nothing", *foreign_ids]]
-    assert assert_error(answers[0], 400)["param"] == "after"
-    assert {answer.content for answer in answers} == {answers[0].content}
+        responses = [http.get(url, params={"after": after}) for after in ["nothing", *foreign_ids]]
+    assert assert_error(responses[0], 400)["param"] == "after"
+    assert {response.content for response in responses} == {responses[0].content}
 
 
 def test_events_newest_first(stack: Stack) -> None:
@@ -208,12 +212,12 @@ def _insert_canary_job(stack: Stack) -> Any:
 
 
 def test_lists_reveal_nothing_of_another_project(stack: Stack) -> None:
-    theirs = stack.as_other_tenant()
-    _insert_canary_job(theirs)
-    theirs.insert_model(suffix="canary-of-theirs")
-    theirs.insert_file()
+    other_stack = stack.as_other_tenant()
+    _insert_canary_job(other_stack)
+    other_stack.insert_model(suffix="canary-of-theirs")
+    other_stack.insert_file()
     with stack.open_http() as http:
         for path in (JOBS_PATH, "/v1/files", "/v1/models", f"{JOBS_PATH}?metadata[canary]=canary-of-theirs"):
             text = http.get(path, params={} if "?" in path or "models" in path else {"limit": 1000}).text
             assert "canary" not in text
-            assert theirs.tenant.project_id not in text
+            assert other_stack.tenant.project_id not in text

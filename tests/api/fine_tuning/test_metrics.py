@@ -1,4 +1,4 @@
-"""Measured steps as JSON, and events as they happen."""
+"""Metrics of steps as JSON, and event streams."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def job_with_metrics(stack: Stack) -> Job:
 
 
 def list_steps(http: httpx.Client, job: Job, **params: int) -> list[int]:
-    return [one["step"] for one in http.get(f"{JOBS_PATH}/{job.id}/metrics", params=params).json()["data"]]
+    return [row["step"] for row in http.get(f"{JOBS_PATH}/{job.id}/metrics", params=params).json()["data"]]
 
 
 def test_the_steps_of_a_job(stack: Stack, job_with_metrics: Job) -> None:
     with stack.open_http() as http:
-        whole = http.get(f"{JOBS_PATH}/{job_with_metrics.id}/metrics").json()
-        assert (len(whole["data"]), whole["has_more"], whole["object"]) == (100, False, "list")
-        assert whole["data"][1]["train_loss"] == 0.5
-        assert whole["data"][1]["train_mean_token_accuracy"] == 0.5
+        page = http.get(f"{JOBS_PATH}/{job_with_metrics.id}/metrics").json()
+        assert (len(page["data"]), page["has_more"], page["object"]) == (100, False, "list")
+        assert page["data"][1]["train_loss"] == 0.5
+        assert page["data"][1]["train_mean_token_accuracy"] == 0.5
         assert list_steps(http, job_with_metrics, step_from=10, step_to=12) == [10, 11, 12]
         assert list_steps(http, job_with_metrics, limit=2, step_from=5) == [5, 6]
         assert http.get(f"{JOBS_PATH}/{job_with_metrics.id}/metrics", params={"limit": 2}).json()["has_more"]
@@ -64,22 +64,22 @@ def test_the_steps_of_a_job(stack: Stack, job_with_metrics: Job) -> None:
 @pytest.mark.parametrize("query", ["limit=0", "limit=10001", "resolution=0", "step_from=-1", "step_to=x"])
 def test_invalid_queries(stack: Stack, job_with_metrics: Job, query: str) -> None:
     with stack.open_http() as http:
-        answer = http.get(f"{JOBS_PATH}/{job_with_metrics.id}/metrics?{query}")
-    assert assert_error(answer, 400)["param"] == query.partition("=")[0]
+        response = http.get(f"{JOBS_PATH}/{job_with_metrics.id}/metrics?{query}")
+    assert assert_error(response, 400)["param"] == query.partition("=")[0]
 
 
 @pytest.mark.parametrize("path", ["metrics", "metrics/stream", "events/stream"])
 def test_another_projects_job(stack: Stack, path: str) -> None:
     foreign = stack.as_other_tenant().insert_job()
     with stack.open_http() as http:
-        answers = [http.get(f"{JOBS_PATH}/{job_id}/{path}") for job_id in (foreign.id, "ftjob-none")]
-    assert assert_error(answers[0], 404)["param"] == "fine_tuning_job_id"
-    assert answers[0].content == answers[1].content
+        responses = [http.get(f"{JOBS_PATH}/{job_id}/{path}") for job_id in (foreign.id, "ftjob-none")]
+    assert assert_error(responses[0], 404)["param"] == "fine_tuning_job_id"
+    assert responses[0].content == responses[1].content
 
 
 def parse_sse(text: str) -> list[dict[str, str]]:
-    found = [dict(part.split(": ", 1) for part in block.split("\n")) for block in text.strip().split("\n\n")]
-    return [block for block in found if "data" in block]
+    blocks = [dict(line.split(": ", 1) for line in block.split("\n")) for block in text.strip().split("\n\n")]
+    return [block for block in blocks if "data" in block]
 
 
 def insert_ended_job(stack: Stack) -> Job:
@@ -94,50 +94,50 @@ def insert_ended_job(stack: Stack) -> Job:
 def test_a_stream_ends_with_its_job(stack: Stack) -> None:
     job = insert_ended_job(stack)
     with stack.open_http() as http:
-        answer = http.get(f"{JOBS_PATH}/{job.id}/metrics/stream")
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        *told, done = parse_sse(answer.text)
-        assert [(block["id"], json.loads(block["data"])["step"]) for block in told] == [("2", 2), ("3", 3)]
+        response = http.get(f"{JOBS_PATH}/{job.id}/metrics/stream")
+        assert response.headers["content-type"].startswith("text/event-stream")
+        *metrics, done = parse_sse(response.text)
+        assert [(block["id"], json.loads(block["data"])["step"]) for block in metrics] == [("2", 2), ("3", 3)]
         assert (done["event"], json.loads(done["data"])) == ("done", {"status": "succeeded"})
-        *every, _ = parse_sse(http.get(f"{JOBS_PATH}/{job.id}/events/stream").text)
-        assert [block["id"] for block in every] == ["1", "2", "3", "4"]
-        assert json.loads(every[0]["data"])["message"] == "event 1"
+        *events, _ = parse_sse(http.get(f"{JOBS_PATH}/{job.id}/events/stream").text)
+        assert [block["id"] for block in events] == ["1", "2", "3", "4"]
+        assert json.loads(events[0]["data"])["message"] == "event 1"
         *rest, _ = parse_sse(http.get(f"{JOBS_PATH}/{job.id}/events/stream", headers={"last-event-id": "3"}).text)
         assert [block["id"] for block in rest] == ["4"]
-        bad = http.get(f"{JOBS_PATH}/{job.id}/events/stream", headers={"last-event-id": "x"})
-        assert assert_error(bad, 400)["param"] == "Last-Event-ID"
+        rejected = http.get(f"{JOBS_PATH}/{job.id}/events/stream", headers={"last-event-id": "x"})
+        assert assert_error(rejected, 400)["param"] == "Last-Event-ID"
 
 
 def test_events_arrive_while_they_happen(stack: Stack) -> None:
-    """Several followers of a running job; each event reaches all of them, and the end too."""
+    """Several clients stream a running job; each receives every event and the end."""
     job = stack.insert_job(state="running", lease_until=9e9)
-    heard: list[list[dict[str, str]]] = [[], []]
-    began = threading.Barrier(3)
+    received: list[list[dict[str, str]]] = [[], []]
+    started = threading.Barrier(3)
 
-    def follow(place: int) -> None:
-        with stack.open_http() as http, http.stream("GET", f"{JOBS_PATH}/{job.id}/metrics/stream") as answer:
-            chunks = answer.iter_text()
+    def read_stream(index: int) -> None:
+        with stack.open_http() as http, http.stream("GET", f"{JOBS_PATH}/{job.id}/metrics/stream") as response:
+            chunks = response.iter_text()
             text = next(chunks)
-            began.wait(20)
+            started.wait(20)
             for chunk in chunks:
                 text += chunk
-            heard[place] = parse_sse(text)
+            received[index] = parse_sse(text)
 
-    followers = [threading.Thread(target=follow, args=(place,)) for place in range(2)]
-    for follower in followers:
-        follower.start()
-    began.wait(20)
+    threads = [threading.Thread(target=read_stream, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    started.wait(20)
     for seq in (1, 2):
         stack.insert_event(job, seq, type="metrics", data=build_metrics(seq))
         _update_job(stack, job, last_seq=seq)
         time.sleep(0.1)
     _update_job(stack, job, state="failed")
-    for follower in followers:
-        follower.join(20)
-        assert not follower.is_alive()
-    for told in heard:
-        assert [block.get("id") for block in told] == ["1", "2", None]
-        assert told[-1]["event"] == "done"
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    for events in received:
+        assert [block.get("id") for block in events] == ["1", "2", None]
+        assert events[-1]["event"] == "done"
 
 
 def _update_job(stack: Stack, job: Job, **values: Any) -> None:

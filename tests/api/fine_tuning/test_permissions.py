@@ -1,4 +1,4 @@
-"""Checkpoints shared with other projects: who may use them, who may share them, and what stays the owner's."""
+"""Checkpoints shared with other projects: permitted uses, sharing, and rights of the owner."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ CHECKPOINTS_PATH = "/v1/fine_tuning/checkpoints"
 
 
 def _build_path(name: str) -> str:
+    """Return the path of a checkpoint's permissions. Like clients, it escapes slashes in the
+    name."""
     return f"{CHECKPOINTS_PATH}/{quote(name, safe='')}/permissions"
 
 
 def _insert_checkpoint(stack: Stack, **values: Any) -> str:
-    """A shared checkpoint's name; slashes in names are escaped by clients."""
+    """Insert a job with a checkpoint and return the checkpoint's name."""
     job = stack.insert_job(state="succeeded", **values)
     stack.insert_checkpoint(job, 5)
     return checkpoint_name(job, 5)
@@ -51,19 +53,23 @@ def _insert_foreign_project(stack: Stack) -> str:
 
 def test_the_official_client_shares_lists_and_revokes(stack: Stack) -> None:
     permissions = stack.get_client().fine_tuning.checkpoints.permissions
-    name, others = _insert_checkpoint(stack), [_insert_project(stack) for _ in range(3)]
-    made = permissions.create(name, project_ids=others)
-    assert [(one.object, one.project_id) for one in made] == [("checkpoint.permission", other) for other in others]
-    assert all(one.id.startswith("cp_") for one in made)
-    newest_first = [one.project_id for one in permissions.list(name, limit=2)]
-    assert sorted(newest_first) == sorted(others)
-    assert [one.project_id for one in permissions.list(name, order="ascending")] == newest_first[::-1]
-    [one] = permissions.list(name, project_id=others[1])
-    gone = permissions.delete(one.id, fine_tuned_model_checkpoint=name)
-    assert (gone.id, gone.deleted, gone.object) == (one.id, True, "checkpoint.permission")
-    assert sorted(one.project_id for one in permissions.list(name)) == sorted([others[0], others[2]])
+    name, project_ids = _insert_checkpoint(stack), [_insert_project(stack) for _ in range(3)]
+    created = permissions.create(name, project_ids=project_ids)
+    assert [(permission.object, permission.project_id) for permission in created] == [
+        ("checkpoint.permission", project_id) for project_id in project_ids
+    ]
+    assert all(permission.id.startswith("cp_") for permission in created)
+    newest_first = [permission.project_id for permission in permissions.list(name, limit=2)]
+    assert sorted(newest_first) == sorted(project_ids)
+    assert [permission.project_id for permission in permissions.list(name, order="ascending")] == newest_first[::-1]
+    [permission] = permissions.list(name, project_id=project_ids[1])
+    deleted = permissions.delete(permission.id, fine_tuned_model_checkpoint=name)
+    assert (deleted.id, deleted.deleted, deleted.object) == (permission.id, True, "checkpoint.permission")
+    assert sorted(permission.project_id for permission in permissions.list(name)) == sorted(
+        [project_ids[0], project_ids[2]]
+    )
     with pytest.raises(openai.NotFoundError):
-        permissions.delete(one.id, fine_tuned_model_checkpoint=name)
+        permissions.delete(permission.id, fine_tuned_model_checkpoint=name)
 
 
 def test_sharing_twice_is_sharing_once(stack: Stack) -> None:
@@ -74,112 +80,114 @@ def test_sharing_twice_is_sharing_once(stack: Stack) -> None:
     assert (again.id, again.created_at) == (first.id, first.created_at)
 
 
-def test_what_is_shared_can_be_used_but_not_deleted_or_shared_on(stack: Stack) -> None:
+def test_a_shared_model_can_be_used_but_not_deleted_or_reshared(stack: Stack) -> None:
     base = stack.insert_model()
     job = stack.insert_job(state="succeeded", update={"type": "lora", "rank": 4})
     stack.insert_checkpoint(job, 5)
     shared, file = checkpoint_name(job, 5), stack.as_other_tenant().insert_file()
-    theirs = stack.as_other_tenant().get_client()
+    other_client = stack.as_other_tenant().get_client()
     chat = {"messages": [{"role": "user", "content": "Hi"}]}
     for name in (shared, base.id):
         with pytest.raises(openai.NotFoundError):
-            theirs.models.retrieve(name)
+            other_client.models.retrieve(name)
         stack.get_client().fine_tuning.checkpoints.permissions.create(name, project_ids=[stack.other_tenant.project_id])
-        assert theirs.models.retrieve(name).owned_by == stack.tenant.project_id
-        assert theirs.chat.completions.create(model=name, **chat).model == name  # type: ignore[call-overload]
-        made = theirs.fine_tuning.jobs.create(model=name, training_file=file.id)
-        assert (made.model, made.organization_id) == (name, DEFAULT_ORGANIZATION)
+        assert other_client.models.retrieve(name).owned_by == stack.tenant.project_id
+        assert other_client.chat.completions.create(model=name, **chat).model == name  # type: ignore[call-overload]
+        new_job = other_client.fine_tuning.jobs.create(model=name, training_file=file.id)
+        assert (new_job.model, new_job.organization_id) == (name, DEFAULT_ORGANIZATION)
         with pytest.raises(openai.PermissionDeniedError):
-            theirs.models.delete(name)
+            other_client.models.delete(name)
         with pytest.raises(openai.NotFoundError):
-            theirs.fine_tuning.checkpoints.permissions.create(name, project_ids=[stack.other_tenant.project_id])
+            other_client.fine_tuning.checkpoints.permissions.create(name, project_ids=[stack.other_tenant.project_id])
         with pytest.raises(openai.NotFoundError):
-            list(theirs.fine_tuning.checkpoints.permissions.list(name))
+            list(other_client.fine_tuning.checkpoints.permissions.list(name))
     with stack.as_other_tenant().open_http() as http:
         assert_error(http.get(f"/v1/fine_tuning/jobs/{job.id}/checkpoints"), 404)
     [permission] = stack.get_client().fine_tuning.checkpoints.permissions.list(shared)
     stack.get_client().fine_tuning.checkpoints.permissions.delete(permission.id, fine_tuned_model_checkpoint=shared)
     with pytest.raises(openai.NotFoundError):
-        theirs.models.retrieve(shared)
+        other_client.models.retrieve(shared)
 
 
-def test_what_is_shared_is_listed_until_it_is_revoked(stack: Stack) -> None:
-    """With its owner; in the list, by its name and as an answering model alike."""
+def test_a_shared_model_is_listed_until_it_is_revoked(stack: Stack) -> None:
+    """A shared model appears with its owner in the list, by its name and for inference."""
     model, checkpoint, unshared = stack.insert_model(), _insert_checkpoint(stack), stack.insert_model()
-    theirs = replace(stack.as_other_tenant(), tenant=stack.with_new_project().tenant)
-    client, permissions = theirs.get_client(), stack.get_client().fine_tuning.checkpoints.permissions
-    before = [one.id for one in client.models.list()]
+    other_stack = replace(stack.as_other_tenant(), tenant=stack.with_new_project().tenant)
+    client, permissions = other_stack.get_client(), stack.get_client().fine_tuning.checkpoints.permissions
+    before = [listed_model.id for listed_model in client.models.list()]
     for name in (checkpoint, model.id):
-        permissions.create(name, project_ids=[theirs.tenant.project_id])
-    own = theirs.insert_model()
-    listed = {one.id: one.owned_by for one in client.models.list()}
+        permissions.create(name, project_ids=[other_stack.tenant.project_id])
+    own = other_stack.insert_model()
+    listed = {listed_model.id: listed_model.owned_by for listed_model in client.models.list()}
     assert list(listed) == [*before, own.id, checkpoint, model.id]
     assert {listed[model.id], listed[checkpoint]} == {stack.tenant.project_id}
-    assert [one.id for one in stack.get_client().models.list()].count(model.id) == 1
+    assert [listed_model.id for listed_model in stack.get_client().models.list()].count(model.id) == 1
     assert unshared.id not in listed
     chat = {"messages": [{"role": "user", "content": "Hi"}]}
     for name in (checkpoint, model.id):
         [permission] = permissions.list(name)
         permissions.delete(permission.id, fine_tuned_model_checkpoint=name)
-        assert name not in [one.id for one in client.models.list()]
+        assert name not in [listed_model.id for listed_model in client.models.list()]
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve(name)
         with pytest.raises(openai.NotFoundError):
             client.chat.completions.create(model=name, **chat)  # type: ignore[call-overload]
-    assert [one.id for one in client.models.list()] == [*before, own.id]
+    assert [listed_model.id for listed_model in client.models.list()] == [*before, own.id]
 
 
-def test_what_its_owner_deletes_leaves_the_list(stack: Stack) -> None:
-    job, model, theirs = stack.insert_job(state="succeeded"), stack.insert_model(), stack.with_new_project()
+def test_a_deleted_shared_model_leaves_the_list(stack: Stack) -> None:
+    job, model, other_stack = stack.insert_job(state="succeeded"), stack.insert_model(), stack.with_new_project()
     row, name = stack.insert_checkpoint(job, 5), checkpoint_name(job, 5)
-    before = [one.id for one in theirs.get_client().models.list()]
+    before = [listed_model.id for listed_model in other_stack.get_client().models.list()]
     for shared in (name, model.id):
-        stack.get_client().fine_tuning.checkpoints.permissions.create(shared, project_ids=[theirs.tenant.project_id])
-    assert [one.id for one in theirs.get_client().models.list()] == [*before, name, model.id]
+        stack.get_client().fine_tuning.checkpoints.permissions.create(
+            shared, project_ids=[other_stack.tenant.project_id]
+        )
+    assert [listed_model.id for listed_model in other_stack.get_client().models.list()] == [*before, name, model.id]
     with stack.open_http() as http:
         assert http.delete(f"/v1/fine_tuning/jobs/{job.id}/checkpoints/{row.id}").status_code == 200
-    assert [one.id for one in theirs.get_client().models.list()] == [*before, model.id]
+    assert [listed_model.id for listed_model in other_stack.get_client().models.list()] == [*before, model.id]
     stack.get_client().models.delete(model.id)
-    assert [one.id for one in theirs.get_client().models.list()] == before
+    assert [listed_model.id for listed_model in other_stack.get_client().models.list()] == before
 
 
-def test_a_download_of_what_is_shared(stack: Stack) -> None:
+def test_downloading_a_shared_model(stack: Stack) -> None:
     name = _insert_checkpoint(stack)
     path = f"/v1/models/{quote(name, safe='')}/download"
     with stack.as_other_tenant().open_http() as http:
         assert_error(http.get(path), 404)
         stack.get_client().fine_tuning.checkpoints.permissions.create(name, project_ids=[stack.other_tenant.project_id])
-        answer = http.get(path)
-        assert answer.status_code == 200
-        assert answer.content
+        response = http.get(path)
+        assert response.status_code == 200
+        assert response.content
 
 
 def test_only_projects_of_the_same_organization(stack: Stack) -> None:
-    name, known = _insert_checkpoint(stack), _insert_project(stack)
+    name, valid_project = _insert_checkpoint(stack), _insert_project(stack)
     with stack.open_http() as http:
-        answers = [
-            http.post(_build_path(name), json={"project_ids": [known, stranger]})
-            for stranger in (
-                "proj_nobody",
+        responses = [
+            http.post(_build_path(name), json={"project_ids": [valid_project, invalid_project]})
+            for invalid_project in (
+                "proj_none",
                 _insert_foreign_project(stack),
                 _insert_project(stack, archived_at=time.time()),
             )
         ]
-        errors = [assert_error(answer, 400) for answer in answers]
+        errors = [assert_error(response, 400) for response in responses]
         assert [error["param"] for error in errors] == ["project_ids.1"] * 3
         assert len({error["message"] for error in errors}) == 1
         assert http.get(_build_path(name)).json()["data"] == []
 
 
 @pytest.mark.parametrize("name", ["starter", "nothing", "ft:starter:luthier::xxxxxxxx:ckpt-step-5", "a/b"])
-def test_only_what_was_trained_here(stack: Stack, name: str) -> None:
+def test_only_tuned_models_can_be_shared(stack: Stack, name: str) -> None:
     with stack.open_http() as http:
-        for answer in (
+        for response in (
             http.post(_build_path(name), json={"project_ids": [stack.other_tenant.project_id]}),
             http.get(_build_path(name)),
             http.delete(f"{_build_path(name)}/cp_x"),
         ):
-            assert assert_error(answer, 404)["param"] == "fine_tuned_model_checkpoint"
+            assert assert_error(response, 404)["param"] == "fine_tuned_model_checkpoint"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Looking before there is a job, over HTTP: the report, the preview, their limits; and nothing is created."""
+"""Preflight and preview over HTTP: reports, previews, limits, and no rows created."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from tests.api.stack import Stack, run_stack
 from tests.api.test_errors import assert_error
 from tests.services import wait_for
 from tests.tiny import create_tiny_chat_base
+
+pytestmark = pytest.mark.integration
 
 PREFLIGHT_PATH, PREVIEW_PATH = "/v1/fine_tuning/jobs:preflight", "/v1/fine_tuning/jobs:preview"
 ROWS = [
@@ -55,8 +57,8 @@ def file_id(stack: Stack) -> str:
 
 
 def _build_body(file_id: str, **values: Any) -> dict[str, Any]:
-    hyper = {"n_epochs": 2, "batch_size": 4}
-    method = {"type": "supervised", "supervised": {"hyperparameters": hyper}}
+    hyperparameters = {"n_epochs": 2, "batch_size": 4}
+    method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
     return {"model": "starter", "training_file": file_id, "method": method, **values}
 
 
@@ -70,22 +72,22 @@ def _count_rows(stack: Stack) -> tuple[int, int]:
 
 def test_the_report(stack: Stack, http: httpx.Client, file_id: str) -> None:
     before = _count_rows(stack)
-    answer = http.post(PREFLIGHT_PATH, json=_build_body(file_id, validation_file=file_id))
-    assert answer.status_code == 200, answer.text
-    found = answer.json()
-    assert (found["object"], found["valid"], found["error"]) == ("fine_tuning.preflight", True, None)
-    assert (found["model"], found["task"], found["method"]) == ("starter", "chat", "supervised")
-    assert found["update"]["type"] == "lora"
-    assert found["files"]["training_file"]["rows"] == found["files"]["validation_file"]["rows"] == 12
-    assert found["total_steps"] == 6
-    assert found["total_tokens"] == 2 * found["files"]["training_file"]["tokens"]
-    assert "auto" not in found["hyperparameters"].values()
-    assert 0 < found["trainable_parameters"] < found["total_parameters"]
-    assert found["servable_by"] == ["luthier", "vllm"]
+    response = http.post(PREFLIGHT_PATH, json=_build_body(file_id, validation_file=file_id))
+    assert response.status_code == 200, response.text
+    report = response.json()
+    assert (report["object"], report["valid"], report["error"]) == ("fine_tuning.preflight", True, None)
+    assert (report["model"], report["task"], report["method"]) == ("starter", "chat", "supervised")
+    assert report["update"]["type"] == "lora"
+    assert report["files"]["training_file"]["rows"] == report["files"]["validation_file"]["rows"] == 12
+    assert report["total_steps"] == 6
+    assert report["total_tokens"] == 2 * report["files"]["training_file"]["tokens"]
+    assert "auto" not in report["hyperparameters"].values()
+    assert 0 < report["trainable_parameters"] < report["total_parameters"]
+    assert report["servable_by"] == ["luthier", "vllm"]
     for name in ("seconds", "peak_memory_bytes"):
-        one = found["estimate"][name]
-        assert 0 < one["low"] <= one["expected"] <= one["high"]
-    assert found["estimate"]["basis"] == "rule"
+        estimate = report["estimate"][name]
+        assert 0 < estimate["low"] <= estimate["expected"] <= estimate["high"]
+    assert report["estimate"]["basis"] == "rule"
     assert _count_rows(stack) == before
     assert not list(stack.settings.work_dir.glob("*"))
 
@@ -97,28 +99,28 @@ def test_the_speed_of_earlier_jobs(stack: Stack, http: httpx.Client, file_id: st
     stack.insert_job(progress={"tokens_per_second": 1.0}, **{**values, "state": "failed"})
     stack.insert_job(progress={"tokens_per_second": 1.0}, update={"type": "full"}, **values)
     stack.insert_job(progress=None, **values)
-    found = http.post(PREFLIGHT_PATH, json=_build_body(file_id)).json()
-    assert (found["estimate"]["basis"], found["estimate"]["tokens_per_second"]) == ("measured", 100.0)
-    took = found["total_tokens"] / 100
-    assert found["estimate"]["seconds"]["expected"] == pytest.approx(took + 3, abs=0.2)
-    assert found["estimate"]["seconds"]["high"] == pytest.approx(2.5 * took + 3, abs=0.2)
+    report = http.post(PREFLIGHT_PATH, json=_build_body(file_id)).json()
+    assert (report["estimate"]["basis"], report["estimate"]["tokens_per_second"]) == ("measured", 100.0)
+    seconds = report["total_tokens"] / 100
+    assert report["estimate"]["seconds"]["expected"] == pytest.approx(seconds + 3, abs=0.2)
+    assert report["estimate"]["seconds"]["high"] == pytest.approx(2.5 * seconds + 3, abs=0.2)
 
 
 def test_row_errors_with_their_lines(stack: Stack, http: httpx.Client) -> None:
-    bad = _upload_file(stack, json.dumps(ROWS[0]).encode() + b'\n{"messages": []}\n{"prompt": "x"}\n')
-    found = http.post(PREFLIGHT_PATH, json=_build_body(bad)).json()
-    assert (found["valid"], found["error"]["code"], found["estimate"]) == (False, "invalid_dataset", None)
-    assert {fault["line"] for fault in found["faults"]} == {2, 3}
-    assert all({"code", "field", "message", "file"} <= fault.keys() for fault in found["faults"])
-    assert found["fault_count"] == len(found["faults"])
+    file_id = _upload_file(stack, json.dumps(ROWS[0]).encode() + b'\n{"messages": []}\n{"prompt": "x"}\n')
+    report = http.post(PREFLIGHT_PATH, json=_build_body(file_id)).json()
+    assert (report["valid"], report["error"]["code"], report["estimate"]) == (False, "invalid_dataset", None)
+    assert {row_error["line"] for row_error in report["faults"]} == {2, 3}
+    assert all({"code", "field", "message", "file"} <= row_error.keys() for row_error in report["faults"])
+    assert report["fault_count"] == len(report["faults"])
 
 
-def test_what_a_job_refuses_is_refused(stack: Stack, http: httpx.Client, file_id: str) -> None:
-    theirs = stack.as_other_tenant().insert_file().id
+def test_preflight_rejects_invalid_jobs(stack: Stack, http: httpx.Client, file_id: str) -> None:
+    foreign_file = stack.as_other_tenant().insert_file().id
     cases = [
         ({"model": "nothing"}, "model"),
         ({"training_file": "file-none"}, "training_file"),
-        ({"training_file": theirs}, "training_file"),
+        ({"training_file": foreign_file}, "training_file"),
         ({"training_file": stack.insert_file(purpose="batch").id}, "training_file"),
         ({"task": "embedding"}, "task"),
         ({"columns": {"nothing": "x"}}, "columns.nothing"),
@@ -143,9 +145,14 @@ def test_missing_bytes(stack: Stack, http: httpx.Client) -> None:
 
 def test_the_preview(stack: Stack, http: httpx.Client, file_id: str) -> None:
     before = _count_rows(stack)
-    found = http.post(PREVIEW_PATH, json=_build_body(file_id, rows=2)).json()
-    assert (found["object"], found["model"], found["task"], len(found["data"])) == ("list", "starter", "chat", 2)
-    [sequence] = found["data"][1]["sequences"]
+    preview = http.post(PREVIEW_PATH, json=_build_body(file_id, rows=2)).json()
+    assert (preview["object"], preview["model"], preview["task"], len(preview["data"])) == (
+        "list",
+        "starter",
+        "chat",
+        2,
+    )
+    [sequence] = preview["data"][1]["sequences"]
     assert sequence["rendered"] == "<|user|>Number 1?<|end|>\n<|assistant|>Yes.<|end|>\n"
     assert "".join(token["text"] for token in sequence["tokens"]) == sequence["rendered"]
     assert "".join(token["text"] for token in sequence["tokens"] if token["trained"]) == "Yes.<|end|>"
@@ -160,32 +167,32 @@ def test_a_preview_of_invalid_rows_only(stack: Stack, http: httpx.Client) -> Non
 
 
 def test_other_requests_are_served_in_the_meantime(stack: Stack, http: httpx.Client, file_id: str) -> None:
-    """Many looks at once are done a few at a time, and hold up nobody who asks for something else."""
+    """The server runs a few preflights at a time, and other requests do not wait for them."""
     with ThreadPoolExecutor(6) as pool, stack.open_http() as other:
-        looks = [pool.submit(http.post, PREFLIGHT_PATH, json=_build_body(file_id)) for _ in range(6)]
-        waits = []
-        while not all(look.done() for look in looks):
+        preflights = [pool.submit(http.post, PREFLIGHT_PATH, json=_build_body(file_id)) for _ in range(6)]
+        latencies = []
+        while not all(preflight.done() for preflight in preflights):
             start = time.monotonic()
             assert other.get("/v1/models").status_code == 200
-            waits.append(time.monotonic() - start)
-        assert [look.result().status_code for look in looks] == [200] * 6
-    assert max(waits) < 2
+            latencies.append(time.monotonic() - start)
+        assert [preflight.result().status_code for preflight in preflights] == [200] * 6
+    assert max(latencies) < 2
 
 
 def _list_preflight_processes() -> list[psutil.Process]:
-    """Processes that look at files: the warm parents' children."""
-    mine = psutil.Process(os.getpid()).children()
-    parents = [one for one in mine if "jobs.runner.forkserver" in one.cmdline()]
+    """Return the preflight processes: the children of the fork servers."""
+    children = psutil.Process(os.getpid()).children()
+    parents = [process for process in children if "jobs.runner.forkserver" in process.cmdline()]
     return [child for parent in parents for child in parent.children()]
 
 
 def test_a_client_that_disconnects_ends_the_process(stack: Stack, http: httpx.Client) -> None:
     large = _upload_file(stack, ROWS * 8_000)
-    with ThreadPoolExecutor(1) as pool, stack.open_http() as hasty:
-        look = pool.submit(hasty.post, PREFLIGHT_PATH, json=_build_body(large), timeout=1.5)
+    with ThreadPoolExecutor(1) as pool, stack.open_http() as impatient_http:
+        preflight = pool.submit(impatient_http.post, PREFLIGHT_PATH, json=_build_body(large), timeout=1.5)
         wait_for(_list_preflight_processes, 10)
         with pytest.raises(httpx.ReadTimeout):
-            look.result()
+            preflight.result()
     wait_for(lambda: not _list_preflight_processes(), 10)
     assert not list(stack.settings.work_dir.glob("*"))
 
@@ -193,6 +200,6 @@ def test_a_client_that_disconnects_ends_the_process(stack: Stack, http: httpx.Cl
 def test_a_preflight_that_takes_too_long(stack: Stack, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     large = _upload_file(stack, ROWS * 8_000)
     monkeypatch.setattr("jobs.preflight.TIMEOUT_SECONDS", 1.0)
-    answer = http.post(PREFLIGHT_PATH, json=_build_body(large))
-    assert assert_error(answer, 400)["code"] == "preflight_timeout"
-    assert answer.headers["x-should-retry"] == "false"
+    response = http.post(PREFLIGHT_PATH, json=_build_body(large))
+    assert assert_error(response, 400)["code"] == "preflight_timeout"
+    assert response.headers["x-should-retry"] == "false"

@@ -1,4 +1,4 @@
-"""The application as a whole: what it loads, what it tells about itself, whether its parts answer."""
+"""The application: public routes, readiness checks, documentation and startup."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_ready_names_the_part_that_is_down(stack: Stack) -> None:
 @pytest.mark.anyio
 async def test_not_ready_when_nothing_answers() -> None:
     with tempfile.TemporaryDirectory() as home:
-        settings = build_settings(Path(home), database_url="postgresql+asyncpg://nobody:x@127.0.0.1:1/none")
+        settings = build_settings(Path(home), database_url="postgresql+asyncpg://none:x@127.0.0.1:1/none")
         app = create_app(settings)
         (settings.home / "blobs").mkdir(exist_ok=True)
         async with app.router.lifespan_context(app):
@@ -56,10 +56,10 @@ async def test_ready_when_everything_answers() -> None:
         app = create_app(settings)
         calls: list[str] = []
 
-        async def answers(resources: Any) -> None:
-            calls.append("asked")
+        async def succeed(resources: Any) -> None:
+            calls.append("checked")
 
-        checks = {**health.CHECKS, "redis": answers, "engine": answers}
+        checks = {**health.CHECKS, "redis": succeed, "engine": succeed}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(health, "CHECKS", checks)
             response = await AsgiClient(app, tenant).get("/readyz")

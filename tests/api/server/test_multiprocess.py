@@ -19,19 +19,21 @@ from storage.settings import Settings, build_child_environment
 from tests.services import wait_for
 from tests.stack import build_settings, find_free_port
 
+pytestmark = pytest.mark.integration
+
 CONNECTIONS = 60
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Where two processes listen."""
-    found = build_settings(tmp_path_factory.mktemp("s")).model_copy(
+    """Settings of a port on which two API processes listen."""
+    settings = build_settings(tmp_path_factory.mktemp("s")).model_copy(
         update={"api_processes": 2, "port": find_free_port()}
     )
-    asyncio.run(migrate.upgrade(found.database_url))
-    with start_api(found) as process:
-        wait_for(lambda: len(find_listeners(found.port)) == 2, 60)
-        yield found
+    asyncio.run(migrate.upgrade(settings.database_url))
+    with start_api(settings) as process:
+        wait_for(lambda: len(find_listeners(settings.port)) == 2, 60)
+        yield settings
         process.terminate()
 
 
@@ -42,14 +44,26 @@ def start_api(settings: Settings) -> subprocess.Popen[bytes]:
 
 def find_listeners(port: int) -> set[int]:
     sockets = psutil.net_connections("tcp")
-    return {each.pid for each in sockets if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid}
+    return {
+        listener.pid
+        for listener in sockets
+        if listener.status == psutil.CONN_LISTEN and listener.laddr.port == port and listener.pid
+    }
 
 
 def count_connections(settings: Settings) -> Counter[int | None]:
-    """By process, how many connections it has taken."""
-    mine = find_listeners(settings.port)
-    sockets = [each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == settings.port]
-    return Counter(each.pid for each in sockets if each.status == psutil.CONN_ESTABLISHED and each.pid in mine)
+    """Count the connections that each process has accepted."""
+    listeners = find_listeners(settings.port)
+    sockets = [
+        connection
+        for connection in psutil.net_connections("tcp")
+        if connection.laddr and connection.laddr.port == settings.port
+    ]
+    return Counter(
+        connection.pid
+        for connection in sockets
+        if connection.status == psutil.CONN_ESTABLISHED and connection.pid in listeners
+    )
 
 
 def test_connections_are_distributed(two_processes: Settings) -> None:
@@ -57,7 +71,7 @@ def test_connections_are_distributed(two_processes: Settings) -> None:
         for _ in range(CONNECTIONS):
             stack.enter_context(socket.create_connection((two_processes.host, two_processes.port)))
         wait_for(lambda: count_connections(two_processes).total() == CONNECTIONS, 10)
-        # Fewer than a sixth would come to one of two by chance once in thirty million runs.
+        # By chance, one of two gets less than a sixth once in thirty million runs.
         assert min(count_connections(two_processes).values()) >= CONNECTIONS // 6
         assert len(count_connections(two_processes)) == 2
 

@@ -1,4 +1,4 @@
-"""The asynchronous client: the same wire, once through."""
+"""Checks of the asynchronous client: the same API, once for each kind of request."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ async def check_async_files_and_jobs(context: CheckContext, client: Any) -> None
 
 @run_async
 async def check_async_pagination(context: CheckContext, client: Any) -> None:
-    walking = client.with_options(api_key=context.pagination_key)
-    walked = [job.id async for job in walking.fine_tuning.jobs.list(limit=100)]
-    assert len(walked) == len(set(walked)) == context.pagination_job_count
+    pagination_client = client.with_options(api_key=context.pagination_key)
+    ids = [job.id async for job in pagination_client.fine_tuning.jobs.list(limit=100)]
+    assert len(ids) == len(set(ids)) == context.pagination_job_count
 
 
 @run_async
 async def check_async_stream(context: CheckContext, client: Any) -> None:
-    turns: Any = [{"role": "user", "content": "slow start"}]
-    stream = await client.chat.completions.create(model=context.model, messages=turns, stream=True)
+    messages: Any = [{"role": "user", "content": "slow start"}]
+    stream = await client.chat.completions.create(model=context.model, messages=messages, stream=True)
     assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "You said slow start"
 
 
 @run_async
 async def check_async_error_in_mid_stream(context: CheckContext, client: Any) -> None:
-    turns: Any = [{"role": "user", "content": "fail"}]
-    stream = await client.chat.completions.create(model=context.model, messages=turns, stream=True)
+    messages: Any = [{"role": "user", "content": "fail"}]
+    stream = await client.chat.completions.create(model=context.model, messages=messages, stream=True)
     with raises(openai.APIError):
         async for _ in stream:
             pass
@@ -60,10 +60,10 @@ async def check_async_error_in_mid_stream(context: CheckContext, client: Any) ->
 
 @run_async
 async def check_async_concurrent_requests(context: CheckContext, client: Any) -> None:
-    turns: Any = [{"role": "user", "content": "hello"}]
-    asking = [client.chat.completions.create(model=context.model, messages=turns) for _ in range(20)]
-    answers = await asyncio.gather(*asking)
-    assert {answer.choices[0].message.content for answer in answers} == {"You said hello."}
+    messages: Any = [{"role": "user", "content": "hello"}]
+    requests = [client.chat.completions.create(model=context.model, messages=messages) for _ in range(20)]
+    completions = await asyncio.gather(*requests)
+    assert {completion.choices[0].message.content for completion in completions} == {"You said hello."}
     with raises(openai.NotFoundError) as raised:
         await client.models.retrieve("no/such:model")
     raised.assert_matches(404, "model_not_found", "model")

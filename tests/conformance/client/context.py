@@ -1,6 +1,6 @@
-"""What the checks know of the server, and how they say what a client must have to be asked.
+"""Context of the conformance checks, and declaration of the client features that a check requires.
 
-This folder runs under any version of ``openai`` there is: it imports that and the standard library, nothing of ours.
+This package runs with any version of ``openai``. It imports only that and the standard library.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ class UnsupportedByClient(Exception):
 
 @dataclass(frozen=True)
 class CheckContext:
-    """A server and what was put there for the checks; :mod:`tests.conformance.server` makes one."""
+    """A server with objects for the checks. :mod:`tests.conformance.server` creates one."""
 
     url: str
     """Ends in ``/v1``."""
     proxy_url: str
-    """The same server behind something that breaks answers when ``x-conformance-break`` asks for it."""
+    """The same server behind a proxy that breaks responses if ``x-conformance-break`` is set."""
     key: str
     pagination_key: str
-    """Of a project with ``walk_jobs`` jobs, all created in the same instant."""
+    """Key of a project with ``pagination_job_count`` jobs, all created at the same time."""
     pagination_job_count: int
     job: str
-    """Has succeeded, with ``model``, five events and the checkpoints of the steps 10 and 20."""
+    """A succeeded job with ``model``, five events and the checkpoints of steps 10 and 20."""
     model: str
     deletable_slashed_model: str
-    """A model whose id has slashes and colons, to be deleted by one check."""
+    """A model whose id has slashes and colons, which one check deletes."""
     slashed_model: str
-    """Another one, which stays."""
+    """Another such model, which no check deletes."""
     spare_models: list[str]
-    """Models that may go."""
+    """Models that checks may delete."""
     webhook: dict[str, Any] | None = None
     """``body``, ``headers`` and ``secret`` of a delivery as the server signs it."""
     clients: dict[Any, openai.OpenAI] = field(default_factory=dict)
@@ -53,14 +53,15 @@ class CheckContext:
         return cls(**json.loads(text))
 
     def to_json(self) -> str:
-        return json.dumps({each.name: getattr(self, each.name) for each in fields(self) if each.name != "clients"})
+        return json.dumps({entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "clients"})
 
     def get_client(self, *, key: str = "", proxied: bool = False, max_retries: int = 0, strict: bool = True) -> Any:
-        """The official client; ``strict``: it refuses answers that do not have OpenAI's shapes."""
-        wanted = (key or self.key, proxied, max_retries, strict)
-        if wanted not in self.clients:
-            self.clients[wanted] = openai.OpenAI(**self.client_options(*wanted))
-        return self.clients[wanted]
+        """Return the official client. If ``strict``, it rejects responses without OpenAI's
+        shapes."""
+        options = (key or self.key, proxied, max_retries, strict)
+        if options not in self.clients:
+            self.clients[options] = openai.OpenAI(**self.client_options(*options))
+        return self.clients[options]
 
     def client_options(
         self, key: str = "", proxied: bool = False, max_retries: int = 0, strict: bool = True
@@ -74,7 +75,7 @@ class CheckContext:
         }
 
     def post_raw(self, path: str, body: dict[str, Any]) -> bytes:
-        """What a POST answers, as it comes over the wire."""
+        """Send a POST and return the raw body of the response."""
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=30) as response:
@@ -87,7 +88,10 @@ class CheckContext:
 
 
 def requires(*features: str, version: tuple[int, int] = (1, 0)) -> Callable[[Function], Function]:
-    """``files.wait_for_processing`` is a method the client must have, ``files.list(order)`` a parameter of one."""
+    """Mark a check that requires these client features and at least this version.
+
+    ``files.wait_for_processing`` is a method, ``files.list(order)`` a parameter of a method.
+    """
 
     def mark(function: Function) -> Function:
         function.required_features = (*features, version)  # type: ignore[attr-defined]
@@ -97,13 +101,13 @@ def requires(*features: str, version: tuple[int, int] = (1, 0)) -> Callable[[Fun
 
 
 def find_missing_feature(check: Check, client: Any) -> str | None:
-    """What this client lacks for the check."""
-    for what in getattr(check, "required_features", ()):
-        if isinstance(what, tuple):
-            if parse_version(openai.__version__) < what:
-                return f"openai {what[0]}.{what[1]} or later"
-        elif not _has_feature(client, what):
-            return str(what)
+    """Return the first feature that the check requires and the client lacks, or None."""
+    for feature in getattr(check, "required_features", ()):
+        if isinstance(feature, tuple):
+            if parse_version(openai.__version__) < feature:
+                return f"openai {feature[0]}.{feature[1]} or later"
+        elif not _has_feature(client, feature):
+            return str(feature)
     return None
 
 
@@ -114,12 +118,12 @@ def parse_version(text: str) -> tuple[int, int]:
 
 def _has_feature(client: Any, feature: str) -> bool:
     path, _, parameter = feature.rstrip(")").partition("(")
-    found = client
+    attribute = client
     for name in path.split("."):
-        found = getattr(found, name, None)
-        if found is None:
+        attribute = getattr(attribute, name, None)
+        if attribute is None:
             return False
-    return not parameter or parameter in inspect.signature(found).parameters
+    return not parameter or parameter in inspect.signature(attribute).parameters
 
 
 @dataclass
@@ -127,7 +131,8 @@ class RaisedError:
     error: Any = None
 
     def assert_matches(self, status: int, code: str | None, param: str | None = None) -> None:
-        """All four of OpenAI's keys where client code looks for them, and the request's id."""
+        """Assert that all four of OpenAI's error fields and the request id are set as client code
+        expects them."""
         assert self.error.status_code == status, self.error
         assert self.error.code == code, self.error
         assert self.error.param == param, self.error

@@ -1,4 +1,4 @@
-"""Errors where client code looks for them, headers, and retries that do nothing twice."""
+"""Checks of errors, headers, and retries that repeat no work."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def check_request_id_on_objects(context: CheckContext) -> None:
 
 
 def create_job_through_proxy(context: CheckContext, failure: str, **headers: str) -> list[str]:
-    """The jobs there are after the first answer of a creation was broken, the one the client knows first."""
+    """Create a job through the proxy, which breaks the first attempt. Returns the ids of all jobs
+    that exist afterwards, first the one that the client received."""
     mark = uuid.uuid4().hex
     job = create_job(
         context,
@@ -80,13 +81,14 @@ def create_job_through_proxy(context: CheckContext, failure: str, **headers: str
         extra_headers={"x-conformance-break": f"{failure} {mark}", **headers},
     )
     query: Any = {"metadata[mark]": mark}
-    found = [each.id for each in context.get_client().fine_tuning.jobs.list(extra_query=query)]
-    return [job.id, *(each for each in found if each != job.id)]
+    ids = [listed.id for listed in context.get_client().fine_tuning.jobs.list(extra_query=query)]
+    return [job.id, *(job_id for job_id in ids if job_id != job.id)]
 
 
 @requires(version=(1, 47))
 def check_a_lost_answer_makes_one_job(context: CheckContext) -> None:
-    """The client sends no Idempotency-Key of its own accord, but counts its tries in a header since 1.47."""
+    """The client sends no Idempotency-Key by default, but counts its retries in a header since
+    1.47."""
     assert len(create_job_through_proxy(context, "lost")) == 1
 
 

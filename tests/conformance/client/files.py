@@ -1,4 +1,4 @@
-"""Files and uploads."""
+"""Checks of files and uploads."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def check_file_round_trip(context: CheckContext) -> None:
     assert file.id.startswith("file-")
     assert (file.filename, file.bytes, file.purpose) == ("größe.jsonl", len(ROW), "fine-tune")
     assert client.files.retrieve(file.id).id == file.id
-    assert file.id in [each.id for each in client.files.list(purpose="fine-tune")]
-    assert file.id not in [each.id for each in client.files.list(purpose="batch")]
+    assert file.id in [listed.id for listed in client.files.list(purpose="fine-tune")]
+    assert file.id not in [listed.id for listed in client.files.list(purpose="batch")]
     deleted = client.files.delete(file.id)
     assert (deleted.id, deleted.deleted) == (file.id, True)
     with raises(openai.NotFoundError) as raised:
@@ -50,19 +50,19 @@ def check_file_content_streamed(context: CheckContext) -> None:
 def check_wait_for_processing_does_not_wait(context: CheckContext) -> None:
     client = context.get_client()
     file = client.files.create(file=("rows.jsonl", ROW), purpose="fine-tune")
-    began = time.monotonic()
+    start = time.monotonic()
     assert client.files.wait_for_processing(file.id).status == "processed"
-    assert time.monotonic() - began < 4, "the helper polls every 5 s"
+    assert time.monotonic() - start < 4, "the helper polls every 5 s"
 
 
 @requires("files.list(order)", "files.list(after)")
 def check_files_in_both_orders(context: CheckContext) -> None:
     client = context.get_client()
-    made = [client.files.create(file=(f"{n}.jsonl", ROW), purpose="user_data").id for n in range(5)]
-    forth = [file.id for file in client.files.list(purpose="user_data", order="asc", limit=2)]
-    back = [file.id for file in client.files.list(purpose="user_data", order="desc", limit=2)]
-    assert forth == back[::-1]
-    assert [each for each in forth if each in made] == made
+    ids = [client.files.create(file=(f"{n}.jsonl", ROW), purpose="user_data").id for n in range(5)]
+    ascending = [file.id for file in client.files.list(purpose="user_data", order="asc", limit=2)]
+    descending = [file.id for file in client.files.list(purpose="user_data", order="desc", limit=2)]
+    assert ascending == descending[::-1]
+    assert [file_id for file_id in ascending if file_id in ids] == ids
 
 
 @requires("files.create(expires_after)")
@@ -80,19 +80,19 @@ def check_upload_by_hand(context: CheckContext) -> None:
         bytes=len(data), filename="parts.jsonl", mime_type="application/jsonl", purpose="fine-tune"
     )
     assert (upload.status, upload.file) == ("pending", None)
-    # Sent the second first: the order is told at the end.
+    # The second part first: the completion states the order.
     second = client.uploads.parts.create(upload.id, data=data[1000:]).id
     first = client.uploads.parts.create(upload.id, data=data[:1000]).id
-    done = client.uploads.complete(upload.id, part_ids=[first, second], md5=hashlib.md5(data).hexdigest())
-    assert done.status == "completed"
-    assert client.files.content(done.file.id).content == data
+    completed = client.uploads.complete(upload.id, part_ids=[first, second], md5=hashlib.md5(data).hexdigest())
+    assert completed.status == "completed"
+    assert client.files.content(completed.file.id).content == data
 
 
 @requires("uploads.upload_file_chunked")
 def check_upload_file_chunked(context: CheckContext) -> None:
     client = context.get_client()
     data = ROW * 100
-    done = client.uploads.upload_file_chunked(
+    completed = client.uploads.upload_file_chunked(
         file=data,
         filename="c.jsonl",
         bytes=len(data),
@@ -100,8 +100,8 @@ def check_upload_file_chunked(context: CheckContext) -> None:
         purpose="fine-tune",
         part_size=999,
     )
-    assert done.status == "completed"
-    assert client.files.content(done.file.id).content == data
+    assert completed.status == "completed"
+    assert client.files.content(completed.file.id).content == data
 
 
 @requires("uploads.cancel")

@@ -1,4 +1,4 @@
-"""Models with slashes and colons, chats whole and streamed, embeddings, batches, webhooks."""
+"""Checks of models, complete and streamed chats, embeddings, batches and webhooks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IGNORED_FIELDS = {
     "prompt_cache_retention": "in_memory",
     "reasoning_effort": "none",
     "response_format": {"type": "text"},
-    "safety_identifier": "somebody",
+    "safety_identifier": "a-user",
     "service_tier": "auto",
     "store": False,
     "tool_choice": "auto",
@@ -32,7 +32,7 @@ IGNORED_FIELDS = {
     "user": "u",
     "verbosity": "low",
 }
-"""Fields that OpenAI documents, with values that ask for nothing or for no other answer."""
+"""Fields that OpenAI documents, with values that do not change the completion."""
 
 
 class Kind(BaseModel):
@@ -51,10 +51,10 @@ def join_text(stream: Any) -> str:
 
 def check_models_with_slashes_and_colons(context: CheckContext) -> None:
     client = context.get_client()
-    listed = {model.id: model for model in client.models.list()}
+    listed = {listed_model.id: listed_model for listed_model in client.models.list()}
     for name in (context.model, context.slashed_model, context.deletable_slashed_model, "starter"):
-        found = client.models.retrieve(name)
-        assert (found.id, found.object, found.created) == (name, "model", listed[name].created)
+        model = client.models.retrieve(name)
+        assert (model.id, model.object, model.created) == (name, "model", listed[name].created)
     deleted = client.models.delete(context.deletable_slashed_model)
     assert (deleted.id, deleted.deleted) == (context.deletable_slashed_model, True)
     with raises(openai.NotFoundError) as raised:
@@ -63,15 +63,15 @@ def check_models_with_slashes_and_colons(context: CheckContext) -> None:
 
 
 def check_chat(context: CheckContext) -> None:
-    answer = create_chat_completion(context, "hello")
-    choice = answer.choices[0]
+    completion = create_chat_completion(context, "hello")
+    choice = completion.choices[0]
     assert (choice.message.role, choice.message.content, choice.finish_reason) == (
         "assistant",
         "You said hello.",
         "stop",
     )
-    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
-    assert answer.model == context.model
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+    assert completion.model == context.model
 
 
 def check_chat_accepts_fields_without_effect(context: CheckContext) -> None:
@@ -107,20 +107,22 @@ def check_chat_accepts_formats(context: CheckContext) -> None:
 
 @requires("chat.completions.parse")
 def check_chat_parses_an_answer_into_a_model(context: CheckContext) -> None:
-    turns = [{"role": "user", "content": '{"kind": "animal"}'}]
-    answer = context.get_client().chat.completions.parse(model=context.model, messages=turns, response_format=Kind)
-    assert answer.choices[0].message.parsed == Kind(kind="animal")
+    messages = [{"role": "user", "content": '{"kind": "animal"}'}]
+    completion = context.get_client().chat.completions.parse(
+        model=context.model, messages=messages, response_format=Kind
+    )
+    assert completion.choices[0].message.parsed == Kind(kind="animal")
 
 
 @requires("chat.completions.parse")
 def check_chat_parses_a_forced_call_into_a_model(context: CheckContext) -> None:
     tools = [openai.pydantic_function_tool(Kind)]
     choice = {"type": "function", "function": {"name": "Kind"}}
-    turns = [{"role": "user", "content": '{"kind": "color"}'}]
-    answer = context.get_client().chat.completions.parse(
-        model=context.model, messages=turns, tools=tools, tool_choice=choice
+    messages = [{"role": "user", "content": '{"kind": "color"}'}]
+    completion = context.get_client().chat.completions.parse(
+        model=context.model, messages=messages, tools=tools, tool_choice=choice
     )
-    [call] = answer.choices[0].message.tool_calls
+    [call] = completion.choices[0].message.tool_calls
     assert call.function.parsed_arguments == Kind(kind="color")
 
 
@@ -134,9 +136,9 @@ def check_chat_stream(context: CheckContext) -> None:
 
 def check_slow_tokens_and_keep_alives(context: CheckContext) -> None:
     body = {"model": context.model, "messages": [{"role": "user", "content": "slow start"}], "stream": True}
-    sent = context.post_raw("/chat/completions", body)
-    assert sent.startswith(b": ping\n\n"), "the server sent no keep-alive while there was nothing to tell"
-    assert sent.endswith(b"data: [DONE]\n\n")
+    stream = context.post_raw("/chat/completions", body)
+    assert stream.startswith(b": ping\n\n"), "the server sent no keep-alive before the first token"
+    assert stream.endswith(b"data: [DONE]\n\n")
     assert join_text(create_chat_completion(context, "slow start", stream=True)) == "You said slow start"
 
 
@@ -145,7 +147,7 @@ def check_error_in_mid_stream(context: CheckContext) -> None:
     with raises(openai.APIError) as raised:
         for chunk in create_chat_completion(context, "fail", stream=True):
             text += chunk.choices[0].delta.content or ""
-    assert text == "You ", "what came before the error is the client's"
+    assert text == "You ", "the client keeps the text that preceded the error"
     assert (raised.error.type, bool(raised.error.message)) == ("server_error", True)
 
 
@@ -174,19 +176,20 @@ def check_errors_of_the_engine(context: CheckContext) -> None:
 def check_completions(context: CheckContext) -> None:
     client = context.get_client()
     assert client.completions.create(model="starter", prompt="Once").choices[0].text == "and so on"
-    # The strict client knows no null finish_reason here, which OpenAI itself sends.
+    # The strict client rejects a null finish_reason here, although OpenAI sends it.
     stream = context.get_client(strict=False).completions.create(model="starter", prompt="Once", stream=True)
     assert "".join(chunk.choices[0].text for chunk in stream) == "and so on"
 
 
 def check_embeddings_as_base64_and_as_numbers(context: CheckContext) -> None:
-    """The client asks for base64 by itself and decodes it, after a strict one has checked for numbers."""
+    """The client requests base64 by default and decodes it. A strict client rejects base64
+    first."""
     client = context.get_client(strict=False)
-    packed = client.embeddings.create(model="encoder", input=["a", "b"])
-    plain = client.embeddings.create(model="encoder", input=["a", "b"], encoding_format="float")
-    for answer in (packed, plain):
-        assert [each.index for each in answer.data] == [0, 1]
-        third, negative = answer.data[0].embedding
+    base64_response = client.embeddings.create(model="encoder", input=["a", "b"])
+    float_response = client.embeddings.create(model="encoder", input=["a", "b"], encoding_format="float")
+    for response in (base64_response, float_response):
+        assert [row.index for row in response.data] == [0, 1]
+        third, negative = response.data[0].embedding
         assert math.isclose(third, 1 / 3, rel_tol=1e-6)
         assert negative == -1.5
 
@@ -202,14 +205,14 @@ def check_batches(context: CheckContext) -> None:
     )
     assert batch.object == "batch"
     assert client.batches.retrieve(batch.id).metadata == {"a": "b"}
-    assert batch.id in [each.id for each in client.batches.list(limit=1)]
+    assert batch.id in [listed.id for listed in client.batches.list(limit=1)]
     assert client.batches.cancel(batch.id).status in {"cancelling", "cancelled"}
 
 
 @requires("webhooks.unwrap")
 def check_webhooks_unwrap(context: CheckContext) -> None:
-    sent: Any = context.webhook
-    event = context.get_client().webhooks.unwrap(sent["body"], sent["headers"], secret=sent["secret"])
+    delivery: Any = context.webhook
+    event = context.get_client().webhooks.unwrap(delivery["body"], delivery["headers"], secret=delivery["secret"])
     assert (event.type, event.data.id) == ("fine_tuning.job.succeeded", context.job)
     with raises(openai.InvalidWebhookSignatureError):
-        context.get_client().webhooks.unwrap(sent["body"] + " ", sent["headers"], secret=sent["secret"])
+        context.get_client().webhooks.unwrap(delivery["body"] + " ", delivery["headers"], secret=delivery["secret"])

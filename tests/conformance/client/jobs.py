@@ -1,4 +1,5 @@
-"""Fine-tuning jobs: explicit nulls, extra fields, empty bodies, cursors over jobs of the same instant."""
+"""Checks of fine-tuning jobs: nulls, extra fields, empty bodies, and cursors over equal
+timestamps."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def create_job(context: CheckContext, client: Any = None, **values: Any) -> Any:
 
 
 def get_extra_field(resource: Any, name: str) -> Any:
-    """A field that OpenAI's type does not have."""
+    """Return a field that OpenAI's type does not have."""
     return (resource.model_extra or {})[name]
 
 
@@ -39,7 +40,7 @@ def check_explicit_nulls(context: CheckContext) -> None:
 
 @requires("fine_tuning.jobs.create(seed)", "fine_tuning.jobs.create(method)")
 def check_everything_openai_documents(context: CheckContext) -> None:
-    chosen = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5}
+    hyperparameters = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5}
     job = create_job(
         context,
         seed=7,
@@ -48,7 +49,7 @@ def check_everything_openai_documents(context: CheckContext) -> None:
         metadata={"a b": "c&d"},
         method={
             "type": "supervised",
-            "supervised": {"hyperparameters": chosen},
+            "supervised": {"hyperparameters": hyperparameters},
             "dpo": {"hyperparameters": {"beta": "auto"}},
         },
     )
@@ -79,7 +80,7 @@ def check_an_unknown_field_is_named(context: CheckContext) -> None:
 def check_metadata_filter(context: CheckContext) -> None:
     client = context.get_client()
     job = create_job(context, metadata={"a b": "filter&me"})
-    assert [each.id for each in client.fine_tuning.jobs.list(metadata={"a b": "filter&me"})] == [job.id]
+    assert [listed.id for listed in client.fine_tuning.jobs.list(metadata={"a b": "filter&me"})] == [job.id]
 
 
 def check_cancel_has_an_empty_body(context: CheckContext) -> None:
@@ -111,11 +112,14 @@ def check_events_page_by_themselves(context: CheckContext) -> None:
 @requires("fine_tuning.jobs.checkpoints.list")
 def check_checkpoints(context: CheckContext) -> None:
     client = context.get_client()
-    found = list(client.fine_tuning.jobs.checkpoints.list(context.job, limit=1))
-    assert [each.step_number for each in found] == [20, 10]
-    assert found[0].metrics.train_loss == 1.5
-    # A checkpoint's name, with its colons, is a model's.
-    assert client.models.retrieve(found[0].fine_tuned_model_checkpoint).id == found[0].fine_tuned_model_checkpoint
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(context.job, limit=1))
+    assert [checkpoint.step_number for checkpoint in checkpoints] == [20, 10]
+    assert checkpoints[0].metrics.train_loss == 1.5
+    # A checkpoint's name, colons included, is the name of a model.
+    assert (
+        client.models.retrieve(checkpoints[0].fine_tuned_model_checkpoint).id
+        == checkpoints[0].fine_tuned_model_checkpoint
+    )
 
 
 @requires("fine_tuning.checkpoints.permissions.create")
@@ -123,8 +127,8 @@ def check_checkpoint_permissions(context: CheckContext) -> None:
     client = context.get_client()
     checkpoint = client.fine_tuning.jobs.checkpoints.list(context.job).data[0].fine_tuned_model_checkpoint
     permissions = client.fine_tuning.checkpoints.permissions
-    listing = getattr(permissions, "list", None) or permissions.retrieve
-    assert not list(listing(checkpoint).data)
+    list_permissions = getattr(permissions, "list", None) or permissions.retrieve
+    assert not list(list_permissions(checkpoint).data)
     with raises(openai.APIStatusError) as raised:
         permissions.create(checkpoint, project_ids=["proj_none"])
     assert raised.error.status_code in {400, 404}
@@ -132,20 +136,20 @@ def check_checkpoint_permissions(context: CheckContext) -> None:
 
 def check_pagination_over_jobs_of_the_same_instant(context: CheckContext) -> None:
     client = context.get_client(key=context.pagination_key)
-    walked = [job.id for job in client.fine_tuning.jobs.list(limit=100)]
-    assert len(walked) == len(set(walked)) == context.pagination_job_count
+    ids = [job.id for job in client.fine_tuning.jobs.list(limit=100)]
+    assert len(ids) == len(set(ids)) == context.pagination_job_count
 
 
 def check_pagination_page_by_page(context: CheckContext) -> None:
-    """The other way to page: ask each page for the next."""
+    """Explicit pagination: request the next page from each page."""
     client = context.get_client(key=context.pagination_key)
-    page, walked = client.fine_tuning.jobs.list(limit=250), []
+    page, ids = client.fine_tuning.jobs.list(limit=250), []
     while True:
-        walked += [job.id for job in page.data]
+        ids += [job.id for job in page.data]
         if not page.has_next_page():
             break
         page = page.get_next_page()
-    assert len(walked) == len(set(walked)) == context.pagination_job_count
+    assert len(ids) == len(set(ids)) == context.pagination_job_count
 
 
 def check_a_cursor_of_another_project(context: CheckContext) -> None:

@@ -1,4 +1,6 @@
-"""``python -m tests.conformance.client.run < world.json``: every check once; a line of JSON each, then a summary."""
+"""``python -m tests.conformance.client.run < context.json``: run every check once.
+
+Prints a line of JSON for each check, then a summary."""
 
 from __future__ import annotations
 
@@ -26,29 +28,30 @@ CHECKS: dict[str, Check] = {
 
 
 def run_check(check: Check, context: CheckContext) -> dict[str, Any]:
-    """``passed``, ``failed`` with the reason, or ``absent`` with what this client does not have."""
-    lacking = find_missing_feature(check, context.get_client())
-    if lacking:
-        return {"outcome": "absent", "detail": lacking}
-    began = time.monotonic()
+    """Return ``passed``, ``failed`` with the reason, or ``absent`` with the feature the client
+    lacks."""
+    missing_feature = find_missing_feature(check, context.get_client())
+    if missing_feature:
+        return {"outcome": "absent", "detail": missing_feature}
+    start = time.monotonic()
     try:
         check(context)
-    # Whatever goes wrong is the outcome.
+    # Any error is the outcome of the check.
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         detail = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}:{frame.lineno}: {frame.line})"
         return {"outcome": "failed", "detail": detail[:600]}
-    return {"outcome": "passed", "seconds": round(time.monotonic() - began, 2)}
+    return {"outcome": "passed", "seconds": round(time.monotonic() - start, 2)}
 
 
 def main() -> None:
-    world = CheckContext.from_json(sys.stdin.read())
+    context = CheckContext.from_json(sys.stdin.read())
     counts = {"passed": 0, "failed": 0, "absent": 0}
     for name, check in CHECKS.items():
-        result = run_check(check, world)
+        result = run_check(check, context)
         counts[result["outcome"]] += 1
         print(json.dumps({"check": name, **result}), flush=True)
-    world.close()
+    context.close()
     print(json.dumps({"client": f"openai {openai.__version__}", "on": f"Python {platform.python_version()}", **counts}))
     sys.exit(1 if counts["failed"] else 0)
 

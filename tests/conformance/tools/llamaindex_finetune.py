@@ -1,4 +1,4 @@
-"""LlamaIndex: its ``OpenAIFinetuneEngine`` uploads, trains and hands back a model that answers."""
+"""LlamaIndex: its ``OpenAIFinetuneEngine`` uploads a file, trains, and returns a usable model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.conformance.tools.server_info import ServerInfo, run_checks, wait_for
 
 
 def check_finetune_engine(server: ServerInfo) -> None:
-    # What its client reads; the validation by the engine would fetch a tokenizer of OpenAI's.
+    # LlamaIndex's client reads these variables. Its validation would fetch an OpenAI tokenizer.
     os.environ |= {"OPENAI_BASE_URL": server.url, "OPENAI_API_BASE": server.url, "OPENAI_API_KEY": server.key}
     from llama_index.finetuning import OpenAIFinetuneEngine
 
@@ -27,10 +27,10 @@ def check_llm_and_stream(server: ServerInfo) -> None:
     from llama_index.llms.openai import OpenAI
 
     llm = OpenAI(model=server.base, api_base=server.url, api_key=server.key, temperature=0, max_tokens=12)
-    turns = [ChatMessage(role="user", content="Say hello.")]
-    said = llm.chat(turns).message.content
-    assert said
-    assert "".join(part.delta or "" for part in llm.stream_chat(turns)) == said
+    messages = [ChatMessage(role="user", content="Say hello.")]
+    content = llm.chat(messages).message.content
+    assert content
+    assert "".join(delta.delta or "" for delta in llm.stream_chat(messages)) == content
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ``openai`` command of the client's version 1 (the later ones have none): upload, train, look, ask, delete."""
+"""The ``openai`` command, which only version 1 of the client has: files, jobs, models and chats."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.conformance.tools.server_info import ServerInfo, run_checks, wait_for
 def run_command(server: ServerInfo, *arguments: str) -> str:
     command = [str(Path(sys.executable).with_name("openai")), "api", *arguments]
     environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": server.key}
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
-    assert ran.returncode == 0, f"{' '.join(arguments)}: {ran.stdout[-300:]} {ran.stderr[-300:]}"
-    return ran.stdout
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert completed.returncode == 0, f"{' '.join(arguments)}: {completed.stdout[-300:]} {completed.stderr[-300:]}"
+    return completed.stdout
 
 
 def run_json(server: ServerInfo, *arguments: str) -> Any:
@@ -30,10 +30,10 @@ def check_models(server: ServerInfo) -> None:
 
 
 def check_chat(server: ServerInfo) -> None:
-    said = run_command(
+    output = run_command(
         server, "chat.completions.create", "-m", server.base, "-g", "user", "Say hello.", "-t", "0", "-M", "12"
     )
-    streamed = run_command(
+    streamed_output = run_command(
         server,
         "chat.completions.create",
         "-m",
@@ -47,15 +47,15 @@ def check_chat(server: ServerInfo) -> None:
         "12",
         "--stream",
     )
-    assert said.strip()
-    assert said.strip() == streamed.strip()
+    assert output.strip()
+    assert output.strip() == streamed_output.strip()
 
 
 def check_job_from_file_to_completion(server: ServerInfo) -> None:
     file = run_json(server, "files.create", "-f", server.rows, "-p", "fine-tune")["id"]
     hyperparameters = json.dumps({"n_epochs": 1})
-    made = ("-m", server.base, "-F", file, "-s", "command", "-H", hyperparameters)
-    job = run_json(server, "fine_tuning.jobs.create", *made)["id"]
+    options = ("-m", server.base, "-F", file, "-s", "command", "-H", hyperparameters)
+    job = run_json(server, "fine_tuning.jobs.create", *options)["id"]
     assert job in run_command(server, "fine_tuning.jobs.list", "-l", "5")
     model = wait_for_job(server, job)["fine_tuned_model"]
     assert run_json(server, "fine_tuning.jobs.retrieve", "-i", job)["fine_tuned_model"] == model

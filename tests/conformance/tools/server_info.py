@@ -1,4 +1,4 @@
-"""Where a tool finds the server, and how its script tells what works. The standard library only."""
+"""Server of the tool checks, and the runner that reports their outcomes. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """A whole stack with a worker and an engine."""
+    """A complete stack with a worker and an engine."""
 
     url: str
     """Ends in ``/v1``."""
@@ -25,9 +25,9 @@ class ServerInfo:
     rows: str
     """Path of a JSONL file of chats to train on."""
     base: str
-    """A chat model to train, listed by the operator under a name that tools know from OpenAI."""
+    """A chat model to train, listed under a name of OpenAI's that tools recognize."""
     tool_base: str
-    """Another one, whose template knows tools."""
+    """Another chat model, whose template supports tools."""
 
     def get_json(self, path: str) -> Any:
         request = urllib.request.Request(f"{self.url}{path}", headers={"authorization": f"Bearer {self.key}"})
@@ -39,15 +39,18 @@ Check = Callable[[ServerInfo], None]
 
 
 def run_checks(distribution: str, checks: dict[str, Check]) -> None:
-    """Run the checks against the place in ``CONFORMANCE_PLACE``; a line of JSON for each, then a summary."""
-    place = ServerInfo(**json.loads(os.environ["CONFORMANCE_PLACE"]))
+    """Run the checks against the server in ``CONFORMANCE_SERVER``.
+
+    Prints a line of JSON for each check, then a summary.
+    """
+    server = ServerInfo(**json.loads(os.environ["CONFORMANCE_SERVER"]))
     counts = {"passed": 0, "failed": 0, "absent": 0}
     for name, check in checks.items():
-        began = time.monotonic()
+        start = time.monotonic()
         try:
-            check(place)
-            line = {"check": name, "outcome": "passed", "seconds": round(time.monotonic() - began, 2)}
-        # Whatever goes wrong is the outcome.
+            check(server)
+            line = {"check": name, "outcome": "passed", "seconds": round(time.monotonic() - start, 2)}
+        # Any error is the outcome of the check.
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             detail = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}:{frame.lineno})"
@@ -60,7 +63,8 @@ def run_checks(distribution: str, checks: dict[str, Check]) -> None:
 
 
 def wait_for_job(server: ServerInfo, job_id: str, seconds: float = 240.0) -> Any:
-    """The job, once it has ended."""
+    """Return the job after it has succeeded. Raises ``AssertionError`` if it failed,
+    ``TimeoutError`` if it has not ended after ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         job = server.get_json(f"/fine_tuning/jobs/{job_id}")

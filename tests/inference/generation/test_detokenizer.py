@@ -1,4 +1,5 @@
-"""From tokens to text: whole characters only, nothing of a stop string, and nothing lost."""
+"""Incremental detokenizer: it emits complete characters, no part of a stop string, and loses no
+text."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ CORPUS = ["the quick brown fox jumps over the lazy dog", "Grüße aus Köln 你�
 
 
 def build_byte_level_tokenizer() -> PreTrainedTokenizerFast:
-    """GPT-2's kind: every byte is a token, characters may be split over several."""
+    """Build a tokenizer like GPT-2's: every byte is a token, and a character can span several
+    tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -25,7 +27,8 @@ def build_byte_level_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_byte_fallback_tokenizer() -> PreTrainedTokenizerFast:
-    """Llama's first kind: words begin with ``▁``, unknown characters are spelled in byte tokens."""
+    """Build a tokenizer like Llama 1's: words begin with ``▁``, and unknown characters become byte
+    tokens."""
     vocabulary = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}}
     for piece in ["▁", *"abcdefghijklmnopqrstuvwxyz", "▁th", "▁the", "th", "he", "▁t"]:
         vocabulary[piece] = len(vocabulary)
@@ -47,13 +50,13 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
 
 
 def detokenize(tokenizer: PreTrainedTokenizerFast, ids: list[int], stop: list[str]) -> tuple[list[str], bool]:
-    stream, texts = IncrementalDetokenizer(tokenizer, stop), list[str]()
+    detokenizer, texts = IncrementalDetokenizer(tokenizer, stop), list[str]()
     for token in ids:
-        texts.append(stream.feed(token).text)
-        if stream.stopped:
+        texts.append(detokenizer.feed(token).text)
+        if detokenizer.stopped:
             break
-    texts.append(stream.finish().text)
-    return texts, stream.stopped
+    texts.append(detokenizer.finish().text)
+    return texts, detokenizer.stopped
 
 
 @settings(max_examples=150, deadline=None)
@@ -64,13 +67,13 @@ def test_deltas_of_any_text_join_to_its_decoding(name: str, text: str) -> None:
     texts, _ = detokenize(tokenizer, ids, [])
     assert "".join(texts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     if REPLACEMENT_CHARACTER not in text:
-        assert not any(REPLACEMENT_CHARACTER in piece for piece in texts)
+        assert not any(REPLACEMENT_CHARACTER in delta for delta in texts)
 
 
 @settings(max_examples=150, deadline=None)
 @given(ids=st.lists(st.integers(1, 280), max_size=20))
 def test_deltas_of_any_tokens_join_to_their_decoding(ids: list[int]) -> None:
-    """A model may end in the middle of a character, or make no characters at all."""
+    """A model can stop in the middle of a character, or generate bytes that form no character."""
     tokenizer = TOKENIZERS["byte-level"]
     texts, _ = detokenize(tokenizer, ids, [])
     assert "".join(texts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -81,27 +84,27 @@ def test_deltas_of_any_tokens_join_to_their_decoding(ids: list[int]) -> None:
 def test_the_text_ends_before_the_first_stop_string(text: str, stop: list[str]) -> None:
     tokenizer = TOKENIZERS["byte-level"]
     texts, stopped = detokenize(tokenizer, tokenizer.encode(text), stop)
-    found = [at for string in stop if (at := text.find(string)) >= 0]
+    is_stop_expected = any(string in text for string in stop)
     joined = "".join(texts)
-    assert stopped == bool(found)
+    assert stopped == is_stop_expected
     assert text.startswith(joined)
     assert not any(string in joined for string in stop)
-    if found:
+    if is_stop_expected:
         assert any(text[len(joined) :].startswith(string) for string in stop)
     else:
         assert joined == text
 
 
-def test_part_of_a_stop_string_is_held_back_and_released(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_part_of_a_stop_string_is_withheld_and_released(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = tokenizer.encode("the x the y", add_special_tokens=False)
     texts, stopped = detokenize(tokenizer, ids, ["the z"])
     assert not stopped
     assert "".join(texts) == "the x the y"
-    for done in range(len(texts)):
-        assert not "".join(texts[:done]).endswith("the ")
+    for count in range(len(texts)):
+        assert not "".join(texts[:count]).endswith("the ")
 
 
-def test_a_character_of_four_tokens_comes_whole(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_character_of_four_tokens_is_emitted_at_once(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = tokenizer.encode("a🎺b", add_special_tokens=False)
     texts, _ = detokenize(tokenizer, ids, [])
     assert "🎺" in "".join(texts)
@@ -119,50 +122,50 @@ def test_records_come_with_the_text_that_their_token_begins() -> None:
     tokenizer = TOKENIZERS["byte-level"]
     ids = tokenizer.encode("x🎺y")
     last = len(ids) - 1
-    assert last > 2, "the character takes several tokens"
-    stream, seen = IncrementalDetokenizer(tokenizer, []), list[tuple[str, list[int]]]()
-    for at, token in enumerate(ids):
-        piece = stream.feed(token, at)
-        seen.append((piece.text, piece.records))
-    assert [entry for entry in seen if entry[0]] == [("x", [0]), ("🎺", list(range(1, last))), ("y", [last])]
-    assert stream.finish().records == []
+    assert last > 2, "the character has several tokens"
+    detokenizer, deltas = IncrementalDetokenizer(tokenizer, []), list[tuple[str, list[int]]]()
+    for index, token in enumerate(ids):
+        delta = detokenizer.feed(token, index)
+        deltas.append((delta.text, delta.records))
+    assert [delta for delta in deltas if delta[0]] == [("x", [0]), ("🎺", list(range(1, last))), ("y", [last])]
+    assert detokenizer.finish().records == []
 
 
 def test_records_carry_the_offsets_of_their_tokens() -> None:
     tokenizer = TOKENIZERS["byte-level"]
     ids = tokenizer.encode("x🎺y")
-    stream, whole = IncrementalDetokenizer(tokenizer, []), TextDelta()
+    detokenizer, delta = IncrementalDetokenizer(tokenizer, []), TextDelta()
     for token in ids:
-        whole += stream.feed(token, token)
-    whole += stream.finish()
-    assert (whole.text, whole.records) == ("x🎺y", ids)
-    assert whole.text_offsets == [0, *[1] * (len(ids) - 2), 2]
+        delta += detokenizer.feed(token, token)
+    delta += detokenizer.finish()
+    assert (delta.text, delta.records) == ("x🎺y", ids)
+    assert delta.text_offsets == [0, *[1] * (len(ids) - 2), 2]
 
 
 @pytest.mark.parametrize(("before", "text"), [("the", " he"), ("the", "he"), ("th", "é")])
 def test_a_text_continues_the_tokens_before_it(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> None:
-    """Decoders of words that begin with a space drop it at a text's start."""
-    start = tokenizer.encode(before, add_special_tokens=False)
-    following = tokenizer.encode(before + text, add_special_tokens=False)
-    shared = next((at for at, (a, b) in enumerate(zip(start, following, strict=False)) if a != b), len(start))
-    stream = IncrementalDetokenizer(tokenizer, [], following[:shared])
-    made = "".join([*(stream.feed(token).text for token in following[shared:]), stream.finish().text])
-    whole = tokenizer.decode(following, clean_up_tokenization_spaces=False)
-    assert whole == tokenizer.decode(following[:shared], clean_up_tokenization_spaces=False) + made
+    """Some decoders drop the space at the start of a text."""
+    prefix = tokenizer.encode(before, add_special_tokens=False)
+    ids = tokenizer.encode(before + text, add_special_tokens=False)
+    shared = next((index for index, (a, b) in enumerate(zip(prefix, ids, strict=False)) if a != b), len(prefix))
+    detokenizer = IncrementalDetokenizer(tokenizer, [], ids[:shared])
+    continuation = "".join([*(detokenizer.feed(token).text for token in ids[shared:]), detokenizer.finish().text])
+    decoded = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    assert decoded == tokenizer.decode(ids[:shared], clean_up_tokenization_spaces=False) + continuation
 
 
-def test_records_of_a_stop_string_are_dropped_and_of_held_text_released() -> None:
+def test_records_of_a_stop_string_are_dropped_and_of_withheld_text_released() -> None:
     tokenizer = TOKENIZERS["byte-level"]
-    for stop, kept in (("zz!", "ab"), ("zz?", "abzz!")):
-        stream, records = IncrementalDetokenizer(tokenizer, [stop]), list[str]()
+    for stop, expected in (("zz!", "ab"), ("zz?", "abzz!")):
+        detokenizer, records = IncrementalDetokenizer(tokenizer, [stop]), list[str]()
         for char in "abzz!":
             [token] = tokenizer.encode(char)
-            records += stream.feed(token, char).records
-        records += stream.finish().records
-        assert "".join(records) == kept
+            records += detokenizer.feed(token, char).records
+        records += detokenizer.finish().records
+        assert "".join(records) == expected
 
 
-def test_special_tokens_give_no_text() -> None:
+def test_special_tokens_have_no_text() -> None:
     tokenizer = TOKENIZERS["byte-level"]
     texts, _ = detokenize(tokenizer, [*tokenizer.encode("ab"), tokenizer.eos_token_id], [])
     assert "".join(texts) == "ab"
@@ -170,6 +173,6 @@ def test_special_tokens_give_no_text() -> None:
 
 @pytest.mark.parametrize("text", ["the", " the", "é", "🎺", "\n", "你"])
 def test_bytes_of_tokens_join_to_the_texts(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
-    names, ids = TokenDecoder(tokenizer), tokenizer.encode(text, add_special_tokens=False)
-    data = bytes(byte for token in ids for byte in names.to_bytes(token))
+    token_decoder, ids = TokenDecoder(tokenizer), tokenizer.encode(text, add_special_tokens=False)
+    data = bytes(byte for token in ids for byte in token_decoder.to_bytes(token))
     assert data.decode().strip() == text.strip()

@@ -1,4 +1,5 @@
-"""The running batch: rows that come and go have the logits they would have alone."""
+"""Model runner: sequences that join and leave the batch have the logits that they would have
+alone."""
 
 from __future__ import annotations
 
@@ -45,14 +46,14 @@ def build_model_runner(model: LlamaForCausalLM) -> ModelRunner:
 
 @torch.inference_mode()
 def compute_next_logits(model: LlamaForCausalLM, tokens: list[int]) -> Tensor:
-    """The next logits of one sequence: no batch, no padding, no cache."""
+    """Compute the next logits of one sequence without batch, padding and cache."""
     logits: Tensor = model(input_ids=torch.tensor([tokens])).logits[0, -1]
     return logits
 
 
 def assert_next_logits(logits: Tensor, model: LlamaForCausalLM, sequences: Sequence[list[int]]) -> None:
-    for row, text in zip(logits, sequences, strict=True):
-        torch.testing.assert_close(row, compute_next_logits(model, text), atol=1e-5, rtol=1e-5)
+    for row, sequence in zip(logits, sequences, strict=True):
+        torch.testing.assert_close(row, compute_next_logits(model, sequence), atol=1e-5, rtol=1e-5)
 
 
 def test_prompts_of_different_lengths_prefill_as_one_batch(model: LlamaForCausalLM) -> None:
@@ -62,38 +63,39 @@ def test_prompts_of_different_lengths_prefill_as_one_batch(model: LlamaForCausal
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6))
-def test_sequences_join_and_leave_without_a_trace(model: LlamaForCausalLM, seed: int) -> None:
-    """Any order of joining, stepping and leaving: every logit equals that of the row alone."""
-    rng, decoder, texts = random.Random(seed), build_model_runner(model), list[list[int]]()
+def test_sequences_that_join_and_leave_do_not_change_others(model: LlamaForCausalLM, seed: int) -> None:
+    """Every logit equals that of the single sequence, for any order of joining, stepping and
+    leaving."""
+    rng, model_runner, sequences = random.Random(seed), build_model_runner(model), list[list[int]]()
     for _ in range(8):
         action = rng.choice(["join", "step", "leave", "step"])
-        if action == "join" or not texts:
-            fresh = [
+        if action == "join" or not sequences:
+            prompts = [
                 [rng.randrange(VOCABULARY_SIZE) for _ in range(rng.randint(1, 9))] for _ in range(rng.randint(1, 3))
             ]
-            assert_next_logits(decoder.prefill(fresh, [""] * len(fresh)), model, fresh)
-            texts += fresh
+            assert_next_logits(model_runner.prefill(prompts, [""] * len(prompts)), model, prompts)
+            sequences += prompts
         elif action == "step":
-            tokens = [rng.randrange(VOCABULARY_SIZE) for _ in texts]
-            texts = [[*text, token] for text, token in zip(texts, tokens, strict=True)]
-            assert_next_logits(decoder.decode(tokens), model, texts)
+            tokens = [rng.randrange(VOCABULARY_SIZE) for _ in sequences]
+            sequences = [[*sequence, token] for sequence, token in zip(sequences, tokens, strict=True)]
+            assert_next_logits(model_runner.decode(tokens), model, sequences)
         else:
-            kept = sorted(rng.sample(range(len(texts)), rng.randint(0, len(texts) - 1)))
-            decoder.retain(kept)
-            texts = [texts[index] for index in kept]
-        assert len(decoder) == len(texts)
+            retained = sorted(rng.sample(range(len(sequences)), rng.randint(0, len(sequences) - 1)))
+            model_runner.retain(retained)
+            sequences = [sequences[index] for index in retained]
+        assert len(model_runner) == len(sequences)
 
 
 def test_steps_beyond_the_preallocated_cache(model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference.generation.model_runner.CACHE_GROWTH", 3)
-    decoder, texts = build_model_runner(model), [[1, 2, 3], [4]]
-    assert_next_logits(decoder.prefill(texts, ["", ""]), model, texts)
+    model_runner, sequences = build_model_runner(model), [[1, 2, 3], [4]]
+    assert_next_logits(model_runner.prefill(sequences, ["", ""]), model, sequences)
     for token in range(10):
-        texts = [[*text, token] for text in texts]
-        assert_next_logits(decoder.decode([token, token]), model, texts)
+        sequences = [[*sequence, token] for sequence in sequences]
+        assert_next_logits(model_runner.decode([token, token]), model, sequences)
 
 
-def test_leaving_sequences_take_their_padding_with_them(model: LlamaForCausalLM) -> None:
+def test_padding_of_removed_sequences_is_removed(model: LlamaForCausalLM) -> None:
     widths: list[int] = []
 
     def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
@@ -101,8 +103,8 @@ def test_leaving_sequences_take_their_padding_with_them(model: LlamaForCausalLM)
         model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
         return torch.zeros(len(ids), VOCABULARY_SIZE)
 
-    decoder = ModelRunner(forward, torch.device("cpu"))
-    decoder.prefill([[1] * 40, [2] * 3], ["", ""])
-    decoder.retain([1])
-    decoder.decode([4])
+    model_runner = ModelRunner(forward, torch.device("cpu"))
+    model_runner.prefill([[1] * 40, [2] * 3], ["", ""])
+    model_runner.retain([1])
+    model_runner.decode([4])
     assert widths == [40, 4]

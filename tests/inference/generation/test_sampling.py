@@ -1,4 +1,5 @@
-"""Choosing tokens: each rule does what OpenAI's words for it say, and a row never depends on its neighbours."""
+"""Sampling: each parameter has OpenAI's meaning, and a sequence never depends on others of its
+batch."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from inference.generation.sampling import SamplerState, SamplingParams, draw, sa
 
 
 def sample_tokens(logits: list[float], params: SamplingParams, count: int) -> list[int]:
-    """``count`` tokens in a row, the model always giving the same logits."""
+    """Sample ``count`` successive tokens from the same logits."""
     sampler = SamplerState(params)
     return [sample(torch.tensor([logits]), [sampler])[0].token for _ in range(count)]
 
 
-def test_temperature_zero_takes_the_likeliest() -> None:
+def test_temperature_zero_selects_the_most_likely_token() -> None:
     assert sample_tokens([0.1, 3.0, 2.9], SamplingParams(temperature=0), 20) == [1] * 20
 
 
@@ -30,25 +31,25 @@ def test_a_temperature_too_small_to_divide_by_is_greedy() -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_are_those_of_the_softmax(temperature: float) -> None:
     logits = [0.0, 1.0, 2.0, -1.0]
-    seen = Counter(sample_tokens(logits, SamplingParams(temperature=temperature, seed=3), 4000))
+    counts = Counter(sample_tokens(logits, SamplingParams(temperature=temperature, seed=3), 4000))
     expected = torch.softmax(torch.tensor(logits) / temperature, -1)
-    for token, share in enumerate(expected.tolist()):
-        assert seen[token] / 4000 == pytest.approx(share, abs=0.03)
+    for token, probability in enumerate(expected.tolist()):
+        assert counts[token] / 4000 == pytest.approx(probability, abs=0.03)
 
 
 def test_top_p_keeps_the_smallest_nucleus() -> None:
-    logits = [math.log(share) for share in (0.05, 0.5, 0.3, 0.15)]
+    logits = [math.log(probability) for probability in (0.05, 0.5, 0.3, 0.15)]
     assert set(sample_tokens(logits, SamplingParams(top_p=0.5, seed=1), 200)) == {1}
     assert set(sample_tokens(logits, SamplingParams(top_p=0.51, seed=1), 200)) == {1, 2}
     assert set(sample_tokens(logits, SamplingParams(top_p=0.9, seed=1), 200)) == {1, 2, 3}
     assert set(sample_tokens(logits, SamplingParams(top_p=0.0, seed=1), 50)) == {1}
 
 
-def test_a_nucleus_wider_than_the_first_look_is_found() -> None:
+def test_a_nucleus_may_be_larger_than_the_first_candidates() -> None:
     logits = torch.zeros(5000)
-    assert {draw(logits, 1.0, 0.9, at / 100) for at in range(100)} > set()
-    # Of equal tokens, 90 % are 4500: the draw at the nucleus' end lies far beyond the first 1024.
-    assert len({draw(logits, 1.0, 0.9, at / 2000) for at in range(2000)}) == 2000
+    assert {draw(logits, 1.0, 0.9, index / 100) for index in range(100)} > set()
+    # The nucleus has 90 % of 5000 equal tokens, which is more than the first 1024 candidates.
+    assert len({draw(logits, 1.0, 0.9, index / 2000) for index in range(2000)}) == 2000
 
 
 @given(uniform=st.floats(0, 1, exclude_max=True), top_p=st.floats(0, 1))
@@ -68,9 +69,9 @@ def test_a_sequence_draws_the_same_in_any_batch() -> None:
     torch.manual_seed(0)
     logits = torch.randn(4, 100)
     alone = [SamplerState(SamplingParams(seed=seed)) for seed in range(4)]
-    beside = [SamplerState(SamplingParams(seed=seed, top_p=0.8 if seed == 3 else 1.0)) for seed in range(4)]
+    batched = [SamplerState(SamplingParams(seed=seed, top_p=0.8 if seed == 3 else 1.0)) for seed in range(4)]
     for _ in range(10):
-        together = [choice.token for choice in sample(logits, beside)]
+        together = [sampled.token for sampled in sample(logits, batched)]
         assert together[:3] == [sample(logits[row : row + 1], [alone[row]])[0].token for row in range(3)]
 
 
@@ -80,43 +81,44 @@ def test_bias_adds_to_the_logit() -> None:
 
 
 def test_presence_penalty_counts_once_and_frequency_each_time() -> None:
-    # 0 leads by 1.5: a presence penalty of 1 never tips it, a frequency penalty of 1 does after two of them.
+    # Token 0 leads by 1.5. A presence penalty of 1 never changes the order; a frequency penalty of
+    # 1 does after two.
     assert sample_tokens([1.5, 0.0], SamplingParams(temperature=0, presence_penalty=1), 5) == [0] * 5
     assert sample_tokens([1.5, 0.0], SamplingParams(temperature=0, frequency_penalty=1), 4) == [0, 0, 1, 0]
     assert sample_tokens([1.5, 0.0], SamplingParams(temperature=0, presence_penalty=2), 3) == [0, 1, 0]
 
 
-def test_penalties_and_bias_of_one_row_leave_the_others_alone() -> None:
+def test_penalties_and_bias_of_a_sequence_do_not_affect_others() -> None:
     logits = torch.tensor([[0.0, 5.0], [0.0, 5.0]])
     samplers = [
         SamplerState(SamplingParams(temperature=0, logit_bias={0: 100})),
         SamplerState(SamplingParams(temperature=0)),
     ]
-    assert [choice.token for choice in sample(logits, samplers)] == [0, 1]
+    assert [sampled.token for sampled in sample(logits, samplers)] == [0, 1]
     assert logits.tolist() == [[0.0, 5.0], [0.0, 5.0]]
 
 
 def test_logprobs_are_the_models_own() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0]])
     expected = torch.log_softmax(logits[0], -1).tolist()
-    choice = sample(logits, [SamplerState(SamplingParams(temperature=0, logit_bias={0: 50}, logprobs=2))])[0]
-    assert choice.token_logprob is not None
-    assert (choice.token, choice.token_logprob.token) == (0, 0)
-    assert choice.token_logprob.logprob == pytest.approx(expected[0])
-    assert [other.token for other in choice.top_logprobs] == [2, 1]
-    assert [other.logprob for other in choice.top_logprobs] == pytest.approx([expected[2], expected[1]])
+    sampled = sample(logits, [SamplerState(SamplingParams(temperature=0, logit_bias={0: 50}, logprobs=2))])[0]
+    assert sampled.token_logprob is not None
+    assert (sampled.token, sampled.token_logprob.token) == (0, 0)
+    assert sampled.token_logprob.logprob == pytest.approx(expected[0])
+    assert [alternative.token for alternative in sampled.top_logprobs] == [2, 1]
+    assert [alternative.logprob for alternative in sampled.top_logprobs] == pytest.approx([expected[2], expected[1]])
 
 
-def test_without_logprobs_nothing_is_scored() -> None:
-    choice = sample(torch.tensor([[1.0, 2.0]]), [SamplerState(SamplingParams())])[0]
-    assert choice.token_logprob is None
-    assert choice.top_logprobs == ()
+def test_logprobs_are_optional() -> None:
+    sampled = sample(torch.tensor([[1.0, 2.0]]), [SamplerState(SamplingParams())])[0]
+    assert sampled.token_logprob is None
+    assert sampled.top_logprobs == ()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_sequence_with_non_finite_logits_is_marked_and_others_are_not(value: float) -> None:
     logits = torch.tensor([[0.0, value], [0.0, 1.0]])
     for temperature in (0.0, 1.0):
-        broken, sound = sample(logits, [SamplerState(SamplingParams(temperature=temperature)) for _ in range(2)])
-        assert not broken.is_finite
-        assert sound.is_finite
+        invalid, valid = sample(logits, [SamplerState(SamplingParams(temperature=temperature)) for _ in range(2)])
+        assert not invalid.is_finite
+        assert valid.is_finite

@@ -1,4 +1,5 @@
-"""One thread, many rows: what a row gives does not depend on who runs beside it, and everyone hears how it ended."""
+"""Scheduler: a sequence's output does not depend on its batch, and every sequence gets a final
+output or error."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ MAX_NUM_SEQS = 4
 
 
 class ControllableModel:
-    """A small random Llama whose steps can be held up, counted and made to fail."""
+    """Small random Llama whose steps a test can block, count and let fail."""
 
     def __init__(self) -> None:
         torch.manual_seed(1)
@@ -72,7 +73,7 @@ def scheduler(model: ControllableModel) -> Iterator[Scheduler]:
 
 
 class TrackedSequence:
-    """A row and what came of it."""
+    """Sequence with a queue of its outputs."""
 
     def __init__(self, prompt: str, max_new_tokens: int = 12, adapter: str = "", stop: Sequence[str] = ()) -> None:
         self.outputs: queue.Queue[SequenceOutput] = queue.Queue()
@@ -87,19 +88,19 @@ class TrackedSequence:
         )
 
     def result(self) -> tuple[str, str, int]:
-        """Text, finish reason and number of tokens. Raises the row's error."""
+        """Wait for the text, finish reason and number of tokens. Raises the sequence's error."""
         text = ""
         while True:
-            update = self.outputs.get(timeout=30)
-            if update.error:
-                raise update.error
-            text += update.delta.text
-            if update.finish_reason:
-                return text, update.finish_reason, update.num_tokens
+            output = self.outputs.get(timeout=30)
+            if output.error:
+                raise output.error
+            text += output.delta.text
+            if output.finish_reason:
+                return text, output.finish_reason, output.num_tokens
 
 
 def generate_greedily(model: ControllableModel, prompt: str, num_tokens: int) -> list[int]:
-    """Greedy tokens without cache, batch or thread."""
+    """Generate tokens greedily without cache, batch and thread."""
     ids = TOKENIZER.encode(prompt)
     for _ in range(num_tokens):
         with torch.inference_mode():
@@ -119,84 +120,84 @@ PROMPTS = ["the", "quick brown fox jumps", "dog", "a", "over the lazy", "🎻", 
 
 
 def test_more_sequences_than_slots_each_get_their_own_output(model: ControllableModel, scheduler: Scheduler) -> None:
-    asked = [TrackedSequence(prompt, max_new_tokens=5 + 3 * at) for at, prompt in enumerate(PROMPTS)]
-    scheduler.submit([one.sequence for one in asked])
-    for at, one in enumerate(asked):
-        _, finish, tokens = one.result()
-        assert (finish, tokens) == ("length", 5 + 3 * at)
-        assert one.sequence.output_tokens == generate_greedily(model, PROMPTS[at], 5 + 3 * at)
+    sequences = [TrackedSequence(prompt, max_new_tokens=5 + 3 * index) for index, prompt in enumerate(PROMPTS)]
+    scheduler.submit([tracked.sequence for tracked in sequences])
+    for index, tracked in enumerate(sequences):
+        _, finish_reason, num_tokens = tracked.result()
+        assert (finish_reason, num_tokens) == ("length", 5 + 3 * index)
+        assert tracked.sequence.output_tokens == generate_greedily(model, PROMPTS[index], 5 + 3 * index)
     assert max(model.batch_sizes) == MAX_NUM_SEQS
 
 
-def test_a_newcomer_joins_a_running_batch(model: ControllableModel, scheduler: Scheduler) -> None:
+def test_a_new_sequence_joins_a_running_batch(model: ControllableModel, scheduler: Scheduler) -> None:
     first = TrackedSequence("the quick brown", max_new_tokens=200)
     scheduler.submit([first.sequence])
     first.outputs.get(timeout=30)
     second = TrackedSequence("dog", max_new_tokens=5)
     scheduler.submit([second.sequence])
     second.result()
-    assert len(first.sequence.output_tokens) < 200, "the newcomer did not wait for the first to end"
+    assert len(first.sequence.output_tokens) < 200, "the new sequence must not wait for the end of the first"
     assert second.sequence.output_tokens == generate_greedily(model, "dog", 5)
     first.result()
     assert first.sequence.output_tokens[:60] == generate_greedily(model, "the quick brown", 60)
 
 
-def test_prompts_that_wait_together_are_one_batch(model: ControllableModel, scheduler: Scheduler) -> None:
+def test_waiting_prompts_are_prefilled_as_one_batch(model: ControllableModel, scheduler: Scheduler) -> None:
     model.unblocked.clear()
-    asked = [TrackedSequence(prompt, max_new_tokens=3) for prompt in PROMPTS[:MAX_NUM_SEQS]]
-    scheduler.submit([one.sequence for one in asked])
+    sequences = [TrackedSequence(prompt, max_new_tokens=3) for prompt in PROMPTS[:MAX_NUM_SEQS]]
+    scheduler.submit([tracked.sequence for tracked in sequences])
     model.unblocked.set()
-    for one in asked:
-        one.result()
+    for tracked in sequences:
+        tracked.result()
     assert model.batch_sizes == [MAX_NUM_SEQS] * 3
 
 
-def test_the_end_token_ends_the_answer_and_is_counted(model: ControllableModel) -> None:
-    made = generate_greedily(model, "the", 6)
-    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), [made[3]], MAX_NUM_SEQS, "test")
-    asked = TrackedSequence("the", max_new_tokens=50)
-    scheduler.submit([asked.sequence])
-    text, finish, tokens = asked.result()
+def test_a_stop_token_ends_generation_and_is_counted(model: ControllableModel) -> None:
+    generated = generate_greedily(model, "the", 6)
+    scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), [generated[3]], MAX_NUM_SEQS, "test")
+    tracked = TrackedSequence("the", max_new_tokens=50)
+    scheduler.submit([tracked.sequence])
+    text, finish_reason, num_tokens = tracked.result()
     scheduler.close()
-    ends = made.index(made[3])
-    assert (finish, tokens) == ("stop", ends + 1)
-    assert text == TOKENIZER.decode(made[:ends], skip_special_tokens=True)
+    end = generated.index(generated[3])
+    assert (finish_reason, num_tokens) == ("stop", end + 1)
+    assert text == TOKENIZER.decode(generated[:end], skip_special_tokens=True)
 
 
-def test_a_stop_string_ends_the_answer(model: ControllableModel, scheduler: Scheduler) -> None:
-    whole = TOKENIZER.decode(generate_greedily(model, "the", 30), skip_special_tokens=True)
-    stop = whole[8:10]
-    asked = TrackedSequence("the", max_new_tokens=30, stop=[stop])
-    scheduler.submit([asked.sequence])
-    text, finish, _ = asked.result()
-    assert finish == "stop"
-    assert text == whole[: whole.index(stop)]
+def test_a_stop_string_ends_generation(model: ControllableModel, scheduler: Scheduler) -> None:
+    full_text = TOKENIZER.decode(generate_greedily(model, "the", 30), skip_special_tokens=True)
+    stop = full_text[8:10]
+    tracked = TrackedSequence("the", max_new_tokens=30, stop=[stop])
+    scheduler.submit([tracked.sequence])
+    text, finish_reason, _ = tracked.result()
+    assert finish_reason == "stop"
+    assert text == full_text[: full_text.index(stop)]
 
 
 def test_a_cancelled_sequence_leaves_within_a_step(model: ControllableModel, scheduler: Scheduler) -> None:
-    gone, stays = TrackedSequence("the", max_new_tokens=5000), TrackedSequence("dog", max_new_tokens=40)
-    scheduler.submit([gone.sequence, stays.sequence])
-    gone.outputs.get(timeout=30)
-    gone.sequence.cancelled = True
-    made = len(gone.sequence.output_tokens)
-    stays.result()
-    assert len(gone.sequence.output_tokens) <= made + 1
-    assert stays.sequence.output_tokens == generate_greedily(model, "dog", 40)
-    wait_for_load("nothing runs", scheduler, (0, 0))
+    cancelled, other = TrackedSequence("the", max_new_tokens=5000), TrackedSequence("dog", max_new_tokens=40)
+    scheduler.submit([cancelled.sequence, other.sequence])
+    cancelled.outputs.get(timeout=30)
+    cancelled.sequence.cancelled = True
+    num_tokens = len(cancelled.sequence.output_tokens)
+    other.result()
+    assert len(cancelled.sequence.output_tokens) <= num_tokens + 1
+    assert other.sequence.output_tokens == generate_greedily(model, "dog", 40)
+    wait_for_load("no sequence is running", scheduler, (0, 0))
 
 
 def test_a_sequence_cancelled_while_waiting_never_runs(model: ControllableModel, scheduler: Scheduler) -> None:
     model.unblocked.clear()
-    asked = [TrackedSequence("the", max_new_tokens=2) for _ in range(MAX_NUM_SEQS + 1)]
-    scheduler.submit([one.sequence for one in asked[:MAX_NUM_SEQS]])
+    sequences = [TrackedSequence("the", max_new_tokens=2) for _ in range(MAX_NUM_SEQS + 1)]
+    scheduler.submit([tracked.sequence for tracked in sequences[:MAX_NUM_SEQS]])
     wait_for_load("the first batch runs", scheduler, (MAX_NUM_SEQS, 0))
-    scheduler.submit([asked[MAX_NUM_SEQS].sequence])
-    asked[MAX_NUM_SEQS].sequence.cancelled = True
+    scheduler.submit([sequences[MAX_NUM_SEQS].sequence])
+    sequences[MAX_NUM_SEQS].sequence.cancelled = True
     model.unblocked.set()
-    for one in asked[:MAX_NUM_SEQS]:
-        one.result()
-    wait_for_load("nothing waits", scheduler, (0, 0))
-    assert asked[MAX_NUM_SEQS].sequence.output_tokens == []
+    for tracked in sequences[:MAX_NUM_SEQS]:
+        tracked.result()
+    wait_for_load("no sequence is waiting", scheduler, (0, 0))
+    assert sequences[MAX_NUM_SEQS].sequence.output_tokens == []
 
 
 @pytest.mark.parametrize(
@@ -207,11 +208,11 @@ def test_a_failing_step_fails_its_sequences_and_the_next_ones_run(
     model: ControllableModel, scheduler: Scheduler, error: Exception, code: str
 ) -> None:
     model.next_error = error
-    asked = [TrackedSequence("the"), TrackedSequence("dog")]
-    scheduler.submit([one.sequence for one in asked])
-    for one in asked:
+    sequences = [TrackedSequence("the"), TrackedSequence("dog")]
+    scheduler.submit([tracked.sequence for tracked in sequences])
+    for tracked in sequences:
         with pytest.raises(EngineError) as caught:
-            one.result()
+            tracked.result()
         assert caught.value.code == code
     again = TrackedSequence("the")
     scheduler.submit([again.sequence])
@@ -221,19 +222,19 @@ def test_a_failing_step_fails_its_sequences_and_the_next_ones_run(
 
 def test_non_finite_logits_fail_their_own_sequences_only(model: ControllableModel, scheduler: Scheduler) -> None:
     model.broken_adapter = "bad"
-    good, bad = TrackedSequence("dog"), TrackedSequence("the", adapter="bad")
-    scheduler.submit([bad.sequence, good.sequence])
+    valid, invalid = TrackedSequence("dog"), TrackedSequence("the", adapter="bad")
+    scheduler.submit([invalid.sequence, valid.sequence])
     with pytest.raises(EngineError) as caught:
-        bad.result()
+        invalid.result()
     assert caught.value.code == "model_unusable"
-    good.result()
-    assert good.sequence.output_tokens == generate_greedily(model, "dog", 12)
+    valid.result()
+    assert valid.sequence.output_tokens == generate_greedily(model, "dog", 12)
 
 
 def test_too_many_sequences_are_rejected(model: ControllableModel, scheduler: Scheduler) -> None:
     model.unblocked.clear()
-    asked = [TrackedSequence("a", max_new_tokens=1) for _ in range(MAX_NUM_SEQS)]
-    scheduler.submit([one.sequence for one in asked])
+    sequences = [TrackedSequence("a", max_new_tokens=1) for _ in range(MAX_NUM_SEQS)]
+    scheduler.submit([tracked.sequence for tracked in sequences])
     wait_for_load("the first batch runs", scheduler, (MAX_NUM_SEQS, 0))
     scheduler.submit([TrackedSequence("a", max_new_tokens=1).sequence for _ in range(MAX_WAITING)])
     with pytest.raises(EngineUnavailable) as caught:
@@ -242,25 +243,25 @@ def test_too_many_sequences_are_rejected(model: ControllableModel, scheduler: Sc
 
 
 def test_no_step_runs_while_the_model_is_changed(model: ControllableModel, scheduler: Scheduler) -> None:
-    asked = TrackedSequence("the", max_new_tokens=2000)
-    scheduler.submit([asked.sequence])
-    asked.outputs.get(timeout=30)
+    tracked = TrackedSequence("the", max_new_tokens=2000)
+    scheduler.submit([tracked.sequence])
+    tracked.outputs.get(timeout=30)
     for _ in range(5):
         with scheduler.pause():
             steps = len(model.batch_sizes)
             time.sleep(0.05)
             assert len(model.batch_sizes) == steps
-    asked.sequence.cancelled = True
+    tracked.sequence.cancelled = True
 
 
-def test_closing_fails_what_is_still_there(model: ControllableModel) -> None:
+def test_closing_fails_all_unfinished_sequences(model: ControllableModel) -> None:
     scheduler = Scheduler(ModelRunner(model, torch.device("cpu")), [END_TOKEN], MAX_NUM_SEQS, "test")
-    asked = [TrackedSequence("the", max_new_tokens=100_000) for _ in range(MAX_NUM_SEQS + 2)]
-    scheduler.submit([one.sequence for one in asked])
-    asked[0].outputs.get(timeout=30)
+    sequences = [TrackedSequence("the", max_new_tokens=100_000) for _ in range(MAX_NUM_SEQS + 2)]
+    scheduler.submit([tracked.sequence for tracked in sequences])
+    sequences[0].outputs.get(timeout=30)
     scheduler.close()
-    for one in asked:
+    for tracked in sequences:
         with pytest.raises(EngineUnavailable):
-            one.result()
+            tracked.result()
     with pytest.raises(EngineUnavailable):
         scheduler.submit([TrackedSequence("the").sequence])

@@ -1,4 +1,4 @@
-"""Folders of the blob store on this machine: whole, verified at every use, bounded."""
+"""Artifact cache: complete folders, verified at every use, bounded in size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from storage.folders import put_folder
 
 
 class CountingBlobs:
-    """A real store that counts what is read from it."""
+    """Blob store that records all reads."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -41,7 +41,7 @@ def cache(blobs: CountingBlobs, tmp_path: Path) -> ArtifactCache:
 
 
 def store_result(blobs: CountingBlobs, tmp_path: Path, name: str, size: int = 10) -> ModelRef:
-    folder = tmp_path / "made" / name
+    folder = tmp_path / "results" / name
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "weights.safetensors").write_bytes(name.encode() * size)
     (folder / "state.json").write_text(name)
@@ -77,22 +77,22 @@ def test_only_the_part_that_is_the_model_is_fetched(blobs: CountingBlobs, cache:
 
 
 def test_concurrent_requests_share_one_fetch(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
-    ref, seen = store_result(blobs, tmp_path, "a", 10**6), list[set[str]]()
+    ref, listings = store_result(blobs, tmp_path, "a", 10**6), list[set[str]]()
 
     def use() -> None:
         with cache.lease_folder(ref) as path:
-            seen.append(list_files(path))
+            listings.append(list_files(path))
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen == [{"model/weights.safetensors", "state.json"}] * 8
+    assert listings == [{"model/weights.safetensors", "state.json"}] * 8
     assert blobs.reads.count("results/a/state.json") == 1
 
 
-def test_damage_in_the_store_is_found_and_leaves_nothing(
+def test_damage_in_the_store_is_detected_and_nothing_is_cached(
     blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path
 ) -> None:
     ref = store_result(blobs, tmp_path, "a")
@@ -103,7 +103,7 @@ def test_damage_in_the_store_is_found_and_leaves_nothing(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_another_models_bytes_under_the_key_are_found(
+def test_another_models_bytes_under_the_key_are_detected(
     blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path
 ) -> None:
     first, second = store_result(blobs, tmp_path, "a"), store_result(blobs, tmp_path, "b")
@@ -115,12 +115,12 @@ def test_another_models_bytes_under_the_key_are_found(
 def test_damage_in_the_cache_is_repaired(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
     ref = store_result(blobs, tmp_path, "a")
     with cache.lease_folder(ref) as path:
-        sound = (path / "state.json").read_bytes()
+        original = (path / "state.json").read_bytes()
     for damage in (lambda: (path / "state.json").write_text("?"), lambda: (path / "extra.py").write_text("1")):
         damage()
-        with cache.lease_folder(ref) as mended:
-            assert (mended / "state.json").read_bytes() == sound
-            assert not (mended / "extra.py").exists()
+        with cache.lease_folder(ref) as repaired:
+            assert (repaired / "state.json").read_bytes() == original
+            assert not (repaired / "extra.py").exists()
 
 
 def test_a_deleted_result_is_not_found(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
@@ -136,18 +136,18 @@ def test_a_deleted_result_is_not_found(blobs: CountingBlobs, cache: ArtifactCach
 def test_the_oldest_is_evicted_from_a_full_cache_but_never_one_in_use(blobs: CountingBlobs, tmp_path: Path) -> None:
     cache = ArtifactCache(blobs, tmp_path / "cache", max_bytes=2500)  # type: ignore[arg-type]
     refs = [store_result(blobs, tmp_path, name, 1000) for name in "abcd"]
-    with cache.lease_folder(refs[0]) as held:
+    with cache.lease_folder(refs[0]) as leased:
         for ref in refs[1:]:
             with cache.lease_folder(ref):
                 pass
-        assert list_files(held) == {"model/weights.safetensors", "state.json"}
-    left = {path.name for path in (tmp_path / "cache").iterdir()}
-    assert left == {refs[2].manifest_sha256, refs[3].manifest_sha256}
+        assert list_files(leased) == {"model/weights.safetensors", "state.json"}
+    remaining = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert remaining == {refs[2].manifest_sha256, refs[3].manifest_sha256}
 
 
-def test_what_a_killed_engine_left_half_fetched_is_cleared(blobs: CountingBlobs, tmp_path: Path) -> None:
-    half = tmp_path / "cache" / ".aside-0123"
-    half.mkdir(parents=True)
-    (half / "weights").write_text("half")
+def test_incomplete_downloads_of_a_killed_engine_are_deleted(blobs: CountingBlobs, tmp_path: Path) -> None:
+    staging = tmp_path / "cache" / ".aside-0123"
+    staging.mkdir(parents=True)
+    (staging / "weights").write_text("half")
     ArtifactCache(blobs, tmp_path / "cache")  # type: ignore[arg-type]
-    assert not half.exists()
+    assert not staging.exists()

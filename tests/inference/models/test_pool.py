@@ -1,4 +1,4 @@
-"""What is loaded: shared, counted, and dropped only when nobody uses it."""
+"""Model pool: models are shared, limited in number, and evicted only while idle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 class FakeModel:
-    """A thing that takes a moment to load and knows whether it was closed."""
+    """Model that records whether it was closed."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,6 +26,8 @@ class FakeModel:
 
 
 class Loader:
+    """Slow loader that records its calls; names that begin with ``bad`` fail."""
+
     def __init__(self) -> None:
         self.loaded: list[str] = []
         self.alive: set[FakeModel] = set()
@@ -37,7 +39,7 @@ class Loader:
         if name.startswith("bad"):
             raise EngineError("model_unusable", name)
         value = FakeModel(name)
-        self.alive = {other for other in self.alive if not other.closed} | {value}
+        self.alive = {model for model in self.alive if not model.closed} | {value}
         self.max_alive = max(self.max_alive, len(self.alive))
         return value
 
@@ -45,7 +47,7 @@ class Loader:
 async def use(pool: ModelPool[FakeModel], loader: Loader, name: str, seconds: float = 0.0) -> str:
     async with pool.lease(name, lambda: loader(name)) as value:
         await asyncio.sleep(seconds)
-        assert not value.closed, "dropped while in use"
+        assert not value.closed, "a model was evicted while in use"
         return value.name
 
 
@@ -60,10 +62,10 @@ async def test_the_least_recently_used_is_evicted_first() -> None:
     for name in ("a", "b", "a", "c"):
         await use(pool, loader, name)
     assert sorted(value.name for value in pool.values()) == ["a", "c"]
-    assert sorted(value.name for value in loader.alive) == ["a", "c"], "the other was closed before the load"
+    assert sorted(value.name for value in loader.alive) == ["a", "c"], "the evicted model was closed before the load"
 
 
-async def test_nothing_in_use_is_dropped_and_the_wait_has_an_end() -> None:
+async def test_no_model_in_use_is_evicted_and_the_wait_times_out() -> None:
     pool, loader = ModelPool[FakeModel](1, wait_seconds=0.05), Loader()
     async with pool.lease("a", lambda: loader("a")) as value:
         with pytest.raises(EngineUnavailable) as caught:
@@ -88,45 +90,46 @@ async def test_a_failed_load_raises_for_all_and_leaves_nothing() -> None:
     assert len(pool) == 0
     with pytest.raises(EngineError):
         await use(pool, loader, "bad")
-    assert loader.loaded == ["bad", "bad"], "the next who asks tries again"
+    assert loader.loaded == ["bad", "bad"], "the next lease must load again"
 
 
 async def test_a_load_outlives_its_cancelled_request() -> None:
     pool, loader = ModelPool[FakeModel](2), Loader()
-    asking = asyncio.create_task(use(pool, loader, "a"))
+    task = asyncio.create_task(use(pool, loader, "a"))
     await asyncio.sleep(0)
-    asking.cancel()
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asking
+        await task
     await use(pool, loader, "a")
     assert loader.loaded == ["a"]
 
 
 async def test_a_failed_load_that_no_one_awaits_is_quiet() -> None:
     pool, loader = ModelPool[FakeModel](2), Loader()
-    asking = asyncio.create_task(use(pool, loader, "bad"))
+    task = asyncio.create_task(use(pool, loader, "bad"))
     await asyncio.sleep(0)
-    asking.cancel()
+    task.cancel()
     await asyncio.sleep(0.02)
     assert len(pool) == 0
 
 
 async def test_many_names_over_few_slots_never_get_the_wrong_model() -> None:
-    """100 names, 4 places, 1,000 mixed requests, some bad and some abandoned: never the wrong value."""
+    """Send 1,000 requests for 100 names to 4 slots; some loads fail and some requests are
+    cancelled."""
     rng, pool, loader = random.Random(0), ModelPool[FakeModel](4, wait_seconds=30), Loader()
     names = [f"{'bad' if rng.random() < 0.1 else 'm'}{rng.randrange(100)}" for _ in range(1000)]
 
-    async def ask(name: str) -> str:
+    async def use_after_delay(name: str) -> str:
         await asyncio.sleep(rng.random())
         return await use(pool, loader, name, rng.random() * 0.002)
 
-    tasks = [asyncio.create_task(ask(name)) for name in names]
+    tasks = [asyncio.create_task(use_after_delay(name)) for name in names]
     for task in rng.sample(tasks, 50):
         asyncio.get_running_loop().call_later(rng.random(), task.cancel)
     results = await asyncio.gather(*tasks, return_exceptions=True)
     for name, result in zip(names, results, strict=True):
-        expected = isinstance(result, EngineError) if name.startswith("bad") else result == name
-        assert expected or isinstance(result, asyncio.CancelledError)
+        is_expected = isinstance(result, EngineError) if name.startswith("bad") else result == name
+        assert is_expected or isinstance(result, asyncio.CancelledError)
     assert loader.max_alive <= 4
     await pool.close()
     assert all(value.closed for value in loader.alive)

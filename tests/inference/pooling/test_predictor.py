@@ -1,4 +1,5 @@
-"""Predictions of any task: inputs checked by its schema, batches bounded by tokens and by count, faults named."""
+"""Predictor: inputs are validated, batches are limited by tokens and inputs, and errors name their
+input."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ class WeighInput(BaseModel):
 
 
 class WeighTask(Task[WeighInput, Example]):
-    """Tells how long an input is and who was answered beside it."""
+    """Task that returns the length of an input and records the batches."""
 
     name = "weigh"
     route = "predictions"
@@ -43,13 +44,13 @@ class WeighTask(Task[WeighInput, Example]):
 
     def encode_inputs(self, inputs: Sequence[WeighInput], processor: Any, max_length: int) -> list[Any]:
         return [
-            RowIssue("unreadable", "image", "This is no image.")
-            if thing.image == "bad"
-            else Example(len(thing.image), False)
-            for thing in inputs
+            RowIssue("unreadable", "image", "This is not an image.")
+            if row.image == "bad"
+            else Example(len(row.image), False)
+            for row in inputs
         ]
 
-    def answer(self, model: Any, examples: Sequence[Example], kit: TaskContext, top_k: int) -> list[dict[str, Any]]:
+    def answer(self, model: Any, examples: Sequence[Example], context: TaskContext, top_k: int) -> list[dict[str, Any]]:
         self.passes.append([example.size for example in examples])
         return [{"size": example.size, "top_k": top_k} for example in examples]
 
@@ -63,32 +64,32 @@ def build_request(*inputs: Any, **fields: Any) -> PredictionRequest:
     return PredictionRequest(model="m", inputs=list(inputs), **fields)
 
 
-async def test_answers_come_in_the_order_of_the_inputs() -> None:
-    answer = await predict(build_predictor(WeighTask()), "weights", build_request("ccc", {"image": "a"}, "bb"))
-    assert answer == {
+async def test_outputs_are_in_input_order() -> None:
+    response = await predict(build_predictor(WeighTask()), "weights", build_request("ccc", {"image": "a"}, "bb"))
+    assert response == {
         "object": "list",
         "model": "weights",
-        "data": [{"index": at, "size": size, "top_k": 1} for at, size in enumerate((3, 1, 2))],
+        "data": [{"index": index, "size": size, "top_k": 1} for index, size in enumerate((3, 1, 2))],
         "usage": {"prompt_tokens": 6, "total_tokens": 6},
     }
 
 
-@pytest.mark.parametrize(("labels", "top_k", "given"), [(0, None, 1), (0, 5, 1), (3, None, 3), (3, 2, 2), (3, 9, 3)])
-async def test_no_more_scores_than_labels(labels: int, top_k: int | None, given: int) -> None:
+@pytest.mark.parametrize(("labels", "top_k", "expected"), [(0, None, 1), (0, 5, 1), (3, None, 3), (3, 2, 2), (3, 9, 3)])
+async def test_no_more_scores_than_labels(labels: int, top_k: int | None, expected: int) -> None:
     model = build_predictor(WeighTask(), labels=["a"] * labels)
-    answer = await predict(model, "m", build_request("x", top_k=top_k))
-    assert answer["data"][0]["top_k"] == given
+    response = await predict(model, "m", build_request("x", top_k=top_k))
+    assert response["data"][0]["top_k"] == expected
 
 
-async def test_a_pass_is_bounded_by_tokens_and_by_count(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_forward_pass_is_limited_by_tokens_and_by_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     task = WeighTask()
     monkeypatch.setattr(predictor, "MAX_BATCH_EXAMPLES", 3)
     monkeypatch.setattr(predictor, "MAX_BATCH_TOKENS", 10)
-    answer = await predict(
+    response = await predict(
         build_predictor(task), "m", build_request("aaaaaa", "a", "a", "a", "a", "bbbb", "bbbb", "c" * 20)
     )
     assert task.passes == [[1, 1, 1], [1, 4], [4], [6], [20]]
-    assert [entry["size"] for entry in answer["data"]] == [6, 1, 1, 1, 1, 4, 4, 20]
+    assert [entry["size"] for entry in response["data"]] == [6, 1, 1, 1, 1, 4, 4, 20]
 
 
 @pytest.mark.parametrize(
@@ -104,19 +105,19 @@ async def test_a_pass_is_bounded_by_tokens_and_by_count(monkeypatch: pytest.Monk
 async def test_an_invalid_input_is_named_and_fails_alone(inputs: list[Any], param: str, code: str) -> None:
     model = build_predictor(WeighTask())
     requests = [build_request("good"), build_request(*inputs)]
-    results = await asyncio.gather(*(predict(model, "m", each) for each in requests), return_exceptions=True)
+    results = await asyncio.gather(*(predict(model, "m", request) for request in requests), return_exceptions=True)
     assert isinstance(results[0], dict)
     assert isinstance(results[1], EngineError)
     assert (results[1].status, results[1].param, results[1].code) == (400, param, code)
 
 
 async def test_a_file_may_be_longer_than_a_text() -> None:
-    answer = await predict(build_predictor(WeighTask()), "m", build_request("A" * (MAX_TEXT_CHARACTERS + 1)))
-    assert answer["data"][0]["size"] == MAX_TEXT_CHARACTERS + 1
+    response = await predict(build_predictor(WeighTask()), "m", build_request("A" * (MAX_TEXT_CHARACTERS + 1)))
+    assert response["data"][0]["size"] == MAX_TEXT_CHARACTERS + 1
 
 
 async def test_a_probe_is_an_input_of_the_task() -> None:
     [row] = build_probe(WeighTask()).to_rows("image")
     assert row.keys() == {"image"}
-    assert row["image"].startswith("iVBORw0KGgo"), "a PNG"
+    assert row["image"].startswith("iVBORw0KGgo"), "the probe must be a PNG"
     assert (await predict(build_predictor(WeighTask()), "m", build_probe(WeighTask())))["data"]

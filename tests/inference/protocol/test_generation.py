@@ -1,4 +1,5 @@
-"""The bodies clients send: every field bounded, every fault named."""
+"""Request bodies of chat completions and completions: every field is bounded, and every error names
+its field."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from inference.protocol.errors import STATUS_BY_CODE, EngineError, EngineUnavailable
 from inference.protocol.generation import ChatCompletionRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef
+from inference.protocol.validation import to_validation_issue
 from training.tasks.chat_format.rows import Message
 
 USER = {"role": "user", "content": "hi"}
@@ -202,9 +204,9 @@ BODIES: list[tuple[type[BaseModel], dict[str, Any], list[dict[str, Any]], list[t
     (ChatCompletionRequest, CHAT_BODY, ACCEPTED, REFUSED),
     (CompletionRequest, COMPLETION_BODY, COMPLETIONS_ACCEPTED, COMPLETIONS_REFUSED),
 ]
-VALID_BODIES = [(model, {**whole, **patch}) for model, whole, patches, _ in BODIES for patch in patches]
+VALID_BODIES = [(model, {**body, **patch}) for model, body, patches, _ in BODIES for patch in patches]
 INVALID_BODIES = [
-    (model, {**whole, **patch}, code, param) for model, whole, _, faults in BODIES for patch, code, param in faults
+    (model, {**body, **patch}, code, param) for model, body, _, invalid in BODIES for patch, code, param in invalid
 ]
 
 
@@ -214,7 +216,7 @@ def test_accepted(model: type[BaseModel], body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("model", "body", "code", "param"), INVALID_BODIES)
-def test_refused_by_name(model: type[BaseModel], body: dict[str, Any], code: str, param: str) -> None:
+def test_an_invalid_field_is_named(model: type[BaseModel], body: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(body)
     error = EngineError.from_validation_error(caught.value)
@@ -222,6 +224,30 @@ def test_refused_by_name(model: type[BaseModel], body: dict[str, Any], code: str
     assert error.param is not None
     assert error.param.endswith(param)
     assert param.split(".")[-1] in error.message
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "message"),
+    [
+        (ChatCompletionRequest, {**CHAT_BODY, "stop": {}}, "Invalid 'stop': it must be a string or an array."),
+        (
+            ChatCompletionRequest,
+            {"model": "m", "messages": [{"role": "user", "content": {}}]},
+            "Invalid 'messages.0.content': it must be a string or an array.",
+        ),
+        (CompletionRequest, {**COMPLETION_BODY, "stop": {}}, "Invalid 'stop': it must be a string or an array."),
+    ],
+)
+def test_a_value_of_the_wrong_json_type_is_explained(
+    model: type[BaseModel], body: dict[str, Any], message: str
+) -> None:
+    """Neither the API's nor the engine's message contains the names of discriminators and tags."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    errors = [{**error, "loc": ("body", *error["loc"])} for error in caught.value.errors()]
+    assert to_validation_issue(errors, body).message == message
+    error = EngineError.from_validation_error(caught.value)
+    assert (error.code, error.message) == ("invalid_value", message)
 
 
 @pytest.mark.parametrize("field", ["model", "messages"])
@@ -232,7 +258,7 @@ def test_a_missing_field_is_named(field: str) -> None:
     assert (error.code, error.param) == ("missing_required_parameter", field)
 
 
-def test_every_field_that_openai_documents_is_known() -> None:
+def test_every_field_of_openais_documentation_is_known() -> None:
     documented = set(CompletionCreateParamsStreaming.__annotations__)
     for base in CompletionCreateParamsStreaming.__orig_bases__:
         documented |= set(base.__annotations__)
@@ -242,21 +268,21 @@ def test_every_field_that_openai_documents_is_known() -> None:
     assert set(base) | {"stream"} == set(CompletionRequest.model_fields)
 
 
-def test_an_answers_message_can_be_sent_back() -> None:
-    answer = ChatCompletionMessage(role="assistant", content="hello").model_dump()
-    request = ChatCompletionRequest.model_validate({**CHAT_BODY, "messages": [USER, answer, USER]})
+def test_a_message_of_a_response_can_be_sent_back() -> None:
+    message = ChatCompletionMessage(role="assistant", content="hello").model_dump()
+    request = ChatCompletionRequest.model_validate({**CHAT_BODY, "messages": [USER, message, USER]})
     assert request.messages[1].to_message_dict() == {"role": "assistant", "content": "hello"}
 
 
-def test_a_conversation_is_plain() -> None:
+def test_messages_are_converted_to_plain_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
     request = ChatCompletionRequest.model_validate({**CHAT_BODY, "messages": messages})
-    turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}]
-    assert [message.to_message_dict() for message in request.messages] == turns
+    expected = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "ab"}]
+    assert [message.to_message_dict() for message in request.messages] == expected
 
 
-def test_a_call_survives_the_way_to_the_engine() -> None:
+def test_a_call_survives_serialization() -> None:
     request = ChatCompletionRequest.model_validate(
         {**CHAT_BODY, "messages": [USER, CALL_MESSAGE, RESULT], "tools": [TOOL]}
     )
@@ -268,7 +294,7 @@ def test_a_call_survives_the_way_to_the_engine() -> None:
     assert not again.model_copy(update={"tool_choice": "none"}).offered_tools
 
 
-def test_structured_output_survives_the_way_to_the_engine() -> None:
+def test_structured_output_survives_serialization() -> None:
     schema = {"type": "object", "properties": {"schema": {"type": "string"}}}
     choice = build_allowed_tools(NAMED, mode="required")
     body = {**CHAT_BODY, **build_json_schema_format(schema=schema), "tools": [TOOL], "tool_choice": choice}
@@ -278,7 +304,7 @@ def test_structured_output_survives_the_way_to_the_engine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "must", "allowed"),
+    ("choice", "must_call", "allowed"),
     [
         (None, False, "fg"),
         ("auto", False, "fg"),
@@ -289,9 +315,9 @@ def test_structured_output_survives_the_way_to_the_engine() -> None:
         (build_allowed_tools(NAMED, UNKNOWN, mode="required"), True, "fg"),
     ],
 )
-def test_what_a_tool_choice_allows_and_forces(choice: Any, must: bool, allowed: str) -> None:
+def test_allowed_and_forced_tools_of_a_tool_choice(choice: Any, must_call: bool, allowed: str) -> None:
     request = ChatCompletionRequest.model_validate({**CHAT_BODY, "tools": [NAMED, UNKNOWN], "tool_choice": choice})
-    assert request.must_call == must
+    assert request.must_call == must_call
     assert [tool.function.name for tool in request.allowed_tools] == list(allowed)
 
 
@@ -321,7 +347,7 @@ def test_json_schemas_can_be_written() -> None:
         {"path": "/models/x"},
     ],
 )
-def test_a_reference_is_a_base_or_a_result_and_holds_no_path(patch: dict[str, Any]) -> None:
+def test_a_reference_is_a_base_or_a_result_without_a_path(patch: dict[str, Any]) -> None:
     base = {"id": "starter", "base": "starter", "task": "chat", "update": "none"}
     ModelRef.model_validate(base)
     with pytest.raises(ValidationError):
@@ -342,8 +368,8 @@ def test_errors_survive_the_wire(code: str) -> None:
     assert set(sent.to_body()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_what_the_api_imports_loads_no_torch() -> None:
+def test_modules_that_the_api_imports_do_not_load_torch() -> None:
     modules = "inference.client, inference.protocol.model_ref, inference.protocol.pooling, inference.protocol.routes"
     code = f"import {modules}, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"

@@ -1,4 +1,5 @@
-"""The bodies of predictions and embeddings: every field bounded, every fault named."""
+"""Request bodies of predictions and embeddings: every field is bounded, and every error names its
+field."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from inference.protocol.errors import EngineError
 from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
+from inference.protocol.validation import to_validation_issue
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
         ({"inputs": [{"tokens": ["a", "b"]}], "top_k": None}, [{"tokens": ["a", "b"]}]),
     ],
 )
-def test_inputs_are_rows(body: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def test_inputs_are_converted_to_rows(body: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     assert PredictionRequest.model_validate({"model": "m", **body}).to_rows("text") == rows
 
 
@@ -47,6 +49,23 @@ def test_invalid_inputs_are_named(body: dict[str, Any], param: str) -> None:
     with pytest.raises(ValidationError) as caught:
         PredictionRequest.model_validate({"model": "m", **body})
     assert EngineError.from_validation_error(caught.value).param == param
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ([], "Invalid 'inputs.0': it must be a string or an object."),
+        ({"text": {}}, "Invalid 'inputs.0.text': it must be a string or an array."),
+    ],
+)
+def test_an_input_of_the_wrong_json_type_is_explained(item: Any, message: str) -> None:
+    """Neither the API's nor the engine's message contains the names of discriminators and tags."""
+    body = {"model": "m", "inputs": [item]}
+    with pytest.raises(ValidationError) as caught:
+        PredictionRequest.model_validate(body)
+    errors = [{**error, "loc": ("body", *error["loc"])} for error in caught.value.errors()]
+    assert to_validation_issue(errors, body).message == message
+    assert EngineError.from_validation_error(caught.value).message == message
 
 
 def test_a_bare_input_is_the_default_field() -> None:
@@ -96,7 +115,7 @@ def test_invalid_texts_are_named(body: dict[str, Any], param: str) -> None:
     assert EngineError.from_validation_error(caught.value).param == param
 
 
-def test_every_field_that_openai_documents_is_known() -> None:
+def test_every_field_of_openais_documentation_is_known() -> None:
     assert set(EmbeddingCreateParams.__annotations__) == set(EmbeddingRequest.model_fields)
 
 

@@ -1,4 +1,4 @@
-"""Completions: what follows a prompt, from the base and from adapters beside those of chat."""
+"""Completions of a base model and of adapters, in batches shared with chats."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.inference.conftest import OPENING, QUESTION, TALES, Installation
 from tests.tiny import CONTEXT_LENGTH
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.anyio,
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Adapter .* was active which is now deleted:UserWarning"),
@@ -46,49 +47,49 @@ def model(installation: Installation) -> Any:
     return AutoModelForCausalLM.from_pretrained(installation.settings.home / "tiny-chat", local_files_only=True).eval()
 
 
-async def test_a_base_continues_as_transformers_generates(engine: Engine, tokenizer: Any, model: Any) -> None:
+async def test_a_base_generates_the_output_of_transformers(engine: Engine, tokenizer: Any, model: Any) -> None:
     ids = tokenizer.encode(PROMPT)
     with torch.inference_mode():
-        made = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=16)[0, len(ids) :]
+        generated = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=16)[0, len(ids) :]
     completion = await engine.complete(BASE, build_request(PROMPT))
     Completion.model_validate(completion, strict=True)
-    assert get_texts(completion) == [tokenizer.decode(made, skip_special_tokens=True)]
+    assert get_texts(completion) == [tokenizer.decode(generated, skip_special_tokens=True)]
     assert completion["usage"]["prompt_tokens"] == len(ids)
     assert completion["usage"]["completion_tokens"] <= 16, "OpenAI's default"
     assert completion["choices"][0]["logprobs"] is None
 
 
 @pytest.mark.parametrize("name", TALES)
-async def test_a_result_continues_as_it_was_taught(engine: Engine, installation: Installation, name: str) -> None:
+async def test_a_result_generates_its_training_output(engine: Engine, installation: Installation, name: str) -> None:
     completion = await engine.complete(installation.refs[name], build_request())
     assert get_texts(completion) == [TALES[name]]
     assert completion["model"] == installation.refs[name].id
     assert completion["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_chat_and_completions_of_one_base_are_those_alone(engine: Engine, installation: Installation) -> None:
+async def test_concurrent_chats_and_completions_equal_single_ones(engine: Engine, installation: Installation) -> None:
     names = [*TALES, "base", "red", "blue"] * 3
     chat = ChatCompletionRequest.model_validate(
         {"model": "m", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 12}
     )
 
-    async def ask(name: str) -> Any:
+    async def get_choices(name: str) -> Any:
         ref = installation.refs[name]
-        answer = await (engine.complete(ref, build_request()) if name in TALES else engine.chat(ref, chat))
-        return answer["choices"]
+        response = await (engine.complete(ref, build_request()) if name in TALES else engine.chat(ref, chat))
+        return response["choices"]
 
-    alone = {name: await ask(name) for name in dict.fromkeys(names)}
-    assert await asyncio.gather(*(ask(name) for name in names)) == [alone[name] for name in names]
+    alone = {name: await get_choices(name) for name in dict.fromkeys(names)}
+    assert await asyncio.gather(*(get_choices(name) for name in names)) == [alone[name] for name in names]
 
 
-async def test_token_ids_are_read_as_the_text_they_are_of(engine: Engine, tokenizer: Any) -> None:
+async def test_token_ids_equal_their_text(engine: Engine, tokenizer: Any) -> None:
     ids = tokenizer.encode(PROMPT)
     text, tokens = [await engine.complete(BASE, build_request(prompt, echo=True)) for prompt in (PROMPT, ids)]
     assert text["choices"] == tokens["choices"]
     assert text["usage"] == tokens["usage"]
 
 
-async def test_each_prompt_is_answered_as_alone(engine: Engine) -> None:
+async def test_several_prompts_equal_single_prompts(engine: Engine) -> None:
     prompts = ["A", PROMPT, "The sea " * 5]
     options: dict[str, Any] = {"n": 2, "temperature": 1.5, "seed": 3, "max_tokens": 6}
     together = await engine.complete(BASE, build_request(prompts, **options))
@@ -100,12 +101,12 @@ async def test_each_prompt_is_answered_as_alone(engine: Engine) -> None:
         assert together["usage"][field] == sum(completion["usage"][field] for completion in alone)
 
 
-@pytest.mark.parametrize("piece", [5, 1000])
-async def test_a_prompts_scores_are_the_models(
-    engine: Engine, tokenizer: Any, model: Any, monkeypatch: pytest.MonkeyPatch, piece: int
+@pytest.mark.parametrize("chunk_size", [5, 1000])
+async def test_logprobs_of_a_prompt_are_the_models(
+    engine: Engine, tokenizer: Any, model: Any, monkeypatch: pytest.MonkeyPatch, chunk_size: int
 ) -> None:
-    """With nothing to add: how likely a text is."""
-    monkeypatch.setattr(llm_engine, "PROMPT_CHUNK", piece)
+    """``max_tokens`` 0 with ``echo`` returns the logprobs of the prompt only."""
+    monkeypatch.setattr(llm_engine, "PROMPT_CHUNK", chunk_size)
     ids = tokenizer.encode(PROMPT)
     with torch.inference_mode():
         expected = model(torch.tensor([ids])).logits[0].log_softmax(-1)
@@ -113,36 +114,37 @@ async def test_a_prompts_scores_are_the_models(
     [choice] = completion["choices"]
     assert (choice["text"], choice["finish_reason"]) == (PROMPT, "length")
     assert completion["usage"]["completion_tokens"] == 0
-    found = choice["logprobs"]
-    assert [len(each) for each in found.values()] == [len(ids)] * 4
-    assert (found["token_logprobs"][0], found["top_logprobs"][0]) == (None, None)
-    for at in range(1, len(ids)):
-        assert found["token_logprobs"][at] == pytest.approx(expected[at - 1, ids[at]].item(), abs=1e-4)
-        assert max(found["top_logprobs"][at].values()) == pytest.approx(expected[at - 1].max().item(), abs=1e-4)
-        assert 3 <= len(found["top_logprobs"][at]) <= 4
+    logprobs = choice["logprobs"]
+    assert [len(values) for values in logprobs.values()] == [len(ids)] * 4
+    assert (logprobs["token_logprobs"][0], logprobs["top_logprobs"][0]) == (None, None)
+    for index in range(1, len(ids)):
+        expected_V = expected[index - 1]
+        assert logprobs["token_logprobs"][index] == pytest.approx(expected_V[ids[index]].item(), abs=1e-4)
+        assert max(logprobs["top_logprobs"][index].values()) == pytest.approx(expected_V.max().item(), abs=1e-4)
+        assert 3 <= len(logprobs["top_logprobs"][index]) <= 4
 
 
-async def test_an_adapters_scores_are_its_own(engine: Engine, installation: Installation) -> None:
-    """And those with which it chose the same tokens."""
-    scored = build_request(OPENING + TALES["sea"], echo=True, logprobs=0, max_tokens=0)
-    found = {}
+async def test_logprobs_of_a_prompt_use_the_adapter(engine: Engine, installation: Installation) -> None:
+    """They equal the logprobs of the same tokens when the adapter generates them."""
+    request = build_request(OPENING + TALES["sea"], echo=True, logprobs=0, max_tokens=0)
+    logprobs = {}
     for name, ref in {"base": BASE, "sea": installation.refs["sea"], "wood": installation.refs["wood"]}.items():
-        [choice] = (await engine.complete(ref, scored))["choices"]
-        found[name] = choice["logprobs"]["token_logprobs"][len(OPENING) :]
-    [written] = (await engine.complete(installation.refs["sea"], build_request(logprobs=0)))["choices"]
-    assert found["sea"] == pytest.approx(written["logprobs"]["token_logprobs"], abs=1e-4)
-    assert sum(found["sea"]) > max(sum(found["base"]), sum(found["wood"])) + 10
+        [choice] = (await engine.complete(ref, request))["choices"]
+        logprobs[name] = choice["logprobs"]["token_logprobs"][len(OPENING) :]
+    [generated] = (await engine.complete(installation.refs["sea"], build_request(logprobs=0)))["choices"]
+    assert logprobs["sea"] == pytest.approx(generated["logprobs"]["token_logprobs"], abs=1e-4)
+    assert sum(logprobs["sea"]) > max(sum(logprobs["base"]), sum(logprobs["wood"])) + 10
 
 
 async def test_offsets_point_into_the_text(engine: Engine, installation: Installation) -> None:
     [prompt] = (await engine.complete(BASE, build_request(PROMPT, echo=True, logprobs=1, max_tokens=0)))["choices"]
-    [whole] = (await engine.complete(installation.refs["sea"], build_request(echo=True, logprobs=1)))["choices"]
-    [answer] = (await engine.complete(installation.refs["sea"], build_request(logprobs=1)))["choices"]
-    assert whole["text"] == OPENING + TALES["sea"] == OPENING + answer["text"]
-    for choice in (prompt, whole, answer):
-        found = choice["logprobs"]
-        assert len(found["tokens"]) == len(choice["text"].encode())
-        for token, start in zip(found["tokens"], found["text_offset"], strict=True):
+    [echoed] = (await engine.complete(installation.refs["sea"], build_request(echo=True, logprobs=1)))["choices"]
+    [output] = (await engine.complete(installation.refs["sea"], build_request(logprobs=1)))["choices"]
+    assert echoed["text"] == OPENING + TALES["sea"] == OPENING + output["text"]
+    for choice in (prompt, echoed, output):
+        logprobs = choice["logprobs"]
+        assert len(logprobs["tokens"]) == len(choice["text"].encode())
+        for token, start in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
             assert choice["text"].startswith(token, start) or choice["text"][start] == "🎺"
     assert [token for token in prompt["logprobs"]["tokens"] if token.startswith("bytes:")] == [
         f"bytes:\\x{byte:02x}" for byte in "🎺".encode()
@@ -152,28 +154,29 @@ async def test_offsets_point_into_the_text(engine: Engine, installation: Install
 @pytest.mark.parametrize("echo", [False, True])
 async def test_chunks_join_to_the_complete_response(engine: Engine, installation: Installation, echo: bool) -> None:
     options: dict[str, Any] = {"n": 2, "logprobs": 2, "echo": echo, "temperature": 1.2, "seed": 9}
-    whole = await engine.complete(installation.refs["sea"], build_request([OPENING, PROMPT], **options))
+    complete = await engine.complete(installation.refs["sea"], build_request([OPENING, PROMPT], **options))
     request = build_request([OPENING, PROMPT], **options, stream=True, stream_options={"include_usage": True})
     chunks = [chunk async for chunk in engine.complete_stream(installation.refs["sea"], request)]
     assert {chunk["object"] for chunk in chunks} == {"text_completion"}
     assert len({chunk["id"] for chunk in chunks}) == 1
     assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
-    assert (chunks[-1]["choices"], chunks[-1]["usage"]) == ([], whole["usage"])
-    for index, expected in enumerate(whole["choices"]):
-        parts = [each for chunk in chunks for each in chunk["choices"] if each["index"] == index]
-        assert "".join(part["text"] for part in parts) == expected["text"]
-        assert [part["finish_reason"] for part in parts] == [None] * (len(parts) - 1) + [expected["finish_reason"]]
+    assert (chunks[-1]["choices"], chunks[-1]["usage"]) == ([], complete["usage"])
+    for index, expected in enumerate(complete["choices"]):
+        choices = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
+        assert "".join(choice["text"] for choice in choices) == expected["text"]
+        finish_reasons = [choice["finish_reason"] for choice in choices]
+        assert finish_reasons == [None] * (len(choices) - 1) + [expected["finish_reason"]]
         for field, values in expected["logprobs"].items():
-            assert [value for part in parts for value in part["logprobs"][field]] == values
+            assert [value for choice in choices for value in choice["logprobs"][field]] == values
 
 
-async def test_a_scored_prompt_is_streamed_too(engine: Engine) -> None:
+async def test_an_echo_without_output_is_streamed(engine: Engine) -> None:
     request = build_request(PROMPT, echo=True, max_tokens=0, stream=True)
     [chunk] = [chunk async for chunk in engine.complete_stream(BASE, request)]
     assert (chunk["choices"][0]["text"], chunk["choices"][0]["finish_reason"]) == (PROMPT, "length")
 
 
-async def test_a_stop_string_ends_the_answer(engine: Engine, installation: Installation) -> None:
+async def test_a_stop_string_ends_generation(engine: Engine, installation: Installation) -> None:
     completion = await engine.complete(installation.refs["sea"], build_request(stop=["wav"]))
     assert get_texts(completion) == [" upon a "]
     assert completion["choices"][0]["finish_reason"] == "stop"
@@ -191,13 +194,13 @@ async def test_a_stop_string_ends_the_answer(engine: Engine, installation: Insta
     ],
     ids=lambda value: str(value)[:30],
 )
-async def test_what_cannot_be_continued_is_named(engine: Engine, fields: Any, code: str, param: str) -> None:
+async def test_invalid_prompts_are_rejected(engine: Engine, fields: Any, code: str, param: str) -> None:
     with pytest.raises(EngineError) as caught:
         await engine.complete(BASE, build_request(**{"prompt": "x", **fields}))
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
-async def test_a_full_context_can_be_scored(engine: Engine) -> None:
+async def test_a_prompt_without_output_may_fill_the_context(engine: Engine) -> None:
     completion = await engine.complete(BASE, build_request("x" * CONTEXT_LENGTH, max_tokens=0, echo=True, logprobs=0))
     assert len(completion["choices"][0]["logprobs"]["tokens"]) == CONTEXT_LENGTH
 

@@ -1,4 +1,4 @@
-"""Embeddings: of a base and of a tuned model, of texts and of token ids."""
+"""Embeddings of a base model and of a fine-tuned model, for texts and for token ids."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference.protocol.pooling import EmbeddingRequest
 from tests.inference.conftest import FRUITS, METALS, Installation
 from tests.tiny import CONTEXT_LENGTH
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 BASE = ModelRef.from_base("tiny-encoder", "embedding")
 TEXTS = ["apple", "iron zinc tin " * 8, "x", "plum fig"]
@@ -30,7 +30,7 @@ def build_request(texts: Any = TEXTS, **fields: Any) -> EmbeddingRequest:
 
 
 def get_vectors(response: dict[str, Any]) -> torch.Tensor:
-    return torch.tensor([each["embedding"] for each in response["data"]])
+    return torch.tensor([entry["embedding"] for entry in response["data"]])
 
 
 @pytest.fixture(scope="module")
@@ -38,37 +38,40 @@ def tokenizer(installation: Installation) -> Any:
     return AutoTokenizer.from_pretrained(installation.settings.home / "tiny-encoder", local_files_only=True)
 
 
-async def test_a_base_gives_its_mean_hidden_state(engine: Engine, installation: Installation, tokenizer: Any) -> None:
+async def test_a_base_returns_its_mean_hidden_state(engine: Engine, installation: Installation, tokenizer: Any) -> None:
     model = AutoModel.from_pretrained(installation.settings.home / "tiny-encoder", local_files_only=True).eval()
-    answer = await engine.embed(BASE, build_request())
-    CreateEmbeddingResponse.model_validate(answer, strict=True)
-    assert [each["index"] for each in answer["data"]] == list(range(len(TEXTS)))
-    for text, found in zip(TEXTS, get_vectors(answer), strict=True):
+    response = await engine.embed(BASE, build_request())
+    CreateEmbeddingResponse.model_validate(response, strict=True)
+    assert [entry["index"] for entry in response["data"]] == list(range(len(TEXTS)))
+    for text, vector_D in zip(TEXTS, get_vectors(response), strict=True):
         with torch.inference_mode():
             mean_D = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
-        torch.testing.assert_close(found, mean_D / mean_D.norm(), rtol=1e-4, atol=1e-5)
-    tokens = sum(len(tokenizer(text)["input_ids"]) for text in TEXTS)
-    assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+        torch.testing.assert_close(vector_D, mean_D / mean_D.norm(), rtol=1e-4, atol=1e-5)
+    num_tokens = sum(len(tokenizer(text)["input_ids"]) for text in TEXTS)
+    assert response["usage"] == {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
 
 
-async def test_a_tuned_model_brings_together_what_it_was_shown(engine: Engine, embedding_model: ModelRef) -> None:
-    found = get_vectors(await engine.embed(embedding_model, build_request([*FRUITS, *METALS])))
-    likeness = found @ found.T
-    within = torch.cat([likeness[:3, :3].flatten(), likeness[3:, 3:].flatten()])
-    assert within.min() > likeness[:3, 3:].max()
+async def test_a_tuned_model_embeds_its_training_pairs_close_together(
+    engine: Engine, embedding_model: ModelRef
+) -> None:
+    vectors = get_vectors(await engine.embed(embedding_model, build_request([*FRUITS, *METALS])))
+    similarity = vectors @ vectors.T
+    within = torch.cat([similarity[:3, :3].flatten(), similarity[3:, 3:].flatten()])
+    assert within.min() > similarity[:3, 3:].max()
 
 
-async def test_texts_together_are_those_alone(engine: Engine) -> None:
+async def test_concurrent_requests_equal_single_requests(engine: Engine) -> None:
     alone = [get_vectors(await engine.embed(BASE, build_request(text))) for text in TEXTS]
     together = await asyncio.gather(
-        *(engine.embed(BASE, build_request([text] * (1 + at))) for at, text in enumerate(TEXTS))
+        *(engine.embed(BASE, build_request([text] * (1 + index))) for index, text in enumerate(TEXTS))
     )
-    for one, answer in zip(alone, together, strict=True):
-        torch.testing.assert_close(get_vectors(answer), one.expand(len(answer["data"]), -1), rtol=1e-4, atol=1e-5)
+    for expected, response in zip(alone, together, strict=True):
+        vectors = get_vectors(response)
+        torch.testing.assert_close(vectors, expected.expand(len(vectors), -1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_token_ids_are_read_as_the_text_they_are_of(engine: Engine, tokenizer: Any, count: int) -> None:
+async def test_token_ids_equal_their_text(engine: Engine, tokenizer: Any, count: int) -> None:
     ids = [tokenizer(text)["input_ids"] for text in TEXTS[:count]]
     texts, tokens = await engine.embed(BASE, build_request(TEXTS[:count])), await engine.embed(BASE, build_request(ids))
     torch.testing.assert_close(get_vectors(tokens), get_vectors(texts))
@@ -78,20 +81,22 @@ async def test_token_ids_are_read_as_the_text_they_are_of(engine: Engine, tokeni
 
 
 async def test_fewer_dimensions_have_length_one(engine: Engine) -> None:
-    whole = get_vectors(await engine.embed(BASE, build_request()))
-    short = get_vectors(await engine.embed(BASE, build_request(dimensions=5)))
-    assert short.shape == (len(TEXTS), 5)
-    torch.testing.assert_close(short, torch.nn.functional.normalize(whole[:, :5]))
-    with pytest.raises(EngineError, match=f"have {whole.shape[1]} dimensions") as caught:
-        await engine.embed(BASE, build_request(dimensions=whole.shape[1] + 1))
+    full = get_vectors(await engine.embed(BASE, build_request()))
+    truncated = get_vectors(await engine.embed(BASE, build_request(dimensions=5)))
+    assert truncated.shape == (len(TEXTS), 5)
+    torch.testing.assert_close(truncated, torch.nn.functional.normalize(full[:, :5]))
+    with pytest.raises(EngineError, match=f"have {full.shape[1]} dimensions") as caught:
+        await engine.embed(BASE, build_request(dimensions=full.shape[1] + 1))
     assert (caught.value.status, caught.value.param) == (400, "dimensions")
 
 
-async def test_base64_holds_the_same_numbers(engine: Engine) -> None:
-    plain, packed = [await engine.embed(BASE, build_request(encoding_format=form)) for form in ("float", "base64")]
-    for one, other in zip(plain["data"], packed["data"], strict=True):
-        data = base64.b64decode(other["embedding"])
-        assert list(struct.unpack(f"<{len(data) // 4}f", data)) == one["embedding"]
+async def test_base64_encodes_the_same_numbers(engine: Engine) -> None:
+    plain, encoded = [
+        await engine.embed(BASE, build_request(encoding_format=encoding)) for encoding in ("float", "base64")
+    ]
+    for expected, entry in zip(plain["data"], encoded["data"], strict=True):
+        data = base64.b64decode(entry["embedding"])
+        assert list(struct.unpack(f"<{len(data) // 4}f", data)) == expected["embedding"]
 
 
 @pytest.mark.parametrize(
@@ -103,22 +108,22 @@ async def test_base64_holds_the_same_numbers(engine: Engine) -> None:
     ],
     ids=["text", "tokens", "unknown"],
 )
-async def test_what_cannot_be_embedded_is_named(engine: Engine, texts: Any, code: str, param: str) -> None:
-    good = engine.embed(BASE, build_request())
-    results = await asyncio.gather(good, engine.embed(BASE, build_request(texts)), return_exceptions=True)
-    assert isinstance(results[0], dict), "its neighbour is answered"
+async def test_invalid_inputs_are_rejected(engine: Engine, texts: Any, code: str, param: str) -> None:
+    valid = engine.embed(BASE, build_request())
+    results = await asyncio.gather(valid, engine.embed(BASE, build_request(texts)), return_exceptions=True)
+    assert isinstance(results[0], dict), "a concurrent valid request must succeed"
     assert isinstance(results[1], EngineError)
     assert (results[1].status, results[1].code, results[1].param) == (400, code, param)
 
 
-async def test_a_text_longer_than_those_trained_on_is_whole(engine: Engine, embedding_model: ModelRef) -> None:
-    """An embedding of its beginning would pass for one of the whole."""
+async def test_a_text_longer_than_the_training_rows_is_not_truncated(engine: Engine, embedding_model: ModelRef) -> None:
+    """An embedding of a prefix would be mistaken for one of the whole text."""
     texts = ["apple " * 20, "apple " * 20 + "zinc"]
-    one, other = get_vectors(await engine.embed(embedding_model, build_request(texts)))
-    assert not torch.allclose(one, other, atol=1e-4)
+    first, second = get_vectors(await engine.embed(embedding_model, build_request(texts)))
+    assert not torch.allclose(first, second, atol=1e-4)
 
 
-async def test_loading_answers_a_probe(engine: Engine, embedding_model: ModelRef) -> None:
+async def test_loading_runs_a_probe(engine: Engine, embedding_model: ModelRef) -> None:
     for ref in (BASE, embedding_model):
         report = await engine.load(ref)
         assert len(report["answer"]["data"]) == 1

@@ -1,4 +1,4 @@
-"""Schemas whose objects hold only what is listed: where that is sound, and nowhere else."""
+"""Extra properties are forbidden in schemas if that is safe, and only then."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGED_SCHEMAS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"$defs": {"x": A}, "$ref": "#/$defs/x"}, {"$defs": {"x": {**A, **NO_EXTRA_PROPERTIES}}, "$ref": "#/$defs/x"}),
     ({"additionalProperties": A}, {"additionalProperties": {**A, **NO_EXTRA_PROPERTIES}}),
     ({"patternProperties": {"^x": A}}, {"patternProperties": {"^x": {**A, **NO_EXTRA_PROPERTIES}}}),
-    # A property of that name is no list of properties.
+    # A property with the name "properties" is not the keyword.
     (
         {"properties": {"properties": A}},
         {"properties": {"properties": {**A, **NO_EXTRA_PROPERTIES}}, **NO_EXTRA_PROPERTIES},
@@ -50,9 +50,9 @@ UNCHANGED_SCHEMAS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize(("schema", "expected"), CHANGED_SCHEMAS)
 def test_extra_properties_are_forbidden(schema: dict[str, Any], expected: dict[str, Any]) -> None:
-    before = repr(schema)
+    original = repr(schema)
     assert forbid_extra_properties(schema) == expected
-    assert repr(schema) == before
+    assert repr(schema) == original
 
 
 @pytest.mark.parametrize("schema", UNCHANGED_SCHEMAS)
@@ -61,9 +61,9 @@ def test_schemas_with_rules_for_other_properties_are_unchanged(schema: dict[str,
 
 
 @pytest.mark.parametrize("schema", [schema for schema, _ in CHANGED_SCHEMAS] + UNCHANGED_SCHEMAS[:-2])
-def test_what_fits_the_changed_schema_fits_the_schema(schema: dict[str, Any]) -> None:
+def test_values_of_the_changed_schema_match_the_original(schema: dict[str, Any]) -> None:
     values: list[Any] = [{}, {"a": 1}, {"a": "x"}, {"b": 1}, {"a": 1, "b": 1}, {"x": {"a": 1}}, [{"a": 1}], None, [{}]]
     narrow, wide = Draft202012Validator(forbid_extra_properties(schema)), Draft202012Validator(schema)
-    fitting = [value for value in values if narrow.is_valid(value)]
-    assert all(wide.is_valid(value) for value in fitting)
-    assert fitting or not any(wide.is_valid(value) for value in values)
+    matching = [value for value in values if narrow.is_valid(value)]
+    assert all(wide.is_valid(value) for value in matching)
+    assert matching or not any(wide.is_valid(value) for value in values)

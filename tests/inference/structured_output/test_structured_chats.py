@@ -1,4 +1,5 @@
-"""Chats held to JSON, to a schema or to a call: whole, streamed, several at once, beside others."""
+"""Chats constrained to JSON, a schema or a tool call: complete, streamed, with several choices,
+concurrently."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from inference.protocol.model_ref import ModelRef
 from storage.settings import Settings
 from tests.tiny import TOOL_TEMPLATE, build_byte_tokenizer, create_tiny_chat_base
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 KIND_SCHEMA = {
     "type": "object",
@@ -31,7 +32,7 @@ CITY_SCHEMA = {
     "additionalProperties": False,
 }
 [NEWLINE] = build_byte_tokenizer().encode("\n")
-# These weights like nothing better than to indent; the contexts of these models have 256 bytes.
+# These random weights generate many line breaks, which would fill the models' context of 256 bytes.
 NEWLINE_BIAS = {str(NEWLINE): -100}
 
 
@@ -62,7 +63,7 @@ def build_request(**fields: Any) -> ChatCompletionRequest:
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    home = tmp_path_factory.mktemp("held")
+    home = tmp_path_factory.mktemp("constrained")
     create_tiny_chat_base(home / "tools", template=TOOL_TEMPLATE)
     create_tiny_chat_base(home / "plain")
     file = create_tiny_chat_base(home / "odd") / "tokenizer.json"
@@ -83,8 +84,8 @@ TOOLS_BASE, PLAIN_BASE = ModelRef.from_base("tools", "chat"), ModelRef.from_base
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_an_answer_is_one_object(chat_engine: Engine, seed: int) -> None:
-    # An object of anything may be long: the brace that ends it is made likely.
+async def test_output_is_one_object(chat_engine: Engine, seed: int) -> None:
+    # An arbitrary object can be long, so the bias makes its closing brace likely.
     [brace] = build_byte_tokenizer().encode("}")
     bias = {**NEWLINE_BIAS, str(brace): 8}
     completion = await chat_engine.chat(
@@ -96,7 +97,7 @@ async def test_an_answer_is_one_object(chat_engine: Engine, seed: int) -> None:
     assert choice["message"]["refusal"] is None
 
 
-async def test_each_of_several_answers_fits_the_schema(chat_engine: Engine) -> None:
+async def test_each_of_several_choices_matches_the_schema(chat_engine: Engine) -> None:
     request = build_request(response_format=build_response_format(), n=4, seed=3)
     first, again = [await chat_engine.chat(PLAIN_BASE, request) for _ in range(2)]
     texts = [choice["message"]["content"] for choice in first["choices"]]
@@ -105,10 +106,10 @@ async def test_each_of_several_answers_fits_the_schema(chat_engine: Engine) -> N
     assert len(set(texts)) > 1
     assert texts == [choice["message"]["content"] for choice in again["choices"]]
     assert {choice["finish_reason"] for choice in first["choices"]} == {"stop"}
-    assert first["usage"]["completion_tokens"] == sum(map(len, texts)), "a byte each, and no token to end"
+    assert first["usage"]["completion_tokens"] == sum(map(len, texts)), "one token per byte, and no stop token"
 
 
-async def test_a_schema_that_is_left_out_is_any_objects(chat_engine: Engine) -> None:
+async def test_a_missing_schema_allows_any_object(chat_engine: Engine) -> None:
     completion = await chat_engine.chat(
         PLAIN_BASE, build_request(response_format=build_response_format(None), max_tokens=1)
     )
@@ -117,7 +118,7 @@ async def test_a_schema_that_is_left_out_is_any_objects(chat_engine: Engine) -> 
 
 
 @pytest.mark.parametrize(
-    ("choice", "names", "finish"),
+    ("tool_choice", "names", "finish_reason"),
     [
         ("required", {"get", "get_weather", "now"}, "tool_calls"),
         (build_tool_choice("get"), {"get"}, "stop"),
@@ -134,13 +135,13 @@ async def test_a_schema_that_is_left_out_is_any_objects(chat_engine: Engine) -> 
     ],
     ids=["required", "get", "get_weather", "now", "allowed"],
 )
-async def test_a_forced_call(chat_engine: Engine, choice: Any, names: set[str], finish: str) -> None:
+async def test_a_forced_call(chat_engine: Engine, tool_choice: Any, names: set[str], finish_reason: str) -> None:
     called = set()
     for seed in range(2):
-        completion = await chat_engine.chat(TOOLS_BASE, build_request(tools=TOOLS, tool_choice=choice, seed=seed))
-        [made] = completion["choices"]
-        assert (made["message"]["content"], made["finish_reason"]) == (None, finish)
-        [call] = made["message"]["tool_calls"]
+        completion = await chat_engine.chat(TOOLS_BASE, build_request(tools=TOOLS, tool_choice=tool_choice, seed=seed))
+        [choice] = completion["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (None, finish_reason)
+        [call] = choice["message"]["tool_calls"]
         called.add(call["function"]["name"])
         arguments = json.loads(call["function"]["arguments"])
         if call["function"]["name"] == "now":
@@ -152,27 +153,27 @@ async def test_a_forced_call(chat_engine: Engine, choice: Any, names: set[str], 
 
 async def test_a_streamed_call_equals_the_complete_one(chat_engine: Engine) -> None:
     fields: dict[str, Any] = {"tools": TOOLS, "tool_choice": "required", "seed": 1, "logprobs": True}
-    whole = await chat_engine.chat(TOOLS_BASE, build_request(**fields))
+    complete = await chat_engine.chat(TOOLS_BASE, build_request(**fields))
     chunks = [chunk async for chunk in chat_engine.chat_stream(TOOLS_BASE, build_request(stream=True, **fields))]
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
-    [told] = [call for delta in deltas for call in delta.get("tool_calls", [])]
-    [made] = whole["choices"][0]["message"]["tool_calls"]
-    assert told["function"] == made["function"]
+    [streamed_call] = [call for delta in deltas for call in delta.get("tool_calls", [])]
+    [complete_call] = complete["choices"][0]["message"]["tool_calls"]
+    assert streamed_call["function"] == complete_call["function"]
     assert not any(delta.get("content") for delta in deltas)
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 async def test_a_streamed_object_equals_the_complete_one(chat_engine: Engine) -> None:
-    whole = await chat_engine.chat(PLAIN_BASE, build_request(response_format=build_response_format(), seed=2))
+    complete = await chat_engine.chat(PLAIN_BASE, build_request(response_format=build_response_format(), seed=2))
     request = build_request(response_format=build_response_format(), seed=2, stream=True)
     chunks = [chunk async for chunk in chat_engine.chat_stream(PLAIN_BASE, request)]
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
-    assert text == whole["choices"][0]["message"]["content"]
+    assert text == complete["choices"][0]["message"]["content"]
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_optional_tools_leave_the_response_format_to_text(chat_engine: Engine) -> None:
-    """Either a call or an answer of the form, and nothing else."""
+async def test_optional_tools_with_a_response_format(chat_engine: Engine) -> None:
+    """The output is either a call or text that matches the response format."""
     kinds = set()
     for seed in range(12):
         request = build_request(
@@ -187,7 +188,7 @@ async def test_optional_tools_leave_the_response_format_to_text(chat_engine: Eng
             assert completion["choices"][0]["finish_reason"] == "tool_calls"
         else:
             Draft202012Validator(KIND_SCHEMA).validate(json.loads(message["content"]))
-    assert kinds == {True, False}, "one of the two alone would prove nothing"
+    assert kinds == {True, False}, "the seeds must produce both kinds of output"
 
 
 async def test_only_allowed_tools_are_called(chat_engine: Engine) -> None:
@@ -201,7 +202,7 @@ async def test_only_allowed_tools_are_called(chat_engine: Engine) -> None:
         assert {call["function"]["name"] for call in calls} <= {"get_weather"}
 
 
-async def test_a_call_cut_short_is_text(chat_engine: Engine) -> None:
+async def test_a_truncated_call_is_text(chat_engine: Engine) -> None:
     completion = await chat_engine.chat(
         TOOLS_BASE, build_request(tools=TOOLS, tool_choice=build_tool_choice("get"), max_tokens=20)
     )
@@ -211,7 +212,7 @@ async def test_a_call_cut_short_is_text(chat_engine: Engine) -> None:
     assert choice["message"]["content"] == '<call>{"name": "get"'
 
 
-async def test_a_stop_string_ends_a_constrained_answer(chat_engine: Engine) -> None:
+async def test_a_stop_string_ends_constrained_output(chat_engine: Engine) -> None:
     completion = await chat_engine.chat(
         PLAIN_BASE, build_request(response_format=build_response_format(), stop=['"sure'])
     )
@@ -224,7 +225,8 @@ async def test_a_stop_string_ends_a_constrained_answer(chat_engine: Engine) -> N
     ("fields", "code", "param"),
     [
         ({"response_format": build_response_format({"not": {}})}, "invalid_request", "response_format"),
-        ({"response_format": build_response_format({"$ref": "https://example.com/a"})}, "invalid_request", "response_format"),
+        ({"response_format": build_response_format({"$ref": "https://example.com/a"})},
+         "invalid_request", "response_format"),
         (
             {"tools": [build_tool("get"), build_tool("put", {"type": "object", "patternProperties": {"(": {}}})],
              "tool_choice": "required"},
@@ -233,9 +235,9 @@ async def test_a_stop_string_ends_a_constrained_answer(chat_engine: Engine) -> N
         ),
         ({"tools": [build_tool("get", {"type": "string"})], "tool_choice": build_tool_choice("get")}, "invalid_request",
          "tools.0.function.parameters"),
-        ({"tools": [build_tool("get", {"$comment": "x" * 70_000})], "tool_choice": build_tool_choice("get")}, "invalid_request",
-         "tools.0.function.parameters"),
-        ({"tools": [build_tool(f"get{at}", {"$comment": "x" * 60_000}) for at in range(5)], "tool_choice": "required"},
+        ({"tools": [build_tool("get", {"$comment": "x" * 70_000})], "tool_choice": build_tool_choice("get")},
+         "invalid_request", "tools.0.function.parameters"),
+        ({"tools": [build_tool(f"get{i}", {"$comment": "x" * 60_000}) for i in range(5)], "tool_choice": "required"},
          "invalid_request", "tools"),
     ],
     ids=["keyword", "reference", "pattern", "kind", "size", "sizes"],
@@ -243,20 +245,20 @@ async def test_a_stop_string_ends_a_constrained_answer(chat_engine: Engine) -> N
 async def test_unsupported_schemas_are_refused(
     chat_engine: Engine, fields: dict[str, Any], code: str, param: str
 ) -> None:
-    with pytest.raises(EngineError) as whole:
+    with pytest.raises(EngineError) as non_streaming:
         await chat_engine.chat(TOOLS_BASE, build_request(**fields))
-    with pytest.raises(EngineError) as streamed:
+    with pytest.raises(EngineError) as streaming:
         await anext(chat_engine.chat_stream(TOOLS_BASE, build_request(stream=True, **fields)))
-    for caught in (whole, streamed):
+    for caught in (non_streaming, streaming):
         assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)
-    free = {**fields, "tool_choice": "auto", "response_format": None, "max_tokens": 1}
+    unconstrained = {**fields, "tool_choice": "auto", "response_format": None, "max_tokens": 1}
     if "x" * 100 not in str(fields):
-        assert (await chat_engine.chat(TOOLS_BASE, build_request(**free)))["choices"], (
-            "what is not held may be any schema"
+        assert (await chat_engine.chat(TOOLS_BASE, build_request(**unconstrained)))["choices"], (
+            "schemas without constrained decoding must not be checked"
         )
 
 
-async def test_a_base_whose_template_knows_no_tools_forces_none(chat_engine: Engine) -> None:
+async def test_a_base_whose_template_has_no_tools_cannot_force_calls(chat_engine: Engine) -> None:
     with pytest.raises(EngineError) as caught:
         await chat_engine.chat(PLAIN_BASE, build_request(tools=TOOLS, tool_choice="required"))
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tools")

@@ -1,4 +1,4 @@
-"""Zips of files and of the rows that name them: what is read, and for what cannot be, where it is and why."""
+"""Tests for zips of files and rows: contents, and line and code of errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from training.readers import archive, rows
 from training.readers.archive import Content
-from training.readers.rows import RawRow, RowError
+from training.readers.raw_rows import RawRow, RowError
 from training.readers.strict_json import InvalidInput
 
 FIELDS = {"image": True, "label": True}
@@ -33,19 +33,19 @@ def build_zip(files: Files, method: int = zipfile.ZIP_DEFLATED) -> bytes:
 
 @pytest.fixture
 def read_rows(tmp_path: Path) -> ReadRows:
-    """Line and row, files as their bytes; line and code where it is bad."""
+    """Read a zip as pairs of line and row, or line and code of an error; files are bytes."""
 
     def read(content: bytes | Files, field: str | None = "image", **columns: str) -> list[tuple[Any, Any]]:
         path = tmp_path / "data"
         path.write_bytes(content if isinstance(content, bytes) else build_zip(content))
         return [
             (
-                one.line,
-                one.code
-                if isinstance(one, RowError)
-                else {name: read_content(value) for name, value in one.value.items()},
+                entry.line,
+                entry.code
+                if isinstance(entry, RowError)
+                else {name: read_content(value) for name, value in entry.value.items()},
             )
-            for one in rows.read_rows(path, columns, FIELDS, field)
+            for entry in rows.read_rows(path, columns, FIELDS, field)
         ]
 
     return read
@@ -83,8 +83,8 @@ def test_valid_zips(read_rows: ReadRows, files: Files, expected: list[Any]) -> N
 
 
 def test_folders_are_read_in_the_order_of_their_names(read_rows: ReadRows) -> None:
-    found = read_rows({f"{label}/{number}.png": str(number) for number in (3, 1, 2) for label in "ba"})
-    assert [(row["label"], row["image"]) for _, row in found] == [
+    entries = read_rows({f"{label}/{number}.png": str(number) for number in (3, 1, 2) for label in "ba"})
+    assert [(row["label"], row["image"]) for _, row in entries] == [
         (label, b"%d" % n) for label in "ab" for n in (1, 2, 3)
     ]
 
@@ -120,27 +120,25 @@ def test_invalid_zips(read_rows: ReadRows, files: Files, expected: list[Any]) ->
     assert read_rows(files) == expected
 
 
-def test_a_name_twice_is_refused(read_rows: ReadRows) -> None:
+def test_a_duplicate_name_is_rejected(read_rows: ReadRows) -> None:
     assert read_rows(build_zip({"cat/1.png": b"C", "cat/2.png": b"D"}).replace(b"2.png", b"1.png")) == [
         (None, "archive")
     ]
 
 
-def test_what_is_encrypted_or_packed_otherwise_is_refused(read_rows: ReadRows) -> None:
-    sound = build_zip(IMAGE_FILES)
-    # Bit 0 of the flags, in each entry of the central directory.
-    locked = bytearray(sound)
-    for at in range(len(sound)):
-        if sound[at : at + 4] == b"PK\x01\x02":
-            locked[at + 8] |= 1
-    assert read_rows(bytes(locked)) == [(None, "archive")]
+def test_encryption_and_other_compression_are_rejected(read_rows: ReadRows) -> None:
+    valid = build_zip(IMAGE_FILES)
+    # Sets bit 0 of the flags in each entry of the central directory.
+    encrypted = bytearray(valid)
+    for at in range(len(valid)):
+        if valid[at : at + 4] == b"PK\x01\x02":
+            encrypted[at + 8] |= 1
+    assert read_rows(bytes(encrypted)) == [(None, "archive")]
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         assert read_rows(build_zip(IMAGE_FILES, method)) == [(None, "archive")]
 
 
-def test_limits_are_of_each_file_of_all_and_of_their_ratio(
-    read_rows: ReadRows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limits_apply_to_files_totals_and_ratios(read_rows: ReadRows, monkeypatch: pytest.MonkeyPatch) -> None:
     files: Files = {"rows.jsonl": TWO_LINES, "cats/1.png": b"C" * 300, "dogs/1.png": b"D"}
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", 299)
     assert read_rows(files) == [(1, "file_too_big"), (3, DOG)]
@@ -157,32 +155,32 @@ def test_limits_are_of_each_file_of_all_and_of_their_ratio(
     assert read_rows(files) == [(None, "archive")]
 
 
-def test_damage_inside_a_zip_is_found_when_it_is_read(tmp_path: Path, read_rows: ReadRows) -> None:
+def test_damage_in_a_zip_is_found_on_reading(tmp_path: Path, read_rows: ReadRows) -> None:
     files: Files = {"rows.jsonl": MANIFEST_LINE, "cats/1.png": bytes(range(256)) * 8}
-    sound = build_zip(files, zipfile.ZIP_STORED)
-    picture, manifest = sound.index(bytes(range(256))) + 40, sound.index(b'"label"')
+    valid = build_zip(files, zipfile.ZIP_STORED)
+    image, manifest = valid.index(bytes(range(256))) + 40, valid.index(b'"label"')
     path = tmp_path / "data"
-    path.write_bytes(sound[:picture] + b"?" + sound[picture + 1 :])
+    path.write_bytes(valid[:image] + b"?" + valid[image + 1 :])
     [row] = rows.read_rows(path, {}, FIELDS, "image")
     assert isinstance(row, RawRow)
     assert row.file == "cats/1.png"
     with pytest.raises(InvalidInput, match="damaged"):
         row.value["image"].read()
-    assert read_rows(sound[:manifest] + b"?" + sound[manifest + 1 :]) == [(None, "archive")]
-    assert read_rows(sound[:-60]) == [(None, "archive")]
+    assert read_rows(valid[:manifest] + b"?" + valid[manifest + 1 :]) == [(None, "archive")]
+    assert read_rows(valid[:-60]) == [(None, "archive")]
 
 
-def test_a_zip_is_refused_where_rows_name_no_files(read_rows: ReadRows) -> None:
+def test_a_zip_is_rejected_if_rows_cannot_name_files(read_rows: ReadRows) -> None:
     for content in (build_zip(IMAGE_FILES), build_zip({})):
         assert read_rows(content, None) == [(1, "compressed")]
 
 
 def test_files_are_read_from_the_zip_on_demand(tmp_path: Path) -> None:
-    """Nothing is unpacked, and nothing is held: the bytes stay in the file."""
+    """Nothing is unpacked or held in memory: the bytes stay in the file."""
     path = tmp_path / "data"
     path.write_bytes(build_zip({"rows.jsonl": MANIFEST_LINE * 3, **IMAGE_FILES}))
-    found = [row.value["image"] for row in rows.read_rows(path, {}, FIELDS, "image") if isinstance(row, RawRow)]
-    assert [content.read() for content in found] == [b"C"] * 3
+    contents = [row.value["image"] for row in rows.read_rows(path, {}, FIELDS, "image") if isinstance(row, RawRow)]
+    assert [content.read() for content in contents] == [b"C"] * 3
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -190,9 +188,9 @@ def test_every_message_says_what_to_do_and_can_be_shown(tmp_path: Path) -> None:
     path = tmp_path / "data"
     for name in ("../\x1b[31m\n.png", "/" + "a" * 5000, "\u202e/..", "top\x07.png"):
         path.write_bytes(build_zip({name: b"C"}))
-        [bad] = [one for one in rows.read_rows(path, {}, FIELDS, "image") if isinstance(one, RowError)]
-        assert bad.message.isprintable()
-        assert 15 < len(bad.message) < 300
+        [error] = [entry for entry in rows.read_rows(path, {}, FIELDS, "image") if isinstance(entry, RowError)]
+        assert error.message.isprintable()
+        assert 15 < len(error.message) < 300
 
 
 VALID_ZIP = build_zip({"rows.jsonl": MANIFEST_LINE, **IMAGE_FILES})
@@ -200,12 +198,12 @@ VALID_ZIP = build_zip({"rows.jsonl": MANIFEST_LINE, **IMAGE_FILES})
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(VALID_ZIP)), st.binary(max_size=8), st.integers(0, 8))
-def test_no_bytes_crash_the_reader(tmp_path_factory: Any, at: int, noise: bytes, gone: int) -> None:
+def test_no_bytes_crash_the_reader(tmp_path_factory: Any, at: int, noise: bytes, removed: int) -> None:
     path = tmp_path_factory.mktemp("zips") / "data"
-    path.write_bytes(b"PK\x03\x04" + (VALID_ZIP[:at] + noise + VALID_ZIP[at + gone :])[4:])
-    for one in rows.read_rows(path, {}, FIELDS, "image"):
-        if isinstance(one, RawRow) and isinstance(one.value["image"], Content):
+    path.write_bytes(b"PK\x03\x04" + (VALID_ZIP[:at] + noise + VALID_ZIP[at + removed :])[4:])
+    for entry in rows.read_rows(path, {}, FIELDS, "image"):
+        if isinstance(entry, RawRow) and isinstance(entry.value["image"], Content):
             try:
-                one.value["image"].read()
+                entry.value["image"].read()
             except InvalidInput as error:
                 assert error.code == "archive"  # noqa: PT017

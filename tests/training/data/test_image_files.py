@@ -1,4 +1,4 @@
-"""Files of pictures: what is decoded, and what is refused."""
+"""Tests for image files: decoding and rejection."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def list_pixels(image: Image.Image) -> list[Any]:
     [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {})],
 )
 def test_each_format_is_read(kind: str, options: dict[str, Any]) -> None:
-    found = decode(BytesContent(encode_image(Image.new("RGB", (9, 5), RED), kind, **options)))
-    assert (found.mode, found.size) == ("RGB", (9, 5))
-    assert np.abs(np.asarray(found).astype(int) - RED).max() < 4
+    image = decode(BytesContent(encode_image(Image.new("RGB", (9, 5), RED), kind, **options)))
+    assert (image.mode, image.size) == ("RGB", (9, 5))
+    assert np.abs(np.asarray(image).astype(int) - RED).max() < 4
 
 
 GRAY = Image.new("RGB", (4, 4), (200, 200, 200))
@@ -50,8 +50,8 @@ MODES |= {"P": GRAY.quantize(2), "I;16": Image.fromarray(np.full((4, 4), 200 * 2
 @pytest.mark.parametrize("mode", MODES)
 def test_each_mode_becomes_rgb(mode: str) -> None:
     assert MODES[mode].mode == mode
-    found = decode(BytesContent(encode_image(MODES[mode], "JPEG" if mode == "CMYK" else "PNG")))
-    assert np.abs(np.asarray(found).astype(int) - 200).max() < 4
+    image = decode(BytesContent(encode_image(MODES[mode], "JPEG" if mode == "CMYK" else "PNG")))
+    assert np.abs(np.asarray(image).astype(int) - 200).max() < 4
 
 
 def test_a_palette_with_transparency_is_read_without_a_warning() -> None:
@@ -59,25 +59,25 @@ def test_a_palette_with_transparency_is_read_without_a_warning() -> None:
     assert list_pixels(decode(BytesContent(encode_image(image, transparency=bytes([0]))))) == [list(RED)] * 2
 
 
-def test_a_picture_is_turned_as_its_exif_tag_says() -> None:
+def test_the_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (2, 1))
     image.putdata([(0, 0, 0), (255, 255, 255)])
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = decode(BytesContent(encode_image(image, exif=exif)))
-    assert turned.size == (1, 2)
-    assert list_pixels(turned) == [[0, 0, 0], [255, 255, 255]]
+    rotated = decode(BytesContent(encode_image(image, exif=exif)))
+    assert rotated.size == (1, 2)
+    assert list_pixels(rotated) == [[0, 0, 0], [255, 255, 255]]
 
 
-def test_of_several_pictures_the_first_is_seen() -> None:
+def test_the_first_frame_is_decoded() -> None:
     first, second = Image.new("RGB", (3, 3), RED), Image.new("RGB", (3, 3), (0, 0, 0))
     for kind in ("GIF", "WEBP", "PNG"):
-        found = decode(BytesContent(encode_image(first, kind, save_all=True, append_images=[second])))
-        assert np.abs(np.asarray(found).astype(int) - RED).max() < 6
+        image = decode(BytesContent(encode_image(first, kind, save_all=True, append_images=[second])))
+        assert np.abs(np.asarray(image).astype(int) - RED).max() < 6
 
 
 def build_oversized_png(width: int, height: int) -> bytes:
-    """A PNG whose header says more than its few bytes hold."""
+    """Build a PNG whose header declares more pixels than its data contains."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -87,12 +87,12 @@ def build_oversized_png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [8000, 10_000, 60_000])
-def test_bombs_are_refused_before_they_are_decoded(side: int) -> None:
+def test_bombs_are_rejected_before_decoding(side: int) -> None:
     assert side**2 > MAX_PIXELS
     assert "pixels" in get_decode_error(build_oversized_png(side, side))
 
 
-def test_slivers_are_refused() -> None:
+def test_extreme_aspect_ratios_are_rejected() -> None:
     decode(BytesContent(encode_image(Image.new("RGB", (MAX_ASPECT_RATIO, 1)))))
     assert "crop" in get_decode_error(encode_image(Image.new("RGB", (MAX_ASPECT_RATIO + 1, 1))))
 
@@ -108,8 +108,8 @@ def test_slivers_are_refused() -> None:
     ],
     ids=["empty", "text", "cut png", "cut jpeg", "tiff"],
 )
-def test_what_is_no_whole_picture_is_refused(data: bytes) -> None:
-    assert "save it" in get_decode_error(data)
+def test_incomplete_and_unsupported_files_are_rejected(data: bytes) -> None:
+    assert "save the image" in get_decode_error(data)
 
 
 VALID_IMAGES = [encode_image(create_image(RED, 1, (6, 6)), kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP")]
@@ -123,7 +123,7 @@ def test_no_bytes_crash_the_decoder(data: bytes, at: int, noise: bytes, cut: boo
         decode(BytesContent(data[:at] + noise + (b"" if cut else data[at + len(noise) :])))
 
 
-def test_base64_bare_wrapped_or_in_a_url_is_the_same_picture() -> None:
+def test_plain_wrapped_and_url_base64_give_the_same_image() -> None:
     data = encode_image(create_image(RED, 3))
     wrapped = base64.encodebytes(data).decode()
     for value in (encode_base64(data), wrapped, f"data:image/png;base64,{encode_base64(data)}"):

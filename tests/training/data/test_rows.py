@@ -1,4 +1,4 @@
-"""Data files: what is read, and for what cannot be, the line and the reason."""
+"""Tests for readers of data files: rows, and line and code of errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.readers import rows
-from training.readers.rows import RawRow, RowError
+from training.readers.raw_rows import RawRow, RowError
 
 FIELDS = {"text": True, "label": True, "text_pair": False}
 VALID_LINE = b'{"text": "a", "label": "x"}'
@@ -24,7 +24,7 @@ def read_rows(tmp_path: Path) -> Callable[..., list[tuple[int | None, Any]]]:
         path = tmp_path / "data"
         path.write_bytes(content)
         entries = rows.read_rows(path, columns, FIELDS)
-        return [(one.line, one.value if isinstance(one, RawRow) else one.code) for one in entries]
+        return [(entry.line, entry.value if isinstance(entry, RawRow) else entry.code) for entry in entries]
 
     return read
 
@@ -138,10 +138,10 @@ def test_every_message_says_what_to_do(tmp_path: Path) -> None:
     for defects in JSON_DEFECTS.values():
         path = tmp_path / "data"
         path.write_bytes(VALID_LINE + b"\n" + defects[0])
-        [bad] = [one for one in rows.read_rows(path, {}, FIELDS) if isinstance(one, RowError)]
-        assert len(bad.message) > 15
-        assert bad.message.isprintable()
-        assert len(bad.message) < 300
+        [error] = [entry for entry in rows.read_rows(path, {}, FIELDS) if isinstance(entry, RowError)]
+        assert len(error.message) > 15
+        assert error.message.isprintable()
+        assert len(error.message) < 300
 
 
 VALUES = st.recursive(
@@ -156,19 +156,19 @@ VALUES = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.dictionaries(st.text("ab", max_size=2), VALUES, max_size=3), min_size=1, max_size=5), st.booleans())
-def test_what_json_writes_is_read_back(tmp_path_factory: Any, values: list[Any], ascii_only: bool) -> None:
+def test_written_json_is_read_back(tmp_path_factory: Any, values: list[Any], ascii_only: bool) -> None:
     path = tmp_path_factory.mktemp("rows") / "data"
     lines = [json.dumps(value, ensure_ascii=ascii_only) for value in values]
     path.write_text("\n".join(lines), encoding="utf-8", newline="")
-    assert [one.value for one in rows.read_rows(path, {}, FIELDS)] == values  # type: ignore[union-attr]
+    assert [row.value for row in rows.read_rows(path, {}, FIELDS)] == values  # type: ignore[union-attr]
     path.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    assert [one.value for one in rows.read_rows(path, {}, FIELDS)] == values  # type: ignore[union-attr]
+    assert [row.value for row in rows.read_rows(path, {}, FIELDS)] == values  # type: ignore[union-attr]
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 100), st.sampled_from([b"{", b"[", b"text,label\n", VALID_LINE + b"\n"]))
 def test_no_bytes_crash_the_reader(tmp_path_factory: Any, noise: bytes, at: int, start: bytes) -> None:
     path = tmp_path_factory.mktemp("rows") / "data"
-    whole = start + (VALID_LINE + b"\n") * 3
-    path.write_bytes(whole[:at] + noise + whole[at:])
-    assert all(isinstance(one, (RawRow, RowError)) for one in rows.read_rows(path, {}, FIELDS))
+    content = start + (VALID_LINE + b"\n") * 3
+    path.write_bytes(content[:at] + noise + content[at:])
+    assert all(isinstance(entry, (RawRow, RowError)) for entry in rows.read_rows(path, {}, FIELDS))

@@ -1,4 +1,4 @@
-"""A large file is checked row by row, and encoded by sample until it is trained on."""
+"""Tests for scans of large files: all rows are checked, and a sample is encoded."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from training.data.dataset import Dataset, DatasetReader
 from training.data.row_validation import CHUNK_ROWS
 from training.data.scan import SamplingPlan
 from training.tasks import TASKS
+
+pytestmark = pytest.mark.integration
 
 ROW_COUNT = 8 * CHUNK_ROWS
 SAMPLING_PLAN = SamplingPlan(min_file_bytes=1000, target_bytes=60_000, longest_rows=8)
@@ -40,53 +42,53 @@ def read_dataset(
 
 
 def test_a_sample_estimates_the_whole_file(tmp_path: Path) -> None:
-    made = build_rows()
-    made[-3] = build_chat_row("b" * 150)
-    whole, sampled = read_dataset(tmp_path, made, None), read_dataset(tmp_path, made, SAMPLING_PLAN)
+    rows = build_rows()
+    rows[-3] = build_chat_row("b" * 150)
+    whole, sampled = read_dataset(tmp_path, rows, None), read_dataset(tmp_path, rows, SAMPLING_PLAN)
     assert whole.num_rows == sampled.num_rows == ROW_COUNT
     assert CHUNK_ROWS <= len(sampled.examples) <= ROW_COUNT // 2
     assert sampled.num_tokens == pytest.approx(whole.num_tokens, rel=0.02)
-    # The longest row is in no encoded chunk, and found all the same.
+    # The longest row is found although it is in no encoded chunk.
     assert sampled.longest_row_tokens == whole.longest_row_tokens
 
 
 @pytest.mark.parametrize("lead", [b"", b"\xef\xbb\xbf\n\n"], ids=["plain", "bom and blank lines"])
-def test_several_processes_find_what_one_finds(tmp_path: Path, chat_base: Path, lead: bytes) -> None:
-    made = build_rows()
-    for number, bad in (
+def test_several_processes_find_the_same_as_one(tmp_path: Path, chat_base: Path, lead: bytes) -> None:
+    rows = build_rows()
+    for number, row in (
         (3, {"messages": []}),
         (CHUNK_ROWS * 4, build_chat_row("u", "")),
         (ROW_COUNT - 2, build_chat_row("u" * 900)),
     ):
-        made[number] = bad
-    folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, training=made)
+        rows[number] = row
+    folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, training=rows)
     path = folder / "training.data"
     path.write_bytes(lead + path.read_bytes() + b"[1]\n")
-    found = []
+    datasets = []
     for processes in (1, 3):
         plan = SamplingPlan(min_file_bytes=1000, target_bytes=60_000, longest_rows=8, processes=processes)
         reader = DatasetReader(TASKS["chat"], build_byte_tokenizer(), {}, 200, lambda: None, plan)
-        found.append(reader.read(path, "training_file"))
-    alone, together = found
+        datasets.append(reader.read(path, "training_file"))
+    alone, together = datasets
     assert sorted(map(str, together.errors)) == sorted(map(str, alone.errors))
-    assert {fault.code for fault in alone.errors} == {"empty_content", "too_long", "not_object"}
-    assert [data.error_count for data in found] == [4, 4]
+    assert {error.code for error in alone.errors} == {"empty_content", "too_long", "not_object"}
+    assert [data.error_count for data in datasets] == [4, 4]
     assert together.num_rows == alone.num_rows == ROW_COUNT - 3
     assert together.longest_row_tokens == alone.longest_row_tokens
 
 
 def test_a_stop_request_ends_reading(tmp_path: Path, chat_base: Path) -> None:
-    class Left(Exception):
+    class StopReading(Exception):
         pass
 
-    def leave() -> None:
-        raise Left
+    def stop() -> None:
+        raise StopReading
 
     folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, training=build_rows())
     reader = DatasetReader(
-        TASKS["chat"], build_byte_tokenizer(), {}, 200, leave, SamplingPlan(min_file_bytes=1000, processes=2)
+        TASKS["chat"], build_byte_tokenizer(), {}, 200, stop, SamplingPlan(min_file_bytes=1000, processes=2)
     )
-    with pytest.raises(Left):
+    with pytest.raises(StopReading):
         reader.read(folder / "training.data", "training_file")
     assert not [child for child in psutil.Process().children() if "training.data.scan" in " ".join(child.cmdline())]
 
@@ -100,11 +102,11 @@ def test_a_stop_request_ends_reading(tmp_path: Path, chat_base: Path) -> None:
     ],
 )
 def test_an_invalid_row_outside_the_sample_is_found(tmp_path: Path, row: dict[str, Any], code: str) -> None:
-    made = build_rows()
-    made[CHUNK_ROWS + 5] = row
-    data = read_dataset(tmp_path, made, SAMPLING_PLAN)
-    [fault] = data.errors
-    assert (fault.code, fault.line) == (code, CHUNK_ROWS + 6)
+    rows = build_rows()
+    rows[CHUNK_ROWS + 5] = row
+    data = read_dataset(tmp_path, rows, SAMPLING_PLAN)
+    [error] = data.errors
+    assert (error.code, error.line) == (code, CHUNK_ROWS + 6)
     assert data.num_rows == ROW_COUNT - 1
 
 

@@ -1,4 +1,4 @@
-"""What a run says before it trains, and how it fails."""
+"""Tests for validation before training and for failures."""
 
 from __future__ import annotations
 
@@ -46,25 +46,26 @@ def expect_failure(folder: Path, phase: Any = run.validate) -> Failure:
     return failure
 
 
-def test_what_is_validated_is_what_is_trained(tmp_path: Path, encoder_base: Path) -> None:
-    asked = create_run_folder(tmp_path / "a", encoder_base, "text-classification", FULL, validation=LABEL_ROWS[:3])
-    [line] = run_validation(asked).of_type(Validated)
+def test_validation_matches_training(tmp_path: Path, encoder_base: Path) -> None:
+    task = "text-classification"
+    auto_folder = create_run_folder(tmp_path / "a", encoder_base, task, FULL, validation=LABEL_ROWS[:3])
+    [line] = run_validation(auto_folder).of_type(Validated)
     assert (line.rows, line.validation_rows) == (16, 3)
     assert "auto" not in line.hyperparameters.values()
-    spec = json.loads((asked / "spec.json").read_text())
-    told = create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL, validation=LABEL_ROWS[:3])
-    (told / "spec.json").write_text(json.dumps(spec | {"hyperparameters": line.hyperparameters}))
-    [again] = run_validation(told).of_type(Validated)
-    assert again == line
-    lines = run_training(told)
+    spec = json.loads((auto_folder / "spec.json").read_text())
+    resolved_folder = create_run_folder(tmp_path / "b", encoder_base, task, FULL, validation=LABEL_ROWS[:3])
+    (resolved_folder / "spec.json").write_text(json.dumps(spec | {"hyperparameters": line.hyperparameters}))
+    [repeated] = run_validation(resolved_folder).of_type(Validated)
+    assert repeated == line
+    lines = run_training(resolved_folder)
     [result] = lines.of_type(Result)
     assert result.step == line.total_steps == lines.of_type(Started)[0].total_steps
     assert result.trained_tokens == line.tokens * line.hyperparameters["n_epochs"]
-    told_of = {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "valid_loss_before"}
-    assert set(result.metrics) == told_of | {"valid_f1_macro", "valid_f1_micro"}
+    expected_metrics = {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "valid_loss_before"}
+    assert set(result.metrics) == expected_metrics | {"valid_f1_macro", "valid_f1_micro"}
     assert all(math.isfinite(value) for value in result.metrics.values() if value is not None)
-    run_training(asked)
-    assert hash_files(asked / "result") == hash_files(told / "result")
+    run_training(auto_folder)
+    assert hash_files(auto_folder / "result") == hash_files(resolved_folder / "result")
 
 
 def test_metrics_and_checkpoints_come_when_requested(tmp_path: Path, chat_base: Path) -> None:
@@ -90,12 +91,12 @@ def test_ten_thousand_steps_report_about_a_thousand() -> None:
 
 
 def test_issues_carry_line_field_and_file(tmp_path: Path, chat_base: Path) -> None:
-    bad = to_jsonl(CHAT_ROWS[:2]) + '{"messages": [{"role": "user", "content": "a"}]}\nnonsense\n'
-    failure = expect_failure(create_run_folder(tmp_path / "a", chat_base, "chat", LORA, training=bad))
+    content = to_jsonl(CHAT_ROWS[:2]) + '{"messages": [{"role": "user", "content": "a"}]}\nnonsense\n'
+    failure = expect_failure(create_run_folder(tmp_path / "a", chat_base, "chat", LORA, training=content))
     assert (failure.code, failure.param, failure.fault_count) == ("invalid_dataset", "training_file", 2)
-    assert [(fault.line, fault.code) for fault in failure.faults] == [(3, "no_assistant"), (4, "json")]
+    assert [(row_error.line, row_error.code) for row_error in failure.faults] == [(3, "no_assistant"), (4, "json")]
     assert "line 3" in failure.message
-    failure = expect_failure(create_run_folder(tmp_path / "b", chat_base, "chat", LORA, validation=bad))
+    failure = expect_failure(create_run_folder(tmp_path / "b", chat_base, "chat", LORA, validation=content))
     assert (failure.param, failure.faults[0].file) == ("validation_file", "validation_file")
 
 
@@ -111,15 +112,18 @@ def test_an_empty_file(tmp_path: Path, chat_base: Path, content: str) -> None:
 
 
 def test_labels(tmp_path: Path, encoder_base: Path) -> None:
-    one = [{"text": "a", "label": "x"}] * 3
-    failure = expect_failure(create_run_folder(tmp_path / "a", encoder_base, "text-classification", FULL, training=one))
-    assert (failure.code, failure.param) == ("invalid_dataset", "training_file")
-    strange = [{"text": "a", "label": "apple"}, {"text": "b", "label": "plum"}]
+    single_label = [{"text": "a", "label": "x"}] * 3
     failure = expect_failure(
-        create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL, validation=strange)
+        create_run_folder(tmp_path / "a", encoder_base, "text-classification", FULL, training=single_label)
     )
-    [fault] = failure.faults
-    assert (fault.code, fault.line, fault.field, fault.file) == ("unknown_label", 2, "label", "validation_file")
+    assert (failure.code, failure.param) == ("invalid_dataset", "training_file")
+    unknown = [{"text": "a", "label": "apple"}, {"text": "b", "label": "plum"}]
+    failure = expect_failure(
+        create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL, validation=unknown)
+    )
+    [row_error] = failure.faults
+    assert (row_error.code, row_error.file) == ("unknown_label", "validation_file")
+    assert (row_error.line, row_error.field) == (2, "label")
 
 
 @pytest.mark.parametrize(
@@ -136,13 +140,13 @@ def test_labels(tmp_path: Path, encoder_base: Path) -> None:
 )
 def test_classification_rows(tmp_path: Path, encoder_base: Path, row: Any, code: str, field: str) -> None:
     folder = create_run_folder(tmp_path / "a", encoder_base, "text-classification", FULL, training=[*LABEL_ROWS, row])
-    [fault] = expect_failure(folder).faults
-    assert (fault.code, fault.field, fault.line) == (code, field, 17)
+    [row_error] = expect_failure(folder).faults
+    assert (row_error.code, row_error.field, row_error.line) == (code, field, 17)
 
 
 def test_csv_with_columns_equals_jsonl(tmp_path: Path, encoder_base: Path) -> None:
     cells = "".join(f'{index},"{row["text"]}",{row["label"]}\n' for index, row in enumerate(LABEL_ROWS))
-    one = create_run_folder(
+    csv_folder = create_run_folder(
         tmp_path / "a",
         encoder_base,
         "text-classification",
@@ -150,20 +154,20 @@ def test_csv_with_columns_equals_jsonl(tmp_path: Path, encoder_base: Path) -> No
         training="id,body,category\n" + cells,
         columns={"text": "body", "label": "category"},
     )
-    two = create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL)
-    run_training(one)
-    run_training(two)
-    assert hash_files(one / "result") == hash_files(two / "result")
+    jsonl_folder = create_run_folder(tmp_path / "b", encoder_base, "text-classification", FULL)
+    run_training(csv_folder)
+    run_training(jsonl_folder)
+    assert hash_files(csv_folder / "result") == hash_files(jsonl_folder / "result")
 
 
 def test_few_and_long_rows_are_trained_with_a_warning(tmp_path: Path, chat_base: Path) -> None:
     folder = create_run_folder(
         tmp_path / "a", chat_base, "chat", LORA, training=CHAT_ROWS[:3], hyperparameters={"max_length": 40}
     )
-    notes = [line.message for line in run_validation(folder).of_type(Message)]
-    assert len(notes) == 2
-    assert "3 rows" in notes[0]
-    assert "cut to 40 tokens" in notes[1]
+    warnings = [line.message for line in run_validation(folder).of_type(Message)]
+    assert len(warnings) == 2
+    assert "3 rows" in warnings[0]
+    assert "truncated to 40 tokens" in warnings[1]
 
 
 def test_bases_that_cannot_be_used(tmp_path: Path, encoder_base: Path) -> None:
@@ -171,15 +175,15 @@ def test_bases_that_cannot_be_used(tmp_path: Path, encoder_base: Path) -> None:
         expect_failure(create_run_folder(tmp_path / "a", tmp_path / "nowhere", "chat", LORA)).code
         == "base_model_unavailable"
     )
-    mute = create_run_folder(tmp_path / "b", encoder_base, "chat", LORA)
-    assert "chat template" in expect_failure(mute).message
-    unfit = create_run_folder(
+    without_template = create_run_folder(tmp_path / "b", encoder_base, "chat", LORA)
+    assert "chat template" in expect_failure(without_template).message
+    wrong_modules = create_run_folder(
         tmp_path / "c",
         create_tiny_chat_base(tmp_path / "base"),
         "chat",
         {"type": "lora", "target_modules": ["nothing"]},
     )
-    failure = expect_failure(unfit, run.train)
+    failure = expect_failure(wrong_modules, run.train)
     assert (failure.code, failure.param) == ("base_model_unavailable", "update")
     assert "nothing" in failure.message
 
@@ -197,11 +201,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_weights(tmp_p
     assert error.value.code == "non_finite_loss"
     last = lines.of_type(Checkpoint)[-1]
     assert last.keep
-    kept = load_file(folder / last.path / "model" / "adapter_model.safetensors")
-    assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
+    weights = load_file(folder / last.path / "model" / "adapter_model.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
 
-def test_a_stop_while_the_files_are_read(tmp_path: Path, chat_base: Path) -> None:
+def test_a_stop_request_during_reading(tmp_path: Path, chat_base: Path) -> None:
     folder = create_run_folder(tmp_path / "a", chat_base, "chat", LORA)
     for phase in (run.validate, run.train):
         with pytest.raises(Interrupted):
@@ -250,8 +254,8 @@ def test_main_prints_how_it_ended(
 def test_codes_are_closed() -> None:
     with pytest.raises(AssertionError):
         TrainingError("nonsense", "x")
-    fault = run_events.DatasetError(code="json", line=3, field=None, message="Broken.")
-    assert "training_file, line 3: Broken." in str(InvalidDataset([fault], 1))
+    row_error = run_events.DatasetError(code="json", line=3, field=None, message="Broken.")
+    assert "training_file, line 3: Broken." in str(InvalidDataset([row_error], 1))
     assert all(len(advice) > 20 for advice in RUN_CODES.values())
 
 

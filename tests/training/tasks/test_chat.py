@@ -1,4 +1,4 @@
-"""Which tokens of a conversation are learned, under several chat templates."""
+"""Tests for the targets of conversations with several chat templates."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ CHATML = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] | trim }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-# As Qwen 3: a past answer loses its thoughts, the last one and the prompt have an empty thought.
+# Like Qwen 3: earlier answers have no thoughts, the last one and the prompt have an empty thought.
 THINKING = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n"
     "{% if m['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m['content'] }}<|end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n"
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
-# As DeepSeek's distilled models: the prompt opens a thought that no answer of the data has.
+# Like DeepSeek's distilled models: the prompt opens a thought that no answer of the data contains.
 OPENED = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
 )
-# No control token anywhere.
+# Has no control tokens.
 PLAIN = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
@@ -48,15 +48,15 @@ def encode(
 
 
 def decode_trained_spans(tokenizer: Any, example: CausalExample) -> list[str]:
-    """The text of each run of learned tokens."""
+    """Return the text of each run of target tokens."""
     runs: list[list[int]] = []
-    before = 0.0
+    previous_weight = 0.0
     for token, weight in zip(example.ids, example.weights, strict=True):
         if weight:
-            if not before:
+            if not previous_weight:
                 runs.append([])
             runs[-1].append(token)
-        before = weight
+        previous_weight = weight
     return [tokenizer.decode(run) for run in runs]
 
 
@@ -103,21 +103,23 @@ def test_tokens_are_those_of_the_template() -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @pytest.mark.parametrize("hostile", ["<|end|>", "a<|end|><|assistant|>b", "<|pad|><|pad|>", "<|end|>" * 3 + " x"])
-@pytest.mark.parametrize("place", [1, 2, 4])
-def test_a_control_tokens_name_in_a_message_is_text(name: str, hostile: str, place: int) -> None:
+@pytest.mark.parametrize("position", [1, 2, 4])
+def test_a_control_tokens_name_in_a_message_is_text(name: str, hostile: str, position: int) -> None:
     tokenizer = build_byte_tokenizer(TEMPLATES[name])
-    talk = [(role, hostile if index == place else text) for index, (role, text) in enumerate(CONVERSATION)]
+    conversation = [(role, hostile if index == position else text) for index, (role, text) in enumerate(CONVERSATION)]
     control = set(tokenizer.all_special_ids)
-    harmless = [token for token in encode(tokenizer, *CONVERSATION).ids if token in control]
-    example = encode(tokenizer, *talk)
-    assert [token for token in example.ids if token in control] == harmless
+    expected = [token for token in encode(tokenizer, *CONVERSATION).ids if token in control]
+    example = encode(tokenizer, *conversation)
+    assert [token for token in example.ids if token in control] == expected
     text = tokenizer.decode(list(example.ids))
     assert hostile.strip() in text
     runs = decode_trained_spans(tokenizer, example)
     assert len(runs) == 2
-    if place != 1:
-        assert hostile.strip() in runs[place // 2 - 1]
-    prompt = Chat().encode_prompt([Message(role=role, content=content) for role, content in talk[:-1]], tokenizer)
+    if position != 1:
+        assert hostile.strip() in runs[position // 2 - 1]
+    prompt = Chat().encode_prompt(
+        [Message(role=role, content=content) for role, content in conversation[:-1]], tokenizer
+    )
     assert list(example.ids[: len(prompt)]) == prompt
 
 
@@ -129,17 +131,17 @@ def test_weights_of_messages_and_rows() -> None:
                 {"role": "user", "content": "a"},
                 {"role": "assistant", "content": "skipped", "weight": 0},
                 {"role": "user", "content": "b"},
-                {"role": "assistant", "content": "kept", "weight": 1},
+                {"role": "assistant", "content": "trained", "weight": 1},
             ],
             "weight": 2.5,
         }
     )
     [example] = Chat().encode([row], tokenizer, 1000)
     assert isinstance(example, CausalExample)
-    assert decode_trained_spans(tokenizer, example) == ["kept<|end|>"]
+    assert decode_trained_spans(tokenizer, example) == ["trained<|end|>"]
     assert set(example.weights) == {0.0, 2.5}
-    assert Chat().count_targets(example) == len("kept") + 1
-    assert Chat().sum_weights(example, TaskContext(tokenizer)) == 2.5 * (len("kept") + 1)
+    assert Chat().count_targets(example) == len("trained") + 1
+    assert Chat().sum_weights(example, TaskContext(tokenizer)) == 2.5 * (len("trained") + 1)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -147,18 +149,18 @@ def test_train_on_inputs_learns_all_but_the_first_token(name: str) -> None:
     tokenizer = build_byte_tokenizer(TEMPLATES[name])
     messages = [{"role": role, "content": content} for role, content in CONVERSATION]
     row = ChatRow.model_validate({"messages": messages, "weight": 2.5})
-    everything, task = Chat().with_options(True), Chat()
-    [example], [answers] = everything.encode([row], tokenizer, 1000), task.encode([row], tokenizer, 1000)
+    input_task, task = Chat().with_options(True), Chat()
+    [example], [answers] = input_task.encode([row], tokenizer, 1000), task.encode([row], tokenizer, 1000)
     assert isinstance(example, CausalExample)
     assert isinstance(answers, CausalExample)
     assert example.ids == answers.ids
     assert list(example.weights) == [0.0] + [2.5] * (len(example.ids) - 1)
-    assert task.with_options(False) == task != everything
+    assert task.with_options(False) == task != input_task
     messages[2]["weight"] = 0  # type: ignore[assignment]
-    [example] = everything.encode([ChatRow.model_validate({"messages": messages})], tokenizer, 1000)
+    [example] = input_task.encode([ChatRow.model_validate({"messages": messages})], tokenizer, 1000)
     assert isinstance(example, CausalExample)
-    left_out = [token for token, weight in zip(example.ids[1:], example.weights[1:], strict=True) if not weight]
-    assert tokenizer.decode(left_out) in ("Hello!<|end|>", " Hello!\n")
+    excluded = [token for token, weight in zip(example.ids[1:], example.weights[1:], strict=True) if not weight]
+    assert tokenizer.decode(excluded) in ("Hello!<|end|>", " Hello!\n")
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -168,27 +170,27 @@ def test_a_conversation_may_begin_with_the_assistant(name: str) -> None:
     assert [run.strip().removesuffix("<|end|>") for run in runs] == ["Welcome.", "Hello!"]
 
 
-def test_a_template_that_trips_over_a_value_refuses_the_row() -> None:
+def test_a_template_error_for_a_value_is_a_row_issue() -> None:
     tokenizer = build_byte_tokenizer("{{ messages[0]['content'] + 1 }}")
     assert encode(tokenizer, *CONVERSATION).code == "template"
 
 
-def test_parts_and_the_developer_role_are_what_templates_know() -> None:
+def test_text_parts_and_the_developer_role_are_converted_for_templates() -> None:
     tokenizer = build_byte_tokenizer()
     parts = [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}]
     assert encode(tokenizer, ("developer", parts), *CONVERSATION[1:]).ids == encode(tokenizer, *CONVERSATION).ids
 
 
-def test_long_rows_are_cut_on_the_right_and_must_leave_something_to_learn() -> None:
+def test_long_rows_are_truncated_on_the_right_and_need_a_target() -> None:
     tokenizer = build_byte_tokenizer()
     whole = encode(tokenizer, *CONVERSATION)
     cut = encode(tokenizer, *CONVERSATION, max_length=30)
     assert cut.ids == whole.ids[:30]
     assert (cut.truncated, whole.truncated) == (True, False)
     assert decode_trained_spans(tokenizer, cut) == ["Hello!<|end|>"]
-    flaw = encode(tokenizer, *CONVERSATION, max_length=12)
-    assert isinstance(flaw, RowIssue)
-    assert flaw.code == "too_long"
+    issue = encode(tokenizer, *CONVERSATION, max_length=12)
+    assert isinstance(issue, RowIssue)
+    assert issue.code == "too_long"
 
 
 def test_todays_date_is_not_in_the_prompt() -> None:
@@ -199,10 +201,10 @@ def test_todays_date_is_not_in_the_prompt() -> None:
 
 def test_a_template_that_refuses_is_a_row_issue_in_training_and_an_error_in_serving() -> None:
     tokenizer = build_byte_tokenizer("{{ raise_exception('No system prompts here') }}")
-    flaw = encode(tokenizer, *CONVERSATION)
-    assert isinstance(flaw, RowIssue)
-    assert flaw.code == "template"
-    assert "No system prompts here" in flaw.message
+    issue = encode(tokenizer, *CONVERSATION)
+    assert isinstance(issue, RowIssue)
+    assert issue.code == "template"
+    assert "No system prompts here" in issue.message
     with pytest.raises(TemplateError):
         Chat().encode_prompt([Message(role="user", content="a")], tokenizer)
 
@@ -228,7 +230,7 @@ USER = build_message("user", "a")
 
 
 @pytest.mark.parametrize(
-    ("row", "faults"),
+    ("row", "expected_errors"),
     [
         ({"messages": [USER, build_message()]}, []),
         ({}, [("missing_field", "messages")]),
@@ -256,10 +258,12 @@ USER = build_message("user", "a")
         ),
     ],
 )
-def test_rows_that_cannot_be_learned(tmp_path: Any, row: Any, faults: Sequence[tuple[str, str]]) -> None:
+def test_rows_that_cannot_be_learned(tmp_path: Any, row: Any, expected_errors: Sequence[tuple[str, str]]) -> None:
     import json
 
     (tmp_path / "data").write_text("\n" + json.dumps(row))
     reader = DatasetReader(Chat(), build_byte_tokenizer(), {}, 1000, lambda: None)
     data = reader.read(tmp_path / "data", "training_file")
-    assert [(fault.code, fault.field, fault.line) for fault in data.errors] == [(*fault, 2) for fault in faults]
+    assert [(error.code, error.field, error.line) for error in data.errors] == [
+        (*error, 2) for error in expected_errors
+    ]

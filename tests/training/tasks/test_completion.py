@@ -1,4 +1,4 @@
-"""Text that goes on: which tokens are learned, and that serving asks what was trained."""
+"""Tests for the task completion: targets, and prompts that are equal in training and serving."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ SHARED = Path(__file__).resolve().parents[4] / "shared/models"
 
 @cache
 def build_sentencepiece_tokenizer() -> Any:
-    """As Llama 2: a space of its own before every text, bytes for what it does not know, BOS before, EOS behind."""
+    """Build a tokenizer like Llama 2's.
+
+    It prepends a space to every text, falls back to bytes, and adds BOS and EOS.
+    """
     pieces = ["<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *(chr(code) for code in range(33, 127))]
     pieces += ["▁a", "ab", "▁ab"]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
@@ -47,7 +50,7 @@ def build_sentencepiece_tokenizer() -> Any:
 @cache
 def load_stories_tokenizer() -> Any:
     if not (SHARED / "stories260k").exists():
-        pytest.skip("the model is not here")
+        pytest.skip("the model is missing")
     return AutoTokenizer.from_pretrained(SHARED / "stories260k")
 
 
@@ -55,7 +58,7 @@ def load_stories_tokenizer() -> Any:
 def load_gpt2_tokenizer() -> Any:
     files = [SHARED / "gpt2_tokenizer" / name for name in ("gpt2_vocab.json", "gpt2_merges.txt")]
     if not files[0].exists():
-        pytest.skip("the tokenizer is not here")
+        pytest.skip("the tokenizer is missing")
     backend = Tokenizer(models.BPE.from_file(*map(str, files)))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -91,19 +94,19 @@ def encode_valid_row(tokenizer: Any, **row: Any) -> CausalExample:
 def test_the_completion_is_learned_after_the_serving_prompt(name: str, prompt: str, completion: str) -> None:
     tokenizer = TOKENIZERS[name]()
     example = encode_valid_row(tokenizer, prompt=prompt, completion=completion)
-    asked = Completion().encode_prompt(prompt, tokenizer)
-    assert asked[: len(BOS_IDS[name])] == BOS_IDS[name]
-    assert asked == BOS_IDS[name] + tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    assert list(example.ids[: len(asked)]) == asked
-    assert list(example.weights) == [0.0] * len(asked) + [1.0] * (len(example.ids) - len(asked))
+    prompt_ids = Completion().encode_prompt(prompt, tokenizer)
+    assert prompt_ids[: len(BOS_IDS[name])] == BOS_IDS[name]
+    assert prompt_ids == BOS_IDS[name] + tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert list(example.ids[: len(prompt_ids)]) == prompt_ids
+    assert list(example.weights) == [0.0] * len(prompt_ids) + [1.0] * (len(example.ids) - len(prompt_ids))
     assert example.ids[-1] == tokenizer.eos_token_id
-    assert Completion().count_targets(example) == len(example.ids) - len(asked)
-    # No space is put between the two, and none is lost.
+    assert Completion().count_targets(example) == len(example.ids) - len(prompt_ids)
+    # No space is inserted between the two, and none is lost.
     assert tokenizer.decode(list(example.ids), skip_special_tokens=True) == prompt + completion
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_text_is_learned_whole(name: str) -> None:
+def test_a_complete_text_is_a_target(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     for row in ({"text": "ab b\nab"}, {"prompt": "", "completion": "ab b\nab"}):
         example = encode_valid_row(tokenizer, **row)
@@ -124,7 +127,7 @@ def test_a_control_tokens_name_is_text(name: str) -> None:
     assert tokenizer.eos_token_id not in Completion().encode_prompt(hostile, tokenizer)
 
 
-def test_rows_are_encoded_alike_alone_and_together() -> None:
+def test_single_and_batched_encodings_are_equal() -> None:
     tokenizer = build_sentencepiece_tokenizer()
     rows: list[dict[str, Any]] = [
         {"text": "ab"},
@@ -147,18 +150,18 @@ def test_train_on_inputs_learns_the_prompt_too() -> None:
     assert list(example.weights) == [0.0] + [2.0] * (len(example.ids) - 1)
 
 
-def test_long_rows_are_cut_and_must_leave_something_to_learn() -> None:
+def test_long_rows_are_truncated_and_need_a_target() -> None:
     tokenizer = build_byte_tokenizer()
     whole, cut = encode_valid_row(tokenizer, text="a" * 40), encode_valid_row(tokenizer, text="a" * 40, limit=30)
     assert (cut.ids, cut.weights, cut.size) == (whole.ids[:30], whole.weights[:30], 30)
     assert (cut.truncated, whole.truncated) == (True, False)
     assert encode_valid_row(tokenizer, prompt="a" * 29, completion="b", limit=30).truncated
-    flaw = encode(tokenizer, prompt="a" * 30, completion="b", limit=30)
-    assert isinstance(flaw, RowIssue)
-    assert (flaw.code, flaw.field) == ("too_long", "completion")
+    issue = encode(tokenizer, prompt="a" * 30, completion="b", limit=30)
+    assert isinstance(issue, RowIssue)
+    assert (issue.code, issue.field) == ("too_long", "completion")
 
 
-def test_a_tokenizer_without_an_end_learns_none() -> None:
+def test_without_an_end_token_none_is_a_target() -> None:
     tokenizer = build_byte_tokenizer()
     with_end = encode_valid_row(tokenizer, text="ab")
     tokenizer.eos_token = None
@@ -166,9 +169,9 @@ def test_a_tokenizer_without_an_end_learns_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "faults"),
+    ("row", "expected_errors"),
     [
-        ({"prompt": "a", "completion": "b", "source": "kept for people"}, []),
+        ({"prompt": "a", "completion": "b", "source": "ignored"}, []),
         ({"prompt": "", "completion": "b"}, []),
         ({"text": "a", "prompt": None}, []),
         ({}, [("missing_field", "prompt"), ("missing_field", "completion")]),
@@ -182,12 +185,12 @@ def test_a_tokenizer_without_an_end_learns_none() -> None:
         ({"text": "a", "weight": 1001}, [("wrong_value", "weight")]),
     ],
 )
-def test_rows_that_cannot_be_learned(tmp_path: Path, row: Any, faults: Any) -> None:
+def test_rows_that_cannot_be_learned(tmp_path: Path, row: Any, expected_errors: Any) -> None:
     (tmp_path / "data").write_text(json.dumps(row))
     data = DatasetReader(Completion(), build_byte_tokenizer(None), {}, 1000, lambda: None).read(
         tmp_path / "data", "training_file"
     )
-    assert [(fault.code, fault.field) for fault in data.errors] == faults
+    assert [(error.code, error.field) for error in data.errors] == expected_errors
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ ROWS += [{"text": "Numbers are odd or even."}]
 def test_a_result_has_the_loss_of_its_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: dict[str, Any]
 ) -> None:
-    """From a base without a chat template; what is loaded gives the trainer's last numbers."""
+    """Trains a base without a chat template and reproduces the trainer's last metrics."""
     task = Completion()
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setitem(run_folders.TASK_ROWS, task.name, ROWS)

@@ -1,4 +1,4 @@
-"""embedding: vectors near those of texts that belong with them."""
+"""Tests for the task embedding."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def ctx(encoder_base: Path) -> TaskContext:
     return TaskContext(AutoTokenizer.from_pretrained(encoder_base))
 
 
-def encode_rows(kit: TaskContext, rows: list[dict[str, Any]]) -> list[EmbeddingExample]:
-    return list(TASK.encode([EmbeddingRow.model_validate(row) for row in rows], kit.processor, 100))  # type: ignore[arg-type]
+def encode_rows(ctx: TaskContext, rows: list[dict[str, Any]]) -> list[EmbeddingExample]:
+    return list(TASK.encode([EmbeddingRow.model_validate(row) for row in rows], ctx.processor, 100))  # type: ignore[arg-type]
 
 
 def embed_text(model: Any, text: EncoderExample, pooling: str = "mean") -> torch.Tensor:
@@ -67,8 +67,8 @@ def test_the_loss_is_the_cross_entropy_of_an_anchors_own_positive(encoder_base: 
     torch.testing.assert_close(loss.outputs[:, 1], vectors[: len(ROWS)], rtol=1e-4, atol=1e-5)
 
 
-def test_every_weight_has_a_part_in_the_loss(encoder_base: Path, ctx: TaskContext) -> None:
-    """A pooler would have none."""
+def test_every_weight_has_a_gradient(encoder_base: Path, ctx: TaskContext) -> None:
+    """A pooler would have no gradient."""
     model = TASK.load_model(encoder_base, {}, torch.float32)
     TASK.compute_loss(model, TASK.collate(encode_rows(ctx, ROWS), ctx), ctx).total.backward()
     assert not [name for name, weight in model.named_parameters() if weight.grad is None]
@@ -79,27 +79,27 @@ def build_text_examples(names: str) -> list[TextExample]:
 
 
 def test_related_texts_are_not_negatives() -> None:
-    """Pairs a-x, a-y, b-x, c-c, d-a and the negatives x, z, against the rule written out."""
+    """Compares pairs a-x, a-y, b-x, c-c, d-a and the negatives x, z with the rule."""
     anchors, candidates = "aabcd", "xyxca" + "xz"
-    found = build_false_negative_mask(build_text_examples(anchors), build_text_examples(candidates))
+    mask = build_false_negative_mask(build_text_examples(anchors), build_text_examples(candidates))
     pairs = list(zip(anchors, candidates, strict=False))
     for row, anchor in enumerate(anchors):
         for column, candidate in enumerate(candidates):
             related = candidate == anchor or (anchor, candidate) in pairs
-            assert bool(found[row, column]) == (related and column != row)
+            assert bool(mask[row, column]) == (related and column != row)
 
 
-def test_equal_positives_cost_nothing(encoder_base: Path, ctx: TaskContext) -> None:
+def test_equal_positives_have_no_loss(encoder_base: Path, ctx: TaskContext) -> None:
     model = TASK.load_model(encoder_base, {}, torch.float32).eval()
-    same = encode_rows(ctx, [{"anchor": "a fig", "positive": "fruit"}, {"anchor": "a plum", "positive": "fruit"}])
-    loss = TASK.compute_loss(model, TASK.collate(same, ctx), ctx)
+    examples = encode_rows(ctx, [{"anchor": "a fig", "positive": "fruit"}, {"anchor": "a plum", "positive": "fruit"}])
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     assert loss.total.item() == 0.0
     assert loss.correct == 2
 
 
-@pytest.mark.parametrize("together", [1024, 25])
-def test_measures_are_the_libraries(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    monkeypatch.setattr("training.tasks.support.pairs.RANKING_BATCH_SIZE", together)
+@pytest.mark.parametrize("batch_size", [1024, 25])
+def test_metrics_equal_those_of_libraries(monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
+    monkeypatch.setattr("training.tasks.support.pairs.RANKING_BATCH_SIZE", batch_size)
     generator = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(60, 2, 3, generator=generator), dim=-1)
     pairs = list(
@@ -110,36 +110,41 @@ def test_measures_are_the_libraries(monkeypatch: pytest.MonkeyPatch, together: i
         )
     )
     scores = (vectors[:, 0] @ vectors[:, 1].T).numpy()
-    found = compute_ranking_metrics(pairs, vectors)
-    assert found["mrr"] == pytest.approx(label_ranking_average_precision_score(torch.eye(60).numpy(), scores))
-    assert found["recall_at_1"] == pytest.approx((scores.argmax(-1) == torch.arange(60).numpy()).mean())
-    assert set(found) == set(TASK.metrics)
+    metrics = compute_ranking_metrics(pairs, vectors)
+    assert metrics["mrr"] == pytest.approx(label_ranking_average_precision_score(torch.eye(60).numpy(), scores))
+    assert metrics["recall_at_1"] == pytest.approx((scores.argmax(-1) == torch.arange(60).numpy()).mean())
+    assert set(metrics) == set(TASK.metrics)
 
 
 def test_equal_texts_are_ranked_once_and_ties_count_against() -> None:
-    """Anchors a, a, b, x with positives x, y, z, x; the other positive of an a, and x itself for x, are passed over."""
-    chance = Random(0)
-    places = {name: torch.tensor([chance.gauss(0, 1) for _ in range(2)]) for name in "abxyz"}
+    """Ranks anchors a, a, b, x with positives x, y, z, x.
+
+    The other positive of an a is excluded, and x is excluded for the anchor x.
+    """
+    random = Random(0)
+    coordinates = {name: torch.tensor([random.gauss(0, 1) for _ in range(2)]) for name in "abxyz"}
     anchors, positives = "aabx", "xyzx"
-    vectors = torch.stack([torch.stack([places[a], places[p]]) for a, p in zip(anchors, positives, strict=True)])
+    vectors = torch.stack(
+        [torch.stack([coordinates[a], coordinates[p]]) for a, p in zip(anchors, positives, strict=True)]
+    )
     own = {"a": "xy", "b": "z", "x": "x"}
     ranks = []
     for anchor, positive in zip(anchors, positives, strict=True):
         others = [name for name in "xyz" if name not in own[anchor] and name != anchor]
-        score = {name: float(places[anchor] @ places[name]) for name in "xyz"}
+        score = {name: float(coordinates[anchor] @ coordinates[name]) for name in "xyz"}
         ranks.append(1 + sum(score[name] >= score[positive] for name in others))
-    found = compute_ranking_metrics(
+    metrics = compute_ranking_metrics(
         list(zip(build_text_examples(anchors), build_text_examples(positives), strict=True)), vectors
     )
-    assert found["mrr"] == pytest.approx(sum(1 / rank for rank in ranks) / 4)
-    alike = compute_ranking_metrics(
+    assert metrics["mrr"] == pytest.approx(sum(1 / rank for rank in ranks) / 4)
+    tied = compute_ranking_metrics(
         list(zip(build_text_examples("abc"), build_text_examples("xyz"), strict=True)), torch.ones(3, 2, 4)
     )
-    assert alike == {"recall_at_1": 0.0, "mrr": pytest.approx(1 / 3)}
+    assert tied == {"recall_at_1": 0.0, "mrr": pytest.approx(1 / 3)}
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
-def test_answers_alone_and_together_are_the_bases_own_pooling(
+def test_single_and_batched_vectors_use_the_bases_pooling(
     tmp_path: Path, encoder_base: Path, ctx: TaskContext, pooling: str
 ) -> None:
     base = tmp_path / "base"
@@ -151,21 +156,21 @@ def test_answers_alone_and_together_are_the_bases_own_pooling(
     served = serving.load(base, None, TASK.name)
     inputs = [TextInput(text=text) for text in ("a", "a much longer text", "two words")]
     together = serving.predict(served, inputs, top_k=1)
-    for one, answer in zip(inputs, together, strict=True):
-        [example] = TASK.encode_inputs([one], ctx.processor, 100)
+    for item, answer in zip(inputs, together, strict=True):
+        [example] = TASK.encode_inputs([item], ctx.processor, 100)
         assert isinstance(example, EncoderExample)
         expected = embed_text(served.model, example, pooling).tolist()
         assert answer["embedding"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
-        assert serving.predict(served, [one], top_k=1)[0]["embedding"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        assert serving.predict(served, [item], top_k=1)[0]["embedding"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_a_pooling_that_is_not_known_is_refused(tmp_path: Path, encoder_base: Path) -> None:
+def test_an_unsupported_pooling_is_rejected(tmp_path: Path, encoder_base: Path) -> None:
     (tmp_path / POOLING_FILE).parent.mkdir()
     for path in encoder_base.iterdir():
         (tmp_path / path.name).symlink_to(path)
-    written = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}
-    (tmp_path / POOLING_FILE).write_text(json.dumps(written))
-    with pytest.raises(TrainingError, match="by mean and max"):
+    config = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}
+    (tmp_path / POOLING_FILE).write_text(json.dumps(config))
+    with pytest.raises(TrainingError, match="unsupported pooling mean and max"):
         TASK.load_model(tmp_path, {}, torch.float32)
 
 
@@ -180,20 +185,20 @@ def test_sentence_transformers_reads_the_same_vectors(tmp_path: Path, encoder_ba
         served.base.save_with_processor(served.model, directory)
         TASK.write_extras(served.model, directory)
         answers = serving.predict(served, [TextInput(text=text) for text in inputs], top_k=1)
-        mine = torch.tensor([answer["embedding"] for answer in answers])
-        for place in {directory, base} if (base / POOLING_FILE).exists() else {directory}:
-            theirs = SentenceTransformer(str(place), device="cpu", local_files_only=True).encode(inputs)
-            torch.testing.assert_close(mine, torch.tensor(theirs), rtol=1e-3, atol=1e-5)
+        ours = torch.tensor([answer["embedding"] for answer in answers])
+        for model_directory in {directory, base} if (base / POOLING_FILE).exists() else {directory}:
+            theirs = SentenceTransformer(str(model_directory), device="cpu", local_files_only=True).encode(inputs)
+            torch.testing.assert_close(ours, torch.tensor(theirs), rtol=1e-3, atol=1e-5)
 
 
 def test_row_issues_name_field_and_remedy() -> None:
     blank = EmbeddingRow(anchor=" ", positive="b", negative="\n")
-    assert [(flaw.code, flaw.field) for flaw in TASK.check_row(blank)] == [
+    assert [(issue.code, issue.field) for issue in TASK.check_row(blank)] == [
         ("empty_content", "anchor"),
         ("empty_content", "negative"),
     ]
-    [flaw] = TASK.check_row(EmbeddingRow(anchor="a", positive="b", negative="b"))
-    assert flaw.field == "negative"
+    [issue] = TASK.check_row(EmbeddingRow(anchor="a", positive="b", negative="b"))
+    assert issue.field == "negative"
     assert not list(TASK.check_row(EmbeddingRow(anchor="a", positive="a")))
 
 

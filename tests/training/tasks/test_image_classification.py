@@ -1,4 +1,4 @@
-"""Labels of pictures: what is learnt from them, and what is answered."""
+"""Tests for the task image-classification."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from training.tasks import TASKS
 from training.tasks.base import Objective, RowIssue, TaskContext
 from training.tasks.image_classification import ImageClassification, ImageExample
 
+pytestmark = pytest.mark.integration
+
 TASK = ImageClassification()
 BASES = {"vit": create_tiny_vit_base, "resnet": create_tiny_resnet_base}
 CIFAR = Path(__file__).parents[4] / "shared" / "data" / "cifar10_subset"
@@ -56,11 +58,11 @@ def load_model_and_examples(base: Path, **objective: Any) -> tuple[Any, TaskCont
     processor = TASK.load_processor(base)
     examples = TASK.encode([TASK.row_schema.model_validate(row) for row in IMAGE_ROWS[:5]], processor, 1 << 20)
     assert all(isinstance(example, ImageExample) for example in examples)
-    kit = TaskContext(processor, TASK.prepare(examples), Objective(**objective))  # type: ignore[arg-type]
-    return TASK.load_model(base, kit.state, torch.float32).eval(), kit, examples  # type: ignore[return-value]
+    ctx = TaskContext(processor, TASK.prepare(examples), Objective(**objective))  # type: ignore[arg-type]
+    return TASK.load_model(base, ctx.state, torch.float32).eval(), ctx, examples  # type: ignore[return-value]
 
 
-def test_the_size_is_what_the_model_sees_and_not_what_the_file_holds(base: Path, tmp_path: Path) -> None:
+def test_the_size_is_that_of_the_models_input_and_not_of_the_file(base: Path, tmp_path: Path) -> None:
     _, _, examples = load_model_and_examples(base)
     assert {example.size for example in examples} == {(IMAGE_SIZE // 16) ** 2}
     ViTImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(tmp_path)
@@ -69,7 +71,7 @@ def test_the_size_is_what_the_model_sees_and_not_what_the_file_holds(base: Path,
     assert (example.size, example.truncated) == (196, False)
 
 
-def test_processors_without_a_fixed_shape_are_refused(tmp_path: Path) -> None:
+def test_processors_without_a_fixed_shape_are_rejected(tmp_path: Path) -> None:
     ViTImageProcessorPil(size={"shortest_edge": 32}).save_pretrained(tmp_path)
     with pytest.raises(TrainingError, match="shape"):
         TASK.load_processor(tmp_path)
@@ -80,45 +82,45 @@ def test_processors_without_a_fixed_shape_are_refused(tmp_path: Path) -> None:
     [({}, [1, 1]), ({"label_smoothing": 0.2}, [1, 1]), ({"class_weights": {"red": 3.0}}, [1, 3])],
 )
 def test_the_loss_is_the_textbooks_on_the_processors_pixels(base: Path, objective: Any, weights: list[float]) -> None:
-    model, kit, examples = load_model_and_examples(base, **objective)
+    model, ctx, examples = load_model_and_examples(base, **objective)
     images = [Image.open(io.BytesIO(base64.b64decode(row["image"]))) for row in IMAGE_ROWS[:5]]
-    logits = model(**kit.processor(images, return_tensors="pt")).logits
-    targets = torch.tensor([kit.state["labels"].index(row["label"]) for row in IMAGE_ROWS[:5]])
+    logits = model(**ctx.processor(images, return_tensors="pt")).logits
+    targets = torch.tensor([ctx.state["labels"].index(row["label"]) for row in IMAGE_ROWS[:5]])
     smoothing = objective.get("label_smoothing", 0.0)
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
     by_row = torch.tensor(weights, dtype=torch.float)[targets]
-    loss = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     torch.testing.assert_close(loss.total, (losses * by_row).sum())
     assert int(loss.correct) == int((logits.argmax(-1) == targets).sum())
-    assert sum(TASK.sum_weights(example, kit) for example in examples) == float(by_row.sum())
+    assert sum(TASK.sum_weights(example, ctx) for example in examples) == float(by_row.sum())
 
 
 def test_f1_is_scikit_learns(base: Path) -> None:
-    model, kit, examples = load_model_and_examples(base)
-    found = TASK.compute_loss(model, TASK.collate(examples, kit), kit).outputs
-    assert found is not None
-    truth, guesses = (
+    model, ctx, examples = load_model_and_examples(base)
+    outputs = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx).outputs
+    assert outputs is not None
+    truth, predictions = (
         [example.label for example in examples],
-        [kit.state["labels"][row.argmax()] for row in found.int()],
+        [ctx.state["labels"][row.argmax()] for row in outputs.int()],
     )
-    measured = TASK.compute_metrics(examples, list(found), kit)
-    assert measured == {
+    scores = TASK.compute_metrics(examples, list(outputs), ctx)
+    assert scores == {
         "f1_macro": pytest.approx(
-            f1_score(truth, guesses, average="macro", labels=kit.state["labels"], zero_division=0)
+            f1_score(truth, predictions, average="macro", labels=ctx.state["labels"], zero_division=0)
         ),
-        "f1_micro": pytest.approx(f1_score(truth, guesses, average="micro")),
+        "f1_micro": pytest.approx(f1_score(truth, predictions, average="micro")),
     }
 
 
 def test_answers_are_the_models_scores_batched_or_alone(base: Path) -> None:
-    model, kit, examples = load_model_and_examples(base)
-    together = TASK.answer(model, examples, kit, 2)
+    model, ctx, examples = load_model_and_examples(base)
+    together = TASK.answer(model, examples, ctx, 2)
     for answer, example in zip(together, examples, strict=True):
-        [alone] = TASK.answer(model, [example], kit, 2)
+        [alone] = TASK.answer(model, [example], ctx, 2)
         assert alone["label"] == answer["label"] == max(answer["scores"], key=answer["scores"].get)
         assert alone["scores"] == pytest.approx(answer["scores"], abs=1e-5)
         assert sum(answer["scores"].values()) == pytest.approx(1)
-    assert [len(answer["scores"]) for answer in TASK.answer(model, examples, kit, 1)] == [1] * 5
+    assert [len(answer["scores"]) for answer in TASK.answer(model, examples, ctx, 1)] == [1] * 5
 
 
 UPDATES = [("vit", LORA), ("vit", FULL), ("vit", {"type": "head"}), ("vit", {"type": "layers", "last": 1})]
@@ -143,14 +145,14 @@ def test_it_learns_is_saved_and_answers(tmp_path: Path, name: str, update: dict[
     assert result.metrics["valid_f1_macro"] == 1.0
 
 
-def test_lora_says_that_it_does_not_fit_convolutions(tmp_path: Path) -> None:
+def test_lora_is_rejected_for_convolutions(tmp_path: Path) -> None:
     base = create_tiny_resnet_base(tmp_path / "base")
     with pytest.raises(TrainingError) as caught:
         run_training(create_run_folder(tmp_path / "run", base, TASK.name, LORA, training=IMAGE_ROWS))
     assert (caught.value.code, caught.value.param) == ("base_model_unavailable", "update")
 
 
-def test_a_classifier_of_other_labels_is_given_a_new_head(tmp_path: Path, vit: Path) -> None:
+def test_a_classifier_of_other_labels_gets_a_new_head(tmp_path: Path, vit: Path) -> None:
     AutoModelForImageClassification.from_pretrained(vit, num_labels=7).save_pretrained(tmp_path)
     state = {"labels": ["a", "b", "c"], "counts": [1, 1, 1]}
     assert TASK.load_model(tmp_path, state, torch.float32).config.id2label == {0: "a", 1: "b", 2: "c"}
@@ -171,9 +173,9 @@ def test_issues_name_line_field_and_remedy(tmp_path: Path, vit: Path) -> None:
     folder = create_run_folder(tmp_path / "run", vit, TASK.name, FULL, training=rows)
     with pytest.raises(InvalidDataset) as caught:
         run_training(folder)
-    faults = {fault.line: (fault.code, fault.field) for fault in caught.value.errors}
+    errors = {error.line: (error.code, error.field) for error in caught.value.errors}
     first = len(IMAGE_ROWS) + 1
-    assert faults == {
+    assert errors == {
         first: ("wrong_value", "image"),
         first + 1: ("image", "image"),
         first + 2: ("wrong_type", "image"),
@@ -183,28 +185,28 @@ def test_issues_name_line_field_and_remedy(tmp_path: Path, vit: Path) -> None:
 
 
 def test_an_invalid_input_is_a_row_issue(vit: Path) -> None:
-    _, kit, _ = load_model_and_examples(vit)
+    _, ctx, _ = load_model_and_examples(vit)
     inputs = [
         TASK.input_schema.model_validate({"image": value}) for value in (encode_base64(b"no"), IMAGE_ROWS[0]["image"])
     ]  # type: ignore[union-attr]
-    flaw, example = TASK.encode_inputs(inputs, kit.processor, 100)
-    assert isinstance(flaw, RowIssue)
-    assert flaw.field == "image"
+    issue, example = TASK.encode_inputs(inputs, ctx.processor, 100)
+    assert isinstance(issue, RowIssue)
+    assert issue.field == "image"
     assert isinstance(example, ImageExample)
 
 
-def test_labels_that_training_did_not_see_are_refused(vit: Path) -> None:
-    _, kit, examples = load_model_and_examples(vit)
-    assert TASK.check_example(examples[0], kit.state) is None
-    flaw = TASK.check_example(replace(examples[0], label="green"), kit.state)
-    assert flaw is not None
-    assert "green" in flaw.message
+def test_unknown_labels_are_row_issues(vit: Path) -> None:
+    _, ctx, examples = load_model_and_examples(vit)
+    assert TASK.check_example(examples[0], ctx.state) is None
+    issue = TASK.check_example(replace(examples[0], label="green"), ctx.state)
+    assert issue is not None
+    assert "green" in issue.message
 
 
 def test_a_zip_of_cifar_folders_is_learned_from(tmp_path: Path, vit: Path) -> None:
-    """Real pictures, straight from a zip: red trucks and blue skies are told apart better than by chance."""
+    """Trains on real images in a zip and beats chance."""
     if not CIFAR.is_dir():
-        pytest.skip("no CIFAR pictures here")
+        pytest.skip("the CIFAR images are missing")
     folder = create_run_folder(
         tmp_path / "run",
         vit,

@@ -1,4 +1,4 @@
-"""Preference: the loss against the papers' formulas in double precision, the reference, and what a run moves."""
+"""Tests for preference training: the papers' loss formulas, the reference, and complete runs."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ ROWS = [
 
 
 def encode_rows(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int = 1000) -> list[PreferenceExample]:
-    parsed = [PreferenceRow.model_validate(one) for one in rows]
-    assert not [flaw for one in parsed for flaw in TASK.check_row(one)]
+    parsed = [PreferenceRow.model_validate(row) for row in rows]
+    assert not [issue for row in parsed for issue in TASK.check_row(row)]
     examples = TASK.encode(parsed, tokenizer, limit)
     assert not [example for example in examples if isinstance(example, RowIssue)]
     return examples  # type: ignore[return-value]
@@ -76,7 +76,7 @@ def load_model_and_tokenizer(folder: Path) -> tuple[Any, Any]:
 
 
 def load_perturbed_model(folder: Path) -> Any:
-    """Another model than the base, of the same shape."""
+    """Load a model that has the base's shape and different weights."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -89,7 +89,7 @@ def build_task_context(tokenizer: Any, **objective: Any) -> TaskContext:
 
 
 def sum_logprobs(model: Any, example: CausalExample) -> torch.Tensor:
-    """Summed log-probability of the targets, in double precision, from the model's own logits."""
+    """Sum the targets' log-probabilities in double precision, from the model's logits."""
     ids = torch.tensor([list(example.ids)])
     logprobs = model(ids).logits[0, :-1].double().log_softmax(-1)
     picked = logprobs.gather(-1, ids[0, 1:, None]).squeeze(-1)
@@ -98,11 +98,11 @@ def sum_logprobs(model: Any, example: CausalExample) -> torch.Tensor:
 
 def test_the_outputs_are_the_targets_and_the_prompt_is_shared() -> None:
     tokenizer = build_byte_tokenizer()
-    older = {
+    older_names = {
         "preferred_completion": build_row()["preferred_output"],
         "non_preferred_completion": build_row()["non_preferred_output"],
     }
-    first, second = encode_rows([build_row(), {"input": build_row()["input"], **older}], tokenizer)
+    first, second = encode_rows([build_row(), {"input": build_row()["input"], **older_names}], tokenizer)
     assert first == second
     assert decode_trained_text(tokenizer, first.chosen) == "Hello!<|end|>"
     assert decode_trained_text(tokenizer, first.rejected) == "What?<|end|>"
@@ -113,7 +113,7 @@ def test_the_outputs_are_the_targets_and_the_prompt_is_shared() -> None:
 
 
 def test_only_outputs_are_compared() -> None:
-    """Not the answers in the conversation before them; of several messages those with a weight."""
+    """Answers in the input and messages with weight 0 are not targets."""
     tokenizer = build_byte_tokenizer()
     long = build_row()
     long["input"]["messages"] = [
@@ -131,7 +131,7 @@ def test_only_outputs_are_compared() -> None:
     assert example.rejected.ids == whole.ids
 
 
-def test_long_pairs_are_cut_and_must_leave_something_to_compare() -> None:
+def test_long_pairs_are_truncated_and_need_targets() -> None:
     tokenizer = build_byte_tokenizer()
     [example] = encode_rows([build_row(chosen="a" * 40)], tokenizer, limit=20)
     assert (example.truncated, example.chosen.size, example.chosen.truncated, example.rejected.truncated) == (
@@ -140,8 +140,8 @@ def test_long_pairs_are_cut_and_must_leave_something_to_compare() -> None:
         True,
         False,
     )
-    flaws = TASK.encode([PreferenceRow.model_validate(build_row("a" * 40))], tokenizer, 20)
-    assert [(flaw.code, flaw.field) for flaw in flaws if isinstance(flaw, RowIssue)] == [
+    issues = TASK.encode([PreferenceRow.model_validate(build_row("a" * 40))], tokenizer, 20)
+    assert [(issue.code, issue.field) for issue in issues if isinstance(issue, RowIssue)] == [
         ("too_long", "preferred_output")
     ]
 
@@ -151,11 +151,11 @@ def test_long_pairs_are_cut_and_must_leave_something_to_compare() -> None:
 )
 def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smoothing: float, beta: float) -> None:
     reference, tokenizer = load_model_and_tokenizer(chat_base)
-    kit = build_task_context(tokenizer, loss=loss, beta=beta, label_smoothing=smoothing)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, kit)
+    ctx = build_task_context(tokenizer, loss=loss, beta=beta, label_smoothing=smoothing)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx)
     model = load_perturbed_model(chat_base)
-    found = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
-    found.total.backward()
+    loss_sums = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
+    loss_sums.total.backward()
     gradients = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
 
@@ -163,10 +163,10 @@ def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smooth
     rewards = []
     for example in examples:
         with torch.no_grad():
-            before = [sum_logprobs(reference, side) for side in (example.chosen, example.rejected)]
+            reference_sums = [sum_logprobs(reference, side) for side in (example.chosen, example.rejected)]
         ratios = [
-            sum_logprobs(model, side) - was
-            for side, was in zip((example.chosen, example.rejected), before, strict=True)
+            sum_logprobs(model, side) - reference_sum
+            for side, reference_sum in zip((example.chosen, example.rejected), reference_sums, strict=True)
         ]
         if loss == "sigmoid":
             up, down = (1 / (1 + torch.exp(-sign * beta * (ratios[0] - ratios[1]))) for sign in (1, -1))
@@ -176,29 +176,30 @@ def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smooth
             total = total + (ratios[0] / lengths[0] - ratios[1] / lengths[1] - 1 / (2 * beta)) ** 2
         rewards.append([beta * ratio.item() for ratio in ratios])
     total.backward()
-    torch.testing.assert_close(found.total.double(), total, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss_sums.total.double(), total, rtol=1e-5, atol=1e-5)
     for name, weight in model.named_parameters():
         torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-3, atol=1e-5)
-    assert found.outputs is not None
-    torch.testing.assert_close(found.outputs.double(), torch.tensor(rewards, dtype=torch.float64), rtol=1e-4, atol=1e-5)
-    assert found.correct == sum(chosen > rejected for chosen, rejected in rewards)
-    assert not found.outputs.requires_grad
+    assert loss_sums.outputs is not None
+    expected_rewards = torch.tensor(rewards, dtype=torch.float64)
+    torch.testing.assert_close(loss_sums.outputs.double(), expected_rewards, rtol=1e-4, atol=1e-5)
+    assert loss_sums.correct == sum(chosen > rejected for chosen, rejected in rewards)
+    assert not loss_sums.outputs.requires_grad
 
 
-def test_the_whole_batch_is_the_sum_of_its_pairs(chat_base: Path) -> None:
+def test_a_batch_is_the_sum_of_its_pairs(chat_base: Path) -> None:
     reference, tokenizer = load_model_and_tokenizer(chat_base)
-    kit = build_task_context(tokenizer)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, kit)
-    together, apart = load_perturbed_model(chat_base), load_perturbed_model(chat_base)
-    whole = TASK.compute_loss(together, TASK.collate(examples, kit), kit)
+    ctx = build_task_context(tokenizer)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx)
+    batched, separate = load_perturbed_model(chat_base), load_perturbed_model(chat_base)
+    whole = TASK.compute_loss(batched, TASK.collate(examples, ctx), ctx)
     whole.total.backward()
-    parts = [TASK.compute_loss(apart, TASK.collate([example], kit), kit) for example in examples]
-    for part in parts:
-        part.total.backward()
-    torch.testing.assert_close(whole.total, sum(part.total for part in parts), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(whole.outputs, torch.cat([part.outputs for part in parts if part.outputs is not None]))
-    for one, other in zip(together.parameters(), apart.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+    losses = [TASK.compute_loss(separate, TASK.collate([example], ctx), ctx) for example in examples]
+    for loss in losses:
+        loss.total.backward()
+    torch.testing.assert_close(whole.total, sum(loss.total for loss in losses), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(whole.outputs, torch.cat([loss.outputs for loss in losses if loss.outputs is not None]))
+    for left, right in zip(batched.parameters(), separate.parameters(), strict=True):
+        torch.testing.assert_close(left.grad, right.grad, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("trained_before", [False, True])
@@ -215,20 +216,22 @@ def test_the_starting_model_has_no_reward_and_a_loss_of_log_2(chat_base: Path, t
     frozen = next(module for module in model.modules() if module is not model)
     frozen.training = False
     modes = [module.training for module in model.modules()]
-    kit = build_task_context(tokenizer)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), model, kit)
+    ctx = build_task_context(tokenizer)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), model, ctx)
     assert [module.training for module in model.modules()] == modes
-    assert examples == TASK.with_reference(encode_rows(ROWS, tokenizer), model, kit), "not the same bits again"
+    assert examples == TASK.with_reference(encode_rows(ROWS, tokenizer), model, ctx), (
+        "the reference is not reproducible"
+    )
     model.eval()
-    found = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
-    assert found.outputs is not None
-    assert found.outputs.abs().max() <= 1e-6
-    assert found.total.item() == pytest.approx(len(examples) * log(2), rel=1e-6)
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
+    assert loss.outputs is not None
+    assert loss.outputs.abs().max() <= 1e-6
+    assert loss.total.item() == pytest.approx(len(examples) * log(2), rel=1e-6)
     assert all(not weight.grad for weight in model.parameters())
 
 
 def test_reference_logprobs_are_computed_in_batches_of_bounded_size(chat_base: Path) -> None:
-    """Longest first, every row once; and it does not matter which batch a row was in."""
+    """Batches have the longest rows first, each row once, and do not affect the results."""
     model, tokenizer = load_model_and_tokenizer(chat_base)
     rows = [build_row("a" * (number % 7), "b" * (1 + number % 50), "c" * (1 + number % 3)) for number in range(60)]
     examples = encode_rows(rows, tokenizer)
@@ -246,27 +249,27 @@ def test_reference_logprobs_are_computed_in_batches_of_bounded_size(chat_base: P
         [alone] = TASK.with_reference([replace(example, reference_logprobs=None)], model, build_task_context(tokenizer))
         assert example.reference_logprobs is not None
         assert alone.reference_logprobs is not None
-        for one, other in zip(example.reference_logprobs, alone.reference_logprobs, strict=True):
-            torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=1e-5, atol=1e-5)
+        for batched, single in zip(example.reference_logprobs, alone.reference_logprobs, strict=True):
+            torch.testing.assert_close(torch.tensor(batched), torch.tensor(single), rtol=1e-5, atol=1e-5)
         assert sum(example.reference_logprobs[0]) == pytest.approx(sum_logprobs(model, example.chosen).item(), rel=1e-5)
 
 
-def test_measures() -> None:
-    found = [torch.tensor(pair) for pair in ([1.0, 0.5], [0.0, 2.0], [0.5, 0.25], [0.0, 0.0])]
-    assert TASK.compute_metrics([], found, build_task_context(None)) == {
+def test_metrics() -> None:
+    outputs = [torch.tensor(pair) for pair in ([1.0, 0.5], [0.0, 2.0], [0.5, 0.25], [0.0, 0.0])]
+    assert TASK.compute_metrics([], outputs, build_task_context(None)) == {
         "reward_margin": -0.3125,
         "reward_accuracy": 0.5,
         "reward_chosen": 0.375,
         "reward_rejected": 0.6875,
     }
-    assert TASK.compute_metrics([], found, build_task_context(None)).keys() == TASK.metrics.keys()
+    assert TASK.compute_metrics([], outputs, build_task_context(None)).keys() == TASK.metrics.keys()
 
 
 CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 @pytest.mark.parametrize(
-    ("change", "faults"),
+    ("change", "expected_errors"),
     [
         ({}, []),
         (
@@ -300,21 +303,21 @@ CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{
         ),
     ],
 )
-def test_rows_that_cannot_be_learned(tmp_path: Path, change: dict[str, Any], faults: Any) -> None:
+def test_rows_that_cannot_be_learned(tmp_path: Path, change: dict[str, Any], expected_errors: Any) -> None:
     (tmp_path / "data").write_text(json.dumps({**build_row(), **change}))
     data = DatasetReader(TASK, build_byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
-    assert [(fault.code, fault.field) for fault in data.errors] == faults
+    assert [(error.code, error.field) for error in data.errors] == expected_errors
 
 
-def test_a_missing_output_is_named_as_today(tmp_path: Path) -> None:
+def test_a_missing_output_has_its_current_name(tmp_path: Path) -> None:
     (tmp_path / "data").write_text(json.dumps({"input": build_row()["input"]}))
     data = DatasetReader(TASK, build_byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
-    assert [fault.field for fault in data.errors] == ["preferred_output", "non_preferred_output"]
+    assert [error.field for error in data.errors] == ["preferred_output", "non_preferred_output"]
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
 def test_a_run_raises_the_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chat_base: Path, loss: str) -> None:
-    """And its result is a chat model."""
+    """The result is a chat model."""
     monkeypatch.setitem(tasks.METHODS, "dpo", {"chat": TASK})
     hyper = {
         "n_epochs": 8,
@@ -327,11 +330,11 @@ def test_a_run_raises_the_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         tmp_path / "run", chat_base, "chat", LORA, method="dpo", hyperparameters=hyper, training=ROWS, validation=ROWS
     )
     steps = run_training(folder).of_type(Metrics)
-    looks = [step for step in steps if step.measures]
-    assert looks[-1].measures.keys() == TASK.metrics.keys()
-    assert looks[-1].measures["reward_margin"] > max(0.02, looks[0].measures["reward_margin"])
-    assert looks[-1].measures["reward_accuracy"] == looks[-1].valid_accuracy == 1.0
-    assert looks[-1].valid_loss < looks[0].valid_loss
+    evaluations = [step for step in steps if step.measures]
+    assert evaluations[-1].measures.keys() == TASK.metrics.keys()
+    assert evaluations[-1].measures["reward_margin"] > max(0.02, evaluations[0].measures["reward_margin"])
+    assert evaluations[-1].measures["reward_accuracy"] == evaluations[-1].valid_accuracy == 1.0
+    assert evaluations[-1].valid_loss < evaluations[0].valid_loss
     assert steps[0].train_loss == pytest.approx(log(2) if loss == "sigmoid" else 0.25, rel=0.05)
     served = serving.load(chat_base, folder / "result", "chat")
     reference, tokenizer = load_model_and_tokenizer(chat_base)
@@ -346,16 +349,16 @@ def test_a_run_raises_the_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.filterwarnings("ignore")
 def test_losses_and_rewards_are_those_of_trl(tmp_path: Path, chat_base: Path) -> None:
-    """TRL's own trainer on the same tokens, with the same two models."""
+    """Compares with TRL's trainer on the same tokens and models."""
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
     reference, tokenizer = load_model_and_tokenizer(chat_base)
     model = load_perturbed_model(chat_base)
-    kit = build_task_context(tokenizer)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, kit)
+    ctx = build_task_context(tokenizer)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx)
     sides = [*(example.chosen for example in examples), *(example.rejected for example in examples)]
     inputs = {
-        "input_ids": pad_right([side.ids for side in sides], kit.pad_token_id),
+        "input_ids": pad_right([side.ids for side in sides], ctx.pad_token_id),
         "attention_mask": pad_right([array("i", [1]) * side.size for side in sides], 0),
         "completion_mask": pad_right([array("i", map(bool, side.weights)) for side in sides], 0),
     }
@@ -371,14 +374,14 @@ def test_losses_and_rewards_are_those_of_trl(tmp_path: Path, chat_base: Path) ->
         model.eval()
         with torch.no_grad():
             theirs = trainer.compute_loss(model, inputs)
-            ours_kit = build_task_context(tokenizer, loss=loss, beta=0.3)
-            ours = TASK.compute_loss(model, TASK.collate(examples, ours_kit), ours_kit)
+            ours_ctx = build_task_context(tokenizer, loss=loss, beta=0.3)
+            ours = TASK.compute_loss(model, TASK.collate(examples, ours_ctx), ours_ctx)
         torch.testing.assert_close(ours.total / len(examples), theirs, rtol=1e-5, atol=1e-6)
         metrics = trainer._metrics["eval"]
-        measures = TASK.compute_metrics(examples, list(ours.outputs if ours.outputs is not None else ()), ours_kit)
+        rewards = TASK.compute_metrics(examples, list(ours.outputs if ours.outputs is not None else ()), ours_ctx)
         for name, theirs_name in [
             ("chosen", "rewards/chosen"),
             ("rejected", "rewards/rejected"),
             ("margin", "rewards/margins"),
         ]:
-            assert measures[f"reward_{name}"] == pytest.approx(metrics[theirs_name][-1], rel=1e-4, abs=1e-5)
+            assert rewards[f"reward_{name}"] == pytest.approx(metrics[theirs_name][-1], rel=1e-4, abs=1e-5)

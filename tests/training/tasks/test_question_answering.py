@@ -1,4 +1,4 @@
-"""question-answering: spans of a context."""
+"""Tests for the task question-answering."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ROWS = [
     for fruit in (True, False)
     for end in (".", " twice.")
 ]
-UNANSWERABLE_ROW = build_row("Which colour?", "On Monday we ate figs.")
+UNANSWERABLE_ROW = build_row("Which color?", "On Monday we ate figs.")
 LONG_CONTEXT = "We sat in the sun. " * 6 + "On Friday we ate plums. " + "Then it rained a little. " * 4
 
 
@@ -56,9 +56,9 @@ def tokenizer(encoder_base: Path) -> Any:
 
 
 def encode_rows(tokenizer: Any, rows: list[dict[str, Any]], length: int = 100) -> list[QuestionExample]:
-    found = TASK.encode([QuestionRow.model_validate(one) for one in rows], tokenizer, length)
-    assert all(isinstance(one, QuestionExample) for one in found), found
-    return found  # type: ignore[return-value]
+    examples = TASK.encode([QuestionRow.model_validate(row) for row in rows], tokenizer, length)
+    assert all(isinstance(example, QuestionExample) for example in examples), examples
+    return examples  # type: ignore[return-value]
 
 
 def encode_questions(tokenizer: Any, *pairs: tuple[str, str], length: int = 100) -> list[Any]:
@@ -71,7 +71,7 @@ def build_task_context(tokenizer: Any, unanswerable: bool) -> TaskContext:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected", "exact", "f1"),
+    ("predicted", "expected", "exact", "f1"),
     [
         ("The Eiffel Tower!", "eiffel tower", 1.0, 1.0),
         ("Eiffel Tower in Paris", "the Eiffel Tower", 0.0, 2 * 2 / 4 * 1 / (2 / 4 + 1)),
@@ -83,13 +83,13 @@ def build_task_context(tokenizer: Any, unanswerable: bool) -> TaskContext:
         ("theatre", "atre", 0.0, 0.0),
     ],
 )
-def test_squads_measures_by_hand(found: str, expected: str, exact: float, f1: float) -> None:
-    assert squad.exact_match(found, expected) == exact
-    assert squad.f1_score(found, expected) == pytest.approx(f1)
+def test_squads_metrics_by_hand(predicted: str, expected: str, exact: float, f1: float) -> None:
+    assert squad.exact_match(predicted, expected) == exact
+    assert squad.f1_score(predicted, expected) == pytest.approx(f1)
 
 
 def compute_reference_f1(answer: str, expected: str) -> float:
-    """Written from the paper's words: both answers are bags of words, F1 is of precision and recall."""
+    """Compute F1 as the paper describes it, from precision and recall of bags of words."""
     bags = []
     for text in (answer, expected):
         plain = "".join(letter for letter in text.lower() if letter.isalnum() or letter.isspace())
@@ -105,11 +105,11 @@ def test_squads_f1_is_the_papers_and_the_best_match_counts() -> None:
     chance = Random(0)
     words = ["the", "a", "Cat", "cat,", "sat", "mat.", "on", "(on)"]
     texts = [" ".join(chance.choices(words, k=chance.randint(1, 6))) + " end" for _ in range(200)]
-    for found, one, other in zip(texts, texts[1:], texts[2:], strict=False):
-        assert squad.f1_score(found, one) == pytest.approx(compute_reference_f1(found, one))
-        scores = squad.compute_scores([found, one], [[one, other], [one]])
+    for predicted, first, second in zip(texts, texts[1:], texts[2:], strict=False):
+        assert squad.f1_score(predicted, first) == pytest.approx(compute_reference_f1(predicted, first))
+        scores = squad.compute_scores([predicted, first], [[first, second], [first]])
         assert scores["f1"] == pytest.approx(
-            (max(compute_reference_f1(found, one), compute_reference_f1(found, other)) + 1) / 2
+            (max(compute_reference_f1(predicted, first), compute_reference_f1(predicted, second)) + 1) / 2
         )
 
 
@@ -134,12 +134,12 @@ def test_windows_cover_the_context_and_overlap(tokenizer: Any, length: int) -> N
         assert window.token_offset <= len(covered)
         covered = covered[: window.token_offset] + context
     assert len(covered) == len(passage.offsets)
-    room = length - head - tail
+    capacity = length - head - tail
     steps = {
         after.token_offset - before.token_offset
         for before, after in zip(passage.windows, passage.windows[1:], strict=False)
     }
-    assert steps <= {room - room // 2}
+    assert steps <= {capacity - capacity // 2}
 
 
 def test_a_long_question_leaves_half_to_the_context(tokenizer: Any) -> None:
@@ -159,8 +159,8 @@ def test_every_answer_is_found_again_at_its_tokens(tokenizer: Any) -> None:
     for _ in range(30):
         start = chance.choice(words)
         text = LONG_CONTEXT[start : start + chance.randint(1, 12)].strip()
-        asked_row = {"question": "Who?", "context": LONG_CONTEXT, "answers": [{"text": text, "start": start}]}
-        [example] = encode_rows(tokenizer, [asked_row], length=60)
+        row = {"question": "Who?", "context": LONG_CONTEXT, "answers": [{"text": text, "start": start}]}
+        [example] = encode_rows(tokenizer, [row], length=60)
         first, last = example.window.get_char_span(*example.span)
         assert LONG_CONTEXT[first:last] == text
         assert example.truncated
@@ -174,24 +174,24 @@ def test_every_answer_is_found_again_at_its_tokens(tokenizer: Any) -> None:
         assert example.window is example.windows[margins.index(max(margins))]
 
 
-def test_blanks_that_a_tokenizer_counts_to_a_word_are_no_part_of_the_answer() -> None:
+def test_spaces_that_a_tokenizer_includes_in_a_word_are_not_in_the_answer() -> None:
     tokenizer = build_byte_tokenizer(None)
     [passage] = encode_passages([("Who?", "Go to Rome")], tokenizer, 100)
     assert [start for start, _ in passage.offsets] == [0, 1, 3, 3, 4, 6, 6, 7, 8, 9]
     assert passage.find_tokens(6, 10) == (6, 9)
 
 
-def test_an_answer_that_fits_no_window_is_a_row_issue(tokenizer: Any) -> None:
+def test_an_answer_that_does_not_fit_a_window_is_a_row_issue(tokenizer: Any) -> None:
     answer = {"text": LONG_CONTEXT[:200].strip(), "start": 0}
-    [flaw] = TASK.encode([QuestionRow(question="Who?", context=LONG_CONTEXT, answers=[answer])], tokenizer, 60)  # type: ignore[list-item]
-    assert isinstance(flaw, RowIssue)
-    assert (flaw.code, flaw.field) == ("too_long", "answers[0].text")
-    [flaw] = TASK.encode([QuestionRow.model_validate(build_row("Who?", "a  b", " "))], tokenizer, 60)
-    assert isinstance(flaw, RowIssue)
-    assert flaw.code == "no_target"
-    [flaw] = TASK.encode_inputs([QuestionInput(question="Who?", context="  ")], tokenizer, 60)
-    assert isinstance(flaw, RowIssue)
-    assert flaw.field == "context"
+    [issue] = TASK.encode([QuestionRow(question="Who?", context=LONG_CONTEXT, answers=[answer])], tokenizer, 60)  # type: ignore[list-item]
+    assert isinstance(issue, RowIssue)
+    assert (issue.code, issue.field) == ("too_long", "answers[0].text")
+    [issue] = TASK.encode([QuestionRow.model_validate(build_row("Who?", "a  b", " "))], tokenizer, 60)
+    assert isinstance(issue, RowIssue)
+    assert issue.code == "no_target"
+    [issue] = TASK.encode_inputs([QuestionInput(question="Who?", context="  ")], tokenizer, 60)
+    assert isinstance(issue, RowIssue)
+    assert issue.field == "context"
 
 
 @pytest.mark.parametrize(
@@ -202,31 +202,31 @@ def test_an_answer_that_fits_no_window_is_a_row_issue(tokenizer: Any) -> None:
         (
             {"answers": [{"text": "Rome", "start": 4}]},
             "answers[0].start",
-            "begin at character 4 of the context, but at 3",
+            "begin at character 4 of the context; set 'start' to 3",
         ),
-        ({"answers": [{"text": "Rome", "start": 11}]}, "answers[0].start", "but at 12"),
-        ({"answers": [{"text": "Rome", "start": 900}]}, "answers[0].start", "but at 12"),
+        ({"answers": [{"text": "Rome", "start": 11}]}, "answers[0].start", "set 'start' to 12"),
+        ({"answers": [{"text": "Rome", "start": 900}]}, "answers[0].start", "set 'start' to 12"),
         ({"answers": [{"text": "rome", "start": 3}]}, "answers[0].start", "does not contain 'rome'"),
     ],
 )
 def test_row_issues_name_field_and_remedy(change: dict[str, Any], field: str, word: str) -> None:
-    given = QuestionRow.model_validate({"question": "Where?", "context": "In Rome, oh Rome", "answers": []} | change)
-    flaw, *_ = TASK.check_row(given)
-    assert flaw.field == field
-    assert word in flaw.message
+    row = QuestionRow.model_validate({"question": "Where?", "context": "In Rome, oh Rome", "answers": []} | change)
+    issue, *_ = TASK.check_row(row)
+    assert issue.field == field
+    assert word in issue.message
 
 
 def test_answers_may_be_written_as_in_squad_and_in_a_csv_cell() -> None:
-    written = [{"text": "Rome", "answer_start": 3}]
-    for answers in (written, json.dumps(written)):
-        given = QuestionRow.model_validate({"question": "Where?", "context": "In Rome", "answers": answers})
-        assert given.answers[0].start == 3
-        assert not list(TASK.check_row(given))
+    squad_answers = [{"text": "Rome", "answer_start": 3}]
+    for answers in (squad_answers, json.dumps(squad_answers)):
+        row = QuestionRow.model_validate({"question": "Where?", "context": "In Rome", "answers": answers})
+        assert row.answers[0].start == 3
+        assert not list(TASK.check_row(row))
     with pytest.raises(ValidationError):
         QuestionRow.model_validate({"question": "Where?", "context": "In Rome", "answers": "Rome"})
 
 
-def test_the_best_span_is_that_of_all() -> None:
+def test_the_best_span_equals_an_exhaustive_search() -> None:
     generator = torch.Generator().manual_seed(0)
     start, end = torch.randn(2, 5, 70, generator=generator).unbind(0)
     context = torch.zeros(5, 70, dtype=torch.bool)
@@ -246,8 +246,8 @@ def test_the_best_span_is_that_of_all() -> None:
 
 @pytest.mark.parametrize("unanswerable", [False, True])
 def test_the_loss_is_the_cross_entropy_over_the_context(encoder_base: Path, tokenizer: Any, unanswerable: bool) -> None:
-    kit = build_task_context(tokenizer, unanswerable)
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
+    ctx = build_task_context(tokenizer, unanswerable)
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     examples = encode_rows(tokenizer, [*ROWS, UNANSWERABLE_ROW] if unanswerable else ROWS)
     total, correct = 0.0, 0
     for example in examples:
@@ -255,67 +255,69 @@ def test_the_loss_is_the_cross_entropy_over_the_context(encoder_base: Path, toke
         types = torch.tensor([[*example.token_type_ids]])
         out = model(input_ids=torch.tensor([[*example.ids]]), token_type_ids=types)
         context = (types[0] == 1) & (torch.arange(example.size) < example.size - 1)
-        seen = context.nonzero().flatten().tolist()
-        places = [0, *seen] if unanswerable else seen
+        positions = context.nonzero().flatten().tolist()
+        positions = [0, *positions] if unanswerable else positions
         for logits, target in zip((out.start_logits[0], out.end_logits[0]), example.span, strict=True):
-            total += torch.nn.functional.cross_entropy(logits[places], torch.tensor(places.index(target))).item() / 2
+            total += (
+                torch.nn.functional.cross_entropy(logits[positions], torch.tensor(positions.index(target))).item() / 2
+            )
         best, spans = find_best_spans(out.start_logits, out.end_logits, context[None])
-        nowhere = unanswerable and out.start_logits[0, 0] + out.end_logits[0, 0] > best
-        correct += ((0, 0) if nowhere else tuple(spans[0].tolist())) == example.span
-    loss = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
+        no_answer = unanswerable and out.start_logits[0, 0] + out.end_logits[0, 0] > best
+        correct += ((0, 0) if no_answer else tuple(spans[0].tolist())) == example.span
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     assert loss.total.item() == pytest.approx(total, rel=1e-4)
     assert loss.correct == correct
 
 
-def test_answers_alone_and_together_are_the_same(encoder_base: Path, tokenizer: Any) -> None:
-    kit = build_task_context(tokenizer, True)
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
+def test_single_and_batched_answers_are_equal(encoder_base: Path, tokenizer: Any) -> None:
+    ctx = build_task_context(tokenizer, True)
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     pairs = [("Who?", "It is me."), ("Which day was it?", 4 * LONG_CONTEXT), ("Why?", "No")]
     examples = encode_questions(tokenizer, *pairs, length=50)
     assert len(examples[1].windows) > WINDOW_BATCH_SIZE
     assert examples[1].size == sum(len(window.ids) for window in examples[1].windows)
-    together = TASK.answer(model, examples, kit, 1)
+    together = TASK.answer(model, examples, ctx, 1)
     for answer, example, (_, context) in zip(together, examples, pairs, strict=True):
-        [alone] = TASK.answer(model, [example], kit, 1)
+        [alone] = TASK.answer(model, [example], ctx, 1)
         assert alone["score"] == pytest.approx(answer["score"], rel=1e-4)
         assert alone | {"score": 0} == answer | {"score": 0}
         assert context[answer["start"] : answer["end"]] == answer["text"]
 
 
 def test_the_best_of_all_windows_is_the_answer(encoder_base: Path, tokenizer: Any) -> None:
-    """Against every span of every window, one by one, and probabilities over everything that was looked at."""
-    kit = build_task_context(tokenizer, False)
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
+    """Compares with an exhaustive search over the spans and tokens of all windows."""
+    ctx = build_task_context(tokenizer, False)
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     [example] = encode_questions(tokenizer, ("Which day was it?", LONG_CONTEXT), length=60)
     spans, starts, ends = [], [], []
     for window in example.windows:
         ids, types = torch.tensor([[*window.ids]]), torch.tensor([[*(window.token_type_ids or [])]])
         out = model(input_ids=ids, token_type_ids=types)
-        seen = range(window.context_start, window.context_start + len(window.char_starts))
-        starts += [out.start_logits[0, at].item() for at in seen]
-        ends += [out.end_logits[0, at].item() for at in seen]
-        for first in seen:
-            for last in range(first, min(first + MAX_ANSWER_TOKENS, seen.stop)):
+        positions = range(window.context_start, window.context_start + len(window.char_starts))
+        starts += [out.start_logits[0, at].item() for at in positions]
+        ends += [out.end_logits[0, at].item() for at in positions]
+        for first in positions:
+            for last in range(first, min(first + MAX_ANSWER_TOKENS, positions.stop)):
                 score = out.start_logits[0, first].item() + out.end_logits[0, last].item()
                 spans.append((score, *window.get_char_span(first, last)))
     score, start, end = max(spans)
-    [answer] = TASK.answer(model, [example], kit, 1)
+    [answer] = TASK.answer(model, [example], ctx, 1)
     assert (answer["start"], answer["end"]) == (start, end)
     total = sum(map(exp, starts)) * sum(map(exp, ends))
     assert answer["score"] == pytest.approx(exp(score) / total, rel=1e-4)
 
 
-def test_no_answer_wins_where_every_window_would_rather_have_none(tokenizer: Any) -> None:
+def test_no_answer_wins_if_every_window_prefers_it(tokenizer: Any) -> None:
     [passage] = encode_passages([("Who ate?", LONG_CONTEXT)], tokenizer, 60)
     assert isinstance(passage, Passage)
     windows = passage.windows[:2]
     first = windows[0].context_start
-    sure, unsure = (WindowPrediction(best, first, first + 1, 2.0, 2.0, 1.5, 1.5) for best in (4.0, 2.0))
+    confident, unsure = (WindowPrediction(best, first, first + 1, 2.0, 2.0, 1.5, 1.5) for best in (4.0, 2.0))
     assert select_best_span(windows, [unsure, unsure], allow_no_answer=True)[:2] == (0, 0)
     assert select_best_span(windows, [unsure, unsure], allow_no_answer=False)[:2] == windows[0].get_char_span(
         first, first + 1
     )
-    assert select_best_span(windows, [unsure, sure], allow_no_answer=True)[:2] == windows[1].get_char_span(
+    assert select_best_span(windows, [unsure, confident], allow_no_answer=True)[:2] == windows[1].get_char_span(
         first, first + 1
     )
     hesitant = unsure._replace(start_null_logit=-1.0)
@@ -324,15 +326,15 @@ def test_no_answer_wins_where_every_window_would_rather_have_none(tokenizer: Any
     )
 
 
-def test_rows_without_answers_need_others_like_them(tokenizer: Any) -> None:
+def test_rows_without_answers_need_training_rows_without_answers(tokenizer: Any) -> None:
     answered, none = encode_rows(tokenizer, [ROWS[0], UNANSWERABLE_ROW])
     assert TASK.prepare([answered, none]) == {"unanswerable": True}
     assert TASK.prepare([answered]) == {"unanswerable": False}
     with pytest.raises(TrainingError, match="No question has an answer"):
         TASK.prepare([none])
-    flaw = TASK.check_example(none, {"unanswerable": False})
-    assert flaw
-    assert flaw.field == "answers"
+    issue = TASK.check_example(none, {"unanswerable": False})
+    assert issue
+    assert issue.field == "answers"
     assert (
         TASK.check_example(none, {"unanswerable": True})
         is TASK.check_example(answered, {"unanswerable": False})
@@ -340,32 +342,32 @@ def test_rows_without_answers_need_others_like_them(tokenizer: Any) -> None:
     )
 
 
-def test_measures_are_of_the_predicted_text(tokenizer: Any) -> None:
-    kit = build_task_context(tokenizer, True)
+def test_metrics_compare_the_predicted_text(tokenizer: Any) -> None:
+    ctx = build_task_context(tokenizer, True)
     several = build_row("Which fruit?", "On Monday we ate pears.", "pears", "ate pears")
     examples = encode_rows(tokenizer, [several, UNANSWERABLE_ROW])
     first, last = examples[0].span
-    right = [torch.tensor([first, last]), torch.tensor([0, 0])]
-    assert TASK.compute_metrics(examples, right, kit) == {"exact_match": 1.0, "f1": 1.0}
+    correct = [torch.tensor([first, last]), torch.tensor([0, 0])]
+    assert TASK.compute_metrics(examples, correct, ctx) == {"exact_match": 1.0, "f1": 1.0}
     longer = [torch.tensor([first - 3, last]), torch.tensor([first, last])]
-    assert TASK.compute_metrics(examples, longer, kit) == {"exact_match": 0.5, "f1": 0.5}
+    assert TASK.compute_metrics(examples, longer, ctx) == {"exact_match": 0.5, "f1": 0.5}
     half = [torch.tensor([first - 5, last]), torch.tensor([0, 0])]
-    assert TASK.compute_metrics(examples, half, kit) == {"exact_match": 0.5, "f1": (0.8 + 1) / 2}
+    assert TASK.compute_metrics(examples, half, ctx) == {"exact_match": 0.5, "f1": (0.8 + 1) / 2}
 
 
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
 def test_a_run_learns_and_its_result_answers(tmp_path: Path, encoder_base: Path, update: Any) -> None:
     hyper = {"n_epochs": 40, "batch_size": 7, "learning_rate": 0.01}
-    rows = [*ROWS, UNANSWERABLE_ROW, build_row("Which colour?", "On Friday we ate plums.")]
+    rows = [*ROWS, UNANSWERABLE_ROW, build_row("Which color?", "On Friday we ate plums.")]
     folder = create_run_folder(
         tmp_path / "run", encoder_base, TASK.name, update, training=rows, validation=rows, hyperparameters=hyper
     )
     [result] = run_training(folder).of_type(Result)
     assert result.metrics["valid_exact_match"] > 0.8
     served = serving.load(encoder_base, folder / "result", TASK.name)
-    inputs = [QuestionInput.model_validate(one) for one in rows]
+    inputs = [QuestionInput.model_validate(row) for row in rows]
     answers = serving.predict(served, inputs, top_k=1)
-    expected = [one["answers"][0]["text"] if one["answers"] else "" for one in rows]
+    expected = [row["answers"][0]["text"] if row["answers"] else "" for row in rows]
     hits = sum(answer["text"] == text for answer, text in zip(answers, expected, strict=True))
     assert hits / len(rows) == pytest.approx(result.metrics["valid_exact_match"])
     if update is FULL:
@@ -374,17 +376,17 @@ def test_a_run_learns_and_its_result_answers(tmp_path: Path, encoder_base: Path,
 
 
 def test_final_metrics_cover_all_windows_of_long_contexts(encoder_base: Path, tokenizer: Any) -> None:
-    kit = build_task_context(tokenizer, False)
-    model = TASK.load_model(encoder_base, kit.state, torch.float32).eval()
+    ctx = build_task_context(tokenizer, False)
+    model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     short, long = encode_rows(tokenizer, [ROWS[0], build_row("Which day was it?", LONG_CONTEXT, "Friday")], length=60)
-    assert TASK.final_metrics(model, [short], kit) == {}
-    texts = [answer["text"] for answer in TASK.answer(model, [short, long], kit, 1)]
+    assert TASK.final_metrics(model, [short], ctx) == {}
+    texts = [answer["text"] for answer in TASK.answer(model, [short, long], ctx, 1)]
     expected = squad.compute_scores(texts, [short.answers, long.answers])
-    assert TASK.final_metrics(model, [short, long], kit) == expected
+    assert TASK.final_metrics(model, [short, long], ctx) == expected
     perfect = replace(long, answers=(texts[1],))
-    assert TASK.final_metrics(model, [perfect], kit)["exact_match"] == 1.0
+    assert TASK.final_metrics(model, [perfect], ctx)["exact_match"] == 1.0
 
 
-def test_a_base_that_answers_nothing(encoder_base: Path) -> None:
-    with pytest.raises(TrainingError, match="answers no questions"):
+def test_a_base_that_cannot_answer_is_rejected(encoder_base: Path) -> None:
+    with pytest.raises(TrainingError, match="cannot answer questions"):
         TASK.load_base_state(encoder_base)

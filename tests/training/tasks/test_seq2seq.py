@@ -1,4 +1,4 @@
-"""Translation and summarisation: what is learnt, what is written, and how it is judged."""
+"""Tests for the task seq2seq: targets, generated text, and metrics."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from training.tasks import TASKS
 from training.tasks.base import Objective, TaskContext
 from training.tasks.seq2seq import MAX_NEW_TOKENS, NEW_TOKENS_MARGIN, Seq2Seq, Seq2SeqExample
 
+pytestmark = pytest.mark.integration
+
 TASK = Seq2Seq()
 ROWS = [{"source": word * (1 + number % 3), "target": word[::-1]} for number in range(4) for word in ("abc", "xyz ")]
 BASES = {"t5": create_tiny_t5_base, "bart": create_tiny_bart_base}
@@ -39,11 +41,11 @@ def load_model_and_examples(base: Path, **objective: Any) -> tuple[Any, TaskCont
     tokenizer = TASK.load_processor(base)
     examples = TASK.encode([TASK.row_schema.model_validate(row) for row in ROWS], tokenizer, 100)
     assert all(isinstance(example, Seq2SeqExample) for example in examples)
-    kit = TaskContext(tokenizer, TASK.prepare(examples), Objective(**objective), logprob_fn=compute_target_logprobs)  # type: ignore[arg-type]
-    return TASK.load_model(base, kit.state, torch.float32).eval(), kit, examples  # type: ignore[return-value]
+    ctx = TaskContext(tokenizer, TASK.prepare(examples), Objective(**objective), logprob_fn=compute_target_logprobs)  # type: ignore[arg-type]
+    return TASK.load_model(base, ctx.state, torch.float32).eval(), ctx, examples  # type: ignore[return-value]
 
 
-def test_targets_end_unless_they_were_cut(base: Path) -> None:
+def test_targets_have_an_end_token_unless_truncated(base: Path) -> None:
     tokenizer = TASK.load_processor(base)
     rows = [
         TASK.row_schema(source="ab" * 20, target="cd"),
@@ -68,7 +70,7 @@ def test_a_control_tokens_name_is_text(base: Path) -> None:
     assert list(example.target_ids).count(tokenizer.eos_token_id) == 1
 
 
-def test_an_end_is_added_where_the_tokenizer_adds_none(chat_base: Path) -> None:
+def test_an_end_token_is_added_if_the_tokenizer_adds_none(chat_base: Path) -> None:
     tokenizer = TASK.load_processor(chat_base)
     [example] = TASK.encode([TASK.row_schema(source="a", target="b")], tokenizer, 100)
     assert isinstance(example, Seq2SeqExample)
@@ -76,72 +78,72 @@ def test_an_end_is_added_where_the_tokenizer_adds_none(chat_base: Path) -> None:
     assert len(example.target_ids) == 2
 
 
-def test_blank_texts_are_named() -> None:
-    assert [flaw.field for flaw in TASK.check_row(TASK.row_schema(source=" \n", target=""))] == [
+def test_blank_texts_are_row_issues() -> None:
+    assert [issue.field for issue in TASK.check_row(TASK.row_schema(source=" \n", target=""))] == [
         "source",
         "target",
     ]
 
 
 def test_the_loss_is_the_models_own(base: Path) -> None:
-    """Row by row with labels, through the whole output layer, summed by hand."""
-    model, kit, examples = load_model_and_examples(base)
+    """Compares with the sum of row losses over the complete output layer."""
+    model, ctx, examples = load_model_and_examples(base)
     total, correct = 0.0, 0
     for example in examples:
         labels = torch.tensor([list(example.target_ids)])
         out = model(input_ids=torch.tensor([list(example.source_ids)]), labels=labels)
         total += out.loss.item() * TASK.count_targets(example)
         correct += int((out.logits.argmax(-1) == labels).sum())
-    loss = TASK.compute_loss(model, TASK.collate(examples, kit), kit)
+    loss = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     assert loss.total.item() == pytest.approx(total, rel=1e-5)
     assert int(loss.correct) == correct
-    assert sum(TASK.sum_weights(example, kit) for example in examples) == sum(map(TASK.count_targets, examples))
+    assert sum(TASK.sum_weights(example, ctx) for example in examples) == sum(map(TASK.count_targets, examples))
 
 
 def test_label_smoothing_is_torchs(base: Path) -> None:
-    model, kit, examples = load_model_and_examples(base, label_smoothing=0.2)
-    batch = TASK.collate(examples, kit)
+    model, ctx, examples = load_model_and_examples(base, label_smoothing=0.2)
+    batch = TASK.collate(examples, ctx)
     logits = model(**batch).logits.flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(
         logits, batch["labels"].flatten(), ignore_index=-100, label_smoothing=0.2, reduction="sum"
     )
-    assert TASK.compute_loss(model, batch, kit).total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert TASK.compute_loss(model, batch, ctx).total.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_gradients_are_those_of_the_whole_output_layer(base: Path) -> None:
-    model, kit, examples = load_model_and_examples(base)
-    batch = TASK.collate(examples, kit)
-    TASK.compute_loss(model, batch, kit).total.backward()
-    mine = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+def test_gradients_are_those_of_the_complete_output_layer(base: Path) -> None:
+    model, ctx, examples = load_model_and_examples(base)
+    batch = TASK.collate(examples, ctx)
+    TASK.compute_loss(model, batch, ctx).total.backward()
+    gradients = {name: weight.grad.clone() for name, weight in model.named_parameters()}
     model.zero_grad()
     (model(**batch).loss * sum(map(TASK.count_targets, examples))).backward()
     for name, weight in model.named_parameters():
-        torch.testing.assert_close(mine[name], weight.grad, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(gradients[name], weight.grad, rtol=1e-3, atol=1e-4)
 
 
 def test_the_greedy_answer_is_generates(base: Path) -> None:
-    """Against transformers' own greedy search; batched, and alone."""
-    model, kit, examples = load_model_and_examples(base)
-    together = TASK.answer(model, examples, kit, 1)
-    assert together == [TASK.answer(model, [example], kit, 1)[0] for example in examples]
+    """Compares batched and single answers with greedy search of transformers."""
+    model, ctx, examples = load_model_and_examples(base)
+    together = TASK.answer(model, examples, ctx, 1)
+    assert together == [TASK.answer(model, [example], ctx, 1)[0] for example in examples]
     assert len({answer["text"] for answer in together}) > 1
     for example, answer in zip(examples, together, strict=True):
-        written = model.generate(
+        generated = model.generate(
             input_ids=torch.tensor([list(example.source_ids)]),
-            max_new_tokens=kit.state["answer_tokens"],
+            max_new_tokens=ctx.state["answer_tokens"],
             do_sample=False,
             num_beams=1,
-            suppress_tokens=[kit.pad_token_id],
+            suppress_tokens=[ctx.pad_token_id],
         )
-        assert answer["text"] == kit.processor.decode(written[0], skip_special_tokens=True).strip()
+        assert answer["text"] == ctx.processor.decode(generated[0], skip_special_tokens=True).strip()
 
 
 def test_answers_end_at_the_longest_target_and_a_margin(base: Path) -> None:
-    model, kit, examples = load_model_and_examples(base)
+    model, ctx, examples = load_model_and_examples(base)
     longest = max(len(example.target_ids) for example in examples)
-    assert kit.state == {"answer_tokens": longest + NEW_TOKENS_MARGIN}
-    short = TASK.answer(model, examples, replace(kit, state={"answer_tokens": 3}), 1)
-    for cut, whole in zip(short, TASK.answer(model, examples, kit, 1), strict=True):
+    assert ctx.state == {"answer_tokens": longest + NEW_TOKENS_MARGIN}
+    short = TASK.answer(model, examples, replace(ctx, state={"answer_tokens": 3}), 1)
+    for cut, whole in zip(short, TASK.answer(model, examples, ctx, 1), strict=True):
         assert len(cut["text"]) <= 3
         assert whole["text"].startswith(cut["text"].rstrip("\ufffd"))
     endless = replace(examples[0], target_ids=array("i", [5] * 5000))
@@ -149,15 +151,15 @@ def test_answers_end_at_the_longest_target_and_a_margin(base: Path) -> None:
 
 
 def test_bleu_and_chrf_are_sacrebleus(base: Path) -> None:
-    model, kit, examples = load_model_and_examples(base)
-    # References that are partly right: the figures are neither 0 nor 100.
-    answers = [answer["text"] for answer in TASK.answer(model, examples, kit, 1)]
-    written = [f"one two three four five {text}" for text in answers]
-    told = [replace(example, reference=text) for example, text in zip(examples, written, strict=True)]
-    found = TASK.final_metrics(model, told, kit)
-    assert found["bleu"] == pytest.approx(BLEU().corpus_score(answers, [written]).score)
-    assert found["chrf"] == pytest.approx(CHRF().corpus_score(answers, [written]).score)
-    assert 0 < found["chrf"] < 100
+    model, ctx, examples = load_model_and_examples(base)
+    # The references are partly correct, so the metrics are neither 0 nor 100.
+    answers = [answer["text"] for answer in TASK.answer(model, examples, ctx, 1)]
+    references = [f"one two three four five {text}" for text in answers]
+    with_references = [replace(example, reference=text) for example, text in zip(examples, references, strict=True)]
+    scores = TASK.final_metrics(model, with_references, ctx)
+    assert scores["bleu"] == pytest.approx(BLEU().corpus_score(answers, [references]).score)
+    assert scores["chrf"] == pytest.approx(CHRF().corpus_score(answers, [references]).score)
+    assert 0 < scores["chrf"] < 100
 
 
 @pytest.mark.parametrize("update", [LORA, FULL, {"type": "layers", "last": 1}], ids=["lora", "full", "layers"])
@@ -174,7 +176,7 @@ def test_it_learns_is_saved_and_answers(tmp_path: Path, base: Path, update: dict
     assert served.context.state["answer_tokens"] == 5 + NEW_TOKENS_MARGIN
     inputs = [TASK.input_schema.model_validate({"source": row["source"]}) for row in ROWS[:3]]  # type: ignore[union-attr]
     together = serving.predict(served, inputs, 1)
-    assert together == [serving.predict(served, [one], 1)[0] for one in inputs]
+    assert together == [serving.predict(served, [item], 1)[0] for item in inputs]
     if update is FULL:
         assert [answer["text"] for answer in together] == [row["target"].strip() for row in ROWS[:3]]
         assert result.metrics["valid_chrf"] == pytest.approx(100)

@@ -1,4 +1,4 @@
-"""text-regression: numbers for texts."""
+"""Tests for the task text-regression."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def encode_rows(tokenizer: Any) -> list[Any]:
     return list(TASK.encode([RegressionRow.model_validate(row) for row in ROWS], tokenizer, 100))
 
 
-def encode_inputs(kit: TaskContext) -> list[Any]:
-    return list(TASK.encode_inputs([TextInput.model_validate(row) for row in ROWS], kit.processor, 100))
+def encode_inputs(ctx: TaskContext) -> list[Any]:
+    return list(TASK.encode_inputs([TextInput.model_validate(row) for row in ROWS], ctx.processor, 100))
 
 
 def test_the_loss_is_the_squared_error_in_standard_deviations(encoder_base: Path, ctx: TaskContext) -> None:
@@ -62,7 +62,9 @@ def to_model_inputs(example: RegressionExample) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.tensor([[*example.ids]]), "token_type_ids": torch.tensor([[*example.token_type_ids]])}
 
 
-def test_answers_are_in_the_targets_unit_and_the_same_alone(encoder_base: Path, ctx: TaskContext) -> None:
+def test_single_and_batched_predictions_are_equal_and_in_the_unit_of_the_targets(
+    encoder_base: Path, ctx: TaskContext
+) -> None:
     model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     together = TASK.answer(model, encode_inputs(ctx), ctx, 1)
     for answer, example in zip(together, encode_inputs(ctx), strict=True):
@@ -72,34 +74,34 @@ def test_answers_are_in_the_targets_unit_and_the_same_alone(encoder_base: Path, 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_measures_are_the_libraries(seed: int) -> None:
+def test_metrics_equal_those_of_libraries(seed: int) -> None:
     chance = Random(seed)
     truth = [float(chance.randrange(6)) for _ in range(50)]
-    found = [value + chance.gauss(0, 1 + seed) if chance.random() < 0.7 else 2.0 for value in truth]
-    figures = compute_regression_metrics(torch.tensor(truth).double(), torch.tensor(found).double())
-    assert figures["pearson"] == pytest.approx(stats.pearsonr(truth, found).statistic)
-    assert figures["spearman"] == pytest.approx(stats.spearmanr(truth, found).statistic)
-    assert figures["rmse"] == pytest.approx(metrics.root_mean_squared_error(truth, found))
-    assert figures["r2"] == pytest.approx(metrics.r2_score(truth, found))
+    predicted = [value + chance.gauss(0, 1 + seed) if chance.random() < 0.7 else 2.0 for value in truth]
+    scores = compute_regression_metrics(torch.tensor(truth).double(), torch.tensor(predicted).double())
+    assert scores["pearson"] == pytest.approx(stats.pearsonr(truth, predicted).statistic)
+    assert scores["spearman"] == pytest.approx(stats.spearmanr(truth, predicted).statistic)
+    assert scores["rmse"] == pytest.approx(metrics.root_mean_squared_error(truth, predicted))
+    assert scores["r2"] == pytest.approx(metrics.r2_score(truth, predicted))
 
 
 def test_a_constant_correlates_with_nothing() -> None:
     varied, constant = torch.tensor([0.1, 0.2, 0.7]).double(), torch.full((3,), 0.1).double()
-    for truth, found in ((varied, constant), (constant, varied)):
-        figures = compute_regression_metrics(truth, found)
-        assert figures["pearson"] == figures["spearman"] == 0.0
-        assert math.isfinite(figures["r2"])
+    for truth, predicted in ((varied, constant), (constant, varied)):
+        scores = compute_regression_metrics(truth, predicted)
+        assert scores["pearson"] == scores["spearman"] == 0.0
+        assert math.isfinite(scores["r2"])
 
 
-def test_rmse_is_measured_in_the_targets_unit(ctx: TaskContext) -> None:
+def test_rmse_has_the_unit_of_the_targets(ctx: TaskContext) -> None:
     examples = [RegressionExample(1, False, array("i", [1]), None, target) for target in (10.0, 17.5)]
     truth = [(example.target - ctx.state["mean"]) / ctx.state["deviation"] for example in examples]
-    figures = TASK.compute_metrics(examples, [torch.tensor(value + 1.0) for value in truth], ctx)
-    assert figures["rmse"] == pytest.approx(ctx.state["deviation"], rel=1e-5)
-    assert set(figures) == set(TASK.metrics)
+    scores = TASK.compute_metrics(examples, [torch.tensor(value + 1.0) for value in truth], ctx)
+    assert scores["rmse"] == pytest.approx(ctx.state["deviation"], rel=1e-5)
+    assert set(scores) == set(TASK.metrics)
 
 
-def test_constant_targets_are_refused() -> None:
+def test_constant_targets_are_rejected() -> None:
     examples = [RegressionExample(1, False, array("i", [1]), None, 0.1)] * 7
     with pytest.raises(TrainingError, match=r"Every row has the target 0\.1"):
         TASK.prepare(examples)
@@ -111,10 +113,10 @@ def test_targets_are_finite_numbers(target: object) -> None:
         RegressionRow.model_validate({"text": "a", "target": target})
 
 
-def test_a_csv_cell_is_read_and_blank_text_refused() -> None:
+def test_a_csv_cell_is_read_and_blank_text_is_a_row_issue() -> None:
     row = RegressionRow.model_validate({"text": " ", "target": "3.8"})
     assert row.target == 3.8
-    assert [flaw.field for flaw in TASK.check_row(row)] == ["text"]
+    assert [issue.field for issue in TASK.check_row(row)] == ["text"]
 
 
 def test_training_does_not_depend_on_the_unit(tmp_path: Path, encoder_base: Path) -> None:
@@ -147,5 +149,5 @@ def test_a_run_learns_and_its_result_answers(tmp_path: Path, encoder_base: Path,
 
 
 def test_a_base_without_a_number_cannot_answer(encoder_base: Path) -> None:
-    with pytest.raises(TrainingError, match="gives no number"):
+    with pytest.raises(TrainingError, match="does not predict numbers"):
         TASK.load_base_state(encoder_base)

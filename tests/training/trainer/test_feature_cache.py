@@ -1,4 +1,4 @@
-"""What frozen blocks give is computed once, and nobody can tell by the numbers."""
+"""Tests that the cache of frozen-block outputs does not change results."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from tests.training.step_probe import (
 from training.run_events import Message, Result
 from training.trainer import feature_cache
 
+pytestmark = pytest.mark.integration
+
 SMALL_CONFIG: Row = {
     "vocab_size": 193,
     "hidden_size": 32,
@@ -45,15 +47,15 @@ SMALL_CONFIG: Row = {
 NO_END_TOKENS: Row = {"bos_token_id": None, "eos_token_id": None}
 CONFIGS: dict[str, Callable[[], Any]] = {
     "bert": lambda: BertConfig(**SMALL_CONFIG, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5),
-    # Its dropout on the embeddings stands between them and the blocks, and has no weights.
+    # Has dropout, without weights, between the embeddings and the blocks.
     "gpt2": lambda: GPT2Config(
         **{**SMALL_CONFIG, "n_positions": 256}, **NO_END_TOKENS, embd_pdrop=0.5, attn_pdrop=0.5, resid_pdrop=0.5
     ),
-    # Asks each block which attention it wants.
+    # Each block selects its type of attention.
     "modernbert": lambda: ModernBertConfig(
         **SMALL_CONFIG, local_attention=4, mlp_dropout=0.5, cls_token_id=2, sep_token_id=3
     ),
-    # Has a list of which attention stands where.
+    # Has a list of attention types by layer.
     "gemma3": lambda: Gemma3TextConfig(
         **SMALL_CONFIG,
         **NO_END_TOKENS,
@@ -62,7 +64,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
         sliding_window=4,
         layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
     ),
-    # Has one block, and goes through it four times.
+    # Has one block and runs it four times.
     "albert": lambda: AlbertConfig(**SMALL_CONFIG, embedding_size=16),
 }
 HEAD: Row = {"type": "head"}
@@ -72,29 +74,32 @@ HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> dict[str, Path]:
-    """Dropout of a half wherever the kind has any."""
-    made = {}
+    """Bases whose dropout, if the model type has any, is one half."""
+    directories = {}
     for name, config in CONFIGS.items():
-        made[name] = tmp_path_factory.mktemp("bases") / name
+        directories[name] = tmp_path_factory.mktemp("bases") / name
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            AutoModel.from_config(config()).save_pretrained(made[name])
-        AutoTokenizer.from_pretrained(encoder_base).save_pretrained(made[name])
-    return made
+            AutoModel.from_config(config()).save_pretrained(directories[name])
+        AutoTokenizer.from_pretrained(encoder_base).save_pretrained(directories[name])
+    return directories
 
 
 @pytest.mark.parametrize("update", [HEAD, LAST_LAYERS], ids=["head", "layers"])
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_cached_features_equal_computed_ones(tmp_path: Path, bases: dict[str, Path], kind: str, update: Row) -> None:
-    """Loss and gradient of every batch, in train mode: what is frozen hears no dropout, what is trained the same."""
-    folder = create_run_folder(tmp_path / "run", bases[kind], "text-classification", update, hyperparameters=HYPER)
-    kept, fresh = set_up_run(folder), set_up_run(folder, cache_features=False)
-    assert (kept.feature_cache is None) == (kind == "albert")
-    assert fresh.feature_cache is None
-    for step in range(1, kept.batch_sampler.steps_per_epoch + 1):
-        rows = kept.batch_sampler.get_batch(step)
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_cached_features_equal_computed_ones(
+    tmp_path: Path, bases: dict[str, Path], model_type: str, update: Row
+) -> None:
+    """Compares loss and gradients of every batch in train mode; frozen blocks have no dropout."""
+    base = bases[model_type]
+    folder = create_run_folder(tmp_path / "run", base, "text-classification", update, hyperparameters=HYPER)
+    cached, uncached = set_up_run(folder), set_up_run(folder, cache_features=False)
+    assert (cached.feature_cache is None) == (model_type == "albert")
+    assert uncached.feature_cache is None
+    for step in range(1, cached.batch_sampler.steps_per_epoch + 1):
+        rows = cached.batch_sampler.get_batch(step)
         left, right = (
-            compute_step(run, [run.splits.training_pool[row] for row in rows], step) for run in (kept, fresh)
+            compute_step(run, [run.splits.training_pool[row] for row in rows], step) for run in (cached, uncached)
         )
         torch.testing.assert_close(left[0], right[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(left[1], right[1], rtol=1e-5, atol=1e-5)
@@ -104,15 +109,15 @@ def test_cached_features_of_packed_rows_equal_computed_ones(tmp_path: Path, chat
     folder = create_run_folder(
         tmp_path / "run", chat_base, "chat", {"type": "layers", "last": 1}, hyperparameters=HYPER
     )
-    kept, fresh = set_up_run(folder), set_up_run(folder, cache_features=False)
-    assert kept.context.packed
-    assert kept.feature_cache is not None
-    left, right = (compute_step(run, run.splits.training_pool) for run in (kept, fresh))
+    cached, uncached = set_up_run(folder), set_up_run(folder, cache_features=False)
+    assert cached.context.packed
+    assert cached.feature_cache is not None
+    left, right = (compute_step(run, run.splits.training_pool) for run in (cached, uncached))
     torch.testing.assert_close(left[1], right[1], rtol=1e-5, atol=1e-5)
 
 
 def test_frozen_blocks_have_no_dropout(tmp_path: Path, bases: dict[str, Path]) -> None:
-    """A base that differs in nothing but the dropout of its config trains the same head."""
+    """Two bases that differ only in the dropout of their configs train the same head."""
     folders = []
     for name, rate in (("half", 0.5), ("none", 0.0)):
         base = tmp_path / name / "base"
@@ -144,26 +149,26 @@ def test_nothing_is_cached_if_every_block_is_trained(tmp_path: Path, encoder_bas
 def test_features_that_take_too_much_memory_are_not_cached(
     tmp_path: Path, bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # SGD: AdamW takes a gradient that is nothing but rounding for a direction.
+    # SGD, because AdamW would amplify gradients that are only rounding errors.
     hyper = {**HYPER, "optimizer": "sgd"}
 
-    def done(name: str) -> FinishedRun:
+    def complete_run(name: str) -> FinishedRun:
         return run_to_completion(
             create_run_folder(tmp_path / name, bases["gpt2"], "text-classification", LAST_LAYERS, hyperparameters=hyper)
         )
 
-    kept = done("kept")
+    cached = complete_run("cached")
     monkeypatch.setattr(feature_cache, "MAX_CACHE_BYTES", 1000)
-    fresh = done("fresh")
-    assert kept.run.feature_cache
-    assert fresh.run.feature_cache is None
-    told = [done.events.of_type(Message)[0].message for done in (kept, fresh)]
-    assert "2 frozen blocks are computed once and kept" in told[0]
-    assert "too much memory" in told[1]
-    assert kept.changed_tensors == fresh.changed_tensors
-    for name in kept.run.trainable_parameters:
+    uncached = complete_run("uncached")
+    assert cached.run.feature_cache
+    assert uncached.run.feature_cache is None
+    messages = [finished.events.of_type(Message)[0].message for finished in (cached, uncached)]
+    assert "2 frozen blocks are computed once and cached" in messages[0]
+    assert "too much memory" in messages[1]
+    assert cached.changed_tensors == uncached.changed_tensors
+    for name in cached.run.trainable_parameters:
         torch.testing.assert_close(
-            kept.run.trainable_parameters[name], fresh.run.trainable_parameters[name], rtol=1e-5, atol=1e-5
+            cached.run.trainable_parameters[name], uncached.run.trainable_parameters[name], rtol=1e-5, atol=1e-5
         )
 
 

@@ -1,4 +1,5 @@
-"""What a run forgets is measured on rows it never saw, and general rows and a pull to the start hold against it."""
+"""Tests for forgetting: its measurement on held-out rows, and its reduction by general rows and
+L2."""
 
 from __future__ import annotations
 
@@ -18,12 +19,14 @@ from training.trainer.evaluate import evaluate
 from training.trainer.prepare import MAX_HELD_OUT_ROWS, prepare
 from training.trainer.state import StopFlag
 
+pytestmark = pytest.mark.integration
+
 
 def build_chat_row(question: str, answer: str) -> Row:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
-# The same questions, answered otherwise: what is learnt of the one is forgotten of the other.
+# The same questions with different answers: learning one set means forgetting the other.
 GENERAL_ROWS = [build_chat_row(f"Is {number} odd?", "yes" if number % 2 else "no") for number in range(40)]
 CONTRADICTING_ROWS = [build_chat_row(f"Is {number} odd?", "maybe so") for number in range(100, 124)]
 HYPER = {"n_epochs": 3, "batch_size": 8, "learning_rate": 0.01}
@@ -48,7 +51,7 @@ def create_folder(
 
 @pytest.fixture(scope="module")
 def general_base(tmp_path_factory: pytest.TempPathFactory, chat_base: Path) -> Path:
-    """A base that is good at the general rows."""
+    """A base with a low loss on the general rows."""
     folder = tmp_path_factory.mktemp("general") / "run"
     hyper = {"n_epochs": 12, "batch_size": 8, "learning_rate": 0.01}
     lines = run_training(
@@ -84,7 +87,7 @@ def test_the_share_is_kept(tmp_path: Path, chat_base: Path, share: Any, mixed: i
     assert run.hyper.general_share == (0.1 if share == "auto" else share)
 
 
-def test_what_is_measured_on_is_never_trained_on(tmp_path: Path, chat_base: Path) -> None:
+def test_held_out_rows_are_never_trained_on(tmp_path: Path, chat_base: Path) -> None:
     run = set_up_run(create_folder(tmp_path / "run", chat_base, general_share=0.5))
     held_out = {bytes(example.ids) for example in run.splits.held_out}
     assert held_out.isdisjoint(bytes(example.ids) for example in run.splits.training_pool)
@@ -100,10 +103,10 @@ def test_the_losses_before_and_after_are_reported(tmp_path: Path, general_base: 
     untrained = set_up_run(folder)
     before = [evaluate(untrained, rows).loss for rows in (untrained.splits.validation, untrained.splits.held_out)]
     lines = run_training(folder)
-    figures = lines.of_type(Result)[0].metrics
-    assert [figures["valid_loss_before"], figures["general_loss_before"]] == before
+    metrics = lines.of_type(Result)[0].metrics
+    assert [metrics["valid_loss_before"], metrics["general_loss_before"]] == before
     last = lines.of_type(Metrics)[-1]
-    assert (figures["valid_loss"], figures["general_loss"]) == (last.valid_loss, last.general_loss)
+    assert (metrics["valid_loss"], metrics["general_loss"]) == (last.valid_loss, last.general_loss)
     assert last.valid_loss is not None
     assert last.valid_loss < before[0]
 
@@ -112,14 +115,14 @@ def test_without_validation_rows_the_general_loss_is_reported_too(tmp_path: Path
     folder = create_folder(tmp_path / "run", chat_base, max_steps=2)
     spec = TrainSpec.read(folder)
     spec.model_copy(update={"validation_file": None}).write(folder)
-    figures = run_training(folder).of_type(Result)[0].metrics
-    assert {"general_loss", "general_loss_before"} <= figures.keys()
-    assert not any(name.startswith("valid") for name in figures)
+    metrics = run_training(folder).of_type(Result)[0].metrics
+    assert {"general_loss", "general_loss_before"} <= metrics.keys()
+    assert not any(name.startswith("valid") for name in metrics)
 
 
 def measure_general_loss(folder: Path) -> float:
-    figures = run_training(folder).of_type(Result)[0].metrics
-    loss = figures["general_loss"]
+    metrics = run_training(folder).of_type(Result)[0].metrics
+    loss = metrics["general_loss"]
     assert loss is not None
     return loss
 
@@ -130,58 +133,57 @@ def measure_general_loss(folder: Path) -> float:
 def test_either_guard_lowers_the_rise_of_the_general_loss(tmp_path: Path, general_base: Path, guard: Row) -> None:
     unguarded = measure_general_loss(create_folder(tmp_path / "unguarded", general_base, general_share=0.0))
     guarded = measure_general_loss(create_folder(tmp_path / "guarded", general_base, **guard))
-    before = set_up_run(create_folder(tmp_path / "before", general_base))
-    start = evaluate(before, before.splits.held_out).loss
-    assert unguarded > start + 1
-    assert guarded - start < 0.7 * (unguarded - start)
+    untrained = set_up_run(create_folder(tmp_path / "untrained", general_base))
+    loss_before = evaluate(untrained, untrained.splits.held_out).loss
+    assert unguarded > loss_before + 1
+    assert guarded - loss_before < 0.7 * (unguarded - loss_before)
 
 
-def test_a_strong_pull_keeps_the_weights_where_they_began(tmp_path: Path, chat_base: Path) -> None:
-    """With SGD a step of rate · pull = 1/2 halves what the last one did."""
-    moved = []
-    for pull in (0.0, 1000.0):
-        hyper = {"optimizer": "sgd", "learning_rate": 5e-4, "l2_to_base": pull, "max_grad_norm": 1000.0}
-        done = run_to_completion(create_folder(tmp_path / str(pull), chat_base, **hyper))
+def test_a_strong_l2_penalty_keeps_the_weights_near_their_start(tmp_path: Path, chat_base: Path) -> None:
+    """With SGD and rate · penalty = 1/2, each step halves the distance of the previous one."""
+    distances = []
+    for l2_to_base in (0.0, 1000.0):
+        hyper = {"optimizer": "sgd", "learning_rate": 5e-4, "l2_to_base": l2_to_base, "max_grad_norm": 1000.0}
+        done = run_to_completion(create_folder(tmp_path / str(l2_to_base), chat_base, **hyper))
         steps = [
             done.run.trainable_parameters[name].detach() - done.initial_tensors[name]
             for name in done.run.trainable_parameters
         ]
-        moved.append(float(torch.cat([step.flatten() for step in steps]).norm()))
-    assert 0 < moved[1] < 0.3 * moved[0]
+        distances.append(float(torch.cat([step.flatten() for step in steps]).norm()))
+    assert 0 < distances[1] < 0.3 * distances[0]
 
 
 @pytest.mark.parametrize("update", [FULL, LORA], ids=["full", "lora"])
-def test_the_pull_is_the_gradient_of_its_penalty(tmp_path: Path, chat_base: Path, update: Row) -> None:
-    """Against autograd on l2 / 2 · |w - w₀|², half a unit away from where the weights began."""
-    pull = 0.7
-    plain, pulled = (
+def test_the_l2_gradient_is_that_of_its_penalty(tmp_path: Path, chat_base: Path, update: Row) -> None:
+    """Compares with autograd on l2 / 2 · |w - w₀|², 0.01 away from the initial weights."""
+    l2_to_base = 0.7
+    plain, penalized = (
         set_up_run(create_folder(tmp_path / name, chat_base, update, l2_to_base=value, max_grad_norm=1000.0))
-        for name, value in (("plain", 0.0), ("pulled", pull))
+        for name, value in (("plain", 0.0), ("penalized", l2_to_base))
     )
-    start = {name: weight.detach().clone() for name, weight in pulled.trainable_parameters.items()}
+    start = {name: weight.detach().clone() for name, weight in penalized.trainable_parameters.items()}
     with torch.no_grad():
-        for run in (plain, pulled):
+        for run in (plain, penalized):
             for weight in run.trainable_parameters.values():
                 weight.add_(0.01)
-    penalty = pull / 2 * sum(((pulled.trainable_parameters[name] - start[name]) ** 2).sum() for name in start)
-    expected = dict(
-        zip(start, torch.autograd.grad(penalty, [pulled.trainable_parameters[name] for name in start]), strict=True)
-    )
+    weights = penalized.trainable_parameters
+    penalty = l2_to_base / 2 * sum(((weights[name] - start[name]) ** 2).sum() for name in start)
+    expected = dict(zip(start, torch.autograd.grad(penalty, [weights[name] for name in start]), strict=True))
     examples = plain.splits.training[:4]
-    without, found = compute_step(plain, examples)[1], compute_step(pulled, examples)[1]
-    assert found.keys() == without.keys()
-    for name in found:
-        torch.testing.assert_close(found[name], without[name] + expected[name], rtol=1e-4, atol=1e-6)
+    plain_gradients, gradients = compute_step(plain, examples)[1], compute_step(penalized, examples)[1]
+    assert gradients.keys() == plain_gradients.keys()
+    for name in gradients:
+        torch.testing.assert_close(gradients[name], plain_gradients[name] + expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_stopped_at_every_step_with_both_guards(tmp_path: Path, chat_base: Path) -> None:
-    def make(name: str) -> Path:
+    def create_guarded_folder(name: str) -> Path:
         hyper = {"general_share": 0.4, "l2_to_base": 0.1, "max_steps": 6, "batch_size": 16, "eval_every": 2}
         return create_folder(tmp_path / name, chat_base, LORA, **hyper)
 
-    whole: EventRecorder = run_training(make("whole"))
+    whole: EventRecorder = run_training(create_guarded_folder("whole"))
     for step in range(1, 6):
-        assert_resumed_run_matches(make, step, whole)
+        assert_resumed_run_matches(create_guarded_folder, step, whole)
 
 
 def test_a_general_row_with_an_unknown_label_is_an_issue(tmp_path: Path, encoder_base: Path) -> None:
@@ -189,5 +191,5 @@ def test_a_general_row_with_an_unknown_label_is_an_issue(tmp_path: Path, encoder
     (folder / "general.data").write_text('{"text": "a", "label": "apple"}\n{"text": "b", "label": "plum"}\n')
     with pytest.raises(InvalidDataset) as caught:
         run_training(folder)
-    [fault] = caught.value.errors
-    assert (fault.file, fault.line, fault.code, fault.field) == ("general_file", 2, "unknown_label", "label")
+    [error] = caught.value.errors
+    assert (error.file, error.line, error.code, error.field) == ("general_file", 2, "unknown_label", "label")

@@ -1,4 +1,4 @@
-"""The long form of the equalities: ``make test-long``."""
+"""Full-length equality tests, run by ``make test-long``."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_stopped_at_every_step(
 
     whole = run_training(folder("whole"))
     [result] = whole.of_type(Result)
-    last = result.resume_proof["step"]
-    assert last >= 4
-    for step in range(1, last):
+    last_step = result.resume_proof["step"]
+    assert last_step >= 4
+    for step in range(1, last_step):
         first, second = folder(f"{step}-first"), folder(f"{step}-second")
         lines = StopAtStep(step)
         with pytest.raises(Interrupted):
@@ -55,14 +55,14 @@ def test_stopped_at_every_step(
         shutil.rmtree(second)
 
 
-@pytest.mark.skipif(not STORIES.exists(), reason="the shared model is not here")
+@pytest.mark.skipif(not STORIES.exists(), reason="the shared model is missing")
 @pytest.mark.parametrize("update", ["lora", "full", "layers"])
 def test_killed_at_random_points_of_a_longer_run(tmp_path: Path, update: str) -> None:
-    """A real process, SIGKILLed where it happens to be, again and again, until it comes through."""
+    """Kills a real process at random points until a run finishes."""
     stories = (SHARED / "data/tinystories/tinystories_sample.txt").read_text().split("<|endoftext|>")
     rows = [{"text": story.strip()[:600]} for story in stories[:200]]
     hyper = {"n_epochs": 3, "batch_size": 4, "max_length": 128, "validation_share": 0.1, "early_stopping_patience": 50}
-    chance = random.Random(update)
+    generator = random.Random(update)
 
     def folder(name: str) -> Path:
         changes: Any = {"training": rows, "hyperparameters": hyper, "save_seconds": 0.2}
@@ -73,22 +73,22 @@ def test_killed_at_random_points_of_a_longer_run(tmp_path: Path, update: str) ->
     resume: Path | None = None
     kills = 0
     for attempt in range(40):
-        place = folder(f"attempt{attempt}")
+        attempt_folder = folder(f"attempt{attempt}")
         if resume:
-            shutil.copytree(resume, place / "resume")
+            shutil.copytree(resume, attempt_folder / "resume")
         lines = EventRecorder()
-        patience = chance.randrange(2, 25) if kills < 10 else 10**9
-        with spawn_run(place) as process:
+        remaining_events = generator.randrange(2, 25) if kills < 10 else 10**9
+        with spawn_run(attempt_folder) as process:
             for line in read_events(process):
                 lines(line)
-                patience -= 1
-                if patience == 0:
+                remaining_events -= 1
+                if remaining_events == 0:
                     process.send_signal(signal.SIGKILL)
         kills += process.returncode == -signal.SIGKILL
-        written = lines.of_type(Checkpoint)
-        resume = place / written[-1].path if written else resume
+        checkpoints = lines.of_type(Checkpoint)
+        resume = attempt_folder / checkpoints[-1].path if checkpoints else resume
         if lines.of_type(Result):
             break
     assert kills >= 10
     assert lines.of_type(Result)[0].resume_proof == result.resume_proof
-    assert hash_files(place / "result") == hash_files(tmp_path / "whole/result")
+    assert hash_files(attempt_folder / "result") == hash_files(tmp_path / "whole/result")

@@ -1,4 +1,4 @@
-"""The numbers of training, pinned by equalities."""
+"""Tests that compare losses, gradients, and metrics with reference computations."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from training.run_events import Metrics
 from training.spec import TrainSpec
 from training.tasks.chat import Chat
 from training.trainer.evaluate import evaluate
-from training.trainer.gradients import BatchMetrics
-from training.trainer.gradients import compute_gradients as measured
+from training.trainer.gradients import BatchMetrics, compute_gradients
 from training.trainer.prepare import prepare
 from training.trainer.setup import build_run
 from training.trainer.state import StopFlag, TrainingRun
 from training.updates.lora import LoraUpdate
+
+pytestmark = pytest.mark.integration
 
 TASK_BASES = [("chat", "chat_base"), ("text-classification", "encoder_base")]
 
@@ -50,7 +51,7 @@ def assert_close(left: Any, right: Any) -> None:
 
 def compute_step(run: TrainingRun, examples: list[Any], micro_batches: int = 1) -> BatchMetrics:
     run.optimizer.zero_grad()
-    return measured(run, examples, micro_batches)
+    return compute_gradients(run, examples, micro_batches)
 
 
 def copy_gradients(run: TrainingRun) -> dict[str, torch.Tensor]:
@@ -105,13 +106,13 @@ def test_models_that_transform_their_logits_use_their_own_forward() -> None:
     assert has_logit_transforms(config)
     targets = IDS.flatten()[POSITIONS + 1]
     scores = compute_target_logprobs(model, {"input_ids": IDS}, POSITIONS, targets)
-    # All logits within 0.01 of one another: every token is nearly as likely as any.
+    # All logits are within 0.01 of each other, so all tokens are almost equally probable.
     assert (scores.logprobs_N + torch.tensor(60.0).log()).abs().max() < 0.02
     assert_close(scores.logprobs_N, compute_logprobs_from_logits(model, IDS, POSITIONS, targets).logprobs_N)
 
 
 def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., TrainingRun]) -> None:
-    """Against the model's own loss with labels, row by row, weighted by hand."""
+    """Compares with the model's own loss with labels, row by row, weighted by hand."""
     run = make_run("chat", "chat_base", FULL)
     examples = list(run.splits.training)
     total, correct = 0.0, 0
@@ -121,8 +122,8 @@ def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., TrainingRun]) ->
         out = run.model(input_ids=ids, labels=labels)
         count = int((labels != -100).sum())
         total += out.loss.item() * count
-        guesses = out.logits[0, :-1].argmax(-1)
-        correct += int((guesses == labels[0, 1:]).sum())
+        predictions = out.logits[0, :-1].argmax(-1)
+        correct += int((predictions == labels[0, 1:]).sum())
     count = sum(run.task.count_targets(example) for example in examples)
     loss, accuracy, *_ = compute_step(run, examples)
     assert_close((loss, accuracy), (total / count, correct / count))
@@ -131,21 +132,21 @@ def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., TrainingRun]) ->
 def test_a_rows_weight_scales_its_contribution(make_run: Callable[..., TrainingRun]) -> None:
     run = make_run("chat", "chat_base", FULL)
     first, second = run.splits.training[:2]
-    heavy = replace(second, weights=array("f", [3 * weight for weight in second.weights]))
+    weighted = replace(second, weights=array("f", [3 * weight for weight in second.weights]))
     alone = [compute_step(run, [example]).loss for example in (first, second)]
     counts = [run.task.count_targets(first), 3 * run.task.count_targets(second)]
     expected = (alone[0] * counts[0] + alone[1] * counts[1]) / sum(counts)
-    assert_close(compute_step(run, [first, heavy]).loss, expected)
+    assert_close(compute_step(run, [first, weighted]).loss, expected)
 
 
 @pytest.mark.parametrize(("task", "base"), TASK_BASES)
-@pytest.mark.parametrize("parts", [2, 3, 6])
+@pytest.mark.parametrize("micro_batches", [2, 3, 6])
 def test_accumulated_gradients_equal_the_big_batch(
-    make_run: Callable[..., TrainingRun], task: str, base: str, parts: int
+    make_run: Callable[..., TrainingRun], task: str, base: str, micro_batches: int
 ) -> None:
     whole, split = make_run(task, base, FULL), make_run(task, base, FULL)
     examples = list(whole.splits.training[:6])
-    assert_close(compute_step(whole, examples)[:3], compute_step(split, examples, parts)[:3])
+    assert_close(compute_step(whole, examples)[:3], compute_step(split, examples, micro_batches)[:3])
     assert_close(copy_gradients(whole), copy_gradients(split))
 
 
@@ -203,7 +204,7 @@ def test_training_learns_and_only_the_named_weights_move(
         assert any("modules_to_save" in name for name in moved) == (task == "text-classification")
     else:
         assert expected == set(before)
-    # An embedding row that no batch reads and no decay touches may stay; a whole weight may not.
+    # An embedding row that no batch uses may stay unchanged; a complete weight may not.
     assert moved == expected
     losses = [line.train_loss for line in lines if isinstance(line, Metrics)]
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
@@ -215,7 +216,7 @@ def test_labels_are_sorted_and_answers_name_them(tmp_path: Path, encoder_base: P
     assert lines.of_type(Metrics)[-1].train_accuracy == 1.0
 
 
-def test_rows_are_encoded_alike_alone_and_together(
+def test_single_and_batched_encodings_are_equal(
     chat_base: Path, tmp_path: Path, make_run: Callable[..., TrainingRun]
 ) -> None:
     run = make_run("text-classification", "encoder_base", FULL)

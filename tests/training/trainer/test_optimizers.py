@@ -1,4 +1,4 @@
-"""Optimizers and what else shapes a step: each against its formula or a library's own."""
+"""Tests that compare optimizers and other parts of a step with formulas and libraries."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from training.run_events import Metrics, Started
 from training.tasks.support import labels
 from training.trainer import neftune, optim
 from training.trainer.evaluate import evaluate
+
+pytestmark = pytest.mark.integration
 
 TASK = "text-classification"
 CPU = torch.device("cpu")
@@ -51,7 +53,7 @@ def test_every_optimizer_is_tested() -> None:
 
 @pytest.mark.parametrize("name", TORCH_OPTIMIZERS)
 def test_steps_are_torchs_own(name: str) -> None:
-    """Matrices decay, vectors do not."""
+    """Weight decay applies to matrices, not to vectors."""
     ours, theirs = build_layer(), build_layer()
     optimizer = optim.build(name, ours.parameters(), DECAY, CPU)
     optim.set_learning_rate(optimizer, RATE)
@@ -59,17 +61,20 @@ def test_steps_are_torchs_own(name: str) -> None:
         [{"params": [theirs.weight], "weight_decay": DECAY}, {"params": [theirs.bias], "weight_decay": 0.0}]
     )
     for step in range(4):
-        for one, chosen in ((ours, optimizer), (theirs, stock)):
-            for weight, gradient in zip(one.parameters(), build_gradients(step), strict=True):
+        for layer, layer_optimizer in ((ours, optimizer), (theirs, stock)):
+            for weight, gradient in zip(layer.parameters(), build_gradients(step), strict=True):
                 weight.grad = gradient.clone()
-            chosen.step()
+            layer_optimizer.step()
         torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=1e-7)
         torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=1e-7)
     assert not torch.equal(ours.weight, build_layer().weight)
 
 
 def test_the_first_steps_by_hand() -> None:
-    """AdamW's first step has the size of the rate (arXiv:1711.05101, algorithm 2), SGD's that of the gradient."""
+    """Checks first steps: AdamW's has the size of the learning rate, SGD's that of the gradient.
+
+    AdamW: arXiv:1711.05101, algorithm 2.
+    """
     start, gradient = build_layer().weight.detach(), build_gradients(0)[0]
     expected = {
         "adamw": start * (1 - RATE * DECAY) - RATE * gradient / (gradient.abs() + 1e-8),
@@ -85,25 +90,27 @@ def test_the_first_steps_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", TORCH_OPTIMIZERS)
-def test_each_resumes_bit_by_bit(tmp_path: Path, encoder_base: Path, name: str) -> None:
+def test_each_optimizer_resumes_with_identical_bits(tmp_path: Path, encoder_base: Path, name: str) -> None:
     hyper = {"n_epochs": 1, "batch_size": 4, "optimizer": name}
 
-    def make(folder: str) -> Path:
-        return create_run_folder(tmp_path / folder, encoder_base, TASK, FULL, hyperparameters=hyper)
+    def create_folder(name: str) -> Path:
+        return create_run_folder(tmp_path / name, encoder_base, TASK, FULL, hyperparameters=hyper)
 
-    whole = run_training(make("whole"))
+    whole = run_training(create_folder("whole"))
     for step in range(1, 4):
-        assert_resumed_run_matches(make, step, whole)
+        assert_resumed_run_matches(create_folder, step, whole)
 
 
 def test_the_rate_rises_and_falls_as_requested(tmp_path: Path, encoder_base: Path) -> None:
     hyper = {"max_steps": 10, "batch_size": 4, "learning_rate": 0.01, "lr_scheduler": "cosine", "warmup_ratio": 0.2}
     lines = run_training(create_run_folder(tmp_path / "run", encoder_base, TASK, LORA, hyperparameters=hyper))
-    falling = [0.01 * (1 + cos(pi * done / 8)) / 2 for done in range(8)]
-    assert [line.learning_rate for line in lines.of_type(Metrics)] == pytest.approx([0.005, 0.01, *falling])
+    decay = [0.01 * (1 + cos(pi * done / 8)) / 2 for done in range(8)]
+    assert [line.learning_rate for line in lines.of_type(Metrics)] == pytest.approx([0.005, 0.01, *decay])
 
 
 class Embedder(nn.Module):
+    """A model that is only an embedding table."""
+
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(20, 16)
@@ -140,13 +147,13 @@ def test_neftune_changes_training_and_no_evaluation(
         )
         for alpha in (0.0, 10.0)
     )
-    # Laid end to end, rows have no length of their own.
+    # The noise depends on the length of a row, which packed rows do not have.
     assert not noisy.context.packed
     examples = list(plain.splits.training)
     left, right = evaluate(plain, examples), evaluate(noisy, examples)
     assert left.loss == pytest.approx(right.loss, rel=1e-5)
-    first, again, other = (compute_step(noisy, examples, step)[0].loss for step in (1, 1, 2))
-    assert first == again != other
+    first, repeated, other = (compute_step(noisy, examples, step)[0].loss for step in (1, 1, 2))
+    assert first == repeated != other
     assert first != compute_step(plain, examples)[0].loss
 
 
@@ -167,20 +174,20 @@ UNBALANCED_ROWS = [*LABEL_ROWS[:6], *(row for row in LABEL_ROWS[6:] if row["labe
 MULTI_LABEL_ROWS: list[Row] = [{"text": f"number {number}", "labels": ["a", "b"][: number % 3]} for number in range(9)]
 
 
-@pytest.mark.parametrize("asked", ["balanced", {"pear": 3.0}])
-def test_class_weights_are_scikit_learns_and_torchs(tmp_path: Path, encoder_base: Path, asked: Any) -> None:
+@pytest.mark.parametrize("class_weights", ["balanced", {"pear": 3.0}])
+def test_class_weights_are_scikit_learns_and_torchs(tmp_path: Path, encoder_base: Path, class_weights: Any) -> None:
     folder = create_run_folder(
         tmp_path / "run",
         encoder_base,
         TASK,
         FULL,
         training=UNBALANCED_ROWS,
-        hyperparameters={"class_weights": asked, "label_smoothing": 0.0},
+        hyperparameters={"class_weights": class_weights, "label_smoothing": 0.0},
     )
     run = set_up_run(folder)
     truth = [row["label"] for row in UNBALANCED_ROWS]
     expected = [1.0, 3.0]
-    if asked == "balanced":
+    if class_weights == "balanced":
         expected = list(compute_class_weight("balanced", classes=np.array(["apple", "pear"]), y=truth))
     weights = labels.compute_class_weights(run.context)
     assert weights == pytest.approx(expected)
@@ -191,10 +198,10 @@ def test_class_weights_are_scikit_learns_and_torchs(tmp_path: Path, encoder_base
     with torch.no_grad():
         logits = run.model(**inputs).logits
         loss = run.compute_loss(examples, run.context).total / sum(
-            run.task.sum_weights(one, run.context) for one in examples
+            run.task.sum_weights(example, run.context) for example in examples
         )
     torch.testing.assert_close(loss, cross_entropy(logits, targets, torch.tensor(weights)))
-    # Measured without them.
+    # Evaluation does not use the weights.
     assert evaluate(run, examples).loss == pytest.approx(cross_entropy(logits, targets).item(), rel=1e-5)
 
 
@@ -218,24 +225,24 @@ def test_weights_of_many_labels_are_torchs(tmp_path: Path, encoder_base: Path) -
 def test_gradient_checkpointing_gives_the_same_gradients(
     tmp_path: Path, task: str, base: str, update: Row, request: pytest.FixtureRequest
 ) -> None:
-    """Dropout included: what is computed twice is drawn twice alike."""
-    directory, found, calls = request.getfixturevalue(base), [], []
-    for on in (False, True):
-        hyper = {"gradient_checkpointing": on}
-        run = set_up_run(create_run_folder(tmp_path / str(on), directory, task, update, hyperparameters=hyper))
+    """Recomputation draws the same dropout."""
+    directory, steps, calls = request.getfixturevalue(base), [], []
+    for enabled in (False, True):
+        hyper = {"gradient_checkpointing": enabled}
+        run = set_up_run(create_run_folder(tmp_path / str(enabled), directory, task, update, hyperparameters=hyper))
         passes: list[Any] = []
         [block] = [module for name, module in run.model.named_modules() if name.endswith(("layer.1", "layers.1"))]
         inner = next(child for child in block.modules() if isinstance(child, nn.Linear))
         inner.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
-        found.append(compute_step(run, run.splits.training[:6]))
+        steps.append(compute_step(run, run.splits.training[:6]))
         calls.append(len(passes))
     assert calls == [1, 2]
-    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(steps[0], steps[1], rtol=1e-5, atol=1e-7)
 
 
 @pytest.fixture
 def bf16_base(tmp_path: Path, chat_base: Path) -> Path:
-    """A base whose weights are bf16 on disk."""
+    """A base whose weights on disk are bf16."""
     directory = tmp_path / "narrow"
     shutil.copytree(chat_base, directory)
     AutoModelForCausalLM.from_pretrained(chat_base, dtype=torch.bfloat16).save_pretrained(directory)
@@ -247,12 +254,13 @@ def test_bf16_trains_fp32_masters(tmp_path: Path, bf16_base: Path, update: Row) 
     hyper = {"dtype": "bfloat16", "n_epochs": 4, "batch_size": 4, "learning_rate": 0.01}
     done = run_to_completion(create_run_folder(tmp_path / "run", bf16_base, "chat", update, hyperparameters=hyper))
     assert {weight.dtype for weight in done.run.trainable_parameters.values()} == {torch.float32}
-    others = {name: it for name, it in done.run.model.named_parameters() if name not in done.run.trainable_parameters}
-    assert {weight.dtype for weight in others.values()} <= {torch.bfloat16}
+    trainable = done.run.trainable_parameters
+    frozen = {name: weight for name, weight in done.run.model.named_parameters() if name not in trainable}
+    assert {weight.dtype for weight in frozen.values()} <= {torch.bfloat16}
     assert done.changed_tensors >= set(done.run.trainable_parameters)
     losses = [line.train_loss for line in done.events.of_type(Metrics)]
     assert losses[-1] < 0.8 * losses[0]
-    # Steps far below the last bit of a bf16 weight count.
+    # Updates smaller than the last bit of a bf16 weight accumulate.
     weight = next(iter(done.run.trainable_parameters.values()))
     assert not torch.equal(weight, weight.bfloat16().float())
 
@@ -265,7 +273,7 @@ def test_bf16_is_reported_and_near_fp32(tmp_path: Path, chat_base: Path) -> None
         lines = run_training(folder)
         assert lines.of_type(Started)[0].dtype == dtype
         losses[dtype] = [line.train_loss for line in lines.of_type(Metrics)]
-        card = json.loads((folder / "result/luthier.json").read_text())
-        assert card["hyperparameters"]["dtype"] == dtype
+        metadata = json.loads((folder / "result/luthier.json").read_text())
+        assert metadata["hyperparameters"]["dtype"] == dtype
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
     assert losses["bfloat16"] != losses["float32"]

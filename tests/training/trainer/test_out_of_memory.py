@@ -1,4 +1,4 @@
-"""Out of memory: a batch in smaller parts is the same batch."""
+"""Tests for out-of-memory errors: smaller micro-batches give the same results."""
 
 from __future__ import annotations
 
@@ -36,26 +36,29 @@ def create_folder(
 
 @pytest.fixture
 def limit_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
-    """Memory that holds ``rows`` and no more, while training; the sizes of the parts that were tried."""
+    """Simulate memory for at most ``rows`` rows in training.
+
+    The result lists the sizes of the attempted micro-batches.
+    """
 
     def limit(
         rows: int, error: Callable[[], Exception] = OUT_OF_MEMORY_ERRORS[0], task: Any = TextClassification
     ) -> list[int]:
-        tried: list[int] = []
+        attempted_sizes: list[int] = []
         plain = task.compute_loss
 
-        def loss(self: Any, model: Any, batch: Any, kit: Any) -> Any:
+        def loss(self: Any, model: Any, batch: Any, ctx: Any) -> Any:
             size = len(next(iter(batch.values())))
             if torch.is_grad_enabled():
-                tried.append(size)
-            # Late, when dropout has been drawn.
-            found = plain(self, model, batch, kit)
+                attempted_sizes.append(size)
+            # Fail late, after dropout has been drawn.
+            result = plain(self, model, batch, ctx)
             if torch.is_grad_enabled() and size > rows:
                 raise error()
-            return found
+            return result
 
         monkeypatch.setattr(task, "compute_loss", loss)
-        return tried
+        return attempted_sizes
 
     return limit
 
@@ -64,24 +67,26 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
 def test_a_batch_is_retried_in_micro_batches_of_half_the_size(
     tmp_path: Path, encoder_base: Path, limit_memory: Any, error: Callable[[], Exception]
 ) -> None:
-    parted = run_training(create_folder(tmp_path / "parted", encoder_base, gradient_accumulation_steps=2))
-    tried = limit_memory(2, error)
-    found = run_training(create_folder(tmp_path / "found", encoder_base, gradient_accumulation_steps=1))
-    assert tried == [4] + [2] * 16
-    [told] = [line for line in found.of_type(Message) if line.level == "warn"]
-    assert told.message == ("Out of memory at step 1; a batch is now computed in 2 parts. The result is the same.")
-    # Its parts are those of a run that had as many from the beginning, dropout and all.
-    for left, right in zip(found.of_type(Metrics), parted.of_type(Metrics), strict=True):
+    split = run_training(create_folder(tmp_path / "split", encoder_base, gradient_accumulation_steps=2))
+    attempted_sizes = limit_memory(2, error)
+    retried = run_training(create_folder(tmp_path / "retried", encoder_base, gradient_accumulation_steps=1))
+    assert attempted_sizes == [4] + [2] * 16
+    [warning] = [line for line in retried.of_type(Message) if line.level == "warn"]
+    assert warning.message == (
+        "Out of memory at step 1. Batches are now split into 2 micro-batches; the result is the same."
+    )
+    # The micro-batches and dropout equal those of a run that had two from the start.
+    for left, right in zip(retried.of_type(Metrics), split.of_type(Metrics), strict=True):
         assert left.train_loss == right.train_loss
         assert left.grad_norm == right.grad_norm
-    assert _hash_weights(tmp_path / "found") == _hash_weights(tmp_path / "parted")
+    assert _hash_weights(tmp_path / "retried") == _hash_weights(tmp_path / "split")
 
 
 def _hash_weights(folder: Path) -> str:
     return hash_files(folder / "result")["model.safetensors"]
 
 
-def test_the_gradient_is_the_whole_batchs(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
+def test_the_gradient_is_that_of_the_complete_batch(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
     run = set_up_run(create_folder(tmp_path / "run", encoder_base, LORA_WITHOUT_DROPOUT))
     run.model.eval()
     rows = run.splits.training[:4]
@@ -100,9 +105,9 @@ def _compute_gradient(run: TrainingRun, rows: Any, micro_batches: int) -> dict[s
 def test_gradients_of_earlier_micro_batches_are_not_counted_twice(
     tmp_path: Path, encoder_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first part has left its gradient when memory runs out in the second."""
-    found, parted = (set_up_run(create_folder(tmp_path / name, encoder_base)) for name in ("found", "parted"))
-    expected = _compute_gradient(parted, parted.splits.training[:8], micro_batches=4)
+    """The first micro-batch has added its gradient when the second runs out of memory."""
+    retried, split = (set_up_run(create_folder(tmp_path / name, encoder_base)) for name in ("retried", "split"))
+    expected = _compute_gradient(split, split.splits.training[:8], micro_batches=4)
     plain, calls = TextClassification.compute_loss, []
 
     def loss(*args: Any) -> Any:
@@ -112,25 +117,25 @@ def test_gradients_of_earlier_micro_batches_are_not_counted_twice(
         return plain(*args)
 
     monkeypatch.setattr(TextClassification, "compute_loss", loss)
-    given = _compute_gradient(found, found.splits.training[:8], micro_batches=2)
+    gradient = _compute_gradient(retried, retried.splits.training[:8], micro_batches=2)
     assert calls == [4, 4, 2, 2, 2, 2]
-    assert all(torch.equal(given[name], expected[name]) for name in expected)
+    assert all(torch.equal(gradient[name], expected[name]) for name in expected)
 
 
-def test_it_may_happen_again_at_a_later_step(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
-    """Each time the parts are halved once."""
+def test_it_can_happen_at_several_steps(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
+    """Each error halves the micro-batches once."""
     run = set_up_run(create_folder(tmp_path / "run", encoder_base))
     rows = run.splits.training
-    tried = limit_memory(4)
+    attempted_sizes = limit_memory(4)
     assert gradients.compute_gradients(run, rows[:8], 1).micro_batches == 2
     assert gradients.compute_gradients(run, rows[:16], 2).micro_batches == 4
-    assert tried == [8, 4, 4, 8, 4, 4, 4, 4]
+    assert attempted_sizes == [8, 4, 4, 8, 4, 4, 4, 4]
 
 
 def test_a_short_batch_halves_the_micro_batches_of_later_long_ones(
     tmp_path: Path, encoder_base: Path, limit_memory: Any
 ) -> None:
-    """Three rows in two parts, of two rows and one, ran out: four parts, though there are three rows."""
+    """Three rows in two micro-batches fail, so the number becomes four, more than the rows."""
     run = set_up_run(create_folder(tmp_path / "run", encoder_base))
     limit_memory(1)
     assert gradients.compute_gradients(run, run.splits.training[:3], 2).micro_batches == 4
@@ -140,11 +145,11 @@ def test_a_short_batch_halves_the_micro_batches_of_later_long_ones(
 def test_the_run_fails_if_one_row_is_too_much(
     tmp_path: Path, encoder_base: Path, limit_memory: Any, error: Callable[[], Exception]
 ) -> None:
-    tried = limit_memory(0, error)
+    attempted_sizes = limit_memory(0, error)
     folder = create_folder(tmp_path / "run", encoder_base, gradient_accumulation_steps=2)
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         run_training(folder)
-    assert tried == [2, 1]
+    assert attempted_sizes == [2, 1]
     failure = to_failure(caught.value)
     assert failure is not None
     assert failure.code == "out_of_memory"
@@ -152,32 +157,32 @@ def test_the_run_fails_if_one_row_is_too_much(
 
 
 def test_a_batch_that_cannot_be_split_fails_immediately(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
-    tried = limit_memory(0, task=Embedding)
+    attempted_sizes = limit_memory(0, task=Embedding)
     rows = [{"anchor": f"{word} one", "positive": f"two {word}"} for word in ("sun", "rain", "snow", "wind")]
     with pytest.raises(torch.OutOfMemoryError):
         run_training(
             create_run_folder(tmp_path / "run", encoder_base, "embedding", FULL, training=rows, hyperparameters=HYPER)
         )
-    assert len(tried) == 1
+    assert len(attempted_sizes) == 1
 
 
 def test_other_errors_are_not_retried(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
-    tried = limit_memory(2, lambda: RuntimeError("shapes do not match"))
+    attempted_sizes = limit_memory(2, lambda: RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes") as caught:
         run_training(create_folder(tmp_path / "run", encoder_base))
-    assert tried == [4]
+    assert attempted_sizes == [4]
     assert to_failure(caught.value) is None
 
 
 def test_the_number_of_micro_batches_survives_a_resume(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
-    def make(name: str) -> Path:
+    def create_split_folder(name: str) -> Path:
         return create_folder(tmp_path / name, encoder_base, LORA, gradient_accumulation_steps=1)
 
-    tried = limit_memory(2)
-    whole: EventRecorder = run_training(make("whole"))
+    attempted_sizes = limit_memory(2)
+    whole: EventRecorder = run_training(create_split_folder("whole"))
     for step in (1, 4, 7):
-        tried.clear()
-        heard = assert_resumed_run_matches(make, step, whole)
-        assert tried.count(4) == 1
-        state = tmp_path / f"{step}-first" / heard.of_type(Checkpoint)[-1].path / "state/progress.json"
+        attempted_sizes.clear()
+        events = assert_resumed_run_matches(create_split_folder, step, whole)
+        assert attempted_sizes.count(4) == 1
+        state = tmp_path / f"{step}-first" / events.of_type(Checkpoint)[-1].path / "state/progress.json"
         assert Progress.model_validate_json(state.read_bytes()).parts == 2

@@ -1,6 +1,7 @@
-"""Per-step loss and gradient norm beside HF ``Trainer`` + PEFT and TRL, on the same batches, in fp32.
+"""Tests that compare loss and gradient norm per step with HF ``Trainer`` + PEFT and TRL.
 
-The residual must be small at every step, and its mean must not lean to one side: a drift shows there first.
+Batches are equal, in fp32. The residual must be small at every step, and its mean must be near
+zero, where a drift would show first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ trl = pytest.importorskip("trl")
 datasets = pytest.importorskip("datasets")
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
 ]
 
@@ -65,7 +67,7 @@ HYPER: Row = {
 
 @dataclass
 class TrainingCurve:
-    """What each step measured."""
+    """Loss and gradient norm of each step."""
 
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -73,7 +75,7 @@ class TrainingCurve:
 
 @dataclass
 class ParityRun:
-    """A run of ours, and its untrained twin for another trainer."""
+    """A Luthier run and an untrained copy of its model for another trainer."""
 
     run: TrainingRun
     twin: Any
@@ -87,14 +89,14 @@ class ParityRun:
         lines = EventRecorder()
         self.run.emit = lines
         train_steps(self.run, Progress())
-        told = lines.of_type(Metrics)
-        assert [line.step for line in told] == list(range(1, self.run.hyper.max_steps + 1))
-        return TrainingCurve([line.train_loss for line in told], [line.grad_norm for line in told])
+        metrics = lines.of_type(Metrics)
+        assert [line.step for line in metrics] == list(range(1, self.run.hyper.max_steps + 1))
+        return TrainingCurve([line.train_loss for line in metrics], [line.grad_norm for line in metrics])
 
 
 @pytest.fixture
 def create_parity_run(tmp_path: Path) -> Callable[..., ParityRun]:
-    def make(task: str, base: Path, update: Row, rows: list[Row], **changes: Any) -> ParityRun:
+    def create(task: str, base: Path, update: Row, rows: list[Row], **changes: Any) -> ParityRun:
         folder = create_run_folder(
             tmp_path / "ours", base, task, update, training=rows, **{"hyperparameters": HYPER, **changes}
         )
@@ -107,7 +109,7 @@ def create_parity_run(tmp_path: Path) -> Callable[..., ParityRun]:
         compute_reference_logprobs(run)
         return ParityRun(run, fresh().model)
 
-    return make
+    return create
 
 
 def build_training_arguments(arguments_class: type[Any], folder: Path, steps: int, **overrides: Any) -> Any:
@@ -128,10 +130,10 @@ def build_training_arguments(arguments_class: type[Any], folder: Path, steps: in
 
 
 def train_with(trainer_class: type[Any], batches: list[dict[str, Any]], **trainer_arguments: Any) -> TrainingCurve:
-    """Another trainer's own step, on batches that are handed to it."""
+    """Train with another library's trainer on the given batches."""
     curve = TrainingCurve()
 
-    class Watched(trainer_class):  # type: ignore[misc]
+    class RecordingTrainer(trainer_class):  # type: ignore[misc]
         def get_train_dataloader(self) -> Any:
             return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
 
@@ -144,7 +146,7 @@ def train_with(trainer_class: type[Any], batches: list[dict[str, Any]], **traine
             if "grad_norm" in logs:
                 curve.norms.append(float(logs["grad_norm"]))
 
-    Watched(**trainer_arguments).train()
+    RecordingTrainer(**trainer_arguments).train()
     return curve
 
 
@@ -154,7 +156,7 @@ def assert_curves_agree(left: TrainingCurve, right: TrainingCurve) -> None:
         assert len(a) == len(b) >= 4
         residual = (a - b) / b
         assert residual.abs().max() < 1e-4, (name, residual)
-        # Zero-mean: within what chance allows residuals of this size, or far below what could matter.
+        # Zero mean: within the standard error of the residuals, or far below any relevance.
         assert residual.mean().abs() < max(3 * float(residual.std()) / len(residual) ** 0.5, 1e-6), (name, residual)
     assert left.losses[0] != left.losses[-1]
 
@@ -174,54 +176,54 @@ def pad_batch(examples: list[Any], pad: int) -> dict[str, Any]:
 def test_supervised_as_hf_trainer(
     create_parity_run: Callable[..., ParityRun], chat_base: Path, tmp_path: Path, update: Row
 ) -> None:
-    mine = create_parity_run("chat", chat_base, update, COUNTING_ROWS)
-    batches = [pad_batch(batch, mine.run.context.pad_token_id) for batch in mine.batches]
+    ours = create_parity_run("chat", chat_base, update, COUNTING_ROWS)
+    batches = [pad_batch(batch, ours.run.context.pad_token_id) for batch in ours.batches]
     curve = train_with(
         Trainer,
         batches,
-        model=mine.twin,
+        model=ours.twin,
         args=build_training_arguments(TrainingArguments, tmp_path, len(batches)),
         train_dataset=batches,
     )
-    assert_curves_agree(mine.curve(), curve)
+    assert_curves_agree(ours.curve(), curve)
 
 
 def test_classification_as_hf_trainer(
     create_parity_run: Callable[..., ParityRun], encoder_base: Path, tmp_path: Path
 ) -> None:
-    # Dropout would be drawn in another order.
-    mine = create_parity_run("text-classification", copy_base_without_dropout(encoder_base, tmp_path), LORA, LABEL_ROWS)
+    # The order of dropout draws would differ.
+    ours = create_parity_run("text-classification", copy_base_without_dropout(encoder_base, tmp_path), LORA, LABEL_ROWS)
     batches = []
-    for examples in mine.batches:
-        batch = mine.run.task.collate(examples, mine.run.context)
+    for examples in ours.batches:
+        batch = ours.run.task.collate(examples, ours.run.context)
         truth = batch.pop("truth_BL")
         batches.append({**batch, "labels": truth.int().argmax(-1)})
     curve = train_with(
         Trainer,
         batches,
-        model=mine.twin,
+        model=ours.twin,
         args=build_training_arguments(TrainingArguments, tmp_path, len(batches)),
         train_dataset=batches,
     )
-    assert_curves_agree(mine.curve(), curve)
+    assert_curves_agree(ours.curve(), curve)
 
 
 def test_supervised_as_trl(create_parity_run: Callable[..., ParityRun], chat_base: Path, tmp_path: Path) -> None:
-    mine = create_parity_run("chat", chat_base, LORA, COUNTING_ROWS)
-    batches = [pad_batch(batch, mine.run.context.pad_token_id) for batch in mine.batches]
-    rows = datasets.Dataset.from_list([{"input_ids": list(example.ids)} for example in mine.run.splits.training])
+    ours = create_parity_run("chat", chat_base, LORA, COUNTING_ROWS)
+    batches = [pad_batch(batch, ours.run.context.pad_token_id) for batch in ours.batches]
+    rows = datasets.Dataset.from_list([{"input_ids": list(example.ids)} for example in ours.run.splits.training])
     args = build_training_arguments(
         trl.SFTConfig, tmp_path, len(batches), dataset_kwargs={"skip_prepare_dataset": True}
     )
     curve = train_with(
         trl.SFTTrainer,
         batches,
-        model=mine.twin,
+        model=ours.twin,
         args=args,
         train_dataset=rows,
-        processing_class=mine.run.context.processor,
+        processing_class=ours.run.context.processor,
     )
-    assert_curves_agree(mine.curve(), curve)
+    assert_curves_agree(ours.curve(), curve)
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
@@ -229,45 +231,45 @@ def test_preference_as_trl(
     create_parity_run: Callable[..., ParityRun], chat_base: Path, tmp_path: Path, loss: str
 ) -> None:
     hyper = {**HYPER, "beta": 0.2, "loss": loss}
-    mine = create_parity_run("chat", chat_base, LORA, PREFERENCE_ROWS, method="dpo", hyperparameters=hyper)
-    batches = [dict(build_preference_batch(batch, mine.run.context.pad_token_id)) for batch in mine.batches]
+    ours = create_parity_run("chat", chat_base, LORA, PREFERENCE_ROWS, method="dpo", hyperparameters=hyper)
+    batches = [dict(build_preference_batch(batch, ours.run.context.pad_token_id)) for batch in ours.batches]
     rows = datasets.Dataset.from_list(
-        [{"prompt": "a", "chosen": "b", "rejected": "c"} for example in mine.run.splits.training]
+        [{"prompt": "a", "chosen": "b", "rejected": "c"} for example in ours.run.splits.training]
     )
     args = build_training_arguments(trl.DPOConfig, tmp_path, len(batches), beta=0.2, loss_type=[loss])
     curve = train_with(
         trl.DPOTrainer,
         batches,
-        model=mine.twin,
+        model=ours.twin,
         args=args,
         train_dataset=rows,
-        processing_class=mine.run.context.processor,
+        processing_class=ours.run.context.processor,
     )
-    assert_curves_agree(mine.curve(), curve)
+    assert_curves_agree(ours.curve(), curve)
 
 
 def build_preference_batch(examples: list[Any], pad: int) -> Iterator[tuple[str, Any]]:
-    """TRL's batch: all chosen, then all rejected."""
-    both = pad_batch([example.chosen for example in examples] + [example.rejected for example in examples], pad)
-    yield from ((name, both[name]) for name in ("input_ids", "attention_mask"))
-    yield "completion_mask", (both["labels"] != -100).long()
+    """Build TRL's batch: all chosen, then all rejected."""
+    batch = pad_batch([example.chosen for example in examples] + [example.rejected for example in examples], pad)
+    yield from ((name, batch[name]) for name in ("input_ids", "attention_mask"))
+    yield "completion_mask", (batch["labels"] != -100).long()
 
 
 def copy_base_without_dropout(base: Path, tmp_path: Path) -> Path:
-    """The same base without dropout."""
-    shutil.copytree(base, tmp_path / "still")
-    config = json.loads((tmp_path / "still/config.json").read_text())
+    """Copy a base and set its dropout to 0."""
+    shutil.copytree(base, tmp_path / "no_dropout")
+    config = json.loads((tmp_path / "no_dropout/config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (tmp_path / "still/config.json").write_text(json.dumps(config))
-    return tmp_path / "still"
+    (tmp_path / "no_dropout/config.json").write_text(json.dumps(config))
+    return tmp_path / "no_dropout"
 
 
-def test_nothing_is_compared_with_itself() -> None:
+def test_the_comparison_rejects_different_and_biased_curves() -> None:
     assert runs.train.__module__.startswith("training")
     with pytest.raises(AssertionError):
         assert_curves_agree(
             TrainingCurve([1.0, 1.0, 1.0, 0.9], [1.0] * 4), TrainingCurve([1.0, 1.0, 1.0, 0.8], [1.0] * 4)
         )
-    leaning = [1.00005] * 4
+    biased = [1.00005] * 4
     with pytest.raises(AssertionError):
-        assert_curves_agree(TrainingCurve(leaning, leaning), TrainingCurve([1.0] * 4, [1.0] * 4))
+        assert_curves_agree(TrainingCurve(biased, biased), TrainingCurve([1.0] * 4, [1.0] * 4))

@@ -1,4 +1,4 @@
-"""A run that was stopped or killed and goes on gives the bytes and figures of one that was not."""
+"""Tests that stopped and resumed runs produce the same bytes and metrics as uninterrupted runs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from training.errors import Interrupted
 from training.run_events import Checkpoint, Metrics, Result
 from training.trainer.state import StopFlag
 
+pytestmark = pytest.mark.integration
+
 CASES = [
     ("chat", "chat_base", LORA),
     ("chat", "chat_base", FULL),
@@ -30,7 +32,7 @@ HYPER = {"n_epochs": 2, "batch_size": 4, "gradient_accumulation_steps": 2, "labe
 
 
 class StopAtStep(EventRecorder):
-    """Asks the run to stop when it tells of a step."""
+    """Event recorder that requests a stop when it receives the metrics of a step."""
 
     def __init__(self, step: int) -> None:
         super().__init__()
@@ -58,9 +60,9 @@ def test_stopping_at_every_step_changes_no_bit(
     for step in range(1, result.step):
         first, second = folder(f"{step}-first"), folder(f"{step}-second")
         lines = StopAtStep(step)
-        with pytest.raises(Interrupted) as left:
+        with pytest.raises(Interrupted) as interrupted:
             run.train(first, lines, lines.stop)
-        assert left.value.step == step
+        assert interrupted.value.step == step
         shutil.copytree(first / lines.of_type(Checkpoint)[-1].path, second / "resume")
         rest = run_training(second)
         assert hash_files(second / "result") == hash_files(tmp_path / "whole/result")
@@ -110,7 +112,7 @@ def test_a_finished_runs_last_checkpoint_gives_its_result(tmp_path: Path, chat_b
     assert rest.of_type(Result) == lines.of_type(Result)
 
 
-def test_a_checkpoint_is_safetensors_and_json_and_no_half_one_is_seen(tmp_path: Path, chat_base: Path) -> None:
+def test_a_checkpoint_is_safetensors_and_json_and_none_is_incomplete(tmp_path: Path, chat_base: Path) -> None:
     folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, hyperparameters=HYPER)
     run_training(folder)
     suffixes = {path.suffix for path in (folder / "checkpoints").rglob("*") if path.is_file()}
@@ -144,11 +146,11 @@ def test_a_real_process_killed_and_resumed(
 
     whole = run_training(folder("whole"))
     with spawn_run(folder("first")) as process:
-        written = []
+        checkpoints = []
         for line in read_events(process):
             if isinstance(line, Checkpoint):
-                written.append(line)
-            if len(written) == 2:
+                checkpoints.append(line)
+            if len(checkpoints) == 2:
                 process.send_signal(sig)
                 break
         rest = list(read_events(process))
@@ -156,10 +158,10 @@ def test_a_real_process_killed_and_resumed(
     assert code == (0 if sig == signal.SIGTERM else -sig)
     if sig == signal.SIGTERM:
         assert rest[-1].type == "stopped"
-        written += [line for line in rest if isinstance(line, Checkpoint)]
-        assert written[-1].step == rest[-1].step  # type: ignore[union-attr]
+        checkpoints += [line for line in rest if isinstance(line, Checkpoint)]
+        assert checkpoints[-1].step == rest[-1].step  # type: ignore[union-attr]
     second = folder("second")
-    shutil.copytree(tmp_path / "first" / written[-1].path, second / "resume")
+    shutil.copytree(tmp_path / "first" / checkpoints[-1].path, second / "resume")
     [result] = run_training(second).of_type(Result)
     assert result.resume_proof == whole.of_type(Result)[0].resume_proof
     assert hash_files(second / "result") == hash_files(tmp_path / "whole/result")

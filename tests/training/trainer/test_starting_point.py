@@ -1,4 +1,4 @@
-"""Going on from an earlier result: the first loss is the last model's, and what it knew of labels stays."""
+"""Tests for jobs that continue an earlier result: first loss, labels, and resumption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 
 
 def create_continued_folder(directory: Path, start: Path, base: Path, task: str, update: Row, **changes: Any) -> Path:
-    """A folder whose run begins with the result in ``start``."""
+    """Create a folder whose run starts from the result in ``start``."""
     folder = create_run_folder(directory, base, task, update, start="start", **{"hyperparameters": HYPER, **changes})
     shutil.copytree(start, folder / "start")
     return folder
@@ -46,14 +46,14 @@ def test_the_first_loss_is_the_earlier_models(
     assert run.trainable_parameters.keys() == earlier.run.trainable_parameters.keys()
     rows_of_step = [run.splits.training[row] for row in run.batch_sampler.get_batch(1)]
     losses = []
-    for one in (run, earlier.run):
-        with one.full_eval_mode(), torch.no_grad():
-            losses.append(one.compute_loss(rows_of_step, one.eval_context).total)
+    for training_run in (run, earlier.run):
+        with training_run.full_eval_mode(), torch.no_grad():
+            losses.append(training_run.compute_loss(rows_of_step, training_run.eval_context).total)
     assert torch.equal(*losses)
     lines = run_training(second)
-    figures = lines.of_type(Result)[0].metrics
-    assert figures["valid_loss_before"] == pytest.approx(earlier.events.of_type(Metrics)[-1].valid_loss, rel=1e-6)
-    assert figures["valid_loss"] != figures["valid_loss_before"]
+    final_metrics = lines.of_type(Result)[0].metrics
+    assert final_metrics["valid_loss_before"] == pytest.approx(earlier.events.of_type(Metrics)[-1].valid_loss, rel=1e-6)
+    assert final_metrics["valid_loss"] != final_metrics["valid_loss_before"]
 
 
 def test_an_adapter_is_continued_with_its_config(tmp_path: Path, chat_base: Path) -> None:
@@ -70,7 +70,7 @@ def test_an_adapter_is_continued_with_its_config(tmp_path: Path, chat_base: Path
 
 @pytest.mark.parametrize("update", [{"type": "head"}, {"type": "layers", "last": 1}], ids=["head", "layers"])
 def test_full_weights_are_continued_in_part(tmp_path: Path, encoder_base: Path, update: Row) -> None:
-    """What stays is the earlier result's, not the base's."""
+    """Frozen weights are those of the earlier result, not those of the base."""
     task = "text-classification"
     first = create_run_folder(tmp_path / "first", encoder_base, task, FULL, hyperparameters=HYPER)
     earlier = run_to_completion(first)
@@ -82,7 +82,7 @@ def test_full_weights_are_continued_in_part(tmp_path: Path, encoder_base: Path, 
     assert done.changed_tensors == set(done.run.trainable_parameters) < set(earlier.run.trainable_parameters)
 
 
-def test_the_pull_is_to_where_this_run_began(tmp_path: Path, encoder_base: Path) -> None:
+def test_the_l2_penalty_is_relative_to_the_start_of_this_run(tmp_path: Path, encoder_base: Path) -> None:
     first = create_run_folder(tmp_path / "first", encoder_base, "text-classification", FULL, hyperparameters=HYPER)
     run_training(first)
     hyper = {**HYPER, "l2_to_base": 1.0}
@@ -90,10 +90,10 @@ def test_the_pull_is_to_where_this_run_began(tmp_path: Path, encoder_base: Path)
         create_continued_folder(
             tmp_path / name, first / "result", encoder_base, "text-classification", FULL, hyperparameters=values
         )
-        for name, values in (("pulled", hyper), ("plain", HYPER))
+        for name, values in (("penalized", hyper), ("plain", HYPER))
     ]
-    (_, pulled), (_, plain) = (compute_step(run, run.splits.training) for run in map(set_up_run, folders))
-    assert all(torch.equal(pulled[name], plain[name]) for name in plain)
+    (_, penalized), (_, plain) = (compute_step(run, run.splits.training) for run in map(set_up_run, folders))
+    assert all(torch.equal(penalized[name], plain[name]) for name in plain)
 
 
 @pytest.mark.parametrize("update", [LORA, FULL], ids=["lora", "full"])
@@ -103,19 +103,19 @@ def test_a_continued_run_is_stopped_and_resumed(tmp_path: Path, encoder_base: Pa
     run_training(first)
     hyper = {**HYPER, "l2_to_base": 0.5}
 
-    def make(name: str) -> Path:
+    def create_folder(name: str) -> Path:
         return create_continued_folder(
             tmp_path / name, first / "result", encoder_base, task, update, hyperparameters=hyper
         )
 
-    whole = run_training(make("whole"))
+    whole = run_training(create_folder("whole"))
     for step in (1, 4):
-        assert_resumed_run_matches(make, step, whole)
+        assert_resumed_run_matches(create_folder, step, whole)
 
 
 @pytest.fixture(scope="module")
 def fruit_classifier(tmp_path_factory: pytest.TempPathFactory, encoder_base: Path) -> Path:
-    """A classifier of three labels."""
+    """A result that classifies three labels."""
     rows = [*LABEL_ROWS, *({"text": "plum " * number, "label": "plum"} for number in range(1, 5))]
     folder = tmp_path_factory.mktemp("fruit") / "run"
     run_training(
@@ -125,7 +125,7 @@ def fruit_classifier(tmp_path_factory: pytest.TempPathFactory, encoder_base: Pat
 
 
 def test_a_classifier_keeps_its_labels(tmp_path: Path, encoder_base: Path, fruit_classifier: Path) -> None:
-    """Though the new file has one of three: it could not be trained on by itself."""
+    """The new file has one of three labels; on its own it could not be trained on."""
     rows = [{"text": "a pear", "label": "pear"}, {"text": "more pears", "label": "pear"}]
     hyper = {**HYPER, "class_weights": "balanced"}
     folder = create_continued_folder(
@@ -140,7 +140,7 @@ def test_a_classifier_keeps_its_labels(tmp_path: Path, encoder_base: Path, fruit
     run_training(folder)
     state = ResultMetadata.read(folder / "result").state
     assert state["labels"] == ["apple", "pear", "plum"]
-    # What is balanced is the file at hand.
+    # Weights are balanced over the current file.
     assert state["counts"] == [0, 2, 0]
 
 
@@ -151,7 +151,7 @@ def test_an_unknown_label_is_an_issue_of_its_line(tmp_path: Path, encoder_base: 
     )
     with pytest.raises(InvalidDataset) as caught:
         run_training(folder)
-    assert [(fault.file, fault.line, fault.code, fault.field) for fault in caught.value.errors] == [
+    assert [(error.file, error.line, error.code, error.field) for error in caught.value.errors] == [
         ("training_file", 2, "unknown_label", "label"),
         ("training_file", 3, "wrong_value", "label"),
     ]

@@ -1,4 +1,4 @@
-"""When a run ends, and whose weights it gives."""
+"""Tests for early stopping, time limits, and the choice of the result's weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from training.trainer.prepare import prepare
 from training.trainer.saver import update_early_stopping
 from training.trainer.state import StopFlag, TrainingRun
 
-# Most rows are the training file's, some contradict it: the loss on them falls, then rises with the model's certainty.
+# Most rows equal training rows and some contradict them, so the validation loss falls, then rises.
 CONTRADICTING_ROWS: list[Row] = [
     *LABEL_ROWS[:6],
     *({**row, "label": {"apple": "pear", "pear": "apple"}[row["label"]]} for row in LABEL_ROWS[6:9]),
@@ -78,9 +78,9 @@ def test_it_stops_when_patience_is_over_and_gives_the_best_weights(
     assert result.metrics["valid_loss"] == losses[best]
     assert hash_files(folder / "result") == hash_files(folder / f"checkpoints/step-{best}/model")
     assert hash_files(folder / "result") != hash_files(folder / f"checkpoints/step-{max(losses)}/model")
-    [told] = [line.message for line in lines.of_type(Message) if "early" in line.message]
-    assert f"Stopped early at step {max(losses)}: {PATIENCE} evaluations" in told
-    assert f"{losses[best]:.4f} at step {best}." in told
+    [message] = [line.message for line in lines.of_type(Message) if "early" in line.message]
+    assert f"Stopped early at step {max(losses)}: {PATIENCE} evaluations" in message
+    assert f"{losses[best]:.4f} at step {best}." in message
 
 
 def test_stopped_and_resumed_in_the_middle_of_patience(
@@ -89,8 +89,8 @@ def test_stopped_and_resumed_in_the_middle_of_patience(
     folder, whole = early_stopped_run
     best, last = whole.of_type(Result)[0].step, whole.of_type(Metrics)[-1].step
     for step in range(best - 1, last):
-        heard = assert_resumed_run_matches(lambda name: create_folder(folder.parent / name, encoder_base), step, whole)
-        state = folder.parent / f"{step}-first" / heard.of_type(Checkpoint)[-1].path / "state"
+        events = assert_resumed_run_matches(lambda name: create_folder(folder.parent / name, encoder_base), step, whole)
+        state = folder.parent / f"{step}-first" / events.of_type(Checkpoint)[-1].path / "state"
         progress = Progress.model_validate_json((state / "progress.json").read_bytes())
         assert progress.best is not None
         assert progress.best.stale == max(0, step - best)
@@ -101,12 +101,12 @@ def test_an_ended_runs_last_checkpoint_gives_its_result_without_a_step(
     early_stopped_run: tuple[Path, EventRecorder], encoder_base: Path
 ) -> None:
     folder, lines = early_stopped_run
-    again = create_folder(folder.parent / "again", encoder_base)
-    shutil.copytree(folder / lines.of_type(Checkpoint)[-1].path, again / "resume")
-    rest = run_training(again)
+    resumed = create_folder(folder.parent / "resumed", encoder_base)
+    shutil.copytree(folder / lines.of_type(Checkpoint)[-1].path, resumed / "resume")
+    rest = run_training(resumed)
     assert rest.of_type(Metrics) == []
     assert rest.of_type(Result) == lines.of_type(Result)
-    assert hash_files(again / "result") == hash_files(folder / "result")
+    assert hash_files(resumed / "result") == hash_files(folder / "result")
 
 
 @pytest.mark.parametrize("update", [LORA, {"type": "head"}], ids=["lora", "head"])
@@ -128,12 +128,12 @@ def test_without_early_stopping_the_last_weights(tmp_path: Path, encoder_base: P
     assert not (folder / BEST_WEIGHTS_FILE).exists()
 
 
-def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path, encoder_base: Path) -> None:
+def test_a_non_finite_loss_is_never_the_best(tmp_path: Path, encoder_base: Path) -> None:
     run = set_up_run(create_folder(tmp_path / "run", encoder_base))
-    told = Metrics(step=1, total_steps=9, epoch=0.1, learning_rate=0.1, train_loss=1.0, tokens=1)
+    metrics = Metrics(step=1, total_steps=9, epoch=0.1, learning_rate=0.1, train_loss=1.0, tokens=1)
     progress = Progress()
     for step, loss in enumerate((float("nan"), 3.0, 2.0, float("inf"), 2.5), start=1):
-        progress = update_early_stopping(run, progress, told.model_copy(update={"step": step, "valid_loss": loss}))
+        progress = update_early_stopping(run, progress, metrics.model_copy(update={"step": step, "valid_loss": loss}))
     assert progress.best is not None
     assert (progress.best.metrics.step, progress.best.metrics.valid_loss, progress.best.stale) == (3, 2.0, 1)
 
@@ -143,16 +143,16 @@ def run(tmp_path: Path, encoder_base: Path) -> TrainingRun:
     return set_up_run(create_folder(tmp_path / "run", encoder_base, early_stopping_patience=0))
 
 
-def test_time_that_is_up_ends_the_run_at_a_steps_end(run: TrainingRun) -> None:
+def test_the_time_limit_ends_the_run_after_a_step(run: TrainingRun) -> None:
     run.hyper = run.hyper.model_copy(update={"max_seconds": 1e-9, "eval_every": 7})
     progress = loop.train(run, Progress())
     assert (progress.step, progress.ended) == (1, True)
-    [told] = get_event_recorder(run).of_type(Metrics)
-    assert told.valid_loss is not None
+    [metrics] = get_event_recorder(run).of_type(Metrics)
+    assert metrics.valid_loss is not None
     result = write_result(run, progress)
     assert result.step == 1
     assert hash_files(run.folder / "result") == hash_files(run.folder / "checkpoints/step-1/model")
-    # Resumed, it does not begin again.
+    # A resumed run that has ended does no step.
     assert loop.train(run, progress) == progress
 
 
@@ -171,24 +171,26 @@ def prepare_splits(folder: Path) -> tuple[list[Any], list[Any]]:
 def test_a_share_of_the_training_rows_is_held_out_by_the_seed(tmp_path: Path, encoder_base: Path) -> None:
     rows = [{"text": f"number {number} ok", "label": "ab"[number % 2]} for number in range(40)]
 
-    def make(name: str, seed: int, share: float) -> Path:
+    def create_split_folder(name: str, seed: int, share: float) -> Path:
         hyper = {"validation_share": share, "max_steps": 2}
-        where = tmp_path / name
+        folder = tmp_path / name
         return create_run_folder(
-            where, encoder_base, "text-classification", FULL, training=rows, seed=seed, hyperparameters=hyper
+            folder, encoder_base, "text-classification", FULL, training=rows, seed=seed, hyperparameters=hyper
         )
 
-    training, validation = prepare_splits(make("a", 1, 0.2))
+    training, validation = prepare_splits(create_split_folder("a", 1, 0.2))
     assert (len(training), len(validation)) == (32, 8)
-    everything, nothing = prepare_splits(make("whole", 1, 0.0))
-    assert nothing == []
-    assert sorted(bytes(one.ids) for one in [*training, *validation]) == sorted(bytes(one.ids) for one in everything)
-    assert prepare_splits(make("again", 1, 0.2)) == (training, validation)
-    assert prepare_splits(make("other", 2, 0.2))[1] != validation
-    # At least one, and never all.
-    assert [len(part) for part in prepare_splits(make("least", 1, 0.001))] == [39, 1]
+    all_examples, held_out = prepare_splits(create_split_folder("whole", 1, 0.0))
+    assert held_out == []
+    assert sorted(bytes(example.ids) for example in [*training, *validation]) == sorted(
+        bytes(example.ids) for example in all_examples
+    )
+    assert prepare_splits(create_split_folder("again", 1, 0.2)) == (training, validation)
+    assert prepare_splits(create_split_folder("other", 2, 0.2))[1] != validation
+    # At least one row, and never all.
+    assert [len(split) for split in prepare_splits(create_split_folder("least", 1, 0.001))] == [39, 1]
     lines = run_training(tmp_path / "a")
     assert lines.of_type(Metrics)[-1].valid_loss is not None
     assert {"valid_loss", "valid_loss_before", "valid_accuracy"} <= lines.of_type(Result)[0].metrics.keys()
-    card = json.loads((tmp_path / "a/result/luthier.json").read_text())
-    assert card["hyperparameters"]["validation_share"] == 0.2
+    metadata = json.loads((tmp_path / "a/result/luthier.json").read_text())
+    assert metadata["hyperparameters"]["validation_share"] == 0.2

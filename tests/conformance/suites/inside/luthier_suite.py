@@ -1,6 +1,6 @@
-"""A pytest plugin for the client's own tests: the server's rows anew before each, known differences, lines of JSON.
+"""Pytest plugin for the client's own tests: row resets, known differences, output as JSON lines.
 
-It runs in the client's environment, with pytest and the standard library and nothing of ours.
+It runs in the client's environment and imports only ``openai``, pytest and the standard library.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import pytest
 
 
 class SuitePlugin:
-    """What came of each test. ``differences`` are ``(pattern, said, why)``: a test that fits the pattern is to fail
-    with ``said`` in its failure; that it passes, or fails for something else, is a failure of ours."""
+    """Recorder of the outcome of each test.
+
+    ``differences`` are ``(pattern, message, reason)``: a test that matches the pattern must fail
+    with ``message`` in its failure. Passing, or failing for another reason, counts as a failure.
+    """
 
     def __init__(self, reset_address: str, differences: Sequence[Sequence[str]]) -> None:
         self._reset_address = reset_address
@@ -32,7 +35,7 @@ class SuitePlugin:
         connection = http.client.HTTPConnection(self._reset_address, timeout=30)
         try:
             connection.request("POST", "/")
-            assert connection.getresponse().status == 204, "the rows could not be renewed"
+            assert connection.getresponse().status == 204, "the server did not reset its rows"
         finally:
             connection.close()
 
@@ -55,27 +58,29 @@ class SuitePlugin:
             self._outcomes[name] = self._compare_with_differences(name, report, error)
 
     def _compare_with_differences(self, name: str, report: pytest.TestReport, error: str) -> dict[str, str]:
-        # Brackets would be a pattern's own.
-        plain = name.replace("[", "(").replace("]", ")")
-        known = next((each for each in self._differences if fnmatchcase(plain, f"*{each[0]}")), None)
-        if known is None:
-            failed = {"outcome": "failed", "detail": f"{report.when}: {error}"[:600]}
-            return failed if report.failed else {"outcome": "passed"}
-        pattern, said, why = known
-        if report.failed and said in error:
-            return {"outcome": "absent", "detail": why, "by": pattern}
-        return {"outcome": "failed", "detail": f"not as told of {pattern} ({said}): {report.outcome} {error}"[:600]}
+        # Brackets have a meaning in patterns.
+        test_name = name.replace("[", "(").replace("]", ")")
+        difference = next((entry for entry in self._differences if fnmatchcase(test_name, f"*{entry[0]}")), None)
+        if difference is None:
+            failure = {"outcome": "failed", "detail": f"{report.when}: {error}"[:600]}
+            return failure if report.failed else {"outcome": "passed"}
+        pattern, message, reason = difference
+        if report.failed and message in error:
+            return {"outcome": "absent", "detail": reason, "by": pattern}
+        return {"outcome": "failed", "detail": f"expected {message!r} for {pattern}: {report.outcome} {error}"[:600]}
 
     def pytest_sessionfinish(self) -> None:
         outcomes = self._outcomes
         for name, outcome in outcomes.items():
             if outcome["outcome"] == "failed":
                 print("\n" + json.dumps({"check": name, **outcome}), end="")
-        left = Counter((each["by"], each["detail"]) for each in outcomes.values() if each["outcome"] == "absent")
-        for (pattern, why), count in left.items():
-            detail = {"outcome": "absent", "detail": f"{why} ({count})"}
+        absent = Counter(
+            (outcome["by"], outcome["detail"]) for outcome in outcomes.values() if outcome["outcome"] == "absent"
+        )
+        for (pattern, reason), count in absent.items():
+            detail = {"outcome": "absent", "detail": f"{reason} ({count})"}
             print("\n" + json.dumps({"check": pattern, **detail}), end="")
-        counts = Counter(each["outcome"] for each in outcomes.values())
+        counts = Counter(outcome["outcome"] for outcome in outcomes.values())
         summary: dict[str, Any] = {"client": f"openai {openai.__version__}, its own tests"}
         summary |= {"on": f"Python {platform.python_version()}"}
         print("\n" + json.dumps(summary | {name: counts[name] for name in ("passed", "failed", "absent")}))
