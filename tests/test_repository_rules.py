@@ -21,7 +21,7 @@ from deploy import docs_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ["api", "jobs", "inference", "training", "storage", "deploy"]
-FILES = [path for room in PACKAGES for path in sorted((ROOT / room).rglob("*.py"))]
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
 
 PAGES = [
