@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.batched_queries = BatchedQueries(resources.db, Limits.from_attributes(settings))
             app.state.preflight_runner = PreflightRunner(settings)
             app.state.assembly_slots = asyncio.Semaphore(MAX_CONCURRENT_ASSEMBLIES)
-            app.state.usage_meter = UsageMeter(resources.db, resources.scripts)
+            app.state.usage_meter = UsageMeter(resources.db, resources.redis_scripts)
             app.state.queue_estimator = QueueEstimator(resources.db)
             async with (
                 background_tasks(resources, app.state.usage_meter),
@@ -134,7 +134,8 @@ def create_app_from_environment() -> FastAPI:
     # blocks requests for a fifth of a second.
     gc.collect()
     gc.freeze()
-    # After every statement, a database thread waits this long for the event loop's thread.
+    # A database thread waits for up to this interval to get the interpreter back from the event
+    # loop.
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     return app
 

@@ -2,7 +2,7 @@
 
 ApiError
 ├── InvalidRequest        400  the request is invalid; ``param`` names the field to change
-├── Unauthorized          401  the key is missing, or it is not in force
+├── Unauthorized          401  the key is missing or not valid
 ├── Forbidden             403  the key is valid, but it may not do this
 ├── NotFound              404  the object does not exist, or it belongs to another project
 ├── MethodNotAllowed      405  the path exists, but does not support the method
@@ -85,7 +85,7 @@ class InvalidRequest(ApiError):
 
 
 class Unauthorized(ApiError):
-    """The key is missing, or it is not in force."""
+    """The key is missing or not valid."""
 
     status = 401
     default_code = "invalid_api_key"
@@ -182,9 +182,7 @@ class InternalError(ApiError):
     default_code = "internal_error"
 
     def __init__(self) -> None:
-        super().__init__(
-            "The server failed on this request; report the x-request-id, under which the log has the cause."
-        )
+        super().__init__("The server failed on this request. Report its x-request-id; the server's log has the cause.")
 
 
 class ServiceUnavailable(ApiError):

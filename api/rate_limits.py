@@ -12,7 +12,7 @@ from typing import Literal
 from storage.access.keys import Principal
 from storage.redis_scripts import TOKEN_BUCKETS, RedisScripts
 
-# Below any debt of a bucket, so that used tokens are charged even if the bucket is empty.
+# Required level when charging used tokens. Lower than any debt, so the charge always succeeds.
 ALLOW_DEBT = -1e12
 
 LimitKind = Literal["requests", "tokens"]

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from deploy.luthierd import app as luthierd
 from storage.settings import REPOSITORY_ROOT, Settings
 from training.errors import RUN_CODES
-from training.tasks import METHODS
+from training.tasks import TASKS_BY_METHOD
 
 DOCS_DIR = REPOSITORY_ROOT / "docs"
 PROSE_COLUMNS = 100
@@ -42,7 +42,9 @@ def render_settings_page() -> str:
 
 def render_tasks_page() -> str:
     tasks = [
-        (f"`{task.name}`{_format_method(method)}", task) for method, tasks in METHODS.items() for task in tasks.values()
+        (f"`{task.name}`{_format_method(method)}", task)
+        for method, tasks in TASKS_BY_METHOD.items()
+        for task in tasks.values()
     ]
     overview = [
         [label, _to_cell(task.title), f"`/v1/{task.route}`", _format_names(task.updates), _format_names(task.options)]

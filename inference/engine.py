@@ -55,13 +55,13 @@ class Engine:
 
     async def chat(self, ref: ModelRef, request: ChatCompletionRequest) -> dict[str, Any]:
         """Generate a ``chat.completion``."""
-        async with self._models.lease_generative_model(ref, "chat/completions") as model:
+        async with self._models.acquire_generative_model(ref, "chat/completions") as model:
             return await chat.complete(model, ref.id, request)
 
     async def chat_stream(self, ref: ModelRef, request: ChatCompletionRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Generate the chunks of a ``chat.completion.chunk`` stream."""
         async with (
-            self._models.lease_generative_model(ref, "chat/completions") as model,
+            self._models.acquire_generative_model(ref, "chat/completions") as model,
             aclosing(chat.stream(model, ref.id, request)) as chunks,
         ):
             async for chunk in chunks:
@@ -69,13 +69,13 @@ class Engine:
 
     async def complete(self, ref: ModelRef, request: CompletionRequest) -> dict[str, Any]:
         """Generate a ``text_completion``."""
-        async with self._models.lease_generative_model(ref, "completions") as model:
+        async with self._models.acquire_generative_model(ref, "completions") as model:
             return await completions.complete(model, ref.id, request)
 
     async def complete_stream(self, ref: ModelRef, request: CompletionRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Generate the chunks of a ``text_completion`` stream."""
         async with (
-            self._models.lease_generative_model(ref, "completions") as model,
+            self._models.acquire_generative_model(ref, "completions") as model,
             aclosing(completions.stream(model, ref.id, request)) as chunks,
         ):
             async for chunk in chunks:
@@ -83,12 +83,12 @@ class Engine:
 
     async def embed(self, ref: ModelRef, request: EmbeddingRequest) -> dict[str, Any]:
         """Compute one embedding per input, in input order."""
-        async with self._models.lease_predictor(ref, "embeddings") as model:
+        async with self._models.acquire_predictor(ref, "embeddings") as model:
             return await embeddings.embed(model, ref.id, request)
 
     async def predict(self, ref: ModelRef, request: PredictionRequest) -> dict[str, Any]:
         """Compute one prediction per input, in input order."""
-        async with self._models.lease_predictor(ref, "predictions") as model:
+        async with self._models.acquire_predictor(ref, "predictions") as model:
             return await predictions.predict(model, ref.id, request)
 
     async def load(self, ref: ModelRef) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Engine:
 
     def _export(self, ref: ModelRef, variant: Variant, base: Path) -> dict[str, Any]:
         key = f"exports/{ref.manifest_sha256}/{'checkpoint' if ref.part else 'result'}-{variant}.zip"
-        with self._cache.lease_folder(ref) as result, tempfile.TemporaryDirectory(prefix="export-") as scratch:
+        with self._cache.acquire_folder(ref) as result, tempfile.TemporaryDirectory(prefix="export-") as scratch:
             folder, archive = result, Path(scratch, "weights.zip")
             if _EXPORT_NEEDS_MERGE[ref.update, variant]:
                 folder = Path(scratch, "merged")

@@ -32,7 +32,7 @@ AnyModel = BaseModelEntry | Model | ModelRef
 async def find_model(resources: Resources, project_id: str, name: str) -> AnyModel | None:
     """Return the model, or None if the project has no access to one of this name.
 
-    Deleted and expired models do not exist any more.
+    Deleted and expired models no longer exist.
     """
     if entry := resources.registry.get(name):
         return entry

@@ -25,7 +25,7 @@ class Resources:
     db: Database
     blobs: Blobs
     wakeup: WakeupChannel
-    scripts: RedisScripts
+    redis_scripts: RedisScripts
     engine: EngineClient
     registry: Registry
 
@@ -39,7 +39,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         db=databases.connect(settings.database_url),
         blobs=blob_stores.connect(settings.blob_url),
         wakeup=channel,
-        scripts=RedisScripts(channel.get_pool),
+        redis_scripts=RedisScripts(channel.get_pool),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
         registry=settings.create_registry(),
     )

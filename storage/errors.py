@@ -42,4 +42,4 @@ class UnknownUrl(StorageError, ValueError):
 
 
 class ModelNotPulled(StorageError, LookupError):
-    """The model is missing on this machine. The message tells what to do."""
+    """The model is missing on this machine. The message says what to do."""

@@ -1,9 +1,9 @@
 """Idempotent requests: claims on keys, and stored responses.
 
 A request with an idempotency key *claims* the key before it runs; requests with the same key are
-rejected until it ends. A request without a key, which only a retry can repeat, claims nothing: its
-response is *stored* in the transaction that creates the object. Of two concurrent ones, the second
-transaction is rolled back.
+rejected until it ends. A request without a key claims nothing: an SDK repeats it only as a retry.
+Its response is *stored* in the transaction that creates the object. If two such requests run at the
+same time, the second transaction is rolled back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PRIMARY_KEY = [col(IdempotencyRecord.project_id), col(IdempotencyRecord.key)]
 
 
 @dataclass(frozen=True)
-class Ticket:
+class RequestClaim:
     """Identity of a request that may claim a key and record the response."""
 
     project_id: str
@@ -51,11 +51,11 @@ class KeyInUse(Exception):
     """The first request with this key is still in progress."""
 
 
-def new_ticket(project_id: str, key: str, fingerprint: str) -> Ticket:
-    return Ticket(project_id, key, fingerprint, random_text(16))
+def new_ticket(project_id: str, key: str, fingerprint: str) -> RequestClaim:
+    return RequestClaim(project_id, key, fingerprint, random_text(16))
 
 
-async def claim(session: AsyncSession, ticket: Ticket) -> StoredResponse | None:
+async def claim(session: AsyncSession, ticket: RequestClaim) -> StoredResponse | None:
     """Claim the key and return None, or return the stored response of an earlier request.
 
     Raises ``KeyReused`` and ``KeyInUse``.
@@ -73,7 +73,7 @@ async def claim(session: AsyncSession, ticket: Ticket) -> StoredResponse | None:
     return StoredResponse(row.status, row.body or "")
 
 
-async def complete(session: AsyncSession, ticket: Ticket, response: StoredResponse) -> bool:
+async def complete(session: AsyncSession, ticket: RequestClaim, response: StoredResponse) -> bool:
     """Store the response of a claimed request.
 
     Return False if another request has claimed the key.
@@ -84,12 +84,12 @@ async def complete(session: AsyncSession, ticket: Ticket, response: StoredRespon
     return (await session.execute(statement.returning(col(IdempotencyRecord.key)))).first() is not None
 
 
-async def release(session: AsyncSession, ticket: Ticket) -> None:
+async def release(session: AsyncSession, ticket: RequestClaim) -> None:
     """Release a claim without a response, so that the next request can claim the key."""
     await session.execute(delete(IdempotencyRecord).where(*_match_ticket(ticket)))
 
 
-async def store(session: AsyncSession, ticket: Ticket, response: StoredResponse, max_age_seconds: float) -> bool:
+async def store(session: AsyncSession, ticket: RequestClaim, response: StoredResponse, max_age_seconds: float) -> bool:
     """Store the response of an unclaimed request.
 
     Return False if there is a response that is younger than ``max_age_seconds``.
@@ -97,7 +97,7 @@ async def store(session: AsyncSession, ticket: Ticket, response: StoredResponse,
     return await _upsert(session, ticket, response, col(IdempotencyRecord.created_at) <= time.time() - max_age_seconds)
 
 
-async def load(session: AsyncSession, ticket: Ticket, max_age_seconds: float) -> StoredResponse | None:
+async def load(session: AsyncSession, ticket: RequestClaim, max_age_seconds: float) -> StoredResponse | None:
     """Return the response to the same request within the last ``max_age_seconds``, or None."""
     conditions = [
         *_match_key(ticket),
@@ -116,7 +116,7 @@ async def delete_expired(session: AsyncSession) -> None:
 
 
 async def _upsert(
-    session: AsyncSession, ticket: Ticket, response: StoredResponse | None, replaceable: ColumnElement[bool]
+    session: AsyncSession, ticket: RequestClaim, response: StoredResponse | None, replaceable: ColumnElement[bool]
 ) -> bool:
     """Insert the row, or replace one that matches ``replaceable``.
 
@@ -134,9 +134,9 @@ async def _upsert(
     return (await session.execute(insert.returning(col(IdempotencyRecord.key)))).first() is not None
 
 
-def _match_key(ticket: Ticket) -> list[ColumnElement[bool]]:
+def _match_key(ticket: RequestClaim) -> list[ColumnElement[bool]]:
     return [col(IdempotencyRecord.project_id) == ticket.project_id, col(IdempotencyRecord.key) == ticket.key]
 
 
-def _match_ticket(ticket: Ticket) -> list[ColumnElement[bool]]:
+def _match_ticket(ticket: RequestClaim) -> list[ColumnElement[bool]]:
     return [*_match_key(ticket), col(IdempotencyRecord.owner) == ticket.owner, col(IdempotencyRecord.status).is_(None)]

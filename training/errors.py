@@ -19,10 +19,10 @@ RUN_CODES: dict[str, str] = {
     "out_of_memory": "Lower batch_size or max_length, raise gradient_accumulation_steps, or choose a smaller model.",
     "non_finite_loss": "Lower learning_rate or learning_rate_multiplier, and check the rows of the preceding steps.",
     "stalled": "Create the job again. If it stalls again, ask the operator for the worker's log.",
-    "crash_loop": "The run crashed repeatedly at the same step; ask the operator for the worker's log.",
+    "crash_loop": "The run crashed repeatedly between two checkpoints; ask the operator for the worker's log.",
     "disk_full": "Ask the operator to free disk space, then create the job again.",
     "storage_unavailable": "The object store did not respond; create the job again later.",
-    "parity_failed": "The served model's outputs differ from the trainer's; report this with the job's id.",
+    "parity_failed": "The engine cannot serve the result; report this with the job's id.",
     "internal_error": "Report this with the job's id.",
 }
 """Error code of a failed job -> advice to the user."""

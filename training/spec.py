@@ -87,7 +87,7 @@ class Hyperparameters(BaseModel):
     general_share: Auto | Annotated[float, Field(ge=0, le=0.9)] = "auto"
     """Share of each epoch's rows that come from the general file, to prevent forgetting."""
     l2_to_base: Auto | Annotated[float, Field(ge=0, le=1000)] = "auto"
-    """L2 penalty that pulls trained weights towards their initial values (L2-SP, arXiv:1802.01483);
+    """L2 penalty that pulls trained weights toward their initial values (L2-SP, arXiv:1802.01483);
     0 disables it."""
     dtype: Auto | Precision = "auto"
     """Dtype of the matrix products. Trained weights stay in float32."""
@@ -97,8 +97,8 @@ class Hyperparameters(BaseModel):
 
     @model_validator(mode="after")
     def _reject_two_rates(self) -> Hyperparameters:
-        # Resolved hyperparameters have no "auto" and both values: the rate and its ratio to the
-        # rule's rate.
+        # Resolved hyperparameters contain no "auto". They contain both the learning rate and its
+        # ratio to the rule's rate.
         is_unresolved = any(
             value == "auto" for name, value in self.__dict__.items() if name not in _OPTIONAL_HYPERPARAMETERS
         )

@@ -23,7 +23,7 @@ from api.errors import InvalidRequest, RequestInProgress
 from storage import idempotency
 from storage.access.keys import Principal
 from storage.db import Database
-from storage.idempotency import KeyInUse, KeyReused, StoredResponse, Ticket
+from storage.idempotency import KeyInUse, KeyReused, RequestClaim, StoredResponse
 
 RETRY_WINDOW_SECONDS = 600.0
 MAX_KEY_LENGTH = 255
@@ -56,7 +56,7 @@ class NullRecorder:
 class KeyRecorder:
     """Recorder for requests with an ``Idempotency-Key``."""
 
-    def __init__(self, ticket: Ticket) -> None:
+    def __init__(self, ticket: RequestClaim) -> None:
         self._ticket = ticket
 
     async def record(self, session: AsyncSession, out: BaseModel) -> None:
@@ -70,7 +70,7 @@ class RetryRecorder:
     A first request replaces a stored response. A retry raises ``DuplicateRequest`` if there is one.
     """
 
-    def __init__(self, ticket: Ticket, window_seconds: float) -> None:
+    def __init__(self, ticket: RequestClaim, window_seconds: float) -> None:
         self._ticket = ticket
         self._window_seconds = window_seconds
 
@@ -128,7 +128,7 @@ async def _run_or_replay(request: Request, handler: Handler, read_content: Calla
     return await handler(request)
 
 
-async def _run_with_key(request: Request, handler: Handler, db: Database, ticket: Ticket) -> Response:
+async def _run_with_key(request: Request, handler: Handler, db: Database, ticket: RequestClaim) -> Response:
     try:
         async with db.write() as session:
             earlier = await idempotency.claim(session, ticket)
@@ -170,7 +170,7 @@ def _is_replayable(response: Response) -> bool:
 
 
 async def _run_with_retry_count(
-    request: Request, handler: Handler, db: Database, ticket: Ticket, is_retry: bool
+    request: Request, handler: Handler, db: Database, ticket: RequestClaim, is_retry: bool
 ) -> Response:
     if is_retry and (earlier := await _load_response(db, ticket)):
         return _replay(earlier)
@@ -184,7 +184,7 @@ async def _run_with_retry_count(
         return _replay(earlier)
 
 
-async def _load_response(db: Database, ticket: Ticket) -> StoredResponse | None:
+async def _load_response(db: Database, ticket: RequestClaim) -> StoredResponse | None:
     async with db.read() as session:
         return await idempotency.load(session, ticket, RETRY_WINDOW_SECONDS)
 

@@ -26,7 +26,7 @@ class RateLimitMiddleware:
 
     async def _admit(self, scope: Scope, principal: Principal) -> None:
         # Tokens are charged once the usage is known. Until then, one token in the bucket is enough.
-        buckets = await take(scope["app"].state.resources.scripts, principal, [1, 1, 1, 0])
+        buckets = await take(scope["app"].state.resources.redis_scripts, principal, [1, 1, 1, 0])
         for bucket in buckets:
             scope["state"]["headers"] |= bucket.to_headers()
         slowest = max(buckets, key=lambda bucket: bucket.wait_ms, default=None)

@@ -35,9 +35,9 @@ class BatchedQueries:
         self._job_loader = BatchLoader(self._load_jobs)
 
     async def get_principal(self, key: str) -> Principal | None:
-        """Return the key's principal, or None if the key is unknown or not in force.
+        """Return the key's principal, or None if the key is unknown or not valid.
 
-        Its limits are those in force: the project's, or the server's if the project has none.
+        Its limits are the project's, or the server's if the project has none.
         """
         return await self._principal_loader.load(keys.hash_key(key))
 

@@ -30,7 +30,7 @@ from storage.registry import BaseModelEntry
 from storage.tables import File, Job
 from training.hyperparameters.auto import choose_default_update
 from training.spec import DpoHyperparameters, Hyperparameters, Method
-from training.tasks import METHODS, TASKS
+from training.tasks import TASKS, TASKS_BY_METHOD
 from training.tasks.base import AnyTask
 from training.updates import UPDATES, AnyUpdate
 
@@ -153,7 +153,7 @@ def _resolve_method(body: JobIn) -> Method:
         return "supervised"
     if body.method.type == "dpo":
         return "dpo"
-    supported = ", ".join(sorted(METHODS))
+    supported = ", ".join(sorted(TASKS_BY_METHOD))
     raise _unsupported_parameter("method.type", f"This method is not supported; send one of: {supported}.")
 
 

@@ -7,10 +7,12 @@ from typing import Any
 from api.errors import InvalidRequest
 from api.schemas.fine_tuning.jobs import JobIn
 from training.spec import Hyperparameters
-from training.tasks import METHODS, TASKS
+from training.tasks import TASKS, TASKS_BY_METHOD
 from training.tasks.base import AnyTask
 
-_TASK_SPECIFIC_OPTIONS = frozenset().union(*(task.options for tasks in METHODS.values() for task in tasks.values()))
+_TASK_SPECIFIC_OPTIONS = frozenset().union(
+    *(task.options for tasks in TASKS_BY_METHOD.values() for task in tasks.values())
+)
 
 
 def check_update(update: str, task: AnyTask) -> None:
@@ -34,7 +36,7 @@ def check_options(hyperparameters: Hyperparameters, body: JobIn, task: AnyTask, 
     }
     for name in sorted((values.keys() & _TASK_SPECIFIC_OPTIONS) - task.options):
         raise _invalid_value(f"'{name}' has no effect on the task '{task.name}'; leave it out.", f"{path}.{name}")
-    if values.get("gradient_accumulation_steps", 1) > 1 and not task.splittable:
+    if values.get("gradient_accumulation_steps", 1) > 1 and not task.supports_micro_batches:
         raise _invalid_value(
             f"A batch of the task '{task.name}' cannot be split, because its loss compares the rows with each other. "
             "Lower batch_size instead.",
@@ -55,12 +57,12 @@ def check_options(hyperparameters: Hyperparameters, body: JobIn, task: AnyTask, 
 
 def task_for_method(method: str, task: str) -> AnyTask:
     """Return the implementation of a task for a method. Raises ``InvalidRequest``."""
-    if task not in METHODS[method]:
-        supported = ", ".join(f"'{name}'" for name in TASKS if name in METHODS[method])
+    if task not in TASKS_BY_METHOD[method]:
+        supported = ", ".join(f"'{name}'" for name in TASKS if name in TASKS_BY_METHOD[method])
         raise _invalid_value(
             f"The method '{method}' does not support the task '{task}'; it supports {supported}.", "method.type"
         )
-    return METHODS[method][task]
+    return TASKS_BY_METHOD[method][task]
 
 
 def _invalid_value(message: str, param: str) -> InvalidRequest:

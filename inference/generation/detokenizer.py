@@ -33,8 +33,8 @@ class IncrementalDetokenizer:
     It emits complete characters only, and no part of a stop string.
 
     The joined deltas equal the decoding of all tokens up to the first stop string. The exception is
-    a run of byte tokens that is invalid UTF-8: there, tokenizers with byte fallback also replace
-    characters that were complete.
+    a run of byte tokens that is invalid UTF-8: decoded together, tokenizers with byte fallback
+    replace the whole run, including characters that this class has emitted.
     """
 
     def __init__(

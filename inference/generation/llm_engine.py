@@ -58,7 +58,7 @@ class LLMEngine:
         handle_outputs: OutputHandler,
     ) -> None:
         self.served_model = served_model
-        self.context = min(context, served_model.base.context_length)
+        self.max_model_len = min(context, served_model.base.context_length)
         self.tokenizer = served_model.context.processor
         self.token_decoder = TokenDecoder(self.tokenizer)
         # The forward pass runs `_model`. `_peft_model` is PEFT's wrapper around the same layers,

@@ -58,7 +58,7 @@ class GrowableCacheLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def replace(self, keys: Tensor, values: Tensor) -> None:
-        """Replace the content by these tensors. They are never written to."""
+        """Replace the content with these tensors. They are never written to."""
         self.keys, self.values = self._key_buffer, self._value_buffer = keys, values
 
 

@@ -110,12 +110,12 @@ def compute_max_new_tokens(llm_engine: LLMEngine, prompt: Sequence[int], param: 
 
     Raises ``EngineError`` if there are none. ``param`` is the field of the body.
     """
-    max_new_tokens = llm_engine.context - len(prompt)
+    max_new_tokens = llm_engine.max_model_len - len(prompt)
     if max_new_tokens <= 0:
         raise EngineError(
             "context_length_exceeded",
-            f"'{param}' has {len(prompt)} tokens. This model's context of {llm_engine.context} tokens must also fit "
-            f"the output. Shorten '{param}'.",
+            f"'{param}' has {len(prompt)} tokens. This model's context of {llm_engine.max_model_len} tokens must "
+            f"also fit the output. Shorten '{param}'.",
             param,
         )
     return max_new_tokens

@@ -23,9 +23,9 @@ _TOP_P_CANDIDATES = 1024
 """Number of most likely tokens that are searched for the nucleus before the whole vocabulary is
 sorted."""
 
-_BANNED_BY_MASK_BYTE = (torch.arange(256)[:, None] & 2 ** torch.arange(8) == 0).view(torch.int64).flatten()
-"""Byte of a bitmask of allowed tokens -> eight booleans, stored as one int64, that are true for
-banned tokens."""
+_BANNED_FLAGS_BY_BITMASK_BYTE = (torch.arange(256)[:, None] & 2 ** torch.arange(8) == 0).view(torch.int64).flatten()
+"""Eight booleans for each value of a byte of the bitmask of allowed tokens, stored as one int64:
+true for each token that is banned."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SampledToken:
     """Sampled next token of a sequence."""
 
     token: int
-    is_finite: bool
+    has_finite_logits: bool
     """False: the logits contain NaN or no finite value, and the token is meaningless."""
     token_logprob: TokenLogprob | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
@@ -112,8 +112,8 @@ def sample(logits_BV: Tensor, samplers: Sequence[SamplerState]) -> list[SampledT
 
 
 def draw(logits_V: Tensor, temperature: float, top_p: float, uniform: float) -> int:
-    """Return the token at ``uniform`` (in [0, 1)) of the cumulative distribution, truncated to its
-    nucleus."""
+    """Draw a token from the nucleus by inverting the cumulative distribution at ``uniform``, in
+    [0, 1)."""
     probs_V = torch.softmax(logits_V.double() / temperature, dim=-1)
     if top_p >= 1:
         return _search_cumulative(probs_V.cumsum(0), uniform)
@@ -149,7 +149,7 @@ def _apply_grammar_bitmask(logits_BV: Tensor, samplers: Sequence[SamplerState]) 
     # On a GPU the forward pass still runs while the CPU computes the bitmasks.
     bits = bytearray().join(_compute_bitmask(sampler, width) for sampler in samplers)
     bytes_BN = torch.frombuffer(bits, dtype=torch.uint8).to(device).view(-1, width)
-    banned_BV = _BANNED_BY_MASK_BYTE.to(device)[bytes_BN.long()].view(torch.bool)[:, :vocab_size]
+    banned_BV = _BANNED_FLAGS_BY_BITMASK_BYTE.to(device)[bytes_BN.long()].view(torch.bool)[:, :vocab_size]
     return torch.where(banned_BV, -torch.inf, logits_BV)
 
 

@@ -68,7 +68,7 @@ class SequenceState:
         matcher = self.sampler.matcher
         if matcher and (grammar_error := matcher.error):
             return self.to_error_output(grammar_error)
-        if not sampled_token.is_finite:
+        if not sampled_token.has_finite_logits:
             return self.to_error_output(
                 EngineError(
                     "model_unusable",

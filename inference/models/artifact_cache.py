@@ -41,7 +41,7 @@ class ArtifactCache:
             shutil.rmtree(leftover)
 
     @contextmanager
-    def lease_folder(self, ref: ModelRef) -> Iterator[Path]:
+    def acquire_folder(self, ref: ModelRef) -> Iterator[Path]:
         """Yield the verified folder of a result. It is not evicted within the context.
 
         Raises ``EngineError`` with ``storage_corrupt`` or ``model_not_found``, and

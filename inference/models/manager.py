@@ -52,7 +52,7 @@ class ModelManager:
         self._dtype = selected.dtype if selected.torch_device.type == "cuda" else torch.float32
 
     @asynccontextmanager
-    async def lease_generative_model(self, ref: ModelRef, route: Route) -> AsyncIterator[GenerativeModel]:
+    async def acquire_generative_model(self, ref: ModelRef, route: Route) -> AsyncIterator[GenerativeModel]:
         """Yield a generative model that stays loaded within the context.
 
         ``route`` is the request's route.
@@ -63,22 +63,22 @@ class ModelManager:
                 # Lease the base first: adapters that hold all slots would wait for the base's slot
                 # indefinitely.
                 await leases.enter_async_context(
-                    self.lease_generative_model(ModelRef.from_base(ref.base, ref.task), route)
+                    self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
             model = await leases.enter_async_context(
-                self._pool.lease(_to_pool_key(ref), partial(self._load_generative_model, ref, route))
+                self._pool.acquire(_to_pool_key(ref), partial(self._load_generative_model, ref, route))
             )
             assert isinstance(model, GenerativeModel)
             yield model
 
     @asynccontextmanager
-    async def lease_predictor(self, ref: ModelRef, route: Route) -> AsyncIterator[Predictor]:
+    async def acquire_predictor(self, ref: ModelRef, route: Route) -> AsyncIterator[Predictor]:
         """Yield a predictor that stays loaded within the context.
 
         ``route`` is the request's route.
         """
         self._check_servable(ref, route)
-        async with self._pool.lease(_to_pool_key(ref), partial(self._load_predictor, ref)) as model:
+        async with self._pool.acquire(_to_pool_key(ref), partial(self._load_predictor, ref)) as model:
             assert isinstance(model, Predictor)
             yield model
 
@@ -140,12 +140,12 @@ class ModelManager:
 
         if ref.prefix is None:
             return await asyncio.to_thread(self._load_standalone, ref, None, handle_outputs)
-        async with self._lease_folder(ref) as result:
+        async with self._acquire_folder(ref) as result:
             if not await asyncio.to_thread(_can_share_batch, ref, result):
                 return await asyncio.to_thread(self._load_standalone, ref, result, handle_outputs)
             async with AsyncExitStack() as leases:
                 base = await leases.enter_async_context(
-                    self.lease_generative_model(ModelRef.from_base(ref.base, ref.task), route)
+                    self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
                 adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
                 return GenerativeModel(base.llm_engine, adapter, leases.pop_all())
@@ -155,7 +155,7 @@ class ModelManager:
         if ref.prefix is None:
             served_model = await asyncio.to_thread(self._load_weights, ref, None)
         else:
-            async with self._lease_folder(ref) as result:
+            async with self._acquire_folder(ref) as result:
                 served_model = await asyncio.to_thread(self._load_weights, ref, result)
         return Predictor(served_model, entry.context)
 
@@ -171,8 +171,8 @@ class ModelManager:
             return serving.load(directory, result, ref.task, self._dtype, self._device)
 
     @asynccontextmanager
-    async def _lease_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
-        context = self._cache.lease_folder(ref)
+    async def _acquire_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
+        context = self._cache.acquire_folder(ref)
         path = await asyncio.to_thread(context.__enter__)
         try:
             yield path

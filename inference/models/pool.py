@@ -54,7 +54,7 @@ class ModelPool(Generic[V]):
         return [task.result() for task in tasks if task.done() and not task.exception()]
 
     @asynccontextmanager
-    async def lease(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> AsyncIterator[V]:
+    async def acquire(self, key: Hashable, load: Callable[[], Awaitable[V]]) -> AsyncIterator[V]:
         """Yield the value of ``key``.
 
         The first lease loads it; it is not evicted within the context.

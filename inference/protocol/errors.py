@@ -1,8 +1,7 @@
 """Errors of the inference engine and their HTTP responses.
 
-EngineError                 the engine cannot fulfill a request; ``code`` is a key of
-``STATUS_BY_CODE`` └── EngineUnavailable       the engine does not respond or is overloaded; retry
-after ``retry_after``
+EngineError            the engine cannot fulfill a request; ``code`` is in ``STATUS_BY_CODE``
+└── EngineUnavailable  the engine does not respond or is overloaded; see ``retry_after``
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstrai
 from pydantic_core import PydanticCustomError
 
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
-Label = Annotated[str, StringConstraints(max_length=512)]
+ShortText = Annotated[str, StringConstraints(max_length=512)]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")]
-FieldName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ShortKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 _TAG_BY_TYPE: Mapping[type, str] = {list: "~list", dict: "~object"}
@@ -87,7 +87,7 @@ UNSUPPORTED_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "suffix": _allow_only(""),
     "web_search_options": lambda value: value is None,
 }
-"""Unsupported field -> predicate for its values that request no effect and are accepted."""
+"""Unsupported field -> predicate for values that have no effect and are therefore accepted."""
 
 _REMEDIES = {
     "functions": "is not supported here; send the functions as 'tools'",

@@ -17,8 +17,8 @@ from inference.protocol.fields import (
     TEXT_OR_LIST_DISCRIMINATOR,
     TEXTS_OR_TOKENS_DISCRIMINATOR,
     UNSUPPORTED_FIELDS,
-    FieldName,
-    Label,
+    ShortKey,
+    ShortText,
     StopString,
     StrictModel,
     Text,
@@ -70,7 +70,7 @@ class BaseCompletionRequest(StrictModel):
     """Subtracted from a token's logit if the token occurs in the output so far."""
     logit_bias: Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None, Field(max_length=1024)] = None
     """Token id -> value added to its logit."""
-    user: Label | None = None
+    user: ShortText | None = None
 
     @field_validator("stream_options")
     @classmethod
@@ -132,7 +132,7 @@ class ChatCompletionRequest(BaseCompletionRequest):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
-    metadata: Annotated[dict[FieldName, Label] | None, Field(max_length=16)] = None
+    metadata: Annotated[dict[ShortKey, ShortText] | None, Field(max_length=16)] = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     """Functions that the model may call."""
     tool_choice: ToolChoice | None = None
@@ -144,17 +144,17 @@ class ChatCompletionRequest(BaseCompletionRequest):
     """Constraint on output that is not a tool call."""
     parallel_tool_calls: bool | None = None
     """False: output ends after the first tool call."""
-    audio: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
+    audio: Annotated[dict[ShortKey, Any] | None, Field(max_length=16)] = None
     """Accepted, no effect: clients request speech with ``modalities``, which is rejected."""
-    prediction: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
+    prediction: Annotated[dict[ShortKey, Any] | None, Field(max_length=16)] = None
     """Accepted, no effect: predicted output changes only the latency."""
-    prompt_cache_key: Label | None = None
-    prompt_cache_options: Annotated[dict[FieldName, Any] | None, Field(max_length=16)] = None
-    prompt_cache_retention: Label | None = None
-    reasoning_effort: Label | None = None
-    safety_identifier: Label | None = None
-    service_tier: Label | None = None
-    verbosity: Label | None = None
+    prompt_cache_key: ShortText | None = None
+    prompt_cache_options: Annotated[dict[ShortKey, Any] | None, Field(max_length=16)] = None
+    prompt_cache_retention: ShortText | None = None
+    reasoning_effort: ShortText | None = None
+    safety_identifier: ShortText | None = None
+    service_tier: ShortText | None = None
+    verbosity: ShortText | None = None
 
     function_call: Any = None
     functions: Any = None

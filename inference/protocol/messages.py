@@ -10,8 +10,8 @@ from pydantic_core import PydanticKnownError
 
 from inference.protocol.fields import (
     TEXT_OR_LIST_DISCRIMINATOR,
-    FieldName,
-    Label,
+    ShortKey,
+    ShortText,
     StrictModel,
     Text,
     reject_unsupported,
@@ -27,7 +27,7 @@ CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 class Function(StrictModel):
     name: FunctionName
     description: Text | None = None
-    parameters: Annotated[dict[FieldName, Any] | None, Field(max_length=64)] = None
+    parameters: Annotated[dict[ShortKey, Any] | None, Field(max_length=64)] = None
     """JSON Schema of the arguments. None: the function has no arguments."""
     strict: bool | None = None
     """Accepted, no effect: arguments are constrained to the schema if ``tool_choice`` forces a
@@ -89,7 +89,7 @@ class ChatMessage(StrictModel):
         | None
     ) = Field(default=None, validate_default=True)
     """Optional if there are ``tool_calls``."""
-    name: Label | None = None
+    name: ShortText | None = None
     refusal: Text | None = None
     annotations: Annotated[list[Any], Field(max_length=256)] | None = None
     audio: Any = None
@@ -143,8 +143,7 @@ class ChatMessage(StrictModel):
 
 
 def validate_tool_messages(messages: Sequence[ChatMessage]) -> None:
-    """Raise ``ValueError`` if the call of a ``tool`` message is missing in the messages before
-    it."""
+    """Raise ``ValueError`` if a ``tool`` message answers no tool call of an earlier message."""
     call_ids: set[str] = set()
     for index, message in enumerate(messages):
         call_ids |= {call.id for call in message.tool_calls or ()}

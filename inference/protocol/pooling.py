@@ -11,8 +11,8 @@ from inference.protocol.fields import (
     TEXT_OR_LIST_DISCRIMINATOR,
     TEXT_OR_OBJECT_DISCRIMINATOR,
     TEXTS_OR_TOKENS_DISCRIMINATOR,
-    FieldName,
-    Label,
+    ShortKey,
+    ShortText,
     StrictModel,
     Text,
     TokenIds,
@@ -31,10 +31,10 @@ Content = Annotated[str, StringConstraints(max_length=12_000_000)]
 ``inference.serving.predictions`` limits a text to a million characters.
 """
 InputValue = Annotated[
-    Annotated[Content, Tag("~text")] | Annotated[list[Label], Field(max_length=8192), Tag("~list")],
+    Annotated[Content, Tag("~text")] | Annotated[list[ShortText], Field(max_length=8192), Tag("~list")],
     TEXT_OR_LIST_DISCRIMINATOR,
 ]
-InputRow = Annotated[dict[FieldName, InputValue], Field(min_length=1, max_length=16)]
+InputRow = Annotated[dict[ShortKey, InputValue], Field(min_length=1, max_length=16)]
 Input = Annotated[Annotated[Content, Tag("~text")] | Annotated[InputRow, Tag("~object")], TEXT_OR_OBJECT_DISCRIMINATOR]
 InputText = Annotated[Text, Field(min_length=1)]
 
@@ -91,7 +91,7 @@ class EmbeddingRequest(StrictModel):
     """``base64`` encodes the vector as little-endian fp32. None is ``float``."""
     dimensions: int | None = Field(default=None, ge=1, le=1_000_000)
     """Truncate the vector to this many dimensions and normalize it to length 1."""
-    user: Label | None = None
+    user: ShortText | None = None
 
     @property
     def inputs(self) -> Sequence[str | list[int]]:

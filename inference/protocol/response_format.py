@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
 
-from inference.protocol.fields import FieldName, StrictModel, Text
+from inference.protocol.fields import ShortKey, StrictModel, Text
 from inference.protocol.messages import MAX_TOOLS, FunctionName
 
 MAX_SCHEMA_CHARACTERS = 64 * 1024
@@ -25,7 +25,7 @@ def _limit_schema_size(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-Schema = Annotated[dict[FieldName, Any], Field(max_length=64), AfterValidator(_limit_schema_size)]
+Schema = Annotated[dict[ShortKey, Any], Field(max_length=64), AfterValidator(_limit_schema_size)]
 """JSON Schema. Only the engine can check that its keywords are supported."""
 
 

@@ -33,8 +33,8 @@ class ValidationIssue:
 def to_validation_issue(errors: Sequence[Mapping[str, Any]], body: Any) -> ValidationIssue:
     """Describe the first invalid field.
 
-    Among a union's branches, the error with the deepest path counts; errors at the same path are
-    joined.
+    If several branches of a union fail, report the error with the longest path; join errors at the
+    same path.
     """
     param, first = _find_deepest_error(errors, body)
     code = _CODE_BY_TYPE.get(first["type"], "invalid_value")

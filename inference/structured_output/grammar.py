@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.tasks.chat_format.tool_calls import ID_PATTERN, NAME_PATTERN, FormatPart, ToolCallFormat
-from training.tasks.support.special_tokens import PROBE, compile_names, escape_special_tokens
+from training.tasks.support.special_tokens import MARKER_CHARACTER, compile_names, escape_special_tokens
 
 Schema = Mapping[str, Any]
 
@@ -93,12 +93,12 @@ class GrammarWriter:
 
     def _render_parts(self, parts: Sequence[FormatPart], function_name: str) -> Iterator[str]:
         """Iterate over the terms of a rule's body for these parts of the call format."""
-        values: Mapping[FormatPart, str] = {NAME_PATTERN: function_name, ID_PATTERN: PROBE}
+        values: Mapping[FormatPart, str] = {NAME_PATTERN: function_name, ID_PATTERN: MARKER_CHARACTER}
         text = "".join(str(values.get(part, part)) for part in parts)
-        for segment in re.split(f"({PROBE}|{self._special_token_pattern.pattern})", text):
+        for segment in re.split(f"({MARKER_CHARACTER}|{self._special_token_pattern.pattern})", text):
             if segment in self._special_token_ids:
                 yield f"<[{self._special_token_ids[segment]}]>"
-            elif segment == PROBE:
+            elif segment == MARKER_CHARACTER:
                 yield "ID"
             elif segment:
                 yield json.dumps(segment, ensure_ascii=False)

@@ -36,7 +36,7 @@ def _has_combined_schemas(schema: Mapping[str, Any]) -> bool:
 def _iter_objects(value: Any) -> Iterator[Mapping[str, Any]]:
     """Iterate over all objects in a value.
 
-    Some of them are data, such as a ``default``; at worst they prevent that a schema is closed.
+    Some of them are data, such as a ``default``; at worst they keep a schema open.
     """
     if isinstance(value, dict):
         yield value

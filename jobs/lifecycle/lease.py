@@ -22,22 +22,22 @@ replies."""
 
 
 class Lease:
-    """State reported by the heartbeat. ``change_event`` is set with ``lost`` or ``cancelled``."""
+    """State reported by the heartbeat. ``ended_event`` is set with ``lost`` or ``cancelled``."""
 
     def __init__(self) -> None:
         self.lost = False
         self.cancelled = False
-        self.change_event = asyncio.Event()
+        self.ended_event = asyncio.Event()
         self.pause_event = asyncio.Event()
         """Set when the process has to save and release the job."""
 
     def mark_lost(self) -> None:
         self.lost = True
-        self.change_event.set()
+        self.ended_event.set()
 
     def mark_cancelled(self) -> None:
         self.cancelled = True
-        self.change_event.set()
+        self.ended_event.set()
 
 
 @asynccontextmanager

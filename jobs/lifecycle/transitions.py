@@ -248,7 +248,8 @@ def release_values(state: str) -> dict[str, Any]:
     if state == CANCELLED:
         values["cancel_requested"] = True
     if state == QUEUED:
-        # Evaluated in the UPDATE, so a pause takes effect until the very end of an attempt.
+        # Evaluated in the UPDATE, so that a pause requested just before the end of an attempt
+        # counts.
         values |= {"state": case((col(Job.pause_requested), PAUSED), else_=QUEUED), "resume_state": QUEUED}
     return values
 

@@ -191,7 +191,7 @@ class Attempt:
                     raise RetryableFailure("internal_error", "The inference engine did not respond.") from error
                 await asyncio.sleep(1.0)
             except EngineError as error:
-                message = f"The engine could not load the result: {error}."
+                message = f"The engine could not load the result: {error}"
                 raise PermanentFailure({"code": "parity_failed", "message": message, "param": None}, []) from error
 
     async def _release(self, message: str) -> str:

@@ -16,7 +16,7 @@ from training.run_events import Metrics, RunEvent, parse_event
 
 log = logging.getLogger("luthier.monitor")
 
-# Longer than a step and its checkpoint take. Then a stopping worker's lease would expire anyway.
+# Enough for one step and its checkpoint. A worker that stops later loses its lease anyway.
 STOP_GRACE_SECONDS = 30.0
 
 
@@ -100,7 +100,7 @@ async def monitor(
 
 
 async def _stop_on_lease_change(process: TrainingProcess, lease: Lease, grace_seconds: float) -> None:
-    await lease.change_event.wait()
+    await lease.ended_event.wait()
     if not lease.lost:
         process.terminate()
         await asyncio.sleep(grace_seconds)

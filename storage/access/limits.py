@@ -42,7 +42,7 @@ class Limits:
         return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
 
     def with_defaults(self, defaults: Limits) -> Limits:
-        """Replace missing limits by those of ``defaults``."""
+        """Replace missing limits with those of ``defaults``."""
         default_values = vars(defaults)
         return Limits(**{name: default_values[name] if value is None else value for name, value in vars(self).items()})
 

@@ -30,7 +30,7 @@ class Job(SQLModel, table=True):
     method: dict[str, Any] = Field(sa_column=json_column())
     """``{"type": …}`` only; hyperparameters have their own column."""
     hyperparameters: dict[str, Any] = Field(sa_column=json_column())
-    """As requested, including ``auto``. Validation replaces ``auto`` by the values used."""
+    """As requested, including ``auto``. Validation replaces ``auto`` with the values used."""
     columns: dict[str, Any] = Field(sa_column=json_column())
     training_file: str
     validation_file: str | None = None

@@ -13,7 +13,7 @@ class Model(SQLModel, table=True):
     __table_args__ = (Index("ix_models_page", "project_id", "created_at", "id"),)
 
     id: str = Field(primary_key=True)
-    """``ft:{base}:{project}:{suffix}:{id8}``."""
+    """``ft:{base}:luthier:{suffix}:{last characters of the job id}``."""
     project_id: str = Field(foreign_key="projects.id")
     job_id: str = Field(foreign_key="jobs.id", unique=True)
     created_at: float

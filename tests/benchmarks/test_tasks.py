@@ -19,7 +19,7 @@ from benchmarks.tasks.model_requests import spearman
 from storage.registry import Registry
 from training.models import base_model
 from training.spec import Hyperparameters
-from training.tasks import METHODS, TASKS
+from training.tasks import TASKS, TASKS_BY_METHOD
 from training.tasks.support.entities import score_entities
 
 NO_MODEL: TrainedModel = None  # type: ignore[assignment]
@@ -32,7 +32,7 @@ ROWS = [
 
 def test_every_task_has_a_benchmark() -> None:
     assert {benchmark.task for benchmark in BENCHMARKS.values()} | {"text-classification"} == TASKS.keys()
-    assert {benchmark.method for benchmark in BENCHMARKS.values()} == METHODS.keys()
+    assert {benchmark.method for benchmark in BENCHMARKS.values()} == TASKS_BY_METHOD.keys()
 
 
 def test_better_than_every_baseline() -> None:
@@ -101,7 +101,7 @@ def test_random_bases_are_listed_and_described(tmp_path: Path) -> None:
         entry.add_to_registry(tmp_path, name)
         listed = Registry([tmp_path / "models.toml"], tmp_path).get(name)
         assert listed
-        description = base_model.describe(listed.require_location(), name, TASKS[listed.tasks[0]])
+        description = base_model.read_base_model_info(listed.require_location(), name, TASKS[listed.tasks[0]])
         assert description.width == 256
         assert Hyperparameters(max_length=description.context_length).max_length == description.context_length
         # A checkpoint also has buffers, such as running means, and an untrained bias.
@@ -119,7 +119,7 @@ def test_the_memory_of_a_process() -> None:
 def test_rows_are_what_the_task_reads_and_none_is_held_out_twice(name: str) -> None:
     benchmark: TaskBenchmark = BENCHMARKS[name]
     data = benchmark.load_data()
-    task = METHODS[benchmark.method][benchmark.task]
+    task = TASKS_BY_METHOD[benchmark.method][benchmark.task]
     for row in data.training[:50]:
         assert not list(task.check_row(task.row_schema.model_validate(row)))
     keys: Mapping[str, str] = {"seq2seq": "source", "completion": "text"}

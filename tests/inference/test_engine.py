@@ -145,7 +145,7 @@ async def test_the_base_generates_the_output_of_transformers(engine: Engine, ins
 
 async def get_base_llm_engine(engine: Engine, installation: Installation) -> tuple[LLMEngine, list[int]]:
     """Return the LLM engine of the base model and the token ids of the question's prompt."""
-    async with engine._models.lease_generative_model(installation.refs["base"], "chat/completions") as model:
+    async with engine._models.acquire_generative_model(installation.refs["base"], "chat/completions") as model:
         return model.llm_engine, chat._build_prompt(model.llm_engine, build_request()).ids
 
 
@@ -154,7 +154,7 @@ async def test_one_base_is_shared_by_its_adapters_and_dora_is_alone(engine: Engi
     async with AsyncExitStack() as leases:
         models = [
             await leases.enter_async_context(
-                engine._models.lease_generative_model(installation.refs[name], "chat/completions")
+                engine._models.acquire_generative_model(installation.refs[name], "chat/completions")
             )
             for name in names
         ]

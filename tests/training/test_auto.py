@@ -16,7 +16,7 @@ from training.hyperparameters import auto
 from training.hyperparameters.auto import AutoInputs, resolve
 from training.hyperparameters.learning_rates import OPTIMIZER_FACTORS, PEAK_RATES
 from training.spec import DpoHyperparameters, Hyperparameters
-from training.tasks import METHODS
+from training.tasks import TASKS_BY_METHOD
 from training.trainer.device import TOKEN_BUDGETS
 from training.trainer.schedule import SCHEDULES, compute_learning_rate
 
@@ -153,7 +153,7 @@ def test_general_rows() -> None:
 
 
 def test_every_task_has_a_rate_and_epochs_for_every_update_that_fits() -> None:
-    for tasks in METHODS.values():
+    for tasks in TASKS_BY_METHOD.values():
         for task in tasks.values():
             for update in task.updates:
                 inputs = replace(QWEN, family=task.family, update=update)
@@ -206,7 +206,7 @@ def test_the_docs_batches_and_epochs_are_the_rules() -> None:
     number = r"(\d+|–)"
     row = rf"^\| (\w+) \| rows / (\d+) \| (\d+) … (\d+) \| {number} \| {number} \| {number} \| {number} \|"
     rows = re.findall(row, DOCS.read_text(), re.MULTILINE)
-    families = {task.family: task for tasks in METHODS.values() for task in tasks.values()}
+    families = {task.family: task for tasks in TASKS_BY_METHOD.values() for task in tasks.values()}
     assert {family for family, *_ in rows} == set(families)
     for family, steps, min_batch, max_batch, *epochs in rows:
         for update, documented in zip(("lora", "full", "head", "layers"), epochs, strict=True):

@@ -17,7 +17,7 @@ from training.artifacts import serving
 from training.errors import Interrupted
 from training.run_events import Checkpoint, Metrics, Result, RunEvent, Started
 from training.spec import TrainSpec
-from training.tasks import METHODS, TASKS
+from training.tasks import TASKS, TASKS_BY_METHOD
 from training.tasks.base import AnyTask, TaskContext
 from training.trainer.checkpoint import Progress
 from training.trainer.loop import train as train_steps
@@ -37,7 +37,7 @@ UPDATE_ROWS: dict[str, Row] = {
 }
 CASES = [
     pytest.param(method, name, update, id=f"{name}-{method}-{update}" if method != "supervised" else f"{name}-{update}")
-    for method, tasks in METHODS.items()
+    for method, tasks in TASKS_BY_METHOD.items()
     for name, task in tasks.items()
     for update in UPDATES
     if update in task.updates and update not in SAMPLES[method, name].unsupported_updates
@@ -45,7 +45,7 @@ CASES = [
 
 
 def test_every_task_and_update_has_a_sample() -> None:
-    assert set(SAMPLES) == {(method, name) for method, tasks in METHODS.items() for name in tasks}
+    assert set(SAMPLES) == {(method, name) for method, tasks in TASKS_BY_METHOD.items() for name in tasks}
     assert set(UPDATE_ROWS) == set(UPDATES)
     assert len(CASES) > 2 * len(TASKS)
 
@@ -85,7 +85,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     assert rest.of_type(Result)[0].resume_proof == result.resume_proof
     assert rest.of_type(Result)[0].metrics == result.metrics
     last_metrics = lines.of_type(Metrics)[-1]
-    assert set(last_metrics.measures) == set(METHODS[method][task].metrics)
+    assert set(last_metrics.measures) == set(TASKS_BY_METHOD[method][task].metrics)
     assert last_metrics.train_loss < lines.of_type(Metrics)[0].train_loss or task == "embedding"
 
 

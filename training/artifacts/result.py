@@ -37,11 +37,11 @@ class ResultMetadata(BaseModel):
     hyperparameters: ResolvedHyperparameters
     seed: int
 
-    def write(self, directory: Path, model: Any, base: base_model.BaseModel) -> None:
+    def write(self, directory: Path, model: Any, base: base_model.BaseModelInfo) -> None:
         """Write model and metadata into an existing, empty directory."""
         self.update.save(model, base, directory)
         if not isinstance(self.update, LoraUpdate):
-            TASKS[self.task].write_extras(model, directory)
+            TASKS[self.task].write_library_files(model, directory)
         (directory / METADATA_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod

@@ -12,7 +12,7 @@ import torch
 from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.models import base_model
-from training.models.base_model import BaseModel
+from training.models.base_model import BaseModelInfo
 from training.models.logprobs import compute_target_logprobs
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, TaskContext
@@ -25,7 +25,7 @@ class ServedModel:
     task: AnyTask
     model: Any
     context: TaskContext
-    base: BaseModel
+    base: BaseModelInfo
     metadata: ResultMetadata | None
     """None for a base model."""
 
@@ -39,7 +39,7 @@ def load(
     the task without fine-tuning.
     """
     task_type = TASKS[task]
-    base = base_model.describe(base_dir, base_dir.name, task_type)
+    base = base_model.read_base_model_info(base_dir, base_dir.name, task_type)
     if result_dir is None:
         metadata, state = None, task_type.load_base_state(base_dir)
         model = task_type.load_model(base_dir, state, dtype).eval()
@@ -86,7 +86,7 @@ def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
     model = served.model.merge_and_unload() if hasattr(served.model, "merge_and_unload") else served.model
     destination.mkdir(parents=True, exist_ok=True)
     served.base.save_with_processor(model, destination)
-    served.task.write_extras(model, destination)
+    served.task.write_library_files(model, destination)
 
 
 def predict(served: ServedModel, inputs: Sequence[Any], top_k: int) -> list[dict[str, Any]]:

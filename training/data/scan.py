@@ -27,7 +27,7 @@ from training.data.row_validation import ValidRow, get_row_fields, iter_chunks, 
 from training.readers import rows
 from training.readers.raw_rows import RawRow, RowError, RowResult
 from training.spec import TrainSpec
-from training.tasks import METHODS
+from training.tasks import TASKS_BY_METHOD
 from training.tasks.base import AnyTask
 
 MAX_REPORTED_ERRORS = 100
@@ -39,7 +39,7 @@ REPOSITORY_ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """Plan for reading a large file in a preflight.
+    """Plan for encoding only a sample of a large file before training.
 
     Every row is validated. Rendering and tokenizing all rows would take minutes, so only some
     chunks and the longest rows are encoded. These show which rows are too long and how much memory
@@ -47,7 +47,7 @@ class SamplingPlan:
     """
 
     min_file_bytes: int = 16 << 20
-    """Maximum size of a file that is fully encoded, bytes."""
+    """Size from which on only a sample is encoded, in bytes."""
     target_bytes: int = 2 << 20
     """Approximate size of the encoded chunks, bytes."""
     longest_rows: int = 64
@@ -233,7 +233,9 @@ def main(path: Path, start: int, end: int, interval: int, longest_rows: int) -> 
         if os.getppid() != parent:
             raise SystemExit("the parent process is gone")
 
-    options = _ScanOptions(METHODS[spec.method][spec.task], spec.columns, interval, longest_rows, raise_if_orphaned)
+    options = _ScanOptions(
+        TASKS_BY_METHOD[spec.method][spec.task], spec.columns, interval, longest_rows, raise_if_orphaned
+    )
     sys.stdout.buffer.write(_RESULT_ADAPTER.dump_json(_scan_section(path, start, end, options)))
 
 

@@ -100,7 +100,7 @@ def choose_default_update(task: str, parameters: int) -> AnyUpdate:
 
 
 def resolve(requested: DpoHyperparameters, inputs: AutoInputs) -> ResolvedHyperparameters:
-    """Replace every ``auto`` by a value. A rule may read the values of the rules before it."""
+    """Replace every ``auto`` with a value. A rule may read the values of the rules before it."""
     values: dict[str, Any] = {}
     for name, rule in RULES.items():
         value = getattr(requested, name)
@@ -198,7 +198,7 @@ def _resolve_batch_size(inputs: AutoInputs, values: dict[str, Any]) -> int:
 def _compute_min_steps(inputs: AutoInputs) -> int:
     """Return the minimum number of steps: hundreds for a small model, few for a large one.
 
-    A small model starts farther from the task.
+    A small model needs more steps to learn the task.
     """
     millions = max(1.0, inputs.parameters / 1e6)
     steps: int = round(200 * millions**-0.15)

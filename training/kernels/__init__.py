@@ -1,4 +1,4 @@
-"""Faster training steps with the same numbers. docs/benchmarks.md describes them.
+"""Faster training steps that compute the same results. docs/benchmarks.md describes them.
 
 ``cross_entropy`` computes log-probabilities of targets without the full logits. ``lora`` and
 ``fused`` store fewer activations and make fewer passes over memory. ``memory`` avoids page faults.

@@ -72,10 +72,10 @@ class _TargetLogprobsFunction(torch.autograd.Function):
         mean_D = weight_VD.mean(0, dtype=torch.float32) if with_mean else None
         # The mean of the logits is the logit of the mean row of W, so it needs no block.
         mean_N = None if mean_D is None else hidden_ND.float() @ mean_D - stats.lse_N
-        slope_ND = weight_VD[targets_N].float() - stats.expected_ND if needs_hidden else None
-        tilt_ND = mean_D - weight_VD[targets_N] if needs_hidden and mean_D is not None else None
+        logprob_grad_ND = weight_VD[targets_N].float() - stats.expected_ND if needs_hidden else None
+        mean_grad_correction_ND = mean_D - weight_VD[targets_N] if needs_hidden and mean_D is not None else None
         for_weight = (hidden_ND, weight_VD, targets_N, stats.lse_N) if needs_weight else (None,) * 4
-        ctx.save_for_backward(slope_ND, tilt_ND, *for_weight)
+        ctx.save_for_backward(logprob_grad_ND, mean_grad_correction_ND, *for_weight)
         ctx.dtype = hidden_ND.dtype
         ctx.mark_non_differentiable(correct_N)
         return logprobs_N, mean_N, correct_N
@@ -83,13 +83,13 @@ class _TargetLogprobsFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> tuple[Any, ...]:
         grad_N, grad_mean_N, _ = upstream
-        slope_ND, tilt_ND, hidden_ND, weight_VD, targets_N, lse_N = ctx.saved_tensors
+        logprob_grad_ND, mean_grad_correction_ND, hidden_ND, weight_VD, targets_N, lse_N = ctx.saved_tensors
         total_N = grad_N if grad_mean_N is None else grad_N + grad_mean_N
         grad_hidden_ND = grad_weight_VD = None
-        if slope_ND is not None:
-            grad_hidden_ND = total_N[:, None] * slope_ND
-            if tilt_ND is not None:
-                grad_hidden_ND.addcmul_(grad_mean_N[:, None], tilt_ND)
+        if logprob_grad_ND is not None:
+            grad_hidden_ND = total_N[:, None] * logprob_grad_ND
+            if mean_grad_correction_ND is not None:
+                grad_hidden_ND.addcmul_(grad_mean_N[:, None], mean_grad_correction_ND)
             grad_hidden_ND = grad_hidden_ND.to(ctx.dtype)
         if weight_VD is not None:
             grad_weight_VD = _compute_weight_gradient(hidden_ND, weight_VD, lse_N, total_N)

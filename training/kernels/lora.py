@@ -4,9 +4,9 @@ PEFT's own layer creates three intermediate (T, O) tensors and one more for the 
 matrix product that computes the low-rank term also adds it, in the forward and the backward pass.
 Only x and x Aᵀ, (T, R), are stored. The gradient of W is never computed.
 
-W is not merged with the adapter. Merging takes two passes over W per use, which costs no less than
-the thin products it saves at values of T whose step fits in the cache. In bf16 it would also round
-the adapter away.
+W is not merged with the adapter. Merging takes two passes over W per use. For batches small enough
+that a step fits in the cache, this costs as much as the low-rank products that it saves. In bf16 it
+would also round the adapter away.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class BaseModelInfo:
     """Base model in a directory."""
 
     id: str
@@ -46,7 +46,7 @@ class BaseModel:
         self.processor.save_pretrained(directory)
 
 
-def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
+def read_base_model_info(directory: Path, name: str, task: AnyTask) -> BaseModelInfo:
     """Read the description of a base.
 
     Raises ``TrainingError`` (base_model_unavailable) if it is incomplete or does not fit the task.
@@ -62,7 +62,7 @@ def describe(directory: Path, name: str, task: AnyTask) -> BaseModel:
         raise _build_unavailable_error(f"The base model '{name}' has no chat template (chat_template.jinja).")
     max_positions = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
     tensors = [tensor for path in weights for tensor in _read_tensor_headers(path)]
-    return BaseModel(
+    return BaseModelInfo(
         id=name,
         directory=directory,
         processor=processor,

@@ -34,5 +34,5 @@ TASKS: dict[str, AnyTask] = {
     )
 }
 
-METHODS: Mapping[str, Mapping[str, AnyTask]] = {"supervised": TASKS, "dpo": {Chat.name: ChatPreference()}}
+TASKS_BY_METHOD: Mapping[str, Mapping[str, AnyTask]] = {"supervised": TASKS, "dpo": {Chat.name: ChatPreference()}}
 """Method -> task name -> task that trains it. Every method results in a model of that task."""

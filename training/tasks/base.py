@@ -1,6 +1,6 @@
 """Base class of tasks and the types that tasks exchange with trainer and engine.
 
-Training and the inference engine run the same ``encode``.
+Training and the inference engine encode rows and inputs with the same code.
 
 Shapes: B rows of a batch, T positions of its longest row, N targets of all its rows, L labels.
 """
@@ -53,7 +53,7 @@ class TextExample(Example):
 
 
 @dataclass(frozen=True)
-class Objective:
+class LossSettings:
     """Settings of the loss that a job chooses."""
 
     label_smoothing: float = 0.0
@@ -72,7 +72,7 @@ class TaskContext:
     processor: Any
     """Tokenizer or image processor."""
     state: TaskState = field(default_factory=dict)
-    objective: Objective = Objective()
+    objective: LossSettings = LossSettings()
     packed: bool = False
     """Concatenate the rows of a batch instead of padding them.
 
@@ -140,7 +140,7 @@ class Task(Generic[R, E]):
     """Schema of a row of a data file."""
     route: ClassVar[Route]
     family: ClassVar[Family]
-    peft_type: ClassVar[str | None] = None
+    peft_task_type: ClassVar[str | None] = None
     """Value of ``peft.TaskType``, or None if PEFT has none for the task."""
     input_schema: ClassVar[type[BaseModel] | None] = None
     """Schema of an input of ``/v1/predictions``, or None if the task is served elsewhere."""
@@ -153,9 +153,9 @@ class Task(Generic[R, E]):
     """
     needs_chat_template: ClassVar[bool] = False
     """True if the base model must have a chat template."""
-    splittable: ClassVar[bool] = True
+    supports_micro_batches: ClassVar[bool] = True
     """True if a loss sums over rows, so that a batch can be split into micro-batches."""
-    cacheable: ClassVar[bool] = True
+    supports_feature_cache: ClassVar[bool] = True
     """True if a loss runs the model once per batch, so frozen blocks' outputs can be cached."""
     updates: ClassVar[frozenset[str]] = frozenset({"lora", "full", "head", "layers"})
     """Supported update types. ``head`` needs a head that belongs to the task."""
@@ -174,7 +174,7 @@ class Task(Generic[R, E]):
     @property
     def uses_lm_head(self) -> bool:
         """True if the model uses its language-model head and gets no head for the task."""
-        return self.peft_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
+        return self.peft_task_type in ("CAUSAL_LM", "SEQ_2_SEQ_LM")
 
     @property
     def needs_full_dataset(self) -> bool:
@@ -259,7 +259,7 @@ class Task(Generic[R, E]):
         """Compute metrics at the end of training that are too slow for every evaluation."""
         return {}
 
-    def write_extras(self, model: Any, directory: Path) -> None:
+    def write_library_files(self, model: Any, directory: Path) -> None:
         """Write files that other libraries need next to a full model in ``directory``."""
 
     def encode_inputs(self, inputs: Sequence[Any], processor: Any, max_length: int) -> list[E | RowIssue]:

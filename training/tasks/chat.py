@@ -3,8 +3,8 @@
 Row: ``{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content":
 "Hello!"}]}``, OpenAI's chat row. With ``tools``, an assistant message may have ``tool_calls``, and
 ``tool`` messages hold their results. ``weight`` 0 excludes an assistant message from the loss;
-``weight`` of the row scales its loss. Output: no predictions; ``/v1/chat/completions`` serves the
-model. Loss: cross-entropy of each target token. Accuracy counts tokens.
+``weight`` of the row scales its loss. The model is served at ``/v1/chat/completions``. Loss:
+cross-entropy of each target token. Accuracy counts tokens.
 """
 
 from __future__ import annotations

@@ -81,10 +81,10 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
     row_schema = EmbeddingRow
     route = "embeddings"
     family = "embedding"
-    peft_type = "FEATURE_EXTRACTION"
+    peft_task_type = "FEATURE_EXTRACTION"
     input_schema = TextInput
-    splittable = False
-    cacheable = False
+    supports_micro_batches = False
+    supports_feature_cache = False
     updates = frozenset({"lora", "full", "layers"})
     metrics = METRICS
 
@@ -165,7 +165,7 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
             }
             return [{"embedding": vector} for vector in embed(model, inputs).tolist()]
 
-    def write_extras(self, model: Any, directory: Path) -> None:
+    def write_library_files(self, model: Any, directory: Path) -> None:
         """Write the files that sentence-transformers expects next to a saved model."""
         module = "sentence_transformers.models"
         files = {

@@ -26,7 +26,7 @@ from training.tasks.base import (
     Example,
     ExamplePreview,
     Loss,
-    Objective,
+    LossSettings,
     RowIssue,
     Task,
     TaskContext,
@@ -99,12 +99,12 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
     row_schema = PreferenceRow
     route = "chat/completions"
     family = "preference"
-    peft_type = "CAUSAL_LM"
+    peft_task_type = "CAUSAL_LM"
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "beta", "loss"})
     needs_chat_template = True
     # A row is two sequences.
-    cacheable = False
+    supports_feature_cache = False
     metrics = METRICS
 
     def check_row(self, row: PreferenceRow) -> Iterator[RowIssue]:
@@ -256,7 +256,7 @@ def _compute_logprobs(model: Any, batch: Batch, ctx: TaskContext) -> torch.Tenso
     return logprobs_N
 
 
-def _sigmoid_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: Objective) -> torch.Tensor:
+def _sigmoid_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: LossSettings) -> torch.Tensor:
     from torch.nn.functional import logsigmoid
 
     margins_B = objective.beta * (ratios_2B[0] - ratios_2B[1])
@@ -264,12 +264,12 @@ def _sigmoid_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: 
     return -(1 - swapped) * logsigmoid(margins_B) - swapped * logsigmoid(-margins_B)
 
 
-def _ipo_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: Objective) -> torch.Tensor:
+def _ipo_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: LossSettings) -> torch.Tensor:
     means_2B = ratios_2B / lengths_2B
     return (means_2B[0] - means_2B[1] - 1 / (2 * objective.beta)).square()
 
 
-LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, Objective], torch.Tensor]] = {
+LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, LossSettings], torch.Tensor]] = {
     "sigmoid": _sigmoid_loss,
     "ipo": _ipo_loss,
 }

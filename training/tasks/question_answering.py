@@ -100,7 +100,7 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     row_schema = QuestionRow
     route = "predictions"
     family = "discriminative"
-    peft_type = "QUESTION_ANS"
+    peft_task_type = "QUESTION_ANS"
     input_schema = QuestionInput
     default_field = "question"
     options = frozenset({"neftune_alpha"})

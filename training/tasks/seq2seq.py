@@ -79,10 +79,10 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
     row_schema = Seq2SeqRow
     route = "predictions"
     family = "seq2seq"
-    peft_type = "SEQ_2_SEQ_LM"
+    peft_task_type = "SEQ_2_SEQ_LM"
     input_schema = SourceInput
     default_field = "source"
-    cacheable = False
+    supports_feature_cache = False
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "neftune_alpha"})
 

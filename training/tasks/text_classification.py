@@ -64,7 +64,7 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     row_schema = ClassificationRow
     route = "predictions"
     family = "discriminative"
-    peft_type = "SEQ_CLS"
+    peft_task_type = "SEQ_CLS"
     input_schema = TextInput
     options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
     metrics = labels.METRICS

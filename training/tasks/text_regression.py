@@ -66,7 +66,7 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
     row_schema = RegressionRow
     route = "predictions"
     family = "discriminative"
-    peft_type = "SEQ_CLS"
+    peft_task_type = "SEQ_CLS"
     input_schema = TextInput
     has_accuracy: ClassVar[bool] = False
     options = frozenset({"neftune_alpha"})

@@ -113,7 +113,7 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
     row_schema = TaggedRow
     route = "predictions"
     family = "discriminative"
-    peft_type = "TOKEN_CLS"
+    peft_task_type = "TOKEN_CLS"
     input_schema = WordsInput
     options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
     metrics = METRICS

@@ -40,7 +40,7 @@ def compute_gradients(run: TrainingRun, examples: Sequence[Example], micro_batch
     except (RuntimeError, MemoryError) as error:
         # Not bounded by this batch's rows: later batches may have more.
         doubled = 2 * micro_batches
-        if not is_out_of_memory(error) or micro_batches >= len(examples) or not run.task.splittable:
+        if not is_out_of_memory(error) or micro_batches >= len(examples) or not run.task.supports_micro_batches:
             raise
     # Outside the handler, because the traceback keeps the tensors that filled the memory alive.
     run.emit(

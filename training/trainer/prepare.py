@@ -13,9 +13,9 @@ from training.data.scan import SamplingPlan
 from training.hyperparameters import auto
 from training.hyperparameters.auto import AutoInputs, ResolvedHyperparameters
 from training.models import base_model
-from training.models.base_model import BaseModel
+from training.models.base_model import BaseModelInfo
 from training.spec import TrainSpec
-from training.tasks import METHODS
+from training.tasks import TASKS_BY_METHOD
 from training.tasks.base import AnyTask, TaskState
 from training.trainer.device import select_device
 from training.trainer.state import StopFlag
@@ -31,7 +31,7 @@ class PreparedRun:
     """Everything a run needs except the model's weights."""
 
     task: AnyTask
-    base: BaseModel
+    base: BaseModelInfo
     training: Dataset
     validation: Dataset
     """Empty if there is no validation file and no ``validation_share``."""
@@ -64,7 +64,7 @@ class RunDatasets:
     """Data files of a run as they were read, with their errors."""
 
     task: AnyTask
-    base: BaseModel
+    base: BaseModelInfo
     reader: DatasetReader
     training: Dataset
     validation: Dataset
@@ -81,8 +81,8 @@ def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: Sampl
     Raises ``TrainingError`` if the base cannot be used.
     """
     requested = spec.hyperparameters
-    task = METHODS[spec.method][spec.task].with_options(requested.train_on_inputs is True)
-    base = base_model.describe(spec.base, spec.base_id, task)
+    task = TASKS_BY_METHOD[spec.method][spec.task].with_options(requested.train_on_inputs is True)
+    base = base_model.read_base_model_info(spec.base, spec.base_id, task)
     max_length = (
         base.context_length if requested.max_length == "auto" else min(requested.max_length, base.context_length)
     )
@@ -97,7 +97,7 @@ def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: Sampl
 def prepare(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None) -> PreparedRun:
     """Read the data files and prepare the run.
 
-    With ``sampling``, the numbers are right but the examples are too few to train on.
+    With ``sampling``, token counts are estimates and the examples are too few to train on.
 
     Raises ``TrainingError`` if the base cannot be used or the rows cannot be trained on.
     """
@@ -155,7 +155,7 @@ def _split_dataset(data: Dataset, share: float, seed: int, max_rows: int | None 
 
 
 def _build_auto_inputs(
-    spec: TrainSpec, task: AnyTask, base: BaseModel, training: Dataset, general_per_epoch: int
+    spec: TrainSpec, task: AnyTask, base: BaseModelInfo, training: Dataset, general_per_epoch: int
 ) -> AutoInputs:
     device = select_device()
     rows = training.num_rows
@@ -169,7 +169,7 @@ def _build_auto_inputs(
         rows=rows + general_per_epoch,
         longest_row_tokens=training.longest_row_tokens,
         mean_row_tokens=training.num_tokens / rows,
-        splittable=task.splittable,
+        splittable=task.supports_micro_batches,
         dtype=device.dtype_name,
         micro_batch_tokens=device.token_budget.micro_batch,
         max_micro_batch_tokens=device.token_budget.max_tokens,

@@ -20,7 +20,7 @@ MAX_SAVING_SHARE = 0.04
 
 
 class Saver:
-    """Writes checkpoints. Their timing never changes a number of the training."""
+    """Writes checkpoints. When they are written does not affect the trained weights."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run

@@ -19,7 +19,7 @@ from training.models.blocks import find_blocks
 from training.models.logprobs import compute_target_logprobs
 from training.run_events import Message, RunEvent, Started
 from training.spec import TrainSpec
-from training.tasks.base import Objective, TaskContext
+from training.tasks.base import LossSettings, TaskContext
 from training.trainer import checkpoint, neftune
 from training.trainer.device import Device, get_num_threads, select_device
 from training.trainer.feature_cache import FrozenFeatureCache
@@ -115,14 +115,16 @@ def load_trainable_model(spec: TrainSpec, prepared: PreparedRun, device: Device)
 
 def _build_context(prepared: PreparedRun, model: Any) -> TaskContext:
     hyper = prepared.hyper
-    objective = Objective(
+    objective = LossSettings(
         label_smoothing=hyper.label_smoothing,
         class_weights=hyper.class_weights,
-        beta=hyper.beta or Objective.beta,
-        loss=hyper.loss or Objective.loss,
+        beta=hyper.beta or LossSettings.beta,
+        loss=hyper.loss or LossSettings.loss,
     )
     # NEFTune scales its noise by the length of a row, which packing hides.
-    packed_rows = prepared.task.peft_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.can_pack(model.config)
+    packed_rows = (
+        prepared.task.peft_task_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.can_pack(model.config)
+    )
     return TaskContext(prepared.base.processor, prepared.state, objective, packed_rows, compute_target_logprobs)
 
 
@@ -157,10 +159,10 @@ def compute_reference_logprobs(run: TrainingRun) -> None:
 def cache_frozen_features(run: TrainingRun, spec: TrainSpec) -> None:
     """Cache the outputs of the frozen blocks for every row, if they fit in memory.
 
-    Only rounding can change a number.
+    Results differ from uncached training by rounding only.
     """
     frozen_count = spec.update.count_frozen_blocks(run.model)
-    if not frozen_count or not run.task.cacheable or run.model.config.is_encoder_decoder:
+    if not frozen_count or not run.task.supports_feature_cache or run.model.config.is_encoder_decoder:
         return
     stack = find_blocks(run.model)
     if not stack.is_single_pass:

@@ -17,7 +17,7 @@ from training.artifacts.result import ResultMetadata
 from training.data.batch_sampler import LengthGroupedBatchSampler
 from training.errors import Interrupted
 from training.hyperparameters.auto import ResolvedHyperparameters
-from training.models.base_model import BaseModel
+from training.models.base_model import BaseModelInfo
 from training.run_events import RunEvent
 from training.tasks.base import AnyTask, Example, Loss, TaskContext
 from training.trainer import optim
@@ -76,9 +76,9 @@ class TrainingRun:
     frozen_modules: Sequence[Module]
     """Modules that stay in eval mode during training."""
     initial_weights: dict[str, Tensor]
-    """Weights before the first step, if ``l2_to_base`` pulls towards them; else empty."""
+    """Weights before the first step, if ``l2_to_base`` pulls toward them; else empty."""
     metadata: ResultMetadata
-    base: BaseModel
+    base: BaseModelInfo
     emit: Callable[[RunEvent], None]
     stop: StopFlag
     feature_cache: FrozenFeatureCache | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from training.models.base_model import BaseModel
+    from training.models.base_model import BaseModelInfo
     from training.tasks.base import AnyTask, TaskState
 
 
@@ -30,7 +30,7 @@ class UpdateMode(Protocol):
     def load_weights(self, model: Any, directory: Path) -> None:
         """Load the weights of an earlier result into the model."""
 
-    def save(self, model: Any, base: BaseModel, directory: Path) -> None:
+    def save(self, model: Any, base: BaseModelInfo, directory: Path) -> None:
         """Write the trained model's files into ``directory``."""
 
     def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:

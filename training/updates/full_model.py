@@ -10,7 +10,7 @@ import pydantic
 if TYPE_CHECKING:
     import torch
 
-    from training.models.base_model import BaseModel
+    from training.models.base_model import BaseModelInfo
     from training.tasks.base import AnyTask, TaskState
 
 
@@ -24,7 +24,7 @@ class FullModelBase(pydantic.BaseModel):
 
         return torch.float32 if compute == torch.float32 else stored
 
-    def save(self, model: Any, base: BaseModel, directory: Path) -> None:
+    def save(self, model: Any, base: BaseModelInfo, directory: Path) -> None:
         """Write a directory for ``AutoModel…from_pretrained``, with tokenizer, in the base's
         dtype."""
         base.save_with_processor(model, directory)

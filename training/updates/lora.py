@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 if TYPE_CHECKING:
     import torch
 
-    from training.models.base_model import BaseModel
+    from training.models.base_model import BaseModelInfo
     from training.tasks.base import AnyTask, TaskState
 
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.]+$")]
@@ -53,7 +53,7 @@ class LoraUpdate(pydantic.BaseModel):
             target_modules=self.target_modules,
             use_rslora=self.rslora,
             use_dora=self.dora,
-            task_type=TaskType(task.peft_type) if task.peft_type else None,
+            task_type=TaskType(task.peft_task_type) if task.peft_task_type else None,
             modules_to_save=None if task.uses_lm_head else find_head_modules(model),
         )
         return get_peft_model(model, config)
@@ -68,7 +68,7 @@ class LoraUpdate(pydantic.BaseModel):
         load_result = set_peft_model_state_dict(model, load_file(directory / WEIGHTS_NAME))
         assert not load_result.unexpected_keys, load_result.unexpected_keys
 
-    def save(self, model: Any, base: BaseModel, directory: Path) -> None:
+    def save(self, model: Any, base: BaseModelInfo, directory: Path) -> None:
         """Write a directory for ``PeftModel.from_pretrained``.
 
         PEFT's own writer orders sets by hash, so its bytes vary between runs.

@@ -120,5 +120,5 @@ def test_a_sequence_with_non_finite_logits_is_marked_and_others_are_not(value: f
     logits = torch.tensor([[0.0, value], [0.0, 1.0]])
     for temperature in (0.0, 1.0):
         invalid, valid = sample(logits, [SamplerState(SamplingParams(temperature=temperature)) for _ in range(2)])
-        assert not invalid.is_finite
-        assert valid.is_finite
+        assert not invalid.has_finite_logits
+        assert valid.has_finite_logits

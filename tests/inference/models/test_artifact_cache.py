@@ -58,7 +58,7 @@ def list_files(path: Path) -> set[str]:
 def test_a_folder_is_fetched_once(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
     ref = store_result(blobs, tmp_path, "a")
     for _ in range(2):
-        with cache.lease_folder(ref) as path:
+        with cache.acquire_folder(ref) as path:
             assert list_files(path) == {"model/weights.safetensors", "state.json"}
     assert sorted(blobs.reads) == [
         "results/a/manifest.json",
@@ -71,7 +71,7 @@ def test_a_folder_is_fetched_once(blobs: CountingBlobs, cache: ArtifactCache, tm
 
 def test_only_the_part_that_is_the_model_is_fetched(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
     ref = store_result(blobs, tmp_path, "a").model_copy(update={"part": "model/"})
-    with cache.lease_folder(ref) as path:
+    with cache.acquire_folder(ref) as path:
         assert list_files(path) == {"weights.safetensors"}
     assert "results/a/state.json" not in blobs.reads
 
@@ -80,7 +80,7 @@ def test_concurrent_requests_share_one_fetch(blobs: CountingBlobs, cache: Artifa
     ref, listings = store_result(blobs, tmp_path, "a", 10**6), list[set[str]]()
 
     def use() -> None:
-        with cache.lease_folder(ref) as path:
+        with cache.acquire_folder(ref) as path:
             listings.append(list_files(path))
 
     threads = [threading.Thread(target=use) for _ in range(8)]
@@ -97,7 +97,7 @@ def test_damage_in_the_store_is_detected_and_nothing_is_cached(
 ) -> None:
     ref = store_result(blobs, tmp_path, "a")
     (tmp_path / "blobs/results/a/model/weights.safetensors").write_bytes(b"other")
-    with pytest.raises(EngineError) as caught, cache.lease_folder(ref):
+    with pytest.raises(EngineError) as caught, cache.acquire_folder(ref):
         pass
     assert (caught.value.code, caught.value.status) == ("storage_corrupt", 502)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -107,28 +107,28 @@ def test_another_models_bytes_under_the_key_are_detected(
     blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path
 ) -> None:
     first, second = store_result(blobs, tmp_path, "a"), store_result(blobs, tmp_path, "b")
-    with pytest.raises(EngineError) as caught, cache.lease_folder(first.model_copy(update={"prefix": second.prefix})):
+    with pytest.raises(EngineError) as caught, cache.acquire_folder(first.model_copy(update={"prefix": second.prefix})):
         pass
     assert caught.value.code == "storage_corrupt"
 
 
 def test_damage_in_the_cache_is_repaired(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
     ref = store_result(blobs, tmp_path, "a")
-    with cache.lease_folder(ref) as path:
+    with cache.acquire_folder(ref) as path:
         original = (path / "state.json").read_bytes()
     for damage in (lambda: (path / "state.json").write_text("?"), lambda: (path / "extra.py").write_text("1")):
         damage()
-        with cache.lease_folder(ref) as repaired:
+        with cache.acquire_folder(ref) as repaired:
             assert (repaired / "state.json").read_bytes() == original
             assert not (repaired / "extra.py").exists()
 
 
 def test_a_deleted_result_is_not_found(blobs: CountingBlobs, cache: ArtifactCache, tmp_path: Path) -> None:
     ref = store_result(blobs, tmp_path, "a")
-    with cache.lease_folder(ref):
+    with cache.acquire_folder(ref):
         pass
     blobs.delete("results/a/manifest.json")  # type: ignore[operator]
-    with pytest.raises(EngineError) as caught, cache.lease_folder(ref):
+    with pytest.raises(EngineError) as caught, cache.acquire_folder(ref):
         pass
     assert caught.value.status == 404
 
@@ -136,9 +136,9 @@ def test_a_deleted_result_is_not_found(blobs: CountingBlobs, cache: ArtifactCach
 def test_the_oldest_is_evicted_from_a_full_cache_but_never_one_in_use(blobs: CountingBlobs, tmp_path: Path) -> None:
     cache = ArtifactCache(blobs, tmp_path / "cache", max_bytes=2500)  # type: ignore[arg-type]
     refs = [store_result(blobs, tmp_path, name, 1000) for name in "abcd"]
-    with cache.lease_folder(refs[0]) as leased:
+    with cache.acquire_folder(refs[0]) as leased:
         for ref in refs[1:]:
-            with cache.lease_folder(ref):
+            with cache.acquire_folder(ref):
                 pass
         assert list_files(leased) == {"model/weights.safetensors", "state.json"}
     remaining = {path.name for path in (tmp_path / "cache").iterdir()}

@@ -45,7 +45,7 @@ class Loader:
 
 
 async def use(pool: ModelPool[FakeModel], loader: Loader, name: str, seconds: float = 0.0) -> str:
-    async with pool.lease(name, lambda: loader(name)) as value:
+    async with pool.acquire(name, lambda: loader(name)) as value:
         await asyncio.sleep(seconds)
         assert not value.closed, "a model was evicted while in use"
         return value.name
@@ -67,7 +67,7 @@ async def test_the_least_recently_used_is_evicted_first() -> None:
 
 async def test_no_model_in_use_is_evicted_and_the_wait_times_out() -> None:
     pool, loader = ModelPool[FakeModel](1, wait_seconds=0.05), Loader()
-    async with pool.lease("a", lambda: loader("a")) as value:
+    async with pool.acquire("a", lambda: loader("a")) as value:
         with pytest.raises(EngineUnavailable) as caught:
             await use(pool, loader, "b")
         assert caught.value.code == "engine_overloaded"

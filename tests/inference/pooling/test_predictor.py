@@ -16,7 +16,7 @@ from inference.protocol.errors import EngineError
 from inference.protocol.pooling import PredictionRequest
 from inference.serving.predictions import MAX_TEXT_CHARACTERS, build_probe, predict
 from training.artifacts.serving import ServedModel
-from training.models.base_model import BaseModel as Base
+from training.models.base_model import BaseModelInfo as Base
 from training.tasks.base import Example, RowIssue, Task, TaskContext
 
 pytestmark = pytest.mark.anyio

@@ -72,7 +72,7 @@ async def call(client: Client, work: Coroutine[Any, Any, str]) -> str:
         assert asyncio.all_tasks() <= before
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _fail_for_unretrieved_exceptions(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     gc.collect()
@@ -112,6 +112,7 @@ async def test_the_cleanup_of_cancelled_work_is_awaited() -> None:
     await leaving
 
 
+@pytest.mark.usefixtures("_fail_for_unretrieved_exceptions")
 async def test_an_exception_of_the_work_passes_through() -> None:
     async def fail() -> str:
         await asyncio.sleep(0)
@@ -121,6 +122,7 @@ async def test_an_exception_of_the_work_passes_through() -> None:
         await call(Client(), fail())
 
 
+@pytest.mark.usefixtures("_fail_for_unretrieved_exceptions")
 async def test_an_exception_during_cancellation_is_not_reported_to_a_client_that_left() -> None:
     client = Client()
 

@@ -183,7 +183,7 @@ def test_sentence_transformers_reads_the_same_vectors(tmp_path: Path, encoder_ba
         served = serving.load(base, None, TASK.name)
         directory = tmp_path / base.name
         served.base.save_with_processor(served.model, directory)
-        TASK.write_extras(served.model, directory)
+        TASK.write_library_files(served.model, directory)
         answers = serving.predict(served, [TextInput(text=text) for text in inputs], top_k=1)
         ours = torch.tensor([answer["embedding"] for answer in answers])
         for model_directory in {directory, base} if (base / POOLING_FILE).exists() else {directory}:

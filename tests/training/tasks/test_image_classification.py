@@ -29,7 +29,7 @@ from training.artifacts import serving
 from training.errors import InvalidDataset, TrainingError
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
-from training.tasks.base import Objective, RowIssue, TaskContext
+from training.tasks.base import LossSettings, RowIssue, TaskContext
 from training.tasks.image_classification import ImageClassification, ImageExample
 
 pytestmark = pytest.mark.integration
@@ -58,7 +58,7 @@ def load_model_and_examples(base: Path, **objective: Any) -> tuple[Any, TaskCont
     processor = TASK.load_processor(base)
     examples = TASK.encode([TASK.row_schema.model_validate(row) for row in IMAGE_ROWS[:5]], processor, 1 << 20)
     assert all(isinstance(example, ImageExample) for example in examples)
-    ctx = TaskContext(processor, TASK.prepare(examples), Objective(**objective))  # type: ignore[arg-type]
+    ctx = TaskContext(processor, TASK.prepare(examples), LossSettings(**objective))  # type: ignore[arg-type]
     return TASK.load_model(base, ctx.state, torch.float32).eval(), ctx, examples  # type: ignore[return-value]
 
 

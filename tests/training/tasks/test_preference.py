@@ -22,7 +22,7 @@ from training.artifacts import serving
 from training.data.dataset import DatasetReader
 from training.models.logprobs import compute_target_logprobs
 from training.run_events import Metrics
-from training.tasks.base import Objective, RowIssue, TaskContext, pad_right
+from training.tasks.base import LossSettings, RowIssue, TaskContext, pad_right
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message
 from training.tasks.preference import (
@@ -85,7 +85,7 @@ def load_perturbed_model(folder: Path) -> Any:
 
 
 def build_task_context(tokenizer: Any, **objective: Any) -> TaskContext:
-    return TaskContext(tokenizer, objective=Objective(**objective), logprob_fn=compute_target_logprobs)
+    return TaskContext(tokenizer, objective=LossSettings(**objective), logprob_fn=compute_target_logprobs)
 
 
 def sum_logprobs(model: Any, example: CausalExample) -> torch.Tensor:
@@ -318,7 +318,7 @@ def test_a_missing_output_has_its_current_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
 def test_a_run_raises_the_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chat_base: Path, loss: str) -> None:
     """The result is a chat model."""
-    monkeypatch.setitem(tasks.METHODS, "dpo", {"chat": TASK})
+    monkeypatch.setitem(tasks.TASKS_BY_METHOD, "dpo", {"chat": TASK})
     hyper = {
         "n_epochs": 8,
         "batch_size": 3,

@@ -17,7 +17,7 @@ from training.artifacts import serving
 from training.models.logprobs import compute_target_logprobs
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
-from training.tasks.base import Objective, TaskContext
+from training.tasks.base import LossSettings, TaskContext
 from training.tasks.seq2seq import MAX_NEW_TOKENS, NEW_TOKENS_MARGIN, Seq2Seq, Seq2SeqExample
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ def load_model_and_examples(base: Path, **objective: Any) -> tuple[Any, TaskCont
     tokenizer = TASK.load_processor(base)
     examples = TASK.encode([TASK.row_schema.model_validate(row) for row in ROWS], tokenizer, 100)
     assert all(isinstance(example, Seq2SeqExample) for example in examples)
-    ctx = TaskContext(tokenizer, TASK.prepare(examples), Objective(**objective), logprob_fn=compute_target_logprobs)  # type: ignore[arg-type]
+    ctx = TaskContext(tokenizer, TASK.prepare(examples), LossSettings(**objective), logprob_fn=compute_target_logprobs)  # type: ignore[arg-type]
     return TASK.load_model(base, ctx.state, torch.float32).eval(), ctx, examples  # type: ignore[return-value]
 
 

@@ -21,7 +21,7 @@ from tests.training.run_folders import FULL, LORA, create_run_folder, run_traini
 from training.artifacts import serving
 from training.errors import TrainingError
 from training.run_events import Result
-from training.tasks.base import Objective, RowIssue, TaskContext
+from training.tasks.base import LossSettings, RowIssue, TaskContext
 from training.tasks.support.entities import count_tags, extract_entities, join_tokens, score_entities, split_words
 from training.tasks.token_classification import TaggedRow, TokenClassification, WordsExample, WordsInput
 
@@ -113,7 +113,7 @@ def test_the_loss_is_the_models_own(encoder_base: Path, ctx: TaskContext) -> Non
 
 def test_class_weights_and_smoothing_are_torchs(encoder_base: Path, ctx: TaskContext) -> None:
     weights = {"B-city": 3.0, "O": 0.5}
-    ctx = replace(ctx, objective=Objective(label_smoothing=0.1, class_weights=weights))
+    ctx = replace(ctx, objective=LossSettings(label_smoothing=0.1, class_weights=weights))
     model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     examples = encode_rows(ctx.processor, ROWS)
     batch = TASK.collate(examples, ctx)
@@ -130,7 +130,7 @@ def test_class_weights_and_smoothing_are_torchs(encoder_base: Path, ctx: TaskCon
 
 
 def test_balanced_weights_give_all_tags_the_same_total_weight(ctx: TaskContext) -> None:
-    ctx = replace(ctx, objective=Objective(class_weights="balanced"))
+    ctx = replace(ctx, objective=LossSettings(class_weights="balanced"))
     examples = encode_rows(ctx.processor, ROWS)
     assert ctx.state["labels"] == ["B-city", "B-person", "I-city", "I-person", "O"]
     alone = [

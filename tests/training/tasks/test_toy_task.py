@@ -40,7 +40,7 @@ class TextLength(Task[TextInput, LengthExample]):
     input_schema = TextInput
     route = "predictions"
     family = "discriminative"
-    peft_type = "SEQ_CLS"
+    peft_task_type = "SEQ_CLS"
     metrics = {"off_by": "mean distance from the true length"}
 
     def check_row(self, row):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 
 from training.tasks.support.special_tokens import (
-    PROBE,
+    MARKER_CHARACTER,
     MessageSpan,
     RenderedText,
     TokenizedText,
@@ -154,7 +154,9 @@ class ChatTemplate:
         marks: list[tuple[str, str]] = []
         for index, turn in enumerate(conversation.turns):
             if turn.get("tool_calls"):
-                names = [f"{PROBE}{index}.{number}{PROBE}" for number in range(len(turn["tool_calls"]))]
+                names = [
+                    f"{MARKER_CHARACTER}{index}.{number}{MARKER_CHARACTER}" for number in range(len(turn["tool_calls"]))
+                ]
                 marked = marked.replace_turn(index, _rename_calls(turn, names))
                 marks += [(name, f"messages[{index}].tool_calls[{number}]") for number, name in enumerate(names)]
         text = self._render(marked) if marks else ""
@@ -179,7 +181,7 @@ class ChatTemplate:
     @cached_property
     def _call_encoder(self) -> Callable[[Turn], Turn]:
         """The first of ``_CALL_ENCODERS`` with which the template renders a complete call."""
-        call = {"id": "call00000", "type": "function", "function": {"name": "a", "arguments": {"a": PROBE}}}
+        call = {"id": "call00000", "type": "function", "function": {"name": "a", "arguments": {"a": MARKER_CHARACTER}}}
         conversation = _Conversation(
             [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [call]}],
             [{"type": "function", "function": {"name": "a", "description": "a", "parameters": {}}}],
@@ -190,7 +192,7 @@ class ChatTemplate:
             except TemplateError:
                 continue
             # Single quotes indicate Python's repr of an object instead of JSON.
-            if PROBE in text and f"'{PROBE}'" not in text:
+            if MARKER_CHARACTER in text and f"'{MARKER_CHARACTER}'" not in text:
                 return encoder
         return _CALL_ENCODERS[0]
 
@@ -224,8 +226,8 @@ class ChatTemplate:
             return len(prompt)
         # The template renders this answer differently from the generation prompt: a probe in place
         # of the content finds where the content begins.
-        probed = self._render(conversation.replace_turn(index, {"role": "assistant", "content": PROBE}))
-        position = probed.find(PROBE)
+        probed = self._render(conversation.replace_turn(index, {"role": "assistant", "content": MARKER_CHARACTER}))
+        position = probed.find(MARKER_CHARACTER)
         if position < 0:
             return _count_common_prefix(text, prompt or "")
         return min(position, _count_common_prefix(text, probed))

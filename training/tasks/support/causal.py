@@ -47,7 +47,7 @@ class CausalTask(Task[R, CausalExample]):
     """Train on the prompt too, not only on the answer."""
 
     family = "generative"
-    peft_type = "CAUSAL_LM"
+    peft_task_type = "CAUSAL_LM"
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "neftune_alpha", "train_on_inputs"})
 
@@ -145,7 +145,10 @@ def _pack(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
 
 
 def select_model_inputs(batch: Batch) -> Batch:
-    """Return the arguments of the model's forward: the entries whose names have no shape suffix."""
+    """Return the arguments of the model's forward: the entries whose names have no shape suffix.
+
+    Shape suffixes are uppercase, as in ``positions_N``.
+    """
     return {name: value for name, value in batch.items() if name.islower()}
 
 

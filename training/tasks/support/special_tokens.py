@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 # Unicode noncharacters: reserved for use inside a program and never interchanged.
-TOKEN_BOUNDARY, PROBE = "\ufdd0", "\ufdd1"
+TOKEN_BOUNDARY, MARKER_CHARACTER = "\ufdd0", "\ufdd1"
 
 
 class MessageSpan(NamedTuple):
@@ -56,7 +56,7 @@ def compile_names(names: list[str]) -> re.Pattern[str]:
 def escape_special_tokens(value: Any, names: re.Pattern[str]) -> Any:
     """Insert a boundary into every name in the strings and keys of a JSON value."""
     if isinstance(value, str):
-        plain = value.replace(TOKEN_BOUNDARY, "").replace(PROBE, "")
+        plain = value.replace(TOKEN_BOUNDARY, "").replace(MARKER_CHARACTER, "")
         return names.sub(lambda name: f"{name[0][0]}{TOKEN_BOUNDARY}{name[0][1:]}", plain)
     if isinstance(value, dict):
         return {escape_special_tokens(key, names): escape_special_tokens(inner, names) for key, inner in value.items()}

@@ -195,8 +195,8 @@ class DpoHyperparameters:
             lowest loss. 0 never stops early and uses the last weights. Default: 'auto'.
         general_share (DpoHyperparametersGeneralShareType0 | float | Unset): Share of each epoch's rows that come from
             the general file, to prevent forgetting. Default: 'auto'.
-        l2_to_base (DpoHyperparametersL2ToBaseType0 | float | Unset): L2 penalty that pulls trained weights towards
-            their initial values (L2-SP, arXiv:1802.01483);
+        l2_to_base (DpoHyperparametersL2ToBaseType0 | float | Unset): L2 penalty that pulls trained weights toward their
+            initial values (L2-SP, arXiv:1802.01483);
             0 disables it. Default: 'auto'.
         dtype (DpoHyperparametersDtypeType0 | DpoHyperparametersDtypeType1 | Unset): Dtype of the matrix products.
             Trained weights stay in float32. Default: 'auto'.

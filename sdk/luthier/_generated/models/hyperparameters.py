@@ -182,7 +182,7 @@ class Hyperparameters:
             lowest loss. 0 never stops early and uses the last weights. Default: 'auto'.
         general_share (float | HyperparametersGeneralShareType0 | Unset): Share of each epoch's rows that come from the
             general file, to prevent forgetting. Default: 'auto'.
-        l2_to_base (float | HyperparametersL2ToBaseType0 | Unset): L2 penalty that pulls trained weights towards their
+        l2_to_base (float | HyperparametersL2ToBaseType0 | Unset): L2 penalty that pulls trained weights toward their
             initial values (L2-SP, arXiv:1802.01483);
             0 disables it. Default: 'auto'.
         dtype (HyperparametersDtypeType0 | HyperparametersDtypeType1 | Unset): Dtype of the matrix products. Trained
