@@ -36,10 +36,10 @@ test-long: $(STAMP) ## equality checks of training at full length: resume after 
 # Each process runs whole test files. Many files wait for their own stack to start, while other processes run tests.
 test: $(STAMP) ## lint, types, imports, docs, and all tests that fit in 15 minutes
 	@$(MAKE) --no-print-directory lint
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 test-fast: $(STAMP) ## tests that start no process, in under 90 seconds: what to run while you work
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not integration"
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not integration"
 
 conformance: $(STAMP) ## OpenAI's Python and npm clients, oldest to newest, their own tests, and five tools, unmodified (installs them; about 25 minutes)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run
