@@ -36,7 +36,8 @@ HYPERPARAMETERS = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("s")
-    create_tiny_chat_base(home / "tiny")
+    # Slow enough that a job is still running when a test acts on it.
+    create_tiny_chat_base(home / "tiny", num_layers=6, hidden_size=64)
     (home / "models.toml").write_text(
         '[tiny]\npath = "tiny"\ntasks = ["chat"]\nparameters = 100000\ncontext = 256\nlicense = "none"\n'
     )
