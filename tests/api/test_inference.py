@@ -22,6 +22,8 @@ from tests.api.stack import Stack, get_port, run_server
 from tests.api.test_errors import assert_error
 from training.tasks import TASKS
 
+pytestmark = pytest.mark.integration
+
 CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, PREDICTIONS_PATH = (
     "/v1/chat/completions",
     "/v1/completions",

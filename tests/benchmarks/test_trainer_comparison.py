@@ -22,6 +22,8 @@ from benchmarks.trainer_comparison.trl_search import TRIAL_COUNT, TRIAL_STEPS, S
 from tests.tiny import create_tiny_chat_base
 from training.tasks import TASKS
 
+pytestmark = pytest.mark.integration
+
 TINY_SHAPE = ModelShape(16, 2, 2, 1, 24, rows=4, epochs=1, rounds=1, minutes=1, held_out_rows=1)
 ROWS = [
     {"question": f"How much is {number} + 1?", "answer": "Let us see: " * (number % 3) + f"#### {number + 1}"}

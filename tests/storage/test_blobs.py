@@ -17,6 +17,8 @@ from storage.blobs.s3 import S3Blobs
 from storage.errors import BlobCorrupt, BlobExists, BlobNotFound, InvalidBlobKey, StorageUnavailable, UnknownUrl
 from storage.folders import MANIFEST_FILE, delete_folder, get_folder, get_manifest, put_folder
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def blobs(blob_url: str) -> Blobs:

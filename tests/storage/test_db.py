@@ -19,7 +19,7 @@ from storage.db import Database, connect
 from storage.errors import StorageUnavailable, UnknownUrl
 from storage.tables import METADATA, ApiKey, Project
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 
 async def test_migrations_create_exactly_the_tables_of_the_code(database_url: str) -> None:

@@ -18,6 +18,8 @@ from training.run_events import Result
 from training.tasks.chat import Chat, Message
 from training.tasks.text_classification import TextInput
 
+pytestmark = pytest.mark.integration
+
 INPUTS = [TextInput(text="apple apple"), TextInput(text="pear"), TextInput(text="apple", text_pair="pear")]
 UPDATES = {"lora": LORA, "full": FULL, "dora": {**LORA, "dora": True}, "rslora": {**LORA, "rslora": True}}
 

@@ -19,6 +19,8 @@ from training.errors import TrainingError
 from training.trainer.setup import build_started_event
 from training.updates.lora import LoraUpdate
 
+pytestmark = pytest.mark.integration
+
 RANK = 4
 BASES = {"chat": "chat_base", "text-classification": "encoder_base"}
 UPDATES: dict[str, Row] = {

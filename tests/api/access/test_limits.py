@@ -26,6 +26,8 @@ from tests import services
 from tests.api.stack import Stack, get_port, run_server, run_stack
 from tests.api.test_errors import assert_error
 
+pytestmark = pytest.mark.integration
+
 CHAT_BODY = {"model": "starter", "messages": [{"role": "user", "content": "Hi"}]}
 
 

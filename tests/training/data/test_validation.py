@@ -30,6 +30,8 @@ from training.spec import TrainSpec
 from training.trainer.failures import to_failure
 from training.trainer.state import StopFlag
 
+pytestmark = pytest.mark.integration
+
 
 def run_validation(folder: Path) -> EventRecorder:
     lines = EventRecorder()

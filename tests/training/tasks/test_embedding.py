@@ -23,6 +23,8 @@ from training.tasks.embedding import POOLING_FILE, Embedding, EmbeddingExample, 
 from training.tasks.support.pairs import build_false_negative_mask, compute_ranking_metrics
 from training.tasks.support.text import EncoderExample, TextInput
 
+pytestmark = pytest.mark.integration
+
 TASK = Embedding()
 LAYERS: Row = {"type": "layers", "last": 1}
 ROWS: list[dict[str, Any]] = [

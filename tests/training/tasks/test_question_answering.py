@@ -32,6 +32,8 @@ from training.tasks.support.spans import (
 )
 from training.tasks.support.windows import Passage, encode_passages
 
+pytestmark = pytest.mark.integration
+
 TASK = QuestionAnswering()
 
 

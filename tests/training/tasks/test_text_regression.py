@@ -24,6 +24,8 @@ from training.tasks.base import TaskContext
 from training.tasks.support.text import TextInput
 from training.tasks.text_regression import RegressionExample, RegressionRow, TextRegression, compute_regression_metrics
 
+pytestmark = pytest.mark.integration
+
 TASK = TextRegression()
 ROWS: list[dict[str, Any]] = [
     {"text": "very " * (number % 4) + "good", "target": 10.0 + 2.5 * (number % 4)} for number in range(16)

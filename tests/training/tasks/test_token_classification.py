@@ -25,6 +25,8 @@ from training.tasks.base import LossSettings, RowIssue, TaskContext
 from training.tasks.support.entities import count_tags, extract_entities, join_tokens, score_entities, split_words
 from training.tasks.token_classification import TaggedRow, TokenClassification, WordsExample, WordsInput
 
+pytestmark = pytest.mark.integration
+
 TASK = TokenClassification()
 WNUT = Path(__file__).parents[4] / "shared/data/wnut17/emerging.dev.conll"
 ROWS: list[dict[str, Any]] = [

@@ -17,6 +17,8 @@ from training.artifacts.serving_compat import list_compatible_engines
 from training.run_events import Result
 from training.tasks import TASKS
 
+pytestmark = pytest.mark.integration
+
 TASK_SOURCE = '''
 """Length of a text: the target of ``{"text": "four"}`` is its number of letters divided by ten."""
 

@@ -19,6 +19,8 @@ from training.trainer.checkpoint import Progress
 from training.trainer.failures import to_failure
 from training.trainer.state import TrainingRun
 
+pytestmark = pytest.mark.integration
+
 OUT_OF_MEMORY_ERRORS: list[Callable[[], Exception]] = [
     lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried"),

@@ -15,6 +15,8 @@ from training.artifacts.result import ResultMetadata
 from training.errors import InvalidDataset
 from training.run_events import Metrics, Result
 
+pytestmark = pytest.mark.integration
+
 BASES = {"chat": "chat_base", "text-classification": "encoder_base"}
 ROWS = {"chat": CHAT_ROWS, "text-classification": LABEL_ROWS}
 RSLORA: Row = {"type": "lora", "rank": 4, "alpha": 8, "rslora": True, "target_modules": ["q_proj", "v_proj"]}

@@ -29,6 +29,8 @@ from training.trainer.prepare import prepare
 from training.trainer.saver import update_early_stopping
 from training.trainer.state import StopFlag, TrainingRun
 
+pytestmark = pytest.mark.integration
+
 # Most rows equal training rows and some contradict them, so the validation loss falls, then rises.
 CONTRADICTING_ROWS: list[Row] = [
     *LABEL_ROWS[:6],
