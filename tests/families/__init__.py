@@ -1,0 +1,2 @@
+"""Tiny random models of the architectures that people fine-tune, with their chat templates and
+tokenizer quirks."""
