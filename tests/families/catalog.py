@@ -44,7 +44,7 @@ class Family:
     model_class: str
     tokenizer: TokenizerSpec
     template: str | None = None
-    """File in TRL's ``chat_templates``, or in ``templates`` beside this file if ``own_template``."""
+    """File in TRL's ``chat_templates``, or in ``templates`` here if ``own_template``."""
     own_template: bool = False
     """True if the template was written here after the family's published format."""
     sizes: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +65,10 @@ class Family:
         return (directory / f"{self.template}.jinja").read_text(encoding="utf-8")
 
     def create_base(self, directory: Path, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:
-        """Save a tiny base with the same random weights every time. ``changes`` go into the config."""
+        """Save a tiny base, with the same random weights every time.
+
+        ``changes`` go into the config.
+        """
         tokenizer = self.tokenizer.build(self.load_template())
         ids = {
             "bos_token_id": tokenizer.bos_token_id,

@@ -1,4 +1,4 @@
-"""Tests for the catalog: every family's base loads with its own classes and renders its template."""
+"""Tests for the catalog: every base loads with its own classes and renders its template."""
 
 from __future__ import annotations
 
