@@ -13,7 +13,7 @@ from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.models import base_model
 from training.models.base_model import BaseModelInfo
-from training.models.logprobs import compute_target_logprobs
+from training.models.logprobs import compute_from_logits
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, TaskContext
 
@@ -48,7 +48,7 @@ def load(
         state = metadata.state
         model = metadata.update.load(base_dir, result_dir, task_type, state, dtype)
     model.requires_grad_(False)
-    context = TaskContext(base.processor, state, logprob_fn=compute_target_logprobs)
+    context = TaskContext(base.processor, state, logprob_fn=compute_from_logits)
     return ServedModel(task_type, model.to(device), context, base, metadata)
 
 

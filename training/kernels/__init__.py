@@ -2,7 +2,8 @@
 
 ``cross_entropy`` computes log-probabilities of targets without the full logits. ``lora`` and
 ``fused`` store fewer activations and make fewer passes over memory. ``memory`` avoids page faults.
-``packed`` computes attention over concatenated rows without padding.
+``packed`` computes attention over concatenated rows without padding. ``probe`` compares a kernel
+with the plain module on the model at hand.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import torch
 from torch import nn
 
 from training.kernels import fused, lora, memory
+from training.kernels.probe import KernelUse, ProbeSettings
 
 
-def patch_model(model: nn.Module, device: torch.device) -> None:
-    """Patch every layer that has a faster kernel, in place. Call it after adding the adapter and
-    before the first step.
+def patch_model(model: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> list[KernelUse]:
+    """Patch every layer that has a faster kernel, in place, and return what was patched.
 
-    Only ``forward`` of these layers is replaced. Parameters, names and saved files stay the same.
+    ``dtype`` is that of the matrix products. Call it after adding the adapter and before the first
+    step. Only ``forward`` of these layers is replaced. Parameters, names and saved files stay the
+    same.
     """
-    lora.patch_layers(model)
+    settings = ProbeSettings(device, dtype)
+    uses = lora.patch_layers(model, settings)
     # After LoRA, because the last layer of an MLP is fused with its adapter.
-    fused.patch_layers(model)
+    uses += fused.patch_layers(model, settings)
     if device.type == "cpu":
         memory.disable_heap_trimming()
+    return uses

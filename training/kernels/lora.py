@@ -19,6 +19,8 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from training.kernels.probe import KernelUse, ProbeSettings, agrees, build_probe_tensor, randomized
+
 
 class AdaptedLinear(NamedTuple):
     """Tensors of a frozen dense layer and its adapter."""
@@ -30,11 +32,39 @@ class AdaptedLinear(NamedTuple):
     scale: float
 
 
-def patch_layers(model: nn.Module) -> None:
-    """Patch every eligible LoRA layer of this model (not of a copy)."""
+KERNEL = "LoRA"
+PROBE_TOKENS = 5
+
+
+def patch_layers(model: nn.Module, settings: ProbeSettings) -> list[KernelUse]:
+    """Patch every eligible LoRA layer of this model (not of a copy) whose kernel passes its probe.
+
+    Layers of one shape share a probe.
+    """
+    uses: list[KernelUse] = []
+    verdicts: dict[object, bool] = {}
     for layer in model.modules():
         if is_eligible(layer):
-            layer.forward = _build_forward(layer, layer.forward)
+            forward = _build_forward(layer, layer.forward)
+            key = _get_probe_key(layer)
+            if key not in verdicts:
+                verdicts[key] = _passes_probe(layer, forward, settings)
+            uses.append(KernelUse(KERNEL, type(layer.base_layer).__name__, verdicts[key]))
+            if verdicts[key]:
+                layer.forward = forward
+    return uses
+
+
+def _get_probe_key(layer: Any) -> object:
+    tensors = to_adapted_linear(layer)[:4]
+    return [None if tensor is None else (tensor.shape, tensor.dtype) for tensor in tensors].__repr__()
+
+
+def _passes_probe(layer: Any, forward: Callable[..., Tensor], settings: ProbeSettings) -> bool:
+    adapted, [name] = to_adapted_linear(layer), layer.active_adapters
+    x_TI = build_probe_tensor((PROBE_TOKENS, adapted.weight_OI.shape[1]), adapted.weight_OI.device, settings.dtype)
+    with randomized(layer.lora_B[name].weight):
+        return agrees(layer.forward, forward, [x_TI], [adapted.a_RI, adapted.b_OR], settings)
 
 
 def is_eligible(layer: Any) -> bool:

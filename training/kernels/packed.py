@@ -6,7 +6,7 @@ arguments of the forward pass that transformers forwards to its attention functi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -18,19 +18,66 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from training.kernels.probe import ProbeSettings
+
 ATTENTION_NAME = "luthier_packed"
 
-SUPPORTED_MODEL_TYPES = frozenset({"granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
-"""Model types whose layers all use causal attention through transformers' interface and separate
-rows by ``position_ids`` alone, unless the config says otherwise."""
+MAX_RELATIVE_ERROR: Mapping[torch.dtype, float] = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Largest difference of hidden states of packed rows from those of rows alone, as a share of their
+norm. A row that attends to another differs by about its whole norm."""
+PROBE_LENGTHS = (7, 3, 5)
+UNSUPPORTED_OPTIONS = ("sliding_window", "softcap", "s_aux", "position_bias")
+"""Arguments with which transformers' layers ask for more than full causal attention."""
 
 
-def can_pack(config: Any) -> bool:
-    """Return True if every layer uses plain, full, causal attention."""
-    text = config.get_text_config()
-    windowed = getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)
-    layers = getattr(text, "layer_types", None) or ()
-    return text.model_type in SUPPORTED_MODEL_TYPES and not windowed and set(layers) <= {"full_attention"}
+def enable_if_exact(model: Any, settings: ProbeSettings) -> bool:
+    """Make the model use this attention if packed rows then give the hidden states of rows alone.
+
+    They do if all layers use full causal attention through transformers' interface and separate
+    rows by nothing else. Return False and leave the model as it is if they do not.
+    """
+    if model.config.is_encoder_decoder:
+        return False
+    before = model.config._attn_implementation
+    try:
+        expected = _compute_hidden_states(model, settings, packed=False)
+        enable(model)
+        actual = _compute_hidden_states(model, settings, packed=True)
+    except (RuntimeError, TypeError, ValueError, AttributeError, UnsupportedAttention):
+        is_exact = False
+    else:
+        error = torch.linalg.vector_norm(actual - expected) / torch.linalg.vector_norm(expected)
+        is_exact = bool(error < MAX_RELATIVE_ERROR[settings.dtype])
+    if not is_exact:
+        model.set_attn_implementation(before)
+    return is_exact
+
+
+@torch.no_grad()
+def _compute_hidden_states(model: Any, settings: ProbeSettings, packed: bool) -> Tensor:
+    """Return the hidden states (T, D) of rows of ``PROBE_LENGTHS`` tokens, in eval mode."""
+    generator = torch.Generator().manual_seed(0)
+    size = model.get_input_embeddings().weight.shape[0]
+    rows = [torch.randint(size, (length,), generator=generator).to(settings.device) for length in PROBE_LENGTHS]
+    batches: list[dict[str, Any]] = [{"input_ids": row[None]} for row in rows]
+    if packed:
+        positions = torch.cat([torch.arange(length, device=settings.device) for length in PROBE_LENGTHS])
+        batches = [
+            {"input_ids": torch.cat(rows)[None], "position_ids": positions[None], "row_lengths": list(PROBE_LENGTHS)}
+        ]
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with settings.autocast():
+            hidden = [model.get_decoder()(**batch, use_cache=False).last_hidden_state[0] for batch in batches]
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return torch.cat(hidden).float()
+
+
+class UnsupportedAttention(Exception):
+    """A layer needs more than full causal attention, such as a window or sinks."""
 
 
 def enable(model: Any) -> None:
@@ -58,6 +105,8 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return output
+    if any(kwargs.get(name) is not None for name in UNSUPPORTED_OPTIONS):
+        raise UnsupportedAttention
     if value.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and not dropout:
         # Under autocast, the rotation leaves query and key in a wider dtype than value.
         return _attend_varlen(query, key, value, scaling, row_lengths), None

@@ -6,50 +6,89 @@ prompt and padding, whose logits would be discarded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from training.kernels.cross_entropy import TargetLogprobs, target_logprobs
+from training.kernels.probe import ProbeSettings
 
-LOGIT_TRANSFORM_FIELDS = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-    "output_logit_scale",
-    "logits_scale",
-    "dim_model_base",
-)
-"""Config fields of models that transform the logits after the output layer: Gemma 2, Cohere,
-Granite, Falcon-H1 and others. For these, the model's own forward computes the logits."""
+LogprobFunction = Callable[..., TargetLogprobs]
+"""``(model, inputs, positions_N, targets_N, with_mean=False) -> TargetLogprobs``.
+
+They are log-probabilities of ``targets_N`` as the tokens after ``positions_N``, indices into the
+flattened (B, T). Padding is on the right, so causal attention never reads it and needs no mask.
+"""
 
 
-def has_logit_transforms(config: Any) -> bool:
-    text = config.get_text_config()
-    return any(getattr(text, name, None) not in (None, 1, 1.0) for name in LOGIT_TRANSFORM_FIELDS)
+def select_logprob_function(model: Any, settings: ProbeSettings) -> LogprobFunction:
+    """Return the function that computes this model's log-probabilities with the least memory.
+
+    Gemma 2 caps its logits, Granite and Cohere scale them: such a model's own forward computes
+    them, at the targets only.
+    """
+    is_plain_head = type(output := model.get_output_embeddings()) is nn.Linear and output.bias is None
+    return compute_from_hidden if is_plain_head and not transforms_logits(model, settings) else compute_from_logits
 
 
-def compute_target_logprobs(
+@torch.no_grad()
+def transforms_logits(model: Any, settings: ProbeSettings) -> bool:
+    """Return True if the model changes the hidden state before its output layer, or the logits
+    after it.
+
+    The output layer's result is replaced by known numbers, which must come out unchanged.
+    """
+    head, captured = model.get_output_embeddings(), list[Tensor]()
+    inputs = {"input_ids": torch.ones(1, 2, dtype=torch.long, device=head.weight.device), "use_cache": False}
+
+    def replace_output(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        captured.extend([arguments[0], torch.linspace(-90, 90, output.numel()).view_as(output).to(output)])
+        return captured[-1]
+
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    handle = head.register_forward_hook(replace_output)
+    try:
+        with settings.autocast():
+            logits = model(**inputs).logits
+    finally:
+        handle.remove()
+    with settings.autocast():
+        expected = model.get_decoder()(**inputs).last_hidden_state
+    for module, mode in modes:
+        module.training = mode
+    hidden, replaced = (tensor.float() for tensor in captured)
+    return not (
+        torch.equal(logits.float(), replaced) and torch.allclose(hidden, expected.float(), rtol=1e-2, atol=1e-3)
+    )
+
+
+def compute_from_hidden(
     model: Any, inputs: dict[str, Any], positions_N: Tensor, targets_N: Tensor, with_mean: bool = False
 ) -> TargetLogprobs:
-    """Compute log-probabilities of ``targets_N`` as the tokens after ``positions_N``, indices into
-    the flattened (B, T).
-
-    Padding is on the right, so causal attention never reads it and needs no mask.
-    """
-    output = model.get_output_embeddings()
-    if has_logit_transforms(model.config):
-        logits = model(**inputs, use_cache=False).logits
-        return logprobs_from_logits(logits.flatten(0, 1)[positions_N], targets_N, with_mean)
+    """Compute log-probabilities without ever holding the logits. The output layer is one matrix."""
     hidden_ND = model.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[positions_N]
-    if type(output) is nn.Linear and output.bias is None:
-        return target_logprobs(hidden_ND, output.weight, targets_N, with_mean)
-    return logprobs_from_logits(output(hidden_ND), targets_N, with_mean)
+    return target_logprobs(hidden_ND, model.get_output_embeddings().weight, targets_N, with_mean)
+
+
+def compute_from_logits(
+    model: Any, inputs: dict[str, Any], positions_N: Tensor, targets_N: Tensor, with_mean: bool = False
+) -> TargetLogprobs:
+    """Compute log-probabilities from the logits of the model's own forward, at the targets only."""
+    handle = model.get_output_embeddings().register_forward_pre_hook(
+        lambda layer, hidden: (hidden[0].flatten(0, 1)[positions_N][None], *hidden[1:])
+    )
+    try:
+        logits_1NV = model(**inputs, use_cache=False).logits
+    finally:
+        handle.remove()
+    return logprobs_from_logits(logits_1NV[0], targets_N, with_mean)
 
 
 def logprobs_from_logits(logits_NV: Tensor, targets_N: Tensor, with_mean: bool) -> TargetLogprobs:
-    """Compute log-probabilities from full logits, for output layers that are more than a matrix."""
+    """Compute log-probabilities from logits (N, V)."""
     logprobs_NV = logits_NV.float().log_softmax(-1)
     at_targets_N = logprobs_NV.gather(-1, targets_N[:, None]).squeeze(-1)
     mean_N = logprobs_NV.mean(-1) if with_mean else None

@@ -79,7 +79,7 @@ class TaskContext:
     Needs a model whose attention separates the rows.
     """
     logprob_fn: Callable[..., Any] | None = None
-    """``training.models.logprobs.compute_target_logprobs``, injected to keep torch out of tasks."""
+    """A function of ``training.models.logprobs``, injected to keep torch out of tasks."""
 
     @property
     def pad_token_id(self) -> int:

@@ -14,9 +14,10 @@ from training import kernels
 from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.kernels import packed
+from training.kernels.probe import ProbeSettings, count_kernels, describe_kernels
 from training.models import weights
 from training.models.blocks import find_blocks
-from training.models.logprobs import compute_target_logprobs
+from training.models.logprobs import select_logprob_function
 from training.run_events import Message, RunEvent, Started
 from training.spec import TrainSpec
 from training.tasks.base import LossSettings, TaskContext
@@ -41,14 +42,11 @@ def build_run(
     trainable_parameters = weights.get_trainable_parameters(model)
     weights.upcast(trainable_parameters)
     model.to(device.torch_device)
-    context = _build_context(prepared, model)
     if hyper.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if hyper.neftune_alpha:
         neftune.activate(model, hyper.neftune_alpha)
-    kernels.patch_model(model, device.torch_device)
-    if context.packed:
-        packed.enable(model)
+    context = _build_context(prepared, model, device, _patch_model(prepared, model, device, emit))
     metadata = ResultMetadata(
         task=spec.task,
         method=spec.method,
@@ -113,7 +111,22 @@ def load_trainable_model(spec: TrainSpec, prepared: PreparedRun, device: Device)
     return model
 
 
-def _build_context(prepared: PreparedRun, model: Any) -> TaskContext:
+def _patch_model(prepared: PreparedRun, model: Any, device: Device, emit: Callable[[RunEvent], None]) -> bool:
+    """Replace layers by faster kernels and report which ones.
+
+    Return True if rows can be packed.
+    """
+    uses = kernels.patch_model(model, device.torch_device, device.dtype)
+    # NEFTune scales its noise by the length of a row, which packing hides.
+    may_pack = prepared.task.peft_task_type == "CAUSAL_LM" and not prepared.hyper.neftune_alpha
+    is_packed = may_pack and packed.enable_if_exact(model, ProbeSettings(device.torch_device, device.dtype))
+    rows = "Rows are packed without padding." if is_packed else "Rows are padded."
+    data = {"kernels": count_kernels(uses), "packed": is_packed}
+    emit(Message(message=f"{describe_kernels(uses)} {rows}", data=data))
+    return is_packed
+
+
+def _build_context(prepared: PreparedRun, model: Any, device: Device, is_packed: bool) -> TaskContext:
     hyper = prepared.hyper
     objective = LossSettings(
         label_smoothing=hyper.label_smoothing,
@@ -121,11 +134,10 @@ def _build_context(prepared: PreparedRun, model: Any) -> TaskContext:
         beta=hyper.beta or LossSettings.beta,
         loss=hyper.loss or LossSettings.loss,
     )
-    # NEFTune scales its noise by the length of a row, which packing hides.
-    packed_rows = (
-        prepared.task.peft_task_type == "CAUSAL_LM" and not hyper.neftune_alpha and packed.can_pack(model.config)
-    )
-    return TaskContext(prepared.base.processor, prepared.state, objective, packed_rows, compute_target_logprobs)
+    is_causal = prepared.task.peft_task_type == "CAUSAL_LM"
+    settings = ProbeSettings(device.torch_device, device.dtype)
+    logprob_fn = select_logprob_function(model, settings) if is_causal else None
+    return TaskContext(prepared.base.processor, prepared.state, objective, is_packed, logprob_fn)
 
 
 def _iter_frozen_modules(spec: TrainSpec, model: Any) -> Iterator[Module]:

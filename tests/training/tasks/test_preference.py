@@ -20,7 +20,7 @@ from tests.training.run_folders import LORA, create_run_folder, run_training
 from training import tasks
 from training.artifacts import serving
 from training.data.dataset import DatasetReader
-from training.models.logprobs import compute_target_logprobs
+from training.models.logprobs import compute_from_hidden
 from training.run_events import Metrics
 from training.tasks.base import LossSettings, RowIssue, TaskContext, pad_right
 from training.tasks.chat import Chat, ChatRow
@@ -85,7 +85,7 @@ def load_perturbed_model(folder: Path) -> Any:
 
 
 def build_task_context(tokenizer: Any, **objective: Any) -> TaskContext:
-    return TaskContext(tokenizer, objective=LossSettings(**objective), logprob_fn=compute_target_logprobs)
+    return TaskContext(tokenizer, objective=LossSettings(**objective), logprob_fn=compute_from_hidden)
 
 
 def sum_logprobs(model: Any, example: CausalExample) -> torch.Tensor:

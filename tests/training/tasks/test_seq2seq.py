@@ -14,7 +14,7 @@ from sacrebleu import BLEU, CHRF
 from tests.tiny_seq2seq import create_tiny_bart_base, create_tiny_t5_base
 from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
-from training.models.logprobs import compute_target_logprobs
+from training.models.logprobs import compute_from_hidden
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
 from training.tasks.base import LossSettings, TaskContext
@@ -41,7 +41,7 @@ def load_model_and_examples(base: Path, **objective: Any) -> tuple[Any, TaskCont
     tokenizer = TASK.load_processor(base)
     examples = TASK.encode([TASK.row_schema.model_validate(row) for row in ROWS], tokenizer, 100)
     assert all(isinstance(example, Seq2SeqExample) for example in examples)
-    ctx = TaskContext(tokenizer, TASK.prepare(examples), LossSettings(**objective), logprob_fn=compute_target_logprobs)  # type: ignore[arg-type]
+    ctx = TaskContext(tokenizer, TASK.prepare(examples), LossSettings(**objective), logprob_fn=compute_from_hidden)  # type: ignore[arg-type]
     return TASK.load_model(base, ctx.state, torch.float32).eval(), ctx, examples  # type: ignore[return-value]
 
 

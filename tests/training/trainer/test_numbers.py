@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from tests.training.run_folders import FULL, LABEL_ROWS, LORA, TASK_ROWS, create_run_folder, run_training
+from training.kernels.probe import ProbeSettings
 from training.models import weights
-from training.models.logprobs import compute_target_logprobs, has_logit_transforms, logprobs_from_logits
+from training.models.logprobs import compute_from_logits, logprobs_from_logits, select_logprob_function
 from training.run_events import Metrics
 from training.spec import TrainSpec
 from training.tasks.chat import Chat
@@ -28,6 +29,7 @@ from training.updates.lora import LoraUpdate
 
 pytestmark = pytest.mark.integration
 
+FLOAT32 = ProbeSettings(torch.device("cpu"), torch.float32)
 TASK_BASES = [("chat", "chat_base"), ("text-classification", "encoder_base")]
 
 
@@ -71,7 +73,7 @@ def test_scores_at_targets_are_the_models_own(chat_base: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(chat_base).eval()
     targets = IDS.flatten()[POSITIONS + 1]
     assert_close(
-        compute_target_logprobs(model, {"input_ids": IDS}, POSITIONS, targets, with_mean=True),
+        select_logprob_function(model, FLOAT32)(model, {"input_ids": IDS}, POSITIONS, targets, with_mean=True),
         compute_logprobs_from_logits(model, IDS, POSITIONS, targets),
     )
 
@@ -86,7 +88,7 @@ def test_through_an_adapter_too(chat_base: Path) -> None:
                 weight.normal_()
     targets = IDS.flatten()[POSITIONS + 1]
     assert_close(
-        compute_target_logprobs(model, {"input_ids": IDS}, POSITIONS, targets, with_mean=True),
+        select_logprob_function(model, FLOAT32)(model, {"input_ids": IDS}, POSITIONS, targets, with_mean=True),
         compute_logprobs_from_logits(model, IDS, POSITIONS, targets),
     )
 
@@ -103,9 +105,9 @@ def test_models_that_transform_their_logits_use_their_own_forward() -> None:
         final_logit_softcapping=0.01,
     )
     model = Gemma2ForCausalLM(config).eval()
-    assert has_logit_transforms(config)
+    assert select_logprob_function(model, FLOAT32) is compute_from_logits
     targets = IDS.flatten()[POSITIONS + 1]
-    scores = compute_target_logprobs(model, {"input_ids": IDS}, POSITIONS, targets)
+    scores = compute_from_logits(model, {"input_ids": IDS}, POSITIONS, targets)
     # All logits are within 0.01 of each other, so all tokens are almost equally probable.
     assert (scores.logprobs_N + torch.tensor(60.0).log()).abs().max() < 0.02
     assert_close(scores.logprobs_N, compute_logprobs_from_logits(model, IDS, POSITIONS, targets).logprobs_N)
