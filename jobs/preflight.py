@@ -2,8 +2,9 @@
 
 The API process starts a validation process itself.
 
-It writes scratch files only. The process has the same limits as a worker's validation process. It
-ends at a deadline, or when the client disconnects. A fork server imports the libraries at the first
+It writes scratch files only. The process has the same limits as a worker's validation process, and
+estimates for the device that a worker has reported. It ends at a deadline, or when the client
+disconnects. A fork server imports the libraries at the first
 check and is closed after some idle time.
 """
 
@@ -14,7 +15,6 @@ import json
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import select
@@ -25,10 +25,11 @@ from jobs.resources import Resources
 from jobs.runner.forkserver_client import ForkServer, TrainingProcess
 from jobs.runner.scratch import create_scratch_folder
 from jobs.runner.staging import stage_inputs
+from jobs.worker_devices import load_worker_device
 from storage.settings import Settings
 from storage.tables import Job
 from training import run_events
-from training.spec import PREVIEW_FILE
+from training.spec import DEVICE_FILE, PREVIEW_FILE
 
 log = logging.getLogger("luthier.preflight")
 
@@ -72,7 +73,9 @@ class PreflightRunner:
 
     async def preflight(self, resources: Resources, job: Job) -> run_events.Preflight | run_events.Failure:
         """Validate the files of ``job``. Raises ``PreflightError`` and ``StorageError``."""
-        last = (await self._run_phase(resources, job, "preflight", {}))[-1]
+        device = await load_worker_device(resources)
+        files = {DEVICE_FILE: device.model_dump_json()} if device else {}
+        last = (await self._run_phase(resources, job, "preflight", files))[-1]
         assert isinstance(last, run_events.Preflight | run_events.Failure), last
         return last
 
@@ -83,7 +86,7 @@ class PreflightRunner:
 
         Raises ``PreflightError`` and ``StorageError``.
         """
-        events = await self._run_phase(resources, job, "preview", {"rows": rows})
+        events = await self._run_phase(resources, job, "preview", {PREVIEW_FILE: json.dumps({"rows": rows})})
         if isinstance(events[-1], run_events.Failure):
             return events[-1]
         return [event for event in events if isinstance(event, run_events.PreviewRow)]
@@ -94,7 +97,7 @@ class PreflightRunner:
             await self._close_task
 
     async def _run_phase(
-        self, resources: Resources, job: Job, phase: str, options: dict[str, Any]
+        self, resources: Resources, job: Job, phase: str, files: dict[str, str]
     ) -> list[run_events.RunEvent]:
         try:
             await asyncio.wait_for(self._slots.acquire(), SLOT_TIMEOUT_SECONDS)
@@ -105,7 +108,8 @@ class PreflightRunner:
                 with create_scratch_folder(self._settings.work_dir) as scratch:
                     folder = scratch / phase
                     await stage_inputs(resources, job, folder)
-                    (folder / PREVIEW_FILE).write_text(json.dumps(options))
+                    for name, text in files.items():
+                        (folder / name).write_text(text)
                     return await self._run_process(folder, phase)
         except TimeoutError:
             raise PreflightTimeout from None

@@ -26,6 +26,7 @@ from jobs.runner.attempt import Attempt
 from jobs.runner.forkserver_client import ForkServer
 from jobs.runner.scratch import create_scratch_folder
 from jobs.webhooks import sender as webhooks
+from jobs.worker_devices import publish_device
 from storage import logs
 from storage.errors import StorageUnavailable
 from storage.settings import Settings
@@ -56,6 +57,7 @@ class Worker:
             asyncio.create_task(self._run_cleanup()),
             asyncio.create_task(batches.run_batch_worker(self.resources, self.scratch)),
             asyncio.create_task(webhooks.run_sender(self.resources.db, settings)),
+            asyncio.create_task(publish_device(self.resources, self.forkserver, self.name, self.scratch / "device")),
         ]
         log.info("✓ worker %s is ready: %d slot(s)", self.name, settings.worker_slots)
         while not self.stop_event.is_set():

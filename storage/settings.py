@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     train_threads: int | None = None
     """CPU threads of a training process; empty: torch's default."""
     validate_memory_bytes: int = Field(default=8 * 2**30, ge=2**28)
-    """Maximum address space of the process that reads a client's file."""
+    """Maximum writable memory of the process that reads a client's file."""
 
     engine_models: int = Field(default=16, ge=2)
     """Models and adapters that the engine keeps loaded; the least recently used is unloaded

@@ -1,4 +1,4 @@
-"""Estimates of a run's duration and memory from its size and the machine's speed. No torch.
+"""Estimates of a run's duration and memory from its size and the device's speed. No torch.
 
 docs/jobs.md describes the rules. Earlier runs, if there are any, give a better estimate of the
 duration: see :func:`estimate_duration`.
@@ -7,91 +7,37 @@ duration: see :func:`estimate_duration`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from training.run_events import Plan, Range
 
-PROCESS_BYTES = 0.7e9
-"""Memory of a process that has imported torch and transformers."""
+PROCESS_BYTES: Mapping[str, float] = {"cpu": 0.55e9, "cuda": 0.5e9, "mps": 0.3e9}
+"""Device type -> bytes of its memory that a process takes before it loads a model: torch and
+transformers on a CPU, the CUDA context on a GPU."""
 STARTUP_SECONDS = 3.0
 """Time to fork, read the rows again and write the result."""
 LOAD_BYTES_PER_SECOND = 1e9
 FLOPS_UTILIZATION = 0.35
 """Speed of training as a share of the speed of one large matrix product."""
-ACTIVATIONS_PER_PARAMETER = 1.4
-"""Activation values per weight and token, times the width h. A block of width h has about 12 h²
-weights and stores about 17 h values per token for the backward pass (Korthikanti et al. 2022,
-arXiv:2205.05198: 34 h bytes at two bytes per value). That is 17 / 12 values per weight, over h."""
-CHECKPOINTED_ACTIVATION_SHARE = 0.2
-"""Share of the activations that gradient checkpointing stores."""
-
 FLOPS_PER_PARAMETER: Mapping[str, float] = {"full": 6.0, "lora": 4.5, "layers": 3.0, "head": 1.0}
 """FLOPs per weight and token: 2 for the forward pass, 2 for the gradient of the activations, 2 for
 the gradient of the weight if it is trained."""
-OPTIMIZER_BYTES_PER_PARAMETER: Mapping[str, float] = {"adamw": 8.0, "sgd": 4.0, "adafactor": 0.1}
-"""Optimizer state per trained weight; its gradient is not included."""
 
 
-@dataclass(frozen=True)
-class EstimateInputs:
-    """Size of a run, the input of the estimates."""
-
-    update: str
-    optimizer: str
-    parameters: int
-    width: int
-    trainable_parameters: float
-    weight_bytes: int
-    """Bytes per base weight in memory."""
-    activation_bytes: int
-    """Bytes per activation value stored for the backward pass."""
-    micro_batch_tokens: float
-    """Tokens in one micro-batch."""
-    gradient_checkpointing: bool
-
-
-def estimate_trainable_parameters(update: str, parameters: int, width: int, rank: int) -> float:
-    """Estimate the number of trainable parameters without loading the model.
-
-    The adapter of a d × k matrix has rank · (d + k) parameters.
-    """
-    shares = {"full": 1.0, "lora": 2 * rank / width, "layers": 0.2, "head": 0.02}
-    return parameters * min(1.0, shares[update])
-
-
-def estimate_throughput(inputs: EstimateInputs, flops_per_second: float) -> float:
+def estimate_throughput(update: str, parameters: int, flops_per_second: float) -> float:
     """Estimate tokens per second. ``flops_per_second`` is the speed of a large matrix product in
     the run's dtype."""
-    return FLOPS_UTILIZATION * flops_per_second / (FLOPS_PER_PARAMETER[inputs.update] * inputs.parameters)
+    return FLOPS_UTILIZATION * flops_per_second / (FLOPS_PER_PARAMETER[update] * parameters)
 
 
-def estimate_peak_memory(inputs: EstimateInputs) -> Range:
-    """Estimate the bytes of the training process. On a GPU, its memory holds those beyond
-    ``PROCESS_BYTES``."""
-    weights = inputs.parameters * inputs.weight_bytes
-    # A trained weight has a gradient and, unless it is a base weight itself, a float32 copy.
-    copy_bytes = 0.0 if inputs.update == "full" else 4.0
-    training_state = inputs.trainable_parameters * (4.0 + copy_bytes + OPTIMIZER_BYTES_PER_PARAMETER[inputs.optimizer])
-    trained_share = (
-        1.0 if inputs.update in ("full", "lora") else min(1.0, inputs.trainable_parameters / inputs.parameters)
-    )
-    activations = (
-        ACTIVATIONS_PER_PARAMETER
-        * inputs.parameters
-        / inputs.width
-        * inputs.micro_batch_tokens
-        * inputs.activation_bytes
-        * trained_share
-    )
-    if inputs.gradient_checkpointing:
-        activations *= CHECKPOINTED_ACTIVATION_SHARE
-    expected = weights + training_state + activations
-    return Range(
-        low=round(0.8 * PROCESS_BYTES + 0.5 * expected),
-        expected=round(PROCESS_BYTES + expected),
-        high=round(1.3 * PROCESS_BYTES + 2 * expected),
-    )
+def estimate_peak_memory(step_bytes: float, device_type: str) -> Range:
+    """Estimate the memory that a training process takes of its device.
+
+    ``step_bytes``: see ``training.models.step_memory``.
+    """
+    process = PROCESS_BYTES[device_type]
+    low, expected, high = (round(share * step_bytes + process) for share in (0.8, 1.0, 1.25))
+    return Range(low=low, expected=expected, high=high)
 
 
 def select_throughput(plan: Plan, speeds: Sequence[float]) -> float:

@@ -6,7 +6,6 @@ Like ``training.run.validate``, both are phases of a child process. They train a
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from math import ceil
 from pathlib import Path
@@ -19,20 +18,31 @@ from training.artifacts.result import ResultMetadata
 from training.data.dataset import Dataset
 from training.data.scan import MAX_REPORTED_ERRORS, SamplingPlan
 from training.errors import TrainingError
-from training.estimate import EstimateInputs
+from training.hyperparameters.device_fit import DeviceLimits
 from training.models import weights
-from training.run_events import FileReport, Plan, Preflight, PreviewRow, Problem, RunEvent, Token, TokenSequence
-from training.spec import PREVIEW_FILE, TrainSpec
+from training.run_events import (
+    DeviceReport,
+    FileReport,
+    Plan,
+    Preflight,
+    PreviewRow,
+    Problem,
+    RunEvent,
+    Token,
+    TokenSequence,
+)
+from training.spec import DEVICE_FILE, PREVIEW_FILE, TrainSpec
 from training.tasks.base import TokenSegment
-from training.trainer.device import Device, configure_torch, get_num_threads, select_device
+from training.trainer import device
+from training.trainer.device import Device, configure_torch, get_num_threads
 from training.trainer.failures import to_failure
-from training.trainer.prepare import PreparedRun, RunDatasets, prepare_from_files, read_datasets
+from training.trainer.prepare import PreparedRun, RunDatasets, fit_to_device, prepare_from_files, read_datasets
 from training.trainer.setup import load_trainable_model
 from training.trainer.state import StopFlag
-from training.updates.lora import LoraUpdate
 
 MAX_COUNTED_PARAMETERS = 200_000_000
 """Base size up to which the model is loaded to count trainable parameters, within seconds."""
+UNKNOWN_DEVICE_WARNING = "No worker has reported its device, so the estimate is for a CPU like that of the API."
 MAX_PREVIEW_TOKENS = 2048
 """Per sequence of a row."""
 
@@ -48,7 +58,8 @@ def preflight(folder: Path, emit: Callable[[RunEvent], None], stop: StopFlag) ->
     plan, problem, warnings = None, None, list[str]()
     try:
         prepared = prepare_from_files(files, folder, spec)
-        plan, warnings = _build_plan(spec, prepared), list(prepared.iter_warnings())
+        report, warnings = _read_device(folder)
+        plan, warnings = _build_plan(spec, prepared, report), [*prepared.iter_warnings(), *warnings]
     except TrainingError as error:
         failure = to_failure(error)
         assert failure, "every TrainingError has a code"
@@ -101,71 +112,51 @@ def _build_file_report(data: Dataset) -> FileReport:
     )
 
 
-def _build_plan(spec: TrainSpec, prepared: PreparedRun) -> Plan:
-    hyper, rows = prepared.hyper, prepared.training.num_rows
-    device = select_device(hyper.dtype)
-    trainable_parameters = _count_trainable_parameters(spec, prepared, device)
-    inputs = _build_estimate_inputs(spec, prepared, device, trainable_parameters)
+def report_device(folder: Path, emit: Callable[[RunEvent], None], stop: StopFlag) -> None:
+    """Emit one ``DeviceReport`` of the device that this process would train on."""
+    configure_torch(None)
+    emit(device.report_device())
+
+
+def _read_device(folder: Path) -> tuple[DeviceReport, list[str]]:
+    """Return the device of the workers, and a warning if none has reported one.
+
+    A preflight runs beside the API, under a limit of memory, so it does not look for accelerators.
+    """
+    if (folder / DEVICE_FILE).exists():
+        return DeviceReport.model_validate_json((folder / DEVICE_FILE).read_bytes()), []
+    return device.report_device(device.select_cpu()), [UNKNOWN_DEVICE_WARNING]
+
+
+def _build_plan(spec: TrainSpec, prepared: PreparedRun, report: DeviceReport) -> Plan:
+    limits = DeviceLimits(report.device_type, report.precisions, report.free_bytes)
+    fit = fit_to_device(spec, prepared, limits)
+    hyper, rows, base = fit.resolve(prepared.hyper), prepared.training.num_rows, prepared.base
     general_tokens = prepared.general.num_tokens * prepared.general_per_epoch / max(1, prepared.general.num_rows)
     steps_per_epoch = ceil((rows + prepared.general_per_epoch) / hyper.batch_size)
+    # A precision that the device did not report is one that the job demands.
+    speed = report.flops_per_second.get(hyper.dtype) or min(report.flops_per_second.values())
     return Plan(
         total_steps=hyper.max_steps,
         total_tokens=round((prepared.training.num_tokens + general_tokens) * hyper.max_steps / steps_per_epoch),
         hyperparameters=hyper.public(),
-        trainable_parameters=trainable_parameters,
-        total_parameters=prepared.base.parameters,
-        tokens_per_second=estimate.estimate_throughput(inputs, _measure_flops_per_second(device)),
-        start_seconds=estimate.STARTUP_SECONDS
-        + inputs.parameters * inputs.weight_bytes / estimate.LOAD_BYTES_PER_SECOND,
-        peak_memory_bytes=estimate.estimate_peak_memory(inputs),
+        trainable_parameters=_count_trainable_parameters(spec, prepared, Device(torch.device("cpu"), torch.float32)),
+        total_parameters=base.parameters,
+        tokens_per_second=estimate.estimate_throughput(spec.update.type, base.parameters, speed),
+        start_seconds=estimate.STARTUP_SECONDS + fit.memory.weights / estimate.LOAD_BYTES_PER_SECOND,
+        peak_memory_bytes=estimate.estimate_peak_memory(fit.memory.total, limits.type),
     )
 
 
-def _count_trainable_parameters(spec: TrainSpec, prepared: PreparedRun, device: Device) -> int | None:
+def _count_trainable_parameters(spec: TrainSpec, prepared: PreparedRun, cpu: Device) -> int | None:
     """Count the trainable parameters, or return None if the base is too large to load.
 
     Raises ``TrainingError`` if the update does not fit the base.
     """
     if prepared.base.parameters > MAX_COUNTED_PARAMETERS:
         return None
-    model = load_trainable_model(spec, prepared, device)
+    model = load_trainable_model(spec, prepared, cpu)
     return sum(weight.numel() for weight in weights.get_trainable_parameters(model).values())
-
-
-def _build_estimate_inputs(
-    spec: TrainSpec, prepared: PreparedRun, device: Device, trainable_parameters: int | None
-) -> EstimateInputs:
-    hyper, base = prepared.hyper, prepared.base
-    rank = spec.update.rank if isinstance(spec.update, LoraUpdate) else 0
-    mean_row_tokens = prepared.training.num_tokens / prepared.training.num_rows
-    stored = getattr(torch, base.dtype)
-    return EstimateInputs(
-        update=spec.update.type,
-        optimizer=hyper.optimizer,
-        parameters=base.parameters,
-        width=base.width,
-        trainable_parameters=trainable_parameters
-        or estimate.estimate_trainable_parameters(spec.update.type, base.parameters, base.width, rank),
-        weight_bytes=spec.update.get_weights_dtype(device.dtype, stored).itemsize,
-        activation_bytes=device.dtype.itemsize,
-        micro_batch_tokens=max(
-            prepared.training.longest_row_tokens, hyper.batch_size * mean_row_tokens / hyper.gradient_accumulation_steps
-        ),
-        gradient_checkpointing=hyper.gradient_checkpointing,
-    )
-
-
-def _measure_flops_per_second(device: Device) -> float:
-    """Return the best speed of a few matrix products on this machine, some milliseconds each."""
-    width = 512
-    square = torch.ones(width, width, device=device.torch_device, dtype=device.dtype)
-    durations = []
-    for _ in range(5):
-        start = time.perf_counter()
-        # Reading a number waits for the GPU.
-        (square @ square)[0, 0].item()
-        durations.append(time.perf_counter() - start)
-    return 2 * width**3 / min(durations)
 
 
 def _build_token_sequence(files: RunDatasets, segment: TokenSegment) -> TokenSequence:

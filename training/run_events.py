@@ -35,7 +35,7 @@ class Message(_BaseEvent):
 
 
 class Validated(_BaseEvent):
-    """Every row is valid and every ``auto`` is resolved."""
+    """Every row is valid, and every ``auto`` that model and data decide is resolved."""
 
     type: Literal["validated"] = "validated"
     rows: int
@@ -44,7 +44,7 @@ class Validated(_BaseEvent):
     """Tokens in one epoch of the training file, after truncation."""
     total_steps: int
     hyperparameters: dict[str, Any]
-    """Resolved, without ``auto``. The spec of the training phase repeats them unchanged."""
+    """For the spec of the training phase. Those that depend on its device may be ``auto``."""
 
 
 class Started(_BaseEvent):
@@ -61,6 +61,9 @@ class Started(_BaseEvent):
     device: str
     dtype: str
     threads: int
+    hyperparameters: dict[str, Any]
+    """Resolved, without ``auto``. The spec of later attempts repeats them unchanged, so that a run
+    resumed on another device computes the same."""
 
 
 class Metrics(_BaseEvent):
@@ -211,6 +214,19 @@ class Preflight(_BaseEvent):
     """None if there is an error."""
 
 
+class DeviceReport(_BaseEvent):
+    """Device that a process trains on, for estimates that are made elsewhere."""
+
+    type: Literal["device"] = "device"
+    device_type: str
+    """Device type of torch."""
+    precisions: list[Literal["float32", "bfloat16"]]
+    """Fastest first."""
+    free_bytes: float
+    flops_per_second: dict[str, float]
+    """Precision -> speed of a matrix product."""
+
+
 class Token(_DescribedModel):
     """One token of a row."""
 
@@ -246,7 +262,17 @@ class PreviewRow(_BaseEvent):
 
 
 RunEvent = Annotated[
-    Message | Validated | Started | Metrics | Checkpoint | Result | Stopped | Failure | Preflight | PreviewRow,
+    Message
+    | Validated
+    | Started
+    | Metrics
+    | Checkpoint
+    | Result
+    | Stopped
+    | Failure
+    | Preflight
+    | PreviewRow
+    | DeviceReport,
     Field(discriminator="type"),
 ]
 

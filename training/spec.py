@@ -1,8 +1,9 @@
 """Specification of a run: validated by the API, stored in the job's row, and read by the child
 process from ``spec.json``.
 
-Every hyperparameter is ``"auto"`` or a value. The validation phase resolves each ``auto`` once, by
-the rule in ``training/hyperparameters/auto.py``. The training phase gets numbers only.
+Every hyperparameter is ``"auto"`` or a value. The validation phase resolves each ``auto`` that
+model and data decide, by the rule in ``training/hyperparameters/auto.py``. The first training phase
+resolves those of the device that trains, and later ones get numbers only.
 """
 
 from __future__ import annotations
@@ -32,8 +33,13 @@ ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 PREVIEW_FILE = "preview.json"
 """File beside ``spec.json`` in the folder of a preview run: ``{"rows": n}``."""
 
-_OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss"})
-"""Hyperparameters that stay ``auto`` if they do not apply."""
+DEVICE_FILE = "device.json"
+"""File beside ``spec.json`` in the folder of a preflight: a worker's ``DeviceReport``."""
+
+DEVICE_HYPERPARAMETERS = frozenset({"dtype", "gradient_accumulation_steps", "gradient_checkpointing"})
+"""Hyperparameters that depend on the device that trains, ``auto`` until training starts."""
+_OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss"}) | DEVICE_HYPERPARAMETERS
+"""Hyperparameters that validation may leave ``auto``."""
 
 
 class Hyperparameters(BaseModel):
@@ -97,8 +103,8 @@ class Hyperparameters(BaseModel):
 
     @model_validator(mode="after")
     def _reject_two_rates(self) -> Hyperparameters:
-        # Resolved hyperparameters contain no "auto". They contain both the learning rate and its
-        # ratio to the rule's rate.
+        # Hyperparameters after validation contain both the learning rate and its ratio to the
+        # rule's rate.
         is_unresolved = any(
             value == "auto" for name, value in self.__dict__.items() if name not in _OPTIONAL_HYPERPARAMETERS
         )

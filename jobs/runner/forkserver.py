@@ -41,6 +41,7 @@ PHASES = {
     "train": run.train,
     "preflight": preflight.preflight,
     "preview": preflight.preview,
+    "device": preflight.report_device,
 }
 
 
@@ -92,7 +93,7 @@ def _run_child(request: dict[str, Any], fds: list[int], parent_pid: int) -> None
         os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if request["memory"]:
-            resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
+            limit_memory(request["memory"])
         for source, target in zip(fds, (1, 2), strict=True):
             os.dup2(source, target)
             os.close(source)
@@ -103,6 +104,15 @@ def _run_child(request: dict[str, Any], fds: list[int], parent_pid: int) -> None
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Limit the memory that this process may write to: an allocation beyond it fails.
+
+    A limit of the address space (``RLIMIT_AS``) would also count what is only reserved. CUDA and
+    thread stacks reserve far more than the machine has.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
 def _reap_children(channel: socket.socket) -> None:

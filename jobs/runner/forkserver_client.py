@@ -83,8 +83,8 @@ class ForkServer:
     async def start_process(self, folder: Path, phase: str, memory_bytes: int | None = None) -> TrainingProcess:
         """Fork a child for the run in ``folder``.
 
-        ``phase`` is a key of ``jobs.runner.forkserver.PHASES``. ``memory_bytes`` limits the child's
-        address space.
+        ``phase`` is a key of ``jobs.runner.forkserver.PHASES``. ``memory_bytes`` limits the memory
+        that the child may write to.
         """
         async with self._start_lock:
             await self.ensure_running()

@@ -60,7 +60,11 @@ async def record_progress(resources: Resources, claim: Claim, events: Sequence[P
                 new_events.append(NewEvent(event.message, level=event.level, data=event.data))
             elif isinstance(event, run_events.Started):
                 new_events.append(_build_started_event(event))
-                values["trainable_parameters"] = event.trainable_parameters
+                values |= {
+                    "trainable_parameters": event.trainable_parameters,
+                    # Before any checkpoint of this attempt, so that the next one resumes with them.
+                    "hyperparameters": event.hyperparameters,
+                }
             else:
                 values["progress"] = _to_progress(event)
                 if event.step not in recorded_steps:
@@ -74,7 +78,10 @@ async def record_progress(resources: Resources, claim: Claim, events: Sequence[P
 def _build_started_event(event: run_events.Started) -> NewEvent:
     action = "Fine-tuning job started" if event.step == 0 else f"Fine-tuning job resumed at step {event.step}"
     share = f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters"
-    return NewEvent(f"{action}: {share} on {event.device} in {event.dtype}", data=event.model_dump(exclude={"type"}))
+    return NewEvent(
+        f"{action}: {share} on {event.device} in {event.dtype}",
+        data=event.model_dump(exclude={"type", "hyperparameters"}),
+    )
 
 
 def _to_progress(metrics: run_events.Metrics) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rules for ``auto`` hyperparameters. They depend on model and data, never on a dataset's name.
+"""Rules for ``auto`` hyperparameters that depend on model and data, never on a dataset's name.
 
 docs/hyperparameters.md describes them. No torch, because the API chooses the default update here.
 """
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from training.hyperparameters.learning_rates import compute_peak_rate
-from training.spec import ClassWeights, DpoHyperparameters, Hyperparameters, Optimizer, Precision, Scheduler
+from training.spec import Auto, ClassWeights, DpoHyperparameters, Hyperparameters, Optimizer, Precision, Scheduler
 from training.tasks import TASKS
 from training.tasks.base import Family
 from training.updates import AnyUpdate
@@ -40,23 +40,16 @@ class AutoInputs:
     """Maximum sequence length of the model, tokens."""
     rows: int
     """Rows of an epoch, general rows included."""
-    longest_row_tokens: int
-    """Longest training row, tokens."""
-    mean_row_tokens: float
-    """Mean length of a training row, tokens."""
     splittable: bool
     """True if a batch may be split into micro-batches."""
-    dtype: Precision
-    """Dtype in which the worker's device multiplies matrices fastest."""
-    micro_batch_tokens: int
-    """Tokens per micro-batch at which the device has the highest throughput."""
-    max_micro_batch_tokens: int
-    """Tokens per micro-batch, padding included, that fit in the device's memory."""
     has_general_file: bool
 
 
-class ResolvedHyperparameters(BaseModel):
-    """``Hyperparameters`` with a value for every ``auto``; None if one does not apply."""
+class PlannedHyperparameters(BaseModel):
+    """``Hyperparameters`` after validation; None if one does not apply.
+
+    Only those of ``training.spec.DEVICE_HYPERPARAMETERS`` may be ``auto``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,7 +66,7 @@ class ResolvedHyperparameters(BaseModel):
     class_weights: ClassWeights
     neftune_alpha: float
     train_on_inputs: bool
-    gradient_accumulation_steps: int
+    gradient_accumulation_steps: Auto | int
     max_length: int
     max_steps: int
     max_seconds: int | None = None
@@ -83,8 +76,8 @@ class ResolvedHyperparameters(BaseModel):
     early_stopping_patience: int
     general_share: float
     l2_to_base: float
-    dtype: Precision
-    gradient_checkpointing: bool
+    dtype: Auto | Precision
+    gradient_checkpointing: Auto | bool
     beta: float | None = None
     loss: Literal["sigmoid", "ipo"] | None = None
 
@@ -93,14 +86,26 @@ class ResolvedHyperparameters(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
+class ResolvedHyperparameters(PlannedHyperparameters):
+    """Hyperparameters of a run: the device that trains has resolved the last ``auto``."""
+
+    gradient_accumulation_steps: int
+    dtype: Precision
+    gradient_checkpointing: bool
+
+
 def choose_default_update(task: str, parameters: int) -> AnyUpdate:
     """Choose ``full`` for a model under 200M parameters that generates no text, else ``lora``."""
     small = TASKS[task].family not in ("generative", "seq2seq") and parameters < SMALL_ENCODER_PARAMETERS
     return FullUpdate() if small else LoraUpdate()
 
 
-def resolve(requested: DpoHyperparameters, inputs: AutoInputs) -> ResolvedHyperparameters:
-    """Replace every ``auto`` with a value. A rule may read the values of the rules before it."""
+def resolve(requested: DpoHyperparameters, inputs: AutoInputs) -> PlannedHyperparameters:
+    """Replace every ``auto`` that model and data decide. A rule may read the values of the rules
+    before it.
+
+    The worker that trains resolves the rest: see ``training.hyperparameters.device_fit``.
+    """
     values: dict[str, Any] = {}
     for name, rule in RULES.items():
         value = getattr(requested, name)
@@ -112,7 +117,7 @@ def resolve(requested: DpoHyperparameters, inputs: AutoInputs) -> ResolvedHyperp
         values["learning_rate"] = rate * values["learning_rate_multiplier"]
     else:
         values["learning_rate_multiplier"] = values["learning_rate"] / rate
-    return ResolvedHyperparameters(**values)
+    return PlannedHyperparameters(**values)
 
 
 def count_general_rows(requested: Hyperparameters, rows: int, available: int) -> int:
@@ -219,21 +224,6 @@ def _resolve_learning_rate(inputs: AutoInputs, values: dict[str, Any]) -> float:
     return compute_peak_rate(inputs.family, inputs.update, inputs.width, values["optimizer"])
 
 
-def _resolve_accumulation_steps(inputs: AutoInputs, values: dict[str, Any]) -> int:
-    """Choose the number of micro-batches whose size suits the device and fits in its memory."""
-    if not inputs.splittable:
-        return 1
-    batch: int = values["batch_size"]
-    longest, mean = (
-        min(length, values["max_length"]) for length in (inputs.longest_row_tokens, inputs.mean_row_tokens)
-    )
-    micro_batches: int = min(
-        batch,
-        max(ceil(batch * mean / inputs.micro_batch_tokens), ceil(batch * longest / inputs.max_micro_batch_tokens)),
-    )
-    return micro_batches
-
-
 def _resolve_max_steps(inputs: AutoInputs, values: dict[str, Any]) -> int:
     epochs: int = values["n_epochs"]
     return epochs * _count_steps_per_epoch(inputs, values)
@@ -272,7 +262,7 @@ RULES: dict[str, Rule] = {
     "neftune_alpha": _build_constant_rule(0.0),
     "train_on_inputs": _build_constant_rule(False),
     "max_length": lambda inputs, values: inputs.context_length,
-    "gradient_accumulation_steps": _resolve_accumulation_steps,
+    "gradient_accumulation_steps": lambda inputs, values: "auto" if inputs.splittable else 1,
     "max_steps": _resolve_max_steps,
     "max_seconds": _build_constant_rule(None),
     "eval_every": _count_steps_per_epoch,
@@ -281,8 +271,8 @@ RULES: dict[str, Rule] = {
     "early_stopping_patience": _build_constant_rule(0),
     "general_share": lambda inputs, values: DEFAULT_GENERAL_SHARE if inputs.has_general_file else 0.0,
     "l2_to_base": _build_constant_rule(0.0),
-    "dtype": lambda inputs, values: inputs.dtype,
-    "gradient_checkpointing": _build_constant_rule(False),
+    "dtype": _build_constant_rule("auto"),
+    "gradient_checkpointing": _build_constant_rule("auto"),
     "beta": _build_dpo_rule(0.1),
     "loss": _build_dpo_rule("sigmoid"),
 }

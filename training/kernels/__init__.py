@@ -27,5 +27,5 @@ def patch_model(model: nn.Module, device: torch.device, dtype: torch.dtype = tor
     # After LoRA, because the last layer of an MLP is fused with its adapter.
     uses += fused.patch_layers(model, settings)
     if device.type == "cpu":
-        memory.disable_heap_trimming()
+        memory.keep_freed_memory()
     return uses

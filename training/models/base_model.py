@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
+from training.models.architecture import Architecture, read_architecture
 from training.tasks.base import MAX_LENGTH, AnyTask
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -31,6 +32,7 @@ class BaseModelInfo:
     """Maximum sequence length, tokens."""
     dtype: str
     """Dtype of the weights on disk, by its name in torch."""
+    architecture: Architecture
 
     def save_with_processor(self, model: Any, directory: Path) -> None:
         """Write a fine-tuned model with this base's processor, in this base's dtype."""
@@ -56,21 +58,24 @@ def read_base_model_info(directory: Path, name: str, task: AnyTask) -> BaseModel
     weights = sorted(directory.glob("*.safetensors"))
     if not (directory / "config.json").is_file() or not weights:
         raise _build_unavailable_error(f"The base model '{name}' is incomplete on this worker.")
-    config = AutoConfig.from_pretrained(directory, local_files_only=True).get_text_config()
+    model_config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = model_config.get_text_config()
     processor = task.load_processor(directory)
     if task.needs_chat_template and not processor.chat_template:
         raise _build_unavailable_error(f"The base model '{name}' has no chat template (chat_template.jinja).")
     max_positions = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
     tensors = [tensor for path in weights for tensor in _read_tensor_headers(path)]
+    parameters = sum(prod(tensor["shape"]) for tensor in tensors)
     return BaseModelInfo(
         id=name,
         directory=directory,
         processor=processor,
-        parameters=sum(prod(tensor["shape"]) for tensor in tensors),
+        parameters=parameters,
         width=_get_width(config),
         # A tokenizer without a limit reports 10^30.
         context_length=min(max_positions, getattr(processor, "model_max_length", MAX_LENGTH), MAX_LENGTH),
         dtype=_DTYPES[max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]],
+        architecture=read_architecture(model_config, parameters),
     )
 
 

@@ -60,6 +60,8 @@ class Progress(BaseModel):
     parts: int | None = None
     """Micro-batches per batch since the device ran out of memory. None: use
     ``gradient_accumulation_steps``."""
+    checkpointing: bool = False
+    """True if activations are recomputed since the device ran out of memory with one row."""
     best: BestEvaluation | None = None
     before: dict[str, float] = {}
     """Losses of the untrained model, by metric name."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from training.data.batch_sampler import split_batch
+from training.kernels.memory import supports_checkpointing
 from training.run_events import Message
 from training.tasks.base import Example
 from training.trainer import checkpoint
@@ -31,30 +32,34 @@ class BatchMetrics(NamedTuple):
 def compute_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int, step: int = 0) -> BatchMetrics:
     """Leave the clipped gradient of the batch's mean loss on the weights.
 
-    If memory runs out, compute the same batch again with micro-batches of half the size. The
-    gradient is the same.
+    If memory runs out, compute the same batch again with micro-batches of half the size, and with
+    micro-batches of one row, recompute activations. The gradient is the same. Raises the error if
+    neither is possible.
     """
-    checkpoint.seed_step(run.seed, step)
-    try:
-        return _accumulate_gradients(run, examples, micro_batches)
-    except (RuntimeError, MemoryError) as error:
-        # Not bounded by this batch's rows: later batches may have more.
-        doubled = 2 * micro_batches
-        if not is_out_of_memory(error) or micro_batches >= len(examples) or not run.task.supports_micro_batches:
-            raise
-    # Outside the handler, because the traceback keeps the tensors that filled the memory alive.
-    run.emit(
-        Message(
-            level="warn",
-            message=f"Out of memory at step {step}. Batches are now split into {doubled} micro-batches; "
-            "the result is the same.",
-        )
-    )
-    run.optimizer.zero_grad(set_to_none=True)
-    if run.device.torch_device.type == "cuda":
-        torch.cuda.empty_cache()
-    checkpoint.seed_step(run.seed, step)
-    return _accumulate_gradients(run, examples, doubled)
+    while True:
+        checkpoint.seed_step(run.seed, step)
+        try:
+            return _accumulate_gradients(run, examples, micro_batches)
+        except (RuntimeError, MemoryError) as error:
+            can_split = run.task.supports_micro_batches and micro_batches < len(examples)
+            if not is_out_of_memory(error) or not (can_split or _can_checkpoint(run)):
+                raise
+        # Outside the handler, because the traceback keeps the tensors that filled the memory alive.
+        run.optimizer.zero_grad(set_to_none=True)
+        if can_split:
+            # Not bounded by this batch's rows: later batches may have more.
+            micro_batches *= 2
+            change = f"Batches are now split into {micro_batches} micro-batches"
+        else:
+            run.enable_checkpointing()
+            change = "Activations are now recomputed in the backward pass, which takes longer"
+        run.emit(Message(level="warn", message=f"Out of memory at step {step}. {change}; the result is the same."))
+        if run.device.torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _can_checkpoint(run: TrainingRun) -> bool:
+    return not run.checkpointing and supports_checkpointing(run.model)
 
 
 def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int) -> BatchMetrics:

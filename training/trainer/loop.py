@@ -27,6 +27,8 @@ def train(run: TrainingRun, progress: Progress) -> Progress:
     """
     timer, saver = _ThroughputTimer(run, progress), Saver(run)
     run.train_mode()
+    if progress.checkpointing:
+        run.enable_checkpointing()
     if progress.step == 0:
         progress = progress.model_copy(update={"before": evaluate_untrained(run)})
     while progress.step < run.hyper.max_steps and not progress.ended:
@@ -48,6 +50,7 @@ def train(run: TrainingRun, progress: Progress) -> Progress:
                 "rng_sha256": checkpoint.hash_rng_state(),
                 "seconds": timer.measure_training_seconds(),
                 "parts": batch.micro_batches if batch.micro_batches != run.hyper.gradient_accumulation_steps else None,
+                "checkpointing": run.checkpointing and not run.hyper.gradient_checkpointing,
             }
         )
         is_last = step == run.hyper.max_steps or progress.seconds >= (run.hyper.max_seconds or float("inf"))

@@ -7,18 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+import torch
+
 from training.artifacts.result import ResultMetadata
 from training.data.dataset import Dataset, DatasetReader, FileRole
 from training.data.scan import SamplingPlan
 from training.hyperparameters import auto
-from training.hyperparameters.auto import AutoInputs, ResolvedHyperparameters
+from training.hyperparameters.auto import AutoInputs, PlannedHyperparameters
+from training.hyperparameters.device_fit import DeviceLimits, Fit, StepRows, choose_fit
 from training.models import base_model
 from training.models.base_model import BaseModelInfo
-from training.spec import TrainSpec
+from training.models.step_memory import WEIGHT_BYTES, StepInputs, count_trainable_parameters
+from training.spec import Precision, TrainSpec
 from training.tasks import TASKS_BY_METHOD
 from training.tasks.base import AnyTask, TaskState
-from training.trainer.device import select_device
+from training.trainer.device import DTYPES
 from training.trainer.state import StopFlag
+from training.updates.layers import LayersUpdate
+from training.updates.lora import LoraUpdate
 
 MAX_HELD_OUT_ROWS = 200
 """Maximum number of general rows held out of training, to measure forgetting."""
@@ -42,7 +48,7 @@ class PreparedRun:
     general_per_epoch: int
     """General rows in each epoch."""
     state: TaskState
-    hyper: ResolvedHyperparameters
+    hyper: PlannedHyperparameters
     start: Path | None
     """Directory of an earlier result to continue from."""
 
@@ -157,8 +163,6 @@ def _split_dataset(data: Dataset, share: float, seed: int, max_rows: int | None 
 def _build_auto_inputs(
     spec: TrainSpec, task: AnyTask, base: BaseModelInfo, training: Dataset, general_per_epoch: int
 ) -> AutoInputs:
-    device = select_device()
-    rows = training.num_rows
     return AutoInputs(
         family=task.family,
         update=spec.update.type,
@@ -166,12 +170,59 @@ def _build_auto_inputs(
         parameters=base.parameters,
         width=base.width,
         context_length=base.context_length,
-        rows=rows + general_per_epoch,
-        longest_row_tokens=training.longest_row_tokens,
-        mean_row_tokens=training.num_tokens / rows,
+        rows=training.num_rows + general_per_epoch,
         splittable=task.supports_micro_batches,
-        dtype=device.dtype_name,
-        micro_batch_tokens=device.token_budget.micro_batch,
-        max_micro_batch_tokens=device.token_budget.max_tokens,
         has_general_file=bool(spec.general_file),
     )
+
+
+def fit_to_device(spec: TrainSpec, prepared: PreparedRun, limits: DeviceLimits) -> Fit:
+    """Choose the hyperparameters that depend on the device that trains."""
+    return choose_fit(prepared.hyper, _build_step_inputs(spec, prepared), _build_step_rows(prepared), limits)
+
+
+def _packs_rows(prepared: PreparedRun) -> bool:
+    """Predict whether the rows of a batch will be concatenated instead of padded."""
+    is_causal = prepared.task.peft_task_type == "CAUSAL_LM"
+    return is_causal and not prepared.hyper.neftune_alpha and prepared.base.architecture.full_attention
+
+
+def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision, StepInputs]:
+    """Describe the step in each precision, apart from its micro-batch."""
+    update, sizes, hyper = spec.update, prepared.base.architecture, prepared.hyper
+    lora = update if isinstance(update, LoraUpdate) else None
+    last = update.last if isinstance(update, LayersUpdate) else 0
+    rank = lora.rank if lora else 0
+    stored = getattr(torch, prepared.base.dtype)
+    trained_blocks = {"layers": min(last, sizes.layers), "head": 0}.get(update.type, sizes.layers)
+    targets = lora.target_modules if lora else None
+    return {
+        precision: StepInputs(
+            architecture=sizes,
+            update=update.type,
+            trainable_parameters=count_trainable_parameters(sizes, update.type, rank, targets, last),
+            base_bytes=WEIGHT_BYTES[str(update.get_weights_dtype(dtype, stored)).removeprefix("torch.")],
+            compute_bytes=WEIGHT_BYTES[precision],
+            optimizer=hyper.optimizer,
+            tokens=0,
+            longest_row_tokens=0,
+            checkpointing=False,
+            accumulates=False,
+            device_type="cpu",
+            trained_blocks=trained_blocks,
+            lora_rank=rank,
+            lora_dropout=bool(lora and lora.dropout),
+            keeps_initial_weights=bool(hyper.l2_to_base),
+            full_logits=prepared.task.uses_lm_head and sizes.transforms_logits,
+        )
+        for precision, dtype in DTYPES.items()
+    }
+
+
+def _build_step_rows(prepared: PreparedRun) -> StepRows:
+    data, batch_size = prepared.training, prepared.hyper.batch_size
+    lengths = [example.size for dataset in (data, prepared.general) for example in dataset.examples]
+    if data.longest_unencoded_tokens:
+        lengths.append(data.longest_unencoded_tokens)
+    longest = sorted(lengths, reverse=True)[:batch_size]
+    return StepRows(batch_size, data.num_tokens / data.num_rows, longest, _packs_rows(prepared))

@@ -13,18 +13,19 @@ from torch.nn import Module, Parameter
 from training import kernels
 from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
+from training.hyperparameters.auto import ResolvedHyperparameters
 from training.kernels import packed
 from training.kernels.probe import ProbeSettings, count_kernels, describe_kernels
 from training.models import weights
 from training.models.blocks import find_blocks
 from training.models.logprobs import select_logprob_function
 from training.run_events import Message, RunEvent, Started
-from training.spec import TrainSpec
+from training.spec import DEVICE_HYPERPARAMETERS, TrainSpec
 from training.tasks.base import LossSettings, TaskContext
 from training.trainer import checkpoint, neftune
-from training.trainer.device import Device, get_num_threads, select_device
+from training.trainer.device import Device, get_num_threads, measure_limits, select_device
 from training.trainer.feature_cache import FrozenFeatureCache
-from training.trainer.prepare import PreparedRun
+from training.trainer.prepare import PreparedRun, fit_to_device
 from training.trainer.state import Splits, StopFlag, TrainingRun
 
 
@@ -35,15 +36,13 @@ def build_run(
 
     Raises ``TrainingError`` if the update does not fit the base.
     """
-    hyper = prepared.hyper
+    hyper = resolve_for_device(spec, prepared, emit)
     device = select_device(hyper.dtype)
     checkpoint.seed_step(spec.seed, 0)
     model = load_trainable_model(spec, prepared, device)
     trainable_parameters = weights.get_trainable_parameters(model)
     weights.upcast(trainable_parameters)
     model.to(device.torch_device)
-    if hyper.gradient_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if hyper.neftune_alpha:
         neftune.activate(model, hyper.neftune_alpha)
     context = _build_context(prepared, model, device, _patch_model(prepared, model, device, emit))
@@ -56,7 +55,7 @@ def build_run(
         hyperparameters=hyper,
         seed=spec.seed,
     )
-    return TrainingRun(
+    run = TrainingRun(
         folder=folder,
         task=prepared.task,
         context=context,
@@ -75,6 +74,24 @@ def build_run(
         emit=emit,
         stop=stop,
     )
+    if hyper.gradient_checkpointing and not run.enable_checkpointing():
+        emit(Message(level="warn", message="This model has no activation checkpointing, so training goes without it."))
+    return run
+
+
+def resolve_for_device(
+    spec: TrainSpec, prepared: PreparedRun, emit: Callable[[RunEvent], None]
+) -> ResolvedHyperparameters:
+    """Resolve what depends on this process's device, and explain it to the user.
+
+    Values that an earlier attempt resolved are in ``prepared`` and are kept.
+    """
+    planned = prepared.hyper
+    if all(getattr(planned, name) != "auto" for name in DEVICE_HYPERPARAMETERS):
+        return ResolvedHyperparameters(**planned.model_dump())
+    fit = fit_to_device(spec, prepared, measure_limits())
+    emit(Message(level="info" if fit.fits else "warn", message=fit.describe()))
+    return fit.resolve(planned)
 
 
 def _copy_weights(parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
@@ -200,4 +217,5 @@ def build_started_event(run: TrainingRun, step: int) -> Started:
         device=str(run.device.torch_device),
         dtype=run.device.dtype_name,
         threads=get_num_threads(),
+        hyperparameters=run.hyper.public(),
     )

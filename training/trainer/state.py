@@ -17,6 +17,7 @@ from training.artifacts.result import ResultMetadata
 from training.data.batch_sampler import LengthGroupedBatchSampler
 from training.errors import Interrupted
 from training.hyperparameters.auto import ResolvedHyperparameters
+from training.kernels import memory
 from training.models.base_model import BaseModelInfo
 from training.run_events import RunEvent
 from training.tasks.base import AnyTask, Example, Loss, TaskContext
@@ -82,6 +83,8 @@ class TrainingRun:
     emit: Callable[[RunEvent], None]
     stop: StopFlag
     feature_cache: FrozenFeatureCache | None = None
+    checkpointing: bool = False
+    """True if blocks recompute their activations in the backward pass."""
 
     @cached_property
     def batch_sampler(self) -> LengthGroupedBatchSampler:
@@ -106,6 +109,11 @@ class TrainingRun:
         """Write the current model into an existing, empty directory."""
         with self.full_eval_mode():
             self.metadata.write(directory, self.model, self.base)
+
+    def enable_checkpointing(self) -> bool:
+        """Recompute activations from now on. Return False if the model cannot."""
+        self.checkpointing = self.checkpointing or memory.enable_checkpointing(self.model)
+        return self.checkpointing
 
     def train_mode(self) -> None:
         """Put the model into train mode, except for ``frozen_modules``."""

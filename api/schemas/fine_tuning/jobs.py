@@ -128,7 +128,8 @@ class HyperparametersOut(ResponseModel):
 class MethodHyperparametersOut(ResponseModel):
     hyperparameters: dict[str, Any]
     """All hyperparameters: as requested, with every ``auto`` replaced by the value used once the
-    files are validated."""
+    files are validated. ``dtype``, ``gradient_accumulation_steps`` and ``gradient_checkpointing``
+    depend on the worker's device, so their ``auto`` is replaced when training starts."""
 
 
 class MethodOut(ResponseModel):

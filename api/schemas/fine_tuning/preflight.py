@@ -25,10 +25,11 @@ class EstimateOut(ResponseModel):
 
     seconds: Range
     peak_memory_bytes: Range
+    """Memory of the device that trains."""
     tokens_per_second: float
     basis: Literal["measured", "rule"]
     """``measured``: from earlier jobs with this base model. ``rule``: from its size and the speed
-    of this machine."""
+    of the workers' device."""
 
 
 class PreflightOut(ResponseModel):
@@ -53,7 +54,8 @@ class PreflightOut(ResponseModel):
     total_tokens: int | None
     """Tokens trained on in all steps."""
     hyperparameters: dict[str, Any] | None
-    """Hyperparameters with every ``auto`` replaced by the value that the job would use."""
+    """Hyperparameters with every ``auto`` replaced by the value that the job would use on the
+    workers' device."""
     trainable_parameters: int | None
     """Null for a large base model, which would have to be loaded to count them."""
     total_parameters: int | None
