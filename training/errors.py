@@ -16,7 +16,8 @@ RUN_CODES: dict[str, str] = {
     "invalid_dataset": "Fix the lines listed in the job's events and upload the file again.",
     "too_few_rows": "Add rows: training needs at least one, and results with fewer than ten are unreliable.",
     "base_model_unavailable": "Choose another base model, or ask the operator to run `luthierd models pull`.",
-    "out_of_memory": "Lower batch_size or max_length, raise gradient_accumulation_steps, or choose a smaller model.",
+    "out_of_memory": "Lower max_length, choose lora or a smaller base model, or use a worker with more memory. For an "
+    "embedding model, lower batch_size.",
     "non_finite_loss": "Lower learning_rate or learning_rate_multiplier, and check the rows of the preceding steps.",
     "stalled": "Create the job again. If it stalls again, ask the operator for the worker's log.",
     "crash_loop": "The run crashed repeatedly between two checkpoints; ask the operator for the worker's log.",

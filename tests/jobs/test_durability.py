@@ -20,6 +20,7 @@ from storage.settings import Settings
 from tests import services
 from tests.stack import Stack, build_chat_rows, build_settings, is_alive, wait_for_job, wait_for_step
 from tests.tiny import create_tiny_chat_base
+from training.spec import DEVICE_HYPERPARAMETERS
 
 pytestmark = pytest.mark.integration
 
@@ -103,6 +104,46 @@ def assert_uninterrupted_result(
     assert len(events) == row.last_seq
     steps = [event.data["step"] for event in reversed(events) if event.type == "metrics"]  # type: ignore[index]
     assert steps == list(range(1, STEPS + 1))
+
+
+def test_the_device_that_trains_resolves_what_depends_on_it(stack: Stack, client: OpenAI, training_file: str) -> None:
+    """Until training starts they are ``auto``."""
+    job_id = create_job(client, training_file, auto_start=False)
+    services.wait_for(lambda: get_job_fields(client, job_id)["state"] == "validated", 60)
+    before = get_hyperparameters(client, job_id)
+    assert {name for name, value in before.items() if value == "auto"} == DEVICE_HYPERPARAMETERS
+    client.post(f"/fine_tuning/jobs/{job_id}/start", cast_to=object)
+    wait_for_step(client, job_id, 1)
+    resolved = get_hyperparameters(client, job_id)
+    assert "auto" not in resolved.values()
+    assert before.items() - resolved.items() == {(name, "auto") for name in DEVICE_HYPERPARAMETERS}
+    assert wait_for_job(client, job_id).status == "succeeded"
+    assert get_hyperparameters(client, job_id) == resolved
+    messages = [event.message for event in client.fine_tuning.jobs.list_events(job_id, limit=100)]
+    [choice] = [message for message in messages if message.startswith("Training on cpu in ")]
+    assert "a step takes about" in choice
+
+
+def test_preflight_estimates_for_the_workers_device(stack: Stack, client: OpenAI, training_file: str) -> None:
+    """The worker publishes its device soon after it has started."""
+
+    def has_no_warning() -> bool:
+        body = {"model": "tiny", "training_file": training_file}
+        report: Any = client.post("/fine_tuning/jobs:preflight", cast_to=object, body=body)
+        assert "auto" not in report["hyperparameters"].values()
+        return not [warning for warning in report["warnings"] if "reported its device" in warning]
+
+    services.wait_for(has_no_warning, 60)
+
+
+def get_job_fields(client: OpenAI, job_id: str) -> dict[str, Any]:
+    return client.fine_tuning.jobs.retrieve(job_id).model_dump()
+
+
+def get_hyperparameters(client: OpenAI, job_id: str) -> dict[str, Any]:
+    method = get_job_fields(client, job_id)["method"]
+    values: dict[str, Any] = method["supervised"]["hyperparameters"]
+    return values
 
 
 def test_an_uninterrupted_job_has_one_attempt_and_a_callable_model(

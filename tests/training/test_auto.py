@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from training.data.batch_sampler import MEGA_BATCH_MULT, LengthGroupedBatchSampler, split_batch
 from training.hyperparameters import auto
 from training.hyperparameters.auto import AutoInputs, resolve
+from training.hyperparameters.device_fit import MICRO_BATCH_TOKENS
 from training.hyperparameters.learning_rates import OPTIMIZER_FACTORS, PEAK_RATES
-from training.spec import DpoHyperparameters, Hyperparameters
+from training.spec import DEVICE_HYPERPARAMETERS, DpoHyperparameters, Hyperparameters
 from training.tasks import TASKS_BY_METHOD
-from training.trainer.device import TOKEN_BUDGETS
 from training.trainer.schedule import SCHEDULES, compute_learning_rate
 
 STORY = AutoInputs(
@@ -28,36 +28,12 @@ STORY = AutoInputs(
     width=64,
     context_length=512,
     rows=32,
-    longest_row_tokens=40,
-    mean_row_tokens=30,
     splittable=True,
-    dtype="float32",
-    micro_batch_tokens=1024,
-    max_micro_batch_tokens=8192,
     has_general_file=False,
 )
-GPU = {"dtype": "bfloat16", "micro_batch_tokens": 16_384, "max_micro_batch_tokens": 16_384}
-QWEN = replace(
-    STORY,
-    parameters=596_000_000,
-    width=1024,
-    context_length=32768,
-    rows=1000,
-    longest_row_tokens=800,
-    mean_row_tokens=300,
-    **GPU,
-)
-LLAMA = replace(QWEN, parameters=8_000_000_000, width=4096, context_length=131072, rows=10_000, longest_row_tokens=2000)
-MINILM = replace(
-    STORY,
-    family="discriminative",
-    update="full",
-    parameters=22_700_000,
-    width=384,
-    rows=10_000,
-    longest_row_tokens=98,
-    mean_row_tokens=14,
-)
+QWEN = replace(STORY, parameters=596_000_000, width=1024, context_length=32768, rows=1000)
+LLAMA = replace(QWEN, parameters=8_000_000_000, width=4096, context_length=131072, rows=10_000)
+MINILM = replace(STORY, family="discriminative", update="full", parameters=22_700_000, width=384, rows=10_000)
 BERT = replace(MINILM, parameters=110_000_000, width=768)
 AUTO = DpoHyperparameters()
 MAX_LENGTH_BOUND = 1_000_000
@@ -129,13 +105,12 @@ def test_max_steps_and_epochs() -> None:
     assert resolve(DpoHyperparameters(batch_size=32, max_steps=10**6), inputs).max_steps == 500
 
 
-def test_batches_are_split_into_micro_batches_that_fit_the_device() -> None:
-    assert resolve(AUTO, MINILM).gradient_accumulation_steps == 1
-    assert resolve(AUTO, replace(MINILM, mean_row_tokens=64)).gradient_accumulation_steps == 2
-    assert resolve(AUTO, replace(MINILM, mean_row_tokens=64, splittable=False)).gradient_accumulation_steps == 1
-    long = replace(QWEN, longest_row_tokens=8192)
-    assert resolve(AUTO, long).gradient_accumulation_steps == 8
-    assert resolve(DpoHyperparameters(max_length=1024), long).gradient_accumulation_steps == 1
+def test_what_depends_on_the_device_stays_auto() -> None:
+    chosen = resolve(AUTO, QWEN).public()
+    assert {name for name, value in chosen.items() if value == "auto"} == DEVICE_HYPERPARAMETERS
+    assert resolve(AUTO, replace(QWEN, splittable=False)).gradient_accumulation_steps == 1
+    requested = DpoHyperparameters(dtype="float32", gradient_accumulation_steps=2, gradient_checkpointing=True)
+    assert "auto" not in resolve(requested, QWEN).public().values()
 
 
 def test_values_that_do_not_apply_are_not_public() -> None:
@@ -222,10 +197,8 @@ def test_the_docs_batches_and_epochs_are_the_rules() -> None:
 
 def test_the_docs_micro_batch_tokens_are_the_devices() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", DOCS.read_text(), re.MULTILINE))
-    documented = rows["gradient_accumulation_steps"]
-    cpu, apple, cuda = (TOKEN_BUDGETS[device] for device in ("cpu", "mps", "cuda"))
-    assert f"(CPU {cpu.micro_batch:,}, Apple {apple.micro_batch:,}, CUDA {cuda.micro_batch:,})" in documented
-    assert f"({cpu.max_tokens:,}; {apple.max_tokens:,}; {cuda.max_tokens:,})" in documented
+    cpu, apple, cuda = (MICRO_BATCH_TOKENS[device] for device in ("cpu", "mps", "cuda"))
+    assert f"(CPU {cpu:,}, Apple {apple:,}, CUDA {cuda:,})" in rows["gradient_accumulation_steps"]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

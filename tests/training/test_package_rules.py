@@ -21,7 +21,12 @@ TORCH_FREE_MODULES = [
     "updates",
     "readers.rows",
     "data.dataset",
+    "estimate",
     "hyperparameters.auto",
+    "hyperparameters.device_fit",
+    "hyperparameters.host_memory",
+    "models.base_model",
+    "models.step_memory",
 ]
 
 

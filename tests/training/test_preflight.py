@@ -21,8 +21,8 @@ from tests.training.sample_rows import SAMPLES
 from training import preflight as preflight_module
 from training import run as runs
 from training.errors import TrainingError
-from training.run_events import Metrics, Preflight, PreviewRow, Started, Validated
-from training.spec import PREVIEW_FILE
+from training.run_events import DeviceReport, Metrics, Preflight, PreviewRow, Started, Validated
+from training.spec import DEVICE_FILE, DEVICE_HYPERPARAMETERS, PREVIEW_FILE
 from training.trainer.state import StopFlag
 
 HYPER = {"n_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
@@ -66,7 +66,11 @@ def test_every_task_has_a_preflight_and_a_preview(
     runs.validate(folder, validated)
     [line] = validated.of_type(Validated)
     assert report.plan is not None
-    assert (report.plan.total_steps, report.plan.hyperparameters) == (line.total_steps, line.hyperparameters)
+    assert report.plan.total_steps == line.total_steps
+    # The plan is for a device, which resolves the rest.
+    kept = {name: value for name, value in line.hyperparameters.items() if value != "auto"}
+    assert report.plan.hyperparameters == report.plan.hyperparameters | kept
+    assert "auto" not in report.plan.hyperparameters.values()
     read = report.files["training_file"]
     assert (read.rows, read.tokens) == (line.rows, line.tokens)
     assert report.plan.trainable_parameters
@@ -90,6 +94,52 @@ def test_the_plan_is_what_training_does(update: dict[str, Any], tmp_path: Path, 
     last = lines.of_type(Metrics)[-1]
     assert (plan.total_steps, plan.total_tokens) == (last.total_steps, last.tokens)
     assert plan.peak_memory_bytes.low < plan.peak_memory_bytes.expected < plan.peak_memory_bytes.high
+
+
+def test_the_plan_is_for_the_reported_device(tmp_path: Path, chat_base: Path) -> None:
+    """The API's machine may have no accelerator. Without a report, the plan says what it is for."""
+    folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, hyperparameters={"dtype": "auto"})
+    assert preflight_module.UNKNOWN_DEVICE_WARNING in _run_preflight(folder).warnings
+    gpu = DeviceReport(
+        device_type="cuda",
+        precisions=["bfloat16"],
+        free_bytes=24e9,
+        flops_per_second={"bfloat16": 1e14},
+    )
+    (folder / DEVICE_FILE).write_text(gpu.model_dump_json())
+    report = _run_preflight(folder)
+    assert report.plan is not None
+    assert preflight_module.UNKNOWN_DEVICE_WARNING not in report.warnings
+    assert report.plan.hyperparameters["dtype"] == "bfloat16"
+    assert report.plan.tokens_per_second > 1e6
+    memory = report.plan.peak_memory_bytes
+    old = DeviceReport(device_type="cpu", precisions=["float32"], free_bytes=1e6, flops_per_second={"float32": 1e9})
+    (folder / DEVICE_FILE).write_text(old.model_dump_json())
+    smaller = _run_preflight(folder).plan
+    assert smaller is not None
+    # Nothing fits, so it is the smallest step.
+    assert smaller.hyperparameters["gradient_checkpointing"] is True
+    assert smaller.peak_memory_bytes.expected != memory.expected
+
+
+def test_no_accelerator_is_touched_before_training(
+    tmp_path: Path, chat_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation and preflight run under a limit of memory, beside processes that use the GPU."""
+
+    def touch(*args: Any) -> bool:
+        raise AssertionError("an accelerator was initialized")
+
+    for target in ("torch.cuda.is_available", "torch.backends.mps.is_available", "torch.cuda.mem_get_info"):
+        monkeypatch.setattr(target, touch)
+    folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, hyperparameters={"dtype": "auto"})
+    validated = EventRecorder()
+    runs.validate(folder, validated)
+    [line] = validated.of_type(Validated)
+    auto = {name for name, value in line.hyperparameters.items() if value == "auto"}
+    assert auto == DEVICE_HYPERPARAMETERS
+    assert _run_preflight(folder).error is None
+    assert _run_preview(folder)
 
 
 def test_issues_of_all_files_are_reported_together(tmp_path: Path, chat_base: Path) -> None:

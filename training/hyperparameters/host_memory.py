@@ -20,7 +20,7 @@ def measure_free_host_bytes(root: Path = Path("/")) -> int:
         meminfo = (root / "proc/meminfo").read_text()
     except OSError:
         return round(UNKNOWN_FREE_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    fields = dict(line.split(":", 1) for line in meminfo.splitlines())
+    fields = dict(line.split(":", 1) for line in meminfo.strip().split("\n"))
     free = 1024 * int(fields["MemAvailable"].split()[0])
     return max(0, min([free, *_iter_free_group_bytes(root)]))
 
@@ -35,13 +35,13 @@ def _iter_free_group_bytes(root: Path) -> Iterator[int]:
             limit, usage = _read(group / limit_name), _read(group / usage_name)
             if limit.isdigit() and usage.isdigit():
                 # The kernel drops cached file pages before it kills a process.
-                stat = dict(line.split() for line in _read(group / "memory.stat").splitlines())
+                stat = dict(line.split() for line in _read(group / "memory.stat").split("\n") if line)
                 cached = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
                 yield int(limit) - int(usage) + cached
 
 
 def _iter_groups(root: Path) -> Iterator[Path]:
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in filter(None, _read(root / "proc/self/cgroup").split("\n")):
         _, controllers, path = line.split(":", 2)
         if controllers == "" or "memory" in controllers.split(","):
             mount = root / "sys/fs/cgroup" / ("memory" if controllers else "")

@@ -151,21 +151,71 @@ def test_the_run_fails_if_one_row_is_too_much(
     folder = create_folder(tmp_path / "run", encoder_base, gradient_accumulation_steps=2)
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         run_training(folder)
-    assert attempted_sizes == [2, 1]
+    # The last attempt recomputes activations.
+    assert attempted_sizes == [2, 1, 1]
     failure = to_failure(caught.value)
     assert failure is not None
     assert failure.code == "out_of_memory"
-    assert "Lower batch_size" in failure.message
+    assert "Lower max_length" in failure.message
 
 
-def test_a_batch_that_cannot_be_split_fails_immediately(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
+def test_one_batch_is_halved_until_it_fits(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
+    attempted_sizes = limit_memory(1)
+    run_training(create_folder(tmp_path / "run", encoder_base, gradient_accumulation_steps=1))
+    assert attempted_sizes == [4, 2] + [1] * 32
+
+
+@pytest.fixture
+def need_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate memory for one row whose activations are recomputed."""
+    plain = TextClassification.compute_loss
+
+    def loss(self: Any, model: Any, batch: Any, ctx: Any) -> Any:
+        result = plain(self, model, batch, ctx)
+        is_checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        if torch.is_grad_enabled() and not (is_checkpointed and len(batch["input_ids"]) == 1):
+            raise OUT_OF_MEMORY_ERRORS[1]()
+        return result
+
+    monkeypatch.setattr(TextClassification, "compute_loss", loss)
+
+
+@pytest.mark.parametrize("update", [FULL, LORA], ids=lambda update: update["type"])
+def test_activations_are_recomputed_if_one_row_is_too_much(
+    tmp_path: Path, encoder_base: Path, need_checkpointing: None, update: Row
+) -> None:
+    """The results are those of a run with these settings from the start, also after a resume."""
+    small = {"gradient_accumulation_steps": 4, "gradient_checkpointing": True}
+    expected = run_training(create_folder(tmp_path / "expected", encoder_base, update, **small))
+
+    def create_unprepared_folder(name: str) -> Path:
+        return create_folder(tmp_path / name, encoder_base, update, gradient_accumulation_steps=2)
+
+    whole = run_training(create_unprepared_folder("whole"))
+    warnings = [line.message for line in whole.of_type(Message) if line.level == "warn"]
+    assert warnings == [
+        "Out of memory at step 1. Batches are now split into 4 micro-batches; the result is the same.",
+        "Out of memory at step 1. Activations are now recomputed in the backward pass, which takes longer; "
+        "the result is the same.",
+    ]
+    losses = [[line.train_loss for line in events.of_type(Metrics)] for events in (whole, expected)]
+    assert losses[0] == losses[1]
+    events = assert_resumed_run_matches(create_unprepared_folder, 4, whole)
+    state = tmp_path / "4-first" / events.of_type(Checkpoint)[-1].path / "state/progress.json"
+    progress = Progress.model_validate_json(state.read_bytes())
+    assert (progress.parts, progress.checkpointing) == (4, True)
+
+
+def test_a_batch_that_cannot_be_split_is_recomputed_before_it_fails(
+    tmp_path: Path, encoder_base: Path, limit_memory: Any
+) -> None:
     attempted_sizes = limit_memory(0, task=Embedding)
     rows = [{"anchor": f"{word} one", "positive": f"two {word}"} for word in ("sun", "rain", "snow", "wind")]
     with pytest.raises(torch.OutOfMemoryError):
         run_training(
             create_run_folder(tmp_path / "run", encoder_base, "embedding", FULL, training=rows, hyperparameters=HYPER)
         )
-    assert len(attempted_sizes) == 1
+    assert len(attempted_sizes) == 2
 
 
 def test_other_errors_are_not_retried(tmp_path: Path, encoder_base: Path, limit_memory: Any) -> None:
