@@ -25,7 +25,7 @@ class EstimateOut:
         tokens_per_second (float):
         basis (EstimateOutBasis): ``measured``: from earlier jobs with this base model. ``rule``: from its size and the
             speed
-            of this machine.
+            of the workers' device.
     """
 
     seconds: Range

@@ -21,7 +21,8 @@ class MethodHyperparametersOut:
     Attributes:
         hyperparameters (MethodHyperparametersOutHyperparameters): All hyperparameters: as requested, with every
             ``auto`` replaced by the value used once the
-            files are validated.
+            files are validated. ``dtype``, ``gradient_accumulation_steps`` and ``gradient_checkpointing``
+            depend on the worker's device, so their ``auto`` is replaced when training starts.
     """
 
     hyperparameters: MethodHyperparametersOutHyperparameters

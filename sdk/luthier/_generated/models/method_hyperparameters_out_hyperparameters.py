@@ -12,7 +12,8 @@ T = TypeVar("T", bound="MethodHyperparametersOutHyperparameters")
 @_attrs_define
 class MethodHyperparametersOutHyperparameters:
     """All hyperparameters: as requested, with every ``auto`` replaced by the value used once the
-    files are validated.
+    files are validated. ``dtype``, ``gradient_accumulation_steps`` and ``gradient_checkpointing``
+    depend on the worker's device, so their ``auto`` is replaced when training starts.
 
     """
 

@@ -46,7 +46,8 @@ class PreflightOut:
         total_steps (int | None):
         total_tokens (int | None): Tokens trained on in all steps.
         hyperparameters (None | PreflightOutHyperparametersType0): Hyperparameters with every ``auto`` replaced by the
-            value that the job would use.
+            value that the job would use on the
+            workers' device.
         trainable_parameters (int | None): Null for a large base model, which would have to be loaded to count them.
         total_parameters (int | None):
         estimate (EstimateOut | None):
