@@ -83,7 +83,7 @@ def preview(folder: Path, emit: Callable[[RunEvent], None], stop: StopFlag) -> N
         row = files.task.preview(example, state)
         emit(
             PreviewRow(
-                line=line,
+                line=line or None,
                 cut=example.truncated,
                 target=row.target,
                 sequences=[_build_token_sequence(files, segment) for segment in row.segments],
@@ -97,16 +97,18 @@ def _build_file_report(data: Dataset) -> FileReport:
         tokens=data.num_tokens,
         longest_row_tokens=data.longest_row_tokens,
         cut_rows=data.truncated_rows,
+        split_rows=data.split_rows,
+        split_parts=data.split_parts,
         fault_count=data.error_count,
     )
 
 
 def _build_plan(spec: TrainSpec, prepared: PreparedRun) -> Plan:
-    hyper, rows = prepared.hyper, prepared.training.num_rows
+    hyper, rows = prepared.hyper, prepared.training.num_examples
     device = select_device(hyper.dtype)
     trainable_parameters = _count_trainable_parameters(spec, prepared, device)
     inputs = _build_estimate_inputs(spec, prepared, device, trainable_parameters)
-    general_tokens = prepared.general.num_tokens * prepared.general_per_epoch / max(1, prepared.general.num_rows)
+    general_tokens = prepared.general.num_tokens * prepared.general_per_epoch / max(1, prepared.general.num_examples)
     steps_per_epoch = ceil((rows + prepared.general_per_epoch) / hyper.batch_size)
     return Plan(
         total_steps=hyper.max_steps,
@@ -137,7 +139,7 @@ def _build_estimate_inputs(
 ) -> EstimateInputs:
     hyper, base = prepared.hyper, prepared.base
     rank = spec.update.rank if isinstance(spec.update, LoraUpdate) else 0
-    mean_row_tokens = prepared.training.num_tokens / prepared.training.num_rows
+    mean_row_tokens = prepared.training.num_tokens / prepared.training.num_examples
     stored = getattr(torch, base.dtype)
     return EstimateInputs(
         update=spec.update.type,

@@ -32,11 +32,11 @@ def compute_gradients(run: TrainingRun, examples: Sequence[Example], micro_batch
     """Leave the clipped gradient of the batch's mean loss on the weights.
 
     If memory runs out, compute the same batch again with micro-batches of half the size. The
-    gradient is the same.
+    gradient is the same. Raises ``Interrupted`` between micro-batches if the stop flag is set.
     """
     checkpoint.seed_step(run.seed, step)
     try:
-        return _accumulate_gradients(run, examples, micro_batches)
+        return _accumulate_gradients(run, examples, micro_batches, step)
     except (RuntimeError, MemoryError) as error:
         # Not bounded by this batch's rows: later batches may have more.
         doubled = 2 * micro_batches
@@ -54,10 +54,10 @@ def compute_gradients(run: TrainingRun, examples: Sequence[Example], micro_batch
     if run.device.torch_device.type == "cuda":
         torch.cuda.empty_cache()
     checkpoint.seed_step(run.seed, step)
-    return _accumulate_gradients(run, examples, doubled)
+    return _accumulate_gradients(run, examples, doubled, step)
 
 
-def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int) -> BatchMetrics:
+def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int, step: int) -> BatchMetrics:
     """Sum the gradients of the micro-batches.
 
     The loss of each micro-batch is divided by the weight of the full batch, so the sum equals the
@@ -65,7 +65,9 @@ def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_b
     """
     weight = sum(run.task.sum_weights(example, run.context) for example in examples)
     sums = torch.zeros(2, device=run.device.torch_device)
-    for micro_batch in split_batch(examples, micro_batches):
+    parts = split_batch(examples, micro_batches)
+    for number, micro_batch in enumerate(parts):
+        run.report_step(max(0, step - 1) + number / len(parts))
         loss = run.compute_loss(micro_batch, run.context)
         torch.autograd.backward(loss.total / weight)
         sums += torch.stack([loss.total.detach(), loss.correct.to(loss.total.dtype)])

@@ -17,6 +17,8 @@ from tests.training import run_folders
 from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.data.dataset import DatasetReader
+from training.data.encoding import RowEncoder
+from training.progress import ignore_progress
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
 from training.tasks.base import RowIssue, TaskContext
@@ -187,7 +189,7 @@ def test_without_an_end_token_none_is_a_target() -> None:
 )
 def test_rows_that_cannot_be_learned(tmp_path: Path, row: Any, expected_errors: Any) -> None:
     (tmp_path / "data").write_text(json.dumps(row))
-    data = DatasetReader(Completion(), build_byte_tokenizer(None), {}, 1000, lambda: None).read(
+    data = DatasetReader(RowEncoder(Completion(), build_byte_tokenizer(None), {}, 1000), ignore_progress).read(
         tmp_path / "data", "training_file"
     )
     assert [(error.code, error.field) for error in data.errors] == expected_errors
@@ -195,7 +197,9 @@ def test_rows_that_cannot_be_learned(tmp_path: Path, row: Any, expected_errors: 
 
 def test_csv(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("question,completion,weight\nWhy?, So.,2.5\nHow?, So.,\n")
-    reader = DatasetReader(Completion(), build_byte_tokenizer(None), {"prompt": "question"}, 1000, lambda: None)
+    reader = DatasetReader(
+        RowEncoder(Completion(), build_byte_tokenizer(None), {"prompt": "question"}, 1000), ignore_progress
+    )
     data = reader.read(tmp_path / "data", "training_file")
     assert not data.errors
     assert [max(example.weights) for example in data.examples] == [2.5, 1.0]
