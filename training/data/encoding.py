@@ -153,7 +153,11 @@ def _encode_rows(
 
 
 def _work(arguments: list[str], report: Report) -> bytes:
+    import transformers
+
     path, start, end, max_length, directory, tokenizer_hash = arguments
+    # A tokenizer warns of texts that are longer than the base's limit.
+    transformers.logging.set_verbosity_error()
     spec = TrainSpec.read(Path(path).parent)
     task = spec.create_task()
     base = base_model.read_base_model_info(spec.base, spec.base_id, task)
