@@ -40,8 +40,12 @@ def build_run(
     hyper = prepared.hyper
     device = select_device(hyper.dtype)
     reporter = ProgressReporter(emit, stop.raise_if_set)
+    max_pass_seconds = estimate.estimate_slowest_pass(
+        prepared.base.parameters, device.token_budget.max_tokens, device.torch_device.type
+    )
     max_transfer_seconds = estimate.estimate_slowest_transfer(prepared.base.parameters * device.dtype.itemsize)
-    reporter.report("training", 0, hyper.max_steps, max_transfer_seconds)
+    # Loading the model, and then the first micro-batch.
+    reporter.report("training", 0, hyper.max_steps, max(max_pass_seconds, max_transfer_seconds))
     checkpoint.seed_step(spec.seed, 0)
     model = load_trainable_model(spec, prepared, device)
     trainable_parameters = weights.get_trainable_parameters(model)
@@ -80,9 +84,7 @@ def build_run(
         emit=emit,
         stop=stop,
         reporter=reporter,
-        max_pass_seconds=estimate.estimate_slowest_pass(
-            prepared.base.parameters, device.token_budget.max_tokens, device.torch_device.type
-        ),
+        max_pass_seconds=max_pass_seconds,
         max_transfer_seconds=max_transfer_seconds,
     )
 
