@@ -70,7 +70,7 @@ class Hyperparameters(BaseModel):
     gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Micro-batches per batch, to save memory. The update equals that of the full batch."""
     max_length: Auto | Annotated[int, Field(ge=8, le=MAX_LENGTH)] = "auto"
-    """Maximum tokens per row; longer rows are truncated."""
+    """Maximum tokens per row; longer rows are truncated, those of ``completion`` split."""
     max_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Stop after this many optimizer steps; ``auto`` follows from the epochs."""
     max_seconds: Auto | Annotated[int, Field(ge=1, le=31_536_000)] = "auto"
