@@ -11,7 +11,7 @@ TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
 .PHONY: help quickstart up test test-fast test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
-.PHONY: bench-overload bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
+.PHONY: bench-encoding bench-overload bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -75,6 +75,9 @@ bench-training: $(STAMP) ## speed, memory, and loss of training beside TRL and H
 
 bench-api: $(STAMP) ## 1,000 polling clients on SQLite and Postgres; validation of a gigabyte of rows
 	$(BIN)/python -m benchmarks.api
+
+bench-encoding: $(STAMP) ## speed and memory of encoding a 50 MB chat file: one process, all cores, cached
+	$(BIN)/python -m benchmarks.encoding
 
 bench-overload: $(STAMP) ## goodput at 10 times the maximum request rate
 	$(BIN)/python -m benchmarks.overload

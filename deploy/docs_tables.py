@@ -40,6 +40,17 @@ def render_settings_page() -> str:
     )
 
 
+LONG_ROWS = """\
+- A part after the first begins with the tokenizer's start token, if it has one, and the last token
+  of the part before. Both are only context.
+- Attention never crosses from one part to another, also where rows are packed into one sequence.
+- `prompt` and `completion` are one sequence. Parts after the first do not repeat the prompt. A
+  prompt that leaves no room for a token of the completion is an error of the row.
+- A batch and a step count parts, not rows. With `validation_share`, all parts of a row are on the
+  same side.
+- The job and its preflight report how many rows were split into how many parts."""
+
+
 def render_tasks_page() -> str:
     tasks = [
         (f"`{task.name}`{_format_method(method)}", task)
@@ -67,6 +78,13 @@ def render_tasks_page() -> str:
             "file in `training/tasks/` describes how rows are read and how the loss is computed."
         ),
         _render_table(["task", "fields of a row"], rows),
+        "## Long rows",
+        _wrap(
+            "A row with more than `max_length` tokens is truncated, except for these tasks: "
+            f"{', '.join(label for label, task in tasks if task.splits_rows)}. They split it into several examples, "
+            "and each target is trained exactly once:"
+        ),
+        LONG_ROWS,
         "## Metrics",
         _wrap(
             "Every task reports its loss. Tasks with correct and incorrect predictions also report an accuracy. The "

@@ -92,7 +92,8 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(default=5.0, ge=0)
     """Seconds between the stop signal and the kill of a cancelled job's training process."""
     stall_seconds: float = Field(default=600.0, gt=0)
-    """A training process without output for this long is killed: run code ``stalled``."""
+    """A training process that does no unit of work for this long is killed: run code ``stalled``. A
+    process whose units take long may be silent for ten times the longest."""
     progress_flush_seconds: float = Field(default=0.5, ge=0)
     """A job's steps within this interval are written in one transaction."""
     max_failures: int = Field(default=3, ge=1)
@@ -102,6 +103,9 @@ class Settings(BaseSettings):
     """Interval between checkpoints: the maximum work that a crash can cost."""
     train_threads: int | None = None
     """CPU threads of a training process; empty: torch's default."""
+    encoded_cache_bytes: int = Field(default=10 * 2**30, ge=0)
+    """Maximum size of the encoded data files under `home/encoded`, which save later runs with the
+    same file and base the time to tokenize it; those not used for longest are deleted first."""
     validate_memory_bytes: int = Field(default=8 * 2**30, ge=2**28)
     """Maximum writable memory of the process that reads a client's file."""
 
@@ -155,6 +159,11 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Models that the engine has fetched and verified."""
         return self.home / "cache"
+
+    @property
+    def encoded_dir(self) -> Path:
+        """Data files that workers have encoded for training."""
+        return self.home / "encoded"
 
     def create_registry(self) -> Registry:
         return Registry([self.models_file, self.home / "models.toml"], self.models_dir)

@@ -19,9 +19,26 @@ STARTUP_SECONDS = 3.0
 LOAD_BYTES_PER_SECOND = 1e9
 FLOPS_UTILIZATION = 0.35
 """Speed of training as a share of the speed of one large matrix product."""
+SLOWEST_FLOPS_PER_SECOND: Mapping[str, float] = {"cuda": 1e12, "mps": 1e11, "cpu": 5e9}
+"""Device type -> speed that every machine that trains exceeds."""
+SLOWEST_BYTES_PER_SECOND = 1e7
+"""Speed of a disk that every worker exceeds."""
+TRAINING_FLOPS_PER_PARAMETER = 8.0
+"""FLOPs per weight and token at most: with activations computed again in the backward pass."""
+
 FLOPS_PER_PARAMETER: Mapping[str, float] = {"full": 6.0, "lora": 4.5, "layers": 3.0, "head": 1.0}
 """FLOPs per weight and token: 2 for the forward pass, 2 for the gradient of the activations, 2 for
 the gradient of the weight if it is trained."""
+
+
+def estimate_slowest_pass(parameters: int, tokens: int, device_type: str) -> float:
+    """Return an upper estimate of the seconds for one micro-batch of ``tokens``."""
+    return TRAINING_FLOPS_PER_PARAMETER * parameters * tokens / SLOWEST_FLOPS_PER_SECOND[device_type]
+
+
+def estimate_slowest_transfer(num_bytes: int) -> float:
+    """Return an upper estimate of the seconds to read or write a model."""
+    return num_bytes / SLOWEST_BYTES_PER_SECOND
 
 
 def estimate_throughput(update: str, parameters: int, flops_per_second: float) -> float:

@@ -94,7 +94,7 @@ def preview(folder: Path, emit: Callable[[RunEvent], None], stop: StopFlag) -> N
         row = files.task.preview(example, state)
         emit(
             PreviewRow(
-                line=line,
+                line=line or None,
                 cut=example.truncated,
                 target=row.target,
                 sequences=[_build_token_sequence(files, segment) for segment in row.segments],
@@ -108,6 +108,8 @@ def _build_file_report(data: Dataset) -> FileReport:
         tokens=data.num_tokens,
         longest_row_tokens=data.longest_row_tokens,
         cut_rows=data.truncated_rows,
+        split_rows=data.split_rows,
+        split_parts=data.split_parts,
         fault_count=data.error_count,
     )
 
@@ -131,8 +133,8 @@ def _read_device(folder: Path) -> tuple[DeviceReport, list[str]]:
 def _build_plan(spec: TrainSpec, prepared: PreparedRun, report: DeviceReport) -> Plan:
     limits = DeviceLimits(report.device_type, report.precisions, report.free_bytes)
     fit = fit_to_device(spec, prepared, limits)
-    hyper, rows, base = fit.resolve(prepared.hyper), prepared.training.num_rows, prepared.base
-    general_tokens = prepared.general.num_tokens * prepared.general_per_epoch / max(1, prepared.general.num_rows)
+    hyper, rows, base = fit.resolve(prepared.hyper), prepared.training.num_examples, prepared.base
+    general_tokens = prepared.general.num_tokens * prepared.general_per_epoch / max(1, prepared.general.num_examples)
     steps_per_epoch = ceil((rows + prepared.general_per_epoch) / hyper.batch_size)
     # A precision that the device did not report is one that the job demands.
     speed = report.flops_per_second.get(hyper.dtype) or min(report.flops_per_second.values())

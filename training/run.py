@@ -29,12 +29,14 @@ def validate(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
     """Check every row and resolve every ``auto``. Raises ``TrainingError`` or ``Interrupted``."""
     spec = TrainSpec.read(folder)
     device.configure_torch(spec.threads)
-    prepared = prepare(folder, spec, stop or StopFlag(), sampling=SamplingPlan(processes=device.get_num_threads()))
+    sampling = SamplingPlan(processes=device.get_num_threads(), count_examples=True)
+    prepared = prepare(folder, spec, stop or StopFlag(), sampling, emit)
     for warning in prepared.iter_warnings():
         emit(Message(level="warn", message=warning))
     emit(
         Validated(
             rows=prepared.training.num_rows,
+            examples=prepared.training.num_examples,
             validation_rows=prepared.validation.num_rows,
             tokens=prepared.training.num_tokens,
             total_steps=prepared.hyper.max_steps,
@@ -48,7 +50,7 @@ def train(folder: Path, emit: Emit, stop: StopFlag | None = None) -> None:
     stop = stop or StopFlag()
     spec = TrainSpec.read(folder)
     device.configure_torch(spec.threads)
-    prepared = prepare(folder, spec, stop)
+    prepared = prepare(folder, spec, stop, emit=emit)
     run = build_run(folder, spec, prepared, emit, stop)
     # Before the checkpoint is loaded: a resumed run needs the same reference, the untrained model.
     compute_reference_logprobs(run)

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Level = Literal["info", "warn", "error"]
 
+PhaseName = Literal["encoding", "reference", "features", "training", "evaluating", "saving"]
+"""Activity of a running process, which its job shows as ``phase``."""
+
 
 class _BaseEvent(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
@@ -34,11 +37,26 @@ class Message(_BaseEvent):
     data: dict[str, Any] | None = None
 
 
+class PhaseProgress(_BaseEvent):
+    """Progress within a phase. Emitted only if work was done since the last one."""
+
+    type: Literal["phase"] = "phase"
+    phase: PhaseName
+    done: float
+    """Work done, in the phase's unit: bytes read, rows, or steps."""
+    total: float
+    max_silence_seconds: float = 0.0
+    """Longest time that the phase may need until its next event. The worker waits that long if it
+    exceeds ``stall_seconds``."""
+
+
 class Validated(_BaseEvent):
     """Every row is valid, and every ``auto`` that model and data decide is resolved."""
 
     type: Literal["validated"] = "validated"
     rows: int
+    examples: int
+    """Sequences that the rows are trained as: more than ``rows`` if long rows are split."""
     validation_rows: int
     tokens: int
     """Tokens in one epoch of the training file, after truncation."""
@@ -172,6 +190,10 @@ class FileReport(_DescribedModel):
     longest_row_tokens: int
     cut_rows: int
     """Rows truncated to ``max_length``."""
+    split_rows: int
+    """Rows split into parts of at most ``max_length`` tokens."""
+    split_parts: int
+    """Parts of these rows together."""
     fault_count: int
 
 
@@ -263,6 +285,7 @@ class PreviewRow(_BaseEvent):
 
 RunEvent = Annotated[
     Message
+    | PhaseProgress
     | Validated
     | Started
     | Metrics

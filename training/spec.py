@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from training.tasks.base import MAX_LENGTH
+from training.tasks import TASKS_BY_METHOD
+from training.tasks.base import MAX_LENGTH, AnyTask
 from training.updates import Update
 
 Auto = Literal["auto"]
@@ -75,7 +76,7 @@ class Hyperparameters(BaseModel):
     gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Micro-batches per batch, to save memory. The update equals that of the full batch."""
     max_length: Auto | Annotated[int, Field(ge=8, le=MAX_LENGTH)] = "auto"
-    """Maximum tokens per row; longer rows are truncated."""
+    """Maximum tokens per row; longer rows are truncated, those of ``completion`` split."""
     max_steps: Auto | Annotated[int, Field(ge=1, le=10_000_000)] = "auto"
     """Stop after this many optimizer steps; ``auto`` follows from the epochs."""
     max_seconds: Auto | Annotated[int, Field(ge=1, le=31_536_000)] = "auto"
@@ -152,6 +153,14 @@ class TrainSpec(BaseModel):
     """CPU threads; the same number gives the same bits. None: torch's default."""
     save_seconds: float = 30.0
     """Seconds between checkpoints to resume from: at most this much work is lost in a crash."""
+    cache: Path | None = None
+    """Folder of encoded rows that runs share. None: a folder inside the run's folder."""
+    cache_bytes: int | None = None
+    """Size to which a run shrinks the cache after adding to it. None: no limit."""
+
+    def create_task(self) -> AnyTask:
+        """Return the task with the options that decide how its rows are encoded."""
+        return TASKS_BY_METHOD[self.method][self.task].with_options(self.hyperparameters.train_on_inputs is True)
 
     def write(self, folder: Path) -> None:
         (folder / "spec.json").write_text(self.model_dump_json(indent=2))

@@ -25,7 +25,8 @@ def to_job_out(job: Job, organization_id: str, queue_position: QueuePosition | N
 
     ``organization_id``: of the job's project. ``queue_position``: None unless it was looked up.
     """
-    eta = job.progress.get("eta") if job.progress and job.state == RUNNING else None
+    running = (job.progress or {}) if job.state == RUNNING else {}
+    eta = running.get("eta")
     finish = time.time() + eta if eta is not None else queue_position.finish if queue_position else None
     return JobOut(
         id=job.id,
@@ -61,6 +62,7 @@ def to_job_out(job: Job, organization_id: str, queue_position: QueuePosition | N
         task=job.task,
         update=job.update,
         columns=job.columns,
+        phase=running.get("phase"),
         progress=ProgressOut.model_validate(job.progress) if job.progress else None,
         attempt=job.attempt,
         trainable_parameters=job.trainable_parameters,

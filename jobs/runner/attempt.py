@@ -123,7 +123,7 @@ class Attempt:
             exit_code = await process.wait()
         if lease.lost or lease.cancelled:
             raise LeaseLost(self.job.id)
-        return await self._conclude(last_event, exit_code, process_monitor.stalled, lease.pause_event.is_set())
+        return await self._conclude(last_event, exit_code, process_monitor, lease.pause_event.is_set())
 
     async def _record_events(self, process_monitor: ProcessMonitor) -> run_events.RunEvent | None:
         """Record events in order and return the last one that is neither progress nor a
@@ -132,6 +132,9 @@ class Attempt:
         async for batch in process_monitor.read_batches():
             pending: list[recorder.ProgressEvent] = []
             for event in batch:
+                if isinstance(event, run_events.PhaseProgress) and self.phase == "validate":
+                    # Only a running job has a phase.
+                    continue
                 if isinstance(event, recorder.ProgressEvent):
                     pending.append(event)
                 elif isinstance(event, run_events.Checkpoint):
@@ -149,7 +152,11 @@ class Attempt:
             events.clear()
 
     async def _conclude(
-        self, last_event: run_events.RunEvent | None, exit_code: int, stalled: bool, pause_requested: bool
+        self,
+        last_event: run_events.RunEvent | None,
+        exit_code: int,
+        process_monitor: ProcessMonitor,
+        pause_requested: bool,
     ) -> str:
         match last_event:
             case run_events.Validated():
@@ -170,8 +177,8 @@ class Attempt:
                 return await self._release(
                     "The worker is stopping. Another worker resumes the job from its last checkpoint."
                 )
-            case _ if stalled:
-                seconds = self.resources.settings.stall_seconds
+            case _ if process_monitor.stalled:
+                seconds = process_monitor.max_silence_seconds
                 raise RetryableFailure(
                     "stalled", f"The run made no progress for {seconds:.0f} seconds and was stopped."
                 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from inference.protocol.model_ref import ModelRef
@@ -29,7 +30,7 @@ from storage.ids import new_id
 from storage.tables import Checkpoint, Job, Metric, Model
 from training import run_events
 
-ProgressEvent = run_events.Message | run_events.Started | run_events.Metrics
+ProgressEvent = run_events.Message | run_events.Started | run_events.Metrics | run_events.PhaseProgress
 """Events that are recorded in batches, one transaction per batch."""
 
 
@@ -40,7 +41,7 @@ async def record_validation(resources: Resources, claim: Claim, event: run_event
     )
     progress = {"step": 0, "total_steps": event.total_steps, "epoch": 0.0, "tokens_per_second": None, "eta": None}
     # Used to estimate start times in the queue. The first recorded step replaces it.
-    progress["tokens"] = event.tokens / event.rows * event.hyperparameters["batch_size"] * event.total_steps
+    progress["tokens"] = event.tokens / event.examples * event.hyperparameters["batch_size"] * event.total_steps
     async with resources.db.write() as session:
         await transitions.finish_validation(
             session, claim, message, hyperparameters=event.hyperparameters, progress=progress, failures=0
@@ -55,6 +56,7 @@ async def record_progress(resources: Resources, claim: Claim, events: Sequence[P
         recorded_steps = set((await session.execute(query)).scalars())
         new_events: list[NewEvent] = []
         values: dict[str, Any] = {}
+        phase: run_events.PhaseName | None = None
         for event in events:
             if isinstance(event, run_events.Message):
                 new_events.append(NewEvent(event.message, level=event.level, data=event.data))
@@ -65,14 +67,24 @@ async def record_progress(resources: Resources, claim: Claim, events: Sequence[P
                     # Before any checkpoint of this attempt, so that the next one resumes with them.
                     "hyperparameters": event.hyperparameters,
                 }
+            elif isinstance(event, run_events.PhaseProgress):
+                phase = event.phase
             else:
-                values["progress"] = _to_progress(event)
+                values["progress"], phase = _to_progress(event), "training"
                 if event.step not in recorded_steps:
                     new_events.append(_build_metrics_event(event))
                     session.add(
                         Metric(job_id=claim.job_id, step=event.step, attempt=claim.attempt, data=event.model_dump())
                     )
+        progress = values.get("progress") or (await _read_progress(session, claim.job_id) if phase else None)
+        if progress:
+            values["progress"] = {**progress, "phase": phase}
         await transitions.append_events(session, claim, new_events, **values)
+
+
+async def _read_progress(session: AsyncSession, job_id: str) -> dict[str, Any] | None:
+    progress: dict[str, Any] | None = await session.scalar(select(col(Job.progress)).where(col(Job.id) == job_id))
+    return progress
 
 
 def _build_started_event(event: run_events.Started) -> NewEvent:

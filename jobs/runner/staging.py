@@ -58,6 +58,8 @@ async def stage_inputs(resources: Resources, job: Job, folder: Path) -> None:
             "start": START_FOLDER if job.starting_point else None,
             "threads": resources.settings.train_threads,
             "save_seconds": resources.settings.save_seconds,
+            "cache": resources.settings.encoded_dir,
+            "cache_bytes": resources.settings.encoded_cache_bytes,
         }
     )
     spec.write(folder)

@@ -12,6 +12,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from training.data.dataset import DatasetReader
+from training.data.encoding import RowEncoder
+from training.progress import ignore_progress
 from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,7 +123,9 @@ def test_small_talk_asks_nothing_twice_and_answers_all() -> None:
 def test_training_accepts_every_row_untruncated(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "starter")
     task = TASKS["chat" if name.startswith("chat") else "text-classification"]
-    data = DatasetReader(task, tokenizer, {}, 512, lambda: None).read(DATA / f"{name}.jsonl", "training_file")
+    data = DatasetReader(RowEncoder(task, tokenizer, {}, 512), ignore_progress).read(
+        DATA / f"{name}.jsonl", "training_file"
+    )
     assert not data.errors
     assert len(data.examples) == ROW_COUNTS[name]
     assert data.truncated_rows == 0

@@ -9,6 +9,8 @@ import pytest
 
 from examples import starter_data
 from training.data.dataset import DatasetReader
+from training.data.encoding import RowEncoder
+from training.progress import ignore_progress
 from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +95,7 @@ def test_training_accepts_the_derived_rows(tmp_path: Path) -> None:
     train, validation = starter_data.build_rows(TINYSTORIES, SMALL_TALK, 1)
     for name, rows in (("train", train[::20]), ("validation", validation)):
         starter_data.write_rows(tmp_path / f"{name}.jsonl", rows)
-        data = DatasetReader(TASKS["chat"], tokenizer, {}, 512, lambda: None).read(
+        data = DatasetReader(RowEncoder(TASKS["chat"], tokenizer, {}, 512), ignore_progress).read(
             tmp_path / f"{name}.jsonl", "training_file"
         )
         assert not data.errors

@@ -75,6 +75,11 @@ def iter_chunks(entries: Iterator[RowResult]) -> Iterator[list[RowResult]]:
         yield chunk
 
 
+def count_characters(entries: Iterable[RowResult]) -> int:
+    """Return the approximate characters of rows in their file."""
+    return sum(entry.size for entry in entries if isinstance(entry, RawRow))
+
+
 def to_row_error(raw_row: RawRow, issue: RowIssue) -> RowError:
     file = f"'{raw_row.file}': " if raw_row.file else ""
     return RowError(raw_row.line, issue.code, file + issue.message, issue.field)

@@ -1,40 +1,27 @@
 """Scan of a large file: validates every row and encodes none.
 
-JSONL is split at line boundaries between several processes: ``python -m training.data.scan FILE
-START END INTERVAL LONGEST_ROWS`` validates a range of bytes and prints a ``ScanResult``. Processes
-are used because nearly all of the time is spent in Python code, which threads cannot run in
-parallel.
+JSONL is scanned in several processes: see ``training.data.sections``.
 """
 
 from __future__ import annotations
 
-import gc
-import io
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappush, heapreplace
-from itertools import pairwise
 from pathlib import Path
-from typing import cast
 
 from pydantic import TypeAdapter
 
-from training.data.row_validation import ValidRow, get_row_fields, iter_chunks, validate_rows
+from training.data import sections
+from training.data.row_validation import ValidRow, count_characters, get_row_fields, iter_chunks, validate_rows
+from training.data.sections import FileSection
+from training.progress import Report
 from training.readers import rows
 from training.readers.raw_rows import RawRow, RowError, RowResult
 from training.spec import TrainSpec
-from training.tasks import TASKS_BY_METHOD
 from training.tasks.base import AnyTask
 
 MAX_REPORTED_ERRORS = 100
-MAX_PROCESSES = 8
-"""Each takes about 50 MB. More of them would wait for the disk."""
-POLL_SECONDS = 0.2
-REPOSITORY_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,10 @@ class SamplingPlan:
     longest_rows: int = 64
     """Number of longest rows to encode."""
     processes: int = 1
-    """Processes that validate a file, at most ``MAX_PROCESSES``."""
+    """Processes that validate a file, at most ``sections.MAX_PROCESSES``."""
+    count_examples: bool = False
+    """Encode all rows of a task that may split them, because their number of parts decides the
+    number of steps."""
 
     def compute_interval(self, file_bytes: int) -> int:
         """Return n such that every nth chunk of a file of ``file_bytes`` is encoded."""
@@ -89,32 +79,43 @@ class _ScanOptions:
     interval: int
     """Every nth chunk is sampled."""
     longest_rows: int
-    raise_if_stopped: Callable[[], None]
 
 
 def scan_file(
-    path: Path, columns: Mapping[str, str], task: AnyTask, sampling: SamplingPlan, raise_if_stopped: Callable[[], None]
+    path: Path, columns: Mapping[str, str], task: AnyTask, sampling: SamplingPlan, report: Report
 ) -> Iterator[tuple[int, ScanResult]]:
     """Yield for each section the number of lines before it and its result."""
     size = path.stat().st_size
     start = rows.find_jsonl_start(path)
-    options = _ScanOptions(task, columns, sampling.compute_interval(size), sampling.longest_rows, raise_if_stopped)
+    options = _ScanOptions(task, columns, sampling.compute_interval(size), sampling.longest_rows)
     if sampling.processes == 1 or start is None:
-        yield 0, _scan_rows(rows.read_rows(path, columns, get_row_fields(task), task.file_field), options)
+        entries = rows.read_rows(path, columns, get_row_fields(task), task.file_field)
+        yield 0, _scan_rows(entries, options, lambda characters: report(characters, size))
         return
     line_offset = 0
-    boundaries = _find_boundaries(path, start, size, min(sampling.processes, MAX_PROCESSES))
-    for result in _scan_in_processes(path, boundaries, options):
+    for result in sections.run_sections(
+        "training.data.scan",
+        path,
+        sections.find_boundaries(path, start, min(sampling.processes, sections.MAX_PROCESSES)),
+        lambda number: [str(options.interval), str(options.longest_rows)],
+        _RESULT_ADAPTER.validate_json,
+        lambda start, end, report: _scan_section(path, start, end, options, report),
+        report,
+    ):
         yield line_offset, result
         line_offset += result.line_count
 
 
-def _scan_rows(entries: Iterator[RowResult], options: _ScanOptions) -> ScanResult:
-    """Scan rows. Lines are not counted, because rows do not record their last line."""
+def _scan_rows(entries: Iterator[RowResult], options: _ScanOptions, report: Callable[[int], None]) -> ScanResult:
+    """Scan rows. Lines are not counted, because rows do not record their last line.
+
+    ``report`` receives the characters of the rows so far.
+    """
     result = ScanResult(0, 0, [], 0, [], [])
-    longest = _LongestRows(options.longest_rows)
+    longest, characters = _LongestRows(options.longest_rows), 0
     for number, chunk in enumerate(iter_chunks(entries)):
-        options.raise_if_stopped()
+        report(characters)
+        characters += count_characters(chunk)
         for row in validate_rows(options.task, chunk):
             if isinstance(row, RowError):
                 result.error_count += 1
@@ -130,56 +131,13 @@ def _scan_rows(entries: Iterator[RowResult], options: _ScanOptions) -> ScanResul
     return result
 
 
-def _scan_section(path: Path, start: int, end: int, options: _ScanOptions) -> ScanResult:
+def _scan_section(path: Path, start: int, end: int, options: _ScanOptions, report: Report) -> ScanResult:
     """Scan a byte range of a JSONL file."""
     with path.open("rb", buffering=0) as file:
-        section = _Section(file, start, end)
-        entries = rows.read_jsonl(io.BufferedReader(cast(io.RawIOBase, section), 1 << 18), options.columns)
-        result = _scan_rows(entries, options)
+        section = FileSection(file, start, end)
+        entries = rows.read_jsonl(section.buffered(), options.columns)
+        result = _scan_rows(entries, options, lambda _: report(section.done, section.total))
     return replace(result, line_count=section.lines)
-
-
-def _find_boundaries(path: Path, start: int, size: int, sections: int) -> list[int]:
-    """Return the start of each section, at the start of a line, and the end of the last one."""
-    boundaries = [start]
-    with path.open("rb") as file:
-        for section in range(1, sections):
-            file.seek(max(boundaries[-1], size * section // sections))
-            while (chunk := file.readline(1 << 16)) and not chunk.endswith(b"\n"):
-                pass
-            boundaries.append(file.tell())
-    return [*boundaries, size]
-
-
-def _scan_in_processes(path: Path, boundaries: Sequence[int], options: _ScanOptions) -> Iterator[ScanResult]:
-    """Scan each section in its own process, the last one in this process. All child processes end
-    with it."""
-    with ExitStack() as stack:
-        processes = []
-        for start, end in list(pairwise(boundaries))[:-1]:
-            arguments = [str(number) for number in (start, end, options.interval, options.longest_rows)]
-            command = [sys.executable, "-m", "training.data.scan", str(path), *arguments]
-            # From the repository root, so that imports cannot resolve to files in the current
-            # directory.
-            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY_ROOT))
-            stack.callback(process.kill)
-            processes.append(process)
-        last = _scan_section(path, boundaries[-2], boundaries[-1], options)
-        for process in processes:
-            yield _RESULT_ADAPTER.validate_json(_wait_for_output(process, options.raise_if_stopped))
-        yield last
-
-
-def _wait_for_output(process: subprocess.Popen[bytes], raise_if_stopped: Callable[[], None]) -> bytes:
-    while True:
-        raise_if_stopped()
-        try:
-            output, _ = process.communicate(timeout=POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        if process.returncode:
-            raise RuntimeError(f"a row-validation process exited with code {process.returncode}")
-        return output
 
 
 class _LongestRows:
@@ -204,40 +162,12 @@ class _LongestRows:
         return [raw_row for _, _, raw_row in sorted(self._heap, key=lambda entry: entry[1])]
 
 
-class _Section(io.RawIOBase):
-    """Byte range of a file that counts its lines while it is read."""
-
-    def __init__(self, file: io.FileIO, start: int, end: int) -> None:
-        file.seek(start)
-        self._file = file
-        self._remaining = end - start
-        self.lines = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        chunk = self._file.read(min(len(buffer), self._remaining))
-        buffer[: len(chunk)] = chunk
-        self._remaining -= len(chunk)
-        self.lines += chunk.count(b"\n")
-        return len(chunk)
-
-
-def main(path: Path, start: int, end: int, interval: int, longest_rows: int) -> None:
+def _work(arguments: list[str], report: Report) -> bytes:
+    path, (start, end, interval, longest_rows) = Path(arguments[0]), map(int, arguments[1:])
     spec = TrainSpec.read(path.parent)
-    parent = os.getppid()
-    gc.freeze()
-
-    def raise_if_orphaned() -> None:
-        if os.getppid() != parent:
-            raise SystemExit("the parent process is gone")
-
-    options = _ScanOptions(
-        TASKS_BY_METHOD[spec.method][spec.task], spec.columns, interval, longest_rows, raise_if_orphaned
-    )
-    sys.stdout.buffer.write(_RESULT_ADAPTER.dump_json(_scan_section(path, start, end, options)))
+    options = _ScanOptions(spec.create_task(), spec.columns, interval, longest_rows)
+    return _RESULT_ADAPTER.dump_json(_scan_section(path, start, end, options, report))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    sections.main(_work)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, T
 
 from pydantic import BaseModel
 
+from training.progress import Report
+
 if TYPE_CHECKING:
     import torch
 
@@ -42,6 +44,8 @@ class Example:
     """Cost in tokens."""
     truncated: bool
     """True if the row was longer than ``max_length``."""
+    continues: bool = field(default=False, kw_only=True)
+    """True if the previous example is the part of the same row before this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,7 @@ class TaskContext:
     state: TaskState = field(default_factory=dict)
     objective: LossSettings = LossSettings()
     packed: bool = False
-    """Concatenate the rows of a batch instead of padding them.
-
-    Needs a model whose attention separates the rows.
-    """
+    """Concatenate the rows of a batch, for a model whose attention separates them."""
     logprob_fn: Callable[..., Any] | None = None
     """A function of ``training.models.logprobs``, injected to keep torch out of tasks."""
 
@@ -138,6 +139,8 @@ class Task(Generic[R, E]):
     title: ClassVar[str]
     row_schema: type[R]
     """Schema of a row of a data file."""
+    example_type: ClassVar[type[Example] | None] = None
+    """Type of its examples if they can be stored, see ``training.data.records``; else None."""
     route: ClassVar[Route]
     family: ClassVar[Family]
     peft_task_type: ClassVar[str | None] = None
@@ -147,10 +150,9 @@ class Task(Generic[R, E]):
     default_field: ClassVar[str] = "text"
     """Field of ``input_schema`` that receives an input given as a plain value."""
     file_field: ClassVar[str | None] = None
-    """Row field that can name a file in an uploaded zip.
-
-    The reader replaces the name with a ``training.readers.archive.Content``.
-    """
+    """Row field that can name a file in a zip, which is read as ``readers.archive.Content``."""
+    splits_rows: ClassVar[bool] = False
+    """True if a row longer than ``max_length`` is encoded in parts."""
     needs_chat_template: ClassVar[bool] = False
     """True if the base model must have a chat template."""
     supports_micro_batches: ClassVar[bool] = True
@@ -195,8 +197,8 @@ class Task(Generic[R, E]):
 
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
-    def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> list[E | RowIssue]:
-        """Encode rows in order. The result has one entry per row."""
+    def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> Sequence[E | list[E] | RowIssue]:
+        """Encode rows in order. Each gives an example, an issue, or the list of its parts."""
         raise NotImplementedError
 
     def prepare(self, examples: Sequence[E]) -> TaskState:
@@ -225,7 +227,7 @@ class Task(Generic[R, E]):
         """Load a model for this task from a base or a full result, on the CPU."""
         raise NotImplementedError
 
-    def with_reference(self, examples: Sequence[E], model: Any, ctx: TaskContext) -> Sequence[E]:
+    def with_reference(self, examples: Sequence[E], model: Any, ctx: TaskContext, report: Report) -> Sequence[E]:
         """Add the untrained model's log-probabilities to the examples, if the loss needs them."""
         return examples
 
@@ -255,7 +257,7 @@ class Task(Generic[R, E]):
         """Compute the metrics named in ``metrics`` from the ``outputs`` of each example."""
         return {}
 
-    def final_metrics(self, model: Any, examples: Sequence[E], ctx: TaskContext) -> dict[str, float]:
+    def final_metrics(self, model: Any, examples: Sequence[E], ctx: TaskContext, report: Report) -> dict[str, float]:
         """Compute metrics at the end of training that are too slow for every evaluation."""
         return {}
 

@@ -2,9 +2,11 @@
 
 Row: ``{"prompt": "2 + 2 =", "completion": " 4"}`` or ``{"text": "Once upon a time …"}``. Targets
 are the completion with its end token, or the complete text. The prompt is only context and may be
-empty. A text longer than ``max_length`` is truncated. ``weight`` scales the loss of a row. Output:
-no predictions; ``/v1/completions`` serves the model. Loss: cross-entropy of each target token.
-Accuracy counts tokens.
+empty. A row longer than ``max_length`` is split into parts, and each target is trained once: a part
+begins with the tokenizer's start token, if it has one, and the last token of the part before, which
+are only context. A prompt is not repeated, and it must leave room for a target in the first part.
+``weight`` scales the loss of a row. Output: no predictions; ``/v1/completions`` serves the model.
+Loss: cross-entropy of each target token. Accuracy counts tokens.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Completion(CausalTask[CompletionRow]):
     title = "Text completion; the model learns to complete prompts, or learns complete texts"
     row_schema = CompletionRow
     route = "completions"
+    splits_rows = True
 
     def check_row(self, row: CompletionRow) -> Iterator[RowIssue]:
         pair = {"prompt": row.prompt, "completion": row.completion}
@@ -53,12 +56,14 @@ class Completion(CausalTask[CompletionRow]):
             if value is not None and not value.strip():
                 yield RowIssue("empty_content", field, "The text is empty; add the text that the model should learn.")
 
-    def encode(self, rows: Sequence[CompletionRow], processor: Any, max_length: int) -> list[CausalExample | RowIssue]:
+    def encode(
+        self, rows: Sequence[CompletionRow], processor: Any, max_length: int
+    ) -> list[CausalExample | list[CausalExample] | RowIssue]:
         tokens = _TextEncoder(processor)
         starts = tokens.encode_start([row.text or row.prompt or row.completion or "" for row in rows])
         continuations = iter(tokens.encode_continuation([row.completion or "" for row in rows if row.prompt]))
         end = [] if processor.eos_token_id is None else [processor.eos_token_id]
-        examples: list[CausalExample | RowIssue] = []
+        examples: list[CausalExample | list[CausalExample] | RowIssue] = []
         for row, start in zip(rows, starts, strict=True):
             prompt, target = (start, next(continuations)) if row.prompt else ([], start)
             ids = [*tokens.prefix_ids, *prompt, *target, *end]
@@ -66,13 +71,34 @@ class Completion(CausalTask[CompletionRow]):
             weights += array("f", [row.weight if self.train_on_inputs else 0.0]) * len(prompt)
             weights += array("f", [row.weight]) * len(target + end)
             field = "text" if row.completion is None else "completion"
-            examples.append(build_causal_example(ids, weights, max_length, field))
+            example = build_causal_example(ids[:max_length], weights[:max_length], max_length, field)
+            if isinstance(example, RowIssue) or len(ids) <= max_length:
+                examples.append(example)
+            else:
+                rest = _iter_later_parts(ids, weights, tokens.prefix_ids, max_length)
+                examples.append([example, *rest])
         return examples
 
     def encode_prompt(self, prompt: str, tokenizer: Any) -> list[int]:
         """Return the token ids of the prompt."""
         tokens = _TextEncoder(tokenizer)
         return [*tokens.prefix_ids, *tokens.encode_start([prompt])[0]]
+
+
+def _iter_later_parts(
+    ids: list[int], weights: array[float], prefix_ids: list[int], max_length: int
+) -> Iterator[CausalExample]:
+    """Yield the parts of a long row after the first ``max_length`` tokens.
+
+    The token before a part's targets is repeated as context, because no token can predict the
+    first one of a sequence.
+    """
+    context = len(prefix_ids) + 1
+    for start in range(max_length, len(ids), max_length - context):
+        end = start + max_length - context
+        part_ids = array("i", [*prefix_ids, *ids[start - 1 : end]])
+        part_weights = array("f", [0.0]) * context + weights[start:end]
+        yield CausalExample(len(part_ids), False, part_ids, part_weights, continues=True)
 
 
 class _TextEncoder:

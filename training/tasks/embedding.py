@@ -79,6 +79,7 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
     name = "embedding"
     title = "A vector for a text, close to the vectors of related texts"
     row_schema = EmbeddingRow
+    example_type = EmbeddingExample
     route = "embeddings"
     family = "embedding"
     peft_task_type = "FEATURE_EXTRACTION"

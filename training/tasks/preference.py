@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from training.progress import Report
 from training.tasks.base import (
     Batch,
     Example,
@@ -36,6 +37,7 @@ from training.tasks.base import (
 from training.tasks.chat import render, tokenize_rendered
 from training.tasks.chat_format.rows import Conversation, Message, check_conversation, check_messages
 from training.tasks.chat_format.template import ChatTemplate
+from training.tasks.examples import Column, LazySequence, read_column
 from training.tasks.support.causal import (
     CausalExample,
     build_causal_example,
@@ -97,6 +99,7 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
     name = "chat"
     title = "Pairs of answers to a conversation; the model learns to prefer the better one"
     row_schema = PreferenceRow
+    example_type = PreferenceExample
     route = "chat/completions"
     family = "preference"
     peft_task_type = "CAUSAL_LM"
@@ -146,8 +149,8 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
         return ExamplePreview([TokenSegment(name, side.ids, side.weights) for name, side in sides.items()])
 
     def with_reference(
-        self, examples: Sequence[PreferenceExample], model: Any, ctx: TaskContext
-    ) -> list[PreferenceExample]:
+        self, examples: Sequence[PreferenceExample], model: Any, ctx: TaskContext, report: Report
+    ) -> Sequence[PreferenceExample]:
         """Add reference log-probabilities, computed with ``model`` before training.
 
         Restores the training mode of every module.
@@ -156,19 +159,19 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
 
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
-        anchored = list(examples)
+        references: dict[int, tuple[array[float], array[float]]] = {}
         with torch.no_grad():
             for indices in _batch_by_length(examples):
+                report(len(references), len(examples))
                 batch = collate(_concatenate([examples[index] for index in indices]), ctx)
                 counts = batch["rows_N"].bincount().tolist()
                 logprobs = iter(_compute_logprobs(model, batch, ctx).tolist())
                 by_sequence = [array("f", islice(logprobs, count)) for count in counts]
                 pairs = zip(by_sequence[: len(indices)], by_sequence[len(indices) :], strict=True)
-                for index, pair in zip(indices, pairs, strict=True):
-                    anchored[index] = replace(anchored[index], reference_logprobs=pair)
+                references |= zip(indices, pairs, strict=True)
         for module, mode in modes:
             module.training = mode
-        return anchored
+        return _ReferencedExamples(examples, references)
 
     def collate(self, examples: Sequence[PreferenceExample], ctx: TaskContext) -> Batch:
         """Batch the 2B sequences: first all chosen, then all rejected."""
@@ -203,6 +206,25 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
             "reward_chosen": chosen_B.mean().item(),
             "reward_rejected": rejected_B.mean().item(),
         }
+
+
+class _ReferencedExamples(LazySequence):
+    """Examples with their reference log-probabilities, which stay in memory."""
+
+    def __init__(
+        self, examples: Sequence[PreferenceExample], references: Mapping[int, tuple[array[float], array[float]]]
+    ) -> None:
+        self._examples = examples
+        self._references = references
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def build(self, row: int) -> PreferenceExample:
+        return replace(self._examples[row], reference_logprobs=self._references[row])
+
+    def read_column(self, name: Column) -> array[int]:
+        return read_column(self._examples, name)
 
 
 def _encode_output(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from training.errors import TrainingError
+from training.progress import Report
 from training.readers.strict_json import decode
 from training.tasks.base import (
     Batch,
@@ -52,6 +53,10 @@ from training.tasks.support.windows import Passage, Window, encode_passages
 
 if TYPE_CHECKING:
     import torch
+
+
+METRIC_BATCH_SIZE = 64
+"""Rows answered between two reports of progress."""
 
 
 class AnswerSpan(BaseModel):
@@ -98,6 +103,7 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     name = "question-answering"
     title = "The span of a text that answers a question"
     row_schema = QuestionRow
+    example_type = QuestionExample
     route = "predictions"
     family = "discriminative"
     peft_task_type = "QUESTION_ANS"
@@ -200,11 +206,17 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
             texts.append(example.context[start:end])
         return squad.compute_scores(texts, [example.answers for example in examples])
 
-    def final_metrics(self, model: Any, examples: Sequence[QuestionExample], ctx: TaskContext) -> dict[str, float]:
+    def final_metrics(
+        self, model: Any, examples: Sequence[QuestionExample], ctx: TaskContext, report: Report
+    ) -> dict[str, float]:
         """Compute the metrics on complete contexts, if any context is longer than a window."""
         if all(len(example.windows) == 1 for example in examples):
             return {}
-        texts = [answer["text"] for answer in self.answer(model, examples, ctx, 1)]
+        texts: list[str] = []
+        for start in range(0, len(examples), METRIC_BATCH_SIZE):
+            report(start, len(examples))
+            answers = self.answer(model, examples[start : start + METRIC_BATCH_SIZE], ctx, 1)
+            texts += [answer["text"] for answer in answers]
         return squad.compute_scores(texts, [example.answers for example in examples])
 
     def answer(

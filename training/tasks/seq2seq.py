@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from training.progress import Report
 from training.tasks.base import (
     Batch,
     Example,
@@ -77,6 +78,7 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
     name = "seq2seq"
     title = "Text generated from another text, such as translations and summaries"
     row_schema = Seq2SeqRow
+    example_type = Seq2SeqExample
     route = "predictions"
     family = "seq2seq"
     peft_task_type = "SEQ_2_SEQ_LM"
@@ -152,12 +154,15 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
         total = cross_entropy(logits_NV, targets_N, reduction="sum", label_smoothing=smoothing)
         return Loss(total, (logits_NV.detach().argmax(-1) == targets_N).sum())
 
-    def final_metrics(self, model: Any, examples: Sequence[Seq2SeqExample], ctx: TaskContext) -> dict[str, float]:
+    def final_metrics(
+        self, model: Any, examples: Sequence[Seq2SeqExample], ctx: TaskContext, report: Report
+    ) -> dict[str, float]:
         from sacrebleu import corpus_bleu, corpus_chrf
 
         chosen = sorted(examples[:MAX_METRIC_ROWS], key=lambda example: len(example.source_ids))
         texts: list[str] = []
         for start in range(0, len(chosen), GENERATION_BATCH_SIZE):
+            report(start, len(chosen))
             answers = self.answer(model, chosen[start : start + GENERATION_BATCH_SIZE], ctx, 1)
             texts += [answer["text"] for answer in answers]
         references = [[example.reference for example in chosen]]

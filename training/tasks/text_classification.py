@@ -62,6 +62,7 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     name = "text-classification"
     title = "The label or the labels of a text or of a pair of texts"
     row_schema = ClassificationRow
+    example_type = LabelExample
     route = "predictions"
     family = "discriminative"
     peft_task_type = "SEQ_CLS"

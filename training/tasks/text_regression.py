@@ -64,6 +64,7 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
     name = "text-regression"
     title = "A number for a text or for a pair of texts"
     row_schema = RegressionRow
+    example_type = RegressionExample
     route = "predictions"
     family = "discriminative"
     peft_task_type = "SEQ_CLS"

@@ -111,6 +111,7 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
     name = "token-classification"
     title = "The entities in a text, by a tag for each word"
     row_schema = TaggedRow
+    example_type = WordsExample
     route = "predictions"
     family = "discriminative"
     peft_task_type = "TOKEN_CLS"

@@ -42,6 +42,17 @@ class BestEvaluation(BaseModel):
     """Evaluations since then without a lower loss."""
 
 
+class UnreportedBatch(BaseModel):
+    """Metrics of a step whose evaluation was interrupted. The next attempt evaluates first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float
+    loss: float
+    accuracy: float | None
+    grad_norm: float
+
+
 class Progress(BaseModel):
     """Progress of a run after its last completed step."""
 
@@ -63,6 +74,8 @@ class Progress(BaseModel):
     checkpointing: bool = False
     """True if activations are recomputed since the device ran out of memory with one row."""
     best: BestEvaluation | None = None
+    unreported: UnreportedBatch | None = None
+    """Metrics of the last step, until they are reported."""
     before: dict[str, float] = {}
     """Losses of the untrained model, by metric name."""
     ended: bool = False

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from training.tasks.base import Example
+from training.tasks.examples import read_column
 from training.trainer.state import TrainingRun
 
 
@@ -26,15 +27,20 @@ class Evaluation(NamedTuple):
 
 @torch.inference_mode()
 def evaluate(run: TrainingRun, examples: Sequence[Example]) -> Evaluation:
-    """Evaluate in eval mode, then put the model back into train mode."""
+    """Evaluate in eval mode, then put the model back into train mode.
+
+    Raises ``Interrupted`` if the stop flag is set. The run can go on from the same weights.
+    """
+    report, sizes = run.bind_report("evaluating"), read_column(examples, "size")
     run.model.eval()
     sums = torch.zeros(
         2, device=run.device.torch_device, dtype=torch.float64 if run.device.torch_device.type != "mps" else None
     )
     outputs: dict[int, Tensor] = {}
-    order = sorted(range(len(examples)), key=lambda index: -examples[index].size)
+    order = sorted(range(len(examples)), key=lambda index: -sizes[index])
     size = ceil(run.hyper.batch_size / run.hyper.gradient_accumulation_steps)
     for start in range(0, len(order), size):
+        report(start, len(order))
         indices = order[start : start + size]
         loss = run.compute_loss([examples[index] for index in indices], run.eval_context)
         sums += torch.stack([loss.total, loss.correct.to(loss.total.dtype)])
@@ -42,8 +48,10 @@ def evaluate(run: TrainingRun, examples: Sequence[Example]) -> Evaluation:
             outputs |= zip(indices, loss.outputs.cpu(), strict=True)
     run.train_mode()
     total, hits = sums.tolist()
-    weight = sum(run.task.sum_weights(example, run.eval_context) for example in examples)
-    targets = sum(run.task.count_targets(example) for example in examples)
+    weight, targets = 0.0, 0
+    for example in examples:
+        weight += run.task.sum_weights(example, run.eval_context)
+        targets += run.task.count_targets(example)
     metrics = (
         run.task.compute_metrics(examples, [outputs[index] for index in range(len(outputs))], run.eval_context)
         if outputs

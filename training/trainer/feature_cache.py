@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from training.models.blocks import BlockStack
+from training.progress import Report
 from training.tasks.base import Batch, Example, TaskContext, TextExample
+from training.tasks.examples import read_column
 
 MAX_CACHE_BYTES = 2 << 30
 """Maximum size of the cache. Beyond it, the frozen blocks run again for every batch."""
@@ -64,16 +66,17 @@ class FrozenFeatureCache:
         self._frozen_blocks = nn.ModuleList(self._all_blocks[:frozen_count])
         replacements = [_CachedBlock(block, self._next_features) for block in self._frozen_blocks]
         self._cached_blocks = nn.ModuleList([*replacements, *self._all_blocks[frozen_count:]])
-        # Keyed by id(): rows live as long as the run, and two files may hold equal rows.
-        self._features_by_example: dict[int, Tensor] = {}
+        self._features: dict[int, Tensor] = {}
+        """Features of each row, by its index while the cache is filled, then by the ``id()`` of its
+        example: examples live as long as the run, and two files may hold equal rows."""
         self._returns_tuple = False
 
-    def populate(self, examples: Sequence[Example], forward: Callable[[Sequence[Any]], object]) -> bool:
+    def populate(self, examples: Sequence[Example], forward: Callable[[Sequence[Any]], object], report: Report) -> bool:
         """Run every row through the frozen blocks, longest first, and cache the outputs.
 
         Return False if they exceed ``MAX_CACHE_BYTES``; the cache then stays empty. ``forward``
         runs the model on rows without gradients. The order and the batches are the same every time,
-        so a resumed run computes the same bits.
+        so a resumed run computes the same bits. Call :meth:`assign` before the cache is used.
         """
         captured: list[Any] = []
 
@@ -82,27 +85,35 @@ class FrozenFeatureCache:
             raise _StopForward
 
         handle = self._frozen_blocks[-1].register_forward_hook(capture_output)
-        total, done = sum(example.size for example in examples), 0
+        sizes = read_column(examples, "size")
+        total, done, stored_bytes = sum(sizes), 0, 0
         try:
-            for batch in _iter_batches(sorted(examples, key=lambda example: -example.size)):
+            for indices in _iter_batches(sizes):
+                report(done, total)
+                batch = [examples[index] for index in indices]
                 with suppress(_StopForward):
                     forward(batch)
                 [output] = captured
                 captured.clear()
                 self._returns_tuple = isinstance(output, tuple)
-                self._store(batch, output[0] if self._returns_tuple else output)
-                done += sum(example.size for example in batch)
-                if self._count_bytes() * total / done > MAX_CACHE_BYTES:
-                    self._features_by_example.clear()
+                self._store(indices, batch, output[0] if self._returns_tuple else output)
+                done += sum(sizes[index] for index in indices)
+                stored_bytes += sum(self._features[index].nbytes for index in indices)
+                if stored_bytes * total / done > MAX_CACHE_BYTES:
+                    self._features.clear()
                     break
         finally:
             handle.remove()
-            self._stack.replace(self._cached_blocks if self._features_by_example else self._all_blocks)
-        return bool(self._features_by_example)
+        return bool(self._features)
+
+    def assign(self, examples: Sequence[Example]) -> None:
+        """Assign the features to examples, in the order of :meth:`populate`, and use the cache."""
+        self._features = {id(example): self._features[index] for index, example in enumerate(examples)}
+        self._stack.replace(self._cached_blocks)
 
     def feed(self, examples: Sequence[Example]) -> None:
         """Set the cached features of these rows as input of the next forward pass."""
-        features = [self._features_by_example[id(example)] for example in examples]
+        features = [self._features[id(example)] for example in examples]
         if self._ctx.packed:
             hidden = torch.cat(features)[None]
         elif isinstance(examples[0], TextExample):
@@ -121,27 +132,25 @@ class FrozenFeatureCache:
         finally:
             self._stack.replace(current)
 
-    def _count_bytes(self) -> int:
-        return sum(features.nbytes for features in self._features_by_example.values())
-
-    def _store(self, batch: Sequence[Example], hidden: Tensor) -> None:
+    def _store(self, indices: Sequence[int], batch: Sequence[Example], hidden: Tensor) -> None:
         hidden = hidden.detach()
         if self._ctx.packed:
             rows: Sequence[Tensor] = torch.split(hidden[0], [example.size for example in batch])
         else:
             rows = hidden.unbind()
-        for example, row in zip(batch, rows, strict=True):
+        for index, example, row in zip(indices, batch, rows, strict=True):
             length = example.size if isinstance(example, TextExample) else len(row)
-            self._features_by_example[id(example)] = row[:length].clone()
+            self._features[index] = row[:length].clone()
 
 
-def _iter_batches(ordered: Sequence[Example]) -> Iterator[list[Example]]:
-    batch: list[Example] = []
-    for example in ordered:
-        if batch and (len(batch) + 1) * batch[0].size > MAX_BATCH_TOKENS:
+def _iter_batches(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Yield indices, those of the longest rows first."""
+    batch: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        if batch and (len(batch) + 1) * sizes[batch[0]] > MAX_BATCH_TOKENS:
             yield batch
             batch = []
-        batch.append(example)
+        batch.append(index)
     yield batch
 
 

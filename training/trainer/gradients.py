@@ -34,12 +34,12 @@ def compute_gradients(run: TrainingRun, examples: Sequence[Example], micro_batch
 
     If memory runs out, compute the same batch again with micro-batches of half the size, and with
     micro-batches of one row, recompute activations. The gradient is the same. Raises the error if
-    neither is possible.
+    neither is possible, and ``Interrupted`` between micro-batches if the stop flag is set.
     """
     while True:
         checkpoint.seed_step(run.seed, step)
         try:
-            return _accumulate_gradients(run, examples, micro_batches)
+            return _accumulate_gradients(run, examples, micro_batches, step)
         except (RuntimeError, MemoryError) as error:
             can_split = run.task.supports_micro_batches and micro_batches < len(examples)
             if not is_out_of_memory(error) or not (can_split or _can_checkpoint(run)):
@@ -62,7 +62,7 @@ def _can_checkpoint(run: TrainingRun) -> bool:
     return not run.checkpointing and supports_checkpointing(run.model)
 
 
-def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int) -> BatchMetrics:
+def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_batches: int, step: int) -> BatchMetrics:
     """Sum the gradients of the micro-batches.
 
     The loss of each micro-batch is divided by the weight of the full batch, so the sum equals the
@@ -70,7 +70,9 @@ def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_b
     """
     weight = sum(run.task.sum_weights(example, run.context) for example in examples)
     sums = torch.zeros(2, device=run.device.torch_device)
-    for micro_batch in split_batch(examples, micro_batches):
+    parts = split_batch(examples, micro_batches)
+    for number, micro_batch in enumerate(parts):
+        run.report_step(max(0, step - 1) + number / len(parts))
         loss = run.compute_loss(micro_batch, run.context)
         torch.autograd.backward(loss.total / weight)
         sums += torch.stack([loss.total.detach(), loss.correct.to(loss.total.dtype)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -11,6 +12,8 @@ import torch
 
 from training.artifacts.result import ResultMetadata
 from training.data.dataset import Dataset, DatasetReader, FileRole
+from training.data.encoding import RowEncoder
+from training.data.example_cache import ExampleCache
 from training.data.scan import SamplingPlan
 from training.hyperparameters import auto
 from training.hyperparameters.auto import AutoInputs, PlannedHyperparameters
@@ -18,10 +21,12 @@ from training.hyperparameters.device_fit import DeviceLimits, Fit, StepRows, cho
 from training.models import base_model
 from training.models.base_model import BaseModelInfo
 from training.models.step_memory import WEIGHT_BYTES, StepInputs, count_trainable_parameters
+from training.progress import ProgressReporter
+from training.run_events import RunEvent
 from training.spec import Precision, TrainSpec
-from training.tasks import TASKS_BY_METHOD
 from training.tasks.base import AnyTask, TaskState
-from training.trainer.device import DTYPES
+from training.tasks.examples import read_column
+from training.trainer.device import DTYPES, get_num_threads
 from training.trainer.state import StopFlag
 from training.updates.layers import LayersUpdate
 from training.updates.lora import LoraUpdate
@@ -30,6 +35,12 @@ MAX_HELD_OUT_ROWS = 200
 """Maximum number of general rows held out of training, to measure forgetting."""
 HELD_OUT_SHARE = 0.1
 """Share of the general rows held out, up to that maximum."""
+
+Emit = Callable[[RunEvent], None]
+
+
+def ignore_event(event: RunEvent) -> None:
+    """Emit nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,11 @@ class PreparedRun:
                 yield (
                     f"{data.truncated_rows} rows of the {name} file were truncated to {self.hyper.max_length} tokens."
                 )
+            if data.split_rows:
+                yield (
+                    f"{data.split_rows} rows of the {name} file were split into {data.split_parts} parts of at most "
+                    f"{self.hyper.max_length} tokens."
+                )
 
 
 @dataclass(frozen=True)
@@ -81,18 +97,26 @@ class RunDatasets:
         return {"training_file": self.training, "validation_file": self.validation, "general_file": self.general}
 
 
-def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None) -> RunDatasets:
+def read_datasets(
+    folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None, emit: Emit = ignore_event
+) -> RunDatasets:
     """Read the data files. Errors of rows are collected in the datasets.
 
     Raises ``TrainingError`` if the base cannot be used.
     """
     requested = spec.hyperparameters
-    task = TASKS_BY_METHOD[spec.method][spec.task].with_options(requested.train_on_inputs is True)
+    task = spec.create_task()
     base = base_model.read_base_model_info(spec.base, spec.base_id, task)
     max_length = (
         base.context_length if requested.max_length == "auto" else min(requested.max_length, base.context_length)
     )
-    reader = DatasetReader(task, base.processor, spec.columns, max_length, stop.raise_if_set, sampling)
+    reader = DatasetReader(
+        RowEncoder(task, base.processor, spec.columns, max_length),
+        ProgressReporter(emit, stop.raise_if_set).bind("encoding"),
+        ExampleCache(spec.cache or folder / "encoded", spec.cache_bytes),
+        sampling,
+        get_num_threads(),
+    )
     training = _read_dataset(reader, folder, spec.training_file, "training_file")
     validation = _read_dataset(reader, folder, spec.validation_file, "validation_file")
     return RunDatasets(
@@ -100,14 +124,16 @@ def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: Sampl
     )
 
 
-def prepare(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None) -> PreparedRun:
+def prepare(
+    folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None, emit: Emit = ignore_event
+) -> PreparedRun:
     """Read the data files and prepare the run.
 
     With ``sampling``, token counts are estimates and the examples are too few to train on.
 
     Raises ``TrainingError`` if the base cannot be used or the rows cannot be trained on.
     """
-    return prepare_from_files(read_datasets(folder, spec, stop, sampling), folder, spec)
+    return prepare_from_files(read_datasets(folder, spec, stop, sampling, emit), folder, spec)
 
 
 def prepare_from_files(files: RunDatasets, folder: Path, spec: TrainSpec) -> PreparedRun:
@@ -133,9 +159,9 @@ def prepare_from_files(files: RunDatasets, folder: Path, spec: TrainSpec) -> Pre
     if requested.validation_share != "auto" and requested.validation_share > 0 and not spec.validation_file:
         training, validation = _split_dataset(training, requested.validation_share, spec.seed)
     general, held_out = _split_dataset(general, HELD_OUT_SHARE, spec.seed, MAX_HELD_OUT_ROWS)
-    general_per_epoch = auto.count_general_rows(requested, training.num_rows, general.num_rows)
+    general_per_epoch = auto.count_general_rows(requested, training.num_examples, general.num_examples)
     inputs = _build_auto_inputs(spec, task, files.base, training, general_per_epoch)
-    hyper = auto.resolve(requested, inputs).model_copy(update={"max_length": files.reader.max_length})
+    hyper = auto.resolve(requested, inputs).model_copy(update={"max_length": files.reader.encoder.max_length})
     return PreparedRun(
         task, files.base, training, validation, general, held_out, general_per_epoch, state, hyper, start
     )
@@ -148,7 +174,8 @@ def _read_dataset(reader: DatasetReader, folder: Path, name: str | None, role: F
 def _split_dataset(data: Dataset, share: float, seed: int, max_rows: int | None = None) -> tuple[Dataset, Dataset]:
     """Split off a share of the rows, chosen by the seed, and return the rest and the share.
 
-    Both parts have at least one row, unless there are fewer than two rows.
+    Both parts have at least one row, unless there are fewer than two rows. All examples of a row
+    are in the same part.
     """
     rows = data.num_rows
     if rows < 2:
@@ -157,7 +184,10 @@ def _split_dataset(data: Dataset, share: float, seed: int, max_rows: int | None 
     if data.unencoded:
         return replace(data, unencoded=data.unencoded - count), Dataset(unencoded=count)
     chosen = set(Random(f"{seed}/aside").sample(range(rows), count))
-    return data.select([row for row in range(rows) if row not in chosen]), data.select(sorted(chosen))
+    rest, share_of_rows = array("q"), array("q")
+    for row, examples in enumerate(data.iter_rows()):
+        (share_of_rows if row in chosen else rest).extend(examples)
+    return data.select(rest), data.select(share_of_rows)
 
 
 def _build_auto_inputs(
@@ -170,7 +200,7 @@ def _build_auto_inputs(
         parameters=base.parameters,
         width=base.width,
         context_length=base.context_length,
-        rows=training.num_rows + general_per_epoch,
+        rows=training.num_examples + general_per_epoch,
         splittable=task.supports_micro_batches,
         has_general_file=bool(spec.general_file),
     )
@@ -221,8 +251,8 @@ def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision
 
 def _build_step_rows(prepared: PreparedRun) -> StepRows:
     data, batch_size = prepared.training, prepared.hyper.batch_size
-    lengths = [example.size for dataset in (data, prepared.general) for example in dataset.examples]
+    lengths = [size for dataset in (data, prepared.general) for size in read_column(dataset.examples, "size")]
     if data.longest_unencoded_tokens:
         lengths.append(data.longest_unencoded_tokens)
     longest = sorted(lengths, reverse=True)[:batch_size]
-    return StepRows(batch_size, data.num_tokens / data.num_rows, longest, _packs_rows(prepared))
+    return StepRows(batch_size, data.num_tokens / data.num_examples, longest, _packs_rows(prepared))

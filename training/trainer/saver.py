@@ -41,6 +41,7 @@ class Saver:
 
     def _write(self, progress: Progress, write_model: Callable[[Path], None] | None) -> None:
         run, start = self._run, time.monotonic()
+        run.reporter.report("saving", progress.step, run.hyper.max_steps, run.max_transfer_seconds)
         path = checkpoint.save(run.state, progress, write_model)
         self._saved_step, self._saved_at = progress.step, time.monotonic()
         self._save_duration = self._saved_at - start

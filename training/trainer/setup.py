@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from training import kernels
+from training import estimate, kernels
 from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.hyperparameters.auto import ResolvedHyperparameters
+from training.hyperparameters.device_fit import MICRO_BATCH_TOKENS
 from training.kernels import packed
 from training.kernels.probe import ProbeSettings, count_kernels, describe_kernels
 from training.models import weights
 from training.models.blocks import find_blocks
 from training.models.logprobs import select_logprob_function
+from training.progress import ProgressReporter
 from training.run_events import Message, RunEvent, Started
 from training.spec import DEVICE_HYPERPARAMETERS, TrainSpec
 from training.tasks.base import LossSettings, TaskContext
+from training.tasks.examples import ExampleView
 from training.trainer import checkpoint, neftune
 from training.trainer.device import Device, get_num_threads, measure_limits, select_device
 from training.trainer.feature_cache import FrozenFeatureCache
@@ -38,6 +41,11 @@ def build_run(
     """
     hyper = resolve_for_device(spec, prepared, emit)
     device = select_device(hyper.dtype)
+    reporter = ProgressReporter(emit, stop.raise_if_set)
+    max_pass_seconds = _estimate_slowest_pass(prepared, device)
+    max_transfer_seconds = estimate.estimate_slowest_transfer(prepared.base.parameters * device.dtype.itemsize)
+    # Loading the model, and then the first micro-batch.
+    reporter.report("training", 0, hyper.max_steps, max(max_pass_seconds, max_transfer_seconds))
     checkpoint.seed_step(spec.seed, 0)
     model = load_trainable_model(spec, prepared, device)
     trainable_parameters = weights.get_trainable_parameters(model)
@@ -73,10 +81,20 @@ def build_run(
         base=prepared.base,
         emit=emit,
         stop=stop,
+        reporter=reporter,
+        max_pass_seconds=max_pass_seconds,
+        max_transfer_seconds=max_transfer_seconds,
     )
     if hyper.gradient_checkpointing and not run.enable_checkpointing():
         emit(Message(level="warn", message="This model has no activation checkpointing, so training goes without it."))
     return run
+
+
+def _estimate_slowest_pass(prepared: PreparedRun, device: Device) -> float:
+    """Return an upper estimate of the seconds for one micro-batch, which may be one long row."""
+    kind = device.torch_device.type
+    tokens = max(MICRO_BATCH_TOKENS[kind], prepared.training.longest_row_tokens)
+    return estimate.estimate_slowest_pass(prepared.base.parameters, tokens, kind)
 
 
 def resolve_for_device(
@@ -178,7 +196,7 @@ def compute_reference_logprobs(run: TrainingRun) -> None:
     run.model.eval()
     with run.device.autocast():
         training, validation, general, held_out = (
-            run.task.with_reference(rows, run.model, run.context)
+            run.task.with_reference(rows, run.model, run.context, run.bind_report("reference"))
             for rows in (run.splits.training, run.splits.validation, run.splits.general, run.splits.held_out)
         )
     run.splits = Splits(training, validation, general, held_out, run.splits.general_per_epoch)
@@ -199,10 +217,17 @@ def cache_frozen_features(run: TrainingRun, spec: TrainSpec) -> None:
     cache = FrozenFeatureCache(stack, frozen_count, run.context)
     run.model.eval()
     with torch.no_grad():
-        rows = [*run.splits.training_pool, *run.splits.validation, *run.splits.held_out]
-        is_cached = cache.populate(rows, lambda batch: run.compute_loss(batch, run.eval_context))
+        is_cached = cache.populate(
+            ExampleView([run.splits.training_pool, run.splits.validation, run.splits.held_out]),
+            lambda batch: run.compute_loss(batch, run.eval_context),
+            run.bind_report("features"),
+        )
     run.train_mode()
-    run.feature_cache = cache if is_cached else None
+    if is_cached:
+        # The cache finds the features of an example by its identity.
+        run.splits = run.splits.load()
+        cache.assign([*run.splits.training_pool, *run.splits.validation, *run.splits.held_out])
+        run.feature_cache = cache
     outcome = "are computed once and cached" if is_cached else "take too much memory to cache; each batch computes them"
     run.emit(Message(message=f"The features of {frozen_count} frozen blocks {outcome}."))
 

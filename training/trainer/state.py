@@ -19,8 +19,10 @@ from training.errors import Interrupted
 from training.hyperparameters.auto import ResolvedHyperparameters
 from training.kernels import memory
 from training.models.base_model import BaseModelInfo
-from training.run_events import RunEvent
+from training.progress import ProgressReporter, Report
+from training.run_events import PhaseName, RunEvent
 from training.tasks.base import AnyTask, Example, Loss, TaskContext
+from training.tasks.examples import ExampleView, read_column
 from training.trainer import optim
 from training.trainer.checkpoint import TrainingState
 from training.trainer.device import Device
@@ -55,7 +57,14 @@ class Splits:
     @cached_property
     def training_pool(self) -> Sequence[Example]:
         """Training rows, then general rows: the rows that the batch sampler indexes."""
-        return [*self.training, *self.general]
+        return ExampleView([self.training, self.general])
+
+    def load(self) -> Splits:
+        """Return the splits with all examples in memory, each built once."""
+        training, validation, general, held_out = map(
+            list[Example], (self.training, self.validation, self.general, self.held_out)
+        )
+        return Splits(training, validation, general, held_out, self.general_per_epoch)
 
 
 @dataclass
@@ -82,13 +91,18 @@ class TrainingRun:
     base: BaseModelInfo
     emit: Callable[[RunEvent], None]
     stop: StopFlag
+    reporter: ProgressReporter
+    max_pass_seconds: float
+    """Upper estimate of the time for one micro-batch, before the first is measured."""
+    max_transfer_seconds: float
+    """Upper estimate of the time to read or write the model."""
     feature_cache: FrozenFeatureCache | None = None
     checkpointing: bool = False
     """True if blocks recompute their activations in the backward pass."""
 
     @cached_property
     def batch_sampler(self) -> LengthGroupedBatchSampler:
-        sizes = [example.size for example in self.splits.training_pool]
+        sizes = read_column(self.splits.training_pool, "size")
         return LengthGroupedBatchSampler(
             sizes, self.hyper.batch_size, self.seed, len(self.splits.general), self.splits.general_per_epoch
         )
@@ -114,6 +128,21 @@ class TrainingRun:
         """Recompute activations from now on. Return False if the model cannot."""
         self.checkpointing = self.checkpointing or memory.enable_checkpointing(self.model)
         return self.checkpointing
+
+    def bind_report(self, phase: PhaseName) -> Report:
+        """Return a function that reports the micro-batches of a phase."""
+        return self.reporter.bind(phase, self.max_pass_seconds)
+
+    def report_step(self, done: float) -> None:
+        """Report ``done`` steps, with a fraction for the micro-batches of the next.
+
+        Raises ``Interrupted`` if the stop flag is set and the weights are those of the last
+        completed step, so that the run can be saved without the step that was begun.
+        """
+        self.reporter.report("training", done, self.hyper.max_steps, self.max_pass_seconds)
+        # A forward pass has already changed the running statistics.
+        if not self.running_stats:
+            self.stop.raise_if_set()
 
     def train_mode(self) -> None:
         """Put the model into train mode, except for ``frozen_modules``."""

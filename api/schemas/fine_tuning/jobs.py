@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from api.schemas.base import ResponseModel, StrictModel
 from api.schemas.fine_tuning.integrations import Integration
+from training.run_events import PhaseName
 from training.spec import ColumnName, DpoHyperparameters, Hyperparameters
 from training.updates import Update
 
@@ -187,6 +188,10 @@ class JobOut(ResponseModel):
     task: str
     update: dict[str, Any]
     columns: dict[str, str]
+    phase: PhaseName | None
+    """Activity of a running job; null for others. ``encoding``: tokenize the rows. ``reference``:
+    compute the log-probabilities of the untrained model. ``features``: compute the outputs of the
+    frozen blocks."""
     progress: ProgressOut | None
     attempt: int
     """Number of times a worker has claimed the job; more than 1 after a worker was lost."""

@@ -43,6 +43,15 @@ def test_a_running_job_reports_its_progress(stack: Stack) -> None:
     assert (job.model_extra["attempt"], job.model_extra["trainable_parameters"]) == (2, 1234)
 
 
+@pytest.mark.parametrize(("state", "phase"), [("running", "encoding"), ("queued", None), ("succeeded", None)])
+def test_only_a_running_job_has_a_phase(stack: Stack, state: str, phase: str | None) -> None:
+    row = stack.insert_job(state=state, progress={**PROGRESS, "phase": "encoding"})
+    job = stack.get_client().fine_tuning.jobs.retrieve(row.id)
+    assert job.model_extra is not None
+    assert job.model_extra["phase"] == phase
+    assert job.model_extra["progress"] == PROGRESS
+
+
 def test_a_succeeded_job_reports_its_model_and_metrics(stack: Stack) -> None:
     proof = {"step": 10, "params_sha256": "a"}
     row = stack.insert_job(

@@ -13,8 +13,10 @@ import pytest
 from tests.tiny import build_byte_tokenizer
 from tests.training.run_folders import LORA, create_run_folder
 from training.data.dataset import Dataset, DatasetReader
+from training.data.encoding import RowEncoder
 from training.data.row_validation import CHUNK_ROWS
 from training.data.scan import SamplingPlan
+from training.progress import ignore_progress
 from training.tasks import TASKS
 
 pytestmark = pytest.mark.integration
@@ -37,7 +39,9 @@ def read_dataset(
 ) -> Dataset:
     path = folder / "data"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    reader = DatasetReader(TASKS[task], build_byte_tokenizer(), {}, max_length, lambda: None, sampling)
+    reader = DatasetReader(
+        RowEncoder(TASKS[task], build_byte_tokenizer(), {}, max_length), ignore_progress, sampling=sampling
+    )
     return reader.read(path, "training_file")
 
 
@@ -67,7 +71,9 @@ def test_several_processes_find_the_same_as_one(tmp_path: Path, chat_base: Path,
     datasets = []
     for processes in (1, 3):
         plan = SamplingPlan(min_file_bytes=1000, target_bytes=60_000, longest_rows=8, processes=processes)
-        reader = DatasetReader(TASKS["chat"], build_byte_tokenizer(), {}, 200, lambda: None, plan)
+        reader = DatasetReader(
+            RowEncoder(TASKS["chat"], build_byte_tokenizer(), {}, 200), ignore_progress, sampling=plan
+        )
         datasets.append(reader.read(path, "training_file"))
     alone, together = datasets
     assert sorted(map(str, together.errors)) == sorted(map(str, alone.errors))
@@ -81,12 +87,14 @@ def test_a_stop_request_ends_reading(tmp_path: Path, chat_base: Path) -> None:
     class StopReading(Exception):
         pass
 
-    def stop() -> None:
+    def stop(done: float, total: float) -> None:
         raise StopReading
 
     folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, training=build_rows())
     reader = DatasetReader(
-        TASKS["chat"], build_byte_tokenizer(), {}, 200, stop, SamplingPlan(min_file_bytes=1000, processes=2)
+        RowEncoder(TASKS["chat"], build_byte_tokenizer(), {}, 200),
+        stop,
+        sampling=SamplingPlan(min_file_bytes=1000, processes=2),
     )
     with pytest.raises(StopReading):
         reader.read(folder / "training.data", "training_file")

@@ -10,6 +10,8 @@ from jinja2 import TemplateError
 
 from tests.tiny import CHAT_TEMPLATE, build_byte_tokenizer
 from training.data.dataset import DatasetReader
+from training.data.encoding import RowEncoder
+from training.progress import ignore_progress
 from training.tasks.base import RowIssue, TaskContext
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message
@@ -262,7 +264,7 @@ def test_rows_that_cannot_be_learned(tmp_path: Any, row: Any, expected_errors: S
     import json
 
     (tmp_path / "data").write_text("\n" + json.dumps(row))
-    reader = DatasetReader(Chat(), build_byte_tokenizer(), {}, 1000, lambda: None)
+    reader = DatasetReader(RowEncoder(Chat(), build_byte_tokenizer(), {}, 1000), ignore_progress)
     data = reader.read(tmp_path / "data", "training_file")
     assert [(error.code, error.field, error.line) for error in data.errors] == [
         (*error, 2) for error in expected_errors

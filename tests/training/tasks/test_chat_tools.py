@@ -11,6 +11,8 @@ from jinja2 import TemplateError
 
 from tests.tiny import CHAT_TEMPLATE, build_byte_tokenizer
 from training.data.dataset import DatasetReader
+from training.data.encoding import RowEncoder
+from training.progress import ignore_progress
 from training.tasks.base import RowIssue
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message, Tool
@@ -318,7 +320,7 @@ RESULT = {"role": "tool", "tool_call_id": "abcdefgh1", "content": "c"}
 )  # fmt: skip
 def test_rows_that_cannot_be_learned(tmp_path: Path, messages: Any, extra: Any, expected_errors: Any) -> None:
     (tmp_path / "data").write_text(json.dumps({"messages": messages, **extra}))
-    data = DatasetReader(Chat(), build_tokenizer(HERMES), {}, 1000, lambda: None).read(
+    data = DatasetReader(RowEncoder(Chat(), build_tokenizer(HERMES), {}, 1000), ignore_progress).read(
         tmp_path / "data", "training_file"
     )
     assert [(error.code, error.field) for error in data.errors] == expected_errors
@@ -331,7 +333,7 @@ COOKBOOK = Path(__file__).resolve().parents[4] / "shared/data/openai_cookbook/we
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_rows_of_openais_cookbook(name: str) -> None:
     tokenizer = build_tokenizer(TEMPLATES[name])
-    data = DatasetReader(Chat(), tokenizer, {}, 100_000, lambda: None).read(COOKBOOK, "training_file")
+    data = DatasetReader(RowEncoder(Chat(), tokenizer, {}, 100_000), ignore_progress).read(COOKBOOK, "training_file")
     assert not data.errors
     assert len(data.examples) == 10
     [call_text, answer] = decode_trained_spans(tokenizer, data.examples[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.training import run_folders
 from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.data.dataset import DatasetReader
+from training.data.encoding import RowEncoder
+from training.progress import ignore_progress
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
 from training.tasks.base import RowIssue, TaskContext
@@ -150,12 +153,44 @@ def test_train_on_inputs_learns_the_prompt_too() -> None:
     assert list(example.weights) == [0.0] + [2.0] * (len(example.ids) - 1)
 
 
-def test_long_rows_are_truncated_and_need_a_target() -> None:
+def encode_parts(tokenizer: Any, limit: int, **row: Any) -> list[CausalExample]:
+    [parts] = Completion().encode([CompletionRow.model_validate(row)], tokenizer, limit)
+    assert isinstance(parts, list)
+    return parts
+
+
+def list_targets(examples: list[CausalExample]) -> list[int]:
+    return [token for example in examples for token, weight in zip(example.ids, example.weights, strict=True) if weight]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("limit", [8, 9, 30])
+@pytest.mark.parametrize("row", [{"text": "ab b " * 30}, {"prompt": "ab", "completion": " b ab" * 30}])
+def test_a_long_row_is_split_and_each_target_is_trained_once(name: str, limit: int, row: dict[str, str]) -> None:
+    tokenizer = TOKENIZERS[name]()
+    whole, parts = encode_valid_row(tokenizer, **row), encode_parts(tokenizer, limit, **row)
+    assert list_targets(parts) == list_targets([whole])
+    assert parts[0].ids == whole.ids[:limit]
+    assert [part.continues for part in parts] == [False] + [True] * (len(parts) - 1)
+    assert not any(part.truncated for part in parts)
+    assert all(len(part.ids) == part.size <= limit for part in parts)
+    prefix = BOS_IDS[name]
+    for previous, part in pairwise(parts):
+        # The start token and the token before the targets are context.
+        assert list(part.ids[: len(prefix) + 1]) == [*prefix, previous.ids[-1]]
+        assert list(part.weights[: len(prefix) + 1]) == [0.0] * (len(prefix) + 1)
+        assert all(part.weights[len(prefix) + 1 :])
+
+
+def test_a_row_that_fits_is_not_split() -> None:
     tokenizer = build_byte_tokenizer()
-    whole, cut = encode_valid_row(tokenizer, text="a" * 40), encode_valid_row(tokenizer, text="a" * 40, limit=30)
-    assert (cut.ids, cut.weights, cut.size) == (whole.ids[:30], whole.weights[:30], 30)
-    assert (cut.truncated, whole.truncated) == (True, False)
-    assert encode_valid_row(tokenizer, prompt="a" * 29, completion="b", limit=30).truncated
+    assert encode(tokenizer, text="a" * 29, limit=30) == encode(tokenizer, text="a" * 29)
+    assert len(encode_parts(tokenizer, 30, text="a" * 30)) == 2
+
+
+def test_the_prompt_must_leave_room_for_a_target() -> None:
+    tokenizer = build_byte_tokenizer()
+    assert len(encode_parts(tokenizer, 30, prompt="a" * 29, completion="b")) == 2
     issue = encode(tokenizer, prompt="a" * 30, completion="b", limit=30)
     assert isinstance(issue, RowIssue)
     assert (issue.code, issue.field) == ("too_long", "completion")
@@ -187,7 +222,7 @@ def test_without_an_end_token_none_is_a_target() -> None:
 )
 def test_rows_that_cannot_be_learned(tmp_path: Path, row: Any, expected_errors: Any) -> None:
     (tmp_path / "data").write_text(json.dumps(row))
-    data = DatasetReader(Completion(), build_byte_tokenizer(None), {}, 1000, lambda: None).read(
+    data = DatasetReader(RowEncoder(Completion(), build_byte_tokenizer(None), {}, 1000), ignore_progress).read(
         tmp_path / "data", "training_file"
     )
     assert [(error.code, error.field) for error in data.errors] == expected_errors
@@ -195,7 +230,9 @@ def test_rows_that_cannot_be_learned(tmp_path: Path, row: Any, expected_errors: 
 
 def test_csv(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("question,completion,weight\nWhy?, So.,2.5\nHow?, So.,\n")
-    reader = DatasetReader(Completion(), build_byte_tokenizer(None), {"prompt": "question"}, 1000, lambda: None)
+    reader = DatasetReader(
+        RowEncoder(Completion(), build_byte_tokenizer(None), {"prompt": "question"}, 1000), ignore_progress
+    )
     data = reader.read(tmp_path / "data", "training_file")
     assert not data.errors
     assert [max(example.weights) for example in data.examples] == [2.5, 1.0]

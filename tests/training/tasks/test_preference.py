@@ -20,7 +20,9 @@ from tests.training.run_folders import LORA, create_run_folder, run_training
 from training import tasks
 from training.artifacts import serving
 from training.data.dataset import DatasetReader
+from training.data.encoding import RowEncoder
 from training.models.logprobs import compute_from_hidden
+from training.progress import ignore_progress
 from training.run_events import Metrics
 from training.tasks.base import LossSettings, RowIssue, TaskContext, pad_right
 from training.tasks.chat import Chat, ChatRow
@@ -152,7 +154,7 @@ def test_long_pairs_are_truncated_and_need_targets() -> None:
 def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smoothing: float, beta: float) -> None:
     reference, tokenizer = load_model_and_tokenizer(chat_base)
     ctx = build_task_context(tokenizer, loss=loss, beta=beta, label_smoothing=smoothing)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx, ignore_progress)
     model = load_perturbed_model(chat_base)
     loss_sums = TASK.compute_loss(model, TASK.collate(examples, ctx), ctx)
     loss_sums.total.backward()
@@ -189,7 +191,7 @@ def test_loss_and_gradients_are_the_textbooks(chat_base: Path, loss: str, smooth
 def test_a_batch_is_the_sum_of_its_pairs(chat_base: Path) -> None:
     reference, tokenizer = load_model_and_tokenizer(chat_base)
     ctx = build_task_context(tokenizer)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx, ignore_progress)
     batched, separate = load_perturbed_model(chat_base), load_perturbed_model(chat_base)
     whole = TASK.compute_loss(batched, TASK.collate(examples, ctx), ctx)
     whole.total.backward()
@@ -217,9 +219,9 @@ def test_the_starting_model_has_no_reward_and_a_loss_of_log_2(chat_base: Path, t
     frozen.training = False
     modes = [module.training for module in model.modules()]
     ctx = build_task_context(tokenizer)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), model, ctx)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), model, ctx, ignore_progress)
     assert [module.training for module in model.modules()] == modes
-    assert examples == TASK.with_reference(encode_rows(ROWS, tokenizer), model, ctx), (
+    assert examples == TASK.with_reference(encode_rows(ROWS, tokenizer), model, ctx, ignore_progress), (
         "the reference is not reproducible"
     )
     model.eval()
@@ -244,9 +246,11 @@ def test_reference_logprobs_are_computed_in_batches_of_bounded_size(chat_base: P
     in_order = [size for sizes in longest for size in sizes]
     assert in_order == sorted(in_order, reverse=True)
     assert all(2 * len(sizes) * sizes[0] <= REFERENCE_BATCH_TOKENS for sizes in longest)
-    together = TASK.with_reference(examples, model, build_task_context(tokenizer))
+    together = TASK.with_reference(examples, model, build_task_context(tokenizer), ignore_progress)
     for example in together[::7]:
-        [alone] = TASK.with_reference([replace(example, reference_logprobs=None)], model, build_task_context(tokenizer))
+        [alone] = TASK.with_reference(
+            [replace(example, reference_logprobs=None)], model, build_task_context(tokenizer), ignore_progress
+        )
         assert example.reference_logprobs is not None
         assert alone.reference_logprobs is not None
         for batched, single in zip(example.reference_logprobs, alone.reference_logprobs, strict=True):
@@ -305,13 +309,17 @@ CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{
 )
 def test_rows_that_cannot_be_learned(tmp_path: Path, change: dict[str, Any], expected_errors: Any) -> None:
     (tmp_path / "data").write_text(json.dumps({**build_row(), **change}))
-    data = DatasetReader(TASK, build_byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
+    data = DatasetReader(RowEncoder(TASK, build_byte_tokenizer(), {}, 1000), ignore_progress).read(
+        tmp_path / "data", "training_file"
+    )
     assert [(error.code, error.field) for error in data.errors] == expected_errors
 
 
 def test_a_missing_output_has_its_current_name(tmp_path: Path) -> None:
     (tmp_path / "data").write_text(json.dumps({"input": build_row()["input"]}))
-    data = DatasetReader(TASK, build_byte_tokenizer(), {}, 1000, lambda: None).read(tmp_path / "data", "training_file")
+    data = DatasetReader(RowEncoder(TASK, build_byte_tokenizer(), {}, 1000), ignore_progress).read(
+        tmp_path / "data", "training_file"
+    )
     assert [error.field for error in data.errors] == ["preferred_output", "non_preferred_output"]
 
 
@@ -355,7 +363,7 @@ def test_losses_and_rewards_are_those_of_trl(tmp_path: Path, chat_base: Path) ->
     reference, tokenizer = load_model_and_tokenizer(chat_base)
     model = load_perturbed_model(chat_base)
     ctx = build_task_context(tokenizer)
-    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx)
+    examples = TASK.with_reference(encode_rows(ROWS, tokenizer), reference, ctx, ignore_progress)
     sides = [*(example.chosen for example in examples), *(example.rejected for example in examples)]
     inputs = {
         "input_ids": pad_right([side.ids for side in sides], ctx.pad_token_id),

@@ -19,6 +19,7 @@ from tests.tiny import build_byte_tokenizer
 from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.errors import TrainingError
+from training.progress import ignore_progress
 from training.run_events import Result
 from training.tasks.base import RowIssue, TaskContext
 from training.tasks.question_answering import QuestionAnswering, QuestionExample, QuestionInput, QuestionRow
@@ -381,12 +382,12 @@ def test_final_metrics_cover_all_windows_of_long_contexts(encoder_base: Path, to
     ctx = build_task_context(tokenizer, False)
     model = TASK.load_model(encoder_base, ctx.state, torch.float32).eval()
     short, long = encode_rows(tokenizer, [ROWS[0], build_row("Which day was it?", LONG_CONTEXT, "Friday")], length=60)
-    assert TASK.final_metrics(model, [short], ctx) == {}
+    assert TASK.final_metrics(model, [short], ctx, ignore_progress) == {}
     texts = [answer["text"] for answer in TASK.answer(model, [short, long], ctx, 1)]
     expected = squad.compute_scores(texts, [short.answers, long.answers])
-    assert TASK.final_metrics(model, [short, long], ctx) == expected
+    assert TASK.final_metrics(model, [short, long], ctx, ignore_progress) == expected
     perfect = replace(long, answers=(texts[1],))
-    assert TASK.final_metrics(model, [perfect], ctx)["exact_match"] == 1.0
+    assert TASK.final_metrics(model, [perfect], ctx, ignore_progress)["exact_match"] == 1.0
 
 
 def test_a_base_that_cannot_answer_is_rejected(encoder_base: Path) -> None:

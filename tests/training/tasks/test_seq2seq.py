@@ -15,6 +15,7 @@ from tests.tiny_seq2seq import create_tiny_bart_base, create_tiny_t5_base
 from tests.training.run_folders import FULL, LORA, create_run_folder, run_training
 from training.artifacts import serving
 from training.models.logprobs import compute_from_hidden
+from training.progress import ignore_progress
 from training.run_events import Metrics, Result
 from training.tasks import TASKS
 from training.tasks.base import LossSettings, TaskContext
@@ -156,7 +157,7 @@ def test_bleu_and_chrf_are_sacrebleus(base: Path) -> None:
     answers = [answer["text"] for answer in TASK.answer(model, examples, ctx, 1)]
     references = [f"one two three four five {text}" for text in answers]
     with_references = [replace(example, reference=text) for example, text in zip(examples, references, strict=True)]
-    scores = TASK.final_metrics(model, with_references, ctx)
+    scores = TASK.final_metrics(model, with_references, ctx, ignore_progress)
     assert scores["bleu"] == pytest.approx(BLEU().corpus_score(answers, [references]).score)
     assert scores["chrf"] == pytest.approx(CHRF().corpus_score(answers, [references]).score)
     assert 0 < scores["chrf"] < 100

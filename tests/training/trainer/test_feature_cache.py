@@ -143,7 +143,7 @@ def test_nothing_is_cached_if_every_block_is_trained(tmp_path: Path, encoder_bas
     run = set_up_run(folder)
     assert run.feature_cache is None
     assert run.frozen_modules == []
-    assert not [line for line in get_event_recorder(run).events if "frozen" in line.message]
+    assert not [line for line in get_event_recorder(run).of_type(Message) if "frozen" in line.message]
 
 
 def test_features_that_take_too_much_memory_are_not_cached(

@@ -171,6 +171,6 @@ def test_the_command_validates(tmp_path: Path, chat_base: Path) -> None:
     folder = create_run_folder(tmp_path / "run", chat_base, "chat", LORA, training='{"messages": []}\n')
     command = [sys.executable, "-m", "training.run", str(folder), "--validate"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    [line] = done.stdout.splitlines()
+    *_, line = done.stdout.splitlines()
     assert json.loads(line)["code"] == "invalid_dataset"
     assert done.stderr == ""

@@ -46,6 +46,7 @@ class CausalTask(Task[R, CausalExample]):
     train_on_inputs: bool = False
     """Train on the prompt too, not only on the answer."""
 
+    example_type = CausalExample
     family = "generative"
     peft_task_type = "CAUSAL_LM"
     updates = frozenset({"lora", "full", "layers"})

@@ -177,8 +177,8 @@ class DpoHyperparameters:
             on the outputs. Default: 'auto'.
         gradient_accumulation_steps (DpoHyperparametersGradientAccumulationStepsType0 | int | Unset): Micro-batches per
             batch, to save memory. The update equals that of the full batch. Default: 'auto'.
-        max_length (DpoHyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated.
-            Default: 'auto'.
+        max_length (DpoHyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated,
+            those of ``completion`` split. Default: 'auto'.
         max_steps (DpoHyperparametersMaxStepsType0 | int | Unset): Stop after this many optimizer steps; ``auto``
             follows from the epochs. Default: 'auto'.
         max_seconds (DpoHyperparametersMaxSecondsType0 | int | Unset): Stop after this many seconds of training, at the

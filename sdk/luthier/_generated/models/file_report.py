@@ -18,6 +18,8 @@ class FileReport:
         tokens (int): Tokens of all valid rows, after truncation.
         longest_row_tokens (int):
         cut_rows (int): Rows truncated to ``max_length``.
+        split_rows (int): Rows split into parts of at most ``max_length`` tokens.
+        split_parts (int): Parts of these rows together.
         fault_count (int):
     """
 
@@ -25,6 +27,8 @@ class FileReport:
     tokens: int
     longest_row_tokens: int
     cut_rows: int
+    split_rows: int
+    split_parts: int
     fault_count: int
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
@@ -37,6 +41,10 @@ class FileReport:
 
         cut_rows = self.cut_rows
 
+        split_rows = self.split_rows
+
+        split_parts = self.split_parts
+
         fault_count = self.fault_count
 
         field_dict: dict[str, Any] = {}
@@ -47,6 +55,8 @@ class FileReport:
                 "tokens": tokens,
                 "longest_row_tokens": longest_row_tokens,
                 "cut_rows": cut_rows,
+                "split_rows": split_rows,
+                "split_parts": split_parts,
                 "fault_count": fault_count,
             }
         )
@@ -64,6 +74,10 @@ class FileReport:
 
         cut_rows = d.pop("cut_rows")
 
+        split_rows = d.pop("split_rows")
+
+        split_parts = d.pop("split_parts")
+
         fault_count = d.pop("fault_count")
 
         file_report = cls(
@@ -71,6 +85,8 @@ class FileReport:
             tokens=tokens,
             longest_row_tokens=longest_row_tokens,
             cut_rows=cut_rows,
+            split_rows=split_rows,
+            split_parts=split_parts,
             fault_count=fault_count,
         )
 

@@ -164,8 +164,8 @@ class Hyperparameters:
             the outputs. Default: 'auto'.
         gradient_accumulation_steps (HyperparametersGradientAccumulationStepsType0 | int | Unset): Micro-batches per
             batch, to save memory. The update equals that of the full batch. Default: 'auto'.
-        max_length (HyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated.
-            Default: 'auto'.
+        max_length (HyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated,
+            those of ``completion`` split. Default: 'auto'.
         max_steps (HyperparametersMaxStepsType0 | int | Unset): Stop after this many optimizer steps; ``auto`` follows
             from the epochs. Default: 'auto'.
         max_seconds (HyperparametersMaxSecondsType0 | int | Unset): Stop after this many seconds of training, at the end

@@ -12,6 +12,7 @@ from typing import (
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
 
+from ..models.job_out_phase_type_0 import JobOutPhaseType0, check_job_out_phase_type_0
 from ..models.job_out_status import JobOutStatus, check_job_out_status
 from ..types import UNSET, Unset
 
@@ -68,6 +69,10 @@ class JobOut:
         task (str):
         update (JobOutUpdate):
         columns (JobOutColumns):
+        phase (JobOutPhaseType0 | None): Activity of a running job; null for others. ``encoding``: tokenize the rows.
+            ``reference``:
+            compute the log-probabilities of the untrained model. ``features``: compute the outputs of the
+            frozen blocks.
         progress (None | ProgressOut):
         attempt (int): Number of times a worker has claimed the job; more than 1 after a worker was lost.
         trainable_parameters (int | None):
@@ -108,6 +113,7 @@ class JobOut:
     task: str
     update: JobOutUpdate
     columns: JobOutColumns
+    phase: JobOutPhaseType0 | None
     progress: None | ProgressOut
     attempt: int
     trainable_parameters: int | None
@@ -198,6 +204,12 @@ class JobOut:
 
         columns = self.columns.to_dict()
 
+        phase: None | str
+        if isinstance(self.phase, str):
+            phase = self.phase
+        else:
+            phase = self.phase
+
         progress: dict[str, Any] | None
         if isinstance(self.progress, ProgressOut):
             progress = self.progress.to_dict()
@@ -276,6 +288,7 @@ class JobOut:
                 "task": task,
                 "update": update,
                 "columns": columns,
+                "phase": phase,
                 "progress": progress,
                 "attempt": attempt,
                 "trainable_parameters": trainable_parameters,
@@ -432,6 +445,21 @@ class JobOut:
 
         columns = JobOutColumns.from_dict(d.pop("columns"))
 
+        def _parse_phase(data: object) -> JobOutPhaseType0 | None:
+            if data is None:
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                phase_type_0 = check_job_out_phase_type_0(data)
+
+                return phase_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(JobOutPhaseType0 | None, data)
+
+        phase = _parse_phase(d.pop("phase"))
+
         def _parse_progress(data: object) -> None | ProgressOut:
             if data is None:
                 return data
@@ -565,6 +593,7 @@ class JobOut:
             task=task,
             update=update,
             columns=columns,
+            phase=phase,
             progress=progress,
             attempt=attempt,
             trainable_parameters=trainable_parameters,

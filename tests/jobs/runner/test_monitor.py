@@ -105,6 +105,37 @@ async def test_a_child_that_prints_is_not_killed() -> None:
         assert not process_monitor.stalled
 
 
+def build_phase_line(max_silence_seconds: float) -> str:
+    return run_events.dump_event(
+        run_events.PhaseProgress(phase="training", done=1, total=9, max_silence_seconds=max_silence_seconds)
+    )
+
+
+@pytest.mark.anyio
+async def test_a_phase_with_long_units_may_be_silent_for_longer() -> None:
+    code = f"say({build_phase_line(30)!r}); time.sleep(1.5); say({STOPPED_LINE!r})"
+    async with (
+        spawn_child(code) as process,
+        monitor(process, Lease(), asyncio.Event(), build_settings(0.7, 1)) as process_monitor,
+    ):
+        events = await collect_events(process_monitor)
+        assert events[-1] == run_events.Stopped(step=7)
+        assert not process_monitor.stalled
+
+
+@pytest.mark.anyio
+async def test_a_hang_in_a_phase_is_killed() -> None:
+    code = f"say({build_phase_line(30)!r}); say({build_phase_line(0)!r}); time.sleep(60)"
+    async with (
+        spawn_child(code) as process,
+        monitor(process, Lease(), asyncio.Event(), build_settings(0.7, 1)) as process_monitor,
+    ):
+        assert len(await collect_events(process_monitor)) == 2
+        assert await process.wait() == -signal.SIGKILL
+        assert process_monitor.stalled
+        assert process_monitor.max_silence_seconds == 0.7
+
+
 @pytest.mark.anyio
 async def test_a_stop_is_requested_first() -> None:
     code = f"signal.signal(15, lambda *_: (say({STOPPED_LINE!r}), sys.exit(0))); say({STOPPED_LINE!r}); time.sleep(60)"
