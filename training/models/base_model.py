@@ -12,6 +12,7 @@ from typing import Any
 from training.errors import TrainingError
 from training.models.architecture import Architecture, read_architecture
 from training.tasks.base import MAX_LENGTH, AnyTask
+from training.tasks.support.sequence import is_causal_classifier
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -40,6 +41,9 @@ class BaseModelInfo:
 
         dtype = getattr(torch, self.dtype)
         model.config.dtype = dtype
+        if is_causal_classifier(model):
+            # transformers compares ids with it to find the last token of a row.
+            model.config.get_text_config().pad_token_id = self.processor.pad_token_id
         state = {
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
             for name, tensor in model.state_dict().items()

@@ -36,6 +36,7 @@ from training.tasks.base import (
     load_pretrained,
 )
 from training.tasks.support.pairs import METRICS, build_false_negative_mask, compute_ranking_metrics
+from training.tasks.support.sequence import load_padded_tokenizer
 from training.tasks.support.text import EncoderExample, TextInput, collate_texts, encode_texts
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
             yield RowIssue(
                 "wrong_value", "negative", "The text equals the anchor or the positive; use a different text."
             )
+
+    def load_processor(self, directory: Path) -> Any:
+        return load_padded_tokenizer(directory)
 
     def encode(
         self, rows: Sequence[EmbeddingRow], processor: Any, max_length: int
