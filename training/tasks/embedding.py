@@ -83,6 +83,7 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
     route = "embeddings"
     family = "embedding"
     peft_task_type = "FEATURE_EXTRACTION"
+    auto_class = "AutoModel"
     input_schema = TextInput
     supports_micro_batches = False
     supports_feature_cache = False

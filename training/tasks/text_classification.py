@@ -73,6 +73,7 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     route = "predictions"
     family = "discriminative"
     peft_task_type = "SEQ_CLS"
+    auto_class = "AutoModelForSequenceClassification"
     input_schema = TextInput
     options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
     metrics = labels.METRICS

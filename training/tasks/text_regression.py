@@ -75,6 +75,7 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
     route = "predictions"
     family = "discriminative"
     peft_task_type = "SEQ_CLS"
+    auto_class = "AutoModelForSequenceClassification"
     input_schema = TextInput
     has_accuracy: ClassVar[bool] = False
     options = frozenset({"neftune_alpha"})

@@ -115,6 +115,7 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
     route = "predictions"
     family = "discriminative"
     peft_task_type = "TOKEN_CLS"
+    auto_class = "AutoModelForTokenClassification"
     input_schema = WordsInput
     options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
     metrics = METRICS

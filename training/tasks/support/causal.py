@@ -48,6 +48,7 @@ class CausalTask(Task[R, CausalExample]):
 
     family = "generative"
     peft_task_type = "CAUSAL_LM"
+    auto_class = "AutoModelForCausalLM"
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "neftune_alpha", "train_on_inputs"})
 
