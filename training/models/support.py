@@ -54,7 +54,9 @@ def check_format(directory: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     sections = [config, *(value for value in config.values() if isinstance(value, dict))]
-    quantization = next((section["quantization_config"] for section in sections if "quantization_config" in section), None)
+    quantization = next(
+        (section["quantization_config"] for section in sections if "quantization_config" in section), None
+    )
     if quantization is None:
         return []
     method = quantization.get("quant_method", "unknown") if isinstance(quantization, Mapping) else "unknown"

@@ -95,7 +95,9 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     ) -> list[LabelExample | RowIssue]:
         return [
             reject_empty_text(text)
-            or _build_example(text, (row.label,) if row.label is not None else tuple(row.labels or ()), row.label is None)
+            or _build_example(
+                text, (row.label,) if row.label is not None else tuple(row.labels or ()), row.label is None
+            )
             for row, text in zip(rows, encode_texts(rows, processor, max_length), strict=True)
         ]
 
