@@ -6,7 +6,7 @@ each of the E experts. The router beside them has a matrix (E, D) and chooses th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,3 +55,18 @@ def _iter_routers(model: Any, parent: str, num_experts: int) -> Iterator[str]:
         weight = module._parameters.get("weight")
         if weight is not None and weight.ndim == 2 and len(weight) == num_experts and "lora_" not in path:
             yield f"{parent}.{path}"
+
+
+def describe_training(model: Any, blocks: Sequence[ExpertBlock]) -> str:
+    """Describe which parts of a mixture-of-experts model are trained, with their sizes."""
+    experts = tuple(f"{strip_wrappers(block.experts)}." for block in blocks)
+    routers = tuple(f"{strip_wrappers(block.router)}." for block in blocks)
+    sizes = {"attention": 0, "experts": 0, "routers": 0, "other layers": 0}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            part = "experts" if name.startswith(experts) else "routers" if name.startswith(routers) else "other layers"
+            sizes["attention" if part == "other layers" and "attn" in name else part] += weight.numel()
+    trained = ", ".join(f"{part} {size:,}" for part, size in sizes.items() if size)
+    frozen = [part for part in ("experts", "routers") if not sizes[part]]
+    suffix = f"; the {' and '.join(frozen)} of {len(blocks)} layers stay frozen" if frozen else ""
+    return f"Training {sum(sizes.values()):,} parameters: {trained}{suffix}."

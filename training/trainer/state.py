@@ -25,6 +25,7 @@ from training.trainer import optim
 from training.trainer.checkpoint import TrainingState
 from training.trainer.device import Device
 from training.trainer.feature_cache import FrozenFeatureCache, move_to_device
+from training.trainer.router_loss import RouterLoss
 
 
 @dataclass
@@ -85,6 +86,8 @@ class TrainingRun:
     feature_cache: FrozenFeatureCache | None = None
     checkpointing: bool = False
     """True if blocks recompute their activations in the backward pass."""
+    router_loss: RouterLoss | None = None
+    """Auxiliary loss of a mixture-of-experts model."""
 
     @cached_property
     def batch_sampler(self) -> LengthGroupedBatchSampler:
@@ -126,7 +129,7 @@ class TrainingRun:
         if self.feature_cache:
             self.feature_cache.feed(examples)
         batch = move_to_device(self.task.collate(examples, ctx), self.device.torch_device)
-        with self.device.autocast():
+        with self.device.autocast(), self.router_loss.record(batch) if self.router_loss else nullcontext():
             return self.task.compute_loss(self.model, batch, ctx)
 
     @cached_property
