@@ -70,9 +70,12 @@ class LLMEngine:
         self._adapter_counter = itertools.count()
         assert isinstance(served_model.task, SupportsGeneration)
         self.task: SupportsGeneration = served_model.task
+        self._layer_types: Sequence[str] = (
+            getattr(served_model.model.config.get_text_config(), "layer_types", None) or ()
+        )
         self._stop_token_ids = self.task.stop_tokens(served_model.model, self.tokenizer)
         self.scheduler = Scheduler(
-            ModelRunner(self._forward, served_model.model.device),
+            ModelRunner(self._forward, served_model.model.device, self._layer_types),
             self._stop_token_ids,
             max_num_seqs,
             name,
@@ -146,7 +149,7 @@ class LLMEngine:
 
         Blocks.
         """
-        cache, sampled_tokens = create_cache(), list[SampledToken]()
+        cache, sampled_tokens = create_cache(self._layer_types), list[SampledToken]()
         for start in range(0, len(prompt) - 1, PROMPT_CHUNK):
             chunk = prompt[start : start + PROMPT_CHUNK]
             with self.scheduler.pause():
