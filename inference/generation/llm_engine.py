@@ -60,6 +60,7 @@ class LLMEngine:
         self.served_model = served_model
         self.max_model_len = min(context, served_model.base.context_length)
         self.tokenizer = served_model.context.processor
+        self.vocab_size = served_model.vocab_size
         self.token_decoder = TokenDecoder(self.tokenizer)
         # The forward pass runs `_model`. `_peft_model` is PEFT's wrapper around the same layers,
         # from the first adapter on.
@@ -189,7 +190,10 @@ class LLMEngine:
         adapters: Sequence[str],
         logits_to_keep: int,
     ) -> Tensor:
-        """Return the logits (B, logits_to_keep, V) of the last positions."""
+        """Return the logits (B, logits_to_keep, V) of the last positions.
+
+        Rows of the output layer beyond the vocabulary are never generated.
+        """
         self._adapter_names = list(adapters)
         logits_BTV: Tensor = self._model(
             input_ids=ids_BT,
@@ -199,6 +203,7 @@ class LLMEngine:
             use_cache=True,
             logits_to_keep=logits_to_keep,
         ).logits
+        logits_BTV[..., self.vocab_size :] = -torch.inf
         return logits_BTV
 
 

@@ -1,5 +1,8 @@
-"""Tests for tasks other than generation on decoder bases: a prediction does not depend on its batch,
-and plain transformers computes the same numbers from the saved files."""
+"""Tests for tasks other than generation on decoder bases.
+
+A prediction does not depend on its batch, and plain transformers computes the same numbers from the
+saved files.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def test_a_classifier_does_not_depend_on_its_batch(tmp_path: Path, name: str, up
 
 @pytest.mark.parametrize("pad", ["none", "eos", "disagreeing", "appended"])
 def test_the_padding_token_does_not_matter(tmp_path: Path, pad: str) -> None:
-    """A config and a tokenizer that disagree, and a tokenizer that ends each text with the padding token."""
+    """Config and tokenizer may disagree, and a tokenizer may end each text with its padding."""
     base = DECODERS["gemma-3"].create_base(tmp_path / "base", pad_token_id=2 if pad == "disagreeing" else None)
     tokenizer = AutoTokenizer.from_pretrained(base)
     if pad == "none":

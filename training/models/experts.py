@@ -1,7 +1,8 @@
 """Location of a mixture-of-experts model's experts and routers, found from the model's structure.
 
 transformers stores the experts of a block as parameters of three dimensions (E, …), one matrix for
-each of the E experts. The router beside them has a matrix (E, D) and chooses the experts of a token.
+each of the E experts. The router beside them has a matrix (E, D) and chooses the experts of each
+token.
 """
 
 from __future__ import annotations

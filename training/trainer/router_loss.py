@@ -1,7 +1,7 @@
 """Auxiliary loss of a mixture-of-experts model: it keeps routers from sending all tokens to a few
 experts.
 
-E · Σᵢ fᵢ · Pᵢ over the E experts i, where fᵢ counts the assignments of a token to expert i and Pᵢ is
+E · Σᵢ fᵢ · Pᵢ over the E experts i: fᵢ is the number of assignments to expert i per token, and Pᵢ
 the router's mean probability of it (Fedus et al. 2022, arXiv:2101.03961, equations 4 to 6). As in
 transformers' ``load_balancing_loss_func``, tokens of all layers are pooled and padding is excluded.
 
