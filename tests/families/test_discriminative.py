@@ -6,6 +6,7 @@ saved files.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,24 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.families.catalog import DECODERS
-from tests.training.run_folders import LABEL_ROWS, Row, create_run_folder, run_training
+from tests.training.run_folders import LABEL_ROWS, Row, create_run_folder, hash_files, run_training
+from training import run as runs
 from training.artifacts import serving
+from training.errors import Interrupted
 from training.models.support import check_base
+from training.run_events import Metrics, Result, RunEvent
 from training.tasks import TASKS
 from training.tasks.support.text import TextInput
 from training.tasks.token_classification import WordsInput
+from training.trainer.state import StopFlag
 
 LORA: Row = {"type": "lora", "rank": 4}
+UPDATES: dict[str, Row] = {
+    "lora": LORA,
+    "full": {"type": "full"},
+    "head": {"type": "head"},
+    "layers": {"type": "layers", "last": 1},
+}
 HYPER: Row = {"max_steps": 2, "batch_size": 4, "learning_rate": 0.01}
 TEXTS = ["apple", "apple apple pear pear apple pear pear", "pear pear " * 9, "x <|endoftext|> <eos> <pad> </s> y"]
 TOLERANCE = 1e-5
@@ -41,11 +52,18 @@ def load_stock_logits(directory: Path, texts: list[str], encode: Any) -> torch.T
     return logits
 
 
-@pytest.mark.parametrize("update", [LORA, {"type": "full"}], ids=["lora", "full"])
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_a_classifier_does_not_depend_on_its_batch(tmp_path: Path, name: str, update: Row) -> None:
+def build_cases() -> Iterator[Any]:
+    """Yield every family with every update; the slow ones differ little from the others."""
+    sample = {"lora": set(CLASSIFIERS), "full": {"llama-3", "gemma-3"}, "head": {"gpt-neox"}, "layers": {"gpt-neox"}}
+    for update, fast in sample.items():
+        for name in CLASSIFIERS:
+            yield pytest.param(name, update, marks=() if name in fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "update"), build_cases())
+def test_a_classifier_does_not_depend_on_its_batch(tmp_path: Path, name: str, update: str) -> None:
     base = DECODERS[name].create_base(tmp_path / "base")
-    folder = create_run_folder(tmp_path / "run", base, "text-classification", update, hyperparameters=HYPER)
+    folder = create_run_folder(tmp_path / "run", base, "text-classification", UPDATES[update], hyperparameters=HYPER)
     run_training(folder)
     served = serving.load(base, folder / "result", "text-classification")
     inputs = [TextInput(text=text) for text in TEXTS]
@@ -60,6 +78,26 @@ def test_a_classifier_does_not_depend_on_its_batch(tmp_path: Path, name: str, up
     labels = served.context.state["labels"]
     for answer, scores_L in zip(batched, scores_BL, strict=True):
         assert answer["scores"] == pytest.approx(dict(zip(labels, scores_L.tolist(), strict=True)), abs=1e-4)
+
+
+def test_a_resumed_classifier_equals_an_unbroken_one(tmp_path: Path) -> None:
+    base = DECODERS["qwen3"].create_base(tmp_path / "base")
+    whole, first = (
+        create_run_folder(tmp_path / name, base, "text-classification", LORA, hyperparameters=HYPER)
+        for name in ("whole", "first")
+    )
+    [expected] = run_training(whole).of_type(Result)
+    stop = StopFlag()
+
+    def stop_after_the_first_step(event: RunEvent) -> None:
+        stop.requested = stop.requested or isinstance(event, Metrics)
+
+    with pytest.raises(Interrupted):
+        runs.train(first, stop_after_the_first_step, stop)
+    (first / "checkpoints" / "step-1").rename(first / "resume")
+    [result] = run_training(first).of_type(Result)
+    assert result.resume_proof == expected.resume_proof
+    assert hash_files(first / "result") == hash_files(whole / "result")
 
 
 @pytest.mark.parametrize("pad", ["none", "eos", "disagreeing", "appended"])
@@ -118,7 +156,7 @@ def flatten(answer: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("task", ROWS)
-@pytest.mark.parametrize("name", ["llama-3", "qwen3", "gpt-neox"])
+@pytest.mark.parametrize("name", ["llama-3", pytest.param("qwen3", marks=pytest.mark.slow), "gpt-neox"])
 def test_other_predictions_do_not_depend_on_their_batch(tmp_path: Path, name: str, task: str) -> None:
     base = DECODERS[name].create_base(tmp_path / "base")
     folder = create_run_folder(tmp_path / "run", base, task, LORA, training=ROWS[task], hyperparameters=HYPER)

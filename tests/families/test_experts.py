@@ -55,7 +55,9 @@ def build(folder: Path) -> TrainingRun:
 
 
 @pytest.mark.parametrize("name", MOE)
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize(
+    "update", ["auto", *(pytest.param(name, marks=pytest.mark.slow) for name in UPDATES if name != "auto")]
+)
 def test_a_run_trains_exactly_the_parts_that_it_reports(tmp_path: Path, name: str, update: str) -> None:
     base, folder = create_folder(tmp_path, name, UPDATES[update])
     events = run_training(folder)
@@ -81,7 +83,7 @@ def test_a_run_trains_exactly_the_parts_that_it_reports(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", MOE)
-@pytest.mark.parametrize("update", ["auto", "router"])
+@pytest.mark.parametrize("update", ["router", pytest.param("auto", marks=pytest.mark.slow)])
 def test_a_saved_adapter_has_the_loss_of_the_trained_model(tmp_path: Path, name: str, update: str) -> None:
     base, folder = create_folder(tmp_path, name, UPDATES[update])
     [result] = run_training(folder).of_type(Result)

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,19 @@ def assert_next_logits(logits_BV: Tensor, model: Any, sequences: Sequence[list[i
         torch.testing.assert_close(row_V, expected_V, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("name", DECODERS)
+_QWEN3_NEXT = replace(
+    DECODERS["qwen3.5"],
+    config_class="Qwen3NextConfig",
+    model_class="Qwen3NextForCausalLM",
+    sizes={**DECODERS["qwen3.5"].sizes, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+)
+_QWEN3_5_MOE = replace(_QWEN3_NEXT, config_class="Qwen3_5MoeTextConfig", model_class="Qwen3_5MoeForCausalLM")
+SERVED = {**DECODERS, "qwen3-next": _QWEN3_NEXT, "qwen3.5-moe": _QWEN3_5_MOE}
+
+
+@pytest.mark.parametrize("name", SERVED)
 def test_sequences_that_join_and_leave_do_not_change_others(tmp_path: Path, name: str) -> None:
-    model = AutoModelForCausalLM.from_pretrained(DECODERS[name].create_base(tmp_path / "base")).eval()
+    model = AutoModelForCausalLM.from_pretrained(SERVED[name].create_base(tmp_path / "base")).eval()
 
     def forward(ids: Tensor, mask: Tensor, positions: Tensor, cache: Cache, adapters: Sequence[str]) -> Tensor:
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)

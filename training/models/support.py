@@ -15,12 +15,11 @@ from training.tasks.base import AnyTask
 
 CONFIG_FILE = "config.json"
 
-SERVED_LAYER_TYPES = frozenset(
-    {"full_attention", "sliding_attention", "chunked_attention", "linear_attention"},
-)
-"""Layer types of a config whose state the engine can batch: keys and values, or the recurrent state
-of gated DeltaNet. Other recurrent layers (Mamba, RWKV, short convolutions) read the padding of a
-batch."""
+ATTENTION_LAYER_TYPES = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+"""Layer types of a config whose state is keys and values."""
+SERVED_RECURRENT_MODELS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
+"""Types of models whose recurrent layers, gated DeltaNet, mask the padding of a batch. Mamba, RWKV
+and short convolutions may read it."""
 
 
 def check_base(directory: Path, task: AnyTask) -> list[str]:
@@ -83,14 +82,11 @@ def check_architecture(config: Any, task: AnyTask) -> list[str]:
             "It reads from left to right, so the token that stands for 'no answer' sees neither question nor context; "
             "use an encoder, or the task chat."
         ]
-    if task.generative and getattr(architectures[type(config)], "_is_stateful", False):
-        text = config.get_text_config()
-        unknown = set(getattr(text, "layer_types", None) or ["recurrent"]) - SERVED_LAYER_TYPES
-        if unknown:
-            return [
-                f"Its recurrent layers ({', '.join(sorted(unknown))}) cannot be served in batches; choose a model with "
-                "attention or gated DeltaNet layers."
-            ]
+    if task.generative and _is_recurrent(config, architectures[type(config)]):
+        return [
+            f"The recurrent layers of '{config.model_type}' models cannot be served in batches; choose a model with "
+            "attention or gated DeltaNet layers."
+        ]
     return []
 
 
@@ -116,9 +112,10 @@ def check_vocabulary(config: Any, processor: Any) -> list[str]:
 
 def _can_occur(token: str, number: int, tokenizer: Any) -> bool:
     """Return True if a text, the chat template or the tokenizer itself may write this token."""
-    control = set(tokenizer.all_special_tokens)
+    added = tokenizer.added_tokens_decoder.get(number)
+    is_control = added is not None and added.special
     named = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token}
-    return token not in control or token in named or token in (tokenizer.chat_template or "")
+    return not is_control or token in named or token in (tokenizer.chat_template or "")
 
 
 def _check_encoder_decoder(config: Any, task: AnyTask) -> Iterator[str]:
@@ -126,6 +123,14 @@ def _check_encoder_decoder(config: Any, task: AnyTask) -> Iterator[str]:
         yield f"It is an encoder-decoder model, which is trained for seq2seq only, not for {task.name}."
     elif getattr(config, "decoder_start_token_id", None) is None:
         yield "Its config.json has no decoder_start_token_id, the token that begins every output; add it."
+
+
+def _is_recurrent(config: Any, model_class: Any) -> bool:
+    """Return True if the engine cannot batch the state of every layer."""
+    text = config.get_text_config()
+    is_attention = set(getattr(text, "layer_types", None) or ()) <= ATTENTION_LAYER_TYPES
+    is_stateful = getattr(model_class, "_is_stateful", False)
+    return text.model_type not in SERVED_RECURRENT_MODELS and (is_stateful or not is_attention)
 
 
 def _is_causal(config: Any) -> bool:
