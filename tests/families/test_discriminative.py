@@ -60,7 +60,7 @@ def build_cases() -> Iterator[Any]:
             yield pytest.param(name, update, marks=() if name in fast else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("name", "update"), build_cases())
+@pytest.mark.parametrize(("name", "update"), list(build_cases()))
 def test_a_classifier_does_not_depend_on_its_batch(tmp_path: Path, name: str, update: str) -> None:
     base = DECODERS[name].create_base(tmp_path / "base")
     folder = create_run_folder(tmp_path / "run", base, "text-classification", UPDATES[update], hyperparameters=HYPER)
