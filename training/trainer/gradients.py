@@ -10,11 +10,11 @@ from torch import Tensor
 
 from training.data.batch_sampler import split_batch
 from training.kernels.memory import supports_checkpointing
+from training.models.router_loss import RouterStatistics
 from training.run_events import Message
 from training.tasks.base import Example
 from training.trainer import checkpoint
 from training.trainer.failures import is_out_of_memory
-from training.trainer.router_loss import RouterStatistics
 from training.trainer.state import TrainingRun
 
 

@@ -20,6 +20,7 @@ from training.models import weights
 from training.models.blocks import find_blocks
 from training.models.experts import describe_training, find_expert_blocks
 from training.models.logprobs import select_logprob_function
+from training.models.router_loss import build_router_loss
 from training.run_events import Message, RunEvent, Started
 from training.spec import DEVICE_HYPERPARAMETERS, TrainSpec
 from training.tasks.base import LossSettings, TaskContext
@@ -27,7 +28,6 @@ from training.trainer import checkpoint, neftune
 from training.trainer.device import Device, get_num_threads, measure_limits, select_device
 from training.trainer.feature_cache import FrozenFeatureCache
 from training.trainer.prepare import PreparedRun, fit_to_device
-from training.trainer.router_loss import build_router_loss
 from training.trainer.state import Splits, StopFlag, TrainingRun
 
 

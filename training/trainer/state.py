@@ -19,13 +19,13 @@ from training.errors import Interrupted
 from training.hyperparameters.auto import ResolvedHyperparameters
 from training.kernels import memory
 from training.models.base_model import BaseModelInfo
+from training.models.router_loss import RouterLoss
 from training.run_events import RunEvent
 from training.tasks.base import AnyTask, Example, Loss, TaskContext
 from training.trainer import optim
 from training.trainer.checkpoint import TrainingState
 from training.trainer.device import Device
 from training.trainer.feature_cache import FrozenFeatureCache, move_to_device
-from training.trainer.router_loss import RouterLoss
 
 
 @dataclass
