@@ -178,6 +178,17 @@ def test_the_auxiliary_loss_balances_the_experts(tmp_path: Path) -> None:
     assert values[-1] < values[0]
 
 
+def test_packed_rows_have_no_padding(tmp_path: Path) -> None:
+    _, folder = create_folder(tmp_path, "qwen3-moe", UPDATES["full"])
+    run = build(folder)
+    assert run.router_loss
+    rows = run.splits.training[:4]
+    padded = run.task.collate(rows, run.context)
+    with run.router_loss.record({}):
+        run.model(input_ids=padded["input_ids"], use_cache=False)
+    assert run.router_loss.collect().tokens == 2 * padded["input_ids"].numel()
+
+
 def test_the_counts_of_a_context_exclude_padding(tmp_path: Path) -> None:
     _, folder = create_folder(tmp_path, "qwen3-moe", UPDATES["full"])
     run = build(folder)

@@ -46,8 +46,10 @@ class RouterStatistics:
 class RouterLoss:
     """Auxiliary loss of the routers whose blocks are trained."""
 
-    def __init__(self, routers: Sequence[nn.Module], top_k: int, coefficient: float) -> None:
+    def __init__(self, routers: Sequence[nn.Module], logits_index: int, top_k: int, coefficient: float) -> None:
+        """``logits_index``: position of the logits in a router's output."""
         self._num_routers = len(routers)
+        self._logits_index = logits_index
         self._top_k = top_k
         self._coefficient = coefficient
         self._is_recording = False
@@ -84,7 +86,7 @@ class RouterLoss:
 
     def _capture(self, router: nn.Module, inputs: Any, output: Any) -> None:
         if self._is_recording and not torch.is_inference_mode_enabled():
-            logits = output[0] if isinstance(output, tuple) else output
+            logits = output[self._logits_index] if isinstance(output, tuple) else output
             self._logits.append(logits.flatten(0, -2))
 
     def _compute_statistics(self, index: int, logits_RE: Tensor) -> RouterStatistics:
@@ -102,14 +104,24 @@ class RouterLoss:
 
 def build_router_loss(model: Any) -> RouterLoss | None:
     """Return the loss if the model's config has a coefficient for it and training changes experts
-    or routers, else None."""
+    or routers, else None. transformers must know the routers' logits."""
     config = model.config.get_text_config()
     coefficient = getattr(config, "router_aux_loss_coef", None)
     blocks = [block for block in find_expert_blocks(model) if _is_trained(model, block)]
-    if not (coefficient and blocks):
+    logits_index = _find_logits_index(model)
+    if not (coefficient and blocks) or logits_index is None:
         return None
     routers = [model.get_submodule(block.router) for block in blocks]
-    return RouterLoss(routers, config.num_experts_per_tok, coefficient)
+    return RouterLoss(routers, logits_index, config.num_experts_per_tok, coefficient)
+
+
+def _find_logits_index(model: Any) -> int | None:
+    """Return the position of the logits in a router's output, which varies between models."""
+    for module in model.modules():
+        recorder = (getattr(module, "_can_record_outputs", None) or {}).get("router_logits")
+        if recorder is not None:
+            return int(getattr(recorder, "index", 0))
+    return None
 
 
 def _is_trained(model: Any, block: ExpertBlock) -> bool:

@@ -55,12 +55,13 @@ def _iter_linear_layers(model: Any, modules: TargetModules) -> Iterator[str]:
     """
     from torch import nn
 
+    output = model.get_output_embeddings()
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     for path, layer in model.named_modules():
         if not isinstance(layer, nn.Linear):
             continue
         if isinstance(modules, str):
-            is_named = path.startswith(prefix)
+            is_named = path.startswith(prefix) and layer is not output
         else:
             is_named = any(f".{path}".endswith(f".{name}") for name in modules)
         if is_named:

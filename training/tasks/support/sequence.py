@@ -27,9 +27,9 @@ def load_padded_tokenizer(directory: Path) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    last = tokenizer("a")["input_ids"][-1]
+    last = tokenizer("a")["input_ids"][-1:]
     preferred = [tokenizer.pad_token, tokenizer.eos_token, tokenizer.unk_token, *tokenizer.all_special_tokens]
-    usable = (token for token in preferred if token and tokenizer.convert_tokens_to_ids(token) != last)
+    usable = (token for token in preferred if token and tokenizer.convert_tokens_to_ids([token]) != last)
     padding = next(usable, tokenizer.pad_token)
     if padding != tokenizer.pad_token:
         tokenizer.pad_token = padding
