@@ -26,6 +26,8 @@ from training.tasks.support.text import TextInput
 from training.tasks.token_classification import WordsInput
 from training.trainer.state import StopFlag
 
+pytestmark = pytest.mark.integration
+
 LORA: Row = {"type": "lora", "rank": 4}
 UPDATES: dict[str, Row] = {
     "lora": LORA,

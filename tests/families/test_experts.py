@@ -26,6 +26,8 @@ from training.trainer.prepare import prepare
 from training.trainer.setup import build_run
 from training.trainer.state import StopFlag, TrainingRun
 
+pytestmark = pytest.mark.integration
+
 MOE = ["qwen3-moe", "gpt-oss", "deepseek-v3"]
 ROWS: list[Row] = [
     {"prompt": f"What is {number}?", "completion": "It is a number. " * (number % 3 + 1)} for number in range(8)
@@ -116,11 +118,11 @@ def test_the_auxiliary_loss_is_that_of_transformers(tmp_path: Path, name: str) -
     _, folder = create_folder(tmp_path, name, {"type": "full"})
     run = build(folder)
     assert run.router_loss
-    examples = run.splits.training[:4]
-    run.compute_loss(examples, run.context)
+    examples, context = run.splits.training[:4], replace(run.context, packed=False)
+    run.compute_loss(examples, context)
     statistics = run.router_loss.collect()
     config = run.model.config
-    batch = run.task.collate(examples, run.context)
+    batch = run.task.collate(examples, context)
     out = run.model(input_ids=batch["input_ids"], output_router_logits=True)
     expected = load_balancing_loss_func(
         tuple(out.router_logits), config.num_local_experts, config.num_experts_per_tok, batch["mask_BT"]
@@ -178,26 +180,18 @@ def test_the_auxiliary_loss_balances_the_experts(tmp_path: Path) -> None:
     assert values[-1] < values[0]
 
 
-def test_packed_rows_have_no_padding(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_routing_of_a_batch_excludes_padding(tmp_path: Path, packed: bool) -> None:
     _, folder = create_folder(tmp_path, "qwen3-moe", UPDATES["full"])
     run = build(folder)
     assert run.router_loss
+    assert run.context.packed, "a base whose rows are packed"
     rows = run.splits.training[:4]
-    padded = run.task.collate(rows, run.context)
-    with run.router_loss.record({}):
-        run.model(input_ids=padded["input_ids"], use_cache=False)
-    assert run.router_loss.collect().tokens == 2 * padded["input_ids"].numel()
-
-
-def test_the_counts_of_a_context_exclude_padding(tmp_path: Path) -> None:
-    _, folder = create_folder(tmp_path, "qwen3-moe", UPDATES["full"])
-    run = build(folder)
-    assert run.router_loss
-    run.compute_loss(run.splits.training[:4], replace(run.context, packed=False))
+    run.compute_loss(rows, replace(run.context, packed=packed))
     statistics = run.router_loss.collect()
-    tokens = 2 * sum(example.size for example in run.splits.training[:4])
+    tokens = run.model.config.num_hidden_layers * sum(example.size for example in rows)
     assert statistics.tokens == tokens
-    assert statistics.assignments_E.sum() == 2 * tokens
+    assert statistics.assignments_E.sum() == run.model.config.num_experts_per_tok * tokens
 
 
 def test_experts_of_a_dense_model_are_refused(tmp_path: Path) -> None:

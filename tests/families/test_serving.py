@@ -30,6 +30,8 @@ from tests.families.catalog import DECODERS
 from tests.training.run_folders import Row, create_run_folder, run_training
 from training.artifacts import serving
 
+pytestmark = pytest.mark.integration
+
 VOCABULARY_SIZE = 256
 
 

@@ -23,6 +23,8 @@ from training.models.support import check_architecture, check_base, check_format
 from training.tasks import TASKS
 from training.tasks.seq2seq import SourceInput
 
+pytestmark = pytest.mark.integration
+
 
 def change_config(base: Path, **changes: Any) -> Path:
     path = base / "config.json"
