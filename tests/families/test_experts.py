@@ -63,7 +63,7 @@ def build(folder: Path) -> TrainingRun:
 def test_a_run_trains_exactly_the_parts_that_it_reports(tmp_path: Path, name: str, update: str) -> None:
     base, folder = create_folder(tmp_path, name, UPDATES[update])
     events = run_training(folder)
-    [message] = [event.message for event in events.of_type(Message) if event.message.startswith("Training ")]
+    [message] = [event.message for event in events.of_type(Message) if event.message.startswith("The update trains ")]
     assert ("experts of" in message or "experts and routers of" in message) == (update == "attention")
     assert ("routers" in message.split("; the")[0]) == (update in ("router", "full"))
 

@@ -70,4 +70,4 @@ def describe_training(model: Any, blocks: Sequence[ExpertBlock]) -> str:
     trained = ", ".join(f"{part} {size:,}" for part, size in sizes.items() if size)
     frozen = [part for part in ("experts", "routers") if not sizes[part]]
     suffix = f"; the {' and '.join(frozen)} of {len(blocks)} layers stay frozen" if frozen else ""
-    return f"Training {sum(sizes.values()):,} parameters: {trained}{suffix}."
+    return f"The update trains {sum(sizes.values()):,} parameters: {trained}{suffix}."
