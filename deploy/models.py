@@ -12,6 +12,8 @@ from rich.table import Table
 from storage import hub
 from storage.registry import BaseModelEntry
 from storage.settings import Settings
+from training.models.support import check_base
+from training.tasks import TASKS
 
 app = typer.Typer(help="List, download and check base models.", no_args_is_help=True)
 Home = Annotated[Path | None, typer.Option(help="Directory of the stack's data.")]
@@ -61,6 +63,8 @@ def pull(
         console.print(f"[red]✗[/] {entry.hub} was not pulled: {error}")
         raise typer.Exit(1) from error
     console.print(f"[green]✓[/] {entry.id} is at {directory}")
+    if _print_unsupported_tasks(console, entry, directory) == len(entry.tasks):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -68,7 +72,7 @@ def check(
     model: Annotated[str | None, typer.Argument(help="Model to check; all installed models by default.")] = None,
     home: Home = None,
 ) -> None:
-    """Check that models contain no executable code and that their files are unchanged."""
+    """Check that models contain no executable code, are unchanged, and fit their tasks."""
     settings, console, num_failed = _load_settings(home), Console(), 0
     entries = [_get_entry(settings, model)] if model else settings.create_registry().list()
     for entry in entries:
@@ -76,8 +80,23 @@ def check(
             console.print(f"· {entry.id}: not installed")
             continue
         try:
-            console.print(f"[green]✓[/] {entry.id}: {hub.verify(entry.location)} files")
+            num_files = hub.verify(entry.location)
+            num_unsupported = _print_unsupported_tasks(console, entry, entry.location)
+            num_failed += bool(num_unsupported)
+            if not num_unsupported:
+                console.print(f"[green]✓[/] {entry.id}: {num_files} files")
         except (hub.UnsafeModel, hub.ChangedModel) as error:
             num_failed += 1
             console.print(f"[red]✗[/] {entry.id}: {error}")
     raise typer.Exit(1 if num_failed else 0)
+
+
+def _print_unsupported_tasks(console: Console, entry: BaseModelEntry, directory: Path) -> int:
+    """Print why the model cannot be used for tasks of its entry, and return their number."""
+    num_unsupported = 0
+    for name in entry.tasks:
+        reasons = check_base(directory, TASKS[name]) if name in TASKS else ["This version has no such task."]
+        num_unsupported += bool(reasons)
+        for reason in reasons:
+            console.print(f"[red]✗[/] {entry.id} cannot be used for {name}: {reason}", soft_wrap=True)
+    return num_unsupported

@@ -16,7 +16,7 @@ from api.errors import InvalidRequest, to_invalid_request
 from api.http.idempotency import ResponseRecorder
 from api.schemas.fine_tuning.jobs import CloneIn, JobIn, JobOut
 from api.schemas.serializers import to_job_out
-from api.services.job_validation import check_options, check_update, task_for_method
+from api.services.job_validation import check_base_format, check_options, check_update, task_for_method
 from api.services.starting_point import StartingPoint, resolve_starting_point
 from inference.protocol.validation import to_validation_issue
 from jobs.integrations import describe_missing_setup
@@ -49,6 +49,7 @@ async def build_job(resources: Resources, project_id: str, body: JobIn) -> Job:
     method = _resolve_method(body)
     _check_integrations(resources, body)
     starting_point = await resolve_starting_point(resources, project_id, body.model, body.from_checkpoint)
+    check_base_format(starting_point.base)
     task_name = _resolve_task(body, starting_point)
     task = task_for_method(method, task_name)
     _check_columns(body, task)

@@ -6,6 +6,8 @@ from typing import Any
 
 from api.errors import InvalidRequest
 from api.schemas.fine_tuning.jobs import JobIn
+from storage.registry import BaseModelEntry
+from training.models.support import check_format
 from training.spec import Hyperparameters
 from training.tasks import TASKS, TASKS_BY_METHOD
 from training.tasks.base import AnyTask
@@ -13,6 +15,19 @@ from training.tasks.base import AnyTask
 _TASK_SPECIFIC_OPTIONS = frozenset().union(
     *(task.options for tasks in TASKS_BY_METHOD.values() for task in tasks.values())
 )
+
+
+def check_base_format(base: BaseModelEntry) -> None:
+    """Check that the base's weights can be trained. Raises ``InvalidRequest``, ``ModelNotPulled``.
+
+    The worker checks the architecture and the tokenizer, which only transformers can read.
+    """
+    if reasons := check_format(base.require_location()):
+        raise InvalidRequest(
+            f"The base model '{base.id}' cannot be used: {' '.join(reasons)}",
+            param="model",
+            code="base_model_unavailable",
+        )
 
 
 def check_update(update: str, task: AnyTask) -> None:

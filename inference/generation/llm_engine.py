@@ -60,6 +60,7 @@ class LLMEngine:
         self.served_model = served_model
         self.max_model_len = min(context, served_model.base.context_length)
         self.tokenizer = served_model.context.processor
+        self.vocab_size = served_model.vocab_size
         self.token_decoder = TokenDecoder(self.tokenizer)
         # The forward pass runs `_model`. `_peft_model` is PEFT's wrapper around the same layers,
         # from the first adapter on.
@@ -70,9 +71,12 @@ class LLMEngine:
         self._adapter_counter = itertools.count()
         assert isinstance(served_model.task, SupportsGeneration)
         self.task: SupportsGeneration = served_model.task
+        self._layer_types: Sequence[str] = (
+            getattr(served_model.model.config.get_text_config(), "layer_types", None) or ()
+        )
         self._stop_token_ids = self.task.stop_tokens(served_model.model, self.tokenizer)
         self.scheduler = Scheduler(
-            ModelRunner(self._forward, served_model.model.device),
+            ModelRunner(self._forward, served_model.model.device, self._layer_types),
             self._stop_token_ids,
             max_num_seqs,
             name,
@@ -146,7 +150,7 @@ class LLMEngine:
 
         Blocks.
         """
-        cache, sampled_tokens = create_cache(), list[SampledToken]()
+        cache, sampled_tokens = create_cache(self._layer_types), list[SampledToken]()
         for start in range(0, len(prompt) - 1, PROMPT_CHUNK):
             chunk = prompt[start : start + PROMPT_CHUNK]
             with self.scheduler.pause():
@@ -186,7 +190,10 @@ class LLMEngine:
         adapters: Sequence[str],
         logits_to_keep: int,
     ) -> Tensor:
-        """Return the logits (B, logits_to_keep, V) of the last positions."""
+        """Return the logits (B, logits_to_keep, V) of the last positions.
+
+        Rows of the output layer beyond the vocabulary are never generated.
+        """
         self._adapter_names = list(adapters)
         logits_BTV: Tensor = self._model(
             input_ids=ids_BT,
@@ -196,6 +203,7 @@ class LLMEngine:
             use_cache=True,
             logits_to_keep=logits_to_keep,
         ).logits
+        logits_BTV[..., self.vocab_size :] = -torch.inf
         return logits_BTV
 
 

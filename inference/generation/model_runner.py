@@ -15,11 +15,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionLayer
 
 CACHE_GROWTH = 128
 """Positions by which the KV cache grows: its content is copied once per this many steps, not at
 each step."""
+
+
+RECURRENT_LAYER_TYPE = "linear_attention"
+"""Layer type of gated DeltaNet in a config."""
 
 
 class ForwardFunction(Protocol):
@@ -61,10 +65,55 @@ class GrowableCacheLayer(DynamicLayer):  # type: ignore[misc]
         """Replace the content with these tensors. They are never written to."""
         self.keys, self.values = self._key_buffer, self._value_buffer = keys, values
 
+    def select(self, rows_B: Tensor, padding: int) -> None:
+        """Keep these sequences, without the first ``padding`` positions."""
+        self.replace(self.keys[rows_B, :, padding:], self.values[rows_B, :, padding:])
 
-def create_cache() -> Cache:
-    """Create an empty KV cache for any number of layers."""
-    return Cache(layer_class_to_replicate=GrowableCacheLayer)
+    def append(self, other: GrowableCacheLayer, length: int) -> None:
+        """Append the sequences of ``other``, padded on the left to ``length`` positions."""
+        self.replace(
+            torch.cat([_pad_left(self.keys, length), _pad_left(other.keys, length)]),
+            torch.cat([_pad_left(self.values, length), _pad_left(other.values, length)]),
+        )
+
+
+class RecurrentCacheLayer(LinearAttentionLayer):  # type: ignore[misc]
+    """State of a recurrent layer (B, …), which has no positions.
+
+    The model masks the padding on the left of a prompt, so a sequence's state is zero until its
+    first token.
+    """
+
+    conv_states: dict[int, Tensor]
+    recurrent_states: dict[int, Tensor]
+
+    def select(self, rows_B: Tensor, padding: int) -> None:
+        """Keep these sequences."""
+        for states in (self.conv_states, self.recurrent_states):
+            states.update({index: state[rows_B] for index, state in states.items()})
+
+    def append(self, other: RecurrentCacheLayer, length: int) -> None:
+        """Append the sequences of ``other``."""
+        for states, others in (
+            (self.conv_states, other.conv_states),
+            (self.recurrent_states, other.recurrent_states),
+        ):
+            states.update({index: torch.cat([state, others[index]]) for index, state in states.items()})
+
+
+def create_cache(layer_types: Sequence[str] = ()) -> Cache:
+    """Create an empty cache for a model whose config has these layer types.
+
+    Without recurrent layers, it fits any number of layers.
+    """
+    if RECURRENT_LAYER_TYPE not in layer_types:
+        return Cache(layer_class_to_replicate=GrowableCacheLayer)
+    return Cache(
+        layers=[
+            RecurrentCacheLayer() if layer_type == RECURRENT_LAYER_TYPE else GrowableCacheLayer()
+            for layer_type in layer_types
+        ]
+    )
 
 
 class ModelRunner:
@@ -73,11 +122,13 @@ class ModelRunner:
     Each sequence has the logits that it would have alone.
     """
 
-    def __init__(self, forward: ForwardFunction, device: torch.device) -> None:
+    def __init__(self, forward: ForwardFunction, device: torch.device, layer_types: Sequence[str] = ()) -> None:
+        """``layer_types``: those of the model's config, if it has any."""
         self._forward = forward
         self._device = device
+        self._layer_types = layer_types
         self._adapters: list[str] = []
-        self._cache = create_cache()
+        self._cache = create_cache(layer_types)
         self._mask_BT = self._to_tensor([])
 
     def __len__(self) -> int:
@@ -93,7 +144,7 @@ class ModelRunner:
         ids_BT = self._to_tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
         mask_BT = self._to_tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-        cache = create_cache()
+        cache = create_cache(self._layer_types)
         logits_BV = self._forward(ids_BT, mask_BT, positions_BT, cache, adapters)
         if self._adapters:
             mask_BT = _append(self._cache, self._mask_BT, cache, mask_BT)
@@ -116,7 +167,7 @@ class ModelRunner:
         """Remove all other sequences, and the padding that the remaining ones do not need."""
         self._adapters = [self._adapters[row] for row in rows]
         if not rows:
-            self._cache, self._mask_BT = create_cache(), self._to_tensor([])
+            self._cache, self._mask_BT = create_cache(self._layer_types), self._to_tensor([])
             return
         index_B = self._to_tensor(rows)
         mask_BT = self._mask_BT[index_B]
@@ -124,7 +175,7 @@ class ModelRunner:
         padding = mask_BT.shape[1] - int(mask_BT.sum(-1).max())
         self._mask_BT = mask_BT[:, padding:]
         for layer in self._cache.layers:
-            layer.replace(layer.keys[index_B, :, padding:], layer.values[index_B, :, padding:])
+            layer.select(index_B, padding)
 
     def _to_tensor(self, values: Sequence[object]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
@@ -135,10 +186,7 @@ def _append(cache: Cache, mask_BT: Tensor, other: Cache, other_mask_BT: Tensor) 
     joint mask."""
     longest = max(mask_BT.shape[1], other_mask_BT.shape[1])
     for layer, other_layer in zip(cache.layers, other.layers, strict=True):
-        layer.replace(
-            torch.cat([_pad_left(layer.keys, longest), _pad_left(other_layer.keys, longest)]),
-            torch.cat([_pad_left(layer.values, longest), _pad_left(other_layer.values, longest)]),
-        )
+        layer.append(other_layer, longest)
     masks = [pad(mask, (longest - mask.shape[1], 0)) for mask in (mask_BT, other_mask_BT)]
     return torch.cat(masks)
 

@@ -29,7 +29,7 @@ from training.errors import TrainingError
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, Route
 from training.trainer import device
-from training.updates.lora import LoraUpdate
+from training.updates.lora import LoraUpdate, supports_mixed_batches
 
 log = logging.getLogger(__name__)
 
@@ -186,11 +186,9 @@ def _to_pool_key(ref: ModelRef) -> Hashable:
 
 
 def _can_share_batch(ref: ModelRef, result: Path) -> bool:
-    """True if the result can share batches with its base model: PEFT supports mixed batches for
-    LoRA, not DoRA."""
+    """True if the result can share batches with its base model and its other adapters."""
     with _translate_load_errors(ref):
-        update = ResultMetadata.read(result).update
-        return isinstance(update, LoraUpdate) and not update.dora
+        return isinstance(ResultMetadata.read(result).update, LoraUpdate) and supports_mixed_batches(result)
 
 
 def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:

@@ -49,6 +49,8 @@ class Predictor:
             served_model.metadata.hyperparameters.max_length if served_model.metadata else self.context
         )
         """Length to which training truncated its rows, in tokens."""
+        self.vocab_size = served_model.vocab_size if served_model.task.route == "embeddings" else 0
+        """Number of token ids that a client may send instead of a text."""
         self._served_model = served_model
         self._batcher = Batcher[_PoolingRequest, list[PoolingOutput]](self._run_batch, MAX_BATCH_INPUTS)
 

@@ -190,7 +190,7 @@ def _submit_prompt(
         [
             GenerationRequest(
                 prompt.ids,
-                build_sampling_params(request, logprobs, index, len(llm_engine.tokenizer), prompt.grammar),
+                build_sampling_params(request, logprobs, index, llm_engine.vocab_size, prompt.grammar),
                 IncrementalDetokenizer(
                     llm_engine.tokenizer,
                     request.stop_strings,

@@ -87,8 +87,8 @@ def _build_prompt(model: GenerativeModel, request: CompletionRequest, prompt: st
     if not ids:
         message = "The prompt is empty, and this model has no token that begins a text; send a non-empty prompt."
         raise EngineError("invalid_request", message, "prompt")
-    if max(ids) >= len(llm_engine.tokenizer):
-        message = f"Token ids of this model end at {len(llm_engine.tokenizer) - 1}; remove larger ones."
+    if max(ids) >= llm_engine.vocab_size:
+        message = f"Token ids of this model end at {llm_engine.vocab_size - 1}; remove larger ones."
         raise EngineError("invalid_request", message, "prompt")
     max_tokens = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
     # A prompt without output may fill the context.
@@ -122,7 +122,7 @@ def _submit_prompts(
         [
             GenerationRequest(
                 prompt.ids,
-                build_sampling_params(request, request.logprobs, index, len(tokenizer)),
+                build_sampling_params(request, request.logprobs, index, model.llm_engine.vocab_size),
                 IncrementalDetokenizer(tokenizer, request.stop_strings, prompt.ids[-PREFIX_TOKENS:]),
                 prompt.max_new_tokens,
             )

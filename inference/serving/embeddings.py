@@ -64,9 +64,8 @@ def _encode_texts(model: Predictor, texts: Sequence[str]) -> list[Example]:
 
 
 def _example_from_ids(model: Predictor, index: int, ids: Sequence[int]) -> Example:
-    vocab_size = len(model.processor)
-    if max(ids) >= vocab_size:
-        message = f"Token ids of this model end at {vocab_size - 1}; remove larger ones."
+    if max(ids) >= model.vocab_size:
+        message = f"Token ids of this model end at {model.vocab_size - 1}; remove larger ones."
         raise EngineError("invalid_request", message, f"input.{index}")
     has_token_types = "token_type_ids" in model.processor.model_input_names
     return EncoderExample(len(ids), False, array("i", ids), array("i", [0] * len(ids)) if has_token_types else None)

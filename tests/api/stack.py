@@ -55,6 +55,13 @@ parameters = 900000000
 context = 512
 license = "Apache-2.0"
 
+[quantized]
+path = "quantized"
+tasks = ["chat"]
+parameters = 1000000
+context = 512
+license = "Apache-2.0"
+
 [absent]
 hub = "org/absent"
 tasks = ["chat"]
@@ -251,7 +258,9 @@ def get_port(server: uvicorn.Server) -> int:
 
 def build_settings(home: Path, **values: Any) -> Settings:
     """Create a home with its own list of base models and return its settings."""
-    (home / "base").mkdir(parents=True, exist_ok=True)
+    for name in ("base", "quantized"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    (home / "quantized" / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
     (home / "models.toml").write_text(MODELS_TOML)
     # No worker holds the jobs that tests insert, so the reaper must leave them alone.
     defaults: dict[str, Any] = {"reaper_interval_seconds": 3600}

@@ -5,6 +5,7 @@ Most run in the test's process, because importing the command takes seconds.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from deploy import luthierd
 from storage.settings import REPOSITORY_ROOT
+from tests.tiny import create_tiny_chat_base
 
 pytestmark = pytest.mark.integration
 
@@ -78,6 +80,20 @@ def test_models_are_listed_and_checked(tmp_path: Path) -> None:
     unknown = run_luthierd("models", "check", "nothing", home=tmp_path)
     assert unknown.exit_code == 2
     assert "models list" in unknown.stderr
+
+
+def test_a_model_that_cannot_be_used_fails_the_check_with_the_reason(tmp_path: Path) -> None:
+    base = create_tiny_chat_base(tmp_path / "base")
+    entry = 'tasks = ["chat", "question-answering"]\nparameters = 1\ncontext = 64\nlicense = "none"\n'
+    (tmp_path / "models.toml").write_text(f'[tiny]\npath = "base"\n{entry}')
+    checked = run_luthierd("models", "check", "tiny", home=tmp_path)
+    assert checked.exit_code == 1
+    assert "tiny cannot be used for question-answering: It reads from left to right" in checked.stdout
+    assert "chat:" not in checked.stdout
+    config = json.loads((base / "config.json").read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}
+    (base / "config.json").write_text(json.dumps(config))
+    checked = run_luthierd("models", "check", "tiny", home=tmp_path)
+    assert "tiny cannot be used for chat: Its weights are quantized ('mxfp4'" in checked.stdout
 
 
 def test_an_unreachable_hub_is_reported_without_a_traceback(tmp_path: Path) -> None:

@@ -29,6 +29,17 @@ class ServedModel:
     metadata: ResultMetadata | None
     """None for a base model."""
 
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that have both a text and an embedding.
+
+        The embedding matrix may have rows beyond the tokenizer, and the tokenizer a control token
+        beyond the matrix.
+        """
+        rows: int = self.model.config.get_text_config().vocab_size
+        last: int = max(self.context.processor.get_vocab().values())
+        return min(rows, last + 1)
+
 
 def load(
     base_dir: Path, result_dir: Path | None, task: str, dtype: torch.dtype = torch.float32, device: str = "cpu"

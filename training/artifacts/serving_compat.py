@@ -12,9 +12,12 @@ UpdateConfig = dict[str, Any]
 
 
 def _can_serve_vllm(task: AnyTask, update: UpdateConfig) -> bool:
-    """Return True for language models. Of the adapters, vLLM serves LoRA but not DoRA
-    (docs.vllm.ai, LoRA adapters)."""
-    return task.generative and not update.get("dora", False)
+    """Return True for language models.
+
+    Of the adapters, vLLM serves LoRA of linear layers but not DoRA (docs.vllm.ai, LoRA adapters).
+    """
+    is_plain = not (update.get("dora") or update.get("target_experts") is True or update.get("target_router"))
+    return task.generative and is_plain
 
 
 ENGINES: dict[str, Callable[[AnyTask, UpdateConfig], bool]] = {

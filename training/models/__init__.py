@@ -1,1 +1,1 @@
-"""Base models: loading, layer blocks, log-probabilities and saved weights."""
+"""Base models: support, loading, layer blocks, experts, log-probabilities and saved weights."""

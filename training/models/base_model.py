@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import TrainingError
+from training.models import support
 from training.models.architecture import Architecture, read_architecture
 from training.tasks.base import MAX_LENGTH, AnyTask
+from training.tasks.support.sequence import is_causal_classifier
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -40,6 +42,9 @@ class BaseModelInfo:
 
         dtype = getattr(torch, self.dtype)
         model.config.dtype = dtype
+        if is_causal_classifier(model):
+            # transformers compares ids with it to find the last token of a row.
+            model.config.get_text_config().pad_token_id = self.processor.pad_token_id
         state = {
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
             for name, tensor in model.state_dict().items()
@@ -58,14 +63,19 @@ def read_base_model_info(directory: Path, name: str, task: AnyTask) -> BaseModel
     weights = sorted(directory.glob("*.safetensors"))
     if not (directory / "config.json").is_file() or not weights:
         raise _build_unavailable_error(f"The base model '{name}' is incomplete on this worker.")
+    _raise_if_unsupported(name, support.check_format(directory))
     model_config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    config = model_config.get_text_config()
-    processor = task.load_processor(directory)
+    _raise_if_unsupported(name, support.check_architecture(model_config, task))
+    config, processor = model_config.get_text_config(), task.load_processor(directory)
+    _raise_if_unsupported(name, support.check_vocabulary(model_config, processor))
     if task.needs_chat_template and not processor.chat_template:
         raise _build_unavailable_error(f"The base model '{name}' has no chat template (chat_template.jinja).")
     max_positions = getattr(config, "max_position_embeddings", None) or MAX_LENGTH
     tensors = [tensor for path in weights for tensor in _read_tensor_headers(path)]
     parameters = sum(prod(tensor["shape"]) for tensor in tensors)
+    dtype = max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]
+    if dtype not in _DTYPES:
+        raise _build_unavailable_error(f"The base model '{name}' has weights of the type {dtype}; use another release.")
     return BaseModelInfo(
         id=name,
         directory=directory,
@@ -74,9 +84,14 @@ def read_base_model_info(directory: Path, name: str, task: AnyTask) -> BaseModel
         width=_get_width(config),
         # A tokenizer without a limit reports 10^30.
         context_length=min(max_positions, getattr(processor, "model_max_length", MAX_LENGTH), MAX_LENGTH),
-        dtype=_DTYPES[max(tensors, key=lambda tensor: prod(tensor["shape"]))["dtype"]],
+        dtype=_DTYPES[dtype],
         architecture=read_architecture(model_config, parameters),
     )
+
+
+def _raise_if_unsupported(name: str, reasons: list[str]) -> None:
+    if reasons:
+        raise _build_unavailable_error(f"The base model '{name}' cannot be used: {' '.join(reasons)}")
 
 
 def _get_width(config: Any) -> int:

@@ -145,6 +145,8 @@ class Task(Generic[R, E]):
     family: ClassVar[Family]
     peft_task_type: ClassVar[str | None] = None
     """Value of ``peft.TaskType``, or None if PEFT has none for the task."""
+    auto_class: ClassVar[str | None] = None
+    """Class of transformers that loads the task's models. None: any base can be loaded."""
     input_schema: ClassVar[type[BaseModel] | None] = None
     """Schema of an input of ``/v1/predictions``, or None if the task is served elsewhere."""
     default_field: ClassVar[str] = "text"

@@ -36,6 +36,7 @@ from training.tasks.base import (
     load_pretrained,
 )
 from training.tasks.support.pairs import METRICS, build_false_negative_mask, compute_ranking_metrics
+from training.tasks.support.sequence import load_padded_tokenizer
 from training.tasks.support.text import EncoderExample, TextInput, collate_texts, encode_texts
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
     route = "embeddings"
     family = "embedding"
     peft_task_type = "FEATURE_EXTRACTION"
+    auto_class = "AutoModel"
     input_schema = TextInput
     supports_micro_batches = False
     supports_feature_cache = False
@@ -97,6 +99,9 @@ class Embedding(Task[EmbeddingRow, EmbeddingExample]):
             yield RowIssue(
                 "wrong_value", "negative", "The text equals the anchor or the positive; use a different text."
             )
+
+    def load_processor(self, directory: Path) -> Any:
+        return load_padded_tokenizer(directory)
 
     def encode(
         self, rows: Sequence[EmbeddingRow], processor: Any, max_length: int

@@ -107,6 +107,7 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     route = "predictions"
     family = "discriminative"
     peft_task_type = "QUESTION_ANS"
+    auto_class = "AutoModelForQuestionAnswering"
     input_schema = QuestionInput
     default_field = "question"
     options = frozenset({"neftune_alpha"})

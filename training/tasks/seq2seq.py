@@ -82,6 +82,7 @@ class Seq2Seq(Task[Seq2SeqRow, Seq2SeqExample]):
     route = "predictions"
     family = "seq2seq"
     peft_task_type = "SEQ_2_SEQ_LM"
+    auto_class = "AutoModelForSeq2SeqLM"
     input_schema = SourceInput
     default_field = "source"
     supports_feature_cache = False
@@ -219,11 +220,15 @@ def _get_max_new_tokens(model: Any, state: TaskState) -> int:
 
 
 def _generate(model: Any, inputs: Batch, max_new_tokens: int, eos_token_id: int) -> list[list[int]]:
-    """Decode greedily until ``eos_token_id`` or ``max_new_tokens``. Padding is never generated."""
+    """Decode greedily until ``eos_token_id`` or ``max_new_tokens``. Padding is never generated.
+
+    As in transformers, the generation config may name the first token (``forced_bos_token_id``),
+    such as the language to translate into. Its ``max_length`` has no effect.
+    """
     import torch
 
     encoded, mask_BT = model.get_encoder()(**inputs), inputs["attention_mask"]
-    rows, config = len(mask_BT), model.config
+    rows, config, first_token = len(mask_BT), model.config, model.generation_config.forced_bos_token_id
     tokens_BU = torch.full((rows, 1), config.decoder_start_token_id, device=mask_BT.device)
     open_B, cache = torch.ones(rows, dtype=torch.bool, device=mask_BT.device), None
     while tokens_BU.shape[1] <= max_new_tokens and bool(open_B.any()):
@@ -237,7 +242,10 @@ def _generate(model: Any, inputs: Batch, max_new_tokens: int, eos_token_id: int)
         cache, logits_BV = out.past_key_values, out.logits[:, -1].float()
         if config.pad_token_id not in (None, eos_token_id):
             logits_BV[:, config.pad_token_id] = -torch.inf
-        next_B = torch.where(open_B, logits_BV.argmax(-1), eos_token_id)
+        chosen_B = logits_BV.argmax(-1)
+        if first_token is not None and tokens_BU.shape[1] == 1:
+            chosen_B = torch.full_like(chosen_B, first_token)
+        next_B = torch.where(open_B, chosen_B, eos_token_id)
         open_B = open_B & (next_B != eos_token_id)
         tokens_BU = torch.cat([tokens_BU, next_B[:, None]], 1)
     return [row[1:] for row in tokens_BU.tolist()]

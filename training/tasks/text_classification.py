@@ -31,7 +31,15 @@ from training.tasks.base import (
 )
 from training.tasks.support import labels
 from training.tasks.support.labels import Label
-from training.tasks.support.text import EncoderExample, TextInput, check_text, collate_texts, encode_texts
+from training.tasks.support.sequence import compute_sequence_logits, load_padded_tokenizer
+from training.tasks.support.text import (
+    EncoderExample,
+    TextInput,
+    check_text,
+    collate_texts,
+    encode_texts,
+    reject_empty_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +74,7 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
     route = "predictions"
     family = "discriminative"
     peft_task_type = "SEQ_CLS"
+    auto_class = "AutoModelForSequenceClassification"
     input_schema = TextInput
     options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
     metrics = labels.METRICS
@@ -79,18 +88,27 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
         if row.label is not None and row.labels is not None:
             yield RowIssue("wrong_value", "labels", "The row has 'label' and 'labels'; remove one of them.")
 
+    def load_processor(self, directory: Path) -> Any:
+        return load_padded_tokenizer(directory)
+
     def encode(
         self, rows: Sequence[ClassificationRow], processor: Any, max_length: int
     ) -> list[LabelExample | RowIssue]:
         return [
-            _build_example(text, (row.label,) if row.label is not None else tuple(row.labels or ()), row.label is None)
+            reject_empty_text(text)
+            or _build_example(
+                text, (row.label,) if row.label is not None else tuple(row.labels or ()), row.label is None
+            )
             for row, text in zip(rows, encode_texts(rows, processor, max_length), strict=True)
         ]
 
     def encode_inputs(
         self, inputs: Sequence[TextInput], processor: Any, max_length: int
     ) -> list[LabelExample | RowIssue]:
-        return [_build_example(text, (), False) for text in encode_texts(inputs, processor, max_length)]
+        return [
+            reject_empty_text(text) or _build_example(text, (), False)
+            for text in encode_texts(inputs, processor, max_length)
+        ]
 
     def prepare(self, examples: Sequence[LabelExample]) -> TaskState:
         kinds = {example.multi_label for example in examples}
@@ -148,7 +166,7 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
 
     def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
         inputs = {name: tensor for name, tensor in batch.items() if name != "truth_BL"}
-        return _LOSSES[ctx.state["many"]](model(**inputs).logits.float(), batch["truth_BL"], ctx)
+        return _LOSSES[ctx.state["many"]](compute_sequence_logits(model, inputs), batch["truth_BL"], ctx)
 
     def compute_metrics(
         self, examples: Sequence[LabelExample], outputs: Sequence[torch.Tensor], ctx: TaskContext
@@ -167,7 +185,7 @@ class TextClassification(Task[ClassificationRow, LabelExample]):
             inputs = {
                 name: tensor.to(model.device) for name, tensor in collate_texts(examples, ctx.pad_token_id).items()
             }
-            logits_BL = model(**inputs).logits.float()
+            logits_BL = compute_sequence_logits(model, inputs)
         multi_label = ctx.state.get("many", False)
         scores_BL = logits_BL.sigmoid() if multi_label else logits_BL.softmax(-1)
         answers: list[dict[str, Any]] = []

@@ -30,7 +30,15 @@ from training.tasks.base import (
     TokenSegment,
     load_pretrained,
 )
-from training.tasks.support.text import EncoderExample, TextInput, check_text, collate_texts, encode_texts
+from training.tasks.support.sequence import compute_sequence_logits, load_padded_tokenizer
+from training.tasks.support.text import (
+    EncoderExample,
+    TextInput,
+    check_text,
+    collate_texts,
+    encode_texts,
+    reject_empty_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +76,7 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
     route = "predictions"
     family = "discriminative"
     peft_task_type = "SEQ_CLS"
+    auto_class = "AutoModelForSequenceClassification"
     input_schema = TextInput
     has_accuracy: ClassVar[bool] = False
     options = frozenset({"neftune_alpha"})
@@ -76,16 +85,23 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
     def check_row(self, row: RegressionRow) -> Iterator[RowIssue]:
         yield from check_text(row)
 
+    def load_processor(self, directory: Path) -> Any:
+        return load_padded_tokenizer(directory)
+
     def encode(
         self, rows: Sequence[RegressionRow], processor: Any, max_length: int
     ) -> list[RegressionExample | RowIssue]:
         encoded = encode_texts(rows, processor, max_length)
-        return [_build_example(text, row.target) for row, text in zip(rows, encoded, strict=True)]
+        return [
+            reject_empty_text(text) or _build_example(text, row.target) for row, text in zip(rows, encoded, strict=True)
+        ]
 
     def encode_inputs(
         self, inputs: Sequence[TextInput], processor: Any, max_length: int
     ) -> list[RegressionExample | RowIssue]:
-        return [_build_example(text, nan) for text in encode_texts(inputs, processor, max_length)]
+        return [
+            reject_empty_text(text) or _build_example(text, nan) for text in encode_texts(inputs, processor, max_length)
+        ]
 
     def prepare(self, examples: Sequence[RegressionExample]) -> TaskState:
         """Return mean and standard deviation of the targets."""
@@ -133,7 +149,7 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
 
     def compute_loss(self, model: Any, batch: Batch, ctx: TaskContext) -> Loss:
         inputs = {name: tensor for name, tensor in batch.items() if name != "targets_B"}
-        values_B = model(**inputs).logits.float().squeeze(-1)
+        values_B = compute_sequence_logits(model, inputs).squeeze(-1)
         total = (values_B - batch["targets_B"]).square().sum()
         return Loss(total, total.new_zeros(()), values_B.detach())
 
@@ -154,7 +170,7 @@ class TextRegression(Task[RegressionRow, RegressionExample]):
             inputs = {
                 name: tensor.to(model.device) for name, tensor in collate_texts(examples, ctx.pad_token_id).items()
             }
-            values = model(**inputs).logits.float().squeeze(-1).tolist()
+            values = compute_sequence_logits(model, inputs).squeeze(-1).tolist()
         return [{"value": value * ctx.state["deviation"] + ctx.state["mean"]} for value in values]
 
 

@@ -49,7 +49,8 @@ from training.tasks.support.entities import (
     split_words,
 )
 from training.tasks.support.labels import Label
-from training.tasks.support.text import EncoderExample, collate_texts
+from training.tasks.support.sequence import load_padded_tokenizer
+from training.tasks.support.text import EncoderExample, collate_texts, reject_empty_text
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +116,7 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
     route = "predictions"
     family = "discriminative"
     peft_task_type = "TOKEN_CLS"
+    auto_class = "AutoModelForTokenClassification"
     input_schema = WordsInput
     options = frozenset({"label_smoothing", "class_weights", "neftune_alpha"})
     metrics = METRICS
@@ -128,6 +130,9 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
                 yield RowIssue("empty_content", f"tokens[{index}]", "The token is blank; remove it and its tag.")
         yield from check_tags(row.tags)
 
+    def load_processor(self, directory: Path) -> Any:
+        return load_padded_tokenizer(directory)
+
     def encode(self, rows: Sequence[TaggedRow], processor: Any, max_length: int) -> list[WordsExample | RowIssue]:
         encoded = _encode_words(
             [join_tokens(row.tokens) for row in rows], [row.tags for row in rows], processor, max_length
@@ -140,7 +145,8 @@ class TokenClassification(Task[TaggedRow, WordsExample]):
     def encode_inputs(
         self, inputs: Sequence[WordsInput], processor: Any, max_length: int
     ) -> list[WordsExample | RowIssue]:
-        return list(_encode_words([item.words for item in inputs], [()] * len(inputs), processor, max_length))
+        encoded = _encode_words([item.words for item in inputs], [()] * len(inputs), processor, max_length)
+        return [reject_empty_text(example) or example for example in encoded]
 
     def prepare(self, examples: Sequence[WordsExample]) -> TaskState:
         return count_tags(tag for example in examples for tag in example.tags)

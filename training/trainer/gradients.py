@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from training.data.batch_sampler import split_batch
 from training.kernels.memory import supports_checkpointing
+from training.models.router_loss import RouterStatistics
 from training.run_events import Message
 from training.tasks.base import Example
 from training.trainer import checkpoint
@@ -71,10 +73,11 @@ def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_b
     weight = sum(run.task.sum_weights(example, run.context) for example in examples)
     sums = torch.zeros(2, device=run.device.torch_device)
     parts = split_batch(examples, micro_batches)
+    routing = _count_routing(run, parts)
     for number, micro_batch in enumerate(parts):
         run.report_step(max(0, step - 1) + number / len(parts))
         loss = run.compute_loss(micro_batch, run.context)
-        torch.autograd.backward(loss.total / weight)
+        torch.autograd.backward(loss.total / weight + _compute_router_loss(run, routing))
         sums += torch.stack([loss.total.detach(), loss.correct.to(loss.total.dtype)])
     _add_l2_gradient(run)
     norm = torch.nn.utils.clip_grad_norm_(run.trainable_parameters.values(), run.hyper.max_grad_norm)
@@ -82,6 +85,25 @@ def _accumulate_gradients(run: TrainingRun, examples: Sequence[Example], micro_b
     total, hits, grad_norm = torch.cat([sums, norm.reshape(1)]).tolist()
     targets = sum(run.task.count_targets(example) for example in examples)
     return BatchMetrics(total / weight, hits / targets if run.task.has_accuracy else None, grad_norm, micro_batches)
+
+
+def _count_routing(run: TrainingRun, parts: Sequence[Sequence[Example]]) -> RouterStatistics | None:
+    """Return the routing of a batch in several parts, from forward passes with the same draws."""
+    if run.router_loss is None or len(parts) == 1:
+        return None
+    routing = []
+    with torch.no_grad(), torch.random.fork_rng():
+        for micro_batch in parts:
+            run.compute_loss(micro_batch, run.context)
+            routing.append(run.router_loss.collect())
+    return sum(routing[1:], routing[0])
+
+
+def _compute_router_loss(run: TrainingRun, routing: RouterStatistics | None) -> Tensor | float:
+    if run.router_loss is None:
+        return 0.0
+    part = run.router_loss.collect()
+    return run.router_loss.compute(part, routing or part)
 
 
 @torch.no_grad()

@@ -19,7 +19,9 @@ from training.kernels import packed
 from training.kernels.probe import ProbeSettings, count_kernels, describe_kernels
 from training.models import weights
 from training.models.blocks import find_blocks
+from training.models.experts import describe_training, find_expert_blocks
 from training.models.logprobs import select_logprob_function
+from training.models.router_loss import build_router_loss
 from training.progress import ProgressReporter
 from training.run_events import Message, RunEvent, Started
 from training.spec import DEVICE_HYPERPARAMETERS, TrainSpec
@@ -54,6 +56,8 @@ def build_run(
     if hyper.neftune_alpha:
         neftune.activate(model, hyper.neftune_alpha)
     context = _build_context(prepared, model, device, _patch_model(prepared, model, device, emit))
+    if expert_blocks := find_expert_blocks(model):
+        emit(Message(message=describe_training(model, expert_blocks)))
     metadata = ResultMetadata(
         task=spec.task,
         method=spec.method,
@@ -84,6 +88,7 @@ def build_run(
         reporter=reporter,
         max_pass_seconds=max_pass_seconds,
         max_transfer_seconds=max_transfer_seconds,
+        router_loss=build_router_loss(model),
     )
     if hyper.gradient_checkpointing and not run.enable_checkpointing():
         emit(Message(level="warn", message="This model has no activation checkpointing, so training goes without it."))

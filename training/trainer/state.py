@@ -19,6 +19,7 @@ from training.errors import Interrupted
 from training.hyperparameters.auto import ResolvedHyperparameters
 from training.kernels import memory
 from training.models.base_model import BaseModelInfo
+from training.models.router_loss import RouterLoss
 from training.progress import ProgressReporter, Report
 from training.run_events import PhaseName, RunEvent
 from training.tasks.base import AnyTask, Example, Loss, TaskContext
@@ -99,6 +100,8 @@ class TrainingRun:
     feature_cache: FrozenFeatureCache | None = None
     checkpointing: bool = False
     """True if blocks recompute their activations in the backward pass."""
+    router_loss: RouterLoss | None = None
+    """Auxiliary loss of a mixture-of-experts model."""
 
     @cached_property
     def batch_sampler(self) -> LengthGroupedBatchSampler:
@@ -155,7 +158,7 @@ class TrainingRun:
         if self.feature_cache:
             self.feature_cache.feed(examples)
         batch = move_to_device(self.task.collate(examples, ctx), self.device.torch_device)
-        with self.device.autocast():
+        with self.device.autocast(), self.router_loss.record(batch) if self.router_loss else nullcontext():
             return self.task.compute_loss(self.model, batch, ctx)
 
     @cached_property

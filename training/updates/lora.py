@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 from pydantic import ConfigDict, Field, StringConstraints
+
+from training.models.experts import find_expert_blocks
+from training.updates.lora_targets import LoraTargets, find_targets
 
 if TYPE_CHECKING:
     import torch
@@ -35,28 +39,56 @@ class LoraUpdate(pydantic.BaseModel):
         "all-linear"
     )
     """Names of the layers that get an adapter; ``all-linear`` excludes the output layer."""
+    target_experts: Literal["auto"] | bool = "auto"
+    """Adapt the experts of a mixture-of-experts model, each with its own matrices of this rank.
+    ``auto`` does so with ``all-linear`` and without DoRA, which experts exclude."""
+    target_router: bool = False
+    """Adapt the routers too, which choose the experts of each token."""
     rslora: bool = False
     dora: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _reject_dora_of_experts(self) -> LoraUpdate:
+        if self.dora and (self.target_experts is True or self.target_router):
+            raise ValueError("dora excludes target_experts and target_router; send one of them")
+        return self
 
     def get_weights_dtype(self, compute: torch.dtype, stored: torch.dtype) -> torch.dtype:
         """Return the compute dtype: a frozen base needs no more precision."""
         return compute
 
     def apply(self, model: Any, task: AnyTask) -> Any:
-        """Add the adapter. Raises ``ValueError`` if no layer matches ``target_modules``."""
+        """Add the adapter. Raises ``ValueError`` if the model lacks a target."""
         from peft import LoraConfig, TaskType, get_peft_model
 
+        targets = self._find_targets(model)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=self.target_modules,
+            lora_dropout=0.0 if targets.parameters else self.dropout,
+            target_modules=targets.modules,
+            target_parameters=targets.parameters,
             use_rslora=self.rslora,
             use_dora=self.dora,
             task_type=TaskType(task.peft_task_type) if task.peft_task_type else None,
             modules_to_save=None if task.uses_lm_head else find_head_modules(model),
         )
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        if targets.parameters and self.dropout:
+            # PEFT refuses dropout for the whole adapter if it has parameters without a layer.
+            add_dropout(adapted, self.dropout)
+        return adapted
+
+    def _find_targets(self, model: Any) -> LoraTargets:
+        blocks = find_expert_blocks(model)
+        if blocks:
+            is_auto = self.target_experts == "auto"
+            with_experts = self.target_modules == "all-linear" and not self.dora if is_auto else self.target_experts
+            targets = find_targets(model, blocks, self.target_modules, bool(with_experts), self.target_router)
+            return replace(targets, parameters=None) if self.dora else targets
+        if self.target_experts is True or self.target_router:
+            raise ValueError(f"{type(model).__name__} has no experts; leave target_experts and target_router out")
+        return LoraTargets(self.target_modules)
 
     def count_frozen_blocks(self, model: Any) -> int:
         return 0
@@ -98,3 +130,20 @@ def find_head_modules(model: Any) -> list[str]:
         return []
     added = ((name, child) for name, child in model.named_children() if child is not model.base_model)
     return [name for name, child in added if any(True for _ in child.parameters())]
+
+
+def add_dropout(model: Any, probability: float) -> None:
+    """Add dropout to the inputs of the adapters of linear layers."""
+    from peft.tuners.lora import Linear
+    from torch import nn
+
+    for layer in model.modules():
+        if isinstance(layer, Linear):
+            layer.lora_dropout.update({name: nn.Dropout(probability) for name in layer.active_adapters})
+
+
+def supports_mixed_batches(directory: Path) -> bool:
+    """Return True if PEFT can run a saved adapter in a batch with others: neither DoRA nor adapted
+    parameters (``target_parameters``)."""
+    config = json.loads((directory / CONFIG_NAME).read_text())
+    return not (config.get("use_dora") or config.get("target_parameters"))

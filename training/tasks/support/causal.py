@@ -49,6 +49,7 @@ class CausalTask(Task[R, CausalExample]):
     example_type = CausalExample
     family = "generative"
     peft_task_type = "CAUSAL_LM"
+    auto_class = "AutoModelForCausalLM"
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "neftune_alpha", "train_on_inputs"})
 
@@ -114,7 +115,8 @@ def collate(examples: Sequence[CausalExample], ctx: TaskContext) -> Batch:
     """Batch the model's inputs and the N targets.
 
     A target has the position of the token before it in the flattened ids (``positions_N``), its id,
-    its weight, and its row.
+    its weight, and its row. The model needs no mask of the padding (``mask_BT``), which is on the
+    right; losses that count tokens do.
     """
     import torch
 
@@ -125,6 +127,7 @@ def collate(examples: Sequence[CausalExample], ctx: TaskContext) -> Batch:
     else:
         batch = {"input_ids": pad_right([example.ids for example in examples], ctx.pad_token_id)}
         width = batch["input_ids"].shape[1]
+        batch["mask_BT"] = torch.arange(width) < torch.tensor(lengths)[:, None]
     starts = [0, *accumulate(lengths)] if width is None else range(0, width * len(examples), width)
     weights = [torch.frombuffer(example.weights, dtype=torch.float32) for example in examples]
     targets = [weights_T.nonzero().squeeze(1) for weights_T in weights]

@@ -34,6 +34,14 @@ def check_text(row: TextInput) -> Iterator[RowIssue]:
         yield RowIssue("empty_content", "text", "The text is empty; add text or remove the row.")
 
 
+def reject_empty_text(example: EncoderExample) -> RowIssue | None:
+    """Return an issue if the tokenizer finds no tokens, which leaves the model nothing to read."""
+    if example.size:
+        return None
+    message = "The base model's tokenizer finds no tokens in this text; use other characters, or remove the row."
+    return RowIssue("empty_content", "text", message)
+
+
 def encode_texts(texts: Sequence[TextInput], tokenizer: Any, max_length: int) -> Iterator[EncoderExample]:
     """Encode texts in order, truncated to ``max_length``; of a pair, the longer text first."""
     # Pairs and single texts may be mixed, but a call of the tokenizer accepts only one kind.

@@ -10,6 +10,10 @@ from typing import (
 
 from attrs import define as _attrs_define
 
+from ..models.lora_update_target_experts_type_0 import (
+    LoraUpdateTargetExpertsType0,
+    check_lora_update_target_experts_type_0,
+)
 from ..models.lora_update_target_modules_type_0 import (
     LoraUpdateTargetModulesType0,
     check_lora_update_target_modules_type_0,
@@ -31,6 +35,10 @@ class LoraUpdate:
         dropout (float | Unset):  Default: 0.0.
         target_modules (list[str] | LoraUpdateTargetModulesType0 | Unset): Names of the layers that get an adapter;
             ``all-linear`` excludes the output layer. Default: 'all-linear'.
+        target_experts (bool | LoraUpdateTargetExpertsType0 | Unset): Adapt the experts of a mixture-of-experts model,
+            each with its own matrices of this rank.
+            ``auto`` does so with ``all-linear`` and without DoRA, which experts exclude. Default: 'auto'.
+        target_router (bool | Unset): Adapt the routers too, which choose the experts of each token. Default: False.
         rslora (bool | Unset):  Default: False.
         dora (bool | Unset):  Default: False.
     """
@@ -40,6 +48,8 @@ class LoraUpdate:
     alpha: float | Unset = 32.0
     dropout: float | Unset = 0.0
     target_modules: list[str] | LoraUpdateTargetModulesType0 | Unset = "all-linear"
+    target_experts: bool | LoraUpdateTargetExpertsType0 | Unset = "auto"
+    target_router: bool | Unset = False
     rslora: bool | Unset = False
     dora: bool | Unset = False
 
@@ -60,6 +70,16 @@ class LoraUpdate:
         else:
             target_modules = self.target_modules
 
+        target_experts: bool | str | Unset
+        if isinstance(self.target_experts, Unset):
+            target_experts = UNSET
+        elif isinstance(self.target_experts, str):
+            target_experts = self.target_experts
+        else:
+            target_experts = self.target_experts
+
+        target_router = self.target_router
+
         rslora = self.rslora
 
         dora = self.dora
@@ -77,6 +97,10 @@ class LoraUpdate:
             field_dict["dropout"] = dropout
         if target_modules is not UNSET:
             field_dict["target_modules"] = target_modules
+        if target_experts is not UNSET:
+            field_dict["target_experts"] = target_experts
+        if target_router is not UNSET:
+            field_dict["target_router"] = target_router
         if rslora is not UNSET:
             field_dict["rslora"] = rslora
         if dora is not UNSET:
@@ -116,6 +140,23 @@ class LoraUpdate:
 
         target_modules = _parse_target_modules(d.pop("target_modules", UNSET))
 
+        def _parse_target_experts(data: object) -> bool | LoraUpdateTargetExpertsType0 | Unset:
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                target_experts_type_0 = check_lora_update_target_experts_type_0(data)
+
+                return target_experts_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(bool | LoraUpdateTargetExpertsType0 | Unset, data)
+
+        target_experts = _parse_target_experts(d.pop("target_experts", UNSET))
+
+        target_router = d.pop("target_router", UNSET)
+
         rslora = d.pop("rslora", UNSET)
 
         dora = d.pop("dora", UNSET)
@@ -126,6 +167,8 @@ class LoraUpdate:
             alpha=alpha,
             dropout=dropout,
             target_modules=target_modules,
+            target_experts=target_experts,
+            target_router=target_router,
             rslora=rslora,
             dora=dora,
         )
