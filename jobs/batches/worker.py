@@ -125,7 +125,9 @@ class BatchRun:
             file = await session.get(File, self.batch.input_file_id)
         if file is None:
             raise BlobNotFound(f"no file {self.batch.input_file_id}")
-        await asyncio.to_thread(get_file, self.resources.blobs, file.blob_key, file.sha256, self._input_path)
+        await self.resources.blob_threads.run(
+            get_file, self.resources.blobs, file.blob_key, file.sha256, self._input_path
+        )
 
     async def _validate(self) -> bool:
         """Validate the input file. Return False if it was rejected, which ends the batch."""

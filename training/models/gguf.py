@@ -84,15 +84,14 @@ def _read_fields(source: Path) -> dict[str, Any]:
     try:
         fields = GGUFReader(source).fields
     except (ValueError, IndexError) as error:
-        raise UnsupportedGguf(
-            f"{source.name} is not a readable GGUF file ({error}); install its package again"
-        ) from error
-    names = ("general.architecture", "tokenizer.ggml.pre", "tokenizer.chat_template")
+        message = f"{source.name} is not a readable GGUF file ({error}); install its package again"
+        raise UnsupportedGguf(message) from error
+    names = ("tokenizer.ggml.pre", "tokenizer.chat_template")
     return {name: fields[name].contents() for name in names if name in fields}
 
 
 def _load_tokenizer(source: Path, fields: Mapping[str, Any]) -> Any:
-    name = fields.get("tokenizer.ggml.pre")
+    name = str(fields.get("tokenizer.ggml.pre"))
     if name not in PRE_TOKENIZERS:
         supported = ", ".join(PRE_TOKENIZERS)
         raise UnsupportedGguf(f"{source.name} has the pre-tokenizer '{name}'; supported: {supported}")
