@@ -112,4 +112,4 @@ sdk: $(STAMP) $(GENERATOR) ## generate the client in sdk/, its pages, and the HT
 	PYTHONPATH=sdk $(BIN)/python -m codegen $(GENERATOR)
 
 clean: ## remove the files that the targets above created
-	rm -rf $(VENV) .quickstart .pytest_cache .mypy_cache .ruff_cache .cache site
+	rm -rf $(VENV) .quickstart .tour .pytest_cache .mypy_cache .ruff_cache .cache site

