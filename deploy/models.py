@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from storage import hub
+from storage.blobs import hash_file
 from storage.registry import BaseModelEntry
-from storage.settings import Settings
+from storage.settings import Settings, build_child_environment
 from training.models.support import check_base
 from training.tasks import TASKS
+
+CONVERTER = "training.models.gguf"
+"""Module that converts a GGUF file. It runs as a process: it imports torch, and needs memory for
+the weights twice."""
 
 app = typer.Typer(help="List, download and check base models.", no_args_is_help=True)
 Home = Annotated[Path | None, typer.Option(help="Directory of the stack's data.")]
@@ -41,7 +50,11 @@ def list_(home: Home = None) -> None:
         table.add_row(entry.id, size, f"{entry.context:,}", "\n".join(entry.tasks), installed, "\n".join(entry.aliases))
     console = Console()
     console.print(table)
-    console.print("Download a model that is not installed with: luthierd models pull ID")
+    console.print("Install a model that is not installed with: luthierd models pull ID")
+
+
+class PullFailed(RuntimeError):
+    """The model cannot be pulled. The message says what to do."""
 
 
 @app.command()
@@ -50,21 +63,58 @@ def pull(
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the repository.")] = "main",
     home: Home = None,
 ) -> None:
-    """Download a model from its hub, scan it, and lock its commit and the hash of every file."""
+    """Download a model from its hub, or convert the GGUF file of its package. Scan it, and lock its
+    source and the hash of every file."""
     settings, console = _load_settings(home), Console()
     entry = _get_entry(settings, model)
-    if entry.hub is None:
+    if entry.hub is None and entry.gguf is None:
         console.print(f"'{entry.id}' is part of this installation; there is nothing to download")
         return
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     try:
-        directory = hub.pull(entry, settings.models_dir, revision)
-    except (hub.HubUnavailable, hub.UnsafeModel) as error:
-        console.print(f"[red]✗[/] {entry.hub} was not pulled: {error}")
+        with console.status(f"pulling {entry.id} …"):
+            directory = hub.pull(entry, settings.models_dir, revision) if entry.hub else _convert(entry, settings)
+    except (hub.HubUnavailable, hub.UnsafeModel, PullFailed) as error:
+        console.print(f"[red]✗[/] {entry.hub or entry.id} was not pulled: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
     console.print(f"[green]✓[/] {entry.id} is at {directory}")
     if _print_unsupported_tasks(console, entry, directory) == len(entry.tasks):
         raise typer.Exit(1)
+
+
+def _convert(entry: BaseModelEntry, settings: Settings) -> Path:
+    """Convert a GGUF file unless its unchanged result exists. Raises ``PullFailed``."""
+    source = settings.create_registry().find_gguf(entry)
+    if source is None:
+        raise PullFailed(f"the package {entry.package} is not installed; run: {' '.join(entry.install_commands)}")
+    sha256 = hash_file(source).sha256
+    if entry.sha256 not in (None, sha256):
+        raise PullFailed(f"{source} has the sha256 {sha256}, but models.toml expects {entry.sha256}")
+    if entry.location and _is_converted_from(sha256, entry.location):
+        return entry.location
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=settings.models_dir) as scratch:
+        part = Path(scratch, entry.id)
+        command = [sys.executable, "-m", CONVERTER, str(source), str(part)]
+        process = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=build_child_environment(settings)
+        )
+        if process.returncode:
+            raise PullFailed(_get_last_line(process.stderr) or f"the conversion ended with status {process.returncode}")
+        return hub.install(
+            part, settings.models_dir / entry.id, {"package": entry.package, "gguf": entry.gguf, "sha256": sha256}
+        )
+
+
+def _is_converted_from(sha256: str, directory: Path) -> bool:
+    try:
+        hub.verify(directory)
+    except (hub.UnsafeModel, hub.ChangedModel):
+        return False
+    return hub.read_lock_file(directory).get("sha256") == sha256
+
+
+def _get_last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
 
 
 @app.command()

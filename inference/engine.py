@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -18,6 +17,7 @@ from inference.protocol.generation import ChatCompletionRequest, CompletionReque
 from inference.protocol.model_ref import ModelRef, Variant
 from inference.protocol.pooling import EmbeddingRequest, PredictionRequest
 from inference.serving import chat, completions, embeddings, predictions
+from inference.threads import ThreadPools
 from storage import blobs
 from storage.registry import Registry
 from storage.settings import Settings
@@ -51,7 +51,8 @@ class Engine:
         files = [settings.models_file, settings.home / "models.toml"]
         self._blobs = blobs.connect(settings.blob_url)
         self._cache = ArtifactCache(self._blobs, settings.cache_dir)
-        self._models = ModelManager(Registry(files, settings.models_dir), self._cache, settings)
+        self._pools = ThreadPools()
+        self._models = ModelManager(Registry(files, settings.models_dir), self._cache, settings, self._pools)
 
     async def chat(self, ref: ModelRef, request: ChatCompletionRequest) -> dict[str, Any]:
         """Generate a ``chat.completion``."""
@@ -112,7 +113,7 @@ class Engine:
                 "variant",
             )
         _, base = self._models.get_base_model(ref)
-        return await asyncio.to_thread(self._export, ref, variant, base)
+        return await self._pools.export.run(self._export, ref, variant, base)
 
     def _export(self, ref: ModelRef, variant: Variant, base: Path) -> dict[str, Any]:
         key = f"exports/{ref.manifest_sha256}/{'checkpoint' if ref.part else 'result'}-{variant}.zip"
@@ -131,6 +132,7 @@ class Engine:
 
     async def close(self) -> None:
         await self._models.close()
+        self._pools.close()
 
     async def _probe_predictions(self, ref: ModelRef) -> dict[str, Any]:
         return await self.predict(ref, predictions.build_probe(self._models.get_task(ref)))

@@ -6,7 +6,6 @@ carries the model's reference and the client's body, ``{"ref": {â€¦}, "body": {â
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import hmac
 import json
@@ -117,7 +116,7 @@ def create_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        engine = app.state.engine = await asyncio.to_thread(Engine, settings)
+        engine = app.state.engine = Engine(settings)
         try:
             yield
         finally:

@@ -17,6 +17,10 @@ from storage.db import Database
 from storage.redis_scripts import RedisScripts
 from storage.registry import Registry
 from storage.settings import Settings
+from storage.threads import ThreadPool
+
+BLOB_THREADS = 16
+"""Transfers at the same time of one process."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Resources:
     redis_scripts: RedisScripts
     engine: EngineClient
     registry: Registry
+    blob_threads: ThreadPool
+    """Threads of calls that wait for the blob store."""
+    probe_thread: ThreadPool
+    """Thread of the blob store's health check. Further checks wait for one that hangs."""
 
 
 @asynccontextmanager
@@ -42,6 +50,8 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         redis_scripts=RedisScripts(channel.get_pool),
         engine=engine_client.connect(settings.inference_url, settings.inference_token.get_secret_value()),
         registry=settings.create_registry(),
+        blob_threads=ThreadPool("blobs", BLOB_THREADS),
+        probe_thread=ThreadPool("probe", 1),
     )
     try:
         yield resources
@@ -49,3 +59,5 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         await resources.engine.close()
         await resources.wakeup.close()
         await resources.db.close()
+        resources.blob_threads.close()
+        resources.probe_thread.close()

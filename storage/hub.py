@@ -1,14 +1,17 @@
 """Download of base models from the hub, and verification against their lock files.
 
-The entry's repository is resolved to a commit. The lock file holds the commit and the sha256 of
-every file. Only safetensors, JSON and text files are downloaded: no pickle, no Python.
+The entry's repository is resolved to a commit. The lock file holds the commit, or the sha256 of the
+GGUF file that the model was converted from, and the sha256 of every file. Only safetensors, JSON
+and text files are downloaded: no pickle, no Python.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from huggingface_hub import HfApi, snapshot_download
@@ -40,24 +43,35 @@ class ChangedModel(StorageError):
 def pull(entry: BaseModelEntry, models_dir: Path, revision: str = "main") -> Path:
     """Download, scan and lock a model. Raises ``UnsafeModel`` and ``HubUnavailable``."""
     assert entry.hub is not None
-    part, final = models_dir / f"{entry.id}.part", models_dir / entry.id
+    part = models_dir / f"{entry.id}.part"
     try:
         commit = HfApi().model_info(entry.hub, revision=revision).sha
         snapshot_download(entry.hub, revision=commit, local_dir=part, allow_patterns=ALLOWED_PATTERNS)
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise HubUnavailable(f"cannot download {entry.hub} from the hub: {error}") from error
     shutil.rmtree(part / ".cache", ignore_errors=True)
+    return install(part, models_dir / entry.id, {"repository": entry.hub, "commit": commit})
+
+
+def install(part: Path, final: Path, source: Mapping[str, str | None]) -> Path:
+    """Scan and lock a complete model, and move it to its place. Raises ``UnsafeModel``."""
     scan(part)
-    write_lock_file(part, entry.hub, commit)
+    write_lock_file(part, source)
     shutil.rmtree(final, ignore_errors=True)
     return part.replace(final)
 
 
-def write_lock_file(directory: Path, repository: str, commit: str | None) -> None:
-    """Write the lock file of a directory."""
+def write_lock_file(directory: Path, source: Mapping[str, str | None]) -> None:
+    """Write the lock file of a directory: ``source`` and the hash of every file."""
     files = {name: {"sha256": stored.sha256, "size": stored.size} for name, stored in _hash_files(directory).items()}
-    content = {"format": 1, "repository": repository, "commit": commit, "files": files}
+    content = {"format": 1, **source, "files": files}
     (directory / LOCK_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
+
+
+def read_lock_file(directory: Path) -> dict[str, Any]:
+    """Return the content of a directory's lock file."""
+    content: dict[str, Any] = json.loads((directory / LOCK_FILE).read_text())
+    return content
 
 
 def verify(directory: Path) -> int:
@@ -68,7 +82,7 @@ def verify(directory: Path) -> int:
     scan(directory)
     digests = _hash_files(directory)
     if (directory / LOCK_FILE).exists():
-        locked = json.loads((directory / LOCK_FILE).read_text())["files"]
+        locked = read_lock_file(directory)["files"]
         for name in sorted(locked.keys() | digests.keys()):
             if name not in digests or name not in locked or digests[name].sha256 != locked[name]["sha256"]:
                 raise ChangedModel(f"{name} differs from the pulled file; pull the model again")

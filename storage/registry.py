@@ -2,8 +2,9 @@
 
 Clients name a model by its id or an alias, never by a path. An entry gives the source of its files:
 ``path`` (a directory, relative to the TOML file), ``package`` + ``directory`` (inside an installed
-Python package) or ``hub`` (a repository that ``luthierd models pull`` downloads into the models
-folder and locks).
+Python package), ``hub`` (a repository that ``luthierd models pull`` downloads into the models
+folder and locks) or ``package`` + ``gguf`` (a file of an installed package that it converts into
+the models folder and locks).
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ class BaseModelEntry(BaseModel):
     path: Path | None = None
     package: str | None = None
     directory: str | None = None
+    gguf: str | None = None
+    """GGUF file of the package."""
+    sha256: str | None = None
+    """Expected hash of the GGUF file, hexadecimal."""
+    extra: str | None = None
+    """Extra of Luthier that installs the package."""
     hub: str | None = None
     location: Path | None = None
     """Local directory of its files; None if they are not on this machine."""
@@ -53,11 +60,17 @@ class BaseModelEntry(BaseModel):
         Raises ``ModelNotPulled``, whose message names the command to run.
         """
         if self.location is None:
+            commands = [*self.install_commands, f"luthierd models pull {self.id}"]
             raise ModelNotPulled(
-                f"The base model '{self.id}' is not on this machine. The operator can download it with "
-                f"'luthierd models pull {self.id}'."
+                f"The base model '{self.id}' is not on this machine. The operator can install it with "
+                f"{' and '.join(map(repr, commands))}."
             )
         return self.location
+
+    @property
+    def install_commands(self) -> list[str]:
+        """Commands to run before ``luthierd models pull``."""
+        return [f"pip install luthier[{self.extra}]"] if self.extra else []
 
 
 Entries = list[BaseModelEntry]
@@ -82,6 +95,13 @@ class Registry:
         entries = self._load_entries()
         entry = entries.get(name) or next((entry for entry in entries.values() if name in entry.aliases), None)
         return self._with_location(entry) if entry else None
+
+    def find_gguf(self, entry: BaseModelEntry) -> Path | None:
+        """Return the GGUF file that ``entry`` is converted from; None if its package is missing."""
+        assert entry.package is not None
+        assert entry.gguf is not None
+        root = self._find_package(entry.package)
+        return root / entry.gguf if root and (root / entry.gguf).is_file() else None
 
     def _load_entries(self) -> dict[str, BaseModelEntry]:
         stamp = tuple(self._stat_files())
@@ -110,7 +130,7 @@ class Registry:
     def _find_location(self, entry: BaseModelEntry) -> Path | None:
         if entry.path:
             return entry.path if entry.path.is_dir() else None
-        if entry.package:
+        if entry.package and not entry.gguf:
             root = self._find_package(entry.package)
             return root / (entry.directory or "") if root else None
         pulled = self._models_dir / entry.id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
@@ -89,7 +88,7 @@ async def create_file(request: Request, resources: ResourcesDep, principal: Prin
         form = _parse_form(upload.fields)
         file_id, now = new_id("file"), time.time()
         key = f"{files_prefix(principal.project_id)}/{file_id}"
-        stored = await asyncio.to_thread(resources.blobs.put_file, key, upload.path)
+        stored = await resources.blob_threads.run(resources.blobs.put_file, key, upload.path)
     lifetime = resolve_lifetime(form.purpose, form.expires_after)
     file = File(
         id=file_id,
@@ -115,10 +114,10 @@ async def create_file(request: Request, resources: ResourcesDep, principal: Prin
     try:
         response = await run_idempotent_form(request, insert, upload.filename, form.purpose, lifetime, stored.sha256)
     except (InvalidRequest, RequestInProgress):
-        await delete_blobs(resources.blobs, [key])
+        await delete_blobs(resources, [key])
         raise
     if is_replayed(response):
-        await delete_blobs(resources.blobs, [key])
+        await delete_blobs(resources, [key])
     return response
 
 
@@ -164,7 +163,7 @@ async def delete_file(file_id: str, resources: ResourcesDep, principal: Principa
                 )
         await session.execute(delete(File).where(col(File.id) == file_id))
         await audit(session, principal, "file.deleted", file_id)
-    await delete_blobs(resources.blobs, [file.blob_key])
+    await delete_blobs(resources, [file.blob_key])
     return FileDeleted(id=file_id)
 
 

@@ -61,7 +61,7 @@ def _probe_blobs(blobs: Blobs) -> None:
 
 CHECKS: dict[str, Callable[[Resources], Awaitable[object]]] = {
     "database": lambda resources: resources.db.ping(),
-    "blobs": lambda resources: asyncio.to_thread(_probe_blobs, resources.blobs),
+    "blobs": lambda resources: resources.probe_thread.run(_probe_blobs, resources.blobs),
     "redis": lambda resources: resources.wakeup.ping(),
     "engine": lambda resources: resources.engine.ping(),
 }

@@ -6,7 +6,6 @@ Therefore the routes use ``:path``.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from contextlib import suppress
@@ -89,7 +88,7 @@ async def download_model(
         export = await cancel_on_disconnect(request, _create_export(resources, ref, variant))
     filename = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{ref.id}-{variant}.zip")
     headers = {"x-content-sha256": export.sha256}
-    url = await asyncio.to_thread(resources.blobs.presign, export.blob_key, filename, PRESIGNED_URL_SECONDS)
+    url = await resources.blob_threads.run(resources.blobs.presign, export.blob_key, filename, PRESIGNED_URL_SECONDS)
     if url is not None:
         return RedirectResponse(url, 302, headers)
     chunks = await verify_stream(lambda: resources.blobs.stream(export.blob_key, export.sha256))
@@ -134,9 +133,9 @@ async def delete_model(model: str, resources: ResourcesDep, principal: Principal
         delete_exports = delete(Export).where(col(Export.model_id) == match.id).returning(col(Export.blob_key))
         keys = list((await session.execute(delete_exports)).scalars())
         await audit(session, principal, "model.deleted", match.id)
-    await asyncio.to_thread(delete_folder, resources.blobs, match.prefix)
+    await resources.blob_threads.run(delete_folder, resources.blobs, match.prefix)
     for key in keys:
-        await asyncio.to_thread(resources.blobs.delete, key)
+        await resources.blob_threads.run(resources.blobs.delete, key)
     return ModelDeleted(id=match.id)
 
 

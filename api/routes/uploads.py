@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -106,7 +105,7 @@ async def create_upload_part(
     async with receive_file(request, resources.settings.home / "uploads", "data", MAX_PART_BYTES) as form:
         for name in form.fields:
             raise InvalidRequest("Send only the part's bytes, as 'data'.", param=name[:256] or None)
-        stored = await asyncio.to_thread(resources.blobs.put_file, key, form.path)
+        stored = await resources.blob_threads.run(resources.blobs.put_file, key, form.path)
     part = UploadPart(
         id=part_id,
         upload_id=upload_id,
@@ -122,7 +121,7 @@ async def create_upload_part(
             await _check_capacity(session, upload, part.bytes)
             session.add(part)
     except (InvalidRequest, NotFound):
-        await delete_blobs(resources.blobs, [key])
+        await delete_blobs(resources, [key])
         raise
     return to_part_out(part)
 
@@ -167,7 +166,7 @@ async def cancel_upload(upload_id: str, resources: ResourcesDep, principal: Prin
         delete_parts = delete(UploadPart).where(col(UploadPart.upload_id) == upload_id)
         keys = list((await session.execute(delete_parts.returning(col(UploadPart.blob_key)))).scalars())
         await audit(session, principal, "upload.cancelled", upload_id)
-    await delete_blobs(resources.blobs, keys)
+    await delete_blobs(resources, keys)
     return to_upload_out(upload)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -40,7 +39,7 @@ async def assemble_upload(resources: Resources, principal: Principal, upload: Up
         return
     parts, file = _order_parts(upload, parts_by_id, body.part_ids), _build_file(upload)
     try:
-        stored = await asyncio.to_thread(
+        stored = await resources.blob_threads.run(
             resources.blobs.put_stream, file.blob_key, _read_chunks(resources.blobs, parts, body.md5)
         )
     except BlobNotFound:
@@ -52,9 +51,9 @@ async def assemble_upload(resources: Resources, principal: Principal, upload: Up
     try:
         unreferenced = await _complete(resources, principal, upload, file)
     except InvalidRequest:
-        await delete_blobs(resources.blobs, [file.blob_key])
+        await delete_blobs(resources, [file.blob_key])
         raise
-    await delete_blobs(resources.blobs, unreferenced)
+    await delete_blobs(resources, unreferenced)
 
 
 async def _complete(resources: Resources, principal: Principal, upload: Upload, file: File) -> list[str]:

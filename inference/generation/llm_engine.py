@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -20,6 +19,7 @@ from inference.generation.model_runner import ModelRunner, create_cache
 from inference.generation.sampling import SampledToken, build_sampled_token
 from inference.generation.scheduler import OutputHandler, Scheduler
 from inference.structured_output.guidance import GrammarCompiler
+from inference.threads import ThreadPools
 from training.artifacts import serving
 from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.chat_format.tool_calls import ToolCallFormat, infer_format
@@ -211,9 +211,14 @@ class GenerativeModel:
     """Generative model that clients select: an engine's own weights, or one of its adapters."""
 
     def __init__(
-        self, llm_engine: LLMEngine, adapter: str = BASE_ADAPTER, base_lease: AsyncExitStack | None = None
+        self,
+        llm_engine: LLMEngine,
+        pools: ThreadPools,
+        adapter: str = BASE_ADAPTER,
+        base_lease: AsyncExitStack | None = None,
     ) -> None:
         self.llm_engine = llm_engine
+        self.pools = pools
         self.adapter = adapter
         # An adapter holds its base model's slot in the pool until it is closed.
         self._base_lease = base_lease
@@ -221,7 +226,7 @@ class GenerativeModel:
     async def close(self) -> None:
         """Unload the adapter, or stop the engine's scheduler if this is the base model."""
         if self._base_lease is None:
-            await asyncio.to_thread(self.llm_engine.scheduler.close)
+            await self.pools.load.run(self.llm_engine.scheduler.close)
         else:
-            await asyncio.to_thread(self.llm_engine.unload_adapter, self.adapter)
+            await self.pools.load.run(self.llm_engine.unload_adapter, self.adapter)
             await self._base_lease.aclose()

@@ -20,6 +20,7 @@ from inference.pooling.predictor import Predictor
 from inference.protocol.errors import EngineError, EngineUnavailable
 from inference.protocol.model_ref import ModelRef
 from inference.protocol.routes import build_wrong_route_message
+from inference.threads import ThreadPools
 from storage.errors import ModelNotPulled
 from storage.registry import BaseModelEntry, Registry
 from storage.settings import Settings
@@ -40,9 +41,10 @@ class ModelManager:
     Methods raise ``EngineError`` if a model cannot be loaded. Other models are not affected.
     """
 
-    def __init__(self, registry: Registry, cache: ArtifactCache, settings: Settings) -> None:
+    def __init__(self, registry: Registry, cache: ArtifactCache, settings: Settings, pools: ThreadPools) -> None:
         self._registry = registry
         self._cache = cache
+        self._pools = pools
         self._max_num_seqs = settings.engine_batch
         # An adapter needs a slot in addition to its base model's.
         self._pool = ModelPool[GenerativeModel | Predictor](max(2, settings.engine_models))
@@ -139,30 +141,31 @@ class ModelManager:
             loop.call_soon_threadsafe(emit_outputs, outputs)
 
         if ref.prefix is None:
-            return await asyncio.to_thread(self._load_standalone, ref, None, handle_outputs)
+            return await self._pools.load.run(self._load_standalone, ref, None, handle_outputs)
         async with self._acquire_folder(ref) as result:
-            if not await asyncio.to_thread(_can_share_batch, ref, result):
-                return await asyncio.to_thread(self._load_standalone, ref, result, handle_outputs)
+            if not await self._pools.load.run(_can_share_batch, ref, result):
+                return await self._pools.load.run(self._load_standalone, ref, result, handle_outputs)
             async with AsyncExitStack() as leases:
                 base = await leases.enter_async_context(
                     self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
-                adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
-                return GenerativeModel(base.llm_engine, adapter, leases.pop_all())
+                adapter = await self._pools.load.run(_load_adapter, ref, base.llm_engine, result)
+                return GenerativeModel(base.llm_engine, self._pools, adapter, leases.pop_all())
 
     async def _load_predictor(self, ref: ModelRef) -> Predictor:
         entry, _ = self.get_base_model(ref)
         if ref.prefix is None:
-            served_model = await asyncio.to_thread(self._load_weights, ref, None)
+            served_model = await self._pools.load.run(self._load_weights, ref, None)
         else:
             async with self._acquire_folder(ref) as result:
-                served_model = await asyncio.to_thread(self._load_weights, ref, result)
-        return Predictor(served_model, entry.context)
+                served_model = await self._pools.load.run(self._load_weights, ref, result)
+        return Predictor(served_model, entry.context, self._pools.forward)
 
     def _load_standalone(self, ref: ModelRef, result: Path | None, handle_outputs: OutputHandler) -> GenerativeModel:
         entry, _ = self.get_base_model(ref)
         return GenerativeModel(
-            LLMEngine(self._load_weights(ref, result), entry.context, self._max_num_seqs, ref.id, handle_outputs)
+            LLMEngine(self._load_weights(ref, result), entry.context, self._max_num_seqs, ref.id, handle_outputs),
+            self._pools,
         )
 
     def _load_weights(self, ref: ModelRef, result: Path | None) -> serving.ServedModel:
@@ -173,11 +176,12 @@ class ModelManager:
     @asynccontextmanager
     async def _acquire_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
         context = self._cache.acquire_folder(ref)
-        path = await asyncio.to_thread(context.__enter__)
+        path = await self._pools.fetch.run(context.__enter__)
         try:
             yield path
         finally:
-            await asyncio.to_thread(context.__exit__, None, None, None)
+            # Not in `fetch`: a model that is loaded would wait for those that are not.
+            await self._pools.load.run(context.__exit__, None, None, None)
 
 
 def _to_pool_key(ref: ModelRef) -> Hashable:

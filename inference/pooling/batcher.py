@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from inference.protocol.errors import EngineError, EngineUnavailable
+from storage.threads import ThreadPool
 
 MAX_WAITING = 1024
 """Maximum requests that wait for a batch; more are rejected."""
@@ -30,9 +31,15 @@ class Batcher(Generic[Q, A]):
     the result that it would have alone, or the request's error.
     """
 
-    def __init__(self, run_batch: Callable[[Sequence[Q]], Sequence[A | EngineError]], max_batch_size: int) -> None:
-        """``max_batch_size``: maximum size of a batch, unless a single request is larger."""
+    def __init__(
+        self, run_batch: Callable[[Sequence[Q]], Sequence[A | EngineError]], max_batch_size: int, pool: ThreadPool
+    ) -> None:
+        """``max_batch_size``: maximum size of a batch, unless a single request is larger.
+
+        ``run_batch`` runs in ``pool``.
+        """
         self._run_batch = run_batch
+        self._pool = pool
         self._max_batch_size = max_batch_size
         self._waiting: list[_PendingRequest[Q, A]] = []
         self._running: asyncio.Task[None] | None = None
@@ -53,7 +60,7 @@ class Batcher(Generic[Q, A]):
 
     async def _run(self) -> None:
         while batch := self._take_batch():
-            run = asyncio.to_thread(self._run_batch, [pending.request for pending in batch])
+            run = self._pool.run(self._run_batch, [pending.request for pending in batch])
             [outcome] = await asyncio.gather(run, return_exceptions=True)
             outcomes = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
             for pending, result in zip(batch, outcomes, strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 from inference.pooling.batcher import Batcher
 from inference.protocol.errors import EngineError
+from storage.threads import ThreadPool
 from training.artifacts.serving import ServedModel
 from training.tasks.base import Example
 
@@ -41,7 +42,7 @@ class Predictor:
     ``inference.serving.predictions`` and ``inference.serving.embeddings`` encode the requests.
     """
 
-    def __init__(self, served_model: ServedModel, context: int) -> None:
+    def __init__(self, served_model: ServedModel, context: int, pool: ThreadPool) -> None:
         self.task = served_model.task
         self.processor = served_model.context.processor
         self.context = min(context, served_model.base.context_length)
@@ -52,7 +53,7 @@ class Predictor:
         self.vocab_size = served_model.vocab_size if served_model.task.route == "embeddings" else 0
         """Number of token ids that a client may send instead of a text."""
         self._served_model = served_model
-        self._batcher = Batcher[_PoolingRequest, list[PoolingOutput]](self._run_batch, MAX_BATCH_INPUTS)
+        self._batcher = Batcher[_PoolingRequest, list[PoolingOutput]](self._run_batch, MAX_BATCH_INPUTS, pool)
 
     @property
     def num_labels(self) -> int:

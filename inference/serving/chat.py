@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import string
 import time
@@ -59,7 +58,7 @@ class _ChatPrompt:
 
 async def complete(model: GenerativeModel, model_name: str, request: ChatCompletionRequest) -> dict[str, Any]:
     """Generate a ``chat.completion``. Raises ``EngineError``."""
-    prompt = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
+    prompt = await model.pools.tokenize.run(_build_prompt, model.llm_engine, request)
     async with _submit_prompt(model, prompt, request) as handle:
         choices = []
         for index, (output, finish_reason) in enumerate(await handle.collect()):
@@ -100,7 +99,7 @@ async def stream(
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return {**envelope, "choices": [choice]}
 
-    prompt = await asyncio.to_thread(_build_prompt, model.llm_engine, request)
+    prompt = await model.pools.tokenize.run(_build_prompt, model.llm_engine, request)
     # The content of a message that is only a call is null, not empty.
     first_delta = {"role": "assistant", "content": None if prompt.call_format else "", "refusal": None}
     async with _submit_prompt(model, prompt, request) as handle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -77,8 +76,10 @@ async def stream(
 
 
 async def _build_prompts(model: GenerativeModel, request: CompletionRequest) -> list[_Prompt]:
-    """Build the prompts in a thread: the logprobs of a prompt need a forward pass."""
-    return await asyncio.to_thread(lambda: [_build_prompt(model, request, prompt) for prompt in request.prompts])
+    """Build the prompts in a thread. The logprobs of a prompt need a forward pass."""
+    needs_forward = request.echo and request.logprobs is not None
+    pool = model.pools.forward if needs_forward else model.pools.tokenize
+    return await pool.run(lambda: [_build_prompt(model, request, prompt) for prompt in request.prompts])
 
 
 def _build_prompt(model: GenerativeModel, request: CompletionRequest, prompt: str | list[int]) -> _Prompt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -100,7 +99,7 @@ async def commit(resources: Resources, claim: Claim, batch: Batch, part: Part) -
 async def _store_part_file(resources: Resources, key: str, path: Path) -> dict[str, Any] | None:
     if not path.stat().st_size:
         return None
-    stored = await asyncio.to_thread(resources.blobs.put_file, key, path)
+    stored = await resources.blob_threads.run(resources.blobs.put_file, key, path)
     return {"key": key, "sha256": stored.sha256}
 
 
@@ -126,7 +125,9 @@ async def _store_output_file(
         return None
     file_id, now = new_id("file"), time.time()
     key = f"{files_prefix(batch.project_id)}/{file_id}"
-    stored = await asyncio.to_thread(resources.blobs.put_stream, key, _read_parts(resources.blobs, parts, tail))
+    stored = await resources.blob_threads.run(
+        resources.blobs.put_stream, key, _read_parts(resources.blobs, parts, tail)
+    )
     return File(
         id=file_id,
         project_id=batch.project_id,
@@ -153,6 +154,6 @@ async def clean_up(resources: Resources) -> None:
     async with resources.db.autocommit() as connection:
         batches = await store.find_batches_to_clean_up(connection)
     for batch in batches:
-        await asyncio.to_thread(delete_folder, resources.blobs, batch_prefix(batch))
+        await resources.blob_threads.run(delete_folder, resources.blobs, batch_prefix(batch))
         async with resources.db.write() as session:
             await store.mark_cleaned_up(session, batch.id)

@@ -125,7 +125,8 @@ class BatchRun:
             file = await session.get(File, self.batch.input_file_id)
         if file is None:
             raise BlobNotFound(f"no file {self.batch.input_file_id}")
-        await asyncio.to_thread(get_file, self.resources.blobs, file.blob_key, file.sha256, self._input_path)
+        threads, blobs = self.resources.blob_threads, self.resources.blobs
+        await threads.run(get_file, blobs, file.blob_key, file.sha256, self._input_path)
 
     async def _validate(self) -> bool:
         """Validate the input file. Return False if it was rejected, which ends the batch."""

@@ -37,7 +37,7 @@ async def store_result_files(resources: Resources, claim: Claim, job: Job) -> li
 
 async def _store_file(resources: Resources, claim: Claim, job: Job, filename: str, data: bytes) -> File:
     key = f"{attempt_prefix(job, claim.attempt)}/{filename}"
-    stored = await asyncio.to_thread(resources.blobs.put_bytes, key, data)
+    stored = await resources.blob_threads.run(resources.blobs.put_bytes, key, data)
     return File(
         id=new_id("file"),
         project_id=job.project_id,

@@ -8,7 +8,6 @@ meantime.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,9 +71,9 @@ async def delete_checkpoints(
 async def delete_orphaned_blobs(resources: Resources, orphans: OrphanedBlobs) -> None:
     """Delete orphaned blobs. Call this after the commit."""
     for prefix in orphans.prefixes:
-        await asyncio.to_thread(delete_folder, resources.blobs, prefix)
+        await resources.blob_threads.run(delete_folder, resources.blobs, prefix)
     for key in orphans.keys:
-        await asyncio.to_thread(resources.blobs.delete, key)
+        await resources.blob_threads.run(resources.blobs.delete, key)
 
 
 async def expire(resources: Resources) -> int:

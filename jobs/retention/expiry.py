@@ -6,7 +6,6 @@ function is safe to run twice, concurrently, or never.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ from sqlmodel import col
 from jobs.blob_keys import files_prefix, uploads_prefix
 from jobs.resources import Resources
 from jobs.retention.file_references import build_reference_queries
-from storage.blobs import BlobInfo, Blobs
+from storage.blobs import BlobInfo
 from storage.clock import db_now
 from storage.errors import StorageUnavailable
 from storage.tables import File, Project, Upload, UploadPart
@@ -41,7 +40,7 @@ async def expire(resources: Resources) -> None:
         project_id = (await session.execute(query)).scalar_one_or_none()
     if project_id is not None:
         await sweep_orphans(resources, project_id)
-    await asyncio.to_thread(resources.blobs.sweep, STALE_SECONDS)
+    await resources.blob_threads.run(resources.blobs.sweep, STALE_SECONDS)
 
 
 async def expire_files(resources: Resources) -> int:
@@ -51,7 +50,7 @@ async def expire_files(resources: Resources) -> int:
     async with resources.db.read() as session:
         ids = list((await session.execute(select(col(File.id)).where(*due).limit(_BATCH_SIZE))).scalars())
     keys = [key for file_id in ids if (key := await _expire_file(resources, file_id)) is not None]
-    await delete_blobs(resources.blobs, keys)
+    await delete_blobs(resources, keys)
     return len(keys)
 
 
@@ -80,7 +79,7 @@ async def expire_uploads(resources: Resources) -> int:
             await session.execute(update(Upload).where(*pending).values(status="expired"))
             parts = delete(UploadPart).where(col(UploadPart.upload_id) == upload_id).returning(col(UploadPart.blob_key))
             keys = list((await session.execute(parts)).scalars())
-        await delete_blobs(resources.blobs, keys)
+        await delete_blobs(resources, keys)
     return len(ids)
 
 
@@ -93,13 +92,13 @@ async def sweep_orphans(resources: Resources, project_id: str) -> int:
     }
     for prefix, table in tables.items():
         blobs = resources.blobs.list(prefix)
-        while batch := await asyncio.to_thread(_read_batch, blobs):
+        while batch := await resources.blob_threads.run(_read_batch, blobs):
             stale = {blob.key for blob in batch if time.time() - blob.modified_at > STALE_SECONDS}
             ids = [key.rpartition("/")[2] for key in stale]
             async with resources.db.read() as session:
                 referenced = await session.execute(select(col(table.blob_key)).where(col(table.id).in_(ids)))
             orphans = stale.difference(referenced.scalars())
-            await delete_blobs(resources.blobs, orphans)
+            await delete_blobs(resources, orphans)
             swept += len(orphans)
     return swept
 
@@ -108,10 +107,10 @@ def _read_batch(blobs: Iterator[BlobInfo]) -> list[BlobInfo]:
     return list(islice(blobs, 500))
 
 
-async def delete_blobs(blobs: Blobs, keys: Iterable[str]) -> None:
+async def delete_blobs(resources: Resources, keys: Iterable[str]) -> None:
     """Delete blobs that no row refers to. Blobs that cannot be deleted now are swept later."""
     for key in keys:
         try:
-            await asyncio.to_thread(blobs.delete, key)
+            await resources.blob_threads.run(resources.blobs.delete, key)
         except StorageUnavailable as error:
             log.warning("! cannot delete %s yet: %s", key, error)

@@ -5,7 +5,6 @@ Safe to run twice, concurrently, or never.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from sqlalchemy import delete, select, update
@@ -31,7 +30,7 @@ async def prune_checkpoints(resources: Resources, job: Job, step: int) -> None:
         unneeded = [row for row in (await session.execute(query)).scalars() if not row.published]
         await session.execute(delete(Checkpoint).where(col(Checkpoint.id).in_([row.id for row in unneeded])))
     for row in unneeded:
-        await asyncio.to_thread(delete_folder, resources.blobs, row.prefix)
+        await resources.blob_threads.run(delete_folder, resources.blobs, row.prefix)
 
 
 async def clean_up_job(resources: Resources, job_id: str) -> None:
@@ -50,7 +49,7 @@ async def clean_up_job(resources: Resources, job_id: str) -> None:
         files = (await session.execute(select(col(File.blob_key)).where(col(File.id).in_(job.result_files)))).scalars()
         retained = [f"{prefix}/" for prefix in models] + list(files)
         retained += [f"{prefix}/{name}" for prefix in checkpoints for name in ("model/", MANIFEST_FILE)]
-    await asyncio.to_thread(_delete_unreferenced, resources, job_prefix(job), tuple(retained))
+    await resources.blob_threads.run(_delete_unreferenced, resources, job_prefix(job), tuple(retained))
     async with resources.db.write() as session:
         await session.execute(update(Job).where(col(Job.id) == job_id).values(cleaned_up=True))
 

@@ -5,7 +5,6 @@ A crash between the two leaves orphaned blobs, which :mod:`jobs.retention.job_cl
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +115,7 @@ async def record_checkpoint(
     Delete older checkpoints that are no longer needed.
     """
     prefix = f"{attempt_prefix(job, claim.attempt)}/step-{event.step}"
-    manifest = await asyncio.to_thread(put_folder, resources.blobs, prefix, folder / event.path)
+    manifest = await resources.blob_threads.run(put_folder, resources.blobs, prefix, folder / event.path)
     now = time.time()
     row = Checkpoint(
         id=new_id("checkpoint"),
@@ -150,7 +149,7 @@ async def publish_result(resources: Resources, claim: Claim, job: Job, folder: P
     The last step is one transaction.
     """
     prefix = f"{attempt_prefix(job, claim.attempt)}/result"
-    manifest = await asyncio.to_thread(put_folder, resources.blobs, prefix, folder / result.path)
+    manifest = await resources.blob_threads.run(put_folder, resources.blobs, prefix, folder / result.path)
     model = Model(
         id=model_name(job),
         project_id=job.project_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shutil
 from pathlib import Path
@@ -41,7 +40,7 @@ async def stage_inputs(resources: Resources, job: Job, folder: Path) -> None:
             if (file_id := getattr(job, column))
         }
     for name, file in files.items():
-        await asyncio.to_thread(get_file, resources.blobs, file.blob_key, file.sha256, folder / name)
+        await resources.blob_threads.run(get_file, resources.blobs, file.blob_key, file.sha256, folder / name)
     if job.starting_point:
         await _stage_start(resources, job.starting_point, folder / START_FOLDER)
     spec = TrainSpec.model_validate(
@@ -68,7 +67,7 @@ async def stage_inputs(resources: Resources, job: Job, folder: Path) -> None:
 async def _stage_start(resources: Resources, start: dict[str, str], destination: Path) -> None:
     prefix, sha256, part = (start[name] for name in ("prefix", "manifest_sha256", "part"))
     try:
-        await asyncio.to_thread(get_folder, resources.blobs, prefix, sha256, destination, part)
+        await resources.blob_threads.run(get_folder, resources.blobs, prefix, sha256, destination, part)
     except BlobNotFound as error:
         raise ModelNotPulled(
             f"The starting point of this job, the model '{start['model']}', was deleted. Start from another model."
@@ -85,7 +84,7 @@ async def stage_checkpoint(resources: Resources, job: Job, folder: Path) -> int:
         checkpoints = (await session.execute(query)).scalars().all()
     for checkpoint in checkpoints:
         try:
-            await asyncio.to_thread(
+            await resources.blob_threads.run(
                 get_folder, resources.blobs, checkpoint.prefix, checkpoint.manifest_sha256, folder / RESUME_FOLDER
             )
         except (BlobCorrupt, BlobNotFound) as error:

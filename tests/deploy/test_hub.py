@@ -12,6 +12,8 @@ from storage.errors import ModelNotPulled
 from storage.registry import LOCK_FILE, Registry
 from storage.settings import REPOSITORY_ROOT
 
+SOURCE = {"repository": "org/name", "commit": "a" * 40}
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -23,7 +25,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_locked_model_is_checked_file_by_file(model: Path) -> None:
-    hub.write_lock_file(model, "org/name", "a" * 40)
+    hub.write_lock_file(model, SOURCE)
     assert hub.verify(model) == 2
     (model / "model.safetensors").write_bytes(b"Weights")
     with pytest.raises(hub.ChangedModel, match=r"model\.safetensors"):
@@ -32,7 +34,7 @@ def test_a_locked_model_is_checked_file_by_file(model: Path) -> None:
 
 @pytest.mark.parametrize("change", ["added", "removed"])
 def test_an_added_or_removed_file_is_a_change(model: Path, change: str) -> None:
-    hub.write_lock_file(model, "org/name", "a" * 40)
+    hub.write_lock_file(model, SOURCE)
     if change == "added":
         (model / "extra.json").write_text("{}")
     else:
@@ -70,7 +72,7 @@ def test_a_hub_model_is_installed_once_it_is_locked(tmp_path: Path, model: Path)
     assert entry is not None
     with pytest.raises(ModelNotPulled, match="luthierd models pull m"):
         entry.require_location()
-    hub.write_lock_file(model, "org/name", "a" * 40)
+    hub.write_lock_file(model, SOURCE)
     locked_entry = registry.get("m")
     assert locked_entry is not None
     assert locked_entry.require_location() == model

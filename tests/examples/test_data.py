@@ -18,7 +18,14 @@ from training.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "examples" / "data"
-ROW_COUNTS = {"support_train": 400, "support_heldout": 80, "chat_train": 200, "chat_heldout": 20}
+ROW_COUNTS = {
+    "support_train": 400,
+    "support_heldout": 80,
+    "chat_train": 200,
+    "chat_heldout": 20,
+    "tickets_train": 240,
+    "tickets_heldout": 40,
+}
 LABELS = {
     "account_access",
     "change_order",
@@ -122,7 +129,7 @@ def test_small_talk_asks_nothing_twice_and_answers_all() -> None:
 @pytest.mark.parametrize("name", ROW_COUNTS)
 def test_training_accepts_every_row_untruncated(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "starter")
-    task = TASKS["chat" if name.startswith("chat") else "text-classification"]
+    task = TASKS["text-classification" if name.startswith("support") else "chat"]
     data = DatasetReader(RowEncoder(task, tokenizer, {}, 512), ignore_progress).read(
         DATA / f"{name}.jsonl", "training_file"
     )

@@ -10,6 +10,7 @@ import pytest
 
 from inference.pooling.batcher import Batcher
 from inference.protocol.errors import EngineError, EngineUnavailable
+from storage.threads import ThreadPool
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +21,7 @@ class Doubler:
     def __init__(self) -> None:
         self.unblocked = threading.Event()
         self.batches: list[list[int]] = []
-        self.batcher = Batcher[int, int](self.double, max_batch_size=4)
+        self.batcher = Batcher[int, int](self.double, max_batch_size=4, pool=ThreadPool("forward", 1))
 
     def double(self, numbers: Sequence[int]) -> list[int | EngineError]:
         self.unblocked.wait(5)

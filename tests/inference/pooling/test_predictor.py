@@ -15,6 +15,7 @@ from inference.pooling.predictor import Predictor
 from inference.protocol.errors import EngineError
 from inference.protocol.pooling import PredictionRequest
 from inference.serving.predictions import MAX_TEXT_CHARACTERS, build_probe, predict
+from storage.threads import ThreadPool
 from training.artifacts.serving import ServedModel
 from training.models.base_model import BaseModelInfo as Base
 from training.tasks.base import Example, RowIssue, Task, TaskContext
@@ -57,7 +58,7 @@ class WeighTask(Task[WeighInput, Example]):
 
 def build_predictor(task: WeighTask, **state: Any) -> Predictor:
     base = cast(Base, type("Base", (), {"context_length": 100}))
-    return Predictor(ServedModel(task, None, TaskContext(None, state), base, None), 50)
+    return Predictor(ServedModel(task, None, TaskContext(None, state), base, None), 50, ThreadPool("forward", 1))
 
 
 def build_request(*inputs: Any, **fields: Any) -> PredictionRequest:
