@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 ADAPTER_FOLDER = "adapter"
 """Folder in which TRL and HF ``Trainer`` save the adapter that PEFT loads."""
 
-RETAINED_HEAP: Mapping[str, str] = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+RETAINED_HEAP: dict[str, str] = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 """Environment in which glibc keeps freed memory: what Luthier sets for itself with ``mallopt``."""
-COMPILE_ENVIRONMENT: Mapping[str, str] = {
+COMPILE_ENVIRONMENT: dict[str, str] = {
     "ACCELERATE_DYNAMO_USE_DYNAMIC": "1",
     "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "1",
 }

@@ -112,14 +112,26 @@ class ModelShape:
         return blocks + adapters + attention + output
 
 
-# 88 rows in batches of 8 are a warm-up step and ten timed steps.
-_TRAINING = {"rows": 88, "epochs": 1, "rounds": 5}
 SHAPES: Mapping[str, ModelShape] = {
+    # 88 rows in batches of 8 are a warm-up step and ten timed steps.
     "20m": ModelShape(
-        *(288, 6, 6, 6, 768, GPT2_VOCAB_SIZE), **_TRAINING, minutes=6, held_out_rows=64, max_row_chars=450
+        *(288, 6, 6, 6, 768, GPT2_VOCAB_SIZE),
+        rows=88,
+        epochs=1,
+        rounds=5,
+        minutes=6,
+        held_out_rows=64,
+        max_row_chars=450,
     ),
     "135m": ModelShape(
-        *(576, 30, 9, 3, 1536, 49_152), **_TRAINING, minutes=20, held_out_rows=8, max_row_chars=300, is_smollm2=True
+        *(576, 30, 9, 3, 1536, 49_152),
+        rows=88,
+        epochs=1,
+        rounds=5,
+        minutes=20,
+        held_out_rows=8,
+        max_row_chars=300,
+        is_smollm2=True,
     ),
     "0.6b": ModelShape(
         *(1024, 28, 16, 8, 3072, 151_936),

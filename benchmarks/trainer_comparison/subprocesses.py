@@ -84,7 +84,7 @@ def _build_environment(threads: int, environment: Mapping[str, str]) -> dict[str
         name: value for name, value in os.environ.items() if not name.startswith("MALLOC_") and name != "LD_PRELOAD"
     }
     shared = {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    return inherited | shared | environment
+    return {**inherited, **shared, **environment}
 
 
 @contextmanager

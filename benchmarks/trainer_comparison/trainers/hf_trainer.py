@@ -35,9 +35,7 @@ def train(config: TrainerConfig) -> Outcome:
     set_seed(config.seed)
     tokenizer = AutoTokenizer.from_pretrained(config.base)
     dtype = getattr(torch, config.settings.weights_dtype)
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(config.base, dtype=dtype), build_lora_config(config)
-    )
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(config.base, dtype=dtype), build_lora_config(config))
     args = TrainingArguments(**config.arguments)
     timer = StepTimer(config.patience)
     trainer = add_loss_recording(Trainer, timer)(
