@@ -20,13 +20,23 @@ def write_result(name: str, command: str, metrics: dict[str, Any]) -> None:
     result = {
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} CPUs, {_get_cpu_name()}, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} CPUs, {get_cpu_name()}, Python {platform.python_version()}",
         "figures": metrics,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(metrics))
 
 
-def _get_cpu_name() -> str:
+def get_cpu_name() -> str:
+    return next(iter(_read_cpu_field("model name")), platform.machine())
+
+
+def get_cpu_flags() -> list[str]:
+    """Return the instruction sets of the CPU, as the kernel names them."""
+    return next(iter(_read_cpu_field("flags")), "").split()
+
+
+def _read_cpu_field(name: str) -> list[str]:
+    """Return the values of a field of ``/proc/cpuinfo``, one per core."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    return [line.partition(": ")[2] for line in lines if line.startswith(name)]

@@ -1,11 +1,14 @@
 """``make bench-training``: Luthier's training process, TRL, and HF ``Trainer`` with PEFT, compared.
 
-All trainers use the same base, rows, LoRA, seed, learning rate, batch size, epochs and threads.
-Each run is its own process, and the trainers take turns. Only training steps are timed, from the
-end of the first step to the end of the last. The benchmark first searches for TRL's fastest
-settings. Then it compares Banking77 with most of an encoder frozen against HF ``Trainer``, and
-measures the seconds from ``POST`` to the first step. The last line is one JSON object; every round
-is in ``training-rounds.json``.
+All trainers use the same base, rows, LoRA, seed, learning rate, rows per step, epochs, threads and
+allocator. A pilot searches for the fastest settings of TRL and of HF ``Trainer``; its trials are
+kept in ``training-pilots.json`` and reused on the same machine. Each run is its own process, and
+the trainers take turns. Only training steps are timed, from the end of the first step to the end of
+the last. Then the benchmark compares Banking77 with most of an encoder frozen against HF
+``Trainer``, and measures the seconds from ``POST`` to the first step. The last line is one JSON
+object; every round is in ``training-rounds.json``.
+
+``make bench-training-large`` runs the shape of Qwen3-0.6B alone.
 """
 
 from __future__ import annotations
@@ -14,10 +17,9 @@ import argparse
 import sys
 import tempfile
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -26,9 +28,11 @@ from rich.table import Table
 from benchmarks import service
 from benchmarks.result import write_result
 from benchmarks.trainer_comparison import frozen_encoder
-from benchmarks.trainer_comparison.comparison import DataPaths, TrainerComparison
+from benchmarks.trainer_comparison.comparison import DataPaths, PilotMode, TrainerComparison
+from benchmarks.trainer_comparison.config import RETAINED_HEAP
 from benchmarks.trainer_comparison.frozen_encoder import FROZEN_UPDATES
-from benchmarks.trainer_comparison.shapes import SHAPES
+from benchmarks.trainer_comparison.pilot_cache import detect_bf16_flags, get_library_versions
+from benchmarks.trainer_comparison.shapes import SHAPES, SMOLLM2_PACKAGE, select_shape
 from examples.stack import run_stack
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -38,20 +42,15 @@ DATA = DataPaths(
     test=SHARED / "data" / "gsm8k" / "test.jsonl",
 )
 BANKING77 = SHARED / "data" / "banking77" / "train.csv"
+DEFAULT_SHAPES = ("20m", "135m")
 SHAPE_OVERRIDES = {
     "rows": "number of training rows, also for Banking77",
     "epochs": "epochs over the rows",
-    "rounds": "maximum number of rounds; each trainer runs once per round",
-    "minutes": "time limit for the rounds of a shape; the first round always runs",
+    "rounds": "number of rounds; Luthier and the tuned peers run once per round",
+    "max_row_chars": "maximum characters of a row",
 }
 """Fields of ``ModelShape`` that an argument may override."""
-OPTIONAL_STAGES = ("pilot", "frozen", "service")
-LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate")
-BF16_CPU_FLAGS = ("avx512_bf16", "amx_bf16", "amx_tile")
-"""CPU flags for bf16 matrix multiplication.
-
-Without them bf16, TRL's default, is slower than fp32.
-"""
+OPTIONAL_STAGES = ("frozen", "service")
 
 
 def main() -> None:
@@ -73,17 +72,28 @@ def main() -> None:
     for kind, comparison in rounds.get("frozen", {}).items():
         metrics[f"{kind}_vs_hf_trainer"] = round(comparison["ratio"], 2)
     command = "make bench-training" + (f"  # {' '.join(sys.argv[1:])}" if sys.argv[1:] else "")
-    versions = {name: version(name) for name in LIBRARIES}
-    machine = {"bf16_units": detect_bf16_flags(), "threads": arguments.threads, "libraries": versions}
+    machine = {
+        "bf16_units": detect_bf16_flags(),
+        "threads": arguments.threads,
+        "allocator": dict(RETAINED_HEAP),
+        "libraries": get_library_versions(),
+    }
     write_result(f"{arguments.name}-rounds", command, {**machine, **rounds})
     write_result(arguments.name, command, {**metrics, **machine})
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES), help="model sizes to run")
+    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=DEFAULT_SHAPES, help="model sizes to run")
     for name, description in SHAPE_OVERRIDES.items():
-        parser.add_argument(f"--{name}", type=int, help=f"{description}; overrides the shape's value")
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=int, help=f"{description}; overrides the shape's value")
+    parser.add_argument(
+        "--pilot",
+        choices=get_args(PilotMode),
+        default="cached",
+        help="search for the peers' settings if there is no earlier search, or again, or not at all",
+    )
     parser.add_argument("--skip", nargs="*", choices=OPTIONAL_STAGES, default=[], help="stages to leave out")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each trainer")
     parser.add_argument("--name", default="training", help="name of the result file")
@@ -100,13 +110,13 @@ def compare_trainers(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the metrics of a shape and the details of every round."""
     overrides = {field: getattr(arguments, field) for field in SHAPE_OVERRIDES if getattr(arguments, field) is not None}
-    shape = replace(SHAPES[name], **overrides)
-    result, trials = TrainerComparison(name, shape, DATA, folder / name, arguments.threads).run(
-        bar, "pilot" not in arguments.skip
-    )
-    title = f"{name}: {shape.rows} rows, {shape.epochs} epochs, median of {len(result.rounds)} rounds"
+    shape = replace(select_shape(name), **overrides)
+    if SHAPES[name].is_smollm2 and not shape.is_smollm2:
+        bar.console.print(f"{name}: the package {SMOLLM2_PACKAGE} is not installed, so the weights are random.")
+    result = TrainerComparison(name, shape, DATA, folder / name, arguments.threads, bar).run(arguments.pilot)
+    title = f"{name}: {shape.rows} rows, {shape.epochs} epochs, median of {shape.rounds} rounds"
     bar.console.print(result.build_table(title))
-    return result.summarize(), {**result.to_details(), "trl_pilot": [trial.summary for trial in trials]}
+    return result.summarize(), result.to_details()
 
 
 def compare_frozen_encoders(arguments: argparse.Namespace, folder: Path, bar: Progress) -> dict[str, Any]:
@@ -141,13 +151,6 @@ def measure_first_step(folder: Path, console: Console) -> float:
     home.mkdir()
     with run_stack(home, console) as client:
         return round(median(service.measure_first_steps(client, console)), 3)
-
-
-def detect_bf16_flags() -> list[str]:
-    """Return those of ``BF16_CPU_FLAGS`` that this CPU has."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return [flag for flag in BF16_CPU_FLAGS if flag in flags]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,55 @@
-"""Configuration shared by all trainers, and the outcome of a run."""
+"""Configuration shared by all trainers, a peer's settings, and the outcome of a run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 ADAPTER_FOLDER = "adapter"
 """Folder in which TRL and HF ``Trainer`` save the adapter that PEFT loads."""
+
+RETAINED_HEAP: dict[str, str] = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+"""Environment in which glibc keeps freed memory: what Luthier sets for itself with ``mallopt``."""
+COMPILE_ENVIRONMENT: dict[str, str] = {
+    "ACCELERATE_DYNAMO_USE_DYNAMIC": "1",
+    "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "1",
+}
+"""``accelerate`` compiles one block for all layers and all lengths. Otherwise each batch of another
+length is compiled again, for minutes."""
+
+
+class TrainerSettings(BaseModel):
+    """Settings of a peer that change its speed or memory, but not its training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arguments: dict[str, Any] = {}
+    """Fields of its ``TrainingArguments``."""
+    weights_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the frozen weights in memory. The adapter's weights are float32."""
+    allocator: dict[str, str] = dict(RETAINED_HEAP)
+    """Environment variables that choose and configure the allocator."""
+
+    def merge(self, changes: TrainerSettings) -> TrainerSettings:
+        """Return these settings with the fields that ``changes`` sets."""
+        fields = {name: getattr(changes, name) for name in changes.model_fields_set}
+        return self.model_copy(update=fields | {"arguments": self.arguments | changes.arguments})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of the process."""
+        return self.allocator | (COMPILE_ENVIRONMENT if self.arguments.get("torch_compile") else {})
+
+    def describe(self, arguments: Any, names: Sequence[str]) -> dict[str, Any]:
+        """Return the fields ``names`` of the trainer's arguments, and the other settings."""
+        reported = {name: getattr(arguments, name) for name in names}
+        return reported | {"weights_dtype": self.weights_dtype, "allocator": self.allocator}
 
 
 class TrainerConfig(BaseModel):
@@ -32,12 +70,30 @@ class TrainerConfig(BaseModel):
     seed: int = 0
     rank: int = 8
     alpha: int = 16
-    settings: dict[str, Any] = {}
-    """Changes to the trainer's defaults beyond the fields above."""
+    settings: TrainerSettings = TrainerSettings()
+    """A peer's settings. Luthier has only the environment."""
     max_steps: int = -1
     """Step limit that replaces the epochs; -1 uses the epochs."""
     patience: float | None = None
     """Maximum seconds of the first step. A run whose first step takes longer stops after it."""
+    limit_seconds: float | None = None
+    """Maximum seconds of the process."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """``TrainingArguments`` of a peer: the shared configuration and the settings."""
+        shared = {
+            "output_dir": str(self.folder / "out"),
+            "per_device_train_batch_size": self.batch_size,
+            "num_train_epochs": self.epochs,
+            "max_steps": self.max_steps,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "report_to": "none",
+            # Otherwise TRL rejects its default bf16 on a machine without a GPU.
+            "use_cpu": True,
+        }
+        return shared | self.settings.arguments
 
 
 class Outcome(BaseModel):
@@ -93,10 +149,22 @@ def build_outcome(
     )
 
 
-def read_rows(path: Path, count: int | None = None) -> list[dict[str, str]]:
-    """Read the first ``count`` rows of a JSONL file, by default all."""
+def read_rows(path: Path, count: int | None = None, max_chars: int | None = None) -> list[dict[str, str]]:
+    """Read the first ``count`` rows of a JSONL file, by default all.
+
+    ``max_chars`` skips rows with more characters in question and answer.
+    """
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in islice(file, count)]
+        rows = map(json.loads, file)
+        return list(islice((row for row in rows if max_chars is None or _count_chars(row) <= max_chars), count))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _count_chars(row: Mapping[str, str]) -> int:
+    return len(row["question"]) + len(row["answer"])
 
 
 def to_prompt_completion(row: dict[str, str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

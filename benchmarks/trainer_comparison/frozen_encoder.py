@@ -18,10 +18,10 @@ from benchmarks.trainer_comparison import subprocesses
 from benchmarks.trainer_comparison.trainers import luthier_trainer
 from training.run_events import Metrics, Started
 
-ROW_COUNT = 3000
+ROW_COUNT = 1500
 """Training rows, sampled evenly over all labels from 10,003.
 
-The time of both trainers grows with the rows, and all rows take over ten minutes.
+The time of both trainers grows with the rows, and all rows take over a quarter of an hour.
 """
 
 

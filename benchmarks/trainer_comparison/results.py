@@ -1,4 +1,4 @@
-"""Result of a comparison: metrics and table of a shape's rounds."""
+"""Result of a comparison: metrics and tables of a shape's runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.trainer_comparison.config import Outcome
+from benchmarks.trainer_comparison.peer_settings import HF_TRAINER, TRL
+from benchmarks.trainer_comparison.settings_search import Trial, find_fastest
 from benchmarks.trainer_comparison.shapes import ModelShape
 
-LUTHIER = "ours"
+LUTHIER, TRL_DEFAULT = "ours", "trl_default"
+PEERS = (TRL, HF_TRAINER)
+"""Trainers whose fastest settings are searched."""
 TRAINER_TITLES: Mapping[str, str] = {
     LUTHIER: "Luthier",
-    "trl_default": "TRL SFTTrainer, defaults",
-    "trl_best": "TRL SFTTrainer, fastest settings",
-    "hf_trainer": "HF Trainer + PEFT",
+    TRL_DEFAULT: "TRL SFTTrainer, defaults",
+    TRL: "TRL SFTTrainer, fastest settings",
+    HF_TRAINER: "HF Trainer + PEFT, fastest settings",
 }
 """Name of each trainer in results -> title."""
 
@@ -32,8 +36,10 @@ class ComparisonResult:
     """Tokens of each training row."""
     targets: int
     """Target tokens of one epoch."""
-    rounds: Sequence[Mapping[str, Outcome]]
-    """Outcome of each trainer by name, one mapping per round."""
+    runs: Mapping[str, Sequence[Outcome]]
+    """Outcomes of each trainer by name: one per round, and a single one of TRL's defaults."""
+    pilots: Mapping[str, Sequence[Trial]]
+    """Trials of each peer's settings, none without a search."""
     held_out_loss: Mapping[str, float]
     """Mean loss of each trainer's adapters on held-out rows, in nats per token."""
     peak_flops: Mapping[str, float]
@@ -41,13 +47,18 @@ class ComparisonResult:
 
     def median_speed(self, name: str) -> float:
         """Return the median tokens per second."""
-        return median(outcomes[name].tokens_per_second for outcomes in self.rounds)
+        return median(outcome.tokens_per_second for outcome in self.runs[name])
 
     def median_peak_bytes(self, name: str) -> float:
-        return median(outcomes[name].peak_bytes for outcomes in self.rounds)
+        return median(outcome.peak_bytes for outcome in self.runs[name])
 
     def median_final_loss(self, name: str) -> float:
-        return median(outcomes[name].final_loss for outcomes in self.rounds)
+        return median(outcome.final_loss for outcome in self.runs[name])
+
+    @property
+    def best_peer(self) -> str:
+        """Name of the faster of the two tuned peers, by median."""
+        return max(PEERS, key=self.median_speed)
 
     def find_mismatches(self) -> list[str]:
         """Describe every run that trained on other tokens or targets than expected."""
@@ -55,46 +66,58 @@ class ComparisonResult:
         return [
             f"round {number}, {name}: {outcome.all_tokens} tokens and {outcome.targets} targets, "
             f"not {expected[0]} and {expected[1]}"
-            for number, outcomes in enumerate(self.rounds, 1)
-            for name, outcome in outcomes.items()
+            for name, outcomes in self.runs.items()
+            for number, outcome in enumerate(outcomes, 1)
             if (outcome.all_tokens, outcome.targets) != expected
         ]
 
     @property
-    def matmul_peak_share(self) -> float:
+    def peak_share(self) -> float:
         """Luthier's useful FLOP/s divided by the machine's peak FLOP/s in the dtype that Luthier
         used.
         """
         per_token = self.shape.count_flops(self.lengths, self.targets, self.rank) / sum(self.lengths)
-        dtype = self.rounds[0][LUTHIER].settings["dtype"]
+        dtype = self.runs[LUTHIER][0].settings["dtype"]
         return per_token * self.median_speed(LUTHIER) / self.peak_flops[dtype]
 
     def summarize(self) -> dict[str, Any]:
-        speed = self.median_speed(LUTHIER)
         best_other = min(loss for name, loss in self.held_out_loss.items() if name != LUTHIER)
+        share = round(self.peak_share, 3)
         return {
-            **{f"vs_{name}": round(speed / self.median_speed(name), 3) for name in TRAINER_TITLES if name != LUTHIER},
-            "memory_vs_trl": round(self.median_peak_bytes(LUTHIER) / self.median_peak_bytes("trl_default"), 3),
+            **{f"vs_{name}": self._compare_speed(name) for name in TRAINER_TITLES if name != LUTHIER},
+            "memory_vs_trl": self._compare_memory(TRL_DEFAULT),
             "loss_gap": round((self.held_out_loss[LUTHIER] - best_other) / best_other, 6),
-            "matmul_peak_share": round(self.matmul_peak_share, 3),
-            "targets": self.rounds[0][LUTHIER].targets,
-            "trl_best_settings": self.rounds[0]["trl_best"].settings,
+            "matmul_peak_share": share,
+            "targets": self.runs[LUTHIER][0].targets,
+            "trl_best_settings": self.runs[TRL][0].settings,
+            "vs_best_peer": self._compare_speed(self.best_peer),
+            "best_peer_settings": {"trainer": self.best_peer, **self.runs[self.best_peer][0].settings},
+            "memory_vs_best_peer": self._compare_memory(self.best_peer),
+            "peak_share": share,
         }
 
+    def _compare_speed(self, name: str) -> float:
+        return round(self.median_speed(LUTHIER) / self.median_speed(name), 3)
+
+    def _compare_memory(self, name: str) -> float:
+        return round(self.median_peak_bytes(LUTHIER) / self.median_peak_bytes(name), 3)
+
     def to_details(self) -> dict[str, Any]:
-        """Return the measurements of every round."""
+        """Return the measurements of every run."""
         return {
             "rows": len(self.lengths),
-            "rounds": len(self.rounds),
+            "rounds": len(self.runs[LUTHIER]),
+            "real_weights": self.shape.is_smollm2,
             "tokens_of_an_epoch": sum(self.lengths),
             "targets_of_an_epoch": self.targets,
             "peak_flops": dict(self.peak_flops),
             "held_out_loss": dict(self.held_out_loss),
             "contestants": {name: self._summarize_trainer(name) for name in TRAINER_TITLES},
+            "pilots": {name: [trial.summary for trial in trials] for name, trials in self.pilots.items()},
         }
 
     def _summarize_trainer(self, name: str) -> dict[str, Any]:
-        runs = [outcomes[name] for outcomes in self.rounds]
+        runs = self.runs[name]
         return {
             "settings": runs[0].settings,
             "tokens_per_second": [round(run.tokens_per_second, 1) for run in runs],
@@ -118,3 +141,14 @@ class ComparisonResult:
                 f"{self.held_out_loss[name]:.4f}",
             )
         return table
+
+
+def build_pilot_table(trials: Sequence[Trial], title: str) -> Table:
+    table = Table("stage", "option", "tokens/s", "peak GB", "", title=title)
+    best = find_fastest(trials)
+    for trial in trials:
+        row = trial.summary
+        failed = "failed" if trial.outcome is None else "stopped after one step"
+        note = "fastest" if trial is best else "" if trial.is_complete else failed
+        table.add_row(trial.stage, trial.option, f"{row['tokens_per_second']:,.0f}", f"{row['peak_gb'] or 0:.2f}", note)
+    return table

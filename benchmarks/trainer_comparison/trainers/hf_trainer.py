@@ -1,4 +1,4 @@
-"""HF ``Trainer`` with PEFT, padded rows, float32.
+"""HF ``Trainer`` with PEFT and padded rows.
 
 Usage: ``python -m benchmarks.trainer_comparison.trainers.hf_trainer CONFIG.json``.
 """
@@ -23,35 +23,20 @@ from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, Traine
 from benchmarks.trainer_comparison.rows import build_lora_config, encode_rows
 from benchmarks.trainer_comparison.trainers.step_timer import StepTimer, add_loss_recording
 
-REPORTED_SETTINGS = (
-    "bf16",
-    "gradient_checkpointing",
-    "optim",
-    "train_sampling_strategy",
-    "lr_scheduler_type",
-    "max_grad_norm",
+REPORTED_ARGUMENTS = (
+    *("bf16", "gradient_checkpointing", "per_device_train_batch_size", "gradient_accumulation_steps", "optim"),
+    *("train_sampling_strategy", "torch_compile", "lr_scheduler_type", "max_grad_norm"),
 )
-"""Settings that the result reports."""
+"""Arguments that the result reports."""
 
 
 def train(config: TrainerConfig) -> Outcome:
     torch.set_num_threads(config.threads)
     set_seed(config.seed)
     tokenizer = AutoTokenizer.from_pretrained(config.base)
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(config.base, dtype=torch.float32), build_lora_config(config)
-    )
-    args = TrainingArguments(
-        output_dir=str(config.folder / "out"),
-        per_device_train_batch_size=config.batch_size,
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        report_to="none",
-        use_cpu=True,
-        **config.settings,
-    )
+    dtype = getattr(torch, config.settings.weights_dtype)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(config.base, dtype=dtype), build_lora_config(config))
+    args = TrainingArguments(**config.arguments)
     timer = StepTimer(config.patience)
     trainer = add_loss_recording(Trainer, timer)(
         model=model,
@@ -62,7 +47,7 @@ def train(config: TrainerConfig) -> Outcome:
     )
     trainer.train()
     model.save_pretrained(config.folder / ADAPTER_FOLDER)
-    return timer.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
+    return timer.to_outcome(config.settings.describe(args, REPORTED_ARGUMENTS), args.gradient_accumulation_steps)
 
 
 if __name__ == "__main__":

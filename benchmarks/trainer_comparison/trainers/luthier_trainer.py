@@ -26,7 +26,12 @@ def run(config: TrainerConfig) -> Outcome:
     tokens = [step.tokens for step in steps]
     counts = [(after - before, 0) for before, after in zip([0, *tokens], tokens, strict=False)]
     [started] = [event for _, event in parse_events(result) if isinstance(event, Started)]
-    settings = {"dtype": started.dtype, "threads": started.threads, "trainable": started.trainable_parameters}
+    settings = {
+        "dtype": started.dtype,
+        "threads": started.threads,
+        "trainable": started.trainable_parameters,
+        "allocator": config.settings.allocator,
+    }
     outcome = build_outcome(ends, counts, [step.train_loss for step in steps], settings)
     return outcome.model_copy(update={"peak_bytes": result.peak_bytes})
 

@@ -44,14 +44,24 @@ class StepTimer(TrainerCallback):  # type: ignore[misc]
 
         return count_and_collate
 
-    def to_outcome(self, settings: dict[str, Any]) -> Outcome:
-        # In a run that stops early, the loader is one batch ahead.
-        steps = len(self.step_ends)
-        return build_outcome(self.step_ends, self.token_counts[:steps], [float(loss) for loss in self.losses], settings)
+    def to_outcome(self, settings: dict[str, Any], micro_batches: int = 1) -> Outcome:
+        """Build the outcome of a run whose steps have this many micro-batches.
+
+        The loss of a micro-batch is its share of the step's loss.
+        """
+        # In a run that stops early, the loader is ahead.
+        slices = [slice(step * micro_batches, (step + 1) * micro_batches) for step in range(len(self.step_ends))]
+        counts = [self.token_counts[micro] for micro in slices]
+        return build_outcome(
+            self.step_ends,
+            [(sum(tokens for tokens, _ in step), sum(targets for _, targets in step)) for step in counts],
+            [sum(map(float, self.losses[micro])) for micro in slices],
+            settings,
+        )
 
 
 def add_loss_recording(trainer_class: type[Any], timer: StepTimer) -> type[Any]:
-    """Return a subclass that records the loss of every step.
+    """Return a subclass that records the loss of every micro-batch.
 
     The trainer's own log has means over several steps.
     """

@@ -18,26 +18,17 @@ from benchmarks.trainer_comparison.config import ADAPTER_FOLDER, Outcome, Traine
 from benchmarks.trainer_comparison.rows import build_lora_config
 from benchmarks.trainer_comparison.trainers.step_timer import StepTimer, add_loss_recording
 
-REPORTED_SETTINGS = (
+REPORTED_ARGUMENTS = (
     *("bf16", "gradient_checkpointing", "packing", "padding_free", "max_length", "loss_type", "optim"),
-    *("train_sampling_strategy", "per_device_train_batch_size", "lr_scheduler_type", "weight_decay", "max_grad_norm"),
+    *("train_sampling_strategy", "per_device_train_batch_size", "gradient_accumulation_steps", "torch_compile"),
+    *("lr_scheduler_type", "weight_decay", "max_grad_norm"),
 )
-"""Settings that the result reports."""
+"""Arguments that the result reports."""
 
 
 def train(config: TrainerConfig) -> Outcome:
     torch.set_num_threads(config.threads)
-    arguments = {
-        "per_device_train_batch_size": config.batch_size,
-        "num_train_epochs": config.epochs,
-        "max_steps": config.max_steps,
-        "learning_rate": config.learning_rate,
-        "seed": config.seed,
-        "report_to": "none",
-        # Otherwise TRL rejects its default bf16 on a machine without a GPU.
-        "use_cpu": True,
-    }
-    args = SFTConfig(output_dir=str(config.folder / "out"), **arguments | config.settings)
+    args = SFTConfig(**config.arguments, model_init_kwargs={"dtype": config.settings.weights_dtype})
     timer = StepTimer(config.patience)
     trainer = add_loss_recording(SFTTrainer, timer)(
         model=str(config.base),
@@ -50,7 +41,7 @@ def train(config: TrainerConfig) -> Outcome:
     trainer.data_collator = timer.wrap_collator(trainer.data_collator)
     trainer.train()
     trainer.model.save_pretrained(config.folder / ADAPTER_FOLDER)
-    return timer.to_outcome({name: getattr(args, name) for name in REPORTED_SETTINGS})
+    return timer.to_outcome(config.settings.describe(args, REPORTED_ARGUMENTS), args.gradient_accumulation_steps)
 
 
 def read_prompt_completions(path: Path) -> list[dict[str, list[dict[str, str]]]]:
