@@ -141,7 +141,13 @@ def _pack(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
 
     ids_T = torch.cat([torch.frombuffer(example.ids, dtype=torch.int32) for example in examples]).long()
     positions_T = torch.cat([torch.arange(length) for length in lengths])
-    return {"input_ids": ids_T[None], "position_ids": positions_T[None], "row_lengths": lengths}
+    row_starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    return {
+        "input_ids": ids_T[None],
+        "position_ids": positions_T[None],
+        "row_lengths": lengths,
+        "row_starts": row_starts,
+    }
 
 
 def select_model_inputs(batch: Batch) -> Batch:
