@@ -168,4 +168,5 @@ def compute_causal_loss(model: Any, batch: Batch, ctx: TaskContext) -> Loss:
     losses_N = -scores.logprobs_N
     if smoothing:
         losses_N = (1 - smoothing) * losses_N - smoothing * scores.mean_logprobs_N
-    return Loss(losses_N @ batch["weights_N"], scores.correct_N.sum())
+    # Not a matrix product: autocast would round losses, their sum and its gradient to bf16.
+    return Loss((losses_N * batch["weights_N"]).sum(), scores.correct_N.sum())
