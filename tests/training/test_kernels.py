@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
-from tests.training.devices import DEVICE, to_device
+from tests.devices import DEVICE, to_device
 from training import kernels
 from training.kernels import cross_entropy, fused, lora, packed
 from training.kernels.cross_entropy import BlockShape, target_logprobs

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.devices import DEVICE, to_device
+from tests.devices import DEVICE, to_device
 from tests.training.run_folders import EventRecorder, Row, create_run_folder, hash_files, run_training
 from tests.training.sample_rows import SAMPLES
 from training import run as runs

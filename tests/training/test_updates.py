@@ -12,7 +12,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.training.devices import DEVICE, to_device
+from tests.devices import DEVICE, to_device
 from tests.training.run_folders import Row, create_run_folder, run_training
 from tests.training.step_probe import FinishedRun, collect_tensors, run_to_completion
 from training.artifacts import serving

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
-from tests.training.devices import DEVICE, to_device
+from tests.devices import DEVICE, to_device
 from tests.training.run_folders import FULL, LABEL_ROWS, LORA, TASK_ROWS, create_run_folder, run_training
 from training.kernels.probe import ProbeSettings
 from training.models import weights

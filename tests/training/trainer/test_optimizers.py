@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import AutoModelForCausalLM
 
-from tests.training.devices import DEVICE, to_device
+from tests.devices import DEVICE, to_device
 from tests.training.run_folders import FULL, LABEL_ROWS, LORA, Row, create_run_folder, run_training
 from tests.training.step_probe import assert_resumed_run_matches, compute_step, run_to_completion, set_up_run
 from training.run_events import Metrics, Started

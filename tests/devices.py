@@ -1,4 +1,4 @@
-"""Device of the training tests: a GPU if there is one, so that the same tests prove its numbers."""
+"""Device of the tests: a GPU if there is one, so that the same tests prove its numbers."""
 
 from __future__ import annotations
 
