@@ -10,9 +10,9 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart tour up test test-fast test-long conformance fuzz bench-training bench-training-large bench-tasks
-.PHONY: bench-service bench-overhead bench-kills bench-api bench-encoding bench-overload bench-banking77 lint format
-.PHONY: e2e-production starter docs docs-build docs-serve sdk clean
+.PHONY: help quickstart tour up test test-fast test-long test-gpu bench-gpu gpu-wheels conformance fuzz bench-training
+.PHONY: bench-training-large bench-tasks bench-service bench-overhead bench-kills bench-api bench-encoding bench-overload
+.PHONY: bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -36,7 +36,7 @@ tour: $(STAMP) ## train a LoRA adapter on SmolLM2-135M, and show what it learned
 up: $(STAMP) ## start Luthier on this machine and keep it running
 	@$(BIN)/luthierd up
 
-test-long: $(STAMP) ## equality checks of training at full length: resume after every step, random kills, TRL and HF (about 20 minutes)
+test-long: $(STAMP) ## equality checks of training at full length: resume after every step, random kills, every update in bfloat16, TRL and HF (about 25 minutes)
 	$(BIN)/python -m benchmarks.equalities
 
 # Each process runs whole test files. Many files wait for their own stack to start, while other processes run tests.
@@ -46,6 +46,16 @@ test: $(STAMP) ## lint, types, imports, docs, and all tests that fit in 15 minut
 
 test-fast: $(STAMP) ## tests that start no process, in under 90 seconds: what to run while you work
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not integration"
+
+# The three targets below use $(PYTHON) as it is: a GPU machine may have no network to install from.
+test-gpu: ## the tests that prove numbers, on this machine's GPU and PYTHON's torch, transformers and PEFT (under 9 minutes)
+	@$(PYTHON) -m benchmarks.gpu.run_tests
+
+bench-gpu: ## speed and memory of training and generation on this machine's GPU, beside transformers and PEFT (under 9 minutes)
+	@$(PYTHON) -m benchmarks.gpu
+
+gpu-wheels: ## download the few packages that a GPU machine may lack into .gpu-wheels/ (run it where there is a network)
+	@$(PYTHON) -m benchmarks.gpu.wheels
 
 conformance: $(STAMP) ## OpenAI's Python and npm clients, oldest to newest, their own tests, and five tools, unmodified (installs them; about 25 minutes)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run
@@ -119,4 +129,4 @@ sdk: $(STAMP) $(GENERATOR) ## generate the client in sdk/, its pages, and the HT
 	PYTHONPATH=sdk $(BIN)/python -m codegen $(GENERATOR)
 
 clean: ## remove the files that the targets above created
-	rm -rf $(VENV) .quickstart .tour .pytest_cache .mypy_cache .ruff_cache .cache site
+	rm -rf $(VENV) .gpu-wheels .quickstart .tour .pytest_cache .mypy_cache .ruff_cache .cache site

@@ -11,7 +11,12 @@ from pathlib import Path
 from benchmarks.result import write_result
 
 COMMAND = "make test-long"
-TESTS = ["tests/training/trainer/test_long.py", "tests/training/trainer/test_parity.py"]
+TESTS = [
+    "tests/training/trainer/test_long.py",
+    "tests/training/trainer/test_parity.py",
+    # Every update in bfloat16.
+    "tests/training/test_matrix.py",
+]
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ four URLs. The default URLs are those of the embedded stack, under ``home``.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Self
@@ -182,6 +183,10 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 # including those of the same step. The cost of sleeping on an idle machine has not been measured.
 _THREAD_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE"}
 
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+"""Exists while Linux has the NVIDIA driver loaded. Under WSL it does not exist: there, CUDA has no
+expandable segments."""
+
 _OFFLINE_VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
@@ -205,7 +210,6 @@ def build_integration_environment(settings: Settings) -> dict[str, str]:
     allowed = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "SSL_CERT_FILE"]
     allowed += ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"]
     service_names = [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_"))]
-    inherited = {name: os.environ[name] for name in [*allowed, *service_names] if name in os.environ}
     key = settings.wandb_api_key.get_secret_value()
     configured = {
         "WANDB_API_KEY": key,
@@ -216,15 +220,34 @@ def build_integration_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
-    return {**inherited, **{name: value for name, value in configured.items() if value}, **_THREAD_VARIABLES}
+    return {
+        **_inherit([*allowed, *service_names]),
+        **{name: value for name, value in configured.items() if value},
+        **_THREAD_VARIABLES,
+    }
+
+
+def _inherit(names: Sequence[str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _build_allocator_variables() -> dict[str, str]:
+    """Return the operator's settings of torch's allocator, or the default for CUDA.
+
+    With expandable segments, batches of different lengths leave no gaps that fit no other batch.
+    """
+    chosen = _inherit(["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+    default = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"} if _NVIDIA_DRIVER.exists() else {}
+    return chosen or default
 
 
 def build_training_environment(settings: Settings) -> dict[str, str]:
     """Build the environment of a process that reads clients' data, without URLs and secrets."""
-    allowed = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
-    inherited = {name: os.environ[name] for name in allowed if name in os.environ}
+    allowed = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"]
+    allowed += ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"]
     return {
-        **inherited,
+        **_inherit(allowed),
+        **_build_allocator_variables(),
         **_OFFLINE_VARIABLES,
         **_THREAD_VARIABLES,
         # The fork server forks, so it must not have other threads.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any
-
-from llguidance import LLMatcher, LLParserLimits
-from llguidance.hf import from_tokenizer
+from typing import TYPE_CHECKING, Any
 
 from inference.protocol.errors import EngineError
 from inference.structured_output.grammar import FieldSchema, GrammarWriter, StructuredOutput
 from training.tasks.chat_format.tool_calls import ToolCallFormat
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 # Removes "at 2(9): failed to compile JSON schema: " before the reason and lines of the grammar
 # after it ("   1 | start: answer").
@@ -104,6 +104,10 @@ class GrammarCompiler:
 
     def __init__(self, tokenizer: Any, stop_token_ids: Collection[int]) -> None:
         """Raise ``ValueError`` for a tokenizer whose tokens are not bytes."""
+        # Only constrained requests need the library, and a GPU machine for tests may lack it.
+        from llguidance import LLParserLimits
+        from llguidance.hf import from_tokenizer
+
         self._writer = GrammarWriter(tokenizer)
         self._stop_token_ids = frozenset(stop_token_ids)
         self._tokenizer = from_tokenizer(tokenizer, eos_token=sorted(stop_token_ids) or None)
@@ -133,6 +137,8 @@ class GrammarCompiler:
     ) -> tuple[LLMatcher, str]:
         """Return a matcher before its first token, and the reason if it cannot continue, else
         ''."""
+        from llguidance import LLMatcher
+
         matcher = LLMatcher(
             self._tokenizer,
             self._writer.write(constraint, call_format),

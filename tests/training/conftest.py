@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import smollm2
 from tests.tiny import create_tiny_chat_base, create_tiny_encoder_base
@@ -20,6 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if TESTS_DIRECTORY in item.path.parents:
             # PEFT uses a name that transformers 5 has deprecated.
             item.add_marker(pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"))
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 
 
 @pytest.fixture(scope="session", autouse=True)

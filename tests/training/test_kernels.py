@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
+from tests.devices import DEVICE, to_device
 from training import kernels
 from training.kernels import cross_entropy, fused, lora, packed
 from training.kernels.cross_entropy import BlockShape, target_logprobs
 from training.kernels.probe import ProbeSettings
 
-CPU = torch.device("cpu")
-FLOAT32 = ProbeSettings(CPU, torch.float32)
+FLOAT32 = ProbeSettings(DEVICE, torch.float32)
 PACKABLE_MODEL_TYPES = [
     *("granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"),
     *("gpt_neox", "qwen3_moe", "cohere", "glm4"),
@@ -55,7 +55,8 @@ def assert_close(left: Any, right: Any, tolerance: float = 1e-5) -> None:
 def build_model(model_type: str, **overrides: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **{**SMALL_CONFIG, **overrides}))
+        config = AutoConfig.for_model(model_type, **{**SMALL_CONFIG, **overrides})
+        return AutoModelForCausalLM.from_config(config).to(DEVICE)
 
 
 def add_lora(model: Any, **lora_options: Any) -> Any:
@@ -71,9 +72,15 @@ def add_lora(model: Any, **lora_options: Any) -> Any:
 def build_batch() -> tuple[list[Tensor], dict[str, Any], dict[str, Any]]:
     """Build rows of several lengths: separate, padded, and packed."""
     rows = [torch.randint(1, 61, (length,), generator=torch.Generator().manual_seed(length)) for length in LENGTHS]
+    rows = [row.to(DEVICE) for row in rows]
     padded = {"input_ids": nn.utils.rnn.pad_sequence(rows, batch_first=True)}
-    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
-    return rows, padded, {"input_ids": torch.cat(rows)[None], "position_ids": positions, "row_lengths": LENGTHS}
+    packed_batch = {
+        "input_ids": torch.cat(rows)[None],
+        "position_ids": torch.cat([torch.arange(length) for length in LENGTHS])[None],
+        "row_lengths": LENGTHS,
+        "row_starts": torch.tensor([0, *accumulate(LENGTHS)], dtype=torch.int32),
+    }
+    return rows, padded, to_device(packed_batch)
 
 
 def compute_loss(model: Any, layout: str) -> Tensor:
@@ -125,10 +132,10 @@ def compute_naive_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor) -> t
 
 def build_logprob_inputs(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    hidden, weight = (torch.randn(count, 8, generator=generator) * scale for count in (17, 23))
-    targets = torch.randint(23, (17,), generator=generator)
+    hidden, weight = (torch.randn(count, 8, generator=generator).to(DEVICE) * scale for count in (17, 23))
+    targets = torch.randint(23, (17,), generator=generator).to(DEVICE)
     likeliest = (hidden @ weight.t()).argmax(1)
-    return hidden, weight, torch.where(torch.arange(17) % 3 == 0, likeliest, targets)
+    return hidden, weight, torch.where(torch.arange(17, device=DEVICE) % 3 == 0, likeliest, targets)
 
 
 @pytest.mark.parametrize("block", [BlockShape(1024, 1024), BlockShape(5, 7), BlockShape(1, 1)])
@@ -137,9 +144,10 @@ def build_logprob_inputs(scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
 def test_target_logprobs_and_gradients_are_the_textbooks(
     monkeypatch: pytest.MonkeyPatch, block: BlockShape, smooth: bool, trainable: bool
 ) -> None:
-    monkeypatch.setitem(cross_entropy.BLOCK_SHAPES, "cpu", block)
+    monkeypatch.setitem(cross_entropy.BLOCK_SHAPES, DEVICE.type, block)
     hidden, weight, targets = build_logprob_inputs()
-    upstream, upstream_mean = torch.linspace(-1, 2, 17), torch.linspace(2, -1, 17) * smooth
+    upstream, upstream_mean = (torch.linspace(*ends, 17, device=DEVICE) for ends in ((-1, 2), (2, -1)))
+    upstream_mean *= smooth
     results = []
     for dtype in (torch.float32, torch.float64):
         h = hidden.detach().to(dtype).requires_grad_()
@@ -148,7 +156,7 @@ def test_target_logprobs_and_gradients_are_the_textbooks(
             scores = target_logprobs(h, w, targets, smooth)
             assert (scores.mean_logprobs_N is not None) == smooth
             assert torch.equal(scores.correct_N, (hidden @ weight.t()).argmax(1) == targets)
-            at, mean = scores.logprobs_N, scores.mean_logprobs_N if smooth else torch.zeros(17)
+            at, mean = scores.logprobs_N, scores.mean_logprobs_N if smooth else torch.zeros(17, device=DEVICE)
         else:
             at, mean = compute_naive_logprobs(h, w, targets)
         torch.autograd.backward(at @ upstream.to(dtype) + mean @ upstream_mean.to(dtype))
@@ -158,7 +166,7 @@ def test_target_logprobs_and_gradients_are_the_textbooks(
 
 
 def test_logits_of_any_size_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cross_entropy.BLOCK_SHAPES, "cpu", BlockShape(4, 3))
+    monkeypatch.setitem(cross_entropy.BLOCK_SHAPES, DEVICE.type, BlockShape(4, 3))
     hidden, weight, targets = build_logprob_inputs(scale=100.0)
     hidden.requires_grad_()
     scores = target_logprobs(hidden, weight, targets)
@@ -169,7 +177,8 @@ def test_logits_of_any_size_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_neither_logits_nor_a_frozen_matrix_are_saved_for_backward() -> None:
-    hidden, weight, targets = torch.randn(7, 8, requires_grad=True), torch.randn(3000, 8), torch.arange(7)
+    hidden, weight = torch.randn(7, 8, device=DEVICE, requires_grad=True), torch.randn(3000, 8, device=DEVICE)
+    targets = torch.arange(7, device=DEVICE)
     saved_tensors: list[Tensor] = []
     with record_saved_tensors(saved_tensors):
         target_logprobs(hidden, weight, targets)
@@ -179,7 +188,7 @@ def test_neither_logits_nor_a_frozen_matrix_are_saved_for_backward() -> None:
 def test_scores_under_autocast_are_fp32_of_bf16_products() -> None:
     hidden, weight, targets = build_logprob_inputs()
     hidden.requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         scores = target_logprobs(hidden, weight.requires_grad_(), targets)
     torch.autograd.backward(scores.logprobs_N.sum())
     assert scores.logprobs_N.dtype == torch.float32
@@ -215,13 +224,13 @@ def build_lora_model(**lora_options: Any) -> Any:
         model = get_peft_model(TwoLayerModel(), LoraConfig(r=2, target_modules=["first", "second"], **lora_options))
         for weight in model.parameters():
             weight.data.normal_()
-    return model
+    return model.to(DEVICE)
 
 
 def compute_output_and_gradients(model: Any, x: Tensor) -> dict[str, Tensor | None]:
     model.zero_grad()
     y = model(x)
-    torch.autograd.backward(y, torch.linspace(-1, 1, y.numel()).view_as(y))
+    torch.autograd.backward(y, torch.linspace(-1, 1, y.numel(), device=DEVICE).view_as(y))
     grads = {name: weight.grad for name, weight in model.named_parameters()}
     return {"y": y, "x": x.grad, **grads}
 
@@ -232,7 +241,9 @@ def test_lora_layers_give_pefts_numbers(needs_x: bool) -> None:
     lora.patch_layers(fast, FLOAT32)
     assert len(list_patched_modules(fast)) == 2
     ours, theirs = (
-        compute_output_and_gradients(model, torch.linspace(-1, 1, 72).view(3, 4, 6).requires_grad_(needs_x))
+        compute_output_and_gradients(
+            model, torch.linspace(-1, 1, 72, device=DEVICE).view(3, 4, 6).requires_grad_(needs_x)
+        )
         for model in (fast, plain)
     )
     assert ours.keys() == theirs.keys()
@@ -242,7 +253,7 @@ def test_lora_layers_give_pefts_numbers(needs_x: bool) -> None:
 
 
 def test_lora_layers_follow_pefts_adapter_state() -> None:
-    model, x = build_lora_model(), torch.randn(3, 6)
+    model, x = build_lora_model(), torch.randn(3, 6, device=DEVICE)
     lora.patch_layers(model, FLOAT32)
     expected = model(x)
     with model.disable_adapter():
@@ -259,7 +270,7 @@ def test_lora_layers_follow_pefts_adapter_state() -> None:
 def test_a_prepared_model_can_be_merged_permanently() -> None:
     model = add_lora(build_model("llama"))
     expected = compute_loss(model, "padded")
-    kernels.patch_model(model, CPU)
+    kernels.patch_model(model, DEVICE)
     assert_close(compute_loss(model.merge_and_unload(), "padded"), expected)
 
 
@@ -279,7 +290,8 @@ def test_a_trainable_base_layer_is_not_patched() -> None:
 
 
 def test_rms_norm_is_transformers() -> None:
-    norm, x, upstream = LlamaRMSNorm(8, eps=1e-3), torch.randn(2, 5, 8, requires_grad=True), torch.randn(2, 5, 8)
+    norm, x = LlamaRMSNorm(8, eps=1e-3).to(DEVICE), torch.randn(2, 5, 8, device=DEVICE, requires_grad=True)
+    upstream = torch.randn_like(x)
     norm.weight.data.uniform_(0.5, 2)
     expected = norm(x)
     result = fused.rms_norm(x, norm.weight, norm.variance_epsilon)
@@ -302,8 +314,8 @@ def test_a_norm_with_another_scale_is_not_patched() -> None:
 
 
 def test_rotation_is_transformers() -> None:
-    q, k = (torch.randn(2, heads, 5, 8, requires_grad=True) for heads in (4, 2))
-    angles = torch.randn(2, 5, 4).repeat(1, 1, 2)
+    q, k = (torch.randn(2, heads, 5, 8, device=DEVICE, requires_grad=True) for heads in (4, 2))
+    angles = torch.randn(2, 5, 4, device=DEVICE).repeat(1, 1, 2)
     results = [function(q, k, angles.cos(), angles.sin()) for function in (fused.rotate, apply_rotary_pos_emb)]
     upstream = [torch.randn_like(q), torch.randn_like(k)]
     for ours, theirs in zip(*results, strict=True):
@@ -336,8 +348,8 @@ def test_packed_equals_padded(model_type: str) -> None:
     assert_all_close(compute_loss_and_gradients(packable, "packed"), compute_loss_and_gradients(padded, "padded"))
     # Padded batches still work, with and without a mask.
     assert_all_close(compute_loss_and_gradients(packable, "padded"), compute_loss_and_gradients(padded, "padded"))
-    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
-    ids = torch.tensor([[0, 0, 5, 6], [7, 8, 9, 10]])
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]], device=DEVICE)
+    ids = torch.tensor([[0, 0, 5, 6], [7, 8, 9, 10]], device=DEVICE)
     assert_close(
         packable(ids, attention_mask=mask).logits[mask == 1], padded(ids, attention_mask=mask).logits[mask == 1]
     )
@@ -374,7 +386,7 @@ def test_packing_is_not_saved(tmp_path: Path) -> None:
 def test_a_prepared_model_gives_pefts_loss_and_gradients(model_type: str, layout: str) -> None:
     plain, fast = add_lora(build_packable_model(model_type)), add_lora(build_packable_model(model_type))
     before = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(fast).items()}
-    kernels.patch_model(fast, CPU)
+    kernels.patch_model(fast, DEVICE)
     if layout == "packed":
         packed.enable(fast)
     ours = compute_loss_and_gradients(fast, layout)
@@ -387,7 +399,7 @@ def test_a_prepared_model_gives_pefts_loss_and_gradients(model_type: str, layout
 
 def test_prepare_reaches_every_layer_of_a_llama() -> None:
     model = add_lora(build_model("llama"))
-    kernels.patch_model(model, CPU)
+    kernels.patch_model(model, DEVICE)
     kinds = [name.rsplit(".", 1)[-1] for name in list_patched_modules(model)]
     attention, mlp = ["self_attn", "q_proj", "k_proj", "v_proj", "o_proj"], ["mlp", "gate_proj", "up_proj", "down_proj"]
     assert kinds == 2 * [*attention, *mlp, "input_layernorm", "post_attention_layernorm"] + ["norm"]
@@ -395,27 +407,29 @@ def test_prepare_reaches_every_layer_of_a_llama() -> None:
 
 def test_a_prepared_model_trains_in_full_and_with_its_adapter_disabled() -> None:
     plain, fast = build_model("llama"), build_model("llama")
-    kernels.patch_model(fast, CPU)
+    kernels.patch_model(fast, DEVICE)
     assert_all_close(compute_loss_and_gradients(fast, "padded"), compute_loss_and_gradients(plain, "padded"))
     fast, rows = add_lora(build_model("llama")), build_batch()[1]
-    kernels.patch_model(fast, CPU)
+    kernels.patch_model(fast, DEVICE)
     with fast.disable_adapter():
         assert_close(fast(**rows).logits, plain(**rows).logits)
 
 
 def test_checkpointed_gradients_are_the_same() -> None:
     plain, fast = add_lora(build_model("llama")), add_lora(build_model("llama"))
-    kernels.patch_model(fast, CPU)
+    kernels.patch_model(fast, DEVICE)
     fast.enable_input_require_grads()
-    fast.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    # The older name is that of transformers 5.17, which some GPU machines have.
+    enable = getattr(fast, "activation_checkpointing_enable", None) or fast.gradient_checkpointing_enable
+    enable()
     assert_all_close(compute_loss_and_gradients(fast, "padded"), compute_loss_and_gradients(plain, "padded"))
 
 
 def test_autocast_reaches_the_kernels() -> None:
     plain, fast = add_lora(build_model("llama")), add_lora(build_model("llama"))
-    kernels.patch_model(fast, CPU)
+    kernels.patch_model(fast, DEVICE)
     packed.enable(fast)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
         ours, theirs = compute_loss_and_gradients(fast, "packed"), compute_loss_and_gradients(plain, "padded")
     assert_all_close(ours, theirs, 0.1)
     assert all(grad.dtype == torch.float32 for grad in ours.values())
@@ -426,7 +440,7 @@ def test_less_is_saved_for_the_backward_pass() -> None:
     for fast in (False, True):
         model, saved_tensors = add_lora(build_model("llama", intermediate_size=512)), []
         if fast:
-            kernels.patch_model(model, CPU)
+            kernels.patch_model(model, DEVICE)
         with record_saved_tensors(saved_tensors):
             compute_loss(model, "padded")
         weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
@@ -437,7 +451,7 @@ def test_less_is_saved_for_the_backward_pass() -> None:
 
 def test_results_are_reproducible_bit_by_bit() -> None:
     model = add_lora(build_model("llama"))
-    kernels.patch_model(model, CPU)
+    kernels.patch_model(model, DEVICE)
     packed.enable(model)
     first, second = (
         {name: tensor.clone() for name, tensor in compute_loss_and_gradients(model, "packed").items()}

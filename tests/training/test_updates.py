@@ -12,6 +12,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from tests.devices import DEVICE, to_device
 from tests.training.run_folders import Row, create_run_folder, run_training
 from tests.training.step_probe import FinishedRun, collect_tensors, run_to_completion
 from training.artifacts import serving
@@ -103,7 +104,7 @@ def test_trainable_parameters_are_reported(
 
 def compute_logits(model: Any, finished: FinishedRun) -> torch.Tensor:
     task, ctx = finished.run.task, finished.run.context
-    ids = task.collate(finished.run.splits.training[:1], ctx)["input_ids"]
+    ids = to_device(task.collate(finished.run.splits.training[:1], ctx))["input_ids"]
     with torch.inference_mode():
         logits: torch.Tensor = model(input_ids=ids).logits
     return logits
@@ -121,13 +122,13 @@ def test_stock_libraries_load_saved_models(
     if isinstance(finished.run.metadata.update, LoraUpdate):
         base = request.getfixturevalue(BASES[task])
         stock = PeftModel.from_pretrained(auto.from_pretrained(base), saved)
-        served = serving.load(base, saved, task)
+        served = serving.load(base, saved, task, device=DEVICE.type)
     else:
         stock = auto.from_pretrained(saved)
-        served = serving.load(saved, saved, task)
+        served = serving.load(saved, saved, task, device=DEVICE.type)
     with finished.run.full_eval_mode():
         expected = compute_logits(finished.run.model, finished)
-    torch.testing.assert_close(compute_logits(stock.eval(), finished), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compute_logits(stock.to(DEVICE).eval(), finished), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(compute_logits(served.model, finished), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -150,7 +151,7 @@ def test_a_classifiers_new_head_is_in_its_adapter(
     assert "classifier" in json.loads((saved / "adapter_config.json").read_text())["modules_to_save"]
     head = load_file(saved / "adapter_model.safetensors")["base_model.model.classifier.weight"]
     trained_head = finished.run.trainable_parameters["base_model.model.classifier.modules_to_save.default.weight"]
-    assert torch.equal(head, trained_head)
+    assert torch.equal(head, trained_head.cpu())
 
 
 def test_rslora_and_dora_follow_their_definitions(
@@ -166,7 +167,7 @@ def test_rslora_and_dora_follow_their_definitions(
     weight = layer.base_layer.weight + layer.get_delta_weight("default")
     magnitude = layer.lora_magnitude_vector["default"].weight
     expected = magnitude[:, None] * weight / weight.norm(dim=1, keepdim=True)
-    x = torch.linspace(-1, 1, 32)[None]
+    x = torch.linspace(-1, 1, 32, device=DEVICE)[None]
     torch.testing.assert_close(layer.eval()(x), x @ expected.T, rtol=1e-4, atol=1e-5)
 
 

@@ -1,14 +1,22 @@
 """Attention over rows packed into one sequence, (1, T), without padding.
 
-Each row attends only to itself. The batch passes the lengths as ``row_lengths``, one of the keyword
-arguments of the forward pass that transformers forwards to its attention functions.
+Each row attends only to itself. The batch passes the rows as ``row_lengths`` and ``row_starts``,
+keyword arguments of the forward pass that transformers forwards to its attention functions. Both
+are built once per batch on the CPU, so that no layer copies to the device or waits for it.
+
+The device and the dtype decide how rows are attended to:
+
+* CUDA in half precision: all rows in one FlashAttention kernel (Dao 2023, arXiv:2307.08691),
+* CUDA otherwise: rows padded to the longest in one call, if that at most doubles the tokens,
+* elsewhere: one call per row, which computes no padding.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +36,19 @@ norm. A row that attends to another differs by about its whole norm."""
 PROBE_LENGTHS = (7, 3, 5)
 UNSUPPORTED_OPTIONS = ("sliding_window", "softcap", "s_aux", "position_bias")
 """Arguments with which transformers' layers ask for more than full causal attention."""
+
+VARLEN_GROUPS_HEADS = "enable_gqa" in inspect.signature(varlen_attn).parameters
+"""True if ``varlen_attn`` takes fewer heads of keys than of queries. torch 2.11's does not."""
+
+MAX_VARLEN_HEAD_DIM = 256
+"""Largest head of torch's FlashAttention kernel, which also needs a multiple of 8."""
+
+MAX_PADDING_RATIO = 2
+"""Maximum padded tokens per token of one padded call.
+
+A GPU takes longer to launch the kernels of many short rows than to compute their padding. Batches
+are grouped by length, so most have little padding.
+"""
 
 
 def enable_if_exact(model: Any, settings: ProbeSettings) -> bool:
@@ -61,10 +82,10 @@ def _compute_hidden_states(model: Any, settings: ProbeSettings, packed: bool) ->
     rows = [torch.randint(size, (length,), generator=generator).to(settings.device) for length in PROBE_LENGTHS]
     batches: list[dict[str, Any]] = [{"input_ids": row[None]} for row in rows]
     if packed:
-        positions = torch.cat([torch.arange(length, device=settings.device) for length in PROBE_LENGTHS])
-        batches = [
-            {"input_ids": torch.cat(rows)[None], "position_ids": positions[None], "row_lengths": list(PROBE_LENGTHS)}
-        ]
+        positions = torch.cat([torch.arange(length) for length in PROBE_LENGTHS])[None]
+        starts = torch.tensor([0, *accumulate(PROBE_LENGTHS)], dtype=torch.int32)
+        packed_batch = {"position_ids": positions.to(settings.device), "row_starts": starts.to(settings.device)}
+        batches = [{"input_ids": torch.cat(rows)[None], "row_lengths": list(PROBE_LENGTHS), **packed_batch}]
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -95,22 +116,109 @@ def attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    row_lengths: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention function for transformers: query (1, H, T, D), key and value (1, H or fewer, T, D)
-    -> (1, T, H, D)."""
-    if row_lengths is None:
+    -> (1, T, H, D).
+
+    ``row_lengths`` (N integers) and ``row_starts`` (N + 1, int32, on the device) describe packed
+    rows; without them, the batch is not packed.
+    """
+    if kwargs.get("row_lengths") is None:
         output: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return output
     if any(kwargs.get(name) is not None for name in UNSUPPORTED_OPTIONS):
         raise UnsupportedAttention
-    if value.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and not dropout:
+    rows = PackedRows(kwargs["row_lengths"], kwargs["row_starts"])
+    if _supports_varlen(value, dropout):
+        return attend_varlen(query, key, value, rows, scaling), None
+    if value.is_cuda and rows.longest * len(rows.lengths) <= MAX_PADDING_RATIO * query.shape[2]:
+        return attend_padded(query, key, value, rows, scaling, dropout), None
+    return attend_by_row(query, key, value, rows, scaling, dropout), None
+
+
+class PackedRows(NamedTuple):
+    """N rows of a packed sequence of T tokens."""
+
+    lengths: Sequence[int]
+    starts: Tensor
+    """(N + 1,) int32 on the device of the sequence: index of each row's first token, then T."""
+
+    @property
+    def longest(self) -> int:
+        return max(self.lengths)
+
+
+def _supports_varlen(value: Tensor, dropout: float) -> bool:
+    """Return True if torch's FlashAttention kernel takes these tensors. It has no dropout."""
+    return (
+        value.is_cuda
         # Under autocast, the rotation leaves query and key in a wider dtype than value.
-        return _attend_varlen(query, key, value, scaling, row_lengths), None
-    splits = [torch.split(tensor, list(row_lengths), dim=2) for tensor in (query, key, value)]
+        and value.dtype in (torch.bfloat16, torch.float16)
+        and not dropout
+        and value.shape[-1] % 8 == 0
+        and value.shape[-1] <= MAX_VARLEN_HEAD_DIM
+        and torch.cuda.get_device_capability(value.device) >= (8, 0)
+    )
+
+
+def attend_varlen(query: Tensor, key: Tensor, value: Tensor, rows: PackedRows, scaling: float | None) -> Tensor:
+    """Compute the attention of all rows in one kernel."""
+    query, key, value = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
+    options: dict[str, Any] = {}
+    if query.shape[1] != key.shape[1]:
+        if VARLEN_GROUPS_HEADS:
+            options["enable_gqa"] = True
+        else:
+            key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], 1) for tensor in (key, value))
+    attended = varlen_attn(
+        query,
+        key,
+        value,
+        rows.starts,
+        rows.starts,
+        rows.longest,
+        rows.longest,
+        scale=scaling,
+        window_size=(-1, 0),
+        **options,
+    )
+    assert isinstance(attended, Tensor)
+    return attended[None]
+
+
+def attend_padded(
+    query: Tensor, key: Tensor, value: Tensor, rows: PackedRows, scaling: float | None, dropout: float
+) -> Tensor:
+    """Compute the attention of all rows in one call, each padded on the right to the longest.
+
+    Causal attention of a row's tokens never reads its padding.
+    """
+    count, groups = len(rows.lengths), query.shape[1] // key.shape[1]
+    tokens_T = torch.arange(query.shape[2], dtype=torch.int32, device=query.device)
+    rows_T = torch.searchsorted(rows.starts, tokens_T, right=True) - 1
+    slots_T = tokens_T - rows.starts[rows_T] + rows_T * rows.longest
+
+    def pad(states: Tensor) -> Tensor:
+        padded = states.new_zeros(count * rows.longest, *states.shape[1::2])
+        filled = padded.index_copy(0, slots_T, states[0].transpose(0, 1))
+        return filled.view(count, rows.longest, *states.shape[1::2]).transpose(1, 2)
+
+    # The memory-efficient kernels take no grouped heads; without them (N, H, L, L) is stored.
+    key, value = (tensor.repeat_interleave(groups, 1) if groups > 1 else tensor for tensor in (key, value))
+    attended = scaled_dot_product_attention(
+        pad(query), pad(key), pad(value), dropout_p=dropout, is_causal=True, scale=scaling
+    )
+    return attended.transpose(1, 2).flatten(0, 1).index_select(0, slots_T)[None]
+
+
+def attend_by_row(
+    query: Tensor, key: Tensor, value: Tensor, rows: PackedRows, scaling: float | None, dropout: float
+) -> Tensor:
+    """Compute the attention of one row after the other."""
+    splits = [torch.split(tensor, list(rows.lengths), dim=2) for tensor in (query, key, value)]
     is_grouped = query.shape[1] != key.shape[1]
     # The memory layout of a row's result is already (1, T, H, D).
     attended = [
@@ -119,22 +227,7 @@ def attend(
         ).transpose(1, 2)
         for q, k, v in zip(*splits, strict=True)
     ]
-    return torch.cat(attended, dim=1), None
-
-
-def _attend_varlen(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, row_lengths: Sequence[int]
-) -> Tensor:
-    """Compute the attention of all rows in one kernel."""
-    starts = torch.tensor([0, *accumulate(row_lengths)], dtype=torch.int32, device=query.device)
-    longest = max(row_lengths)
-    query, key, value = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
-    is_grouped = query.shape[1] != key.shape[1]
-    attended = varlen_attn(
-        query, key, value, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=is_grouped
-    )
-    assert isinstance(attended, Tensor)
-    return attended[None]
+    return torch.cat(attended, dim=1)
 
 
 def _build_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:

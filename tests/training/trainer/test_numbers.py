@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
+from tests.devices import DEVICE, to_device
 from tests.training.run_folders import FULL, LABEL_ROWS, LORA, TASK_ROWS, create_run_folder, run_training
 from training.kernels.probe import ProbeSettings
 from training.models import weights
@@ -29,7 +30,7 @@ from training.updates.lora import LoraUpdate
 
 pytestmark = pytest.mark.integration
 
-FLOAT32 = ProbeSettings(torch.device("cpu"), torch.float32)
+FLOAT32 = ProbeSettings(DEVICE, torch.float32)
 TASK_BASES = [("chat", "chat_base"), ("text-classification", "encoder_base")]
 
 
@@ -66,11 +67,12 @@ def compute_logprobs_from_logits(
     return logprobs_from_logits(model(ids_BT).logits.flatten(0, 1)[positions_N], targets_N, with_mean=True)
 
 
-IDS, POSITIONS = torch.arange(5, 56).reshape(3, 17), torch.tensor([0, 5, 15, 20, 49])
+IDS = torch.arange(5, 56, device=DEVICE).reshape(3, 17)
+POSITIONS = torch.tensor([0, 5, 15, 20, 49], device=DEVICE)
 
 
 def test_scores_at_targets_are_the_models_own(chat_base: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(chat_base).eval()
+    model = AutoModelForCausalLM.from_pretrained(chat_base).to(DEVICE).eval()
     targets = IDS.flatten()[POSITIONS + 1]
     assert_close(
         select_logprob_function(model, FLOAT32)(model, {"input_ids": IDS}, POSITIONS, targets, with_mean=True),
@@ -80,7 +82,7 @@ def test_scores_at_targets_are_the_models_own(chat_base: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning", "ignore:.*tied:UserWarning")
 def test_through_an_adapter_too(chat_base: Path) -> None:
-    base = AutoModelForCausalLM.from_pretrained(chat_base)
+    base = AutoModelForCausalLM.from_pretrained(chat_base).to(DEVICE)
     model = LoraUpdate(rank=4, target_modules=["q_proj", "lm_head"]).apply(base, Chat()).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -104,7 +106,7 @@ def test_models_that_transform_their_logits_use_their_own_forward() -> None:
         head_dim=8,
         final_logit_softcapping=0.01,
     )
-    model = Gemma2ForCausalLM(config).eval()
+    model = Gemma2ForCausalLM(config).to(DEVICE).eval()
     assert select_logprob_function(model, FLOAT32) is compute_from_logits
     targets = IDS.flatten()[POSITIONS + 1]
     scores = compute_from_logits(model, {"input_ids": IDS}, POSITIONS, targets)
@@ -119,8 +121,8 @@ def test_the_chat_loss_is_the_textbooks(make_run: Callable[..., TrainingRun]) ->
     examples = list(run.splits.training)
     total, correct = 0.0, 0
     for example in examples:
-        ids = torch.tensor([list(example.ids)])
-        labels = ids.masked_fill(torch.tensor([list(example.weights)]) == 0, -100)
+        ids = torch.tensor([list(example.ids)], device=DEVICE)
+        labels = ids.masked_fill(torch.tensor([list(example.weights)], device=DEVICE) == 0, -100)
         out = run.model(input_ids=ids, labels=labels)
         count = int((labels != -100).sum())
         total += out.loss.item() * count
@@ -166,9 +168,9 @@ def test_padding_changes_nothing(make_run: Callable[..., TrainingRun], task: str
 def test_label_smoothing_is_torchs(make_run: Callable[..., TrainingRun], task: str, base: str) -> None:
     run = make_run(task, base, FULL, label_smoothing=0.2)
     examples = list(run.splits.training)
-    batch = run.task.collate(examples, run.context)
+    batch = to_device(run.task.collate(examples, run.context))
     if task == "chat":
-        padded = run.task.collate(examples, replace(run.context, packed=False))
+        padded = to_device(run.task.collate(examples, replace(run.context, packed=False)))
         logits = run.model(padded["input_ids"]).logits.flatten(0, 1)[padded["positions_N"]]
         expected = cross_entropy(logits, padded["targets_N"], label_smoothing=0.2)
     else:

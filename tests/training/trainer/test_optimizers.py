@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import AutoModelForCausalLM
 
+from tests.devices import DEVICE, to_device
 from tests.training.run_folders import FULL, LABEL_ROWS, LORA, Row, create_run_folder, run_training
 from tests.training.step_probe import assert_resumed_run_matches, compute_step, run_to_completion, set_up_run
 from training.run_events import Metrics, Started
@@ -27,7 +27,6 @@ from training.trainer.evaluate import evaluate
 pytestmark = pytest.mark.integration
 
 TASK = "text-classification"
-CPU = torch.device("cpu")
 RATE, DECAY = 0.01, 0.1
 TORCH_OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.999), eps=1e-8),
@@ -39,12 +38,12 @@ TORCH_OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 def build_layer() -> nn.Linear:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return nn.Linear(6, 5)
+        return nn.Linear(6, 5).to(DEVICE)
 
 
 def build_gradients(step: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(step)
-    return [torch.randn(5, 6, generator=generator), torch.randn(5, generator=generator)]
+    return [torch.randn(shape, generator=generator).to(DEVICE) for shape in ((5, 6), (5,))]
 
 
 def test_every_optimizer_is_tested() -> None:
@@ -55,7 +54,7 @@ def test_every_optimizer_is_tested() -> None:
 def test_steps_are_torchs_own(name: str) -> None:
     """Weight decay applies to matrices, not to vectors."""
     ours, theirs = build_layer(), build_layer()
-    optimizer = optim.build(name, ours.parameters(), DECAY, CPU)
+    optimizer = optim.build(name, ours.parameters(), DECAY, DEVICE)
     optim.set_learning_rate(optimizer, RATE)
     stock = TORCH_OPTIMIZERS[name](
         [{"params": [theirs.weight], "weight_decay": DECAY}, {"params": [theirs.bias], "weight_decay": 0.0}]
@@ -82,7 +81,7 @@ def test_the_first_steps_by_hand() -> None:
     }
     for name, weight in expected.items():
         module = build_layer()
-        optimizer = optim.build(name, module.parameters(), DECAY, CPU)
+        optimizer = optim.build(name, module.parameters(), DECAY, DEVICE)
         optim.set_learning_rate(optimizer, RATE)
         module.weight.grad = gradient.clone()
         optimizer.step()
@@ -188,19 +187,20 @@ def test_class_weights_are_scikit_learns_and_torchs(tmp_path: Path, encoder_base
     truth = [row["label"] for row in UNBALANCED_ROWS]
     expected = [1.0, 3.0]
     if class_weights == "balanced":
-        expected = list(compute_class_weight("balanced", classes=np.array(["apple", "pear"]), y=truth))
+        scikit_learn = pytest.importorskip("sklearn.utils.class_weight")
+        expected = list(scikit_learn.compute_class_weight("balanced", classes=np.array(["apple", "pear"]), y=truth))
     weights = labels.compute_class_weights(run.context)
     assert weights == pytest.approx(expected)
     examples = list(run.splits.training)
     run.model.eval()
-    inputs = run.task.collate(examples, run.context)
+    inputs = to_device(run.task.collate(examples, run.context))
     targets = inputs.pop("truth_BL").int().argmax(-1)
     with torch.no_grad():
         logits = run.model(**inputs).logits
         loss = run.compute_loss(examples, run.context).total / sum(
             run.task.sum_weights(example, run.context) for example in examples
         )
-    torch.testing.assert_close(loss, cross_entropy(logits, targets, torch.tensor(weights)))
+    torch.testing.assert_close(loss, cross_entropy(logits, targets, torch.tensor(weights, device=DEVICE)))
     # Evaluation does not use the weights.
     assert evaluate(run, examples).loss == pytest.approx(cross_entropy(logits, targets).item(), rel=1e-5)
 
@@ -212,12 +212,13 @@ def test_weights_of_many_labels_are_torchs(tmp_path: Path, encoder_base: Path) -
     )
     examples = list(run.splits.training)
     run.model.eval()
-    inputs = run.task.collate(examples, run.context)
+    inputs = to_device(run.task.collate(examples, run.context))
     truth = inputs.pop("truth_BL").float()
     with torch.no_grad():
         loss = run.compute_loss(examples, run.context).total / len(examples)
         logits = run.model(**inputs).logits
-    torch.testing.assert_close(loss, binary_cross_entropy_with_logits(logits, truth, torch.tensor([0.5, 4.0])))
+    positive_weights = torch.tensor([0.5, 4.0], device=DEVICE)
+    torch.testing.assert_close(loss, binary_cross_entropy_with_logits(logits, truth, positive_weights))
 
 
 @pytest.mark.parametrize("update", [LORA, FULL, {"type": "layers", "last": 1}], ids=["lora", "full", "layers"])

@@ -145,7 +145,13 @@ def _pack(examples: Sequence[CausalExample], lengths: list[int]) -> Batch:
 
     ids_T = torch.cat([torch.frombuffer(example.ids, dtype=torch.int32) for example in examples]).long()
     positions_T = torch.cat([torch.arange(length) for length in lengths])
-    return {"input_ids": ids_T[None], "position_ids": positions_T[None], "row_lengths": lengths}
+    row_starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    return {
+        "input_ids": ids_T[None],
+        "position_ids": positions_T[None],
+        "row_lengths": lengths,
+        "row_starts": row_starts,
+    }
 
 
 def select_model_inputs(batch: Batch) -> Batch:
@@ -166,4 +172,5 @@ def compute_causal_loss(model: Any, batch: Batch, ctx: TaskContext) -> Loss:
     losses_N = -scores.logprobs_N
     if smoothing:
         losses_N = (1 - smoothing) * losses_N - smoothing * scores.mean_logprobs_N
-    return Loss(losses_N @ batch["weights_N"], scores.correct_N.sum())
+    # Not a matrix product: autocast would round losses, their sum and its gradient to bf16.
+    return Loss((losses_N * batch["weights_N"]).sum(), scores.correct_N.sum())
