@@ -38,7 +38,7 @@ DEVICE_FILE = "device.json"
 
 DEVICE_HYPERPARAMETERS = frozenset({"dtype", "gradient_accumulation_steps", "gradient_checkpointing"})
 """Hyperparameters that depend on the device that trains, ``auto`` until training starts."""
-_OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss"}) | DEVICE_HYPERPARAMETERS
+_OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss", "train_on_reasoning"}) | DEVICE_HYPERPARAMETERS
 """Hyperparameters that validation may leave ``auto``."""
 
 
@@ -72,6 +72,9 @@ class Hyperparameters(BaseModel):
     """Noise on the token embeddings during training (NEFTune, arXiv:2310.05914); 0 disables it."""
     train_on_inputs: Auto | bool = "auto"
     """Train on the input tokens too, not only on the outputs."""
+    train_on_reasoning: Auto | bool = "auto"
+    """Train on the reasoning of an assistant's answers, and not only on what follows it. With
+    ``false`` the model reads the reasoning as context."""
     gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Micro-batches per batch, to save memory. The update equals that of the full batch."""
     max_length: Auto | Annotated[int, Field(ge=8, le=MAX_LENGTH)] = "auto"

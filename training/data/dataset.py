@@ -111,8 +111,9 @@ class DatasetReader:
             if isinstance(example, RowIssue):
                 _add_error(data, role, to_row_error(raw_row, example))
             else:
-                data.examples.append(example)
-                data.lines.append(raw_row.line)
+                parts = example if isinstance(example, list) else [example]
+                data.examples += parts
+                data.lines += [raw_row.line] * len(parts)
 
     def _add_scan(self, scan: ScanResult, line_offset: int, data: Dataset, role: FileRole) -> None:
         """Add the scan of a section that has ``line_offset`` lines of the file before it."""

@@ -181,7 +181,7 @@ class Task(Generic[R, E]):
         """True if ``prepare`` needs every example."""
         return type(self).prepare is not Task.prepare
 
-    def with_options(self, train_on_inputs: bool) -> Task[R, E]:
+    def with_options(self, train_on_inputs: bool, train_on_reasoning: bool = True) -> Task[R, E]:
         """Return the task configured for a job."""
         return self
 
@@ -195,8 +195,11 @@ class Task(Generic[R, E]):
 
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
-    def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> list[E | RowIssue]:
-        """Encode rows in order. The result has one entry per row."""
+    def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> Sequence[E | list[E] | RowIssue]:
+        """Encode rows in order. The result has one entry per row.
+
+        A row may become several examples.
+        """
         raise NotImplementedError
 
     def prepare(self, examples: Sequence[E]) -> TaskState:

@@ -87,7 +87,9 @@ def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: Sampl
     Raises ``TrainingError`` if the base cannot be used.
     """
     requested = spec.hyperparameters
-    task = TASKS_BY_METHOD[spec.method][spec.task].with_options(requested.train_on_inputs is True)
+    task = TASKS_BY_METHOD[spec.method][spec.task].with_options(
+        requested.train_on_inputs is True, requested.train_on_reasoning is not False
+    )
     base = base_model.read_base_model_info(spec.base, spec.base_id, task)
     max_length = (
         base.context_length if requested.max_length == "auto" else min(requested.max_length, base.context_length)

@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from training.readers.strict_json import InvalidInput, decode_at
-from training.tasks.chat_format.template import ChatTemplate, FieldOmitted
+from training.tasks.chat_format.conversation import FieldOmitted
+from training.tasks.chat_format.template import ChatTemplate
 
 _PROBE_NAME = "probe_function"
 _PROBE_IDS = ("probeid01", "probeid02")
