@@ -148,7 +148,8 @@ class ModelManager:
                     self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
                 adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
-                return GenerativeModel(base.llm_engine, adapter, leases.pop_all())
+                state = ResultMetadata.read(result).state
+                return GenerativeModel(base.llm_engine, adapter, leases.pop_all(), state)
 
     async def _load_predictor(self, ref: ModelRef) -> Predictor:
         entry, _ = self.get_base_model(ref)
@@ -161,9 +162,10 @@ class ModelManager:
 
     def _load_standalone(self, ref: ModelRef, result: Path | None, handle_outputs: OutputHandler) -> GenerativeModel:
         entry, _ = self.get_base_model(ref)
-        return GenerativeModel(
-            LLMEngine(self._load_weights(ref, result), entry.context, self._max_num_seqs, ref.id, handle_outputs)
-        )
+        served_model = self._load_weights(ref, result)
+        state = served_model.metadata.state if served_model.metadata else None
+        llm_engine = LLMEngine(served_model, entry.context, self._max_num_seqs, ref.id, handle_outputs)
+        return GenerativeModel(llm_engine, state=state)
 
     def _load_weights(self, ref: ModelRef, result: Path | None) -> serving.ServedModel:
         _, directory = self.get_base_model(ref)

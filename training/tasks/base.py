@@ -42,6 +42,8 @@ class Example:
     """Cost in tokens."""
     truncated: bool
     """True if the row was longer than ``max_length``."""
+    continues: bool = field(default=False, kw_only=True)
+    """True if the previous example is the part of the same row before this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,7 @@ class Chat(CausalTask[ChatRow]):
     def with_options(self, train_on_inputs: bool, train_on_reasoning: bool = True) -> Chat:
         return replace(self, train_on_inputs=train_on_inputs, train_on_reasoning=train_on_reasoning)
 
-    def encode(
-        self, rows: Sequence[ChatRow], processor: Any, max_length: int
-    ) -> list[list[CausalExample] | RowIssue]:
+    def encode(self, rows: Sequence[ChatRow], processor: Any, max_length: int) -> list[list[CausalExample] | RowIssue]:
         template = ChatTemplate(processor)
         rendered = [render(template, row.messages, row.all_tools) for row in rows]
         return [
@@ -118,7 +116,7 @@ class Chat(CausalTask[ChatRow]):
             example = build_causal_example(tokens.ids, weights, max_length, "messages")
             if isinstance(example, CausalExample):
                 has_reasoning = any(span.body_start > span.start for span in rendered.spans)
-                examples.append(replace(example, has_reasoning=has_reasoning))
+                examples.append(replace(example, has_reasoning=has_reasoning, continues=bool(examples)))
             elif len(sequences) == 1:
                 return example
         return examples or RowIssue(

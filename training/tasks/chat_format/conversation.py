@@ -98,19 +98,24 @@ CallEncoder = Callable[[Turn], Turn]
 
 
 def _encode_arguments(turn: Turn) -> Turn:
-    """Encode arguments as JSON text and empty content as None."""
+    """Encode arguments as JSON text."""
     calls = [
         {**call, "function": {**call["function"], "arguments": json.dumps(arguments, ensure_ascii=False)}}
         for call in turn["tool_calls"]
         for arguments in [call["function"]["arguments"]]
     ]
-    return {**turn, "content": turn["content"] or None, "tool_calls": calls}
+    return {**turn, "tool_calls": calls}
 
 
-_CALL_ENCODERS: tuple[CallEncoder, ...] = (lambda turn: turn, _encode_arguments)
+_CALL_ENCODERS: tuple[CallEncoder, ...] = (
+    lambda turn: turn,
+    lambda turn: {**_encode_arguments(turn), "content": turn["content"] or None},
+    _encode_arguments,
+)
 """Forms of a call that templates expect.
 
-The arguments are an object (Qwen, Llama, Mistral) or JSON text.
+The arguments are an object (Qwen, Llama, Mistral) or JSON text (DeepSeek). Content is empty or
+absent.
 """
 
 

@@ -220,7 +220,8 @@ class ChatTemplate:
         answer = text[start:end]
         prompt = text[:start] if prompt is None else prompt
         shape = self.reasoning_format
-        if shape and (text[:start] != prompt or (reasoning and shape.field is None)):
+        is_complete = shape.close_tag in answer if shape and reasoning else text[:start] == prompt
+        if shape and not is_complete:
             answer = add_reasoning(answer, reasoning, prompt, shape)
         skipped = shape.find_body(answer) if shape and (reasoning or shape.is_opened_by(prompt)) else 0
         content_start = len(prompt) + skipped
@@ -259,7 +260,17 @@ class ChatTemplate:
         position = probed.find(MARKER_CHARACTER)
         if position < 0:
             return count_common_prefix(text, prompt or "")
-        return min(position, count_common_prefix(text, probed))
+        position = min(position, count_common_prefix(text, probed))
+        # GPT-OSS' template drops earlier reasoning, but its header before the answer is the same.
+        header = self._find_header(prompt, conversation.truncate(index), options) if prompt else ""
+        start = text.rfind(header, 0, position) + len(header) if header in text[:position] else position
+        opening = self.reasoning_format.opening if self.reasoning_format else ""
+        return start if opening.startswith(text[start:position]) else position
+
+    def _find_header(self, prompt: str, before: TemplateConversation, options: TemplateOptions) -> str:
+        """Return what the prompt adds to the conversation."""
+        rendered = self._render(before, options)
+        return prompt.removeprefix(rendered) if prompt.startswith(rendered) else ""
 
     def _find_answer_end(self, text: str, start: int, turn: Turn) -> int:
         """Return the end of the control token that ends the answer, the last turn of ``text``.
