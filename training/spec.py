@@ -143,6 +143,8 @@ class TrainSpec(BaseModel):
     """Directory of the base model: safetensors, tokenizer, config."""
     base_id: str
     """Name of the base in the registry, stored in the result."""
+    chat_template: str | None = None
+    """Name of the chat template that replaces the base's own."""
     training_file: str
     """File name inside the run's folder."""
     validation_file: str | None = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
+from inference.generation.argument_scanners import JsonObjectScanner
 from inference.generation.reasoning_parser import count_partial_suffix
 from inference.generation.tool_parser import ParsedDelta, ParsedToolCall, ToolPolicy
 from training.tasks.chat_format.tool_calls import NAME_PATTERN
@@ -111,10 +112,12 @@ class ChannelParser:
         if self._recipient is None:
             return self._build_delta(body)
         name, self._recipient, self._is_reasoning = self._recipient, None, False
-        if not self._policy.accepts(name, body):
+        arguments = body.strip()
+        is_complete = arguments.startswith("{") and JsonObjectScanner(0).find_end(arguments) == len(arguments)
+        if not is_complete or not self._policy.accepts(name, arguments):
             return self._build_delta(body)
         self.has_calls = True
-        return ParsedDelta(calls=[ParsedToolCall(name, body)])
+        return ParsedDelta(calls=[ParsedToolCall(name, arguments)])
 
     def _build_delta(self, text: str) -> ParsedDelta:
         return ParsedDelta(reasoning=text) if self._is_reasoning else ParsedDelta(text)

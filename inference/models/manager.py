@@ -147,9 +147,11 @@ class ModelManager:
                 base = await leases.enter_async_context(
                     self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
-                adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
-                state = ResultMetadata.read(result).state
-                return GenerativeModel(base.llm_engine, adapter, leases.pop_all(), state)
+                if _has_template_of_base(result, base.llm_engine):
+                    adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
+                    state = ResultMetadata.read(result).state
+                    return GenerativeModel(base.llm_engine, adapter, leases.pop_all(), state)
+            return await asyncio.to_thread(self._load_standalone, ref, result, handle_outputs)
 
     async def _load_predictor(self, ref: ModelRef) -> Predictor:
         entry, _ = self.get_base_model(ref)
@@ -168,9 +170,9 @@ class ModelManager:
         return GenerativeModel(llm_engine, state=state)
 
     def _load_weights(self, ref: ModelRef, result: Path | None) -> serving.ServedModel:
-        _, directory = self.get_base_model(ref)
+        entry, directory = self.get_base_model(ref)
         with _translate_load_errors(ref):
-            return serving.load(directory, result, ref.task, self._dtype, self._device)
+            return serving.load(directory, result, ref.task, self._dtype, self._device, entry.chat_template)
 
     @asynccontextmanager
     async def _acquire_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
@@ -193,6 +195,12 @@ def _can_share_batch(ref: ModelRef, result: Path) -> bool:
     with _translate_load_errors(ref):
         update = ResultMetadata.read(result).update
         return isinstance(update, LoraUpdate) and not update.dora
+
+
+def _has_template_of_base(result: Path, llm_engine: LLMEngine) -> bool:
+    """False if the registry has named another chat template since the result was trained."""
+    file = serving.find_template(result)
+    return file is None or file.read_text(encoding="utf-8") == llm_engine.tokenizer.chat_template
 
 
 def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:

@@ -105,7 +105,7 @@ class Chat(CausalTask[ChatRow]):
         self, row: ChatRow, sequences: Sequence[TokenizedSequence], max_length: int
     ) -> list[CausalExample] | RowIssue:
         """Build the examples of a row: one for each sequence with a target."""
-        examples = []
+        examples: list[CausalExample] = []
         for index, (rendered, tokens) in enumerate(sequences):
             # The other sequences repeat the inputs of the first.
             input_weight = row.weight if self.train_on_inputs and not index else 0.0

@@ -90,7 +90,7 @@ def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: Sampl
     task = TASKS_BY_METHOD[spec.method][spec.task].with_options(
         requested.train_on_inputs is True, requested.train_on_reasoning is not False
     )
-    base = base_model.read_base_model_info(spec.base, spec.base_id, task)
+    base = base_model.read_base_model_info(spec.base, spec.base_id, task, spec.chat_template)
     max_length = (
         base.context_length if requested.max_length == "auto" else min(requested.max_length, base.context_length)
     )
