@@ -13,7 +13,7 @@ answer: beta times the log-ratio of its probabilities under the model and the re
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,6 @@ from training.tasks.base import (
     Example,
     ExamplePreview,
     Loss,
-    LossSettings,
     RowIssue,
     Task,
     TaskContext,
@@ -44,6 +43,7 @@ from training.tasks.support.causal import (
     load_causal_model,
     select_model_inputs,
 )
+from training.tasks.support.preference_losses import LOSSES
 
 if TYPE_CHECKING:
     import torch
@@ -284,23 +284,3 @@ def _compute_logprobs(model: Any, batch: Batch, ctx: TaskContext) -> torch.Tenso
     scores = ctx.logprob_fn(model, select_model_inputs(on_device), on_device["positions_N"], on_device["targets_N"])
     logprobs_N: torch.Tensor = scores.logprobs_N
     return logprobs_N
-
-
-def _sigmoid_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: LossSettings) -> torch.Tensor:
-    from torch.nn.functional import logsigmoid
-
-    margins_B = objective.beta * (ratios_2B[0] - ratios_2B[1])
-    swapped = objective.label_smoothing
-    return -(1 - swapped) * logsigmoid(margins_B) - swapped * logsigmoid(-margins_B)
-
-
-def _ipo_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: LossSettings) -> torch.Tensor:
-    means_2B = ratios_2B / lengths_2B
-    return (means_2B[0] - means_2B[1] - 1 / (2 * objective.beta)).square()
-
-
-LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, LossSettings], torch.Tensor]] = {
-    "sigmoid": _sigmoid_loss,
-    "ipo": _ipo_loss,
-}
-"""Loss name -> function of log-ratios (2, B) and token counts (2, B) of chosen and rejected."""
