@@ -78,7 +78,7 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
 def test_a_base_that_needs_a_template_names_the_choices(tmp_path: Path) -> None:
     base = DECODERS["gpt-neox"].create_base(tmp_path / "base")
     for chosen in (None, "chatlm"):
-        with pytest.raises(TrainingError, match="'chat_template'.*chatml, llama3, gemma, mistral, plain") as caught:
+        with pytest.raises(TrainingError, match=r"'chat_template'.*chatml, llama3, gemma, mistral, plain") as caught:
             read_base_model_info(base, "base", Chat(), chosen)
         assert caught.value.code == "base_model_unavailable"
     assert read_base_model_info(base, "base", Chat(), "chatml").has_given_template
