@@ -37,6 +37,9 @@ class BaseModelEntry(BaseModel):
     context: int = Field(gt=0)
     """Maximum sequence length in tokens."""
     license: str
+    chat_template: str | None = None
+    """Name of a chat template for a base that has none, e.g. ``chatml``; docs/luthierd.md lists
+    them."""
     description: str = ""
     aliases: list[str] = []
     """Model names of other services that select this model, so that existing client code runs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -90,16 +91,28 @@ def preview(folder: Path, emit: Callable[[RunEvent], None], stop: StopFlag) -> N
         data.raise_if_invalid()
     state = ResultMetadata.read(folder / spec.start).state if spec.start else files.task.prepare(data.examples)
     count = json.loads((folder / PREVIEW_FILE).read_text())["rows"]
-    for example, line in list(zip(data.examples, data.lines, strict=True))[:count]:
-        row = files.task.preview(example, state)
+    for line, examples in islice(_iter_rows(data), count):
+        parts = [files.task.preview(example, state) for example in examples]
         emit(
             PreviewRow(
                 line=line or None,
-                cut=example.truncated,
-                target=row.target,
-                sequences=[_build_token_sequence(files, segment) for segment in row.segments],
+                cut=any(example.truncated for example in examples),
+                target=parts[0].target,
+                sequences=[_build_token_sequence(files, segment) for part in parts for segment in part.segments],
             )
         )
+
+
+def _iter_rows(data: Dataset) -> Iterator[tuple[int | None, list[Any]]]:
+    """Yield the line and the examples of each encoded row."""
+    row: list[Any] = []
+    for index, example in enumerate(data.examples):
+        if row and not example.continues:
+            yield data.lines[index - 1], row
+            row = []
+        row.append(example)
+    if row:
+        yield data.lines[-1], row
 
 
 def _build_file_report(data: Dataset) -> FileReport:

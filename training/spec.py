@@ -39,7 +39,7 @@ DEVICE_FILE = "device.json"
 
 DEVICE_HYPERPARAMETERS = frozenset({"dtype", "gradient_accumulation_steps", "gradient_checkpointing"})
 """Hyperparameters that depend on the device that trains, ``auto`` until training starts."""
-_OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss"}) | DEVICE_HYPERPARAMETERS
+_OPTIONAL_HYPERPARAMETERS = frozenset({"max_seconds", "beta", "loss", "train_on_reasoning"}) | DEVICE_HYPERPARAMETERS
 """Hyperparameters that validation may leave ``auto``."""
 
 
@@ -73,6 +73,9 @@ class Hyperparameters(BaseModel):
     """Noise on the token embeddings during training (NEFTune, arXiv:2310.05914); 0 disables it."""
     train_on_inputs: Auto | bool = "auto"
     """Train on the input tokens too, not only on the outputs."""
+    train_on_reasoning: Auto | bool = "auto"
+    """Train on the reasoning of an assistant's answers, and not only on what follows it. With
+    ``false`` the model reads the reasoning as context."""
     gradient_accumulation_steps: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
     """Micro-batches per batch, to save memory. The update equals that of the full batch."""
     max_length: Auto | Annotated[int, Field(ge=8, le=MAX_LENGTH)] = "auto"
@@ -141,6 +144,8 @@ class TrainSpec(BaseModel):
     """Directory of the base model: safetensors, tokenizer, config."""
     base_id: str
     """Name of the base in the registry, stored in the result."""
+    chat_template: str | None = None
+    """Name of the chat template that replaces the base's own."""
     training_file: str
     """File name inside the run's folder."""
     validation_file: str | None = None
@@ -160,7 +165,10 @@ class TrainSpec(BaseModel):
 
     def create_task(self) -> AnyTask:
         """Return the task with the options that decide how its rows are encoded."""
-        return TASKS_BY_METHOD[self.method][self.task].with_options(self.hyperparameters.train_on_inputs is True)
+        requested = self.hyperparameters
+        return TASKS_BY_METHOD[self.method][self.task].with_options(
+            requested.train_on_inputs is True, requested.train_on_reasoning is not False
+        )
 
     def write(self, folder: Path) -> None:
         (folder / "spec.json").write_text(self.model_dump_json(indent=2))

@@ -16,10 +16,16 @@ class _EngineModel(ResponseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class CompletionTokensDetails(_EngineModel):
+    reasoning_tokens: int
+    """Tokens of a chat's reasoning, part of ``completion_tokens``."""
+
+
 class CompletionUsage(_EngineModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    completion_tokens_details: CompletionTokensDetails | None = None
 
 
 class FunctionCallOut(_EngineModel):
@@ -38,6 +44,8 @@ class ChatMessageOut(_EngineModel):
     role: Literal["assistant"]
     content: str | None
     """Null if the model only calls tools."""
+    reasoning_content: str | None = None
+    """Reasoning before the content. Absent if the model did not reason."""
     refusal: str | None
     tool_calls: list[ToolCallOut] | None = None
 

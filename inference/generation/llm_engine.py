@@ -21,6 +21,7 @@ from inference.generation.scheduler import OutputHandler, Scheduler
 from inference.structured_output.guidance import GrammarCompiler
 from inference.threads import ThreadPools
 from training.artifacts import serving
+from training.tasks.base import TaskState
 from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.chat_format.tool_calls import ToolCallFormat, infer_format
 
@@ -36,8 +37,11 @@ have vocabulary size."""
 class SupportsGeneration(Protocol):
     """Interface of tasks whose models generate tokens."""
 
-    def encode_prompt(self, prompt: Any, tokenizer: Any, /) -> list[int]:
-        """Return the token ids of a prompt."""
+    def encode_prompt(self, prompt: Any, renderer: Any, /) -> list[int]:
+        """Return the token ids of a prompt.
+
+        ``renderer`` is the tokenizer, or of a chat the chat template.
+        """
 
     def stop_tokens(self, model: Any, tokenizer: Any) -> set[int]:
         """Return the ids of the tokens that end generation."""
@@ -84,9 +88,14 @@ class LLMEngine:
         )
 
     @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """Chat template of the tokenizer."""
+        return ChatTemplate(self.tokenizer)
+
+    @cached_property
     def tool_call_format(self) -> ToolCallFormat:
         """Format of tool calls in the chat template. Raises ``jinja2.TemplateError``."""
-        return infer_format(ChatTemplate(self.tokenizer))
+        return infer_format(self.chat_template)
 
     @cached_property
     def grammar_compiler(self) -> GrammarCompiler:
@@ -216,10 +225,14 @@ class GenerativeModel:
         pools: ThreadPools,
         adapter: str = BASE_ADAPTER,
         base_lease: AsyncExitStack | None = None,
+        state: TaskState | None = None,
     ) -> None:
+        """``state``: state of the task in the result's metadata. None for a base model."""
         self.llm_engine = llm_engine
         self.pools = pools
         self.adapter = adapter
+        self.thinks = bool((state or {}).get("thinking"))
+        """True if chats that do not say otherwise are answered with reasoning."""
         # An adapter holds its base model's slot in the pool until it is closed.
         self._base_lease = base_lease
 

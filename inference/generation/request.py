@@ -10,11 +10,10 @@ from typing import Any
 
 from inference.generation.detokenizer import IncrementalDetokenizer, TextDelta
 from inference.generation.llm_engine import GenerativeModel, LLMEngine
-from inference.generation.sampling import SamplingParams
+from inference.generation.sampling import Grammar, SamplingParams
 from inference.generation.scheduler import SequenceOutput, SequenceState
 from inference.protocol.errors import EngineError
 from inference.protocol.generation import BaseCompletionRequest
-from inference.structured_output.guidance import CompiledGrammar
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,16 @@ class GenerationHandle:
             results[index] = (results[index][0] + output.delta, output.finish_reason)
         return results
 
-    def build_usage(self, prompt_tokens: int) -> dict[str, Any]:
-        """Build OpenAI's ``usage``."""
+    def build_usage(
+        self, prompt_tokens: int, count_reasoning: Callable[[Sequence[int]], int] | None = None
+    ) -> dict[str, Any]:
+        """Build OpenAI's ``usage``.
+
+        ``count_reasoning`` counts the tokens of the reasoning in a sequence's tokens.
+        """
+        reasoning_tokens = (
+            sum(count_reasoning(sequence.output_tokens) for sequence in self.sequences) if count_reasoning else 0
+        )
         completion_tokens = sum(len(sequence.output_tokens) for sequence in self.sequences)
         return {
             "prompt_tokens": prompt_tokens,
@@ -64,7 +71,7 @@ class GenerationHandle:
             "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
             "completion_tokens_details": {
-                "reasoning_tokens": 0,
+                "reasoning_tokens": reasoning_tokens,
                 "audio_tokens": 0,
                 "accepted_prediction_tokens": 0,
                 "rejected_prediction_tokens": 0,
@@ -126,7 +133,7 @@ def build_sampling_params(
     logprobs: int | None,
     index: int,
     vocab_size: int,
-    grammar: CompiledGrammar | None = None,
+    grammar: Grammar | None = None,
 ) -> SamplingParams:
     """Build the sampling parameters of a prompt's ``index``-th choice. Raises ``EngineError``."""
     bias = {int(token): value for token, value in (request.logit_bias or {}).items()}

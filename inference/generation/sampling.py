@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from inference.structured_output.deferred import DeferredGrammar
 from inference.structured_output.guidance import CompiledGrammar
+
+Grammar = CompiledGrammar | DeferredGrammar
 
 GREEDY_TEMPERATURE = 1e-5
 """Temperatures below this value select the most likely token: dividing by them would overflow."""
@@ -41,7 +44,7 @@ class SamplingParams:
     logprobs: int | None = None
     """Number of alternatives reported with each token's logprob. None: no logprobs."""
     seed: int | None = None
-    grammar: CompiledGrammar | None = None
+    grammar: Grammar | None = None
     """Grammar that constrains the output. None: unconstrained."""
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from inference.generation.argument_scanners import (
+    ArgumentScanner,
+    JsonObjectScanner,
+    ParameterScanner,
+    decode_parameters,
+)
 from training.readers.strict_json import InvalidInput, decode
 from training.tasks.chat_format.tool_calls import FormatMatch, ToolCallFormat, match_format
 
@@ -13,15 +20,50 @@ from training.tasks.chat_format.tool_calls import FormatMatch, ToolCallFormat, m
 class ParsedToolCall:
     name: str
     arguments: str
-    """JSON object, exactly as the model generated it."""
+    """JSON object. If the model writes JSON, exactly as it generated it."""
 
 
 @dataclass(frozen=True)
 class ParsedDelta:
-    """New text that is not part of a call, and new complete calls."""
+    """New text that is neither reasoning nor part of a call, new reasoning, and new complete
+    calls."""
 
     text: str = ""
     calls: list[ParsedToolCall] = field(default_factory=list)
+    reasoning: str = ""
+
+    def __add__(self, other: ParsedDelta) -> ParsedDelta:
+        return ParsedDelta(self.text + other.text, self.calls + other.calls, self.reasoning + other.reasoning)
+
+
+class OutputParser(Protocol):
+    """Incremental parser of one choice."""
+
+    @property
+    def has_calls(self) -> bool:
+        """True if the output contains a call."""
+
+    def feed(self, text: str) -> ParsedDelta:
+        """Add text and return what is final."""
+
+    def finish(self) -> ParsedDelta:
+        """Return what was withheld until the end of the output."""
+
+
+@dataclass(frozen=True)
+class ToolPolicy:
+    """Calls that a request allows."""
+
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Function name -> JSON Schema of its arguments."""
+    single_call: bool = False
+    """The output ends with its first call."""
+    constrained: bool = False
+    """Decoding was constrained to calls, so arguments are valid JSON that matches their schema."""
+
+    def accepts(self, name: str, arguments: str) -> bool:
+        """Return True if these are the valid arguments of an allowed function."""
+        return name in self.schemas and (self.constrained or _is_json(arguments))
 
 
 @dataclass
@@ -35,7 +77,7 @@ class _PartialCall:
     """Start of the text that becomes content if this is not a call."""
     search_start: int
     """Start of the search for the next call if this is not a call."""
-    scanner: _JsonObjectScanner
+    scanner: ArgumentScanner
     arguments_end: int | None = None
 
 
@@ -47,23 +89,10 @@ class ToolCallParser:
     emitted unchanged. Whitespace around a call belongs to the template and is dropped.
     """
 
-    def __init__(
-        self,
-        call_format: ToolCallFormat | None,
-        tool_names: Collection[str] = (),
-        single_call: bool = False,
-        constrained: bool = False,
-    ) -> None:
-        """``call_format`` None: there are no tools, and all output is text.
-
-        ``single_call``: the output ends with its first call.
-        ``constrained``: decoding was constrained to calls, so arguments are valid JSON that matches
-        their schema.
-        """
+    def __init__(self, call_format: ToolCallFormat | None, policy: ToolPolicy) -> None:
+        """``call_format`` None: there are no tools, and all output is text."""
         self._call_format = call_format
-        self._tool_names = tool_names
-        self._single_call = single_call
-        self._constrained = constrained
+        self._policy = policy
         self._text = ""
         # text[:position] was emitted or belongs to a call. No call begins before `search_start`.
         self._position = self._search_start = 0
@@ -86,12 +115,12 @@ class ToolCallParser:
             return ParsedDelta()
         delta = self._parse(self._call_format, final=True)
         rest = self._text[self._position :]
-        drop_rest = (self._single_call or not rest.strip()) and self.has_calls
+        drop_rest = (self._policy.single_call or not rest.strip()) and self.has_calls
         return delta if drop_rest else ParsedDelta(delta.text + rest, delta.calls)
 
     def _parse(self, call_format: ToolCallFormat, final: bool) -> ParsedDelta:
         text, calls, progressed = "", list[ParsedToolCall](), True
-        while progressed and not (self._single_call and self.has_calls):
+        while progressed and not (self._policy.single_call and self.has_calls):
             if self._partial_call is None:
                 new_text, progressed = self._find_call(call_format, final)
                 text += new_text
@@ -108,13 +137,13 @@ class ToolCallParser:
                 return "", False
             self._separator_start = None
             if separator.end is not None:
-                self._begin_call(separator, separator.end, self._position, self._position)
+                self._begin_call(call_format, separator, separator.end, self._position, self._position)
                 return "", True
         call_start, prefix = self._find_prefix(call_format, final)
         text_end = self._position + len(self._text[self._position : call_start].rstrip())
         text, self._position, self._search_start = self._text[self._position : text_end], text_end, call_start
         if prefix.end is not None:
-            self._begin_call(prefix, prefix.end, text_end, call_start + 1)
+            self._begin_call(call_format, prefix, prefix.end, text_end, call_start + 1)
         return text, prefix.end is not None
 
     def _find_prefix(self, call_format: ToolCallFormat, final: bool) -> tuple[int, FormatMatch]:
@@ -127,8 +156,16 @@ class ToolCallParser:
             start += 1
         return len(self._text), FormatMatch()
 
-    def _begin_call(self, match: FormatMatch, end: int, content_start: int, search_start: int) -> None:
-        self._partial_call = _PartialCall(match.name, end - 1, content_start, search_start, _JsonObjectScanner(end - 1))
+    def _begin_call(
+        self, call_format: ToolCallFormat, match: FormatMatch, end: int, content_start: int, search_start: int
+    ) -> None:
+        if call_format.parameters is None:
+            # The prefix ends with the opening brace of the arguments.
+            scanner: ArgumentScanner = JsonObjectScanner(end - 1)
+            end -= 1
+        else:
+            scanner = ParameterScanner(end, call_format.parameters)
+        self._partial_call = _PartialCall(match.name, end, content_start, search_start, scanner)
 
     def _continue_call(
         self, call_format: ToolCallFormat, partial_call: _PartialCall, final: bool
@@ -149,6 +186,7 @@ class ToolCallParser:
             return None, False
         terminator = separator if separator.end is not None else suffix
         call = self._build_call(
+            call_format,
             partial_call.name if call_format.name_first else terminator.name,
             partial_call.arguments_start,
             partial_call.arguments_end,
@@ -156,7 +194,8 @@ class ToolCallParser:
         if call is None or terminator.end is None:
             return None, self._discard_call(partial_call)
         if terminator is separator:
-            self._begin_call(separator, terminator.end, partial_call.arguments_end, partial_call.arguments_end)
+            end = partial_call.arguments_end
+            self._begin_call(call_format, separator, terminator.end, end, end)
         else:
             self._partial_call, self._position, self._search_start = None, terminator.end, terminator.end
             self._separator_start = partial_call.arguments_end if separator.is_partial else None
@@ -171,12 +210,13 @@ class ToolCallParser:
         )
         return True
 
-    def _build_call(self, name: str, start: int, end: int) -> ParsedToolCall | None:
-        arguments = self._text[start:end]
+    def _build_call(self, call_format: ToolCallFormat, name: str, start: int, end: int) -> ParsedToolCall | None:
+        arguments: str | None = self._text[start:end]
+        if call_format.parameters is not None:
+            schema = self._policy.schemas.get(name, {})
+            arguments = decode_parameters(self._text[start:end], call_format.parameters, schema)
         return (
-            ParsedToolCall(name, arguments)
-            if name in self._tool_names and (self._constrained or _is_json(arguments))
-            else None
+            ParsedToolCall(name, arguments) if arguments is not None and self._policy.accepts(name, arguments) else None
         )
 
 
@@ -186,31 +226,3 @@ def _is_json(text: str) -> bool:
     except InvalidInput:
         return False
     return True
-
-
-class _JsonObjectScanner:
-    """Incremental scanner for the end of a JSON object. It reads each character once."""
-
-    def __init__(self, start: int) -> None:
-        self._position = start
-        self._depth = 0
-        self._in_string = self._escaped = False
-
-    def find_end(self, text: str) -> int | None:
-        """Return the end of the object in the text so far, or None."""
-        for index in range(self._position, len(text)):
-            self._consume(text[index])
-            if not self._depth:
-                return index + 1
-        self._position = len(text)
-        return None
-
-    def _consume(self, char: str) -> None:
-        if self._escaped:
-            self._escaped = False
-        elif self._in_string:
-            self._escaped, self._in_string = char == "\\", char != '"'
-        elif char == '"':
-            self._in_string = True
-        elif char in "{}":
-            self._depth += 1 if char == "{" else -1

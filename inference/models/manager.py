@@ -149,8 +149,11 @@ class ModelManager:
                 base = await leases.enter_async_context(
                     self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
                 )
-                adapter = await self._pools.load.run(_load_adapter, ref, base.llm_engine, result)
-                return GenerativeModel(base.llm_engine, self._pools, adapter, leases.pop_all())
+                if _has_template_of_base(result, base.llm_engine):
+                    adapter = await self._pools.load.run(_load_adapter, ref, base.llm_engine, result)
+                    state = ResultMetadata.read(result).state
+                    return GenerativeModel(base.llm_engine, self._pools, adapter, leases.pop_all(), state)
+            return await self._pools.load.run(self._load_standalone, ref, result, handle_outputs)
 
     async def _load_predictor(self, ref: ModelRef) -> Predictor:
         entry, _ = self.get_base_model(ref)
@@ -163,15 +166,15 @@ class ModelManager:
 
     def _load_standalone(self, ref: ModelRef, result: Path | None, handle_outputs: OutputHandler) -> GenerativeModel:
         entry, _ = self.get_base_model(ref)
-        return GenerativeModel(
-            LLMEngine(self._load_weights(ref, result), entry.context, self._max_num_seqs, ref.id, handle_outputs),
-            self._pools,
-        )
+        served_model = self._load_weights(ref, result)
+        state = served_model.metadata.state if served_model.metadata else None
+        llm_engine = LLMEngine(served_model, entry.context, self._max_num_seqs, ref.id, handle_outputs)
+        return GenerativeModel(llm_engine, self._pools, state=state)
 
     def _load_weights(self, ref: ModelRef, result: Path | None) -> serving.ServedModel:
-        _, directory = self.get_base_model(ref)
+        entry, directory = self.get_base_model(ref)
         with _translate_load_errors(ref):
-            return serving.load(directory, result, ref.task, self._dtype, self._device)
+            return serving.load(directory, result, ref.task, self._dtype, self._device, entry.chat_template)
 
     @asynccontextmanager
     async def _acquire_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
@@ -193,6 +196,12 @@ def _can_share_batch(ref: ModelRef, result: Path) -> bool:
     """True if the result can share batches with its base model and its other adapters."""
     with _translate_load_errors(ref):
         return isinstance(ResultMetadata.read(result).update, LoraUpdate) and supports_mixed_batches(result)
+
+
+def _has_template_of_base(result: Path, llm_engine: LLMEngine) -> bool:
+    """False if the registry has named another chat template since the result was trained."""
+    file = serving.find_template(result)
+    return file is None or file.read_text(encoding="utf-8") == llm_engine.tokenizer.chat_template
 
 
 def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:

@@ -8,7 +8,7 @@ client would rely on the effect, the field is rejected with the code ``unsupport
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -30,6 +30,9 @@ from inference.protocol.fields import (
 )
 from inference.protocol.messages import MAX_TOOLS, ChatMessage, Tool, validate_tool_messages
 from inference.protocol.response_format import ResponseFormat, ToolChoice, get_tool_names, is_call_required
+from training.tasks.chat_format.reasoning import TEMPLATE_OPTIONS
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 MAX_CHOICES = 16
 MAX_PROMPTS = 256
@@ -151,7 +154,17 @@ class ChatCompletionRequest(BaseCompletionRequest):
     prompt_cache_key: ShortText | None = None
     prompt_cache_options: Annotated[dict[ShortKey, Any] | None, Field(max_length=16)] = None
     prompt_cache_retention: ShortText | None = None
-    reasoning_effort: ShortText | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    """``none`` disables the reasoning of a model that reasons, any other value enables it.
+
+    None: as the model was trained; a base model does not reason. A model that reads an effort gets
+    ``low``, ``medium`` or ``high``. Models that do not reason ignore the field.
+    """
+    chat_template_kwargs: Annotated[
+        dict[ShortKey, bool | ShortText] | None, Field(max_length=len(TEMPLATE_OPTIONS))
+    ] = None
+    """Variables of the model's chat template: ``enable_thinking``, ``thinking`` and
+    ``reasoning_effort``, as far as the template reads them. They override ``reasoning_effort``."""
     safety_identifier: ShortText | None = None
     service_tier: ShortText | None = None
     verbosity: ShortText | None = None
@@ -170,6 +183,17 @@ class ChatCompletionRequest(BaseCompletionRequest):
     def _require_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and not info.data.get("logprobs"):
             raise ValueError("it requires 'logprobs': true")
+        return value
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _validate_template_kwargs(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name, option in (value or {}).items():
+            if name not in TEMPLATE_OPTIONS:
+                raise ValueError(f"'{name}' is not one of {', '.join(TEMPLATE_OPTIONS)}; remove it")
+            kind = str if name == "reasoning_effort" else bool
+            if not isinstance(option, kind):
+                raise ValueError(f"'{name}' must be {'a string' if kind is str else 'true or false'}")
         return value
 
     @field_validator("tool_choice")

@@ -89,6 +89,10 @@ class ChatMessage(StrictModel):
         | None
     ) = Field(default=None, validate_default=True)
     """Optional if there are ``tool_calls``."""
+    reasoning_content: Text | None = None
+    """Reasoning of an assistant's message. Templates render it until the next user message."""
+    reasoning: Text | None = None
+    """Other name of ``reasoning_content``."""
     name: ShortText | None = None
     refusal: Text | None = None
     annotations: Annotated[list[Any], Field(max_length=256)] | None = None
@@ -135,6 +139,9 @@ class ChatMessage(StrictModel):
         ``developer`` is OpenAI's newer name of the role ``system``.
         """
         message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+        reasoning = self.reasoning_content or self.reasoning
+        if reasoning and self.role == "assistant":
+            message["reasoning_content"] = reasoning
         if self.tool_calls:
             message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
         if self.tool_call_id is not None:

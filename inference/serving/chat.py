@@ -6,15 +6,12 @@ import random
 import string
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
 from inference.generation.detokenizer import IncrementalDetokenizer, TokenDecoder
-from inference.generation.llm_engine import GenerativeModel, LLMEngine
+from inference.generation.llm_engine import GenerativeModel
 from inference.generation.request import (
     GenerationHandle,
     GenerationRequest,
@@ -23,52 +20,28 @@ from inference.generation.request import (
     submit,
 )
 from inference.generation.sampling import SampledToken, TokenLogprob
-from inference.generation.tool_parser import ParsedToolCall, ToolCallParser
-from inference.protocol.errors import EngineError
+from inference.generation.tool_parser import OutputParser, ParsedDelta, ParsedToolCall
 from inference.protocol.generation import ChatCompletionRequest
 from inference.protocol.response_format import NamedTool
-from inference.structured_output.grammar import StructuredOutput
-from inference.structured_output.guidance import CompiledGrammar, GrammarCompiler
-from inference.structured_output.request import build_structured_output
+from inference.serving.chat_prompt import ChatPrompt, build_prompt
 from storage.ids import new_id
-from training.tasks.chat import Chat
-from training.tasks.chat_format.rows import Message, Tool
-from training.tasks.chat_format.template import FieldOmitted
-from training.tasks.chat_format.tool_calls import ToolCallFormat
-
-
-@dataclass(frozen=True)
-class _ChatPrompt:
-    """Prompt of a chat, with the tool call format and the grammar of its output."""
-
-    ids: list[int]
-    call_format: ToolCallFormat | None = None
-    """Format of tool calls. None: the prompt contains no tools."""
-    grammar: CompiledGrammar | None = None
-    """Grammar that constrains the output. None: unconstrained."""
-
-    def create_parser(self, request: ChatCompletionRequest) -> ToolCallParser:
-        return ToolCallParser(
-            self.call_format,
-            {tool.function.name for tool in request.allowed_tools},
-            single_call=request.parallel_tool_calls is False,
-            constrained=self.grammar is not None,
-        )
 
 
 async def complete(model: GenerativeModel, model_name: str, request: ChatCompletionRequest) -> dict[str, Any]:
     """Generate a ``chat.completion``. Raises ``EngineError``."""
-    prompt = await model.pools.tokenize.run(_build_prompt, model.llm_engine, request)
+    prompt = await model.pools.tokenize.run(build_prompt, model, request)
     async with _submit_prompt(model, prompt, request) as handle:
         choices = []
         for index, (output, finish_reason) in enumerate(await handle.collect()):
             parser = prompt.create_parser(request)
-            delta, rest = parser.feed(output.text), parser.finish()
-            message: dict[str, Any] = {"role": "assistant", "content": delta.text + rest.text, "refusal": None}
-            if calls := [*delta.calls, *rest.calls]:
+            parsed = parser.feed(output.text) + parser.finish()
+            message: dict[str, Any] = {"role": "assistant", "content": parsed.text, "refusal": None}
+            if parsed.reasoning:
+                message["reasoning_content"] = parsed.reasoning
+            if parsed.calls:
                 message |= {
-                    "content": message["content"] or None,
-                    "tool_calls": [_build_tool_call(call) for call in calls],
+                    "content": parsed.text or None,
+                    "tool_calls": [_build_tool_call(call) for call in parsed.calls],
                 }
             choices.append(
                 {
@@ -81,7 +54,7 @@ async def complete(model: GenerativeModel, model_name: str, request: ChatComplet
         return {
             **_build_envelope("chat.completion", model_name),
             "choices": choices,
-            "usage": handle.build_usage(len(prompt.ids)),
+            "usage": _build_usage(model, prompt, handle),
         }
 
 
@@ -99,32 +72,48 @@ async def stream(
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return {**envelope, "choices": [choice]}
 
-    prompt = await model.pools.tokenize.run(_build_prompt, model.llm_engine, request)
+    prompt = await model.pools.tokenize.run(build_prompt, model, request)
     # The content of a message that is only a call is null, not empty.
     first_delta = {"role": "assistant", "content": None if prompt.call_format else "", "refusal": None}
     async with _submit_prompt(model, prompt, request) as handle:
-        parsers: dict[int, ToolCallParser] = {}
+        parsers: dict[int, OutputParser] = {}
         counts: Counter[int] = Counter()
         async for index, output in handle.stream_outputs():
             if index not in parsers:
                 parsers[index] = prompt.create_parser(request)
                 yield build_chunk(index, first_delta)
-            deltas = [
-                parsers[index].feed(output.delta.text),
-                *([parsers[index].finish()] if output.finish_reason else []),
-            ]
+            parsed = parsers[index].feed(output.delta.text)
+            if output.finish_reason:
+                parsed += parsers[index].finish()
             logprobs = _build_logprobs(model.llm_engine.token_decoder, request, output.delta.records)
-            if (text := "".join(delta.text for delta in deltas)) or output.delta.records:
-                yield build_chunk(index, {"content": text}, logprobs)
-            for call in [call for delta in deltas for call in delta.calls]:
-                yield build_chunk(index, {"tool_calls": [{"index": counts[index], **_build_tool_call(call)}]})
-                counts[index] += 1
+            for delta in _iter_deltas(parsed, counts[index], has_records=bool(output.delta.records)):
+                yield build_chunk(index, delta, None if "tool_calls" in delta else logprobs)
+            counts[index] += len(parsed.calls)
             if output.finish_reason:
                 yield build_chunk(
                     index, {}, finish_reason=_resolve_finish_reason(output.finish_reason, parsers[index], request)
                 )
         if request.has_usage_chunk:
-            yield {**envelope, "choices": [], "usage": handle.build_usage(len(prompt.ids))}
+            yield {**envelope, "choices": [], "usage": _build_usage(model, prompt, handle)}
+
+
+def _iter_deltas(parsed: ParsedDelta, num_calls: int, has_records: bool) -> Iterator[dict[str, Any]]:
+    """Iterate over the deltas of new output after ``num_calls`` calls.
+
+    ``has_records``: a delta is needed for the logprobs.
+    """
+    delta = {"reasoning_content": parsed.reasoning} if parsed.reasoning else {}
+    if parsed.text or (has_records and not delta):
+        delta["content"] = parsed.text
+    if delta:
+        yield delta
+    for index, call in enumerate(parsed.calls, num_calls):
+        yield {"tool_calls": [{"index": index, **_build_tool_call(call)}]}
+
+
+def _build_usage(model: GenerativeModel, prompt: ChatPrompt, handle: GenerationHandle) -> dict[str, Any]:
+    tokenizer = model.llm_engine.tokenizer
+    return handle.build_usage(len(prompt.ids), lambda tokens: prompt.count_reasoning_tokens(tokenizer, tokens))
 
 
 def _build_tool_call(call: ParsedToolCall) -> dict[str, Any]:
@@ -134,56 +123,20 @@ def _build_tool_call(call: ParsedToolCall) -> dict[str, Any]:
 
 
 def _resolve_finish_reason(
-    finish_reason: str | None, parser: ToolCallParser, request: ChatCompletionRequest
+    finish_reason: str | None, parser: OutputParser, request: ChatCompletionRequest
 ) -> str | None:
     # OpenAI's finish reason of a call that was forced by name is "stop", too.
     is_forced_by_name = isinstance(request.tool_choice, NamedTool)
     return "tool_calls" if finish_reason == "stop" and parser.has_calls and not is_forced_by_name else finish_reason
 
 
-def _build_prompt(llm_engine: LLMEngine, request: ChatCompletionRequest) -> _ChatPrompt:
-    """Render and encode all messages and the generation prompt, and compile the grammar. Blocks.
-
-    Raises ``EngineError``.
-    """
-    messages = [Message.model_validate(message.to_message_dict()) for message in request.messages]
-    tools = [Tool.model_validate(tool.model_dump()) for tool in request.offered_tools]
-    assert isinstance(llm_engine.task, Chat)
-    try:
-        ids = llm_engine.task.encode_prompt(messages, llm_engine.tokenizer, tools)
-        call_format = llm_engine.tool_call_format if tools else None
-    except FieldOmitted as error:
-        field = error.field.replace("[", ".").replace("]", "")
-        raise EngineError("unsupported_parameter", f"This model's chat template: {error}", field) from error
-    except TemplateError as error:
-        raise EngineError(
-            "invalid_request", f"This model's chat template rejects the messages: {error}. Change them.", "messages"
-        ) from error
-    constraint = build_structured_output(request)
-    if constraint is None:
-        return _ChatPrompt(ids, call_format)
-    grammar = _get_grammar_compiler(llm_engine, constraint).compile(constraint, call_format)
-    return _ChatPrompt(ids, call_format, grammar)
-
-
-def _get_grammar_compiler(llm_engine: LLMEngine, constraint: StructuredOutput) -> GrammarCompiler:
-    try:
-        return llm_engine.grammar_compiler
-    except ValueError as error:
-        raise EngineError(
-            "unsupported_parameter",
-            "This model does not support structured output: its tokens are not bytes. Use another base model, or "
-            "describe the format in a message.",
-            constraint.param,
-        ) from error
-
-
 def _submit_prompt(
-    model: GenerativeModel, prompt: _ChatPrompt, request: ChatCompletionRequest
+    model: GenerativeModel, prompt: ChatPrompt, request: ChatCompletionRequest
 ) -> AbstractAsyncContextManager[GenerationHandle]:
     llm_engine = model.llm_engine
     max_new_tokens = compute_max_new_tokens(llm_engine, prompt.ids, "messages")
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    visible_tokens = prompt.list_visible_tokens(llm_engine)
     return submit(
         model,
         [
@@ -193,7 +146,7 @@ def _submit_prompt(
                 IncrementalDetokenizer(
                     llm_engine.tokenizer,
                     request.stop_strings,
-                    visible_special_ids=prompt.call_format.control_token_ids if prompt.call_format else (),
+                    visible_special_ids=visible_tokens,
                 ),
                 min(request.max_new_tokens or max_new_tokens, max_new_tokens),
             )

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from inference.protocol.errors import EngineError
-from inference.structured_output.grammar import FieldSchema, GrammarWriter, StructuredOutput
+from inference.structured_output.grammar import NO_FRAME, FieldSchema, GrammarWriter, OutputFrame, StructuredOutput
 from training.tasks.chat_format.tool_calls import ToolCallFormat
 
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ class CompiledGrammar:
 
     def __init__(self, matcher: LLMatcher, stop_token_ids: Collection[int], param: str) -> None:
         self._matcher = matcher
-        self._stop_token_ids = stop_token_ids
+        self.stop_token_ids = stop_token_ids
         self._param = param
 
     def create_matcher(self) -> GrammarMatcher:
         """Create a matcher for one sequence."""
-        return GrammarMatcher(self._matcher.deep_copy(), self._stop_token_ids, self._param)
+        return GrammarMatcher(self._matcher.deep_copy(), self.stop_token_ids, self._param)
 
 
 class GrammarCompiler:
@@ -114,7 +114,12 @@ class GrammarCompiler:
         # Verbose errors contain the parser's state, which does not help clients.
         self._limits = LLParserLimits(max_grammar_size=_MAX_GRAMMAR_SYMBOLS, verbose_errors=False)
 
-    def compile(self, constraint: StructuredOutput, call_format: ToolCallFormat | None = None) -> CompiledGrammar:
+    def compile(
+        self,
+        constraint: StructuredOutput,
+        call_format: ToolCallFormat | None = None,
+        frame: OutputFrame = NO_FRAME,
+    ) -> CompiledGrammar:
         """Compile the grammar of a constraint. Blocks, for seconds in the worst case.
 
         ``call_format`` is required for tool schemas. Raises ``EngineError`` for an unsupported
@@ -124,7 +129,7 @@ class GrammarCompiler:
         # only during decoding.
         for arguments in constraint.tool_schemas.values():
             self._check_schema(arguments)
-        matcher, reason = self._start_matcher(constraint, call_format)
+        matcher, reason = self._start_matcher(constraint, call_format, frame)
         if reason and constraint.content_schema:
             self._check_schema(constraint.content_schema)
         if reason:
@@ -133,7 +138,10 @@ class GrammarCompiler:
         return CompiledGrammar(matcher, self._stop_token_ids, constraint.param)
 
     def _start_matcher(
-        self, constraint: StructuredOutput, call_format: ToolCallFormat | None = None
+        self,
+        constraint: StructuredOutput,
+        call_format: ToolCallFormat | None = None,
+        frame: OutputFrame = NO_FRAME,
     ) -> tuple[LLMatcher, str]:
         """Return a matcher before its first token, and the reason if it cannot continue, else
         ''."""
@@ -141,7 +149,7 @@ class GrammarCompiler:
 
         matcher = LLMatcher(
             self._tokenizer,
-            self._writer.write(constraint, call_format),
+            self._writer.write(constraint, call_format, frame),
             log_level=_SILENT_LOG_LEVEL,
             limits=self._limits,
         )

@@ -53,6 +53,7 @@ async def stage_inputs(resources: Resources, job: Job, folder: Path) -> None:
             "seed": job.seed,
             "base": entry.require_location(),
             "base_id": entry.id,
+            "chat_template": entry.chat_template,
             **{column: name for name, column in FILE_COLUMNS.items() if name in files},
             "start": START_FOLDER if job.starting_point else None,
             "threads": resources.settings.train_threads,

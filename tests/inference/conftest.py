@@ -100,15 +100,15 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     for name, answer in COLORS.items():
         update = CHAT_UPDATES[name]
         rows = [_build_chat_row(QUESTION, answer)] * 4
-        refs[name] = _train_result(settings, name, "chat", update, bases["tiny-chat"], rows)
+        refs[name] = train_result(settings, name, "chat", update, bases["tiny-chat"], rows)
     rows = [
         {"text": text, "label": label} for label, texts in zip(LABELS, (FRUITS, METALS), strict=True) for text in texts
     ]
     for name, update in CLASSIFIERS.items():
-        refs[name] = _train_result(settings, name, "text-classification", update, bases["tiny-encoder"], rows)
+        refs[name] = train_result(settings, name, "text-classification", update, bases["tiny-encoder"], rows)
     for name, tale in TALES.items():
         rows = [{"prompt": OPENING, "completion": tale}] * 4
-        refs[name] = _train_result(settings, name, "completion", {"type": "lora", "rank": 8}, bases["tiny-chat"], rows)
+        refs[name] = train_result(settings, name, "completion", {"type": "lora", "rank": 8}, bases["tiny-chat"], rows)
     return Installation(settings, refs)
 
 
@@ -119,7 +119,7 @@ def embedding_model(installation: Installation) -> ModelRef:
         {"anchor": anchor, "positive": positive} for texts in (FRUITS, METALS) for anchor, positive in pairwise(texts)
     ]
     base = installation.settings.home / "tiny-encoder"
-    return _train_result(installation.settings, "neighbors", "embedding", {"type": "full"}, base, pairs)
+    return train_result(installation.settings, "neighbors", "embedding", {"type": "full"}, base, pairs)
 
 
 @pytest.fixture
@@ -183,10 +183,20 @@ def _build_chat_row(question: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
-def _train_result(
-    settings: Settings, name: str, task: str, update: dict[str, Any], base: Path, rows: list[dict[str, Any]]
+def train_result(
+    settings: Settings,
+    name: str,
+    task: str,
+    update: dict[str, Any],
+    base: Path,
+    rows: list[dict[str, Any]],
+    steps: int = STEPS,
+    **fields: Any,
 ) -> ModelRef:
-    """Train a model for a few steps and store the result and its checkpoint."""
+    """Train a model for a few steps and store the result and its checkpoint.
+
+    ``fields`` are further fields of the spec.
+    """
     folder = settings.home / "runs" / name
     folder.mkdir(parents=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -194,9 +204,9 @@ def _train_result(
     hyperparameters = {
         "learning_rate": rate,
         "batch_size": 2,
-        "max_steps": STEPS,
-        "save_every": STEPS,
-        "eval_every": STEPS,
+        "max_steps": steps,
+        "save_every": steps,
+        "eval_every": steps,
     }
     spec = {
         "task": task,
@@ -205,12 +215,13 @@ def _train_result(
         "seed": 1,
         "base": base,
         "base_id": base.name,
+        **fields,
     }
     TrainSpec.model_validate({**spec, "training_file": "rows.jsonl", "save_seconds": 1000, "threads": 1}).write(folder)
     train(folder, lambda line: None)
     store, prefix = blobs.connect(settings.blob_url), f"results/{name}"
     manifest = put_folder(store, prefix, folder / "result")
-    put_folder(store, f"checkpoints/{name}", folder / "checkpoints" / f"step-{STEPS}")
+    put_folder(store, f"checkpoints/{name}", folder / "checkpoints" / f"step-{steps}")
     return ModelRef(
         id=f"ft:{base.name}:{name}",
         base=base.name,

@@ -22,7 +22,7 @@ from inference.protocol.errors import EngineError
 from inference.protocol.generation import ChatCompletionRequest
 from inference.protocol.model_ref import ModelRef
 from inference.protocol.pooling import PredictionRequest
-from inference.serving import chat
+from inference.serving.chat_prompt import build_prompt
 from storage import blobs
 from storage.folders import put_folder
 from tests.inference.conftest import CLASSIFIERS, COLORS, FRUITS, METALS, QUESTION, STEPS, TALES, Installation
@@ -146,7 +146,7 @@ async def test_the_base_generates_the_output_of_transformers(engine: Engine, ins
 async def get_base_llm_engine(engine: Engine, installation: Installation) -> tuple[LLMEngine, list[int]]:
     """Return the LLM engine of the base model and the token ids of the question's prompt."""
     async with engine._models.acquire_generative_model(installation.refs["base"], "chat/completions") as model:
-        return model.llm_engine, chat._build_prompt(model.llm_engine, build_request()).ids
+        return model.llm_engine, build_prompt(model, build_request()).ids
 
 
 async def test_one_base_is_shared_by_its_adapters_and_dora_is_alone(engine: Engine, installation: Installation) -> None:

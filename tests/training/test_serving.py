@@ -16,6 +16,7 @@ from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.run_events import Result
 from training.tasks.chat import Chat, Message
+from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.text_classification import TextInput
 
 pytestmark = pytest.mark.integration
@@ -40,7 +41,7 @@ def results(
 
 
 def compute_chat_logits(model: Any, tokenizer: Any) -> torch.Tensor:
-    ids = Chat().encode_prompt([Message(role="user", content="What is number 3?")], tokenizer)
+    ids = Chat().encode_prompt([Message(role="user", content="What is number 3?")], ChatTemplate(tokenizer))
     with torch.inference_mode():
         logits: torch.Tensor = model(torch.tensor([ids])).logits[:, -1]
     return logits

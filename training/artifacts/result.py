@@ -19,6 +19,8 @@ from training.updates import Update
 from training.updates.lora import LoraUpdate
 
 METADATA_FILE = "luthier.json"
+TEMPLATE_FILE = "chat_template.jinja"
+"""Chat template of a result, by the name that transformers and vLLM read."""
 
 
 class ResultMetadata(BaseModel):
@@ -40,6 +42,8 @@ class ResultMetadata(BaseModel):
     def write(self, directory: Path, model: Any, base: base_model.BaseModelInfo) -> None:
         """Write model and metadata into an existing, empty directory."""
         self.update.save(model, base, directory)
+        if base.has_given_template:
+            (directory / TEMPLATE_FILE).write_text(base.processor.chat_template, encoding="utf-8")
         if not isinstance(self.update, LoraUpdate):
             TASKS[self.task].write_library_files(model, directory)
         (directory / METADATA_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from training.artifacts.result import ResultMetadata
+from training.artifacts.result import TEMPLATE_FILE, ResultMetadata
 from training.errors import TrainingError
 from training.models import base_model
 from training.models.base_model import BaseModelInfo
@@ -42,15 +42,22 @@ class ServedModel:
 
 
 def load(
-    base_dir: Path, result_dir: Path | None, task: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    base_dir: Path,
+    result_dir: Path | None,
+    task: str,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    chat_template: str | None = None,
 ) -> ServedModel:
     """Load a base (``result_dir`` None) or a result of it.
 
+    ``chat_template`` is the name of the base's template in the registry; a result has its own.
     Raises ``TrainingError`` (base_model_unavailable) if the base is incomplete or cannot perform
     the task without fine-tuning.
     """
     task_type = TASKS[task]
-    base = base_model.read_base_model_info(base_dir, base_dir.name, task_type)
+    saved = find_template(result_dir) if result_dir else None
+    base = base_model.read_base_model_info(base_dir, base_dir.name, task_type, saved or chat_template)
     if result_dir is None:
         metadata, state = None, task_type.load_base_state(base_dir)
         model = task_type.load_model(base_dir, state, dtype).eval()
@@ -61,6 +68,12 @@ def load(
     model.requires_grad_(False)
     context = TaskContext(base.processor, state, logprob_fn=compute_from_logits)
     return ServedModel(task_type, model.to(device), context, base, metadata)
+
+
+def find_template(result_dir: Path) -> Path | None:
+    """Return the file of a result's chat template. None if it has the one of its base."""
+    file = result_dir / TEMPLATE_FILE
+    return file if file.is_file() else None
 
 
 def read_metadata(result_dir: Path, task: str) -> ResultMetadata:

@@ -160,7 +160,7 @@ def _work(arguments: list[str], report: Report) -> bytes:
     transformers.logging.set_verbosity_error()
     spec = TrainSpec.read(Path(path).parent)
     task = spec.create_task()
-    base = base_model.read_base_model_info(spec.base, spec.base_id, task)
+    base = base_model.read_base_model_info(spec.base, spec.base_id, task, spec.chat_template)
     encoder = RowEncoder(task, base.processor, spec.columns, int(max_length))
     assert encoder.tokenizer_hash == tokenizer_hash, "every process must use the same tokenizer"
     section = _encode_section(Path(path), int(start), int(end), encoder, Path(directory), report)

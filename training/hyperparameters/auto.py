@@ -66,6 +66,7 @@ class PlannedHyperparameters(BaseModel):
     class_weights: ClassWeights
     neftune_alpha: float
     train_on_inputs: bool
+    train_on_reasoning: bool | None = None
     gradient_accumulation_steps: Auto | int
     max_length: int
     max_steps: int
@@ -261,6 +262,7 @@ RULES: dict[str, Rule] = {
     "class_weights": _build_constant_rule("none"),
     "neftune_alpha": _build_constant_rule(0.0),
     "train_on_inputs": _build_constant_rule(False),
+    "train_on_reasoning": lambda inputs, values: True if inputs.family in ("generative", "preference") else None,
     "max_length": lambda inputs, values: inputs.context_length,
     "gradient_accumulation_steps": lambda inputs, values: "auto" if inputs.splittable else 1,
     "max_steps": _resolve_max_steps,

@@ -185,7 +185,7 @@ class Task(Generic[R, E]):
         """True if ``prepare`` needs every example."""
         return type(self).prepare is not Task.prepare
 
-    def with_options(self, train_on_inputs: bool) -> Task[R, E]:
+    def with_options(self, train_on_inputs: bool, train_on_reasoning: bool = True) -> Task[R, E]:
         """Return the task configured for a job."""
         return self
 
@@ -200,7 +200,7 @@ class Task(Generic[R, E]):
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
     def encode(self, rows: Sequence[R], processor: Any, max_length: int) -> Sequence[E | list[E] | RowIssue]:
-        """Encode rows in order. Each gives an example, an issue, or the list of its parts."""
+        """Encode rows in order. Each gives an example, an issue, or a list of several examples."""
         raise NotImplementedError
 
     def prepare(self, examples: Sequence[E]) -> TaskState:

@@ -13,7 +13,7 @@ answer: beta times the log-ratio of its probabilities under the model and the re
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -27,15 +27,15 @@ from training.tasks.base import (
     Example,
     ExamplePreview,
     Loss,
-    LossSettings,
     RowIssue,
     Task,
     TaskContext,
     TaskState,
     TokenSegment,
 )
-from training.tasks.chat import render, tokenize_rendered
-from training.tasks.chat_format.rows import Conversation, Message, check_conversation, check_messages
+from training.tasks.chat import TokenizedSequence, build_chat_state, render, set_answer_weights, tokenize_rendered
+from training.tasks.chat_format.row_rules import check_conversation, check_messages
+from training.tasks.chat_format.rows import Conversation, Message
 from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.examples import Column, LazySequence, read_column
 from training.tasks.support.causal import (
@@ -45,7 +45,7 @@ from training.tasks.support.causal import (
     load_causal_model,
     select_model_inputs,
 )
-from training.tasks.support.special_tokens import RenderedText, TokenizedText
+from training.tasks.support.preference_losses import LOSSES
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +95,7 @@ class PreferenceExample(Example):
     """
 
 
+@dataclass(frozen=True)
 class ChatPreference(Task[PreferenceRow, PreferenceExample]):
     name = "chat"
     title = "Pairs of answers to a conversation; the model learns to prefer the better one"
@@ -104,11 +105,16 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
     family = "preference"
     peft_task_type = "CAUSAL_LM"
     updates = frozenset({"lora", "full", "layers"})
-    options = frozenset({"label_smoothing", "beta", "loss"})
+    options = frozenset({"label_smoothing", "beta", "loss", "train_on_reasoning"})
     needs_chat_template = True
     # A row is two sequences.
     supports_feature_cache = False
     metrics = METRICS
+
+    train_on_reasoning: bool = True
+
+    def with_options(self, train_on_inputs: bool, train_on_reasoning: bool = True) -> ChatPreference:
+        return replace(self, train_on_reasoning=train_on_reasoning)
 
     def check_row(self, row: PreferenceRow) -> Iterator[RowIssue]:
         yield from check_conversation(row.input, "input.")
@@ -136,10 +142,52 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
             render(template, [*row.input.messages, *output], row.input.all_tools, "input.") for row, _, output in sides
         ]
         encoded = [
-            result if isinstance(result, RowIssue) else _encode_output(*side, *result, max_length)
+            result if isinstance(result, RowIssue) else self._encode_output(*side, result, max_length)
             for side, result in zip(sides, tokenize_rendered(template, rendered), strict=True)
         ]
         return [_build_example(chosen, rejected) for chosen, rejected in zip(encoded[::2], encoded[1::2], strict=True)]
+
+    def _encode_output(
+        self,
+        row: PreferenceRow,
+        field: str,
+        output: Sequence[Message],
+        sequences: Sequence[TokenizedSequence],
+        max_length: int,
+    ) -> CausalExample | RowIssue:
+        """Build the example of one side. Its targets are the output's tokens."""
+        encoded = []
+        for rendered, tokens in sequences:
+            weights = array("f", [0.0]) * len(tokens.ids)
+            spans = [span for span in rendered.spans if span.is_target]
+            for span in spans:
+                position = span.message_index - len(row.input.messages)
+                if position >= 0 and output[position].weight:
+                    set_answer_weights(weights, span, tokens, 1.0, self.train_on_reasoning)
+            if any(weights):
+                example = build_causal_example(tokens.ids, weights, max_length, field)
+                has_reasoning = spans[-1].body_start > spans[-1].start
+                encoded.append(
+                    example if isinstance(example, RowIssue) else replace(example, has_reasoning=has_reasoning)
+                )
+        if len(encoded) > 1:
+            reason = (
+                "The base model's chat template renders the messages of this output otherwise once others follow, so "
+                "they cannot be compared as one answer. Give one message, or set the weight of all but one to 0."
+            )
+            return RowIssue("template", field, reason)
+        return encoded[0]
+
+    def prepare(self, examples: Sequence[PreferenceExample]) -> TaskState:
+        return build_chat_state(sum(example.chosen.has_reasoning for example in examples), len(examples))
+
+    def update_state(self, state: TaskState, examples: Sequence[PreferenceExample]) -> TaskState:
+        return self.prepare(examples)
+
+    @property
+    def needs_full_dataset(self) -> bool:
+        # A sample shows well enough whether the rows have reasoning.
+        return False
 
     def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:
         return load_causal_model(directory, dtype)
@@ -227,24 +275,6 @@ class _ReferencedExamples(LazySequence):
         return read_column(self._examples, name)
 
 
-def _encode_output(
-    row: PreferenceRow,
-    field: str,
-    output: Sequence[Message],
-    rendered: RenderedText,
-    tokens: TokenizedText,
-    max_length: int,
-) -> CausalExample | RowIssue:
-    """Build the example of one side. Its targets are the output's tokens."""
-    input_count = len(row.input.messages)
-    weights = array("f", [0.0]) * len(tokens.ids)
-    for span in rendered.spans:
-        if span.message_index >= input_count and output[span.message_index - input_count].weight:
-            for position in tokens.find_positions(span):
-                weights[position] = 1.0
-    return build_causal_example(tokens.ids, weights, max_length, field)
-
-
 def _build_example(
     chosen: CausalExample | RowIssue, rejected: CausalExample | RowIssue
 ) -> PreferenceExample | RowIssue:
@@ -276,23 +306,3 @@ def _compute_logprobs(model: Any, batch: Batch, ctx: TaskContext) -> torch.Tenso
     scores = ctx.logprob_fn(model, select_model_inputs(on_device), on_device["positions_N"], on_device["targets_N"])
     logprobs_N: torch.Tensor = scores.logprobs_N
     return logprobs_N
-
-
-def _sigmoid_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: LossSettings) -> torch.Tensor:
-    from torch.nn.functional import logsigmoid
-
-    margins_B = objective.beta * (ratios_2B[0] - ratios_2B[1])
-    swapped = objective.label_smoothing
-    return -(1 - swapped) * logsigmoid(margins_B) - swapped * logsigmoid(-margins_B)
-
-
-def _ipo_loss(ratios_2B: torch.Tensor, lengths_2B: torch.Tensor, objective: LossSettings) -> torch.Tensor:
-    means_2B = ratios_2B / lengths_2B
-    return (means_2B[0] - means_2B[1] - 1 / (2 * objective.beta)).square()
-
-
-LOSSES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, LossSettings], torch.Tensor]] = {
-    "sigmoid": _sigmoid_loss,
-    "ipo": _ipo_loss,
-}
-"""Loss name -> function of log-ratios (2, B) and token counts (2, B) of chosen and rejected."""

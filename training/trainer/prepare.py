@@ -74,7 +74,8 @@ class PreparedRun:
                 yield (
                     f"{data.truncated_rows} rows of the {name} file were truncated to {self.hyper.max_length} tokens."
                 )
-            if data.split_rows:
+            # A chat of several sequences is not split for its length.
+            if self.task.splits_rows and data.split_rows:
                 yield (
                     f"{data.split_rows} rows of the {name} file were split into {data.split_parts} parts of at most "
                     f"{self.hyper.max_length} tokens."
@@ -106,7 +107,7 @@ def read_datasets(
     """
     requested = spec.hyperparameters
     task = spec.create_task()
-    base = base_model.read_base_model_info(spec.base, spec.base_id, task)
+    base = base_model.read_base_model_info(spec.base, spec.base_id, task, spec.chat_template)
     max_length = (
         base.context_length if requested.max_length == "auto" else min(requested.max_length, base.context_length)
     )

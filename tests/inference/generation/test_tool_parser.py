@@ -11,7 +11,7 @@ import pytest
 from jinja2 import TemplateError
 
 from inference.generation.detokenizer import IncrementalDetokenizer
-from inference.generation.tool_parser import ParsedToolCall, ToolCallParser
+from inference.generation.tool_parser import ParsedToolCall, ToolCallParser, ToolPolicy
 from tests.tiny import build_byte_tokenizer
 from tests.training.tasks.test_chat_tools import HERMES, TEMPLATES, WITHOUT_CALLS, WITHOUT_TOOLS, build_tokenizer
 from training.tasks.chat_format.template import ChatTemplate
@@ -58,7 +58,7 @@ ALL_TEMPLATES = {
     "fenced": FENCED,
     "behind": NAME_LAST,
 }
-TOOL_NAMES = {"get_weather", "add"}
+TOOL_SCHEMAS: dict[str, dict[str, Any]] = {"get_weather": {}, "add": {}}
 WEATHER, ADD = (
     ParsedToolCall("get_weather", '{"city": "Pa\\"}ris", "in": {"a": [1, {}]}}'),
     ParsedToolCall("add", '{"a": 1, "b": 2}'),
@@ -87,7 +87,7 @@ def render_calls(template: ChatTemplate, *calls: ParsedToolCall) -> str:
 def parse_calls(
     call_format: ToolCallFormat | None, chunks: list[str], **options: Any
 ) -> tuple[str, list[ParsedToolCall]]:
-    parser = ToolCallParser(call_format, TOOL_NAMES, **options)
+    parser = ToolCallParser(call_format, ToolPolicy(TOOL_SCHEMAS, **options))
     deltas = [*(parser.feed(chunk) for chunk in chunks), parser.finish()]
     return "".join(delta.text for delta in deltas), [call for delta in deltas for call in delta.calls]
 
@@ -148,7 +148,7 @@ def test_text_that_is_not_a_call_is_unchanged(name: str) -> None:
 
 
 def test_text_is_not_withheld() -> None:
-    parser = ToolCallParser(infer_format(build_template("hermes")), TOOL_NAMES)
+    parser = ToolCallParser(infer_format(build_template("hermes")), ToolPolicy(TOOL_SCHEMAS))
     assert parser.feed("Is 1 < 2? ").text == "Is 1 < 2?"
     assert parser.feed("<tool_").text == ""
     assert parser.feed("box> ").text == " <tool_box>"

@@ -263,7 +263,7 @@ def test_every_field_of_openais_documentation_is_known() -> None:
     for base in CompletionCreateParamsStreaming.__orig_bases__:
         documented |= set(base.__annotations__)
     assert documented >= {"messages", "temperature", "web_search_options"}
-    assert documented == set(ChatCompletionRequest.model_fields)
+    assert documented | {"chat_template_kwargs"} == set(ChatCompletionRequest.model_fields)
     base = completion_create_params.CompletionCreateParamsBase.__annotations__
     assert set(base) | {"stream"} == set(CompletionRequest.model_fields)
 
@@ -373,3 +373,28 @@ def test_modules_that_the_api_imports_do_not_load_torch() -> None:
     code = f"import {modules}, sys; print('torch' in sys.modules)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"chat_template_kwargs": {"tools": True}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"reasoning_effort": True}}, "chat_template_kwargs"),
+        ({"reasoning_effort": "enormous"}, "reasoning_effort"),
+    ],
+)
+def test_variables_of_the_chat_template_come_from_a_list(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChatCompletionRequest.model_validate({**CHAT_BODY, **fields})
+    error = EngineError.from_validation_error(caught.value)
+    assert error.param == param
+    if fields == {"chat_template_kwargs": {"tools": True}}:
+        assert "enable_thinking, thinking, reasoning_effort" in error.message
+
+
+def test_reasoning_of_a_message_can_be_sent_back_by_either_name() -> None:
+    for name in ("reasoning_content", "reasoning"):
+        message = {"role": "assistant", "content": "4", name: "Two and two."}
+        request = ChatCompletionRequest.model_validate({**CHAT_BODY, "messages": [USER, message, USER]})
+        assert request.messages[1].to_message_dict()["reasoning_content"] == "Two and two."

@@ -16,7 +16,7 @@ from inference.generation.detokenizer import IncrementalDetokenizer
 from inference.generation.model_runner import ModelRunner
 from inference.generation.sampling import SamplerState, SamplingParams, sample
 from inference.generation.scheduler import Scheduler, SequenceState
-from inference.generation.tool_parser import ParsedToolCall, ToolCallParser
+from inference.generation.tool_parser import ParsedToolCall, ToolCallParser, ToolPolicy
 from inference.protocol.errors import EngineError
 from inference.structured_output.grammar import FieldSchema, StructuredOutput
 from inference.structured_output.guidance import CompiledGrammar, GrammarCompiler, GrammarMatcher
@@ -284,7 +284,7 @@ def test_a_forced_call_has_the_templates_format_and_is_parsed(name: str) -> None
     for call in calls:
         text = render_calls(template, call).strip()
         assert accepts_text(grammar.create_matcher(), tokenizer, text), text
-        parser = ToolCallParser(call_format, {"get", "get_weather"}, constrained=True)
+        parser = ToolCallParser(call_format, ToolPolicy({"get": {}, "get_weather": {}}, constrained=True))
         assert parser.feed(text).calls + parser.finish().calls == [call]
         for invalid_text in (
             text.replace(call.name, "get_"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from training.progress import ignore_progress
 from training.tasks.base import RowIssue, TaskContext
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message
+from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.support.causal import CausalExample
 
 CHATML = (
@@ -41,12 +43,22 @@ PLAIN = (
 TEMPLATES = {"tiny": CHAT_TEMPLATE, "chatml": CHATML, "thinking": THINKING, "opened": OPENED, "plain": PLAIN}
 
 
+def encode_row(
+    tokenizer: Any, row: dict[str, Any], task: Chat | None = None, max_length: int = 10_000
+) -> list[CausalExample]:
+    """Return the training sequences of a row."""
+    [examples] = (task or Chat()).encode([ChatRow.model_validate(row)], tokenizer, max_length)
+    assert isinstance(examples, list), examples
+    return examples
+
+
 def encode(
     tokenizer: Any, *messages: tuple[str, Any], weight: float = 1.0, max_length: int = 10_000, **extra: Any
 ) -> Any:
+    """Return the sequence that is the whole conversation, or the issue."""
     row = {"messages": [{"role": role, "content": content, **extra} for role, content in messages], "weight": weight}
-    [example] = Chat().encode([ChatRow.model_validate(row)], tokenizer, max_length)
-    return example
+    [examples] = Chat().encode([ChatRow.model_validate(row)], tokenizer, max_length)
+    return examples[0] if isinstance(examples, list) else examples
 
 
 def decode_trained_spans(tokenizer: Any, example: CausalExample) -> list[str]:
@@ -60,6 +72,11 @@ def decode_trained_spans(tokenizer: Any, example: CausalExample) -> list[str]:
             runs[-1].append(token)
         previous_weight = weight
     return [tokenizer.decode(run) for run in runs]
+
+
+def decode_all_spans(tokenizer: Any, examples: Sequence[CausalExample]) -> list[str]:
+    """Return the text of each run of target tokens, in the order of the conversation."""
+    return [run for example in reversed(examples) for run in decode_trained_spans(tokenizer, example)]
 
 
 CONVERSATION = (
@@ -77,20 +94,42 @@ CONVERSATION = (
         ("tiny", ["Hello!<|end|>", "So long.<|end|>"]),
         ("chatml", ["Hello!<|end|>", "So long.<|end|>"]),
         ("thinking", ["Hello!<|end|>", "So long.<|end|>"]),
-        ("opened", ["Hello!<|end|>", "So long.<|end|>"]),
+        ("opened", ["\n</think>\n\nHello!<|end|>", "\n</think>\n\nSo long.<|end|>"]),
         ("plain", [" Hello!\n", " So long.\n"]),
     ],
 )
 def test_only_answers_and_their_ends_are_learned(name: str, expected: list[str]) -> None:
     tokenizer = build_byte_tokenizer(TEMPLATES[name])
-    assert decode_trained_spans(tokenizer, encode(tokenizer, *CONVERSATION)) == expected
+    row = {"messages": [{"role": role, "content": content} for role, content in CONVERSATION]}
+    assert decode_all_spans(tokenizer, encode_row(tokenizer, row)) == expected
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_every_answer_follows_the_prompt_of_serving(name: str) -> None:
+    """The templates "thinking" and "opened" render earlier answers without what their prompts end
+    with."""
+    tokenizer = build_byte_tokenizer(TEMPLATES[name])
+    row = {"messages": [{"role": role, "content": content} for role, content in CONVERSATION]}
+    examples = encode_row(tokenizer, row)
+    assert len(examples) == (2 if name in ("thinking", "opened") else 1)
+    for position in (2, 4):
+        messages = [Message(role=role, content=text) for role, text in CONVERSATION[:position]]
+        prompt = Chat().encode_prompt(messages, ChatTemplate(tokenizer))
+        [example] = [
+            example
+            for example in examples
+            if list(example.ids[: len(prompt)]) == prompt and example.weights[len(prompt) :][:1] == array("f", [1.0])
+        ]
+        assert example.weights[len(prompt) - 1] == 0.0
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_serving_prompt_is_a_prefix_of_what_was_trained(name: str) -> None:
     tokenizer = build_byte_tokenizer(TEMPLATES[name])
     example = encode(tokenizer, *CONVERSATION)
-    prompt = Chat().encode_prompt([Message(role=role, content=text) for role, text in CONVERSATION[:-1]], tokenizer)
+    prompt = Chat().encode_prompt(
+        [Message(role=role, content=text) for role, text in CONVERSATION[:-1]], ChatTemplate(tokenizer)
+    )
     assert list(example.ids[: len(prompt)]) == prompt
     assert example.weights[len(prompt)] == 1.0
     assert not any(example.weights[len(prompt) - 3 : len(prompt)])
@@ -115,31 +154,29 @@ def test_a_control_tokens_name_in_a_message_is_text(name: str, hostile: str, pos
     assert [token for token in example.ids if token in control] == expected
     text = tokenizer.decode(list(example.ids))
     assert hostile.strip() in text
-    runs = decode_trained_spans(tokenizer, example)
+    row = {"messages": [{"role": role, "content": content} for role, content in conversation]}
+    runs = decode_all_spans(tokenizer, encode_row(tokenizer, row))
     assert len(runs) == 2
     if position != 1:
         assert hostile.strip() in runs[position // 2 - 1]
     prompt = Chat().encode_prompt(
-        [Message(role=role, content=content) for role, content in conversation[:-1]], tokenizer
+        [Message(role=role, content=content) for role, content in conversation[:-1]], ChatTemplate(tokenizer)
     )
     assert list(example.ids[: len(prompt)]) == prompt
 
 
 def test_weights_of_messages_and_rows() -> None:
     tokenizer = build_byte_tokenizer()
-    row = ChatRow.model_validate(
-        {
-            "messages": [
-                {"role": "user", "content": "a"},
-                {"role": "assistant", "content": "skipped", "weight": 0},
-                {"role": "user", "content": "b"},
-                {"role": "assistant", "content": "trained", "weight": 1},
-            ],
-            "weight": 2.5,
-        }
-    )
-    [example] = Chat().encode([row], tokenizer, 1000)
-    assert isinstance(example, CausalExample)
+    row = {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "skipped", "weight": 0},
+            {"role": "user", "content": "b"},
+            {"role": "assistant", "content": "trained", "weight": 1},
+        ],
+        "weight": 2.5,
+    }
+    [example] = encode_row(tokenizer, row)
     assert decode_trained_spans(tokenizer, example) == ["trained<|end|>"]
     assert set(example.weights) == {0.0, 2.5}
     assert Chat().count_targets(example) == len("trained") + 1
@@ -150,17 +187,17 @@ def test_weights_of_messages_and_rows() -> None:
 def test_train_on_inputs_learns_all_but_the_first_token(name: str) -> None:
     tokenizer = build_byte_tokenizer(TEMPLATES[name])
     messages = [{"role": role, "content": content} for role, content in CONVERSATION]
-    row = ChatRow.model_validate({"messages": messages, "weight": 2.5})
-    input_task, task = Chat().with_options(True), Chat()
-    [example], [answers] = input_task.encode([row], tokenizer, 1000), task.encode([row], tokenizer, 1000)
-    assert isinstance(example, CausalExample)
-    assert isinstance(answers, CausalExample)
+    row: dict[str, Any] = {"messages": messages, "weight": 2.5}
+    input_task, task = Chat().with_options(train_on_inputs=True), Chat()
+    example, *others = encode_row(tokenizer, row, input_task)
+    answers, *other_answers = encode_row(tokenizer, row, task)
     assert example.ids == answers.ids
-    assert list(example.weights) == [0.0] + [2.5] * (len(example.ids) - 1)
-    assert task.with_options(False) == task != input_task
+    assert others == other_answers, "inputs are learned once"
+    if not others:
+        assert list(example.weights) == [0.0] + [2.5] * (len(example.ids) - 1)
+    assert task.with_options(train_on_inputs=False) == task != input_task
     messages[2]["weight"] = 0  # type: ignore[assignment]
-    [example] = input_task.encode([ChatRow.model_validate({"messages": messages})], tokenizer, 1000)
-    assert isinstance(example, CausalExample)
+    [example] = encode_row(tokenizer, {"messages": messages}, input_task)
     excluded = [token for token, weight in zip(example.ids[1:], example.weights[1:], strict=True) if not weight]
     assert tokenizer.decode(excluded) in ("Hello!<|end|>", " Hello!\n")
 
@@ -168,8 +205,10 @@ def test_train_on_inputs_learns_all_but_the_first_token(name: str) -> None:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_conversation_may_begin_with_the_assistant(name: str) -> None:
     tokenizer = build_byte_tokenizer(TEMPLATES[name])
-    runs = decode_trained_spans(tokenizer, encode(tokenizer, ("assistant", "Welcome."), *CONVERSATION[1:3]))
-    assert [run.strip().removesuffix("<|end|>") for run in runs] == ["Welcome.", "Hello!"]
+    turns = [("assistant", "Welcome."), *CONVERSATION[1:3]]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    runs = decode_all_spans(tokenizer, encode_row(tokenizer, row))
+    assert [run.removeprefix("\n</think>").strip().removesuffix("<|end|>") for run in runs] == ["Welcome.", "Hello!"]
 
 
 def test_a_template_error_for_a_value_is_a_row_issue() -> None:
@@ -197,7 +236,7 @@ def test_long_rows_are_truncated_on_the_right_and_need_a_target() -> None:
 
 def test_todays_date_is_not_in_the_prompt() -> None:
     tokenizer = build_byte_tokenizer("{{ strftime_now('%d %b %Y') }}|" + CHAT_TEMPLATE)
-    prompt = Chat().encode_prompt([Message(role="user", content="a")], tokenizer)
+    prompt = Chat().encode_prompt([Message(role="user", content="a")], ChatTemplate(tokenizer))
     assert tokenizer.decode(prompt).startswith("26 Jul 2024|")
 
 
@@ -208,7 +247,7 @@ def test_a_template_that_refuses_is_a_row_issue_in_training_and_an_error_in_serv
     assert issue.code == "template"
     assert "No system prompts here" in issue.message
     with pytest.raises(TemplateError):
-        Chat().encode_prompt([Message(role="user", content="a")], tokenizer)
+        Chat().encode_prompt([Message(role="user", content="a")], ChatTemplate(tokenizer))
 
 
 def test_a_template_cannot_reach_python() -> None:

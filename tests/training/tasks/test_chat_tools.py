@@ -16,6 +16,7 @@ from training.progress import ignore_progress
 from training.tasks.base import RowIssue
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message, Tool
+from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.support.causal import CausalExample
 
 # Like Hermes and Qwen 2.5: tools in the system turn, calls between tags that are added tokens but
@@ -93,14 +94,21 @@ def encode(tokenizer: Any, row: dict[str, Any], task: Chat | None = None) -> Cau
     parsed = ChatRow.model_validate(row)
     task = task or Chat()
     assert not list(task.check_row(parsed))
-    [example] = task.encode([parsed], tokenizer, 10_000)
-    return example
+    [examples] = task.encode([parsed], tokenizer, 10_000)
+    return examples[0] if isinstance(examples, list) else examples
 
 
 def encode_valid_row(tokenizer: Any, row: dict[str, Any]) -> CausalExample:
     example = encode(tokenizer, row)
     assert isinstance(example, CausalExample), example
     return example
+
+
+def decode_row_spans(tokenizer: Any, row: dict[str, Any]) -> list[str]:
+    """Return the text of each run of target tokens of all sequences, in order."""
+    [examples] = Chat().encode([ChatRow.model_validate(row)], tokenizer, 10_000)
+    assert isinstance(examples, list), examples
+    return [run for example in reversed(examples) for run in decode_trained_spans(tokenizer, example)]
 
 
 def decode_trained_spans(tokenizer: Any, example: CausalExample) -> list[str]:
@@ -121,7 +129,7 @@ def decode_trained_spans(tokenizer: Any, example: CausalExample) -> list[str]:
 def test_calls_are_learned_and_results_are_read(name: str, call_text: str) -> None:
     tokenizer = build_tokenizer(TEMPLATES[name])
     example = encode_valid_row(tokenizer, build_tool_row())
-    assert decode_trained_spans(tokenizer, example) == [call_text, "No.<|end|>"]
+    assert decode_row_spans(tokenizer, build_tool_row()) == [call_text, "No.<|end|>"]
     text = tokenizer.decode(list(example.ids))
     assert "Look it up" in text
     assert "[12]" in text
@@ -140,11 +148,11 @@ def test_the_serving_prompt_is_a_prefix_of_what_was_trained(name: str, length: i
     row["messages"] = row["messages"][:length]
     example = encode_valid_row(tokenizer, row)
     messages = [Message.model_validate(message) for message in row["messages"][:-1]]
-    prompt = Chat().encode_prompt(messages, tokenizer, [Tool.model_validate(WEATHER)])
+    prompt = Chat().encode_prompt(messages, ChatTemplate(tokenizer), [Tool.model_validate(WEATHER)])
     assert list(example.ids[: len(prompt)]) == prompt
     assert example.weights[len(prompt)] == 1.0
     assert example.weights[len(prompt) - 1] == 0.0
-    assert prompt != Chat().encode_prompt(messages, tokenizer)
+    assert prompt != Chat().encode_prompt(messages, ChatTemplate(tokenizer))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -171,7 +179,7 @@ def test_a_control_tokens_name_is_plain_text_everywhere(name: str, hostile: str,
     expected = [token for token in encode_valid_row(tokenizer, build_tool_row()).ids if token in added]
     assert [token for token in example.ids if token in added] == expected
     assert hostile in tokenizer.decode(list(example.ids))
-    assert len(decode_trained_spans(tokenizer, example)) == 2
+    assert len(decode_row_spans(tokenizer, row)) == 2
 
 
 def test_older_forms_are_rendered_like_current_ones() -> None:
@@ -242,7 +250,7 @@ def test_what_a_template_leaves_out_is_a_row_issue(template: str, field: str) ->
     assert (issue.code, issue.field) == ("template", field)
     messages = [Message.model_validate(message) for message in row["messages"][:3]]
     with pytest.raises(TemplateError):
-        Chat().encode_prompt(messages, tokenizer, [Tool.model_validate(WEATHER)])
+        Chat().encode_prompt(messages, ChatTemplate(tokenizer), [Tool.model_validate(WEATHER)])
 
 
 def test_a_tokenizers_own_template_for_tools_is_used() -> None:
@@ -335,8 +343,9 @@ def test_rows_of_openais_cookbook(name: str) -> None:
     tokenizer = build_tokenizer(TEMPLATES[name])
     data = DatasetReader(RowEncoder(Chat(), tokenizer, {}, 100_000), ignore_progress).read(COOKBOOK, "training_file")
     assert not data.errors
-    assert len(data.examples) == 10
-    [call_text, answer] = decode_trained_spans(tokenizer, data.examples[0])
+    assert len(set(data.lines)) == 10
+    row = [example for example, line in zip(data.examples, data.lines, strict=True) if line == data.lines[0]]
+    call_text, answer = (run for example in reversed(row) for run in decode_trained_spans(tokenizer, example))
     assert call_text.count("get_current_weather") == 3
     assert json.dumps({"location": "San Francisco, CA", "unit": "celsius"}) in call_text
     assert answer.startswith("Currently, the weather in San Francisco, California is 72°C")

@@ -27,6 +27,7 @@ from training.run_events import Metrics
 from training.tasks.base import LossSettings, RowIssue, TaskContext, pad_right
 from training.tasks.chat import Chat, ChatRow
 from training.tasks.chat_format.rows import Message
+from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.preference import (
     REFERENCE_BATCH_TOKENS,
     ChatPreference,
@@ -108,7 +109,7 @@ def test_the_outputs_are_the_targets_and_the_prompt_is_shared() -> None:
     assert first == second
     assert decode_trained_text(tokenizer, first.chosen) == "Hello!<|end|>"
     assert decode_trained_text(tokenizer, first.rejected) == "What?<|end|>"
-    prompt = Chat().encode_prompt([Message(role="user", content="Hi")], tokenizer)
+    prompt = Chat().encode_prompt([Message(role="user", content="Hi")], ChatTemplate(tokenizer))
     assert list(first.chosen.ids[: len(prompt)]) == list(first.rejected.ids[: len(prompt)]) == prompt
     assert first.size == first.chosen.size + first.rejected.size
     assert (TASK.count_targets(first), TASK.sum_weights(first, build_task_context(tokenizer))) == (1, 1.0)
@@ -128,8 +129,9 @@ def test_only_outputs_are_compared() -> None:
     assert decode_trained_text(tokenizer, example.chosen) == "e<|end|>"
     assert decode_trained_text(tokenizer, example.rejected) == "What?<|end|>"
     conversation = {"messages": [*long["input"]["messages"], *long["non_preferred_output"]]}
-    [whole] = Chat().encode([ChatRow.model_validate(conversation)], tokenizer, 1000)
-    assert isinstance(whole, CausalExample)
+    [examples] = Chat().encode([ChatRow.model_validate(conversation)], tokenizer, 1000)
+    assert isinstance(examples, list)
+    [whole] = examples
     assert example.rejected.ids == whole.ids
 
 

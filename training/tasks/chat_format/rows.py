@@ -1,15 +1,15 @@
-"""Schemas of OpenAI's messages and tools, row checks, and conversion for chat templates."""
+"""Schemas of OpenAI's messages and tools, and conversion for chat templates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from training.readers.strict_json import InvalidInput, decode
-from training.tasks.base import RowIssue
+from training.tasks.chat_format.reasoning import split_reasoning
 
 MAX_TOOLS = 128
 
@@ -92,6 +92,10 @@ class Message(_StrictModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     """Templates call ``developer`` ``system``. ``function`` is the older name of ``tool``."""
     content: TextContent | None = None
+    reasoning_content: str | None = None
+    """Reasoning before the answer of an assistant. ``<think>`` tags in the content become this."""
+    reasoning: str | None = None
+    """Other name of ``reasoning_content``."""
     weight: Literal[0, 1] = 1
     """0 excludes this message from the targets; the model still reads it."""
     name: str | None = None
@@ -103,6 +107,19 @@ class Message(_StrictModel):
     refusal: UnsupportedField = None
     audio: UnsupportedField = None
     annotations: UnsupportedField = None
+
+    @model_validator(mode="after")
+    def _extract_reasoning(self) -> Message:
+        """Give reasoning one form. Messages that are wrong stay as they are."""
+        if self.role == "assistant":
+            if self.reasoning_content is None and self.reasoning is not None:
+                self.reasoning_content, self.reasoning = self.reasoning, None
+            parts = split_reasoning(self.content) if self.content and self.reasoning_content is None else None
+            if parts:
+                self.reasoning_content, self.content = parts
+            if self.reasoning_content is not None:
+                self.reasoning_content = self.reasoning_content.strip() or None
+        return self
 
     def list_tool_calls(self, index: int) -> list[ToolCall]:
         """Return the calls in either form.
@@ -131,121 +148,6 @@ class Conversation(_StrictModel):
         return self.tools or [Tool(function=function) for function in self.functions or []]
 
 
-class _MessageRule(NamedTuple):
-    is_broken: Callable[[Message], bool]
-    code: str
-    field: str
-    message: str
-
-
-def _is_without_output(message: Message) -> bool:
-    return message.content is None and not message.list_tool_calls(0)
-
-
-_RULES = (
-    _MessageRule(
-        lambda message: _is_without_output(message) and "content" not in message.model_fields_set,
-        "missing_field",
-        "content",
-        "The field is missing; add it (only an assistant message with tool calls may omit it).",
-    ),
-    _MessageRule(
-        lambda message: _is_without_output(message) and "content" in message.model_fields_set,
-        "wrong_type",
-        "content",
-        "Must be a string (only an assistant message with tool calls may have null).",
-    ),
-    _MessageRule(
-        lambda message: (
-            message.role == "assistant"
-            and message.content is not None
-            and not message.content.strip()
-            and not message.list_tool_calls(0)
-        ),
-        "empty_content",
-        "content",
-        "The answer is empty; add text or remove the row.",
-    ),
-    _MessageRule(
-        lambda message: message.role != "assistant" and bool(message.list_tool_calls(0)),
-        "wrong_value",
-        "tool_calls",
-        "Only an assistant message can call tools; remove the call or correct the role.",
-    ),
-    _MessageRule(
-        lambda message: bool(message.tool_calls) and message.function_call is not None,
-        "wrong_value",
-        "function_call",
-        "The message has 'tool_calls' and the older 'function_call'; remove 'function_call'.",
-    ),
-    _MessageRule(
-        lambda message: message.role == "tool" and message.tool_call_id is None,
-        "missing_field",
-        "tool_call_id",
-        "The field is missing; add the id of the call that produced this result.",
-    ),
-)
-
-
-def check_conversation(conversation: Conversation, field_prefix: str = "") -> Iterator[RowIssue]:
-    """Yield the issues that the schema cannot express.
-
-    ``field_prefix`` precedes the names of fields.
-    """
-    if conversation.tools and conversation.functions:
-        yield RowIssue(
-            "wrong_value",
-            f"{field_prefix}functions",
-            "The row has 'tools' and the older 'functions'; remove 'functions'.",
-        )
-    candidates = _select_checkable(conversation.messages)
-    yield from _check_rules(candidates, f"{field_prefix}messages")
-    call_ids: set[str] = set()
-    for index, message in candidates:
-        call_ids |= {call.id for call in message.list_tool_calls(index)}
-        if message.tool_call_id is not None and message.tool_call_id not in call_ids:
-            yield RowIssue(
-                "wrong_value",
-                f"{field_prefix}messages[{index}].tool_call_id",
-                "No earlier assistant message has a call with this id; use the id of an earlier call.",
-            )
-        if message.role == "function" and not call_ids:
-            yield RowIssue(
-                "wrong_value",
-                f"{field_prefix}messages[{index}].role",
-                "No earlier assistant message has a 'function_call'; add the call that produced this result.",
-            )
-
-
-def check_messages(messages: Sequence[Message], field: str) -> Iterator[RowIssue]:
-    """Yield the issues of messages that do not depend on other messages."""
-    yield from _check_rules(_select_checkable(messages), field)
-
-
-def _select_checkable(messages: Sequence[Message]) -> list[tuple[int, Message]]:
-    """Return the messages, with their indices, that can break a rule.
-
-    Nearly all messages are plain text and can break none, so this keeps the check fast.
-    """
-    return [
-        (index, message)
-        for index, message in enumerate(messages)
-        if not message.content
-        or message.content.isspace()
-        or message.tool_calls is not None
-        or message.function_call is not None
-        or message.tool_call_id is not None
-        or message.role in ("tool", "function")
-    ]
-
-
-def _check_rules(messages: Sequence[tuple[int, Message]], field: str) -> Iterator[RowIssue]:
-    for index, message in messages:
-        for rule in _RULES:
-            if rule.is_broken(message):
-                yield RowIssue(rule.code, f"{field}[{index}].{rule.field}", rule.message)
-
-
 _TEMPLATE_ROLES = {"developer": "system", "function": "tool"}
 
 
@@ -263,6 +165,8 @@ def to_template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
             "role": _TEMPLATE_ROLES.get(message.role, message.role),
             "content": message.content or "",
         }
+        if message.reasoning_content:
+            turn["reasoning_content"] = message.reasoning_content
         if calls:
             turn["tool_calls"] = [call.model_dump() for call in calls]
             names |= {call.id: call.function.name for call in calls}

@@ -37,6 +37,8 @@ class CausalExample(TextExample):
 
     weights: array[float]
     """(T,) float32: weight of each token as a target; 0 for context. The first is always 0."""
+    has_reasoning: bool = False
+    """True if an answer of a chat has reasoning."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class CausalTask(Task[R, CausalExample]):
     updates = frozenset({"lora", "full", "layers"})
     options = frozenset({"label_smoothing", "neftune_alpha", "train_on_inputs"})
 
-    def with_options(self, train_on_inputs: bool) -> CausalTask[R]:
+    def with_options(self, train_on_inputs: bool, train_on_reasoning: bool = True) -> CausalTask[R]:
         return replace(self, train_on_inputs=train_on_inputs)
 
     def load_model(self, directory: Path, state: TaskState, dtype: torch.dtype) -> Any:

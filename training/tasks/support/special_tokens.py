@@ -21,6 +21,10 @@ class MessageSpan(NamedTuple):
     start: int
     end: int
     message_index: int
+    body_start: int
+    """End of the answer's reasoning; ``start`` if it has none."""
+    is_target: bool = True
+    """False: another sequence of the row has this answer as a target."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,13 @@ class TokenizedText(NamedTuple):
     offsets: list[tuple[int, int]]
     """Start and exclusive end of each token, in characters."""
 
-    def find_positions(self, span: MessageSpan) -> range:
-        """Return the positions of the tokens that overlap the span."""
-        starts = [start for start, _ in self.offsets]
-        first = bisect_left(starts, span.start)
-        if first and self.offsets[first - 1][1] > span.start:
+    def find_positions(self, start: int, end: int) -> range:
+        """Return the positions of the tokens that overlap these characters."""
+        starts = [token_start for token_start, _ in self.offsets]
+        first = bisect_left(starts, start)
+        if first and self.offsets[first - 1][1] > start:
             first -= 1
-        return range(first, bisect_left(starts, span.end))
+        return range(first, bisect_left(starts, end))
 
 
 def compile_names(names: list[str]) -> re.Pattern[str]:
@@ -66,10 +70,10 @@ def escape_special_tokens(value: Any, names: re.Pattern[str]) -> Any:
 def split_at_boundaries(text: str, spans: list[MessageSpan]) -> RenderedText:
     """Split a text at its boundaries and shift the spans accordingly."""
     shifted = [
-        MessageSpan(
-            span.start - text.count(TOKEN_BOUNDARY, 0, span.start),
-            span.end - text.count(TOKEN_BOUNDARY, 0, span.end),
-            span.message_index,
+        span._replace(
+            start=span.start - text.count(TOKEN_BOUNDARY, 0, span.start),
+            end=span.end - text.count(TOKEN_BOUNDARY, 0, span.end),
+            body_start=span.body_start - text.count(TOKEN_BOUNDARY, 0, span.body_start),
         )
         for span in spans
     ]

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 
+from ..models.chat_completion_request_reasoning_effort_type_0 import (
+    ChatCompletionRequestReasoningEffortType0,
+    check_chat_completion_request_reasoning_effort_type_0,
+)
 from ..models.chat_completion_request_tool_choice_type_0_type_0 import (
     ChatCompletionRequestToolChoiceType0Type0,
     check_chat_completion_request_tool_choice_type_0_type_0,
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from ..models.allowed_tool_choice import AllowedToolChoice
     from ..models.chat_completion_request_audio_type_0 import (
         ChatCompletionRequestAudioType0,
+    )
+    from ..models.chat_completion_request_chat_template_kwargs_type_0 import (
+        ChatCompletionRequestChatTemplateKwargsType0,
     )
     from ..models.chat_completion_request_logit_bias_type_0 import (
         ChatCompletionRequestLogitBiasType0,
@@ -82,7 +89,14 @@ class ChatCompletionRequest:
         prompt_cache_key (None | str | Unset):
         prompt_cache_options (ChatCompletionRequestPromptCacheOptionsType0 | None | Unset):
         prompt_cache_retention (None | str | Unset):
-        reasoning_effort (None | str | Unset):
+        reasoning_effort (ChatCompletionRequestReasoningEffortType0 | None | Unset): ``none`` disables the reasoning of
+            a model that reasons, any other value enables it.
+
+            None: as the model was trained; a base model does not reason. A model that reads an effort gets
+            ``low``, ``medium`` or ``high``. Models that do not reason ignore the field.
+        chat_template_kwargs (ChatCompletionRequestChatTemplateKwargsType0 | None | Unset): Variables of the model's
+            chat template: ``enable_thinking``, ``thinking`` and
+            ``reasoning_effort``, as far as the template reads them. They override ``reasoning_effort``.
         safety_identifier (None | str | Unset):
         service_tier (None | str | Unset):
         verbosity (None | str | Unset):
@@ -121,7 +135,8 @@ class ChatCompletionRequest:
     prompt_cache_key: None | str | Unset = UNSET
     prompt_cache_options: ChatCompletionRequestPromptCacheOptionsType0 | None | Unset = UNSET
     prompt_cache_retention: None | str | Unset = UNSET
-    reasoning_effort: None | str | Unset = UNSET
+    reasoning_effort: ChatCompletionRequestReasoningEffortType0 | None | Unset = UNSET
+    chat_template_kwargs: ChatCompletionRequestChatTemplateKwargsType0 | None | Unset = UNSET
     safety_identifier: None | str | Unset = UNSET
     service_tier: None | str | Unset = UNSET
     verbosity: None | str | Unset = UNSET
@@ -136,6 +151,9 @@ class ChatCompletionRequest:
         from ..models.allowed_tool_choice import AllowedToolChoice  # noqa: PLC0415
         from ..models.chat_completion_request_audio_type_0 import (
             ChatCompletionRequestAudioType0,  # noqa: PLC0415
+        )
+        from ..models.chat_completion_request_chat_template_kwargs_type_0 import (
+            ChatCompletionRequestChatTemplateKwargsType0,  # noqa: PLC0415
         )
         from ..models.chat_completion_request_logit_bias_type_0 import (
             ChatCompletionRequestLogitBiasType0,  # noqa: PLC0415
@@ -348,8 +366,18 @@ class ChatCompletionRequest:
         reasoning_effort: None | str | Unset
         if isinstance(self.reasoning_effort, Unset):
             reasoning_effort = UNSET
+        elif isinstance(self.reasoning_effort, str):
+            reasoning_effort = self.reasoning_effort
         else:
             reasoning_effort = self.reasoning_effort
+
+        chat_template_kwargs: dict[str, Any] | None | Unset
+        if isinstance(self.chat_template_kwargs, Unset):
+            chat_template_kwargs = UNSET
+        elif isinstance(self.chat_template_kwargs, ChatCompletionRequestChatTemplateKwargsType0):
+            chat_template_kwargs = self.chat_template_kwargs.to_dict()
+        else:
+            chat_template_kwargs = self.chat_template_kwargs
 
         safety_identifier: None | str | Unset
         if isinstance(self.safety_identifier, Unset):
@@ -441,6 +469,8 @@ class ChatCompletionRequest:
             field_dict["prompt_cache_retention"] = prompt_cache_retention
         if reasoning_effort is not UNSET:
             field_dict["reasoning_effort"] = reasoning_effort
+        if chat_template_kwargs is not UNSET:
+            field_dict["chat_template_kwargs"] = chat_template_kwargs
         if safety_identifier is not UNSET:
             field_dict["safety_identifier"] = safety_identifier
         if service_tier is not UNSET:
@@ -467,6 +497,9 @@ class ChatCompletionRequest:
         from ..models.allowed_tool_choice import AllowedToolChoice  # noqa: PLC0415
         from ..models.chat_completion_request_audio_type_0 import (
             ChatCompletionRequestAudioType0,  # noqa: PLC0415
+        )
+        from ..models.chat_completion_request_chat_template_kwargs_type_0 import (
+            ChatCompletionRequestChatTemplateKwargsType0,  # noqa: PLC0415
         )
         from ..models.chat_completion_request_logit_bias_type_0 import (
             ChatCompletionRequestLogitBiasType0,  # noqa: PLC0415
@@ -842,14 +875,39 @@ class ChatCompletionRequest:
 
         prompt_cache_retention = _parse_prompt_cache_retention(d.pop("prompt_cache_retention", UNSET))
 
-        def _parse_reasoning_effort(data: object) -> None | str | Unset:
+        def _parse_reasoning_effort(data: object) -> ChatCompletionRequestReasoningEffortType0 | None | Unset:
             if data is None:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                reasoning_effort_type_0 = check_chat_completion_request_reasoning_effort_type_0(data)
+
+                return reasoning_effort_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(ChatCompletionRequestReasoningEffortType0 | None | Unset, data)
 
         reasoning_effort = _parse_reasoning_effort(d.pop("reasoning_effort", UNSET))
+
+        def _parse_chat_template_kwargs(data: object) -> ChatCompletionRequestChatTemplateKwargsType0 | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, dict):
+                    raise TypeError()
+                chat_template_kwargs_type_0 = ChatCompletionRequestChatTemplateKwargsType0.from_dict(data)
+
+                return chat_template_kwargs_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(ChatCompletionRequestChatTemplateKwargsType0 | None | Unset, data)
+
+        chat_template_kwargs = _parse_chat_template_kwargs(d.pop("chat_template_kwargs", UNSET))
 
         def _parse_safety_identifier(data: object) -> None | str | Unset:
             if data is None:
@@ -919,6 +977,7 @@ class ChatCompletionRequest:
             prompt_cache_options=prompt_cache_options,
             prompt_cache_retention=prompt_cache_retention,
             reasoning_effort=reasoning_effort,
+            chat_template_kwargs=chat_template_kwargs,
             safety_identifier=safety_identifier,
             service_tier=service_tier,
             verbosity=verbosity,

@@ -27,6 +27,9 @@ class ChatMessage:
             tool_calls (list[ToolCall] | None | Unset): Tool calls of an assistant's message.
             tool_call_id (None | str | Unset): Id of the tool call whose result a ``tool`` message contains.
             content (list[TextPart] | None | str | Unset): Optional if there are ``tool_calls``.
+            reasoning_content (None | str | Unset): Reasoning of an assistant's message. Templates render it until the next
+                user message.
+            reasoning (None | str | Unset): Other name of ``reasoning_content``.
             name (None | str | Unset):
             refusal (None | str | Unset):
             annotations (list[Any] | None | Unset):
@@ -38,6 +41,8 @@ class ChatMessage:
     tool_calls: list[ToolCall] | None | Unset = UNSET
     tool_call_id: None | str | Unset = UNSET
     content: list[TextPart] | None | str | Unset = UNSET
+    reasoning_content: None | str | Unset = UNSET
+    reasoning: None | str | Unset = UNSET
     name: None | str | Unset = UNSET
     refusal: None | str | Unset = UNSET
     annotations: list[Any] | None | Unset = UNSET
@@ -77,6 +82,18 @@ class ChatMessage:
         else:
             content = self.content
 
+        reasoning_content: None | str | Unset
+        if isinstance(self.reasoning_content, Unset):
+            reasoning_content = UNSET
+        else:
+            reasoning_content = self.reasoning_content
+
+        reasoning: None | str | Unset
+        if isinstance(self.reasoning, Unset):
+            reasoning = UNSET
+        else:
+            reasoning = self.reasoning
+
         name: None | str | Unset
         if isinstance(self.name, Unset):
             name = UNSET
@@ -115,6 +132,10 @@ class ChatMessage:
             field_dict["tool_call_id"] = tool_call_id
         if content is not UNSET:
             field_dict["content"] = content
+        if reasoning_content is not UNSET:
+            field_dict["reasoning_content"] = reasoning_content
+        if reasoning is not UNSET:
+            field_dict["reasoning"] = reasoning
         if name is not UNSET:
             field_dict["name"] = name
         if refusal is not UNSET:
@@ -189,6 +210,24 @@ class ChatMessage:
 
         content = _parse_content(d.pop("content", UNSET))
 
+        def _parse_reasoning_content(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        reasoning_content = _parse_reasoning_content(d.pop("reasoning_content", UNSET))
+
+        def _parse_reasoning(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        reasoning = _parse_reasoning(d.pop("reasoning", UNSET))
+
         def _parse_name(data: object) -> None | str | Unset:
             if data is None:
                 return data
@@ -233,6 +272,8 @@ class ChatMessage:
             tool_calls=tool_calls,
             tool_call_id=tool_call_id,
             content=content,
+            reasoning_content=reasoning_content,
+            reasoning=reasoning,
             name=name,
             refusal=refusal,
             annotations=annotations,

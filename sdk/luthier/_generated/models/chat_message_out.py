@@ -28,12 +28,14 @@ class ChatMessageOut:
         role (Literal['assistant']):
         content (None | str): Null if the model only calls tools.
         refusal (None | str):
+        reasoning_content (None | str | Unset): Reasoning before the content. Absent if the model did not reason.
         tool_calls (list[ToolCallOut] | None | Unset):
     """
 
     role: Literal["assistant"]
     content: None | str
     refusal: None | str
+    reasoning_content: None | str | Unset = UNSET
     tool_calls: list[ToolCallOut] | None | Unset = UNSET
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
@@ -45,6 +47,12 @@ class ChatMessageOut:
 
         refusal: None | str
         refusal = self.refusal
+
+        reasoning_content: None | str | Unset
+        if isinstance(self.reasoning_content, Unset):
+            reasoning_content = UNSET
+        else:
+            reasoning_content = self.reasoning_content
 
         tool_calls: list[dict[str, Any]] | None | Unset
         if isinstance(self.tool_calls, Unset):
@@ -67,6 +75,8 @@ class ChatMessageOut:
                 "refusal": refusal,
             }
         )
+        if reasoning_content is not UNSET:
+            field_dict["reasoning_content"] = reasoning_content
         if tool_calls is not UNSET:
             field_dict["tool_calls"] = tool_calls
 
@@ -95,6 +105,15 @@ class ChatMessageOut:
 
         refusal = _parse_refusal(d.pop("refusal"))
 
+        def _parse_reasoning_content(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        reasoning_content = _parse_reasoning_content(d.pop("reasoning_content", UNSET))
+
         def _parse_tool_calls(data: object) -> list[ToolCallOut] | None | Unset:
             if data is None:
                 return data
@@ -121,6 +140,7 @@ class ChatMessageOut:
             role=role,
             content=content,
             refusal=refusal,
+            reasoning_content=reasoning_content,
             tool_calls=tool_calls,
         )
 

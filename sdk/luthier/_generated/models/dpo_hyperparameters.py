@@ -121,6 +121,10 @@ from ..models.dpo_hyperparameters_train_on_inputs_type_0 import (
     DpoHyperparametersTrainOnInputsType0,
     check_dpo_hyperparameters_train_on_inputs_type_0,
 )
+from ..models.dpo_hyperparameters_train_on_reasoning_type_0 import (
+    DpoHyperparametersTrainOnReasoningType0,
+    check_dpo_hyperparameters_train_on_reasoning_type_0,
+)
 from ..models.dpo_hyperparameters_validation_share_type_0 import (
     DpoHyperparametersValidationShareType0,
     check_dpo_hyperparameters_validation_share_type_0,
@@ -175,6 +179,9 @@ class DpoHyperparameters:
             training (NEFTune, arXiv:2310.05914); 0 disables it. Default: 'auto'.
         train_on_inputs (bool | DpoHyperparametersTrainOnInputsType0 | Unset): Train on the input tokens too, not only
             on the outputs. Default: 'auto'.
+        train_on_reasoning (bool | DpoHyperparametersTrainOnReasoningType0 | Unset): Train on the reasoning of an
+            assistant's answers, and not only on what follows it. With
+            ``false`` the model reads the reasoning as context. Default: 'auto'.
         gradient_accumulation_steps (DpoHyperparametersGradientAccumulationStepsType0 | int | Unset): Micro-batches per
             batch, to save memory. The update equals that of the full batch. Default: 'auto'.
         max_length (DpoHyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated,
@@ -227,6 +234,7 @@ class DpoHyperparameters:
     ) = "auto"
     neftune_alpha: DpoHyperparametersNeftuneAlphaType0 | float | Unset = "auto"
     train_on_inputs: bool | DpoHyperparametersTrainOnInputsType0 | Unset = "auto"
+    train_on_reasoning: bool | DpoHyperparametersTrainOnReasoningType0 | Unset = "auto"
     gradient_accumulation_steps: DpoHyperparametersGradientAccumulationStepsType0 | int | Unset = "auto"
     max_length: DpoHyperparametersMaxLengthType0 | int | Unset = "auto"
     max_steps: DpoHyperparametersMaxStepsType0 | int | Unset = "auto"
@@ -348,6 +356,14 @@ class DpoHyperparameters:
             train_on_inputs = self.train_on_inputs
         else:
             train_on_inputs = self.train_on_inputs
+
+        train_on_reasoning: bool | str | Unset
+        if isinstance(self.train_on_reasoning, Unset):
+            train_on_reasoning = UNSET
+        elif isinstance(self.train_on_reasoning, str):
+            train_on_reasoning = self.train_on_reasoning
+        else:
+            train_on_reasoning = self.train_on_reasoning
 
         gradient_accumulation_steps: int | str | Unset
         if isinstance(self.gradient_accumulation_steps, Unset):
@@ -490,6 +506,8 @@ class DpoHyperparameters:
             field_dict["neftune_alpha"] = neftune_alpha
         if train_on_inputs is not UNSET:
             field_dict["train_on_inputs"] = train_on_inputs
+        if train_on_reasoning is not UNSET:
+            field_dict["train_on_reasoning"] = train_on_reasoning
         if gradient_accumulation_steps is not UNSET:
             field_dict["gradient_accumulation_steps"] = gradient_accumulation_steps
         if max_length is not UNSET:
@@ -757,6 +775,21 @@ class DpoHyperparameters:
 
         train_on_inputs = _parse_train_on_inputs(d.pop("train_on_inputs", UNSET))
 
+        def _parse_train_on_reasoning(data: object) -> bool | DpoHyperparametersTrainOnReasoningType0 | Unset:
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                train_on_reasoning_type_0 = check_dpo_hyperparameters_train_on_reasoning_type_0(data)
+
+                return train_on_reasoning_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(bool | DpoHyperparametersTrainOnReasoningType0 | Unset, data)
+
+        train_on_reasoning = _parse_train_on_reasoning(d.pop("train_on_reasoning", UNSET))
+
         def _parse_gradient_accumulation_steps(
             data: object,
         ) -> DpoHyperparametersGradientAccumulationStepsType0 | int | Unset:
@@ -991,6 +1024,7 @@ class DpoHyperparameters:
             class_weights=class_weights,
             neftune_alpha=neftune_alpha,
             train_on_inputs=train_on_inputs,
+            train_on_reasoning=train_on_reasoning,
             gradient_accumulation_steps=gradient_accumulation_steps,
             max_length=max_length,
             max_steps=max_steps,

@@ -109,6 +109,10 @@ from ..models.hyperparameters_train_on_inputs_type_0 import (
     HyperparametersTrainOnInputsType0,
     check_hyperparameters_train_on_inputs_type_0,
 )
+from ..models.hyperparameters_train_on_reasoning_type_0 import (
+    HyperparametersTrainOnReasoningType0,
+    check_hyperparameters_train_on_reasoning_type_0,
+)
 from ..models.hyperparameters_validation_share_type_0 import (
     HyperparametersValidationShareType0,
     check_hyperparameters_validation_share_type_0,
@@ -162,6 +166,9 @@ class Hyperparameters:
             (NEFTune, arXiv:2310.05914); 0 disables it. Default: 'auto'.
         train_on_inputs (bool | HyperparametersTrainOnInputsType0 | Unset): Train on the input tokens too, not only on
             the outputs. Default: 'auto'.
+        train_on_reasoning (bool | HyperparametersTrainOnReasoningType0 | Unset): Train on the reasoning of an
+            assistant's answers, and not only on what follows it. With
+            ``false`` the model reads the reasoning as context. Default: 'auto'.
         gradient_accumulation_steps (HyperparametersGradientAccumulationStepsType0 | int | Unset): Micro-batches per
             batch, to save memory. The update equals that of the full batch. Default: 'auto'.
         max_length (HyperparametersMaxLengthType0 | int | Unset): Maximum tokens per row; longer rows are truncated,
@@ -207,6 +214,7 @@ class Hyperparameters:
     ) = "auto"
     neftune_alpha: float | HyperparametersNeftuneAlphaType0 | Unset = "auto"
     train_on_inputs: bool | HyperparametersTrainOnInputsType0 | Unset = "auto"
+    train_on_reasoning: bool | HyperparametersTrainOnReasoningType0 | Unset = "auto"
     gradient_accumulation_steps: HyperparametersGradientAccumulationStepsType0 | int | Unset = "auto"
     max_length: HyperparametersMaxLengthType0 | int | Unset = "auto"
     max_steps: HyperparametersMaxStepsType0 | int | Unset = "auto"
@@ -326,6 +334,14 @@ class Hyperparameters:
             train_on_inputs = self.train_on_inputs
         else:
             train_on_inputs = self.train_on_inputs
+
+        train_on_reasoning: bool | str | Unset
+        if isinstance(self.train_on_reasoning, Unset):
+            train_on_reasoning = UNSET
+        elif isinstance(self.train_on_reasoning, str):
+            train_on_reasoning = self.train_on_reasoning
+        else:
+            train_on_reasoning = self.train_on_reasoning
 
         gradient_accumulation_steps: int | str | Unset
         if isinstance(self.gradient_accumulation_steps, Unset):
@@ -452,6 +468,8 @@ class Hyperparameters:
             field_dict["neftune_alpha"] = neftune_alpha
         if train_on_inputs is not UNSET:
             field_dict["train_on_inputs"] = train_on_inputs
+        if train_on_reasoning is not UNSET:
+            field_dict["train_on_reasoning"] = train_on_reasoning
         if gradient_accumulation_steps is not UNSET:
             field_dict["gradient_accumulation_steps"] = gradient_accumulation_steps
         if max_length is not UNSET:
@@ -711,6 +729,21 @@ class Hyperparameters:
 
         train_on_inputs = _parse_train_on_inputs(d.pop("train_on_inputs", UNSET))
 
+        def _parse_train_on_reasoning(data: object) -> bool | HyperparametersTrainOnReasoningType0 | Unset:
+            if isinstance(data, Unset):
+                return data
+            try:
+                if not isinstance(data, str):
+                    raise TypeError()
+                train_on_reasoning_type_0 = check_hyperparameters_train_on_reasoning_type_0(data)
+
+                return train_on_reasoning_type_0
+            except (TypeError, ValueError, AttributeError, KeyError):
+                pass
+            return cast(bool | HyperparametersTrainOnReasoningType0 | Unset, data)
+
+        train_on_reasoning = _parse_train_on_reasoning(d.pop("train_on_reasoning", UNSET))
+
         def _parse_gradient_accumulation_steps(
             data: object,
         ) -> HyperparametersGradientAccumulationStepsType0 | int | Unset:
@@ -911,6 +944,7 @@ class Hyperparameters:
             class_weights=class_weights,
             neftune_alpha=neftune_alpha,
             train_on_inputs=train_on_inputs,
+            train_on_reasoning=train_on_reasoning,
             gradient_accumulation_steps=gradient_accumulation_steps,
             max_length=max_length,
             max_steps=max_steps,
