@@ -68,7 +68,7 @@ def preflight(folder: Path, emit: Callable[[RunEvent], None], stop: StopFlag) ->
     datasets = {role: data for role, data in files.by_role.items() if data.num_rows or data.error_count}
     emit(
         Preflight(
-            files={role: _build_file_report(data) for role, data in datasets.items()},
+            files={role: _build_file_report(data, files.task.splits_rows) for role, data in datasets.items()},
             faults=[error for data in datasets.values() for error in data.errors][:MAX_REPORTED_ERRORS],
             fault_count=sum(data.error_count for data in datasets.values()),
             error=problem,
@@ -115,14 +115,15 @@ def _iter_rows(data: Dataset) -> Iterator[tuple[int | None, list[Any]]]:
         yield data.lines[-1], row
 
 
-def _build_file_report(data: Dataset) -> FileReport:
+def _build_file_report(data: Dataset, splits_rows: bool) -> FileReport:
+    # A chat of several sequences is not split for its length.
     return FileReport(
         rows=data.num_rows,
         tokens=data.num_tokens,
         longest_row_tokens=data.longest_row_tokens,
         cut_rows=data.truncated_rows,
-        split_rows=data.split_rows,
-        split_parts=data.split_parts,
+        split_rows=data.split_rows if splits_rows else 0,
+        split_parts=data.split_parts if splits_rows else 0,
         fault_count=data.error_count,
     )
 
