@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.run_events import DatasetError
+from training.run_reports import DatasetError
 
 RUN_CODES: dict[str, str] = {
     "invalid_dataset": "Fix the lines listed in the job's events and upload the file again.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from training.run_events import Plan, Range
+from training.run_reports import Plan, Range
 
 PROCESS_BYTES: Mapping[str, float] = {"cpu": 0.55e9, "cuda": 0.5e9, "mps": 0.3e9}
 """Device type -> bytes of its memory that a process takes before it loads a model: torch and

@@ -21,17 +21,8 @@ from training.data.scan import MAX_REPORTED_ERRORS, SamplingPlan
 from training.errors import TrainingError
 from training.hyperparameters.device_fit import DeviceLimits
 from training.models import weights
-from training.run_events import (
-    DeviceReport,
-    FileReport,
-    Plan,
-    Preflight,
-    PreviewRow,
-    Problem,
-    RunEvent,
-    Token,
-    TokenSequence,
-)
+from training.run_events import DeviceReport, Preflight, PreviewRow, RunEvent
+from training.run_reports import FileReport, Plan, Problem, Token, TokenSequence
 from training.spec import DEVICE_FILE, PREVIEW_FILE, TrainSpec
 from training.tasks.base import TokenSegment
 from training.trainer import device

@@ -46,7 +46,7 @@ class Machine:
 
     environment: Mapping[str, str]
     description: Mapping[str, Any]
-    """What ``probe`` printed, without missing modules."""
+    """Output of ``probe``, without missing modules."""
     deadline: float
     """Of ``time.monotonic()``."""
 

@@ -39,7 +39,7 @@ LEARNING_RATE = 1e-4
 MAX_GRAD_NORM = 1.0
 WARM_UP_STEPS, MIN_STEPS, MAX_STEPS = 2, 5, 20
 MEASURE_SECONDS = 12.0
-"""A measurement ends after so many seconds or ``MAX_STEPS`` steps, but not before ``MIN_STEPS``."""
+"""A measurement ends after this time or ``MAX_STEPS`` steps, but not before ``MIN_STEPS``."""
 PEER_MICRO_BATCH_ROWS = (32, 16, 8, 4, 2, 1)
 """Rows of a micro-batch that the peer tries, until one is slower than the one before it."""
 

@@ -26,7 +26,7 @@ from jobs.runner.monitor import ProcessMonitor, monitor
 from jobs.runner.staging import stage_checkpoint, stage_inputs
 from storage.errors import ModelNotPulled, StorageError
 from storage.tables import Job
-from training import run_events
+from training import run_events, run_reports
 
 log = logging.getLogger("luthier.attempt")
 
@@ -214,6 +214,6 @@ def _describe_exit(exit_code: int) -> str:
     return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
 
 
-def _event_from_dataset_error(error: run_events.DatasetError) -> NewEvent:
+def _event_from_dataset_error(error: run_reports.DatasetError) -> NewEvent:
     location = f"{error.file}, line {error.line}" if error.line else error.file
     return NewEvent(f"{location}: {error.message}", level="error", data=error.model_dump())

@@ -16,7 +16,7 @@ from training.data.scan import MAX_REPORTED_ERRORS, SamplingPlan, ScanResult, sc
 from training.errors import InvalidDataset
 from training.progress import Report
 from training.readers.raw_rows import RawRow, RowError, RowResult
-from training.run_events import DatasetError
+from training.run_reports import DatasetError
 from training.tasks.base import TaskState
 from training.tasks.examples import ExampleView, read_column
 

@@ -24,7 +24,6 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from training.progress import Report
 from training.tasks.base import (
     Batch,
-    Example,
     ExamplePreview,
     Loss,
     RowIssue,
@@ -37,7 +36,6 @@ from training.tasks.chat import TokenizedSequence, build_chat_state, render, set
 from training.tasks.chat_format.row_rules import check_conversation, check_messages
 from training.tasks.chat_format.rows import Conversation, Message
 from training.tasks.chat_format.template import ChatTemplate
-from training.tasks.examples import Column, LazySequence, read_column
 from training.tasks.support.causal import (
     CausalExample,
     build_causal_example,
@@ -45,6 +43,7 @@ from training.tasks.support.causal import (
     load_causal_model,
     select_model_inputs,
 )
+from training.tasks.support.preference_examples import PreferenceExample, ReferencedExamples
 from training.tasks.support.preference_losses import LOSSES
 
 if TYPE_CHECKING:
@@ -80,19 +79,6 @@ class PreferenceRow(BaseModel):
     @property
     def outputs(self) -> dict[str, list[Message]]:
         return {"preferred_output": self.preferred_output, "non_preferred_output": self.non_preferred_output}
-
-
-@dataclass(frozen=True, slots=True)
-class PreferenceExample(Example):
-    """An encoded pair of answers."""
-
-    chosen: CausalExample
-    rejected: CausalExample
-    reference_logprobs: tuple[array[float], array[float]] | None = None
-    """Log-probabilities of the targets of ``chosen`` and ``rejected`` before training, float32.
-
-    They are stored per token, because the difference of two large sums would lose precision.
-    """
 
 
 @dataclass(frozen=True)
@@ -219,7 +205,7 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
                 references |= zip(indices, pairs, strict=True)
         for module, mode in modes:
             module.training = mode
-        return _ReferencedExamples(examples, references)
+        return ReferencedExamples(examples, references)
 
     def collate(self, examples: Sequence[PreferenceExample], ctx: TaskContext) -> Batch:
         """Batch the 2B sequences: first all chosen, then all rejected."""
@@ -254,25 +240,6 @@ class ChatPreference(Task[PreferenceRow, PreferenceExample]):
             "reward_chosen": chosen_B.mean().item(),
             "reward_rejected": rejected_B.mean().item(),
         }
-
-
-class _ReferencedExamples(LazySequence):
-    """Examples with their reference log-probabilities, which stay in memory."""
-
-    def __init__(
-        self, examples: Sequence[PreferenceExample], references: Mapping[int, tuple[array[float], array[float]]]
-    ) -> None:
-        self._examples = examples
-        self._references = references
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def build(self, row: int) -> PreferenceExample:
-        return replace(self._examples[row], reference_logprobs=self._references[row])
-
-    def read_column(self, name: Column) -> array[int]:
-        return read_column(self._examples, name)
 
 
 def _build_example(

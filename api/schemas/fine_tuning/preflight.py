@@ -11,7 +11,8 @@ from api.schemas.fine_tuning.jobs import JobIn
 from storage.tables import Job
 from training import estimate, run_events
 from training.artifacts.serving_compat import list_compatible_engines
-from training.run_events import DatasetError, FileReport, Plan, PreviewRow, Problem, Range
+from training.run_events import PreviewRow
+from training.run_reports import DatasetError, FileReport, Plan, Problem, Range
 
 
 class PreviewIn(JobIn):

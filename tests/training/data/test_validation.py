@@ -25,7 +25,7 @@ from tests.training.run_folders import (
     to_jsonl,
 )
 from tests.training.step_probe import get_event_recorder, set_up_run
-from training import run, run_events
+from training import run, run_events, run_reports
 from training.errors import RUN_CODES, Interrupted, InvalidDataset, TrainingError
 from training.run_events import Checkpoint, Failure, Message, Metrics, Result, Started, Stopped, Validated
 from training.spec import TrainSpec
@@ -261,7 +261,7 @@ def test_main_prints_how_it_ended(
 def test_codes_are_closed() -> None:
     with pytest.raises(AssertionError):
         TrainingError("nonsense", "x")
-    row_error = run_events.DatasetError(code="json", line=3, field=None, message="Broken.")
+    row_error = run_reports.DatasetError(code="json", line=3, field=None, message="Broken.")
     assert "training_file, line 3: Broken." in str(InvalidDataset([row_error], 1))
     assert all(len(advice) > 20 for advice in RUN_CODES.values())
 

@@ -54,7 +54,7 @@ class StepCase:
 def measure_ratio(case: StepCase) -> float:
     """Return the estimated peak over the measured one."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.memory_probe", json.dumps(asdict(case))]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.training.memory.memory_probe", json.dumps(asdict(case))]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert process.returncode == 0, process.stderr
     values = json.loads(process.stdout.splitlines()[-1])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.memory_probe import StepCase, measure_ratio
+from tests.training.memory.memory_probe import StepCase, measure_ratio
 from training.models.architecture import Architecture
 from training.models.step_memory import StepInputs, count_trainable_parameters, estimate_step_memory
 
