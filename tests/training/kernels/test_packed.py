@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.devices import DEVICE, to_device
-from tests.training.test_kernels import LENGTHS, assert_close, build_packable_model
+from tests.training.kernels.test_kernels import LENGTHS, assert_close, build_packable_model
 from training.kernels import packed
 from training.kernels.packed import PackedRows
 from training.tasks.base import LossSettings, TaskContext
