@@ -8,7 +8,8 @@ The device and the dtype decide how rows are attended to:
 
 * CUDA in half precision: all rows in one FlashAttention kernel (Dao 2023, arXiv:2307.08691),
 * CUDA otherwise: rows padded to the longest in one call, if that at most doubles the tokens,
-* elsewhere: one call per row, which computes no padding.
+* elsewhere: one call per row, which computes no padding; on a CPU in bfloat16, short rows are
+  products of matrices.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from training.kernels.probe import ProbeSettings
+from training.kernels.short_attention import attend_short, is_short
 
 ATTENTION_NAME = "luthier_packed"
 
@@ -219,15 +221,20 @@ def attend_by_row(
 ) -> Tensor:
     """Compute the attention of one row after the other."""
     splits = [torch.split(tensor, list(rows.lengths), dim=2) for tensor in (query, key, value)]
-    is_grouped = query.shape[1] != key.shape[1]
-    # The memory layout of a row's result is already (1, T, H, D).
-    attended = [
-        scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=is_grouped
-        ).transpose(1, 2)
-        for q, k, v in zip(*splits, strict=True)
-    ]
+    attended = [_attend_row(q, k, v, scaling, dropout) for q, k, v in zip(*splits, strict=True)]
     return torch.cat(attended, dim=1)
+
+
+def _attend_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float) -> Tensor:
+    """Compute the attention of one row, (1, T, H, D)."""
+    if is_short(value, dropout):
+        attended = attend_short(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    else:
+        is_grouped = query.shape[1] != key.shape[1]
+        attended = scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=is_grouped
+        )
+    return attended.transpose(1, 2)
 
 
 def _build_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
