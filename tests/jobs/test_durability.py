@@ -147,7 +147,7 @@ def get_hyperparameters(client: OpenAI, job_id: str) -> dict[str, Any]:
 
 
 def test_an_uninterrupted_job_has_one_attempt_and_a_callable_model(
-    stack: Stack, client: OpenAI, training_file: str, uninterrupted_hashes: dict[str, str]
+    stack: Stack, client: OpenAI, config: Settings, training_file: str, uninterrupted_hashes: dict[str, str]
 ) -> None:
     job_id = create_job(client, training_file)
     job = wait_for_job(client, job_id)
@@ -158,6 +158,8 @@ def test_an_uninterrupted_job_has_one_attempt_and_a_callable_model(
     assert_uninterrupted_result(stack, client, job_id, uninterrupted_hashes, attempts=1)
     checkpoints = client.fine_tuning.jobs.checkpoints.list(job_id).data
     assert [checkpoint.step_number for checkpoint in checkpoints] == [60, 50, 40, 30, 20, 10]
+    # Validation and training of every job with this file use the same entry.
+    assert len(list(config.encoded_dir.iterdir())) == 1
 
 
 def test_a_killed_child_is_resumed(
