@@ -109,7 +109,8 @@ def compute_wilson_interval(count: int, total: int) -> tuple[float, float]:
     share, z = count / total, CONFIDENCE_Z
     center = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return round(center - half, 3), round(center + half, 3)
+    # Rounding errors would give -0.0.
+    return max(0.0, round(center - half, 3)), min(1.0, round(center + half, 3))
 
 
 def main() -> None:
