@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,14 @@ def compute_gradients(model: Any, function: Any, is_packed: bool) -> dict[str, T
     rows = build_rows(model.get_input_embeddings().weight.shape[0])
     if is_packed:
         positions = torch.cat([torch.arange(length) for length in LENGTHS])
-        inputs = {"input_ids": torch.cat(rows)[None], "position_ids": positions[None], "row_lengths": list(LENGTHS)}
-        starts = [sum(LENGTHS[:index]) for index in range(len(LENGTHS))]
+        starts = [0, *accumulate(LENGTHS)]
+        row_starts = torch.tensor(starts, dtype=torch.int32)
+        inputs = {"input_ids": torch.cat(rows)[None], "position_ids": positions[None]}
+        inputs |= {"row_lengths": list(LENGTHS), "row_starts": row_starts}
     else:
         inputs = {"input_ids": nn.utils.rnn.pad_sequence(rows, batch_first=True)}
         starts = [index * max(LENGTHS) for index in range(len(LENGTHS))]
-    at = torch.cat([torch.arange(1, len(row), 2) + start for row, start in zip(rows, starts, strict=True)])
+    at = torch.cat([torch.arange(1, len(row), 2) + start for row, start in zip(rows, starts, strict=False)])
     model.zero_grad()
     scores = function(model, inputs, at - 1, inputs["input_ids"].flatten()[at])
     torch.autograd.backward(-scores.logprobs_N.mean())
