@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError
 
 from inference.generation.llm_engine import GenerativeModel, LLMEngine
-from inference.generation.scheduler import OutputHandler, StepOutputs, emit_outputs
+from inference.generation.scheduler import StepOutputs, emit_outputs
 from inference.models.artifact_cache import ArtifactCache
 from inference.models.pool import ModelPool
 from inference.pooling.predictor import Predictor
@@ -29,7 +30,8 @@ from training.errors import TrainingError
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, Route
 from training.trainer import device
-from training.updates.lora import LoraUpdate
+from training.updates import AnyUpdate
+from training.updates.lora import BasePrecision, LoraUpdate
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +61,15 @@ class ModelManager:
         """
         self._check_servable(ref, route)
         async with AsyncExitStack() as leases:
-            if ref.update == LoraUpdate().type:
+            if ref.update == LoraUpdate().type and _to_pool_key(ref) not in self._pool:
+                async with self._acquire_folder(ref) as result:
+                    update = await asyncio.to_thread(_read_update, ref, result)
                 # Lease the base first: adapters that hold all slots would wait for the base's slot
                 # indefinitely.
-                await leases.enter_async_context(
-                    self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
-                )
+                if _can_share_batch(update):
+                    await leases.enter_async_context(self._acquire_base(ref, update.base_precision))
             model = await leases.enter_async_context(
-                self._pool.acquire(_to_pool_key(ref), partial(self._load_generative_model, ref, route))
+                self._pool.acquire(_to_pool_key(ref), partial(self._load_generative_model, ref))
             )
             assert isinstance(model, GenerativeModel)
             yield model
@@ -132,21 +135,25 @@ class ModelManager:
             message = f"'{ref.id}' does not support the task {ref.task}; it supports {tasks}. Use another model."
             raise EngineError("unsuitable_model", message, "model")
 
-    async def _load_generative_model(self, ref: ModelRef, route: Route) -> GenerativeModel:
-        loop = asyncio.get_running_loop()
+    @asynccontextmanager
+    async def _acquire_base(self, ref: ModelRef, precision: BasePrecision) -> AsyncIterator[GenerativeModel]:
+        """Yield the model that adapters of ``ref``'s base, trained at this precision, run on."""
+        base = ModelRef.from_base(ref.base, ref.task)
+        async with self._pool.acquire(
+            _to_pool_key(base, precision), partial(self._load_standalone, base, None, precision)
+        ) as model:
+            assert isinstance(model, GenerativeModel)
+            yield model
 
-        def handle_outputs(outputs: StepOutputs) -> None:
-            loop.call_soon_threadsafe(emit_outputs, outputs)
-
+    async def _load_generative_model(self, ref: ModelRef) -> GenerativeModel:
         if ref.prefix is None:
-            return await asyncio.to_thread(self._load_standalone, ref, None, handle_outputs)
+            return await self._load_standalone(ref, None)
         async with self._acquire_folder(ref) as result:
-            if not await asyncio.to_thread(_can_share_batch, ref, result):
-                return await asyncio.to_thread(self._load_standalone, ref, result, handle_outputs)
+            update = await asyncio.to_thread(_read_update, ref, result)
+            if not _can_share_batch(update):
+                return await self._load_standalone(ref, result)
             async with AsyncExitStack() as leases:
-                base = await leases.enter_async_context(
-                    self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
-                )
+                base = await leases.enter_async_context(self._acquire_base(ref, update.base_precision))
                 adapter = await asyncio.to_thread(_load_adapter, ref, base.llm_engine, result)
                 return GenerativeModel(base.llm_engine, adapter, leases.pop_all())
 
@@ -159,16 +166,27 @@ class ModelManager:
                 served_model = await asyncio.to_thread(self._load_weights, ref, result)
         return Predictor(served_model, entry.context)
 
-    def _load_standalone(self, ref: ModelRef, result: Path | None, handle_outputs: OutputHandler) -> GenerativeModel:
-        entry, _ = self.get_base_model(ref)
-        return GenerativeModel(
-            LLMEngine(self._load_weights(ref, result), entry.context, self._max_num_seqs, ref.id, handle_outputs)
-        )
+    async def _load_standalone(
+        self, ref: ModelRef, result: Path | None, precision: BasePrecision = "native"
+    ) -> GenerativeModel:
+        loop = asyncio.get_running_loop()
 
-    def _load_weights(self, ref: ModelRef, result: Path | None) -> serving.ServedModel:
+        def handle_outputs(outputs: StepOutputs) -> None:
+            loop.call_soon_threadsafe(emit_outputs, outputs)
+
+        def load() -> GenerativeModel:
+            entry, _ = self.get_base_model(ref)
+            weights = self._load_weights(ref, result, precision)
+            return GenerativeModel(LLMEngine(weights, entry.context, self._max_num_seqs, ref.id, handle_outputs))
+
+        return await asyncio.to_thread(load)
+
+    def _load_weights(
+        self, ref: ModelRef, result: Path | None, precision: BasePrecision = "native"
+    ) -> serving.ServedModel:
         _, directory = self.get_base_model(ref)
         with _translate_load_errors(ref):
-            return serving.load(directory, result, ref.task, self._dtype, self._device)
+            return serving.load(directory, result, ref.task, self._dtype, self._device, precision)
 
     @asynccontextmanager
     async def _acquire_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
@@ -180,17 +198,23 @@ class ModelManager:
             await asyncio.to_thread(context.__exit__, None, None, None)
 
 
-def _to_pool_key(ref: ModelRef) -> Hashable:
-    """Return the model's key in the pool. References to the same weights share one loaded model."""
-    return ref.base, ref.task, ref.manifest_sha256, ref.part
+def _to_pool_key(ref: ModelRef, precision: BasePrecision = "native") -> Hashable:
+    """Return the model's key in the pool. References to the same weights share one loaded model.
+
+    ``precision`` is that of a base. A result stores its own.
+    """
+    return ref.base, ref.task, ref.manifest_sha256, ref.part, precision
 
 
-def _can_share_batch(ref: ModelRef, result: Path) -> bool:
+def _read_update(ref: ModelRef, result: Path) -> AnyUpdate:
+    with _translate_load_errors(ref):
+        return ResultMetadata.read(result).update
+
+
+def _can_share_batch(update: AnyUpdate) -> TypeGuard[LoraUpdate]:
     """True if the result can share batches with its base model: PEFT supports mixed batches for
     LoRA, not DoRA."""
-    with _translate_load_errors(ref):
-        update = ResultMetadata.read(result).update
-        return isinstance(update, LoraUpdate) and not update.dora
+    return isinstance(update, LoraUpdate) and not update.dora
 
 
 def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,29 @@ UPDATE_ROWS: dict[str, Row] = {
     "full": {"type": "full"},
     "head": {"type": "head"},
     "layers": {"type": "layers", "last": 1},
+    "qlora": {"type": "lora", "rank": 4, "dropout": 0.1, "base_precision": "nf4"},
 }
-CASES = [
-    pytest.param(method, name, update, id=f"{name}-{method}-{update}" if method != "supervised" else f"{name}-{update}")
-    for method, tasks in TASKS_BY_METHOD.items()
-    for name, task in tasks.items()
-    for update in UPDATES
-    if update in task.updates and update not in SAMPLES[method, name].unsupported_updates
-]
+QLORA_TASKS = {("supervised", "chat"), ("supervised", "seq2seq"), ("supervised", "text-classification")}
+"""One task of each kind of model. QLoRA of the others is slow."""
+
+
+def _list_cases() -> Iterator[Any]:
+    for method, tasks in TASKS_BY_METHOD.items():
+        for name, task in tasks.items():
+            for update, row in UPDATE_ROWS.items():
+                if row["type"] in task.updates - SAMPLES[method, name].unsupported_updates:
+                    is_slow = update == "qlora" and (method, name) not in QLORA_TASKS
+                    parts = [name, update] if method == "supervised" else [name, method, update]
+                    marks = [pytest.mark.slow] if is_slow else []
+                    yield pytest.param(method, name, update, id="-".join(parts), marks=marks)
+
+
+CASES = [*_list_cases()]
 
 
 def test_every_task_and_update_has_a_sample() -> None:
     assert set(SAMPLES) == {(method, name) for method, tasks in TASKS_BY_METHOD.items() for name in tasks}
-    assert set(UPDATE_ROWS) == set(UPDATES)
+    assert {row["type"] for row in UPDATE_ROWS.values()} == set(UPDATES)
     assert len(CASES) > 2 * len(TASKS)
 
 

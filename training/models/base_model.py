@@ -40,9 +40,14 @@ class BaseModelInfo:
 
         dtype = getattr(torch, self.dtype)
         model.config.dtype = dtype
+        # Tied weights have two names and one tensor. Converted separately, they would be two
+        # tensors, and both would be saved.
+        converted: dict[int, torch.Tensor] = {}
         state = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-            for name, tensor in model.state_dict().items()
+            name: converted.setdefault(id(weight), weight.detach().to(dtype))
+            if weight.is_floating_point()
+            else weight.detach()
+            for name, weight in model.state_dict(keep_vars=True).items()
         }
         model.save_pretrained(directory, state_dict=state)
         self.processor.save_pretrained(directory)

@@ -15,9 +15,9 @@ from training.data.scan import SamplingPlan
 from training.hyperparameters import auto
 from training.hyperparameters.auto import AutoInputs, PlannedHyperparameters
 from training.hyperparameters.device_fit import DeviceLimits, Fit, StepRows, choose_fit
-from training.models import base_model
+from training.models import base_model, quantization
 from training.models.base_model import BaseModelInfo
-from training.models.step_memory import WEIGHT_BYTES, StepInputs, count_trainable_parameters
+from training.models.step_memory import WEIGHT_BYTES, StepInputs, average_weight_bytes, count_trainable_parameters
 from training.spec import Precision, TrainSpec
 from training.tasks import TASKS_BY_METHOD
 from training.tasks.base import AnyTask, TaskState
@@ -30,6 +30,9 @@ MAX_HELD_OUT_ROWS = 200
 """Maximum number of general rows held out of training, to measure forgetting."""
 HELD_OUT_SHARE = 0.1
 """Share of the general rows held out, up to that maximum."""
+
+_BITSANDBYTES_SETTINGS = (("update", "base_precision", "nf4"), ("hyperparameters", "optimizer", "adamw8bit"))
+"""(section of the spec, field, value) of the settings that need the extra."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,11 @@ class RunDatasets:
 def read_datasets(folder: Path, spec: TrainSpec, stop: StopFlag, sampling: SamplingPlan | None = None) -> RunDatasets:
     """Read the data files. Errors of rows are collected in the datasets.
 
-    Raises ``TrainingError`` if the base cannot be used.
+    Raises ``TrainingError`` if the base cannot be used or the worker lacks an extra.
     """
+    for section, field, value in _BITSANDBYTES_SETTINGS:
+        if getattr(getattr(spec, section), field, None) == value:
+            quantization.require_bitsandbytes(f"{section}.{field}")
     requested = spec.hyperparameters
     task = TASKS_BY_METHOD[spec.method][spec.task].with_options(requested.train_on_inputs is True)
     base = base_model.read_base_model_info(spec.base, spec.base_id, task)
@@ -193,6 +199,7 @@ def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision
     lora = update if isinstance(update, LoraUpdate) else None
     last = update.last if isinstance(update, LayersUpdate) else 0
     rank = lora.rank if lora else 0
+    base_precision = lora.base_precision if lora else "native"
     stored = getattr(torch, prepared.base.dtype)
     trained_blocks = {"layers": min(last, sizes.layers), "head": 0}.get(update.type, sizes.layers)
     targets = lora.target_modules if lora else None
@@ -201,7 +208,9 @@ def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision
             architecture=sizes,
             update=update.type,
             trainable_parameters=count_trainable_parameters(sizes, update.type, rank, targets, last),
-            base_bytes=WEIGHT_BYTES[str(update.get_weights_dtype(dtype, stored)).removeprefix("torch.")],
+            base_bytes=average_weight_bytes(
+                sizes, str(update.get_weights_dtype(dtype, stored)).removeprefix("torch."), base_precision
+            ),
             compute_bytes=WEIGHT_BYTES[precision],
             optimizer=hyper.optimizer,
             tokens=0,
@@ -212,6 +221,7 @@ def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision
             trained_blocks=trained_blocks,
             lora_rank=rank,
             lora_dropout=bool(lora and lora.dropout),
+            quantized=base_precision != "native",
             keeps_initial_weights=bool(hyper.l2_to_base),
             full_logits=prepared.task.uses_lm_head and sizes.transforms_logits,
         )
