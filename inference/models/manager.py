@@ -185,7 +185,7 @@ class ModelManager:
         self, ref: ModelRef, result: Path | None, precision: BasePrecision = "native"
     ) -> serving.ServedModel:
         _, directory = self.get_base_model(ref)
-        with _translate_load_errors(ref):
+        with translate_load_errors(ref):
             return serving.load(directory, result, ref.task, self._dtype, self._device, precision)
 
     @asynccontextmanager
@@ -207,7 +207,7 @@ def _to_pool_key(ref: ModelRef, precision: BasePrecision = "native") -> Hashable
 
 
 def _read_update(ref: ModelRef, result: Path) -> AnyUpdate:
-    with _translate_load_errors(ref):
+    with translate_load_errors(ref):
         return ResultMetadata.read(result).update
 
 
@@ -218,12 +218,12 @@ def _can_share_batch(update: AnyUpdate) -> TypeGuard[LoraUpdate]:
 
 
 def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:
-    with _translate_load_errors(ref):
+    with translate_load_errors(ref):
         return llm_engine.load_adapter(result)
 
 
 @contextmanager
-def _translate_load_errors(ref: ModelRef) -> Iterator[None]:
+def translate_load_errors(ref: ModelRef) -> Iterator[None]:
     """Translate errors of loading (missing or truncated files, wrong shapes, no memory) to
     ``EngineError``."""
     try:

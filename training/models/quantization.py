@@ -40,8 +40,9 @@ def import_bitsandbytes() -> Any:
 def quantize_linear_layers(model: Any, kept: Collection[str]) -> None:
     """Replace the base's linear layers by layers that store NF4 and multiply in the weights' dtype.
 
-    Embeddings, norms, the output layer and modules named in ``kept`` stay as they are. The next
-    ``model.to`` quantizes one weight at a time, on the device that it moves the model to.
+    Embeddings, norms, the output layer and modules named in ``kept`` stay as they are. One weight
+    at a time moves to the GPU, if there is one, and is quantized there, where trainer and engine
+    put the model.
 
     Raises ``ValueError`` if the model has no such layer, and ``TrainingError`` (missing_extra).
     """
@@ -53,7 +54,8 @@ def quantize_linear_layers(model: Any, kept: Collection[str]) -> None:
         quantized = bitsandbytes.nn.Linear4bit(
             layer.in_features, layer.out_features, compute_dtype=layer.weight.dtype, device="meta", **NF4
         )
-        quantized.weight = bitsandbytes.nn.Params4bit(_round(layer.weight), module=quantized, **NF4)
+        weight = bitsandbytes.nn.Params4bit(_round(layer.weight), module=quantized, **NF4)
+        quantized.weight = weight.to(_get_device())
         quantized.bias = layer.bias
         # On CPUs with AVX512-BF16, an evaluation would repack the weight for a kernel that has no
         # gradient, and training would go on without one.
@@ -70,7 +72,8 @@ def round_linear_layers(model: Any, kept: Collection[str]) -> None:
     """
     functional = import_bitsandbytes().functional
     for _, layer in _iter_linear_layers(model, kept):
-        layer.weight.data = functional.dequantize_4bit(*functional.quantize_4bit(_round(layer.weight), **NF4))
+        quantized, state = functional.quantize_4bit(_round(layer.weight).to(_get_device()), **NF4)
+        layer.weight.data = functional.dequantize_4bit(quantized, state).to(layer.weight.device)
 
 
 def _iter_linear_layers(model: Any, kept: Collection[str]) -> Iterator[tuple[str, nn.Linear]]:
@@ -83,6 +86,12 @@ def _iter_linear_layers(model: Any, kept: Collection[str]) -> Iterator[tuple[str
         is_kept = layer is output_layer or any(f".{part}." in f".{name}." for part in kept)
         if type(layer) is nn.Linear and not is_kept:
             yield name, layer
+
+
+def _get_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _round(weight: Tensor) -> Tensor:

@@ -54,8 +54,7 @@ class LoraUpdate(pydantic.BaseModel):
     def apply(self, model: Any, task: AnyTask) -> Any:
         """Quantize the base, if so configured, and add the adapter.
 
-        Raises ``ValueError`` if no layer matches ``target_modules`` or can be quantized, and
-        ``TrainingError`` (missing_extra).
+        Raises ``ValueError`` if no layer matches ``target_modules`` or can be quantized.
         """
         from peft import LoraConfig, TaskType, get_peft_model
 
