@@ -10,7 +10,7 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test test-fast test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
+.PHONY: help quickstart up test test-fast test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api bench-quantization
 .PHONY: bench-overload bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
 
 help: ## print this list
@@ -72,6 +72,9 @@ bench-kills: $(STAMP) ## jobs lost, duplicated, or changed by 50 random kill -9
 
 bench-training: $(STAMP) ## speed, memory, and loss of training beside TRL and HF Trainer (at most 40 minutes)
 	$(BIN)/python -m benchmarks.training
+
+bench-quantization: $(STAMP) ## peak memory of training with a 4-bit base and with 8-bit AdamW (5 minutes)
+	$(BIN)/python -m benchmarks.quantization
 
 bench-api: $(STAMP) ## 1,000 polling clients on SQLite and Postgres; validation of a gigabyte of rows
 	$(BIN)/python -m benchmarks.api

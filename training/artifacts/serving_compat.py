@@ -13,8 +13,9 @@ UpdateConfig = dict[str, Any]
 
 def _can_serve_vllm(task: AnyTask, update: UpdateConfig) -> bool:
     """Return True for language models. Of the adapters, vLLM serves LoRA but not DoRA
-    (docs.vllm.ai, LoRA adapters)."""
-    return task.generative and not update.get("dora", False)
+    (docs.vllm.ai, LoRA adapters). On its native base, an adapter trained on NF4 gives other
+    numbers."""
+    return task.generative and not update.get("dora", False) and update.get("base_precision", "native") == "native"
 
 
 ENGINES: dict[str, Callable[[AnyTask, UpdateConfig], bool]] = {

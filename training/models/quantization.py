@@ -10,8 +10,10 @@ precision in which a base is loaded, and a result is served with the weights tha
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
+import platform
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ NF4: dict[str, Any] = {"quant_type": "nf4", "compress_statistics": True}
 def require_bitsandbytes(param: str | None = None) -> None:
     """Raise ``TrainingError`` (missing_extra) if bitsandbytes is not installed on this machine."""
     if importlib.util.find_spec("bitsandbytes") is None:
-        message = "bitsandbytes is not installed on the machine that needs it."
+        message = "bitsandbytes is not installed on this machine; `pip install 'luthier[qlora]'` installs it."
         raise TrainingError("missing_extra", message, param)
 
 
@@ -61,6 +63,12 @@ def quantize_linear_layers(model: Any, kept: Collection[str]) -> None:
         # gradient, and training would go on without one.
         quantized.support_avx512bf16_for_cpu = False
         model.set_submodule(name, quantized)
+        # The new weights lie between freed temporaries of many times their size.
+        _trim_heap()
+    for weight in model.parameters():
+        if not isinstance(weight, bitsandbytes.nn.Params4bit):
+            # The last views of the weights file, which stays in memory as long as one is left.
+            weight.data = weight.data.clone()
     # PEFT looks for this mark of transformers to select its layer class.
     model.is_loaded_in_4bit = True
 
@@ -86,6 +94,12 @@ def _iter_linear_layers(model: Any, kept: Collection[str]) -> Iterator[tuple[str
         is_kept = layer is output_layer or any(f".{part}." in f".{name}." for part in kept)
         if type(layer) is nn.Linear and not is_kept:
             yield name, layer
+
+
+def _trim_heap() -> None:
+    """Return freed memory to the system. Does nothing if the C library is not glibc."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _get_device() -> str:
