@@ -190,7 +190,7 @@ INVALID_JOBS: list[tuple[dict[str, Any], str | None, str, str]] = [
     ({"update": {**LORA, "target_modules": ["(a+)+$"]}}, "update.target_modules.0", "invalid_value", "pattern"),
     ({"update": {"type": "full", "rank": 8}}, "update.rank", "unknown_parameter", "rank"),
     ({"update": {**LORA, "base_precision": "int8"}}, "update.base_precision", "invalid_value", "'nf4'"),
-    ({"update": {"type": "full", "base_precision": "nf4"}}, "update.base_precision", "unknown_parameter", "nf4"),
+    ({"update": {"type": "full", "base_precision": "nf4"}}, "update.base_precision", "unknown_parameter", "Remove it"),
     ({"columns": {"color": "c"}}, "columns.color", "invalid_value", "messages"),
     ({"columns": {"messages": ""}}, "columns.messages", "invalid_value", "at least 1"),
     ({"columns": {str(i): "x" for i in range(65)}}, "columns", "invalid_value", "64"),
