@@ -12,7 +12,7 @@ endif
 
 .PHONY: help quickstart tour up test test-fast test-long test-gpu bench-gpu gpu-wheels conformance fuzz bench-training
 .PHONY: bench-training-large bench-tasks bench-service bench-overhead bench-kills bench-api bench-encoding bench-overload
-.PHONY: bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
+.PHONY: bench-banking77 bench-quantization lint format e2e-production starter docs docs-build docs-serve sdk clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -91,6 +91,8 @@ bench-training: $(STAMP) ## speed, memory, and loss of training beside TRL and H
 
 bench-training-large: $(STAMP) ## the same for the shape of Qwen3-0.6B (about 40 minutes)
 	$(BIN)/python -m benchmarks.training --shapes 0.6b --skip frozen service --name training-large
+bench-quantization: $(STAMP) ## peak memory of training with a 4-bit base and with 8-bit AdamW (5 minutes)
+	$(BIN)/python -m benchmarks.quantization
 
 bench-api: $(STAMP) ## 1,000 polling clients on SQLite and Postgres; validation of a gigabyte of rows
 	$(BIN)/python -m benchmarks.api

@@ -11,7 +11,7 @@ from typing import Any
 
 from inference.models.artifact_cache import ArtifactCache
 from inference.models.export import write_zip
-from inference.models.manager import ModelManager
+from inference.models.manager import ModelManager, translate_load_errors
 from inference.protocol.errors import EngineError
 from inference.protocol.generation import ChatCompletionRequest, CompletionRequest
 from inference.protocol.model_ref import ModelRef, Variant
@@ -121,7 +121,8 @@ class Engine:
             folder, archive = result, Path(scratch, "weights.zip")
             if _EXPORT_NEEDS_MERGE[ref.update, variant]:
                 folder = Path(scratch, "merged")
-                serving.merge(base, result, folder)
+                with translate_load_errors(ref):
+                    serving.merge(base, result, folder)
             write_zip(folder, archive)
             blob = self._blobs.put_file(key, archive)
         return {"blob_key": key, "sha256": blob.sha256, "bytes": blob.size}

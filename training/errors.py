@@ -16,6 +16,7 @@ RUN_CODES: dict[str, str] = {
     "invalid_dataset": "Fix the lines listed in the job's events and upload the file again.",
     "too_few_rows": "Add rows: training needs at least one, and results with fewer than ten are unreliable.",
     "base_model_unavailable": "Choose another base model, or ask the operator to run `luthierd models pull`.",
+    "missing_extra": "Ask the operator to install the package, or choose settings that do not need it.",
     "out_of_memory": "Lower max_length, choose lora or a smaller base model, or use a worker with more memory. For an "
     "embedding model, lower batch_size.",
     "non_finite_loss": "Lower learning_rate or learning_rate_multiplier, and check the rows of the preceding steps.",

@@ -19,7 +19,7 @@ from training.updates import Update
 
 Auto = Literal["auto"]
 Scheduler = Literal["constant", "linear", "cosine"]
-Optimizer = Literal["adamw", "sgd", "adafactor"]
+Optimizer = Literal["adamw", "adamw8bit", "sgd", "adafactor"]
 Precision = Literal["float32", "bfloat16"]
 Method = Literal["supervised", "dpo"]
 ClassWeights = (

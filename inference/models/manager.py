@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError
 
 from inference.generation.llm_engine import GenerativeModel, LLMEngine
-from inference.generation.scheduler import OutputHandler, StepOutputs, emit_outputs
+from inference.generation.scheduler import StepOutputs, emit_outputs
 from inference.models.artifact_cache import ArtifactCache
 from inference.models.pool import ModelPool
 from inference.pooling.predictor import Predictor
@@ -30,7 +31,8 @@ from training.errors import TrainingError
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, Route
 from training.trainer import device
-from training.updates.lora import LoraUpdate, supports_mixed_batches
+from training.updates import AnyUpdate
+from training.updates.lora import BasePrecision, LoraUpdate, supports_mixed_batches
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +63,16 @@ class ModelManager:
         """
         self._check_servable(ref, route)
         async with AsyncExitStack() as leases:
-            if ref.update == LoraUpdate().type:
+            if ref.update == LoraUpdate().type and _to_pool_key(ref) not in self._pool:
+                async with self._acquire_folder(ref) as result:
+                    update = await self._pools.load.run(_read_update, ref, result)
+                    shares_batch = _can_share_batch(update, result)
                 # Lease the base first: adapters that hold all slots would wait for the base's slot
                 # indefinitely.
-                await leases.enter_async_context(
-                    self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
-                )
+                if shares_batch and isinstance(update, LoraUpdate):
+                    await leases.enter_async_context(self._acquire_base(ref, update.base_precision))
             model = await leases.enter_async_context(
-                self._pool.acquire(_to_pool_key(ref), partial(self._load_generative_model, ref, route))
+                self._pool.acquire(_to_pool_key(ref), partial(self._load_generative_model, ref))
             )
             assert isinstance(model, GenerativeModel)
             yield model
@@ -134,26 +138,30 @@ class ModelManager:
             message = f"'{ref.id}' does not support the task {ref.task}; it supports {tasks}. Use another model."
             raise EngineError("unsuitable_model", message, "model")
 
-    async def _load_generative_model(self, ref: ModelRef, route: Route) -> GenerativeModel:
-        loop = asyncio.get_running_loop()
+    @asynccontextmanager
+    async def _acquire_base(self, ref: ModelRef, precision: BasePrecision) -> AsyncIterator[GenerativeModel]:
+        """Yield the model that adapters of ``ref``'s base, trained at this precision, run on."""
+        base = ModelRef.from_base(ref.base, ref.task)
+        async with self._pool.acquire(
+            _to_pool_key(base, precision), partial(self._load_standalone, base, None, precision)
+        ) as model:
+            assert isinstance(model, GenerativeModel)
+            yield model
 
-        def handle_outputs(outputs: StepOutputs) -> None:
-            loop.call_soon_threadsafe(emit_outputs, outputs)
-
+    async def _load_generative_model(self, ref: ModelRef) -> GenerativeModel:
         if ref.prefix is None:
-            return await self._pools.load.run(self._load_standalone, ref, None, handle_outputs)
+            return await self._load_standalone(ref, None)
         async with self._acquire_folder(ref) as result:
-            if not await self._pools.load.run(_can_share_batch, ref, result):
-                return await self._pools.load.run(self._load_standalone, ref, result, handle_outputs)
+            update = await self._pools.load.run(_read_update, ref, result)
+            if not _can_share_batch(update, result):
+                return await self._load_standalone(ref, result)
             async with AsyncExitStack() as leases:
-                base = await leases.enter_async_context(
-                    self.acquire_generative_model(ModelRef.from_base(ref.base, ref.task), route)
-                )
+                base = await leases.enter_async_context(self._acquire_base(ref, update.base_precision))
                 if _has_template_of_base(result, base.llm_engine):
                     adapter = await self._pools.load.run(_load_adapter, ref, base.llm_engine, result)
                     state = ResultMetadata.read(result).state
                     return GenerativeModel(base.llm_engine, self._pools, adapter, leases.pop_all(), state)
-            return await self._pools.load.run(self._load_standalone, ref, result, handle_outputs)
+            return await self._load_standalone(ref, result)
 
     async def _load_predictor(self, ref: ModelRef) -> Predictor:
         entry, _ = self.get_base_model(ref)
@@ -164,17 +172,29 @@ class ModelManager:
                 served_model = await self._pools.load.run(self._load_weights, ref, result)
         return Predictor(served_model, entry.context, self._pools.forward)
 
-    def _load_standalone(self, ref: ModelRef, result: Path | None, handle_outputs: OutputHandler) -> GenerativeModel:
-        entry, _ = self.get_base_model(ref)
-        served_model = self._load_weights(ref, result)
-        state = served_model.metadata.state if served_model.metadata else None
-        llm_engine = LLMEngine(served_model, entry.context, self._max_num_seqs, ref.id, handle_outputs)
-        return GenerativeModel(llm_engine, self._pools, state=state)
+    async def _load_standalone(
+        self, ref: ModelRef, result: Path | None, precision: BasePrecision = "native"
+    ) -> GenerativeModel:
+        loop = asyncio.get_running_loop()
 
-    def _load_weights(self, ref: ModelRef, result: Path | None) -> serving.ServedModel:
+        def handle_outputs(outputs: StepOutputs) -> None:
+            loop.call_soon_threadsafe(emit_outputs, outputs)
+
+        def load() -> GenerativeModel:
+            entry, _ = self.get_base_model(ref)
+            served_model = self._load_weights(ref, result, precision)
+            state = served_model.metadata.state if served_model.metadata else None
+            llm_engine = LLMEngine(served_model, entry.context, self._max_num_seqs, ref.id, handle_outputs)
+            return GenerativeModel(llm_engine, self._pools, state=state)
+
+        return await self._pools.load.run(load)
+
+    def _load_weights(
+        self, ref: ModelRef, result: Path | None, precision: BasePrecision = "native"
+    ) -> serving.ServedModel:
         entry, directory = self.get_base_model(ref)
-        with _translate_load_errors(ref):
-            return serving.load(directory, result, ref.task, self._dtype, self._device, entry.chat_template)
+        with translate_load_errors(ref):
+            return serving.load(directory, result, ref.task, self._dtype, self._device, entry.chat_template, precision)
 
     @asynccontextmanager
     async def _acquire_folder(self, ref: ModelRef) -> AsyncIterator[Path]:
@@ -187,15 +207,22 @@ class ModelManager:
             await self._pools.load.run(context.__exit__, None, None, None)
 
 
-def _to_pool_key(ref: ModelRef) -> Hashable:
-    """Return the model's key in the pool. References to the same weights share one loaded model."""
-    return ref.base, ref.task, ref.manifest_sha256, ref.part
+def _to_pool_key(ref: ModelRef, precision: BasePrecision = "native") -> Hashable:
+    """Return the model's key in the pool. References to the same weights share one loaded model.
+
+    ``precision`` is that of a base. A result stores its own.
+    """
+    return ref.base, ref.task, ref.manifest_sha256, ref.part, precision
 
 
-def _can_share_batch(ref: ModelRef, result: Path) -> bool:
+def _read_update(ref: ModelRef, result: Path) -> AnyUpdate:
+    with translate_load_errors(ref):
+        return ResultMetadata.read(result).update
+
+
+def _can_share_batch(update: AnyUpdate, result: Path) -> TypeGuard[LoraUpdate]:
     """True if the result can share batches with its base model and its other adapters."""
-    with _translate_load_errors(ref):
-        return isinstance(ResultMetadata.read(result).update, LoraUpdate) and supports_mixed_batches(result)
+    return isinstance(update, LoraUpdate) and supports_mixed_batches(result)
 
 
 def _has_template_of_base(result: Path, llm_engine: LLMEngine) -> bool:
@@ -205,12 +232,12 @@ def _has_template_of_base(result: Path, llm_engine: LLMEngine) -> bool:
 
 
 def _load_adapter(ref: ModelRef, llm_engine: LLMEngine, result: Path) -> str:
-    with _translate_load_errors(ref):
+    with translate_load_errors(ref):
         return llm_engine.load_adapter(result)
 
 
 @contextmanager
-def _translate_load_errors(ref: ModelRef) -> Iterator[None]:
+def translate_load_errors(ref: ModelRef) -> Iterator[None]:
     """Translate errors of loading (missing or truncated files, wrong shapes, no memory) to
     ``EngineError``."""
     try:

@@ -48,6 +48,9 @@ class ModelPool(Generic[V]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
     def values(self) -> list[V]:
         """Return all loaded values."""
         tasks = [entry.loading for entry in self._entries.values()]

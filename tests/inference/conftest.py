@@ -122,6 +122,14 @@ def embedding_model(installation: Installation) -> ModelRef:
     return train_result(installation.settings, "neighbors", "embedding", {"type": "full"}, base, pairs)
 
 
+@pytest.fixture(scope="session")
+def quantized_model(installation: Installation) -> ModelRef:
+    """Train an adapter on a base in 4 bits."""
+    update = {"type": "lora", "rank": 8, "base_precision": "nf4"}
+    rows = [_build_chat_row(QUESTION, "Silver.")] * 4
+    return train_result(installation.settings, "silver", "chat", update, installation.settings.home / "tiny-chat", rows)
+
+
 @pytest.fixture
 async def engine(installation: Installation) -> AsyncIterator[Engine]:
     """Engine in this process."""

@@ -41,6 +41,7 @@ UPDATE_ROWS: dict[str, Row] = {
     "full": {"type": "full"},
     "head": {"type": "head"},
     "layers": {"type": "layers", "last": 1},
+    "qlora": {"type": "lora", "rank": 4, "dropout": 0.1, "base_precision": "nf4"},
 }
 BF16_ROUNDOFF = 2.0**-8
 """Largest relative error of rounding to bfloat16."""
@@ -48,21 +49,23 @@ BF16_TOLERANCE = 8 * BF16_ROUNDOFF
 """Of the largest number. The two blocks of a tiny model round about 30 results in sequence; errors
 of independent roundings add up to their root, 5.5, and two such results differ by the root of two
 more."""
+QLORA_TASKS = {("supervised", "chat"), ("supervised", "seq2seq"), ("supervised", "text-classification")}
+"""One task of each kind of model. QLoRA of the others is slow."""
 
 
 def build_cases() -> Iterator[Any]:
     samples = [(method, name, task) for method, tasks in TASKS_BY_METHOD.items() for name, task in tasks.items()]
     for number, (method, name, task) in enumerate(samples):
-        updates = [
-            update
-            for update in UPDATES
-            if update in task.updates and update not in SAMPLES[method, name].unsupported_updates
-        ]
-        for dtype, update in product(DTYPES, updates):
+        supported = task.updates - SAMPLES[method, name].unsupported_updates
+        updates = [update for update in UPDATES if update in supported]
+        for dtype, (update, row) in product(DTYPES, UPDATE_ROWS.items()):
+            if row["type"] not in supported:
+                continue
             case = name if method == "supervised" else f"{name}-{method}"
             # Successive tasks take successive updates, so that each update is among the fast cases.
             is_fast = dtype == "float32" or update == updates[number % len(updates)]
-            marks = [] if is_fast else [pytest.mark.slow]
+            is_slow = not is_fast or (update == "qlora" and (method, name) not in QLORA_TASKS)
+            marks = [pytest.mark.slow] if is_slow else []
             yield pytest.param(method, name, update, dtype, id=f"{case}-{update}-{dtype}", marks=marks)
 
 
@@ -71,7 +74,7 @@ CASES = list(build_cases())
 
 def test_every_task_and_update_has_a_sample() -> None:
     assert set(SAMPLES) == {(method, name) for method, tasks in TASKS_BY_METHOD.items() for name in tasks}
-    assert set(UPDATE_ROWS) == set(UPDATES)
+    assert {row["type"] for row in UPDATE_ROWS.values()} == set(UPDATES)
     assert len(CASES) > 2 * len(TASKS)
 
 

@@ -16,6 +16,7 @@ from training.models.base_model import BaseModelInfo
 from training.models.logprobs import compute_from_logits
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, TaskContext
+from training.updates.lora import BasePrecision, load_base
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,22 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     chat_template: str | None = None,
+    base_precision: BasePrecision = "native",
 ) -> ServedModel:
     """Load a base (``result_dir`` None) or a result of it.
 
     ``chat_template`` is the name of the base's template in the registry; a result has its own.
-    Raises ``TrainingError`` (base_model_unavailable) if the base is incomplete or cannot perform
-    the task without fine-tuning.
+    ``base_precision`` is that of a base; a result loads its base as it was trained.
+
+    Raises ``TrainingError``: base_model_unavailable if the base is incomplete or cannot perform the
+    task without fine-tuning, missing_extra if the precision needs a package that is not installed.
     """
     task_type = TASKS[task]
     saved = find_template(result_dir) if result_dir else None
     base = base_model.read_base_model_info(base_dir, base_dir.name, task_type, saved or chat_template)
     if result_dir is None:
         metadata, state = None, task_type.load_base_state(base_dir)
-        model = task_type.load_model(base_dir, state, dtype).eval()
+        model = load_base(base_dir, task_type, state, dtype, base_precision)
     else:
         metadata = read_metadata(result_dir, task)
         state = metadata.state
@@ -104,13 +108,16 @@ def load_adapter(model: Any, result_dir: Path, name: str) -> Any:
 def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
     """Write a complete model directory, tokenizer included.
 
-    A LoRA result is merged into its base; any other result is written unchanged.
+    A LoRA result is merged into its base as it was trained, so an NF4 base is dequantized. Any
+    other result is written unchanged.
     """
-    served = load(base_dir, result_dir, ResultMetadata.read(result_dir).task)
-    model = served.model.merge_and_unload() if hasattr(served.model, "merge_and_unload") else served.model
+    metadata = ResultMetadata.read(result_dir)
+    task = TASKS[metadata.task]
+    base = base_model.read_base_model_info(base_dir, base_dir.name, task)
+    model = metadata.update.load_merged(base_dir, result_dir, task, metadata.state, torch.float32)
     destination.mkdir(parents=True, exist_ok=True)
-    served.base.save_with_processor(model, destination)
-    served.task.write_library_files(model, destination)
+    base.save_with_processor(model, destination)
+    task.write_library_files(model, destination)
 
 
 def predict(served: ServedModel, inputs: Sequence[Any], top_k: int) -> list[dict[str, Any]]:

@@ -15,9 +15,10 @@ def _can_serve_vllm(task: AnyTask, update: UpdateConfig) -> bool:
     """Return True for language models.
 
     Of the adapters, vLLM serves LoRA of linear layers but not DoRA (docs.vllm.ai, LoRA adapters).
+    On its native base, an adapter trained on NF4 gives other numbers.
     """
     is_plain = not (update.get("dora") or update.get("target_experts") is True or update.get("target_router"))
-    return task.generative and is_plain
+    return task.generative and is_plain and update.get("base_precision", "native") == "native"
 
 
 ENGINES: dict[str, Callable[[AnyTask, UpdateConfig], bool]] = {

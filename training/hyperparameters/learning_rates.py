@@ -47,7 +47,7 @@ PEAK_RATES: Mapping[tuple[Family, str], WidthScaledRate] = {
 }
 """(family, update) -> peak rate for AdamW. Wider models need smaller rates."""
 
-OPTIMIZER_FACTORS: Mapping[str, float] = {"adamw": 1.0, "sgd": 30.0, "adafactor": 30.0}
+OPTIMIZER_FACTORS: Mapping[str, float] = {"adamw": 1.0, "adamw8bit": 1.0, "sgd": 30.0, "adafactor": 30.0}
 """Optimizer -> factor of AdamW's rate. SGD's steps scale with the gradient, Adafactor's with the
 weights, whose root mean square is often near 1/30."""
 

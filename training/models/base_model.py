@@ -51,9 +51,14 @@ class BaseModelInfo:
             model.config.get_text_config().pad_token_id = self.processor.pad_token_id
         if self.has_given_template:
             _add_end_tokens(model.generation_config, ChatTemplate(self.processor).get_end_of_turn_ids())
+        # Tied weights have two names and one tensor. Converted separately, they would be two
+        # tensors, and both would be saved.
+        converted: dict[int, torch.Tensor] = {}
         state = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-            for name, tensor in model.state_dict().items()
+            name: converted.setdefault(id(weight), weight.detach().to(dtype))
+            if weight.is_floating_point()
+            else weight.detach()
+            for name, weight in model.state_dict(keep_vars=True).items()
         }
         model.save_pretrained(directory, state_dict=state)
         self.processor.save_pretrained(directory)

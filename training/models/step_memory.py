@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from training.models.architecture import Architecture
 
-WEIGHT_BYTES: Mapping[str, float] = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
-"""Precision in which a weight is held in memory -> bytes per weight."""
+WEIGHT_BYTES: Mapping[str, float] = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.52}
+"""Precision in which a weight is held in memory -> bytes per weight. NF4 has an 8-bit scale for 64
+weights, and a float32 scale for 256 of these."""
 
 
 class OptimizerBytes(NamedTuple):
@@ -31,6 +32,8 @@ class OptimizerBytes(NamedTuple):
 
 OPTIMIZER_BYTES: Mapping[str, OptimizerBytes] = {
     "adamw": OptimizerBytes(8.0, 0.0),
+    # Two bytes, and two float32 scales for each block of 256 weights.
+    "adamw8bit": OptimizerBytes(2.03, 0.0),
     "sgd": OptimizerBytes(4.0, 4.0),
     "adafactor": OptimizerBytes(0.1, 8.0),
 }
@@ -67,6 +70,8 @@ class StepInputs:
     """Blocks through which the backward pass runs."""
     lora_rank: int = 0
     lora_dropout: bool = False
+    quantized: bool = False
+    """True if the frozen linear layers are quantized. They have no kernel."""
     keeps_initial_weights: bool = False
     full_logits: bool = False
     """True if the model's own forward computes the logits, because it transforms them."""
@@ -137,6 +142,19 @@ def count_trainable_parameters(sizes: Architecture, update: str, rank: int, targ
     return min(sizes.parameters, blocks * sizes.block_parameters + output + sizes.width**2)
 
 
+def average_weight_bytes(sizes: Architecture, precision: str, linear_precision: str) -> float:
+    """Return the mean bytes of a base's weights.
+
+    ``linear_precision`` is that of its linear layers, or ``native`` for that of the others.
+    Stacked experts are not linear layers.
+    """
+    other = WEIGHT_BYTES[precision]
+    if linear_precision == "native":
+        return other
+    linear = sizes.layers * sizes.attention_parameters if sizes.experts > 1 else sizes.layers * sizes.block_parameters
+    return other - (other - WEIGHT_BYTES[linear_precision]) * linear / sizes.parameters
+
+
 def count_block_bytes(inputs: StepInputs) -> float:
     """Return the bytes per token that one block keeps for the backward pass."""
     sizes, compute, residual = inputs.architecture, inputs.compute_bytes, _get_residual_bytes(inputs)
@@ -151,7 +169,8 @@ def count_block_bytes(inputs: StepInputs) -> float:
     if sizes.attention_dropout and inputs.device_type == "cpu":
         # torch's CPU attention has no dropout, so the probabilities are kept.
         attention += sizes.heads * inputs.longest_row_tokens * (2 * compute + 1)
-    kept_inner = (2 if inputs.update == "lora" and sizes.fused and not inputs.lora_dropout else 4) if sizes.gated else 2
+    has_kernel = inputs.update == "lora" and sizes.fused and not (inputs.lora_dropout or inputs.quantized)
+    kept_inner = (2 if has_kernel else 4) if sizes.gated else 2
     mlp = (mlp_inputs * width * sizes.experts_per_token + kept_inner * inner) * compute
     adapters = 0.0
     if inputs.update == "lora":

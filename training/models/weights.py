@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -14,6 +15,12 @@ from torch.nn import Parameter
 def get_trainable_parameters(model: Any) -> dict[str, Parameter]:
     """Return the trainable parameters by name. A weight shared by two layers appears once."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def count_parameters(model: Any) -> int:
+    """Count all parameters. A 4-bit weight counts with its shape before it was quantized."""
+    states = ((weight, getattr(weight, "quant_state", None)) for weight in model.parameters())
+    return sum(prod(state.shape) if state else weight.numel() for weight, state in states)
 
 
 def get_running_stats(model: Any) -> dict[str, Tensor]:

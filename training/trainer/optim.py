@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from training.models.quantization import import_bitsandbytes
+
 FUSED_ADAMW_DEVICES = {"cpu", "cuda", "mps"}
 """Device types that have a one-kernel AdamW."""
 
@@ -18,6 +20,19 @@ ParamGroups = list[dict[str, Any]]
 
 def _build_adamw(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=device.type in FUSED_ADAMW_DEVICES)
+
+
+def _build_adamw_8bit(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
+    """Build AdamW that stores both moments in 8 bits, with a scale for each block of 256
+    (Dettmers et al. 2022, arXiv:2110.02861).
+
+    Weights with fewer than 4,096 elements keep float32 moments. Raises ``TrainingError``
+    (missing_extra).
+    """
+    optimizer: torch.optim.Optimizer = import_bitsandbytes().optim.AdamW8bit(
+        groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8
+    )
+    return optimizer
 
 
 def _build_sgd(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:
@@ -33,9 +48,13 @@ def _build_adafactor(groups: ParamGroups, device: torch.device) -> torch.optim.O
 
 OPTIMIZERS: dict[str, Callable[[ParamGroups, torch.device], torch.optim.Optimizer]] = {
     "adamw": _build_adamw,
+    "adamw8bit": _build_adamw_8bit,
     "sgd": _build_sgd,
     "adafactor": _build_adafactor,
 }
+
+_SHARED_MAPS = {"qmap1": "dynamic", "qmap2": "udynamic"}
+"""Constant tables of 8-bit optimizers that all weights share: state key -> key of ``name2qmap``."""
 
 
 def build(name: str, weights: Iterable[Parameter], weight_decay: float, device: torch.device) -> torch.optim.Optimizer:
@@ -55,17 +74,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def flatten_state(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter]) -> dict[str, Tensor]:
-    """Return all tensors of the optimizer's state as ``weight name/state key`` -> tensor."""
+    """Return the optimizer's state, without constants, as ``weight name/state key`` -> tensor."""
     return {
-        f"{name}/{key}": tensor
+        f"{name}/{key}": value if isinstance(value, Tensor) else torch.tensor(value)
         for name, weight in weights.items()
-        for key, tensor in optimizer.state.get(weight, {}).items()
-        if tensor is not None
+        for key, value in optimizer.state.get(weight, {}).items()
+        if value is not None and key not in _SHARED_MAPS
     }
 
 
 def load_state(optimizer: torch.optim.Optimizer, weights: dict[str, Parameter], tensors: dict[str, Tensor]) -> None:
     for path, tensor in tensors.items():
         name, _, key = path.rpartition("/")
+        state, device = optimizer.state[weights[name]], weights[name].device
+        if tensor.dtype == torch.int64:
+            # A number of steps. torch's own optimizers count them in float32 tensors.
+            state[key] = int(tensor)
+            continue
         # A copy, because safetensors returns a view of the file's bytes with arbitrary alignment.
-        optimizer.state[weights[name]][key] = tensor.to(weights[name].device, copy=True)
+        state[key] = tensor.to(device, copy=True)
+        if key == "absmax1":
+            maps = optimizer.name2qmap  # type: ignore[attr-defined]
+            state |= {shared: maps[kind].to(device) for shared, kind in _SHARED_MAPS.items()}

@@ -18,9 +18,9 @@ from training.data.scan import SamplingPlan
 from training.hyperparameters import auto
 from training.hyperparameters.auto import AutoInputs, PlannedHyperparameters
 from training.hyperparameters.device_fit import DeviceLimits, Fit, StepRows, choose_fit
-from training.models import base_model
+from training.models import base_model, quantization
 from training.models.base_model import BaseModelInfo
-from training.models.step_memory import WEIGHT_BYTES, StepInputs, count_trainable_parameters
+from training.models.step_memory import WEIGHT_BYTES, StepInputs, average_weight_bytes, count_trainable_parameters
 from training.progress import ProgressReporter
 from training.run_events import RunEvent
 from training.spec import Precision, TrainSpec
@@ -37,6 +37,9 @@ HELD_OUT_SHARE = 0.1
 """Share of the general rows held out, up to that maximum."""
 
 Emit = Callable[[RunEvent], None]
+
+_BITSANDBYTES_SETTINGS = (("update", "base_precision", "nf4"), ("hyperparameters", "optimizer", "adamw8bit"))
+"""(section of the spec, field, value) of the settings that need the extra."""
 
 
 def ignore_event(event: RunEvent) -> None:
@@ -103,8 +106,11 @@ def read_datasets(
 ) -> RunDatasets:
     """Read the data files. Errors of rows are collected in the datasets.
 
-    Raises ``TrainingError`` if the base cannot be used.
+    Raises ``TrainingError`` if the base cannot be used or the worker lacks an extra.
     """
+    for section, field, value in _BITSANDBYTES_SETTINGS:
+        if getattr(getattr(spec, section), field, None) == value:
+            quantization.require_bitsandbytes(f"{section}.{field}")
     requested = spec.hyperparameters
     task = spec.create_task()
     base = base_model.read_base_model_info(spec.base, spec.base_id, task, spec.chat_template)
@@ -224,6 +230,7 @@ def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision
     lora = update if isinstance(update, LoraUpdate) else None
     last = update.last if isinstance(update, LayersUpdate) else 0
     rank = lora.rank if lora else 0
+    base_precision = lora.base_precision if lora else "native"
     stored = getattr(torch, prepared.base.dtype)
     trained_blocks = {"layers": min(last, sizes.layers), "head": 0}.get(update.type, sizes.layers)
     targets = lora.target_modules if lora else None
@@ -232,7 +239,9 @@ def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision
             architecture=sizes,
             update=update.type,
             trainable_parameters=count_trainable_parameters(sizes, update.type, rank, targets, last),
-            base_bytes=WEIGHT_BYTES[str(update.get_weights_dtype(dtype, stored)).removeprefix("torch.")],
+            base_bytes=average_weight_bytes(
+                sizes, str(update.get_weights_dtype(dtype, stored)).removeprefix("torch."), base_precision
+            ),
             compute_bytes=WEIGHT_BYTES[precision],
             optimizer=hyper.optimizer,
             tokens=0,
@@ -243,6 +252,7 @@ def _build_step_inputs(spec: TrainSpec, prepared: PreparedRun) -> dict[Precision
             trained_blocks=trained_blocks,
             lora_rank=rank,
             lora_dropout=bool(lora and lora.dropout),
+            quantized=base_precision != "native",
             keeps_initial_weights=bool(hyper.l2_to_base),
             full_logits=prepared.task.uses_lm_head and sizes.transforms_logits,
         )

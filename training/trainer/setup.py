@@ -243,7 +243,7 @@ def build_started_event(run: TrainingRun, step: int) -> Started:
         step=step,
         total_steps=run.hyper.max_steps,
         trainable_parameters=sum(weight.numel() for weight in run.trainable_parameters.values()),
-        total_parameters=sum(weight.numel() for weight in run.model.parameters()),
+        total_parameters=weights.count_parameters(run.model),
         device=str(run.device.torch_device),
         dtype=run.device.dtype_name,
         threads=get_num_threads(),

@@ -35,3 +35,6 @@ class UpdateMode(Protocol):
 
     def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
         """Load a model that ``save`` wrote, in eval mode."""
+
+    def load_merged(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
+        """Load a model that ``save`` wrote as one of ``transformers``, without adapters."""

@@ -32,5 +32,8 @@ class FullModelBase(pydantic.BaseModel):
     def load(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
         return task.load_model(directory, state, dtype).eval()
 
+    def load_merged(self, base: Path, directory: Path, task: AnyTask, state: TaskState, dtype: torch.dtype) -> Any:
+        return self.load(base, directory, task, state, dtype)
+
     def load_weights(self, model: Any, directory: Path) -> None:
         """Do nothing, because the model was loaded from the earlier result's directory."""

@@ -123,4 +123,6 @@ def test_the_api_and_the_docs_include_it(toy: Any) -> None:
     assert task_for_method("supervised", toy.name) is toy
     check_update("head", toy)
     assert list_compatible_engines(toy.name, {"type": "full"}) == ["luthier"]
+    assert list_compatible_engines("chat", {"type": "lora"}) == ["luthier", "vllm"]
+    assert list_compatible_engines("chat", {"type": "lora", "base_precision": "nf4"}) == ["luthier"]
     assert f"| `{toy.name}` | The length of a text |" in docs_tables.render_tasks_page()

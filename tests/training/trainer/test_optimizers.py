@@ -28,8 +28,10 @@ pytestmark = pytest.mark.integration
 
 TASK = "text-classification"
 RATE, DECAY = 0.01, 0.1
+# 8-bit AdamW keeps float32 moments of weights as small as these.
 TORCH_OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.999), eps=1e-8),
+    "adamw8bit": lambda groups: torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.999), eps=1e-8),
     "sgd": lambda groups: torch.optim.SGD(groups, lr=RATE, momentum=0.9),
     "adafactor": lambda groups: torch.optim.Adafactor(groups, lr=RATE),
 }

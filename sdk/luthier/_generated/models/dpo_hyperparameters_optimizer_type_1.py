@@ -1,10 +1,11 @@
 from typing import Literal
 
-DpoHyperparametersOptimizerType1 = Literal["adafactor", "adamw", "sgd"]
+DpoHyperparametersOptimizerType1 = Literal["adafactor", "adamw", "adamw8bit", "sgd"]
 
 DPO_HYPERPARAMETERS_OPTIMIZER_TYPE_1_VALUES: set[DpoHyperparametersOptimizerType1] = {
     "adafactor",
     "adamw",
+    "adamw8bit",
     "sgd",
 }
 

@@ -1,10 +1,11 @@
 from typing import Literal
 
-HyperparametersOptimizerType1 = Literal["adafactor", "adamw", "sgd"]
+HyperparametersOptimizerType1 = Literal["adafactor", "adamw", "adamw8bit", "sgd"]
 
 HYPERPARAMETERS_OPTIMIZER_TYPE_1_VALUES: set[HyperparametersOptimizerType1] = {
     "adafactor",
     "adamw",
+    "adamw8bit",
     "sgd",
 }
 

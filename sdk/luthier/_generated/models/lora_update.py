@@ -10,6 +10,10 @@ from typing import (
 
 from attrs import define as _attrs_define
 
+from ..models.lora_update_base_precision import (
+    LoraUpdateBasePrecision,
+    check_lora_update_base_precision,
+)
 from ..models.lora_update_target_experts_type_0 import (
     LoraUpdateTargetExpertsType0,
     check_lora_update_target_experts_type_0,
@@ -41,6 +45,9 @@ class LoraUpdate:
         target_router (bool | Unset): Adapt the routers too, which choose the experts of each token. Default: False.
         rslora (bool | Unset):  Default: False.
         dora (bool | Unset):  Default: False.
+        base_precision (LoraUpdateBasePrecision | Unset): ``nf4`` stores the linear layers of the frozen base in 4 bits
+            (QLoRA, arXiv:2305.14314):
+            about a quarter of bfloat16's memory, at lower speed. Default: 'native'.
     """
 
     type_: Literal["lora"] | Unset = "lora"
@@ -52,6 +59,7 @@ class LoraUpdate:
     target_router: bool | Unset = False
     rslora: bool | Unset = False
     dora: bool | Unset = False
+    base_precision: LoraUpdateBasePrecision | Unset = "native"
 
     def to_dict(self) -> dict[str, Any]:
         type_ = self.type_
@@ -84,6 +92,10 @@ class LoraUpdate:
 
         dora = self.dora
 
+        base_precision: str | Unset = UNSET
+        if not isinstance(self.base_precision, Unset):
+            base_precision = self.base_precision
+
         field_dict: dict[str, Any] = {}
 
         field_dict.update({})
@@ -105,6 +117,8 @@ class LoraUpdate:
             field_dict["rslora"] = rslora
         if dora is not UNSET:
             field_dict["dora"] = dora
+        if base_precision is not UNSET:
+            field_dict["base_precision"] = base_precision
 
         return field_dict
 
@@ -161,6 +175,13 @@ class LoraUpdate:
 
         dora = d.pop("dora", UNSET)
 
+        _base_precision = d.pop("base_precision", UNSET)
+        base_precision: LoraUpdateBasePrecision | Unset
+        if isinstance(_base_precision, Unset):
+            base_precision = UNSET
+        else:
+            base_precision = check_lora_update_base_precision(_base_precision)
+
         lora_update = cls(
             type_=type_,
             rank=rank,
@@ -171,6 +192,7 @@ class LoraUpdate:
             target_router=target_router,
             rslora=rslora,
             dora=dora,
+            base_precision=base_precision,
         )
 
         return lora_update
