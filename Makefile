@@ -10,7 +10,7 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart up test test-fast test-long conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
+.PHONY: help quickstart up test test-fast test-long test-models conformance fuzz bench-training bench-tasks bench-service bench-overhead bench-kills bench-api
 .PHONY: bench-overload bench-banking77 lint format e2e-production starter docs docs-build docs-serve sdk clean
 
 help: ## print this list
@@ -40,6 +40,10 @@ test: $(STAMP) ## lint, types, imports, docs, and all tests that fit in 15 minut
 
 test-fast: $(STAMP) ## tests that start no process, in under 90 seconds: what to run while you work
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not integration"
+
+test-models: $(STAMP) ## every task and update on tiny models of 20 real architectures; writes the table in docs/models.md
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 tests/families -m "slow or not slow" --record-lives
+	@$(MAKE) --no-print-directory docs
 
 conformance: $(STAMP) ## OpenAI's Python and npm clients, oldest to newest, their own tests, and five tools, unmodified (installs them; about 25 minutes)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,6 +32,8 @@ class EncoderFamily:
     model_class: str
     create_base: Callable[[Path], Path]
     tasks: tuple[str, ...] = ENCODER_TASKS
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Task that is refused -> the reason, as the refusal gives it."""
 
 
 def create_tiny_modernbert_base(directory: Path) -> Path:
