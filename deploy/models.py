@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +14,7 @@ from rich.table import Table
 
 from storage import hub
 from storage.registry import BaseModelEntry
-from storage.settings import Settings
+from storage.settings import REPOSITORY_ROOT, Settings
 
 app = typer.Typer(help="List, download and check base models.", no_args_is_help=True)
 Home = Annotated[Path | None, typer.Option(help="Directory of the stack's data.")]
@@ -67,8 +70,13 @@ def pull(
 def check(
     model: Annotated[str | None, typer.Argument(help="Model to check; all installed models by default.")] = None,
     home: Home = None,
+    files_only: Annotated[bool, typer.Option(help="Check the files and train nothing.")] = False,
 ) -> None:
-    """Check that models contain no executable code and that their files are unchanged."""
+    """Check that models are unchanged and contain no code, and try to train them on this machine.
+
+    The trial reads a chat template back, says which faster kernels apply, estimates the memory of
+    each update on this device, and trains two steps for every task of the model.
+    """
     settings, console, num_failed = _load_settings(home), Console(), 0
     entries = [_get_entry(settings, model)] if model else settings.create_registry().list()
     for entry in entries:
@@ -80,4 +88,28 @@ def check(
         except (hub.UnsafeModel, hub.ChangedModel) as error:
             num_failed += 1
             console.print(f"[red]✗[/] {entry.id}: {error}")
+            continue
+        if not files_only:
+            num_failed += _try_model(entry, entry.location, console)
     raise typer.Exit(1 if num_failed else 0)
+
+
+_MARKS = {"passed": "[green]✓[/]", "noted": "[yellow]·[/]", "failed": "[red]✗[/]"}
+
+
+def _try_model(entry: BaseModelEntry, location: Path, console: Console) -> int:
+    """Print the outcome of each part of the trial and return how many failed.
+
+    A process of its own imports torch, which this command does without.
+    """
+    num_failed = 0
+    command = [sys.executable, "-m", "training.model_check", str(location), entry.id, *entry.tasks]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY_ROOT) as process:
+        assert process.stdout
+        for line in process.stdout:
+            name, status, detail = json.loads(line)
+            console.print(f"  {_MARKS[status]} {name}: {detail}", soft_wrap=True, highlight=False, markup=True)
+            num_failed += status == "failed"
+    if process.returncode:
+        console.print(f"  {_MARKS['failed']} the trial ended with exit code {process.returncode}")
+    return num_failed + bool(process.returncode)
