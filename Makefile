@@ -10,9 +10,10 @@ ifeq ($(CPU),1)
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart tour up test test-fast test-long test-gpu bench-gpu gpu-wheels conformance fuzz bench-training
-.PHONY: bench-training-large bench-tasks bench-service bench-overhead bench-kills bench-api bench-encoding bench-overload
-.PHONY: bench-banking77 bench-quantization lint format e2e-production starter docs docs-build docs-serve sdk clean
+.PHONY: help quickstart tour up test test-fast test-long test-models test-gpu bench-gpu gpu-wheels conformance fuzz
+.PHONY: bench-training bench-training-large bench-tasks bench-service bench-overhead bench-kills bench-api bench-encoding
+.PHONY: bench-overload bench-banking77 bench-quantization lint format e2e-production starter docs docs-build docs-serve
+.PHONY: sdk clean
 
 help: ## print this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -56,6 +57,10 @@ bench-gpu: ## speed and memory of training and generation on this machine's GPU,
 
 gpu-wheels: ## download the few packages that a GPU machine may lack into .gpu-wheels/ (run it where there is a network)
 	@$(PYTHON) -m benchmarks.gpu.wheels
+
+test-models: $(STAMP) ## every task and update on tiny models of 20 real architectures; writes the table in docs/models.md
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n logical --maxprocesses 4 tests/families -m "slow or not slow" --record-lives
+	@$(MAKE) --no-print-directory docs
 
 conformance: $(STAMP) ## OpenAI's Python and npm clients, oldest to newest, their own tests, and five tools, unmodified (installs them; about 25 minutes)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.conformance.run

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from deploy.docs_models import render_models_page
 from deploy.luthierd import app as luthierd
+from deploy.markdown import format_names, render_page, render_table, to_markdown, wrap
 from storage.settings import REPOSITORY_ROOT, Settings
 from training.errors import RUN_CODES
 from training.tasks import TASKS_BY_METHOD
 
 DOCS_DIR = REPOSITORY_ROOT / "docs"
-PROSE_COLUMNS = 100
 
 
 def render_settings_page() -> str:
@@ -29,14 +29,14 @@ def render_settings_page() -> str:
         [f"`LUTHIER_{name.upper()}`", _format_default(field), _to_cell(field.description or "")]
         for name, field in Settings.model_fields.items()
     ]
-    return _render_page(
+    return render_page(
         "Settings",
-        _wrap(
+        wrap(
             "Every setting is an environment variable. Only `storage/settings.py` reads them. An empty URL selects the "
             "service of the embedded stack. [Production](operations.md#settings) lists the settings of a production "
             "stack."
         ),
-        _render_table(["variable", "default", "meaning"], rows),
+        render_table(["variable", "default", "meaning"], rows),
     )
 
 
@@ -58,56 +58,54 @@ def render_tasks_page() -> str:
         for task in tasks.values()
     ]
     overview = [
-        [label, _to_cell(task.title), f"`/v1/{task.route}`", _format_names(task.updates), _format_names(task.options)]
+        [label, _to_cell(task.title), f"`/v1/{task.route}`", format_names(task.updates), format_names(task.options)]
         for label, task in tasks
     ]
     rows = [[label, _format_fields(task.row_schema)] for label, task in tasks]
     metrics = [
         [label, f"`{name}`", _to_cell(meaning)] for label, task in tasks for name, meaning in task.metrics.items()
     ]
-    return _render_page(
+    return render_page(
         "Tasks",
-        _wrap(
+        wrap(
             "The `task` of a job is one of these. [Hyperparameters](hyperparameters.md) describes the hyperparameters "
             "that all tasks share."
         ),
-        _render_table(["task", "learns", "route", "updates", "own hyperparameters"], overview),
+        render_table(["task", "learns", "route", "updates", "own hyperparameters"], overview),
         "## Rows",
-        _wrap(
+        wrap(
             "A row is one object of a JSONL, JSON, or CSV file. The `columns` of a job rename fields. The top of each "
             "file in `training/tasks/` describes how rows are read and how the loss is computed."
         ),
-        _render_table(["task", "fields of a row"], rows),
+        render_table(["task", "fields of a row"], rows),
         "## Long rows",
-        _wrap(
+        wrap(
             "A row with more than `max_length` tokens is truncated, except for these tasks: "
             f"{', '.join(label for label, task in tasks if task.splits_rows)}. They split it into several examples, "
             "and each target is trained exactly once:"
         ),
         LONG_ROWS,
         "## Metrics",
-        _wrap(
+        wrap(
             "Every task reports its loss. Tasks with correct and incorrect predictions also report an accuracy. The "
             "metrics in this table are computed on the validation rows and have the prefix `valid_`."
         ),
-        _render_table(["task", "metric", "meaning"], metrics),
+        render_table(["task", "metric", "meaning"], metrics),
     )
 
 
 def render_run_codes_page() -> str:
-    return _render_page(
+    return render_page(
         "Run codes",
         "The `error.code` of a failed job is one of these.",
-        _render_table(["code", "what to do"], [[f"`{code}`", _to_cell(advice)] for code, advice in RUN_CODES.items()]),
+        render_table(["code", "what to do"], [[f"`{code}`", _to_cell(advice)] for code, advice in RUN_CODES.items()]),
     )
 
 
 def render_luthierd_page() -> str:
-    return _render_page(
+    return render_page(
         "The `luthierd` command",
-        _wrap(
-            "`luthierd` runs a stack on the server's machine. The [`luthier` command](sdk/command.md) is its client."
-        ),
+        wrap("`luthierd` runs a stack on the server's machine. The [`luthier` command](sdk/command.md) is its client."),
         *_render_commands(typer.main.get_command(luthierd), "luthierd"),
     )
 
@@ -119,7 +117,7 @@ def _render_commands(command: Any, name: str) -> Iterator[str]:
     if hasattr(command, "commands"):
         return
     yield f"## {name}"
-    yield _to_markdown(command.help or "")
+    yield to_markdown(command.help or "")
     if command.params:
         yield "\n".join(_render_parameter(parameter) for parameter in command.params)
 
@@ -130,10 +128,10 @@ def _render_parameter(parameter: Any) -> str:
     notes = [getattr(parameter, "help", None) or ""]
     choices = getattr(parameter.type_descriptor, "choices", None)
     if choices:
-        notes.append(f"One of {_format_names(choice.value for choice in choices)}.")
+        notes.append(f"One of {format_names(choice.value for choice in choices)}.")
     if isinstance(parameter.default, str):
         notes.append(f"Default: `{getattr(parameter.default, 'value', parameter.default)}`.")
-    text = _to_markdown(" ".join(filter(None, notes)))
+    text = to_markdown(" ".join(filter(None, notes)))
     return f"- `{label}`" + (f": {text}" if text else "")
 
 
@@ -142,6 +140,7 @@ PAGES = {
     "tasks.md": render_tasks_page,
     "run-codes.md": render_run_codes_page,
     "luthierd.md": render_luthierd_page,
+    "models.md": render_models_page,
 }
 """Path under ``docs`` -> function that renders the page."""
 
@@ -151,25 +150,8 @@ def write_pages(directory: Path = DOCS_DIR) -> None:
         (directory / name).write_text(page())
 
 
-def _render_page(title: str, *blocks: str) -> str:
-    return "\n\n".join([f"# {title}", "Written by `make docs` from the code.", *blocks]) + "\n"
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, PROSE_COLUMNS, break_long_words=False, break_on_hyphens=False)
-
-
-def _render_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)])
-
-
 def _format_method(method: str) -> str:
     return "" if method == "supervised" else f", method `{method}`"
-
-
-def _format_names(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names))
 
 
 def _format_default(field: FieldInfo) -> str:
@@ -181,14 +163,10 @@ def _format_default(field: FieldInfo) -> str:
     return f"`{shown}`" if shown not in ("", None) else "empty"
 
 
-def _to_markdown(text: str) -> str:
-    return text.replace("``", "`")
-
-
 def _to_cell(text: str) -> str:
     """Fit text into one cell of a table."""
     assert text, "every entry has a description"
-    return re.sub(r"\s+", " ", _to_markdown(text)).replace("|", "\\|")
+    return re.sub(r"\s+", " ", to_markdown(text)).replace("|", "\\|")
 
 
 def _format_fields(row: type[BaseModel]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,15 @@ from rich.table import Table
 from storage import hub
 from storage.blobs import hash_file
 from storage.registry import BaseModelEntry
-from storage.settings import Settings, build_child_environment
+from storage.settings import REPOSITORY_ROOT, Settings, build_child_environment
 from training.models.support import check_base
 from training.tasks import TASKS
 
 CONVERTER = "training.models.gguf"
 """Module that converts a GGUF file. It runs as a process: it imports torch, and needs memory for
 the weights twice."""
+TRIAL = "training.model_check"
+"""Module that tries a model. It runs as a process, because it imports torch."""
 
 app = typer.Typer(help="List, download and check base models.", no_args_is_help=True)
 Home = Annotated[Path | None, typer.Option(help="Directory of the stack's data.")]
@@ -78,7 +81,7 @@ def pull(
         console.print(f"[red]✗[/] {entry.hub or entry.id} was not pulled: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from error
     console.print(f"[green]✓[/] {entry.id} is at {directory}")
-    if _print_unsupported_tasks(console, entry, directory) == len(entry.tasks):
+    if not _find_supported_tasks(console, entry, directory):
         raise typer.Exit(1)
 
 
@@ -121,8 +124,13 @@ def _get_last_line(text: str) -> str:
 def check(
     model: Annotated[str | None, typer.Argument(help="Model to check; all installed models by default.")] = None,
     home: Home = None,
+    files_only: Annotated[bool, typer.Option(help="Check the files and train nothing.")] = False,
 ) -> None:
-    """Check that models contain no executable code, are unchanged, and fit their tasks."""
+    """Check that models are unchanged and contain no code, and try to train them on this machine.
+
+    The trial reads a chat template back, says which faster kernels apply, estimates the memory of
+    each update on this device, and trains two steps for every task of the model.
+    """
     settings, console, num_failed = _load_settings(home), Console(), 0
     entries = [_get_entry(settings, model)] if model else settings.create_registry().list()
     for entry in entries:
@@ -131,22 +139,45 @@ def check(
             continue
         try:
             num_files = hub.verify(entry.location)
-            num_unsupported = _print_unsupported_tasks(console, entry, entry.location)
-            num_failed += bool(num_unsupported)
-            if not num_unsupported:
-                console.print(f"[green]✓[/] {entry.id}: {num_files} files")
+            console.print(f"[green]✓[/] {entry.id}: {num_files} files")
         except (hub.UnsafeModel, hub.ChangedModel) as error:
             num_failed += 1
             console.print(f"[red]✗[/] {entry.id}: {error}")
+            continue
+        tasks = _find_supported_tasks(console, entry, entry.location)
+        num_failed += len(tasks) < len(entry.tasks)
+        if tasks and not files_only:
+            num_failed += _try_tasks(entry, entry.location, tasks, settings, console)
     raise typer.Exit(1 if num_failed else 0)
 
 
-def _print_unsupported_tasks(console: Console, entry: BaseModelEntry, directory: Path) -> int:
-    """Print why the model cannot be used for tasks of its entry, and return their number."""
-    num_unsupported = 0
+def _find_supported_tasks(console: Console, entry: BaseModelEntry, directory: Path) -> list[str]:
+    """Return the tasks that the model can be used for, and print why it cannot for the others."""
+    supported = []
     for name in entry.tasks:
         reasons = check_base(directory, TASKS[name]) if name in TASKS else ["This version has no such task."]
-        num_unsupported += bool(reasons)
+        if not reasons:
+            supported.append(name)
         for reason in reasons:
             console.print(f"[red]✗[/] {entry.id} cannot be used for {name}: {reason}", soft_wrap=True)
-    return num_unsupported
+    return supported
+
+
+_MARKS = {"passed": "[green]✓[/]", "noted": "[yellow]·[/]", "failed": "[red]✗[/]"}
+
+
+def _try_tasks(entry: BaseModelEntry, location: Path, tasks: list[str], settings: Settings, console: Console) -> int:
+    """Print the outcome of each part of the trial and return how many failed."""
+    num_failed = 0
+    command = [sys.executable, "-m", TRIAL, str(location), entry.id, entry.chat_template or "", *tasks]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY_ROOT, env=build_child_environment(settings)
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            name, status, detail = json.loads(line)
+            console.print(f"  {_MARKS[status]} {name}: {escape(detail)}", soft_wrap=True, highlight=False)
+            num_failed += status == "failed"
+    if process.returncode:
+        console.print(f"  {_MARKS['failed']} the trial ended with exit code {process.returncode}")
+    return num_failed + bool(process.returncode)

@@ -54,6 +54,8 @@ class Family:
     config_pad: bool = False
     """True if the model's config names the padding token too."""
     tasks: tuple[str, ...] = GENERATIVE_TASKS
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Task that is refused -> the reason, as the refusal gives it."""
 
     def load_template(self) -> str | None:
         """Return the text of the chat template."""
