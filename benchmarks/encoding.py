@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import transformers
 from rich.console import Console
 
 from benchmarks.result import write_result
@@ -55,17 +56,33 @@ def _write_folder(folder: Path, size: int) -> None:
 def _read(folder: Path, processes: int, cache: Path) -> dict[str, Any]:
     """Read the file as a training process does."""
     spec = TrainSpec.read(folder)
+    transformers.logging.set_verbosity_error()
     task = spec.create_task()
     base = base_model.read_base_model_info(spec.base, spec.base_id, task)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started_at = time.monotonic()
+    before, started_at, cpu_before = _get_peak_rss(), time.monotonic(), _get_cpu_seconds()
     encoder = RowEncoder(task, base.processor, spec.columns, base.context_length)
     reader = DatasetReader(encoder, ignore_progress, ExampleCache(cache), processes=processes)
     data = reader.read(folder / DATA_FILE, "training_file")
     seconds = time.monotonic() - started_at
     data.raise_if_invalid()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"rows": data.num_rows, "tokens": data.num_tokens, "seconds": seconds, "grown_mb": grown / 1024}
+    return {
+        "rows": data.num_rows,
+        "tokens": data.num_tokens,
+        "seconds": seconds,
+        "cpu_seconds": _get_cpu_seconds() - cpu_before,
+        "grown_mb": (_get_peak_rss() - before) / 1024,
+    }
+
+
+def _get_peak_rss() -> int:
+    """Return the peak RSS of this process, KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _get_cpu_seconds() -> float:
+    """Return the processor seconds of this process and of its children that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _measure(folder: Path, processes: int, cache: str) -> dict[str, Any]:
@@ -101,6 +118,7 @@ def main() -> None:
             figures |= {"rows": measured["rows"], "tokens": measured["tokens"]}
             figures[f"{label}_s"] = round(measured["seconds"], 2)
             figures[f"{label}_rows_per_s"] = round(measured["rows"] / measured["seconds"])
+            figures[f"{label}_cpu_s"] = round(measured["cpu_seconds"], 2)
             figures[f"{label}_rss_mb"] = round(measured["grown_mb"], 1)
         figures["cache_bytes"] = sum(file.stat().st_size for file in (folder / "all").rglob("*") if file.is_file())
     write_result("encoding", "make bench-encoding", figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from training import estimate, kernels
 from training.artifacts.result import ResultMetadata
 from training.errors import TrainingError
 from training.hyperparameters.auto import ResolvedHyperparameters
-from training.hyperparameters.device_fit import MICRO_BATCH_TOKENS
 from training.kernels import packed
 from training.kernels.probe import ProbeSettings, count_kernels, describe_kernels
 from training.models import weights
@@ -29,7 +29,7 @@ from training.tasks.base import LossSettings, TaskContext
 from training.tasks.examples import ExampleView
 from training.trainer import checkpoint, neftune
 from training.trainer.device import Device, get_num_threads, measure_limits, select_device
-from training.trainer.feature_cache import FrozenFeatureCache
+from training.trainer.feature_cache import MAX_BATCH_TOKENS, FrozenFeatureCache
 from training.trainer.prepare import PreparedRun, fit_to_device
 from training.trainer.state import Splits, StopFlag, TrainingRun
 
@@ -44,7 +44,7 @@ def build_run(
     hyper = resolve_for_device(spec, prepared, emit)
     device = select_device(hyper.dtype)
     reporter = ProgressReporter(emit, stop.raise_if_set)
-    max_pass_seconds = _estimate_slowest_pass(prepared, device)
+    max_pass_seconds = _estimate_slowest_pass(prepared, hyper, device)
     max_transfer_seconds = estimate.estimate_slowest_transfer(prepared.base.parameters * device.dtype.itemsize)
     # Loading the model, and then the first micro-batch.
     reporter.report("training", 0, hyper.max_steps, max(max_pass_seconds, max_transfer_seconds))
@@ -95,10 +95,10 @@ def build_run(
     return run
 
 
-def _estimate_slowest_pass(prepared: PreparedRun, device: Device) -> float:
-    """Return an upper estimate of the seconds for one micro-batch, which may be one long row."""
-    kind = device.torch_device.type
-    tokens = max(MICRO_BATCH_TOKENS[kind], prepared.training.longest_row_tokens)
+def _estimate_slowest_pass(prepared: PreparedRun, hyper: ResolvedHyperparameters, device: Device) -> float:
+    """Return an upper estimate of the seconds for one micro-batch, of the longest rows."""
+    rows, kind = ceil(hyper.batch_size / hyper.gradient_accumulation_steps), device.torch_device.type
+    tokens = max(rows * prepared.training.longest_row_tokens, MAX_BATCH_TOKENS)
     return estimate.estimate_slowest_pass(prepared.base.parameters, tokens, kind)
 
 
