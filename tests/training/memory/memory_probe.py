@@ -1,6 +1,6 @@
 """Measurement of a training step's memory, in a process of its own: ``python -m … JSON``.
 
-The peak is that of the training loop's second step, less what the process took before it loaded the
+The peak is that of the training loop, less what the process took before it loaded the
 model: resident memory on a CPU, allocated tensors on a GPU.
 """
 
@@ -28,7 +28,7 @@ from training.trainer.prepare import fit_to_device, prepare
 from training.trainer.setup import build_run
 from training.trainer.state import StopFlag
 
-STEPS = 2
+STEPS = 3
 CONTEXT_LENGTH = 4096
 
 

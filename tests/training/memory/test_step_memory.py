@@ -37,8 +37,8 @@ CASES = {
 
 
 def test_a_measured_peak() -> None:
-    """The quickest of the cases below."""
-    assert measure_ratio(CASES["tiny, full, float32"]) == pytest.approx(1, abs=TOLERANCE)
+    """With checkpointing the heap keeps nothing, so the measurement is the same every time."""
+    assert measure_ratio(replace(SMALL, rows=4, checkpointing=True)) == pytest.approx(1, abs=TOLERANCE)
 
 
 @pytest.mark.slow
