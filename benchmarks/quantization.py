@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lb") as name:
         folder = Path(name)
         rows = [{"prompt": "", "completion": f"number {row} " * ROW_WORDS} for row in range(STEPS * BATCH_SIZE)]
-        _write_base(folder / "base", [row["completion"] for row in rows])
+        # In a process of its own, because a child's peak includes its parent's memory at the fork.
+        arguments = (folder / "base", [row["completion"] for row in rows])
+        writer = multiprocessing.get_context("spawn").Process(target=_write_base, args=arguments)
+        writer.start()
+        writer.join()
         for kind, (update, optimizer) in RUNS.items():
             directory = _write_run(folder, kind, rows, update, optimizer)
             if not metrics:

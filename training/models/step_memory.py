@@ -182,6 +182,9 @@ def count_block_bytes(inputs: StepInputs) -> float:
         adapters = len(linear) * inputs.lora_rank * compute
         if inputs.lora_dropout:
             adapters += sum(width_in for width_in, _ in linear) * (compute + 1)
+        elif inputs.quantized and inputs.device_type == "cpu":
+            # PEFT widens the input of each adapter, and autocast narrows it again.
+            adapters += sum(width_in for width_in, _ in linear) * compute
     return norms + attention + mlp + adapters
 
 

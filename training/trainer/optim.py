@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from training.models.quantization import import_bitsandbytes
 FUSED_ADAMW_DEVICES = {"cpu", "cuda", "mps"}
 """Device types that have a one-kernel AdamW."""
 
+UPDATE_BLOCK = 256
+"""Elements that share a scale in 8-bit AdamW."""
+UPDATE_PART = 2**20
+"""Elements that 8-bit AdamW updates at a time on a CPU: a multiple of ``UPDATE_BLOCK``."""
 
 ParamGroups = list[dict[str, Any]]
 
@@ -29,10 +34,36 @@ def _build_adamw_8bit(groups: ParamGroups, device: torch.device) -> torch.optim.
     Weights with fewer than 4,096 elements keep float32 moments. Raises ``TrainingError``
     (missing_extra).
     """
-    optimizer: torch.optim.Optimizer = import_bitsandbytes().optim.AdamW8bit(
-        groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8
-    )
+    bitsandbytes = import_bitsandbytes()
+    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8)
+    if device.type == "cpu":
+        update = bitsandbytes.functional.optimizer_update_8bit_blockwise
+        optimizer.update_step = partial(_update_in_parts, optimizer, update)  # type: ignore[attr-defined]
     return optimizer
+
+
+@torch.no_grad()
+def _update_in_parts(
+    optimizer: Any, update: Callable[..., None], group: dict[str, Any], weight: Parameter, *indices: int
+) -> None:
+    """Update a weight of 8-bit AdamW part by part, with the bits of one update.
+
+    On a CPU, bitsandbytes allocates ten float32 copies of what it updates, more than 8 bits save.
+    """
+    state = optimizer.state[weight]
+    if "absmax1" not in state:
+        type(optimizer).update_step(optimizer, group, weight, *indices)
+        return
+    assert weight.grad is not None
+    state["step"] += 1
+    names = ("state1", "state2")
+    values = [weight.grad.contiguous().view(-1), weight.data.view(-1), *(state[name].view(-1) for name in names)]
+    for start in range(0, weight.numel(), UPDATE_PART):
+        parts = [value[start : start + UPDATE_PART] for value in values]
+        blocks = slice(start // UPDATE_BLOCK, (start + UPDATE_PART) // UPDATE_BLOCK)
+        scales = [state[f"absmax{number}"][blocks] for number in (1, 2)]
+        settings = (*group["betas"], 0.0, 0.0, group["eps"], state["step"], group["lr"])
+        update("adam", *parts, *settings, state["qmap1"], state["qmap2"], *scales, group["weight_decay"])
 
 
 def _build_sgd(groups: ParamGroups, device: torch.device) -> torch.optim.Optimizer:

@@ -9,7 +9,12 @@ import pytest
 
 from tests.training.memory.memory_probe import StepCase, measure_ratio
 from training.models.architecture import Architecture
-from training.models.step_memory import StepInputs, count_trainable_parameters, estimate_step_memory
+from training.models.step_memory import (
+    StepInputs,
+    average_weight_bytes,
+    count_trainable_parameters,
+    estimate_step_memory,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -32,6 +37,7 @@ CASES = {
     "135M, lora, bfloat16": SMOLLM,
     "135M, lora, float32, checkpointing": replace(SMOLLM, dtype="float32", checkpointing=True),
     "135M, full, bfloat16": replace(SMOLLM, update=FULL),
+    "135M, full, adamw8bit, bfloat16": replace(SMOLLM, update=FULL, optimizer="adamw8bit"),
     "135M, full, bfloat16, checkpointing": replace(SMOLLM, update=FULL, checkpointing=True, micro_batches=2),
 }
 
@@ -45,6 +51,8 @@ def test_a_measured_peak() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CASES)
 def test_measured_peaks(name: str) -> None:
+    if CASES[name].optimizer == "adamw8bit":
+        pytest.importorskip("bitsandbytes")
     assert measure_ratio(CASES[name]) == pytest.approx(1, abs=TOLERANCE)
 
 
@@ -91,8 +99,13 @@ def test_a_large_model() -> None:
     full = estimate_step_memory(_build_inputs("full"))
     assert full.weights + full.optimizer + full.gradients == pytest.approx(128e9, rel=0.01)
     assert full.total > 128e9
-    four_bit = estimate_step_memory(_build_inputs(base_bytes=0.5))
-    assert lora.total - four_bit.total == pytest.approx(1.5 * LLAMA_8B.parameters)
+    four_bit = estimate_step_memory(_build_inputs(base_bytes=average_weight_bytes(LLAMA_8B, "bfloat16", "nf4")))
+    # The embeddings keep bfloat16.
+    linear = LLAMA_8B.parameters - LLAMA_8B.embedding_parameters
+    assert lora.total - four_bit.total == pytest.approx(1.48 * linear)
+    assert four_bit.weights == pytest.approx(5.9e9, rel=0.02)
+    small = estimate_step_memory(_build_inputs("full", optimizer="adamw8bit"))
+    assert full.total - small.total == pytest.approx(5.97 * LLAMA_8B.parameters)
 
 
 def test_every_part_changes_the_peak() -> None:

@@ -9,6 +9,7 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes
 import numpy as np
 import pytest
 import torch
@@ -69,6 +70,27 @@ def test_steps_are_torchs_own(name: str) -> None:
         torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=1e-7)
         torch.testing.assert_close(ours.bias, theirs.bias, rtol=1e-6, atol=1e-7)
     assert not torch.equal(ours.weight, build_layer().weight)
+
+
+def test_8_bit_adamw_in_parts_has_the_bits_of_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optim, "UPDATE_PART", 2 * optim.UPDATE_BLOCK)
+    start = torch.randn(70, 71, generator=torch.Generator().manual_seed(1))
+    weights = [nn.Parameter(start.clone()) for _ in range(3)]
+    ours = optim.build("adamw8bit", weights[:1], DECAY, CPU)
+    optim.set_learning_rate(ours, RATE)
+    stock = bitsandbytes.optim.AdamW8bit(weights[1:2], lr=RATE, weight_decay=DECAY)
+    wide = torch.optim.AdamW(weights[2:], lr=RATE, weight_decay=DECAY)
+    for step in range(4):
+        gradient = torch.randn(70, 71, generator=torch.Generator().manual_seed(step))
+        for weight, optimizer in zip(weights, (ours, stock, wide), strict=True):
+            weight.grad = gradient.clone()
+            optimizer.step()
+    assert ours.state[weights[0]]["state1"].dtype == torch.uint8
+    assert torch.equal(weights[0], weights[1])
+    for name in ("state1", "state2", "absmax1", "absmax2"):
+        assert torch.equal(ours.state[weights[0]][name], stock.state[weights[1]][name])
+    # Four steps of about the learning rate, with the error of the 8-bit moments.
+    assert 0 < (weights[0] - weights[2]).abs().mean() < 0.02 * RATE * 4
 
 
 def test_the_first_steps_by_hand() -> None:
