@@ -19,7 +19,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import peft  # noqa: F401
 import torch  # noqa: F401
 
 from jobs.process import die_with_parent
