@@ -293,6 +293,8 @@ DECODERS: dict[str, Family] = {
             "tie_word_embeddings": True,
         },
         config_pad=True,
+        tasks=("chat", "completion"),
+        refused={"text-classification": "transformers has no SequenceClassification model of the type 'granite'"},
     ),
     "olmo-2": Family(
         "OLMo 2",

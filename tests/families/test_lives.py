@@ -13,6 +13,7 @@ from tests.families.encoders import ENCODERS
 from tests.families.lifecycle import UPDATES, Case, check_life
 from tests.training.run_folders import CHAT_ROWS, LABEL_ROWS
 from tests.training.sample_rows import COMPLETION_ROWS, SAMPLES
+from training.models.support import check_base
 from training.tasks import TASKS
 from training.tasks.chat_format.rows import Message
 
@@ -52,3 +53,12 @@ def list_cases() -> list[Any]:
 def test_a_model_lives(tmp_path: Path, name: str, task: str, update: str) -> None:
     rows, inputs = ROWS.get(task) or (SAMPLES["supervised", task].rows, SAMPLES["supervised", task].inputs)
     check_life(Case(FAMILIES[name].create_base(tmp_path / "base"), task, update, rows, inputs, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "reason"),
+    [(name, task, reason) for name, family in FAMILIES.items() for task, reason in family.refused.items()],
+)
+def test_a_refused_task_names_the_reason(tmp_path: Path, name: str, task: str, reason: str) -> None:
+    reasons = check_base(FAMILIES[name].create_base(tmp_path / "base"), TASKS[task])
+    assert any(reason in text for text in reasons), reasons

@@ -106,7 +106,9 @@ class QuestionAnswering(Task[QuestionRow, QuestionExample]):
     example_type = QuestionExample
     route = "predictions"
     family = "discriminative"
-    peft_task_type = "QUESTION_ANS"
+    # PEFT's model for question answering drops `token_type_ids`, so a merged adapter would answer
+    # differently. Its general model passes everything on.
+    peft_task_type = None
     auto_class = "AutoModelForQuestionAnswering"
     input_schema = QuestionInput
     default_field = "question"

@@ -76,7 +76,7 @@ def test_8_bit_adamw_in_parts_has_the_bits_of_bitsandbytes(monkeypatch: pytest.M
     monkeypatch.setattr(optim, "UPDATE_PART", 2 * optim.UPDATE_BLOCK)
     start = torch.randn(70, 71, generator=torch.Generator().manual_seed(1))
     weights = [nn.Parameter(start.clone()) for _ in range(3)]
-    ours = optim.build("adamw8bit", weights[:1], DECAY, CPU)
+    ours = optim.build("adamw8bit", weights[:1], DECAY, torch.device("cpu"))
     optim.set_learning_rate(ours, RATE)
     stock = bitsandbytes.optim.AdamW8bit(weights[1:2], lr=RATE, weight_decay=DECAY)
     wide = torch.optim.AdamW(weights[2:], lr=RATE, weight_decay=DECAY)
