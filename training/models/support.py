@@ -27,6 +27,7 @@ def check_base(directory: Path, task: AnyTask) -> list[str]:
 
     Reads configs and the tokenizer only.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     if not (directory / CONFIG_FILE).is_file():
@@ -37,7 +38,7 @@ def check_base(directory: Path, task: AnyTask) -> list[str]:
 
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
         return [f"transformers cannot read its config.json: {error}"]
     reasons = check_architecture(config, task)
     return reasons or check_vocabulary(config, task.load_processor(directory))
