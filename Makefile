@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt sdk/pyproject.toml
 quickstart: $(STAMP) ## install, run two fine-tuning jobs end to end, print the results, stop
 	@$(BIN)/python -m examples.quickstart
 
-tour: $(STAMP) ## train a LoRA adapter on SmolLM2-135M, and show what it learned on held-out messages (a few minutes)
+tour: $(STAMP) ## train a LoRA adapter on SmolLM2-135M, and show what it learned on held-out messages (about 10 minutes)
 	@$(BIN)/python -m examples.tour
 
 up: $(STAMP) ## start Luthier on this machine and keep it running
