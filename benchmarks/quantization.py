@@ -1,4 +1,4 @@
-"""``make bench-quantization``: peak memory and speed of a run with NF4 and with 8-bit AdamW.
+"""``make bench-quantization``: peak memory of a run with NF4 and with 8-bit AdamW.
 
 The model is a Llama of SmolLM2-135M's shape with random weights in bfloat16. Each run is a process
 of its own, of a few steps. The peak is that of the whole process. ``imports`` is the peak of the
@@ -20,7 +20,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.bases import SEED, train_bpe_tokenizer
 from benchmarks.result import write_result
-from benchmarks.trainer_comparison.subprocesses import ProcessResult, run
+from benchmarks.trainer_comparison.subprocesses import run
 from training.spec import TrainSpec
 
 SHAPE: dict[str, Any] = {
@@ -66,7 +66,6 @@ def main() -> None:
             metrics |= {
                 f"{kind}_peak_mb": round(finished.peak_bytes / 1e6),
                 f"{kind}_optimizer_mb": round(_get_optimizer_bytes(directory) / 1e6),
-                f"{kind}_tokens_per_s": round(_get_last_speed(finished)),
             }
     write_result("quantization", f"python -m benchmarks.quantization --threads {threads}", metrics)
 
@@ -107,11 +106,6 @@ def _write_run(folder: Path, name: str, rows: list[dict[str, str]], update: dict
 
 def _get_optimizer_bytes(directory: Path) -> int:
     return (directory / f"checkpoints/step-{STEPS}/state/optimizer.safetensors").stat().st_size
-
-
-def _get_last_speed(finished: ProcessResult) -> float:
-    speeds = [json.loads(line).get("tokens_per_second") for _, line in finished.lines]
-    return float([speed for speed in speeds if speed][-1])
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class LoraUpdate(pydantic.BaseModel):
     dora: bool = False
     base_precision: BasePrecision = "native"
     """``nf4`` stores the linear layers of the frozen base in 4 bits (QLoRA, arXiv:2305.14314):
-    about a quarter of bfloat16's memory, at lower speed."""
+    about a quarter of bfloat16's memory."""
 
     @pydantic.model_validator(mode="after")
     def _reject_dora_of_experts(self) -> LoraUpdate:

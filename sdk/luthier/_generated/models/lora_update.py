@@ -47,7 +47,7 @@ class LoraUpdate:
         dora (bool | Unset):  Default: False.
         base_precision (LoraUpdateBasePrecision | Unset): ``nf4`` stores the linear layers of the frozen base in 4 bits
             (QLoRA, arXiv:2305.14314):
-            about a quarter of bfloat16's memory, at lower speed. Default: 'native'.
+            about a quarter of bfloat16's memory. Default: 'native'.
     """
 
     type_: Literal["lora"] | Unset = "lora"
