@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -31,7 +30,6 @@ from training.errors import TrainingError
 from training.tasks import TASKS
 from training.tasks.base import AnyTask, Route
 from training.trainer import device
-from training.updates import AnyUpdate
 from training.updates.lora import BasePrecision, LoraUpdate, supports_mixed_batches
 
 log = logging.getLogger(__name__)
@@ -65,12 +63,11 @@ class ModelManager:
         async with AsyncExitStack() as leases:
             if ref.update == LoraUpdate().type and _to_pool_key(ref) not in self._pool:
                 async with self._acquire_folder(ref) as result:
-                    update = await self._pools.load.run(_read_update, ref, result)
-                    shares_batch = _can_share_batch(update, result)
+                    precision = await self._pools.load.run(_read_shared_precision, ref, result)
                 # Lease the base first: adapters that hold all slots would wait for the base's slot
                 # indefinitely.
-                if shares_batch and isinstance(update, LoraUpdate):
-                    await leases.enter_async_context(self._acquire_base(ref, update.base_precision))
+                if precision:
+                    await leases.enter_async_context(self._acquire_base(ref, precision))
             model = await leases.enter_async_context(
                 self._pool.acquire(_to_pool_key(ref), partial(self._load_generative_model, ref))
             )
@@ -152,11 +149,11 @@ class ModelManager:
         if ref.prefix is None:
             return await self._load_standalone(ref, None)
         async with self._acquire_folder(ref) as result:
-            update = await self._pools.load.run(_read_update, ref, result)
-            if not _can_share_batch(update, result):
+            precision = await self._pools.load.run(_read_shared_precision, ref, result)
+            if precision is None:
                 return await self._load_standalone(ref, result)
             async with AsyncExitStack() as leases:
-                base = await leases.enter_async_context(self._acquire_base(ref, update.base_precision))
+                base = await leases.enter_async_context(self._acquire_base(ref, precision))
                 if _has_template_of_base(result, base.llm_engine):
                     adapter = await self._pools.load.run(_load_adapter, ref, base.llm_engine, result)
                     state = ResultMetadata.read(result).state
@@ -215,14 +212,14 @@ def _to_pool_key(ref: ModelRef, precision: BasePrecision = "native") -> Hashable
     return ref.base, ref.task, ref.manifest_sha256, ref.part, precision
 
 
-def _read_update(ref: ModelRef, result: Path) -> AnyUpdate:
+def _read_shared_precision(ref: ModelRef, result: Path) -> BasePrecision | None:
+    """Return the precision of the base whose batches the result shares, or None if it is served
+    alone."""
     with translate_load_errors(ref):
-        return ResultMetadata.read(result).update
-
-
-def _can_share_batch(update: AnyUpdate, result: Path) -> TypeGuard[LoraUpdate]:
-    """True if the result can share batches with its base model and its other adapters."""
-    return isinstance(update, LoraUpdate) and supports_mixed_batches(result)
+        update = ResultMetadata.read(result).update
+        if isinstance(update, LoraUpdate) and supports_mixed_batches(result):
+            return update.base_precision
+        return None
 
 
 def _has_template_of_base(result: Path, llm_engine: LLMEngine) -> bool:

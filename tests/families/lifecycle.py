@@ -40,6 +40,10 @@ UPDATES: dict[str, Row] = {
     "head": {"type": "head"},
     "layers": {"type": "layers", "last": 1},
 }
+UPDATE_ROWS: dict[str, Row] = {
+    **UPDATES,
+    "qlora": {"type": "lora", "rank": 4, "dropout": 0.1, "base_precision": "nf4"},
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Case:
 
     def create_folder(self, name: str) -> Path:
         values = {"training": self.rows, "hyperparameters": HYPERPARAMETERS}
-        return create_run_folder(self.folder / name, self.base, self.task, UPDATES[self.update], **values)
+        return create_run_folder(self.folder / name, self.base, self.task, UPDATE_ROWS[self.update], **values)
 
 
 def check_life(case: Case) -> None:
@@ -69,7 +73,7 @@ def check_life(case: Case) -> None:
     with run.full_eval_mode():
         expected = compute_outputs(served.task, run.model, run.context, examples)
     assert_close(compute_outputs(served.task, served.model, served.context, examples), expected)
-    if case.update == "lora":
+    if UPDATE_ROWS[case.update]["type"] == "lora":
         _check_merged(case, saved, examples, expected)
     if served.task.generative:
         check_generation(case, saved)
@@ -130,7 +134,8 @@ def check_generation(case: Case, saved: Path) -> None:
     update = serving.read_metadata(saved, case.task).update
     # Adapted experts are served as a model of their own.
     is_adapter = isinstance(update, LoraUpdate) and supports_mixed_batches(saved)
-    served = serving.load(case.base, None if is_adapter else saved, case.task)
+    precision = update.base_precision if is_adapter else "native"
+    served = serving.load(case.base, None if is_adapter else saved, case.task, base_precision=precision)
     engine = LLMEngine(served, 512, 8, "family", emit_outputs)
     try:
         adapter = engine.load_adapter(saved) if is_adapter else BASE_ADAPTER

@@ -201,6 +201,19 @@ def test_experts_of_a_dense_model_are_refused(tmp_path: Path) -> None:
     assert caught.value.code == "base_model_unavailable"
 
 
+@pytest.mark.parametrize("precision", ["native", "nf4"])
+def test_adapters_beside_experts_have_dropout(tmp_path: Path, precision: str) -> None:
+    update = {**LORA, "dropout": 0.1, "base_precision": precision}
+    run = build(create_folder(tmp_path, "qwen3-moe", update)[1])
+    rates = [
+        getattr(layer.lora_dropout["default"], "p", None)
+        for name, layer in run.model.named_modules()
+        if name.endswith(("q_proj", "o_proj")) and hasattr(layer, "lora_dropout")
+    ]
+    assert rates
+    assert set(rates) == {0.1}
+
+
 def test_dora_leaves_the_experts_out(tmp_path: Path) -> None:
     _, folder = create_folder(tmp_path, "qwen3-moe", {**LORA, "dora": True})
     run_training(folder)

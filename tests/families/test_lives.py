@@ -56,6 +56,16 @@ def test_a_model_lives(tmp_path: Path, name: str, task: str, update: str) -> Non
 
 
 @pytest.mark.parametrize(
+    "name", [name if name == "qwen3-moe" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
+def test_a_model_lives_on_a_base_in_4_bits(tmp_path: Path, name: str) -> None:
+    family = FAMILIES[name]
+    task = family.tasks[0]
+    rows, inputs = ROWS.get(task) or (SAMPLES["supervised", task].rows, SAMPLES["supervised", task].inputs)
+    check_life(Case(family.create_base(tmp_path / "base"), task, "qlora", rows, inputs, tmp_path))
+
+
+@pytest.mark.parametrize(
     ("name", "task", "reason"),
     [(name, task, reason) for name, family in FAMILIES.items() for task, reason in family.refused.items()],
 )

@@ -168,12 +168,13 @@ def find_head_modules(model: Any, task: AnyTask) -> list[str]:
 
 
 def add_dropout(model: Any, probability: float) -> None:
-    """Add dropout to the inputs of the adapters of linear layers."""
-    from peft.tuners.lora import Linear
+    """Add dropout to the inputs of all adapters that have inputs: those of layers, not of
+    parameters."""
+    from peft.tuners.lora import LoraLayer, ParamWrapper
     from torch import nn
 
     for layer in model.modules():
-        if isinstance(layer, Linear):
+        if isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper):
             layer.lora_dropout.update({name: nn.Dropout(probability) for name in layer.active_adapters})
 
 

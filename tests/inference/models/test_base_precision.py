@@ -17,7 +17,7 @@ from inference.engine import Engine
 from inference.protocol.errors import EngineError
 from inference.protocol.generation import ChatCompletionRequest
 from inference.protocol.model_ref import ModelRef
-from inference.serving import chat
+from inference.serving.chat_prompt import build_prompt
 from storage import blobs
 from storage.folders import put_folder
 from tests.inference.conftest import COLORS, QUESTION, STEPS, Installation
@@ -63,7 +63,7 @@ async def test_the_served_numbers_are_those_of_the_trained_weights(
     home = installation.settings.home
     trained = serving.load(home / "tiny-chat", home / "runs" / "silver" / "result", "chat")
     async with engine._models.acquire_generative_model(quantized_model, "chat/completions") as model:
-        prompt = chat._build_prompt(model.llm_engine, REQUEST).ids
+        prompt = build_prompt(model, REQUEST).ids
     with torch.inference_mode():
         first = trained.model(torch.tensor([prompt])).logits[0, -1].float().log_softmax(-1).max()
     assert get_logprobs(completion)[0] == pytest.approx(first.item(), abs=1e-4)
@@ -108,7 +108,7 @@ async def test_a_merged_export_generates_the_served_output(
         archive.extractall(tmp_path / "merged")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", local_files_only=True).eval()
     async with engine._models.acquire_generative_model(quantized_model, "chat/completions") as served:
-        prompt = chat._build_prompt(served.llm_engine, REQUEST).ids
+        prompt = build_prompt(served, REQUEST).ids
         tokenizer = served.llm_engine.tokenizer
     with torch.inference_mode():
         generated = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=12)[0, len(prompt) :]
