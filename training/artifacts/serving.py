@@ -113,7 +113,7 @@ def merge(base_dir: Path, result_dir: Path, destination: Path) -> None:
     """
     metadata = ResultMetadata.read(result_dir)
     task = TASKS[metadata.task]
-    base = base_model.read_base_model_info(base_dir, base_dir.name, task)
+    base = base_model.read_base_model_info(base_dir, base_dir.name, task, find_template(result_dir))
     model = metadata.update.load_merged(base_dir, result_dir, task, metadata.state, torch.float32)
     destination.mkdir(parents=True, exist_ok=True)
     base.save_with_processor(model, destination)
