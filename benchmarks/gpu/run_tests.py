@@ -141,12 +141,19 @@ def run(machine: Machine, paths: Sequence[str], workers: int) -> dict[str, FileO
     return files
 
 
-def main() -> None:
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. Without files, all of them run."""
     parser = argparse.ArgumentParser(description="Run the tests that prove numbers on a GPU.")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--workers", type=int, default=max(1, min(6, (os.cpu_count() or 1) // 2)))
-    parser.add_argument("files", nargs="*", default=list(TEST_FILES), choices=[[], *TEST_FILES], metavar="FILE")
-    arguments = parser.parse_args()
+    parser.add_argument("--file", action="append", choices=list(TEST_FILES), dest="files", help="default: all")
+    arguments = parser.parse_args(words)
+    arguments.files = arguments.files or list(TEST_FILES)
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments(sys.argv[1:])
     with open_machine(TEST_MODULES, arguments.device, LIMIT_SECONDS) as machine:
         files = run(machine, arguments.files, arguments.workers)
         summary = summarize(machine, files)

@@ -124,6 +124,12 @@ def test_the_files_for_a_gpu_exist_below_a_root_without_services(path: str) -> N
     assert path.startswith(run_tests.find_root(path))
 
 
+def test_all_files_run_unless_some_are_named() -> None:
+    assert run_tests.parse_arguments([]).files == list(TEST_FILES)
+    first = next(iter(TEST_FILES))
+    assert run_tests.parse_arguments(["--device", "cpu", "--file", first]).files == [first]
+
+
 @pytest.mark.integration
 def test_these_files_import_neither_storage_nor_a_package_that_a_gpu_machine_lacks() -> None:
     modules = [path.removesuffix(".py").replace("/", ".") for path in TEST_FILES]
