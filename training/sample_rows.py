@@ -43,7 +43,7 @@ TEMPLATE_FEATURES: Mapping[str, Row] = {
     },
     "reasoning": {"messages": [_QUESTION, {**_ANSWER, "reasoning_content": "Jupiter has the most mass."}]},
 }
-"""What a chat template may render -> a row with it."""
+"""Feature of a chat template -> a row with it."""
 
 
 def _build_png(color: tuple[int, int, int], size: int = 32) -> str:
