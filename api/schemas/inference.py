@@ -17,11 +17,15 @@ class _EngineModel(ResponseModel):
 
 
 class CompletionTokensDetails(_EngineModel):
+    """Parts of the generated tokens."""
+
     reasoning_tokens: int
     """Tokens of a chat's reasoning, part of ``completion_tokens``."""
 
 
 class CompletionUsage(_EngineModel):
+    """Tokens of a request."""
+
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -51,6 +55,8 @@ class ChatMessageOut(_EngineModel):
 
 
 class ChatChoice(_EngineModel):
+    """One answer to a chat."""
+
     index: int
     message: ChatMessageOut
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]

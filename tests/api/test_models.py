@@ -25,10 +25,10 @@ def test_list_has_bases_and_own_models(stack: Stack) -> None:
     stack = stack.with_new_project()
     model = stack.insert_model(suffix="own")
     models = list(stack.get_client().models.list())
-    assert [listed.id for listed in models] == ["starter", "encoder", "big-encoder", "absent", model.id]
+    assert [listed.id for listed in models] == ["starter", "encoder", "big-encoder", "quantized", "absent", model.id]
     assert [listed.owned_by for listed in models[-2:]] == ["luthier", stack.tenant.project_id]
     extras = [listed.model_extra or {} for listed in models]
-    assert [extra["available"] for extra in extras] == [True, True, True, False, True]
+    assert [extra["available"] for extra in extras] == [True, True, True, True, False, True]
     assert (extras[-1]["base_model"], extras[-1]["tasks"]) == ("starter", ["chat"])
 
 

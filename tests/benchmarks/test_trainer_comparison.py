@@ -330,7 +330,7 @@ def check_all_read_the_same_targets(config: TrainerConfig, tokenizer: Any) -> No
         task.row_schema.model_validate({"messages": [*prompt, *completion]})
         for prompt, completion in map(to_prompt_completion, ROWS)
     ]
-    for example, encoded in zip(
+    for [example], encoded in zip(
         task.encode(rows, tokenizer, 1024), plain.encode_rows(config.rows, tokenizer), strict=True
     ):
         assert list(example.ids) == encoded["input_ids"]

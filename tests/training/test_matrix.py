@@ -153,9 +153,9 @@ def test_a_saved_model_predicts_like_the_trained_one(
     with run.device.autocast():
         served = load(run.metadata.update.get_weights_dtype(run.device.dtype, torch.float32))
         outputs = _compute_outputs(served.task, served.model, served.context, examples)
-    # In the trainer's arithmetic, only the kernels of a language model with an adapter round
-    # otherwise. On a 4-bit base these are the kernels of norms and rotary embeddings.
-    has_own_kernels = UPDATE_ROWS[update]["type"] == "lora" and serving_task.peft_task_type == "CAUSAL_LM"
+    # In the trainer's arithmetic, only the kernels of a language model round otherwise, such as its
+    # attention of short rows.
+    has_own_kernels = serving_task.peft_task_type == "CAUSAL_LM"
     _assert_close(outputs, expected, tolerance if has_own_kernels else 1e-4)
     # The engine rounds weights and every result to the precision of its device.
     served = load(run.device.dtype)

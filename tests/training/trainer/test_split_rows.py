@@ -115,8 +115,9 @@ def test_lines_after_a_split_row_are_the_files(tmp_path: Path, chat_base: Path) 
     (folder / PREVIEW_FILE).write_text('{"rows": 20}')
     events = EventRecorder()
     preflight.preview(folder, events, StopFlag())
-    lines = [number + 1 for number, parts in enumerate(PARTS) for _ in range(parts)]
-    assert [row.line for row in events.of_type(PreviewRow)] == lines
+    rows_shown = events.of_type(PreviewRow)
+    assert [row.line for row in rows_shown] == [number + 1 for number in range(len(PARTS))]
+    assert [len(row.sequences) for row in rows_shown] == list(PARTS)
 
 
 def test_a_held_out_share_never_takes_a_part_of_a_training_row(tmp_path: Path, chat_base: Path) -> None:

@@ -21,7 +21,8 @@ T = TypeVar("T", bound="ChatChoice")
 
 @_attrs_define
 class ChatChoice:
-    """
+    """One answer to a chat.
+
     Attributes:
         index (int):
         message (ChatMessageOut):

@@ -32,7 +32,7 @@ class ChatCompletion:
             created (int):
             model (str):
             choices (list[ChatChoice]):
-            usage (CompletionUsage):
+            usage (CompletionUsage): Tokens of a request.
     """
 
     id: str

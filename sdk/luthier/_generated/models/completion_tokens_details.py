@@ -11,7 +11,8 @@ T = TypeVar("T", bound="CompletionTokensDetails")
 
 @_attrs_define
 class CompletionTokensDetails:
-    """
+    """Parts of the generated tokens.
+
     Attributes:
         reasoning_tokens (int): Tokens of a chat's reasoning, part of ``completion_tokens``.
     """

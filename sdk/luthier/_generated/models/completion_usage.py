@@ -17,7 +17,8 @@ T = TypeVar("T", bound="CompletionUsage")
 
 @_attrs_define
 class CompletionUsage:
-    """
+    """Tokens of a request.
+
     Attributes:
         prompt_tokens (int):
         completion_tokens (int):
