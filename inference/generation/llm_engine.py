@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -19,11 +19,14 @@ from inference.generation.model_runner import ModelRunner, create_cache
 from inference.generation.sampling import SampledToken, build_sampled_token
 from inference.generation.scheduler import OutputHandler, Scheduler
 from inference.structured_output.guidance import GrammarCompiler
-from inference.threads import ThreadPools
 from training.artifacts import serving
 from training.tasks.base import TaskState
 from training.tasks.chat_format.template import ChatTemplate
 from training.tasks.chat_format.tool_calls import ToolCallFormat, infer_format
+
+if TYPE_CHECKING:
+    # Only the type: its module needs storage, which a bare GPU machine lacks.
+    from inference.threads import ThreadPools
 
 BASE_ADAPTER = "__base__"
 """PEFT's name for sequences without an adapter in a mixed batch."""
