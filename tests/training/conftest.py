@@ -9,7 +9,6 @@ import pytest
 import torch
 import transformers
 
-from tests import smollm2
 from tests.tiny import create_tiny_chat_base, create_tiny_encoder_base
 from tests.tiny_seq2seq import create_tiny_t5_base
 from tests.tiny_vision import create_tiny_vit_base
@@ -35,12 +34,6 @@ def _use_one_thread() -> None:
 @pytest.fixture(scope="session")
 def chat_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return create_tiny_chat_base(tmp_path_factory.mktemp("bases") / "chat")
-
-
-@pytest.fixture(scope="session")
-def smollm2_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2-135M-Instruct; the conversion takes half a minute."""
-    return smollm2.convert(tmp_path_factory.mktemp("bases") / "smollm2")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import smollm2
 from tests.training.run_folders import create_run_folder, hash_files, run_training
 from tests.training.trainer.test_resume import StopAtStep
 from training import run
@@ -21,6 +22,12 @@ DATA = Path(__file__).parents[3] / "examples" / "data"
 HYPER = {"n_epochs": 1, "batch_size": 8}
 NUM_TRAINING_ROWS, NUM_HELD_OUT_ROWS = 48, 16
 STOP_STEP = 3
+
+
+@pytest.fixture(scope="session")
+def smollm2_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct; the conversion takes half a minute."""
+    return smollm2.convert(tmp_path_factory.mktemp("bases") / "smollm2")
 
 
 def read_rows(name: str, count: int) -> list[dict[str, Any]]:

@@ -24,12 +24,12 @@ STORIES = SHARED / "models" / "stories260k"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize(("method", "task", "update"), CASES)
+@pytest.mark.parametrize(("method", "task", "update", "dtype"), CASES)
 def test_stopped_at_every_step(
-    tmp_path: Path, method: str, task: str, update: str, request: pytest.FixtureRequest
+    tmp_path: Path, method: str, task: str, update: str, dtype: str, request: pytest.FixtureRequest
 ) -> None:
     sample = SAMPLES[method, task]
-    hyper = {**HYPER, "n_epochs": 3, "early_stopping_patience": 2}
+    hyper = {**HYPER, "dtype": dtype, "n_epochs": 3, "early_stopping_patience": 2}
 
     def folder(name: str) -> Path:
         rows = {"training": sample.rows, "validation": sample.rows[:5], "method": method, "hyperparameters": hyper}
