@@ -27,7 +27,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from training.kernels.probe import ProbeSettings
+from training.kernels.probe import ProbeSettings, eval_mode
 from training.kernels.short_attention import attend_short, is_short
 
 ATTENTION_NAME = "luthier_packed"
@@ -88,14 +88,8 @@ def _compute_hidden_states(model: Any, settings: ProbeSettings, packed: bool) ->
         starts = torch.tensor([0, *accumulate(PROBE_LENGTHS)], dtype=torch.int32)
         packed_batch = {"position_ids": positions.to(settings.device), "row_starts": starts.to(settings.device)}
         batches = [{"input_ids": torch.cat(rows)[None], "row_lengths": list(PROBE_LENGTHS), **packed_batch}]
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with settings.autocast():
-            hidden = [model.get_decoder()(**batch, use_cache=False).last_hidden_state[0] for batch in batches]
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with eval_mode(model), settings.autocast():
+        hidden = [model.get_decoder()(**batch, use_cache=False).last_hidden_state[0] for batch in batches]
     return torch.cat(hidden).float()
 
 

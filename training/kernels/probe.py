@@ -85,6 +85,18 @@ def agrees(
 
 
 @contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode for the duration of the context, then each module into its own."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
 def randomized(weight: nn.Parameter) -> Iterator[None]:
     """Fill a weight with random numbers for the duration of the context: a fresh adapter's B is
     zero and would hide an error."""

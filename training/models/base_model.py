@@ -73,13 +73,14 @@ def read_base_model_info(
     or a file. Raises ``TrainingError`` (base_model_unavailable) if the base is incomplete or does
     not fit the task.
     """
-    from transformers import AutoConfig
-
     weights = sorted(directory.glob("*.safetensors"))
     if not (directory / "config.json").is_file() or not weights:
         raise _build_unavailable_error(f"The base model '{name}' is incomplete on this worker.")
     _raise_if_unsupported(name, support.check_format(directory))
-    model_config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    try:
+        model_config = support.read_config(directory)
+    except ValueError as error:
+        raise _build_unavailable_error(f"The base model '{name}' cannot be used: {error}") from error
     _raise_if_unsupported(name, support.check_architecture(model_config, task))
     config, processor = model_config.get_text_config(), task.load_processor(directory)
     _raise_if_unsupported(name, support.check_vocabulary(model_config, processor))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.kernels.cross_entropy import TargetLogprobs, target_logprobs
-from training.kernels.probe import ProbeSettings
+from training.kernels.probe import ProbeSettings, eval_mode
 
 LogprobFunction = Callable[..., TargetLogprobs]
 """``(model, inputs, positions_N, targets_N, with_mean=False) -> TargetLogprobs``.
@@ -47,18 +47,13 @@ def transforms_logits(model: Any, settings: ProbeSettings) -> bool:
         captured.extend([arguments[0], torch.linspace(-90, 90, output.numel()).view_as(output).to(output)])
         return captured[-1]
 
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    handle = head.register_forward_hook(replace_output)
-    try:
-        with settings.autocast():
+    with eval_mode(model), settings.autocast():
+        handle = head.register_forward_hook(replace_output)
+        try:
             logits = model(**inputs).logits
-    finally:
-        handle.remove()
-    with settings.autocast():
+        finally:
+            handle.remove()
         expected = model.get_decoder()(**inputs).last_hidden_state
-    for module, mode in modes:
-        module.training = mode
     hidden, replaced = (tensor.float() for tensor in captured)
     return not (
         torch.equal(logits.float(), replaced) and torch.allclose(hidden, expected.float(), rtol=1e-2, atol=1e-3)

@@ -27,21 +27,28 @@ def check_base(directory: Path, task: AnyTask) -> list[str]:
 
     Reads configs and the tokenizer only.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
     if not (directory / CONFIG_FILE).is_file():
         return [f"It has no {CONFIG_FILE}; download it again."]
     reasons = check_format(directory)
     if reasons:
         return reasons
-
     try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
-    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
-        return [f"transformers cannot read its config.json: {error}"]
+        config = read_config(directory)
+    except ValueError as error:
+        return [str(error)]
     reasons = check_architecture(config, task)
     return reasons or check_vocabulary(config, task.load_processor(directory))
+
+
+def read_config(directory: Path) -> Any:
+    """Read the transformers config. Raises ``ValueError`` with the reason why it cannot be read."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(directory, local_files_only=True)
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
+        raise ValueError(f"transformers cannot read its {CONFIG_FILE}: {error}") from error
 
 
 def check_format(directory: Path) -> list[str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.families.catalog import DECODERS
+from training.errors import TrainingError
 from training.model_check import ModelCheck
+from training.models.base_model import read_base_model_info
 from training.models.support import check_base
 from training.sample_rows import SAMPLE_ROWS
 from training.tasks import TASKS
@@ -68,3 +70,6 @@ def test_a_config_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     (base / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
     [reason] = check_base(base, TASKS["completion"])
     assert "cannot read its config.json" in reason
+    with pytest.raises(TrainingError, match=r"cannot read its config\.json") as error:
+        read_base_model_info(base, "tiny", TASKS["completion"])
+    assert error.value.code == "base_model_unavailable"
